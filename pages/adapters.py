@@ -4,29 +4,29 @@ from peft_lab.ui.method.page import Words, method_page
 
 WORDS = Words(
     idea=r"""
-The oldest of the family: a small **bottleneck network** is put into each layer. It projects the hidden state
-down, applies a nonlinearity, projects up again and adds the result to what came in. It starts as a
-near-identity, so that the model is undisturbed at first.
+Adapters are the oldest of these methods. Each layer gets a small **bottleneck network**. It projects the hidden state
+down, applies a nonlinearity, projects the result up and adds it to its input. It starts close to the identity,
+so the model is almost unchanged at first.
 
-Because of the nonlinearity an adapter cannot be merged into the weights: it stays as a little extra work per
-token. In return it is a plug: many tasks can share one base, each with its own small file.
+Because of the nonlinearity, an adapter cannot be merged into the weights, and each token costs a little extra
+work. In return, many tasks can share one base model, each with its own small file.
 """,
     formula=r"{h \leftarrow h + W_{up}\,\sigma\!\left(W_{down}\,h\right)} \qquad\allowbreak "
     r"{W_{down} \in \mathbb{R}^{m \times d}}",
     differs=r"""
-- PEFT has no bottleneck adapter. `AdaptionPromptConfig`, often named in this place, is LLaMA-Adapter: gated
-  prompts.
+- PEFT has no bottleneck adapter. `AdaptionPromptConfig`, which is often taken for one, is LLaMA-Adapter and uses
+  gated prompts.
 - The `adapters` library has one, but needs an older transformers. The modules here are PEFT Lab's own.
-- The paper trains new layer norms too; here they stay frozen, as in the adapters library. Each adapter sits before the
-  sublayer's dropout, which makes no difference once trained.
-- A classifier's head belongs to its adapter: of several on one base, each answers through its own.
-- **Houlsby**: two per layer, after attention and after the feed-forward part. **Pfeiffer**: one, after the
-  feed-forward part. **Parallel**: beside it, scaled.
-- The `adapters` library's own, by its names, answer as it does: **seq_bn**, its Pfeiffer, reads what comes *after* the
-  residual and the layer norm that follows there, and the norm is applied again behind it; `pfeiffer` reads the
-  feed-forward output before both. **par_bn**, its parallel, reads the stream before a norm, `parallel` after it.
-  **double_seq_bn**, its Houlsby, leaves cross-attention out. The parameters of each pair are the same, but for
-  cross-attention's.
+- The paper also trains the layer norms; here they stay frozen, as in the adapters library. Each adapter sits before the
+  sublayer's dropout, which makes no difference after training.
+- Each adapter of a classifier has its own head. Several adapters on one base model answer through their own heads.
+- **Houlsby**: two adapters per layer, after attention and after the feed-forward part. **Pfeiffer**: one, after the
+  feed-forward part. **Parallel**: one beside it, scaled.
+- The `adapters` library's placements have that library's names and compute as it does. **seq_bn**, its Pfeiffer, reads
+  what comes *after* the residual and the next layer norm, and the norm is applied again after it; `pfeiffer` reads the
+  feed-forward output before both. **par_bn**, its parallel, reads the input before a norm, and `parallel` after it.
+  **double_seq_bn**, its Houlsby, leaves out cross-attention. Each pair has the same parameters, except for
+  cross-attention.
 """,
 )
 

@@ -4,22 +4,22 @@ from peft_lab.ui.method.page import Words, method_page
 
 WORDS = Words(
     idea=r"""
-BitFit adds nothing. It trains the **biases** that the model already has, and freezes every matrix. Each layer
-can only shift its activations, never turn them, and for small data sets that is surprisingly often enough.
+BitFit adds no parameters. It trains the **biases** that the model already has and freezes every matrix. Each layer
+can only shift its activations, not rotate them, which is often enough for small data sets.
 
-It only works where there are biases. BERT and GPT-2 have them; Llama-type models were built without, so there is
-nothing to train there. Nothing is added at inference: the trained biases replace the old ones.
+BitFit needs a model with biases. BERT and GPT-2 have them. Llama-type models have none, so there is nothing to
+train. Inference costs nothing extra, as the trained biases replace the old ones.
 """,
     formula=r"{h = W_0\,x + b} \qquad\allowbreak {b \text{ trained},}\ \allowbreak {W_0 \text{ frozen}}",
     differs=r"""
-- It needs no library, only a rule for which parameters require a gradient. As in the paper these are all
+- BitFit needs no library, only a rule for which parameters require a gradient. As in the paper, these are all
   parameters called bias, including those of the norms, and the task head.
-- The paper's smaller variant trains the query bias and the bias of the feed-forward part's first matrix only.
-- The key's bias is trained like the others and changes nothing on BERT and GPT-2 types: softmax does not see it. *Look
-  inside* shows it.
+- The paper's smaller variant trains only the query bias and the bias of the feed-forward part's first matrix.
+- The key bias is trained like the others, but on BERT and GPT-2 types it changes nothing, as it cancels in the
+  softmax. *Look inside* shows this.
 - Biases need a far larger learning rate than full fine-tuning.
-- The frozen model's dropout is off while the biases train, as it would blur the effect of the few trained
-  numbers. The paper does not say whether it was.
+- The frozen model's dropout is off during training, as it would hide the effect of the few trained numbers. The
+  paper does not say whether it was on.
 """,
 )
 

@@ -5,20 +5,18 @@ from peft_lab.ui.method.page import Words, method_page
 
 WORDS = Words(
     idea=r"""
-Prefix Tuning leaves every weight alone and changes **what attention can look at**. Before each layer's keys
-and values it puts a few trained ones. Real tokens attend to them as if they were earlier text, except that no
-text has to exist for them.
+Prefix Tuning changes no weight. It changes **what attention can look at**: it puts a few trained keys and values
+before those of each layer. Real tokens attend to them as if they were earlier text, but no such text has to
+exist.
 
-Trained directly, such a prefix is unstable, so the paper generates it from a smaller table by an MLP and
-throws the MLP away after training. With that *projection* on, many more parameters are trained than are
-stored.
+Training such a prefix directly is unstable. The paper therefore generates it from a smaller table with an MLP,
+and discards the MLP after training. With this *projection*, you train many more parameters than you store.
 """,
     formula=r"\mathrm{head} = \mathrm{softmax}\!\left(\frac{q\,[P_K;\,K]^{\top}}{\sqrt{d}}\right)[P_V;\,V]",
     differs=r"""
-- PEFT writes the prefix into the key/value cache, which is why classifiers of
-  the BERT type cannot take it.
-- The paper uses the projection by default; PEFT's default is off.
-- With grouped-query attention the prefix has the width of the keys and values, not of the model.
+- PEFT writes the prefix into the key/value cache, so it does not work with classifiers of the BERT type.
+- The paper uses the projection by default; PEFT does not.
+- With grouped-query attention, the prefix has the width of the keys and values, not of the model.
 """
     f"- {PREFIX_LOST} {BRIDGED}\n",
 )

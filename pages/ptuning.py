@@ -5,20 +5,19 @@ from peft_lab.ui.method.page import Words, method_page
 
 WORDS = Words(
     idea=r"""
-P-Tuning trains virtual tokens like Prompt Tuning, but does not train them directly: a small network, an
-**LSTM or MLP**, produces them from a table of its own. All virtual tokens share its weights, and with the LSTM
-each also depends on its neighbours. After training the network is run once and thrown away; only its output is
-stored.
+P-Tuning trains virtual tokens as Prompt Tuning does, but not directly. A small network, an **LSTM or MLP**,
+produces them from its own table. All virtual tokens share its weights, and with the LSTM each also depends on
+its neighbours. After training, the network runs once and is discarded; only its output is stored.
 
-**P-Tuning v2** puts trained prompts in front of *every* layer. That is Prefix Tuning without the projection,
-aimed at classification; PEFT has no class of that name.
+**P-Tuning v2** puts trained prompts in front of *every* layer. It is Prefix Tuning without the projection,
+designed for classification; PEFT has no class of that name.
 """,
     formula=r"{h_0 = [\,f_\theta(e_1), \dots, f_\theta(e_n),\,E(x)\,]} \qquad\allowbreak "
     r"{f_\theta:\ \text{LSTM or MLP}}",
     differs=r"""
-- PEFT's default encoder is an MLP as wide as the model, so that far more is trained than stored.
+- PEFT's default encoder is an MLP as wide as the model, so you train many more parameters than you store.
 - The paper places virtual tokens anywhere in a template; PEFT puts them in front.
-- The paper also trains with the base unfrozen; PEFT freezes it.
+- The paper also trains with an unfrozen base model; PEFT freezes it.
 - On BERT types the virtual tokens stand before `[CLS]`, and the pooler reads the first position: in version 1 the
   classifier sees the first virtual token instead.
 """

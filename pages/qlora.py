@@ -4,24 +4,23 @@ from peft_lab.ui.method.page import Words, method_page
 
 WORDS = Words(
     idea=r"""
-QLoRA is LoRA on a base that is **stored in four bits**. The frozen weights are cut into blocks; each block
-keeps one scale and, for every weight, the index of the nearest of sixteen values. NF4 places those values at
-the quantiles of a normal distribution, because trained weights are close to normal. **Double quantisation**
-stores the blocks' scales themselves in eight bits.
+QLoRA is LoRA on a base model **stored in four bits**. The frozen weights are cut into blocks. Each block stores
+one scale and, for every weight, the index of the nearest of sixteen values. NF4 places these values at the
+quantiles of a normal distribution, because trained weights are close to normal. **Double quantisation** also
+stores the blocks' scales in eight bits.
 
-No gradient is needed for the four-bit weights, only *through* them: each matrix is dequantised to the compute
-type for its multiplication, then discarded. That saves memory, not time.
+The four-bit weights need no gradient, but gradients pass *through* them. Each matrix is dequantised to the
+compute type for its multiplication and then discarded. That saves memory, not time.
 
-The base can also be stored in eight bits, by LLM.int8(): one scale for each row, 255 even steps. The inputs are
-rounded too, except the few above a threshold, and integers are multiplied; only the backward pass dequantises
-the weights. This takes twice the bytes of four bits and makes a tenth of the error.
+The base model can also be stored in eight bits, by LLM.int8(), with one scale per row and 255 even steps. The
+inputs are rounded too, except the few above a threshold, and integers are multiplied. Only the backward pass
+dequantises the weights. This takes twice the bytes of four bits and makes a tenth of the error.
 """,
     formula=r"h = \mathrm{dequant}\!\left(W_{\mathrm{stored}}\right) x + \frac{\alpha}{r}\,B\,A\,x",
     differs=r"""
 - The paper adapts every linear map; PEFT's default for LoRA is q and v only. The default here is the paper's.
-- transformers leaves the output layer and the embeddings in their own precision, as the paper does.
-- The paper's paged optimizer moves optimizer states to host memory when the GPU runs out; it does not apply
-  on a CPU.
+- As in the paper, transformers keeps the output layer and the embeddings in their own precision.
+- The paper's paged optimizer moves optimizer states to host memory when the GPU is full. It does not apply to a CPU.
 """,
 )
 

@@ -359,7 +359,7 @@ class AtlasType:
         if self.targets and "target_modules" not in chosen:
             chosen["target_modules"] = list(target_names(shape, self.targets))
             if not chosen["target_modules"]:
-                raise BadInput(f"{shape.title} has no matrices that {self.title} adapts.", "model")
+                raise BadInput(f"{self.title} adapts no matrix of {shape.title}.", "model")
         return {"peft_type": self.type, **chosen}
 
     def counted_config(self, shape: ModelShape, **changes: Any) -> dict[str, Any]:

@@ -354,7 +354,9 @@ MIXING = ("xlora", "arrow")
 def script_refusal(entry: AtlasType) -> str:
     """Return why there is no script, as a sentence; empty if there is one."""
     if entry.name in MIXING:
-        return f"{entry.title} mixes trained adapters. Here it mixes untrained ones, so there is no script."
+        return (
+            f"There is no script: {entry.title} mixes trained adapters, but those mixed here are untrained."
+        )
     return ""
 
 

@@ -81,7 +81,7 @@ def probed_value(name: str, capability: str) -> bool | None:
 def why_not(name: str, capability: str) -> str:
     """Return why a type lacks a capability or could not be probed; empty if it has it."""
     answer = probed(name).get(capability)
-    return str(answer.get("why", "")) if answer else "It has not been asked yet."
+    return str(answer.get("why", "")) if answer else "Not measured yet."
 
 
 #: Matching reports to PEFT, by type or variant and capability; each was read.
@@ -89,7 +89,7 @@ _REPORTS = {
     ("rslora", "combines"): "huggingface/peft issue 3761",
     ("dora", "combines"): "huggingface/peft issue 3761",
     ("kasa", "combines"): "huggingface/peft issue 3761",
-    ("prompt_tuning", "generates"): "huggingface/peft issue 2123, which is closed",
+    ("prompt_tuning", "generates"): "huggingface/peft issue 2123 (closed)",
 }
 
 

@@ -135,7 +135,7 @@ def is_listed(variable: str) -> tuple[str, ...]:
         if not whole and not (each == ANYBODY and variable == WHO_MAY_LOG_IN):
             more = ", '@school.example' or '*'" if variable == WHO_MAY_LOG_IN else ""
             raise BadInput(
-                f"{variable} holds '{each[:60]}'; it takes addresses such as ann@school.example{more}."
+                f"'{each[:60]}' in {variable} is not an address. Give one such as ann@school.example{more}."
             )
     return found
 
@@ -153,23 +153,23 @@ def verified_learner(claims: Mapping[str, Any], secret: str, now: float | None =
     """
     issuer, subject, issued = (claims.get(name) for name in ("iss", "sub", "iat"))
     if not (isinstance(issuer, str) and issuer and isinstance(subject, str) and subject):
-        raise BadInput("Your provider did not say who you are.", "login")
+        raise BadInput("Your provider did not say who you are. Ask your teacher.", "login")
     at = time.time() if now is None else now
     if (
         isinstance(issued, bool)
         or not isinstance(issued, int | float)
         or not -_AHEAD <= at - issued <= LOGIN_LASTS
     ):
-        raise BadInput("Signing in was too long ago. Sign in again.", "login")
+        raise BadInput("Your sign-in has expired. Sign in again.", "login")
     address = _address(claims)
     teacher = bool(address) and address in is_listed(TEACHERS)
     allowed = is_listed(WHO_MAY_LOG_IN)
     domain = f"@{address.rpartition('@')[2]}"
     if not teacher and ANYBODY not in allowed and not (address and {address, domain} & set(allowed)):
         raise BadInput(
-            "This account is not one of this class. Sign in with another, or ask your teacher."
+            "This account does not belong to this class. Sign in with another account, or ask your teacher."
             if address
-            else "Your provider does not say that it has verified your address, so it cannot let you in here.",
+            else "Your provider has not verified your email address. Verify it there, or join with a code.",
             "login",
         )
     said = "\0".join(("login", issuer, subject)).encode()
@@ -225,11 +225,11 @@ def class_keys() -> Keys:
         _make_keys(path)
         found = path.stat()
         if os.name == "posix" and found.st_mode & 0o077:
-            raise PeftLabError(f"{path} can be read by others; make it yours alone with 'chmod 600 {path}'.")
+            raise PeftLabError(f"Other users can read {path}. Run 'chmod 600 {path}'.")
         return _read(path, found.st_ino, found.st_mtime_ns, found.st_size)
     except (OSError, UnreadableFile, KeyError, TypeError) as error:
         raise PeftLabError(
-            f"The keys of the class in {path} cannot be used ({type(error).__name__}: {error})."
+            f"The class keys in {path} cannot be read ({type(error).__name__}: {error})."
         ) from error
 
 
@@ -316,7 +316,7 @@ def leave(owner: str) -> None:
     try:
         (places.of(owner) / LEFT).touch()
     except OSError as error:
-        raise PeftLabError(f"You have not left: on the server {storage.reason(error)}.") from error
+        raise PeftLabError(f"You could not leave: on the server, {storage.reason(error)}.") from error
 
 
 def join(code: str, name: str = "", before: Asker | None = None) -> tuple[Asker, str]:
@@ -333,7 +333,7 @@ def join(code: str, name: str = "", before: Asker | None = None) -> tuple[Asker,
     known = class_keys()
     teacher = same_owner(code, known.teacher)
     if not teacher and not same_owner(code, asking.join_code()):
-        raise WrongCode("This is not the code of this class.", "code")
+        raise WrongCode("This code is wrong. Ask your teacher for the code of the class.", "code")
     if before is not None and places.of(before.owner).is_dir():
         owner = before.owner
         if teacher:
@@ -383,7 +383,7 @@ def _new(name: str, teacher: bool, owner: str = "") -> str:
         found, known = limits(), [learner_of(each) for each in there]
         if sum(not each.teacher for each in known) >= found.learners and not teacher:
             raise BadInput(
-                f"This class is full: it has room for {found.people}. Tell your teacher; more can be let in.",
+                f"This class is full: it has room for {found.people}. Ask your teacher to raise the limit.",
                 "code",
             )
         number = 1 + max((each.number for each in known), default=0)
@@ -409,7 +409,7 @@ def _make(folder: Path, said: str) -> None:
     except OSError as error:
         shutil.rmtree(scratch, ignore_errors=True)
         reason = storage.reason(error)  # read by who has not joined: it names no folder of the server
-        raise PeftLabError(f"Nobody can join now: on the server {reason}. Tell your teacher.") from error
+        raise PeftLabError(f"Nobody can join now: on the server, {reason}. Tell your teacher.") from error
 
 
 def _note_role(owner: str, teacher: bool) -> None:

@@ -28,7 +28,7 @@ class NotATeacher(PeftLabError):
     """An action reserved for the teacher."""
 
     def __init__(self) -> None:
-        super().__init__("Only the teacher of this class can do that.")
+        super().__init__("Only the teacher can do this.")
 
 
 def shared() -> Path:
@@ -55,7 +55,7 @@ def of(owner: str) -> Path:
     if owner == OPERATOR:
         return shared()
     if not _OWNER.fullmatch(owner):
-        raise BadInput("This is no learner's name.")
+        raise BadInput("There is no such learner.")
     return shared() / FOLDER / owner
 
 
@@ -92,7 +92,7 @@ def require_mine(path: Path | str) -> None:
     if who is None or who.owner == OPERATOR:
         return
     if not Path(path).resolve().is_relative_to(mine().resolve()):
-        raise BadInput("In a class only a file that you uploaded yourself can be used.", "own_data")
+        raise BadInput("This file is not yours. In a class, use a file that you uploaded.", "own_data")
 
 
 def require_teacher() -> None:
@@ -136,12 +136,12 @@ def show_page(page: str, settings: Mapping[str, str]) -> None:
     require_teacher()
     text = json.dumps(asdict(ShownPage(page, dict(settings), time.time())))
     if len(text) > LONGEST_PAGE:
-        raise PeftLabError("This page's settings are too long to be shown to a class.")
+        raise PeftLabError("This page has too many settings to show to a class. Change fewer of them.")
     try:
         with disk.replacing(_file()) as scratch:
             scratch.write_text(text, "utf-8")
     except OSError as error:
-        raise PeftLabError(f"It cannot be shown: {error.strerror or error}.") from error
+        raise PeftLabError(f"The page cannot be shown to the class: {error.strerror or error}.") from error
 
 
 def take_back_page() -> None:
@@ -156,7 +156,7 @@ def take_back_page() -> None:
         _file().unlink(missing_ok=True)
     except OSError as error:
         raise PeftLabError(
-            f"It cannot be taken back and is still shown: {error.strerror or error}."
+            f"The page is still shown to the class, as it cannot be removed: {error.strerror or error}."
         ) from error
 
 

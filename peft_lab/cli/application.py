@@ -142,7 +142,7 @@ def stopping(ask_to_stop: Callable[[], None] | None = None, hint: str = "") -> I
         for one in before:
             signal.signal(one, signal.SIG_DFL)
         numbers.append(number)
-        output.note(f"stopping after the current step (again to leave at once){hint}")
+        output.note(f"stopping after the current step (press Ctrl-C again to quit now){hint}")
         if ask_to_stop is not None:
             ask_to_stop()
 

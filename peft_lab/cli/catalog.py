@@ -27,7 +27,7 @@ def methods(
     model: Annotated[str | None, option("--model -m", "NAME", "Show the defaults for this model.")] = None,
     as_json: options.Json = False,
 ) -> None:
-    """The fine-tuning methods and their knobs."""
+    """List the fine-tuning methods and their knobs."""
     shape = resolve(model).shape if model else None
     document = [_method(method, shape) for method in all_methods().values()]
     columns: dict[str, output.Column] = {
@@ -60,28 +60,28 @@ def _knob(knob: Knob, defaults: dict[str, Any]) -> dict[str, Any]:
 
 @command("models")
 def models(as_json: options.Json = False) -> None:
-    """The models that can be named. Any Hugging Face id or local path works too."""
+    """List the models of the catalogue. Any Hugging Face id or local path also works."""
     names = ("name", "kind", "live", "parameters", "revision", "source")
     document = [output.attributes(entry, *names) for entry in catalogue().values()]
     columns: dict[str, output.Column] = {
         "model": "name",
         "kind": "kind",
-        "runs live": lambda row: "yes" if row["live"] else "",
+        "trains here": lambda row: "yes" if row["live"] else "",
         ">parameters": ("parameters", units.count),
         "source": "source",
     }
-    caption = "parameters: counted on the model built without its weights"
+    caption = "parameters: counted on the model, built without its weights"
     output.show(document, as_json, human=lambda: [output.table("Models", document, columns, caption)])
 
 
 @command("tasks")
 def tasks(as_json: options.Json = False) -> None:
-    """What models can be taught here. A file of your own is the task 'own' (train --own FILE)."""
+    """List the tasks to train on. Your own data is the task 'own' (train --own FILE)."""
     document = [_task(task) for task in all_tasks()]
     columns: dict[str, output.Column] = {
         "task": "name",
         "kind": "kind",
-        ">rows": lambda row: "not fetched" if row["rows"] is None else units.count(row["rows"]),
+        ">rows": lambda row: "not downloaded" if row["rows"] is None else units.count(row["rows"]),
         **{name: name for name in ("metric", "source", "license")},
     }
     output.show(document, as_json, human=lambda: [output.table("Tasks", document, columns)])
@@ -100,11 +100,11 @@ def _task(task: Task) -> dict[str, Any]:
 @command("fetch")
 def fetch(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="What to fetch; everything by default.")
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="What to download; everything by default.")
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Download, verify and unpack weights and data. What is here is hashed, and fetched again if it is damaged."""
+    """Download, verify and unpack weights and data. Files already here are verified and replaced if damaged."""
     with ProgressBars() as bars:
         results = assets.fetch(
             names or (), lambda name, fraction: bars.update(assets.ASSETS[name].title, fraction)
@@ -128,12 +128,13 @@ ATLAS_MODEL = "llama-3.2-3b"
 @command("atlas")
 def atlas(
     name: Annotated[
-        str | None, typer.Argument(metavar="TYPE", help="A type or a variant of LoRA: vera, rslora ...")
+        str | None,
+        typer.Argument(metavar="TYPE", help="A PEFT type or a variant of LoRA, such as vera or rslora."),
     ] = None,
     model: options.Model = ATLAS_MODEL,
     as_json: options.Json = False,
 ) -> None:
-    """Every type that PEFT knows: its update, its count on a model, what it can do, what it costs."""
+    """List every PEFT type with its update, parameter count, capabilities and costs."""
     entry = resolve(model)
     chosen = list(all_types().values()) if name is None else [get_entry(name)]
     document: list[dict[str, Any]] = []
@@ -183,13 +184,13 @@ def _one_type(row: dict[str, Any]) -> list[Any]:
     lines = [
         f"{row['title']}: {row['update']}",
         f"{FAMILIES[row['family']][0]}. {row['differs']} {row['when']}",
-        f"Paper: {row['paper']['cite']} {row['paper']['url']} (looked up in: {row['paper']['checked']})",
+        f"Paper: {row['paper']['cite']} {row['paper']['url']} (checked in: {row['paper']['checked']})",
         f"Trained on {count['model']}: {_trainable(row)}{formula}",
         *filter(None, (row["stand_in"], count.get("why"))),
     ]
-    marks = {True: "yes", False: "no", None: "not probed"}
+    marks = {True: "yes", False: "no", None: "not measured"}
     cells = [
         (title, marks[row["capabilities"][name]], row["why"].get(name))
         for name, (title, _) in rows.CAPABILITIES.items()
     ]
-    return ["\n".join(lines), output.table("Asked of PEFT", cells, ("It", "", "Why not"))]
+    return ["\n".join(lines), output.table("Measured in PEFT", cells, ("Capability", "", "Reason"))]

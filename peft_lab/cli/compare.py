@@ -41,22 +41,22 @@ class Cluster(Form):
     """Options that choose where the runs are executed: on this machine's queue or a Ray cluster."""
 
     executor: str = choice(
-        "local", "Executor", "This machine's queue, or a Ray cluster (pip install 'peft-lab[cluster]').",
+        "local", "Executor", "Where runs are trained: this machine's queue or a Ray cluster (pip install "
+        "'peft-lab[cluster]').",
         {"local": "This machine's queue", "ray": "A Ray cluster"},
     )  # fmt: skip
     ray_address: str = text(
         "", "Address",
-        "Of the Ray cluster; without it RAY_ADDRESS, what 'ray start' began here, or this machine alone.",
+        "Address of the Ray cluster; by default RAY_ADDRESS, a cluster started here with 'ray start', or this "
+        "machine alone.",
         alias="address",
     )  # fmt: skip
-    cpus: int = whole(1, "Processors", "With Ray: processors for a training.", least=1, most=_MOST)
-    gpus: float = number(
-        0.0, "GPUs", "With Ray: GPUs for a training, or a share of one.", least=0, most=_MOST
-    )
+    cpus: int = whole(1, "Processors", "With Ray: processors per run.", least=1, most=_MOST)
+    gpus: float = number(0.0, "GPUs", "With Ray: GPUs per run, or a fraction of one.", least=0, most=_MOST)
     store: str = text(
         "", "Store",
-        "With Ray: by which fsspec URL runs go to the nodes and come back, such as s3://bucket/lab; without it all "
-        "nodes see the lab folder under the same path.",
+        "With Ray: an fsspec URL that carries runs to the nodes and back, such as s3://bucket/lab; without it, all "
+        "nodes must share the lab folder under the same path.",
     )  # fmt: skip
 
     def rules(self) -> Iterator[BadInput]:
@@ -64,7 +64,7 @@ class Cluster(Form):
         for name, field in self.fields().items():
             if self.executor != "ray" and name != "executor" and getattr(self, name) != field.default:
                 yield BadInput(
-                    f"{option_of(Cluster, name)} says something about Ray's cluster: add --executor ray.",
+                    f"{option_of(Cluster, name)} is for a Ray cluster. Add --executor ray.",
                     name,
                 )
 
@@ -85,13 +85,13 @@ def compare(
     model: options.Model,
     given: dict[str, Any],
     cluster: dict[str, Any],
-    task: Annotated[str, option("--task", "NAME", "What to learn.")],
-    methods: Annotated[str, option("--methods", "A,B,C", "Slugs; 'all' for every method there is.")] = ALL,
+    task: Annotated[str, option("--task", "NAME", "The task to train on.")],
+    methods: Annotated[str, option("--methods", "A,B,C", "Slugs of methods, or 'all'.")] = ALL,
     sets: options.Sets = None,
     seeds: Annotated[
-        str, option("--seeds", "0,1,2", "Seeds; each gives one run of every method.")
+        str, option("--seeds", "0,1,2", "Seeds; every method is trained once per seed.")
     ] = ",".join(map(str, store.SEEDS)),
-    axes: Annotated[str, option("--axes", "X,Y", "The two figures of the Pareto front.")] = ",".join(
+    axes: Annotated[str, option("--axes", "X,Y", "The two axes of the Pareto front.")] = ",".join(
         results.DEFAULT_AXES
     ),
     track: runs.Track = None,
@@ -140,7 +140,7 @@ def _seeds(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
         raise BadInput(
-            f"--seeds takes whole numbers with commas, such as 0,1,2; '{echoed(text)}' is not that."
+            f"--seeds '{echoed(text)}' is invalid. Give whole numbers with commas, such as 0,1,2."
         ) from None
 
 
@@ -148,7 +148,7 @@ def _axes(text: str) -> tuple[str, str]:
     names = [part.strip() for part in text.split(",")]
     if len(names) != 2 or names[0] == names[1]:
         raise BadInput(
-            f"--axes takes two different figures with a comma; known: {', '.join(results.AXES)}.", "axes"
+            f"--axes needs two different figures with a comma. Known: {', '.join(results.AXES)}.", "axes"
         )
     return results.get_axis(names[0]).name, results.get_axis(names[1]).name
 
@@ -209,7 +209,7 @@ def _comparison(document: Mapping[str, Any]) -> list[Any]:
     }
     made = document["plan"]
     title = f"{made['model']}, {made['task']}, {made['steps']:,} steps, seeds {', '.join(map(str, made['seeds']))}"
-    caption = "trained: counted; all other figures: measured, means over seeds (peak: the largest)"
+    caption = "trained: counted. All other figures: measured, means over seeds (peak: the largest)"
     table = output.table(title, document["rows"], columns, caption)
     return [table, *document["says"], f"comparison: {document['id']}"]
 
@@ -226,7 +226,7 @@ def sweep(
     chosen = Cluster(**cluster).check()
     wanted = plan.read_sweep(file)
     carrier: carrying.Executor = chosen.connect() or carrying.Local(training_queue())
-    with stopping(hint="; the same command goes on") as signals, ProgressBars() as bars:
+    with stopping(hint="; run the same command to continue") as signals, ProgressBars() as bars:
 
         def draw(done: int, total: int, going: Sequence[Run]) -> None:
             shares = [run.view().progress for run in going]
@@ -266,7 +266,7 @@ def _sweep(rows: Sequence[Mapping[str, Any]]) -> Any:
             f"ended early, rung {row['ended_early']['rung']}" if row["ended_early"] else row["status"]
         ),
     }
-    return output.table("Sweep", rows, columns, "loss of the last step, metric, time and peak: measured")
+    return output.table("Sweep", rows, columns, "measured: loss of the last step, metric, time and peak")
 
 
 def _value(name: str) -> Callable[[Mapping[str, Any]], Any]:

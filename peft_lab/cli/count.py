@@ -37,24 +37,24 @@ def count_command(
     method: options.Methods = None,
     sets: options.Sets = None,
     adapter_config: options.AdapterConfigs = None,
-    task: Annotated[str | None, option("--task", "NAME", "Add and report this task's head.")] = None,
+    task: Annotated[str | None, option("--task", "NAME", "Add this task's head to the count.")] = None,
     labels: Annotated[
-        int | None, option("--labels", "N", "Add and report a classification head of N labels.")
+        int | None, option("--labels", "N", "Add a classification head with N labels to the count.")
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Count parameters, exactly, without any weights. By default every method that applies to the model."""
+    """Count parameters exactly, without weights. By default, for every method that applies to the model."""
     entry = resolve(model)
     named = _labels(task, entry)
     if task is not None and labels is not None:
-        raise BadInput("--task says how many labels its head has; leave --labels out.", "labels")
+        raise BadInput("--task sets the number of labels. Leave --labels out.", "labels")
     if labels is not None and not 1 <= labels <= MOST_LABELS:
         raise BadInput(f"--labels must be from 1 to {MOST_LABELS:,}; {labels:,} is not.", "labels")
     labels = named if labels is None else labels
     if labels is not None and adapter_config:
         raise BadInput(
-            f"--{'labels' if task is None else 'task'} adds a head to methods; an adapter config says itself what it "
-            "is for.",
+            f"--{'labels' if task is None else 'task'} applies to methods only; an adapter config names its own "
+            "task. Leave it out.",
             "task",
         )
     chosen = options.choose(entry, method, sets, adapter_config)
@@ -107,7 +107,7 @@ def _labels(task: str | None, entry: ModelEntry) -> int | None:
     if entry.kind not in known.model_kinds:
         kinds = " or ".join(known.model_kinds)
         raise BadInput(
-            f"The task '{task}' is for {kinds} models; {entry.title} is of kind {entry.kind}.", "task"
+            f"The task '{task}' needs a model of kind {kinds}; {entry.title} is of kind {entry.kind}.", "task"
         )
     return len(known.labels) or None
 
@@ -142,7 +142,5 @@ def _human(entry: ModelEntry, results: Sequence[_Counted], with_head: bool) -> l
         shown.append(output.table("", report.groups, parts))
         if report.lora_fa:
             freed = units.count(report.lora_fa)
-            shown.append(
-                f"With PEFT's LoRA-FA optimizer, which freezes every A: {freed} of these are trained."
-            )
+            shown.append(f"PEFT's LoRA-FA optimizer freezes every A and trains {freed} of these.")
     return shown

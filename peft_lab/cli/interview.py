@@ -25,17 +25,17 @@ from peft_lab.models.catalogue import resolve
 def questions(
     topic: Annotated[
         list[str] | None,
-        option("--topic", "TOPIC", "A method's slug or another topic; repeat it or use commas."),
+        option("--topic", "TOPIC", "A method's slug or another topic; repeatable, or separated by commas."),
     ] = None,
     level: Annotated[
         list[str] | None, option("--level", "LEVEL", "basic, medium or hard; repeatable.")
     ] = None,
     model: Annotated[
-        str | None, option("--model -m", "NAME", "Ask about this model wherever a question fits it.")
+        str | None, option("--model -m", "NAME", "Use this model in every question that applies to it.")
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Interview questions with answers. Answers that can be computed are computed now."""
+    """List interview questions with answers, computed where possible."""
     if model is not None:
         images.require_text(resolve(model).shape, "Practice")
     chosen = select(options.split_slugs(topic or ()), options.split_slugs(level or ()))
@@ -105,18 +105,18 @@ def _opens(opens: Opens | None) -> dict[str, Any] | None:
 @command("claims")
 def claims(
     claim: Annotated[
-        list[str] | None, option("--claim", "ID", "One claim by its id; repeat it or use commas.")
+        list[str] | None, option("--claim", "ID", "A claim's id; repeatable, or separated by commas.")
     ] = None,
     model: Annotated[
-        str | None, option("--model -m", "NAME", "Check on this model wherever a claim can be.")
+        str | None, option("--model -m", "NAME", "Check every claim that applies to it on this model.")
     ] = None,
     run: Annotated[
         bool,
-        option("--run", None, "Run simulations and experiments again instead of reading what is kept."),
+        option("--run", None, "Run the simulations and experiments instead of showing stored results."),
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Claims about PEFT, each with what it says, what is found by code, and the verdict."""
+    """List claims about PEFT, each with its quote, the result of the check, and the verdict."""
     if model is not None:
         images.require_text(resolve(model).shape, "Fact check")
     named = [get_claim(name) for name in options.split_slugs(claim or ())]
@@ -125,7 +125,7 @@ def claims(
     tally = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in ("right", "imprecise", "wrong"))
     caption = f"{len(rows)} claims: {tally}"
     if any(row["kept"] for row in rows):
-        caption += f"\nKept from a run of {kept.result_seconds()}; --run repeats it."
+        caption += f"\nStored results of {kept.result_seconds()}; --run repeats them."
     columns: dict[str, output.Column] = {
         "claim": "claim",
         "found": lambda row: f"{row['found']}. {row['cited']}".strip(" ."),
@@ -141,7 +141,7 @@ def _claim(claim: Claim, model: str | None, run: bool, named: bool) -> dict[str,
     if model is not None and on is None and named:
         raise BadInput(
             f"'{claim.id}' cannot be checked on {resolve(model).shape.title}"
-            + (f"; try {', '.join(claim.models())}." if claim.model else ": it is about no model."),
+            + (f"; try {', '.join(claim.models())}." if claim.model else ": it is not about a model."),
             "model",
         )
     here, was_kept = (claim.on(on), False) if run else kept.is_settled(claim.id, on)
@@ -167,24 +167,24 @@ def _claim(claim: Claim, model: str | None, run: bool, named: bool) -> dict[str,
 def diagnose(
     config: Annotated[
         list[Path] | None,
-        option("--config", "FILE", "adapter_config.json, or training arguments as JSON; repeatable."),
+        option("--config", "FILE", "adapter_config.json or the training arguments as JSON; repeatable."),
     ] = None,
     log: Annotated[
         list[Path] | None,
         option(
             "--log",
             "FILE",
-            "trainer_state.json, lines of JSON, CSV with a 'loss' column, or what the console showed; repeatable.",
+            "trainer_state.json, JSON Lines, CSV with a 'loss' column, or the console output; repeatable.",
         ),
     ] = None,
     adapter: Annotated[
-        Path | None, option("--adapter", "DIR", "The adapter's folder; only safetensors are read.")
+        Path | None, option("--adapter", "DIR", "The adapter's folder; only safetensors files are read.")
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Rank what may have gone wrong in a fine-tune, with the evidence and the fix."""
+    """Rank the likely causes of a failed fine-tuning run, with evidence and fixes."""
     if not (config or log or adapter):
-        raise BadInput("There is nothing to diagnose: give --config, --log or --adapter.")
+        raise BadInput("There is nothing to diagnose. Give --config, --log or --adapter.")
     material = reading.Material()
     for file in config or ():
         material = reading.with_config(material, file.name, disk.take(file, reading.LARGEST_TEXT, "config"))
@@ -200,8 +200,8 @@ def diagnose(
 def _suspicions(diagnosis: Diagnosis) -> list[Any]:
     if not diagnosis.suspicions:
         return [diagnosis.verdict]
-    parts: list[Any] = [] if diagnosis.found else [diagnosis.verdict, "Worth ruling out:"]
-    parts.append("The figure before each fault adds its evidence up by weights that were set by hand.")
+    parts: list[Any] = [] if diagnosis.found else [diagnosis.verdict, "Less likely causes:"]
+    parts.append("The figure before each fault is the sum of its evidence, with weights set by hand.")
     for one in diagnosis.suspicions:
         parts.append(f"{one.probability:.2f}  {one.fault.title} ({one.fault.name})")
         parts.append(f"      {in_words(one.probability)}")

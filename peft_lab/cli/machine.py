@@ -130,11 +130,11 @@ def _packages_check(packages: dict[str, str | None]) -> Check:
         if version is None:
             wrong.append(f"{name} is missing")
         elif not SpecifierSet(wanted).contains(version, prereleases=True):
-            wrong.append(f"{name} is {version}, wanted {wanted}")
+            wrong.append(f"{name} is {version}, but {wanted} is needed")
     detail = (
         f"{'; '.join(wrong)}: run 'pip install -r requirements.txt'"
         if wrong
-        else f"all {len(packages)} present"
+        else f"all {len(packages)} installed"
     )
     return {"name": "Packages", "ok": not wrong, "detail": detail}
 
@@ -146,7 +146,7 @@ def _home_check() -> Check:
     detail = (
         f"{home}, {units.size(shutil.disk_usage(standing).free)} free"
         if ok
-        else f"{home} cannot be written to"
+        else f"PEFT Lab cannot write to {home}"
     )
     return {"name": "Folder for weights, data and runs", "ok": ok, "detail": detail}
 
@@ -157,7 +157,7 @@ def _memory_check(memory: dict[str, int]) -> Check:
     detail = f"{units.size(free)} of {units.size(memory['total_bytes'])} free"
     if free < needed:
         detail += (
-            f"; full fine-tuning of the larger small model takes {units.size(needed)} before activations"
+            f"; full fine-tuning of the larger small model needs {units.size(needed)} without activations"
         )
     return {"name": "Memory", "ok": free >= needed, "detail": detail}
 
@@ -167,7 +167,7 @@ def _bfloat16(device: dict[str, Any], features: list[str]) -> tuple[bool, str]:
     native = machine.in_use().computes_bfloat16()
     name = "this processor" if device["kind"] == "cpu" else device["name"]
     if not native:
-        return True, f"not supported by {name}: runs use float32, which takes more memory"
+        return True, f"not supported by {name}: runs use float32, which needs more memory"
     listed = sorted(machine.BF16_FEATURES & set(features))
     return True, f"supported by {name}" + (f" ({', '.join(listed)})" if device["kind"] == "cpu" else "")
 
@@ -189,32 +189,32 @@ def _quantise() -> tuple[bool, str]:
     packed, state = functional.quantize_4bit(weight, quant_type="nf4")
     back = functional.dequantize_4bit(packed, state)
     error = float((back - weight).norm() / weight.norm())
-    return 0.05 < error < 0.15, f"NF4 keeps normal weights to a relative error of {error:.3f}"
+    return 0.05 < error < 0.15, f"NF4 stores normal weights with a relative error of {error:.3f}"
 
 
 def _asset_check(asset: assets.AssetStatus, verified: bool) -> Check:
     remedy = f"run 'python -m peft_lab fetch {asset.name}' ({units.size(asset.download_bytes)})"
     if asset.damaged:
-        detail = f"damaged: {', '.join(asset.damaged)} no longer holds what was fetched: {remedy}"
+        detail = f"damaged: {', '.join(asset.damaged)} has changed since the download: {remedy}"
     elif not asset.present:
-        detail = f"not fetched: {remedy}"
+        detail = f"not downloaded: {remedy}"
     else:
-        detail = f"{'verified, every byte' if verified else 'present'}: {asset.path}"
+        detail = f"{'every byte verified' if verified else 'present'}: {asset.path}"
     return {"name": asset.title, "ok": asset.present, "detail": detail}
 
 
 @command("doctor")
 def doctor_command(
     verify: Annotated[
-        bool, option("--verify", None, "Also hash all weights and data, to find damage on the disk.")
+        bool, option("--verify", None, "Also hash all weights and data to find damaged files.")
     ] = False,
     calibrate: Annotated[
         bool,
-        option("--calibrate", None, "Measure how fast this processor is, to say how long trainings take."),
+        option("--calibrate", None, "Measure this processor's speed, to estimate training times."),
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Look at this machine: packages, device, memory, weights. A failed check says what to do about it."""
+    """Check this machine: packages, device, memory and weights. A failed check says what to do."""
     if calibrate:
         waiting.begin_calibrating().result()
     report = {**examine(verify), "speed": here.known()}
@@ -242,7 +242,7 @@ def _human(report: dict[str, Any]) -> list[Any]:
 def _speeds(known: dict[str, Any] | None) -> list[tuple[str, str]]:
     """Return the measured speeds of the processor, one line per figure."""
     if known is None:
-        return [("Speed", "not measured: --calibrate does")]
+        return [("Speed", "not measured; run with --calibrate")]
     return [
         (MEANINGS[name].capitalize(), f"{value:.4g} (measured {known['measured']})")
         for name, value in known["constants"].items()

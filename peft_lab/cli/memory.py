@@ -70,7 +70,7 @@ class FitResult:
 
     Attributes:
         needed_bytes: memory that the step needs on the device.
-        batch: largest batch at the given length. seq: most tokens a row at the given batch. 0: not even one.
+        batch: largest batch at the given length. seq: most tokens per row at the given batch. 0: not even one.
         simulated: the sizes tried.
         models: whether the same step fits with each model of the catalogue, if simulated.
     """
@@ -176,7 +176,7 @@ def tables(heading: str, results: Sequence[Simulated]) -> list[Any]:
     """Return the results as tables: memory and, if computed, seconds, what fits, and on which models."""
     hosts = [one.simulation.host_bytes for one in results if one.simulation.host_bytes]
     paged = f"; {units.size(hosts[0])} in main memory" if hosts else ""
-    caption = f"peak: tensors alive at once; reserved: what PyTorch's CUDA allocator holds for them{paged}"
+    caption = f"peak: tensors alive at once; reserved: what PyTorch's CUDA allocator holds{paged}"
     rows = [{"name": one.name, **one.simulation.as_dict()} for one in results]
     rows = [{**row, **row["parts"]} for row in rows]
     sizes = {"peak": "peak_bytes", "reserved": "reserved_bytes", **{part: part for part in _PARTS}}
@@ -187,11 +187,11 @@ def tables(heading: str, results: Sequence[Simulated]) -> list[Any]:
     if timed_:
         times: dict[str, output.Column] = {
             "method": "name",
-            ">a step": ("step", lambda step: step.span),
-            "most for": ("step", lambda step: step.bottleneck),
-            ">tokens a second": lambda one: f"{one.tokens / one.step.value:,.0f}",
+            ">time per step": ("step", lambda step: step.span),
+            "bottleneck": ("step", lambda step: step.bottleneck),
+            ">tokens/s": lambda one: f"{one.tokens / one.step.value:,.0f}",
         }
-        shown.append(output.table("How long a step takes (estimated from its operations)", timed_, times))
+        shown.append(output.table("Time per step (estimated from its operations)", timed_, times))
     searched = [(one.name, one.room) for one in results if one.room]
     if searched:
         shown.append(_fitting(searched))
@@ -209,7 +209,7 @@ def _fitting(rows: Sequence[tuple[Any, FitResult]]) -> Any:
         ">longest row": lambda row: f"{row[1].seq:,}",
     }
     title = f"{device.holding}: {units.size(device.memory)} usable (simulated)"
-    caption = "largest batch at the length given, longest row at the batch given; searched to within 1 in 32"
+    caption = "largest batch at the given length, longest row at the given batch; accurate to 1 in 32"
     return output.table(title, rows, columns, caption)
 
 
@@ -230,12 +230,12 @@ class MemoryOptions(StepForm):
     """The step that ``memory`` simulates, on one device or on several."""
 
     loss: str = choice(
-        "whole", "Loss", "whole: from all logits at once; chunked: a few rows at a time.",
+        "whole", "Loss", "How the loss is computed. whole: from all logits at once; chunked: a few rows at a time.",
         {name: name for name in LOSSES},
     )  # fmt: skip
-    devices: int = whole(1, "Devices", "How many; the batch is that of each.", least=1, most=limits.DEVICES)
-    sharding: str = choice("none", "Sharding", "How they share the step.", SHARDING_TITLES)
-    link: str = choice("pcie", "Link", "What connects them.", {name: name for name in kernels.LINKS})
+    devices: int = whole(1, "Devices", "Device count; --batch is per device.", least=1, most=limits.DEVICES)
+    sharding: str = choice("none", "Sharding", "How the devices share the step.", SHARDING_TITLES)
+    link: str = choice("pcie", "Link", "What connects the devices.", {name: name for name in kernels.LINKS})
 
     @property
     def step(self) -> StepSetting:
@@ -263,24 +263,24 @@ def memory_command(
     sets: options.Sets = None,
     adapter_config: options.AdapterConfigs = None,
     generate: Annotated[
-        str | None, option("--generate", "B,NEW", "Then generate NEW tokens for B rows.")
+        str | None, option("--generate", "B,NEW", "After the step, generate NEW tokens for B rows.")
     ] = None,
     protocol: Annotated[
         Protocol | None,
         typer.Option(
             "--protocol",
-            help="As the published peaks were measured; fixes all but the batch and the generation.",
+            help="Simulate the step as published peaks were measured; sets everything but the batch and --generate.",
         ),
     ] = None,
     fits: Annotated[
-        str | None, option("--fits", "DEVICE", "Find what fits on a device, such as a100-80.")
+        str | None, option("--fits", "DEVICE", "Find the largest batch and row on a device, such as a100-80.")
     ] = None,
     gpu: Annotated[
-        str | None, option("--gpu", "NAME", "Also how long the step takes there: l40s, h100 ...")
+        str | None, option("--gpu", "NAME", "Also estimate the time per step on a GPU, such as h100 or l40s.")
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Simulate a training step's memory on a GPU, without weights. By default for every method that applies."""
+    """Simulate a training step's memory on a GPU, without weights. By default, for every method that applies."""
     entry, wanted = resolve(model), MemoryOptions(**given)
     how = _sharing(wanted, adapter_config, protocol)
     card = None if gpu is None else get_device(gpu)
@@ -288,7 +288,7 @@ def memory_command(
     if protocol:
         if device:
             raise BadInput(
-                "--fits searches batches and lengths, which --protocol fixes; use one of them.", "fits"
+                "--fits searches batches and lengths, which --protocol sets. Use one of the two.", "fits"
             )
         metamath.check_protocol(entry)
         setting = (
@@ -331,7 +331,7 @@ def memory_command(
         output.note(note)
     if protocol:
         for name in filter(given.__contains__, _OF_PROTOCOL):
-            output.note(f"note: --{name} was not used: --protocol {protocol} says how the step is run")
+            output.note(f"note: --{name} was ignored: --protocol {protocol} sets it")
     output.show([one.as_dict() for one in results], as_json, human=lambda: tables(heading, results))
     if failed:
         raise typer.Exit(FAILED)
@@ -341,12 +341,12 @@ def _check_for_images(entry: ModelEntry, fits: str | None, gpu: str | None) -> N
     """Raise BadInput for options that apply to text models only."""
     if gpu is not None:
         raise BadInput(
-            f"--gpu's seconds were fitted to steps of language models; {entry.title} reads images.", "gpu"
+            f"--gpu has no times for models of images, such as {entry.title}. Leave it out.", "gpu"
         )
     if fits is not None:
         raise BadInput(
-            f"--fits searches the longest row too, and every image of {entry.title} is as long as the others: try "
-            "other numbers with --batch.",
+            f"--fits also searches the longest row, and all images of {entry.title} have one length. Leave it out "
+            "and try values of --batch.",
             "fits",
         )
 
@@ -358,11 +358,11 @@ def _sized(wanted: MemoryOptions, given: Mapping[str, Any], entry: ModelEntry) -
     """Return the step with its sizes checked; images set the length. Raises BadInput if one is missing."""
     if entry.kind == "vision":
         if "batch" not in given:
-            raise BadInput("Give --batch: how many images a step reads.", "batch")
+            raise BadInput("--batch is missing. Give the number of images per step.", "batch")
         seen = entry.shape.max_positions or wanted.seq  # every image is as long as the others
         return wanted if "seq" in given else replace(wanted, seq=seen)
     if not {"batch", "seq"} <= given.keys():
-        raise BadInput("Give --batch and --seq: the batch size and the tokens per row.", "batch")
+        raise BadInput("--batch or --seq is missing. Give the batch size and the tokens per row.", "batch")
     return wanted
 
 
@@ -371,7 +371,7 @@ def _sharing(wanted: MemoryOptions, files: Sequence[Path] | None, protocol: Prot
     how = Sharding(wanted.sharding, wanted.devices)
     how.check()
     if how.runs != "none" and (files or protocol):
-        what = "--protocol is of runs" if protocol else "Adapter configs from files are simulated"
+        what = "--protocol describes runs" if protocol else "Adapter configs from files are simulated"
         raise BadInput(f"{what} on one device; leave --devices out.", "devices")
     return how
 
@@ -409,7 +409,8 @@ def _published(entry: ModelEntry, chosen: Subjects) -> Iterator[Named]:
         config = spec.config(entry.shape, values, plain_task(entry.kind))
         if (config is None and spec.slug != "full") or spec.quantization(values):
             raise BadInput(
-                f"The published runs are of PEFT's methods on a 16-bit base, and none is of {spec.title}.",
+                f"The published runs have no {spec.title}; they use PEFT's methods on a 16-bit base model. Leave "
+                "--protocol out.",
                 "method",
             )
         yield spec.slug, partial(run, config and config.to_dict()), None, 0
@@ -465,7 +466,7 @@ def _simulate_all(
 
 def _cut_short(results: list[Simulated]) -> list[str]:
     """Return notes on searches that ended at the largest size, whose answer is a lower bound."""
-    units_of = {"batch": "rows", "seq": "tokens a row"}
+    units_of = {"batch": "rows", "seq": "tokens per row"}
     return [
         f"note: {one.name}: at least {LARGEST_SEARCHED[what]:,} {units_of[what]} fit; no larger size was searched"
         for one in results
@@ -507,6 +508,6 @@ def _generation(text: str | None) -> tuple[int, int] | None:
         return None
     parts = [part.strip() for part in text.split(",")]
     if len(parts) != 2 or not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
-        wrong = f"'{echoed(text)}' is not of that form."
-        raise BadInput(f"--generate takes rows and new tokens, such as 50,300; {wrong}", "generate")
+        wrong = f"'{echoed(text)}' has another form."
+        raise BadInput(f"--generate needs rows and new tokens, such as 50,300; {wrong}", "generate")
     return int(parts[0]), int(parts[1])

@@ -39,14 +39,14 @@ _MODEL = option("--model -m", "NAME", "Catalogue name, Hugging Face id or local 
 Model = Annotated[str, _MODEL]
 OneModel = Annotated[str | None, _MODEL]
 Methods = Annotated[
-    list[str] | None, option("--method", "SLUG", "A method; repeat it or separate several with commas.")
+    list[str] | None, option("--method", "SLUG", "A method; repeatable, or separated by commas.")
 ]
 Sets = Annotated[
-    list[str] | None, option("--set", "KEY=VALUE", "A setting of the method; repeatable, lists with commas.")
+    list[str] | None, option("--set", "KEY=VALUE", "A method's setting; repeatable; commas separate a list.")
 ]
 AdapterConfigs = Annotated[
     list[Path] | None,
-    option("--adapter-config", "FILE", "Any adapter_config.json, of PEFT or adapters; repeatable."),
+    option("--adapter-config", "FILE", "An adapter_config.json of PEFT or adapters; repeatable."),
 ]
 
 
@@ -67,7 +67,7 @@ def choose_methods(texts: Sequence[str], option: str = "--method") -> list[Metho
     """Return the methods ``option`` names. Raises UnknownName, or BadInput if it is given without one."""
     slugs = split_slugs(texts)
     if texts and not slugs:
-        raise BadInput(f"{option} names no method. Known: {', '.join(all_methods())}.", "method")
+        raise BadInput(f"{option} has no method. Known: {', '.join(all_methods())}.", "method")
     return [get_method(slug) for slug in slugs]
 
 
@@ -77,9 +77,7 @@ def split_assignment(
     """Return ``key=value`` as a pair. Raises BadInput without ``=``, a key, or a value (unless ``empty``)."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip() or not (empty or value.strip()):
-        raise BadInput(
-            f"--{name} takes KEY=VALUE, such as {example}; '{echoed(text)}' is not of that form.", name
-        )
+        raise BadInput(f"--{name} '{echoed(text)}' is invalid. Give KEY=VALUE, such as {example}.", name)
     return key.strip(), value
 
 
@@ -97,7 +95,7 @@ def parse_sets(texts: Sequence[str], methods: Sequence[MethodSpec]) -> dict[str,
     for text in texts:
         key, value = split_assignment(text)
         if key in seen:
-            raise BadInput(f"'{echoed(key)}' is set twice; give it once, lists with commas.", key)
+            raise BadInput(f"'{echoed(key)}' is set twice. Give it once; commas separate a list.", key)
         seen.add(key)
         takers = [method for method in methods if any(knob.name == key for knob in method.knobs)]
         if not takers:
@@ -110,13 +108,13 @@ def parse_sets(texts: Sequence[str], methods: Sequence[MethodSpec]) -> dict[str,
 def _unknown_knob(key: str, methods: Sequence[MethodSpec]) -> BadInput:
     if not methods:
         return BadInput(
-            f"--set {echoed(key)} changes a knob of a method; an adapter config has its settings in the file.",
+            f"--set {echoed(key)} sets a method's knob; an adapter config has its settings in its file.",
             key,
         )
     known = dict.fromkeys(knob.name for method in methods for knob in method.knobs)
     what = f"{methods[0].title} knob" if len(methods) == 1 else "knob of these methods"
     if not known:
-        return BadInput(f"{methods[0].title} has no knobs, so '{echoed(key)}' cannot be set.", key)
+        return BadInput(f"{methods[0].title} has no knobs. Leave --set {echoed(key)} out.", key)
     return UnknownName(what, key, known, key)
 
 
@@ -139,9 +137,7 @@ def read_adapter_config(path: Path) -> AdapterConfigFile:
     except ValueError as error:
         raise BadInput(f"{file} is not valid JSON: {error}.", "adapter_config") from error
     if content is not None and not isinstance(content, dict):
-        raise BadInput(
-            f"{file} does not hold a JSON object, so it is not an adapter config.", "adapter_config"
-        )
+        raise BadInput(f"{file} contains no JSON object. Give an adapter_config.json.", "adapter_config")
     return AdapterConfigFile(file, content)
 
 
@@ -299,7 +295,7 @@ def known_run(identity: str) -> Run:
         if run.id == identity:
             return run
     raise BadInput(
-        f"There is no run called '{echoed(identity)}'; 'python -m peft_lab runs' lists those there are.",
+        f"There is no run called '{echoed(identity)}'. List all runs with 'python -m peft_lab runs'.",
         "run",
     )
 
@@ -310,13 +306,13 @@ def known_run(identity: str) -> Run:
 
 def not_written(out: Path, error: OSError) -> BadInput:
     """Return the error for an ``--out`` that cannot be written."""
-    return BadInput(f"--out {out} cannot be written: {error.strerror or error}.", "out")
+    return BadInput(f"PEFT Lab cannot write to --out {out}: {error.strerror or error}.", "out")
 
 
 def require_empty(out: Path, unless: str | None = None) -> None:
     """Raise BadInput if a folder holds files but not ``unless``, which marks a folder to overwrite."""
     if out.is_dir() and any(out.iterdir()) and not (unless and (out / unless).exists()):
-        raise BadInput(f"--out {out} holds other files; name a new or empty folder.", "out")
+        raise BadInput(f"--out {out} contains other files. Give a new or empty folder.", "out")
 
 
 def make_folder(out: Path) -> None:

@@ -35,18 +35,18 @@ def plan_command(
     model: options.Model,
     given: dict[str, str],
     lengths: Annotated[
-        Path | None, option("--lengths", "FILE", "A file with the tokens of each row, one number a line.")
+        Path | None, option("--lengths", "FILE", "A file with the token count of each row, one per line.")
     ] = None,
     packing: Annotated[
-        bool, option("--packing", None, "Several short rows fill one; needs --lengths.")
+        bool, option("--packing", None, "Pack several short rows into one; needs --lengths.")
     ] = False,
     out: Annotated[Path | None, option("--out", "DIR", "A folder for the best plan's files.")] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Plan a training on one or many GPUs: what fits, how long it takes, what it costs, and the files that do it."""
+    """Plan a training run on one or more GPUs: what fits, how long it takes, what it costs, and its files."""
     texts = {"model": model, **given}
     if packing and lengths is None:
-        raise BadInput("How many rows fill one is known from their lengths: give --lengths FILE.", "packing")
+        raise BadInput("--packing needs the lengths of the rows. Give --lengths FILE.", "packing")
     known = None if lengths is None else read_lengths(disk.take_text(lengths, _LARGEST, "lengths"))
     if known is not None:
         texts = {**known.fields(), **texts}
@@ -86,7 +86,7 @@ def _corrected(texts: Mapping[str, str], first: str | None) -> BadInput:
     message = " ".join(f"{_named(error.field)}{said_of(error, instead)}" for error, instead in request.each)
     if request.several:
         every = together(request.several)
-        message += f" What could be meant: {every.said} ({options_of(every.changes)})."
+        message += f" Did you mean {every.said} ({options_of(every.changes)})?"
     return BadInput(message, first)
 
 
@@ -105,11 +105,11 @@ def _late(wanted: Wanted, ranked: list[Planned]) -> str:
 def _packed(wanted: Wanted, lengths: Lengths) -> Wanted:
     """Return the request with several data rows packed into one. Raises BadInput if no two fit."""
     if wanted.rows != len(lengths.tokens):
-        raise BadInput(f"The file has {several(len(lengths.tokens), 'row')}: leave --rows out.", "rows")
+        raise BadInput(f"The file has {several(len(lengths.tokens), 'row')}. Leave --rows out.", "rows")
     full = rows_of(lengths.tokens, wanted.seq)
     if full == wanted.rows:
         raise BadInput(
-            f"No two rows fit into one of {several(wanted.seq, 'token')}: leave --packing out, or raise --seq.",
+            f"No two rows fit into {several(wanted.seq, 'token')}. Leave --packing out or raise --seq.",
             "packing",
         )
     return replace(wanted, packed=full).check()
@@ -145,7 +145,7 @@ def _save(folder: Path, best: Planned, written: Written) -> list[str]:
     except OSError as error:
         raise options.not_written(folder, error) from None
     there = ", ".join(written.files) or "nothing"
-    lines = [f"In {folder}, of the first plan, {best.title}: {there}."]
+    lines = [f"Files of the first plan, {best.title}, in {folder}: {there}."]
     return lines + [f"  No {' or '.join(names)}: {reason}" for reason, names in written.reasons.items()]
 
 
@@ -156,15 +156,15 @@ def _human(wanted: Wanted, ranked: list[Planned], candidates: list[Planned]) -> 
 
     columns: dict[str, output.Column] = {
         "plan": "title",
-        ">rows at once": lambda one: f"{planned(one).batch:,}",
-        ">passes": lambda one: f"{planned(one).accumulate:,}",
-        ">peak of each": lambda one: units.size(planned(one).needed_bytes),
+        ">batch per GPU": lambda one: f"{planned(one).batch:,}",
+        ">accumulation steps": lambda one: f"{planned(one).accumulate:,}",
+        ">peak per GPU": lambda one: units.size(planned(one).needed_bytes),
         ">free": lambda one: units.percent(100 * planned(one).headroom),
         "time": lambda one: _time(one.hours),
         ">cost": ("cost", lambda cost: f"{cost[0]:,.2f} to {cost[1]:,.2f}"),
-        "waits for": ("update", lambda update: update.bottleneck),
+        "bottleneck": ("update", lambda update: update.bottleneck),
     }
-    data = f"{several(wanted.rows, 'row')} of {several(wanted.row_tokens, 'token')}, cut at {wanted.seq:,}"
+    data = f"{several(wanted.rows, 'row')} of {several(wanted.row_tokens, 'token')} (at most {wanted.seq:,})"
     where = f"Peaks are simulated at rows of {several(wanted.seq, 'token')}; time is estimated from the same steps."
     best, situation = ranked[0], wanted.situation()
     parts: list[Any] = [
@@ -181,13 +181,13 @@ def _human(wanted: Wanted, ranked: list[Planned], candidates: list[Planned]) -> 
         parts.append(f"{wanted.rows:,} rows fit into {wanted.packed:,} of {several(wanted.seq, 'token')}.")
     for one in ranked:
         if one.saved is not None:
-            more = f"{abs(one.saved):.0%} {'less' if one.saved >= 0 else 'more'} time than padded rows, as many at once"
+            more = f"{abs(one.saved):.0%} {'less' if one.saved >= 0 else 'more'} time than padded rows at equal batch"
             parts.append(f"  {one.title}, packed: {more}.")
     return parts
 
 
 def _time(hours: tuple[float, float] | None) -> str:
-    return "speed not known" if hours is None else units.span(hours[0] * HOUR, hours[1] * HOUR)
+    return "unknown speed" if hours is None else units.span(hours[0] * HOUR, hours[1] * HOUR)
 
 
 def _refused(candidates: Sequence[Planned]) -> list[str]:

@@ -23,9 +23,9 @@ from peft_lab.core.units import band, label, written_figure
 _HELP = (
     "An answer: "
     + "; ".join(f"{key}={'|'.join(words)}" for key, words in WORDS.items())
-    + "; numbers for tasks, rows, row_tokens, latency (percent longer), deadline_hours and storage (bytes, or 0.5MB); "
-    "model=NAME, device=NAME, 24GB or 2x24GB, devices=HOW MANY, batch=ROWS of an update at least, seq=TOKENS; or "
-    "an answer that would otherwise be counted or simulated: "
+    + "; numbers for tasks, rows, row_tokens, latency (percent longer), deadline_hours and storage (bytes, or "
+    "0.5MB); model=NAME, device=NAME, 24GB or 2x24GB, devices=NUMBER, batch=ROWS (the least per update), "
+    "seq=TOKENS; or an answer that is otherwise counted or simulated: "
     + "; ".join(f"{key}={'|'.join(QUESTIONS[key].answers)}" for key in FOUND)
     + ". Repeatable."
 )
@@ -36,7 +36,7 @@ def recommend_command(
     answer: Annotated[list[str] | None, option("--answer", "KEY=VALUE", _HELP)] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Recommend a method for a situation, with reasons, runner-up and what would flip the choice."""
+    """Recommend a method for a situation, with reasons, a runner-up, and what would change the choice."""
     situation, claims = parse(
         split_assignment(text, "answer", "rows=5000", empty=False) for text in answer or ()
     )
@@ -117,11 +117,11 @@ def _human(situation: Situation, advice: Recommendation, changes: Sequence[Flip]
     if advice.overruled:
         parts += ["Overruled:", *(f"  {why.text}" for why in advice.overruled)]
     if advice.nearest:
-        parts.append(f"Nearest: {'; '.join(near.text for near in advice.nearest.values())}.")
+        parts.append(f"Closest: {'; '.join(near.text for near in advice.nearest.values())}.")
     if advice.runner_up:
         parts.append(f"Runner-up: {advice.runner_up_text}")
     if advice.unknown:
-        parts += ["What is not known:", *(f"  {text}" for text in advice.unknown)]
+        parts += ["Unknown:", *(f"  {text}" for text in advice.unknown)]
     if changes:
         parts.append(output.table("What would change the answer", changes, {"if": "text", "then": "title"}))
     return parts

@@ -33,7 +33,7 @@ def result_lines(result: Mapping[str, Any]) -> list[Any]:
     name = str(metric["name"]).replace("_", " ")
     figures: list[tuple[str, Any, Callable[[Any], str], str]] = [
         ("trainable parameters", result["trainable"], units.count, "counted"),
-        ("and of the task's head", (result["trainable"] and result["head"]) or None, units.count, "counted"),
+        ("parameters of the head", (result["trainable"] and result["head"]) or None, units.count, "counted"),
         ("steps", result["steps"], lambda done: f"{done:,} of {spec['steps']:,}", ""),
         (
             "loss, first to last step",
@@ -53,8 +53,8 @@ def result_lines(result: Mapping[str, Any]) -> list[Any]:
         ("training time", result["seconds"], units.seconds, "measured"),
         ("speed", result["steps_per_second"], "{:,.4g} steps/s".format, "measured"),
         ("speed", result["tokens_per_second"], "{:,.4g} tokens/s".format, "measured"),
-        ("peak of one step's tensors", memory.get("peak_bytes"), units.size, "measured"),
-        ("the same step", result.get("simulated_peak_bytes") or None, units.size, "simulated"),
+        ("peak memory of a step", memory.get("peak_bytes"), units.size, "measured"),
+        ("peak memory of that step", result.get("simulated_peak_bytes") or None, units.size, "simulated"),
     ]
     rows = [(label, show(value), source) for label, value, show, source in figures if value is not None]
     title = f"{spec['method']} on {spec['model']}, task {spec['task']}: {result['status']}"
@@ -80,7 +80,7 @@ def _answers(probes: Sequence[Mapping[str, Any]]) -> list[str]:
 def _answer(answer: Mapping[str, Any] | None) -> str:
     """Return an answer on one line, with its probability if it is a label."""
     if answer is None:
-        return "not asked yet"
+        return "no answer yet"
     words, scores = " ".join(answer["answer"].split()), answer["scores"]
     return f"{words} ({scores[answer['answer']]:.1%})" if scores else words
 
@@ -88,27 +88,27 @@ def _answer(answer: Mapping[str, Any] | None) -> str:
 @command("runs")
 def runs(
     identity: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="Show this run; without it, list all.")
+        str | None, typer.Argument(metavar="[ID]", help="The run to show; without it, all runs are listed.")
     ] = None,
-    stop: Annotated[bool, option("--stop", None, "Ask the run to stop after its current step.")] = False,
-    delete: Annotated[bool, option("--delete", None, "Delete the run with its adapter.")] = False,
+    stop: Annotated[bool, option("--stop", None, "Stop the run after its current step.")] = False,
+    delete: Annotated[bool, option("--delete", None, "Delete the run and its adapter.")] = False,
     adopt: Annotated[
         Path | None,
-        option("--adopt", "FOLDER", "Show a run that a plan's script tells of there (PEFT_LAB_RUN)."),
+        option("--adopt", "FOLDER", "Add the run that a plan's script writes to FOLDER (PEFT_LAB_RUN)."),
     ] = None,
     track: Annotated[
         str | None, option("--track", "NAMES", "Send this ended run to mlflow, trackio or both (a,b).")
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Finished and running runs of this machine, those started in the app included."""
+    """List the runs of this machine, including those started in the app."""
     if adopt is not None:
         if identity is not None or stop or delete or track is not None:
-            raise BadInput("--adopt takes a folder and nothing else.", "adopt")
+            raise BadInput("--adopt needs a folder and no other option. Leave the others out.", "adopt")
         identity = store.adopt(adopt).id
     if identity is None:
         if stop or delete or track is not None:
-            raise BadInput("Name the run to stop, delete or track.")
+            raise BadInput("No run is named. Give the ID of the run to stop, delete or track.")
         summaries = store.summaries()
         output.show(summaries, as_json, human=lambda: [_list(summaries)])
         return
@@ -133,7 +133,7 @@ def runs(
 def _send(run: Run, track: str) -> None:
     trackers = start.tracker_names(track)
     if not trackers:
-        raise BadInput("--track names at least one tracker.", "track")
+        raise BadInput("--track is empty. Name at least one tracker.", "track")
     problems = [sent.sentence() for sent in start.send(run, trackers) if sent.problem]
     if problems:
         raise RunError(" ".join(problems))
@@ -151,8 +151,8 @@ def _list(summaries: Sequence[RunSummary]) -> Any:
         ">peak": ("peak_bytes", units.size),
         ">took": ("seconds", units.seconds),
     }
-    empty = "No runs yet: 'python -m peft_lab train' makes one."
-    caption = "metrics, peak and time: measured" if summaries else empty
+    empty = "No runs yet: start one with 'python -m peft_lab train'."
+    caption = "measured: metrics, peak and time" if summaries else empty
     return output.table("Runs", summaries, columns, caption)
 
 
@@ -171,7 +171,7 @@ Track = Annotated[
         "--track",
         metavar="NAMES",
         callback=_switched_on,
-        help="Also tell mlflow, trackio or both (a,b) of each run; PEFT_LAB_TRACK does so everywhere.",
+        help="Also log each run to mlflow, trackio or both (a,b); PEFT_LAB_TRACK sets this everywhere.",
     ),
 ]
 
@@ -199,21 +199,21 @@ def open_command(
         typer.Argument(metavar="FOLDER", help="A folder that the adapters library saved, or a zip of one."),
     ],
     model: options.Model,
-    task: Annotated[str | None, option("--task", "NAME", "Score it on this task's held-out rows.")] = None,
+    task: Annotated[str | None, option("--task", "NAME", "Score on this task's held-out rows.")] = None,
     own_file: Annotated[
-        Path | None, option("--own", "FILE", "Score it on the held-out rows of your own file.")
+        Path | None, option("--own", "FILE", "Score on the held-out rows of your own file.")
     ] = None,
-    eval_rows: Annotated[int | None, typer.Option("--eval-rows", help="Held-out rows to score on.")] = None,
+    eval_rows: Annotated[int | None, typer.Option("--eval-rows", help="Number of held-out rows.")] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Open an adapter of the adapters library: its settings, its count, and its score beside the base's."""
+    """Open an adapter of the adapters library: its settings, its parameters, and its score and the base's."""
     from peft_lab.methods.counting.count import count
 
     if own_file is not None and task not in (None, own.NAME):
-        raise BadInput(f"--own is the data of the task '{own.NAME}'; leave --task {task} out.", "task")
+        raise BadInput(f"--own is the data of the task '{own.NAME}'. Leave --task {task} out.", "task")
     scored = task is not None or own_file is not None
     if eval_rows is not None and not scored:
-        raise BadInput("--eval-rows are rows of a task: add --task or --own.", "eval_rows")
+        raise BadInput("--eval-rows needs a task. Add --task or --own.", "eval_rows")
     read = respond.opened_values(folder, model)
     scored_on = (str(folder), model, task or own.NAME, None if own_file is None else str(own_file), eval_rows)
     if scored:
@@ -267,17 +267,17 @@ class OutputForm(StrEnum):
 
 @command("export")
 def export_command(
-    identity: Annotated[str, typer.Argument(metavar="ID", help="A run that has ended; 'runs' lists them.")],
+    identity: Annotated[str, typer.Argument(metavar="ID", help="An ended run; 'runs' lists all runs.")],
     form: Annotated[
         OutputForm,
         typer.Option(
             "--as",
-            help="A Python file, a Jupyter notebook, a page that plays the run, or a folder of the adapters library.",
+            help="A script, a Jupyter notebook, a page that plays the run, or a folder for the adapters library.",
         ),
     ] = OutputForm.SCRIPT,
     out: Annotated[
         Path | None,
-        option("--out", "FILE", "Write it here (for adapters: a folder); without, it is printed."),
+        option("--out", "FILE", "The file to write (for adapters: a folder); without it, prints the text."),
     ] = None,
     as_json: options.Json = False,
 ) -> None:
@@ -288,9 +288,7 @@ def export_command(
 
     run = known_run(identity)
     if store.is_adopted(run):
-        raise BadInput(
-            f"'{run.id}' was started outside the lab: the script that it was started with repeats it."
-        )
+        raise BadInput(f"'{run.id}' was started outside PEFT Lab. Repeat it with its own script.")
     if form is OutputForm.ADAPTERS:
         _library(run, out, as_json)
         return
@@ -313,7 +311,7 @@ def _library(run: Run, out: Path | None, as_json: bool) -> None:
     from peft_lab.takeaway import bundle
 
     if out is None:
-        raise BadInput("--as adapters makes a folder: name it with --out FOLDER.", "out")
+        raise BadInput("--as adapters writes a folder. Name it with --out FOLDER.", "out")
     bundle.require_adapters_library(run)
     try:
         options.require_empty(out)

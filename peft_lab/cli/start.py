@@ -27,13 +27,13 @@ PACKAGE = Path(__file__).parents[1]
 EVERYWHERE = "0.0.0.0"
 _BASE = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 
-Port = Annotated[int, typer.Option(help="Where it listens.", min=1, max=65535)]
-Fetch = Annotated[bool, typer.Option(help="First fetch weights and sentences that are missing.")]
+Port = Annotated[int, typer.Option(help="The port to listen on.", min=1, max=65535)]
+Fetch = Annotated[bool, typer.Option(help="Download missing weights and data first.")]
 
 
 @command("app")
 def app_command(port: Port = 8501, fetch: Fetch = True) -> None:
-    """Start the app and say where to open it. Ctrl-C ends it."""
+    """Start the app and print its address. Press Ctrl-C to stop it."""
     _start(port, fetch, (), {})
 
 
@@ -42,49 +42,49 @@ def serve_command(
     port: Port = 8501,
     fetch: Fetch = True,
     of_class: Annotated[
-        bool, option("--class", None, "For a class: who joins gives a code once, and owns what they make.")
+        bool, option("--class", None, "Serve a class: learners join once with a code and own their work.")
     ] = False,
     code: Annotated[
-        str | None, typer.Option(help="The code by which learners join; without it, one is made and kept.")
+        str | None, typer.Option(help="The code for joining; without it, one is generated and stored.")
     ] = None,
     limit: Annotated[
         str | None,
         option(
             "--limit",
             "NAME=N,…",
-            "What one learner may take up, and how many may join, such as runs=3,steps=300 or learners=100.",
+            "Limits per learner, and on the number of learners, such as runs=3,steps=300 or learners=100.",
         ),
     ] = None,
     models: Annotated[
         list[Path] | None,
-        option("--models", "DIR", "A folder of models that the class may use by their paths; repeatable."),
+        option("--models", "DIR", "A folder of models that the class may use by path; repeatable."),
     ] = None,
     login: Annotated[
         list[str] | None,
         option(
             "--login",
             "WHO",
-            "Whom an identity provider vouches for may join by signing in: ann@school.example, @school.example, "
-            "or * for all whom it lets in; repeatable. Needs [auth] in .streamlit/secrets.toml.",
+            "Who may join by signing in at an identity provider: ann@school.example, @school.example, or * for "
+            "everyone it admits; repeatable. Needs [auth] in .streamlit/secrets.toml.",
         ),
     ] = None,
     teachers: Annotated[
         list[str] | None,
-        option("--teacher", "ADDRESS", "Who signs in with it is a teacher; repeatable."),
+        option("--teacher", "ADDRESS", "The address of a teacher who signs in; repeatable."),
     ] = None,
     address: Annotated[
-        str | None, typer.Option(help="The network address it listens at; a class is listened to at all.")
+        str | None, typer.Option(help="The network address to listen on; for a class, all by default.")
     ] = None,
     base_path: Annotated[
         str,
-        option("--base-path", "PATH", "Below which path it lies, behind a proxy: lab for https://host/lab/."),
+        option("--base-path", "PATH", "The app's path behind a proxy: lab for https://host/lab/."),
     ] = "",
     log: Annotated[
         str | None,
-        option("--log", "FILE", "Where events are written, one line of JSON each; - for the terminal."),
+        option("--log", "FILE", "The file for events, one JSON object per line; - for the terminal."),
     ] = None,
 ) -> None:
-    """Start the app as a server, for one person or for a class. Ctrl-C ends it."""
+    """Start the app as a server, for one person or a class. Press Ctrl-C to stop it."""
     environment = {}
     if log is not None:
         environment[journal.VARIABLE] = log if log == "-" else str(Path(log).absolute())
@@ -102,7 +102,7 @@ def serve_command(
         _describe_class()
     elif code is not None or limit is not None or models or login or teachers:
         raise typer.BadParameter(
-            "--code, --limit, --models, --login and --teacher are for a class: add --class."
+            "--code, --limit, --models, --login and --teacher are for a class. Add --class."
         )
     where = address or (EVERYWHERE if of_class else None)
     more = () if where is None else ("--server.address", where)
@@ -112,23 +112,23 @@ def serve_command(
 def _describe_class() -> None:
     """Print the codes of a class and what learners may use."""
     of_learner = asking.limits()
-    output.note(f"Learners join with the code {asking.join_code()}")
-    output.note(f"You open the teacher's page with the code {joining.class_keys().teacher}")
-    output.note(f"Each may have {of_learner.in_words()}.")
-    output.note(f"Up to {of_learner.people} may join; --limit learners=N changes that.")
+    output.note(f"Learners' code: {asking.join_code()}")
+    output.note(f"Your code as the teacher: {joining.class_keys().teacher}")
+    output.note(f"Each learner may have {of_learner.in_words()}.")
+    output.note(f"Up to {of_learner.people} can join; change this with --limit learners=N.")
     if joining.login_is_on():
-        output.note(f"They join by signing in, too: {', '.join(joining.is_listed(joining.WHO_MAY_LOG_IN))}")
+        output.note(f"They can also sign in: {', '.join(joining.is_listed(joining.WHO_MAY_LOG_IN))}")
     if asking.folder_allowed():
-        output.note(f"It may use the models in {', '.join(map(str, asking.folder_allowed()))}")
+        output.note(f"The class may use the models in {', '.join(map(str, asking.folder_allowed()))}")
 
 
 def _login(who: list[str], teachers: list[str]) -> dict[str, str]:
     """Return the environment of a class whose learners sign in. Raises BadParameter if nobody could."""
     if teachers and not who:
-        raise typer.BadParameter("--teacher says which of those who sign in is one: add --login.")
+        raise typer.BadParameter("--teacher needs people who sign in. Add --login.")
     if who and util.find_spec("authlib") is None:
         raise typer.BadParameter(
-            "--login needs Authlib: pip install 'peft-lab[oidc]' (in a clone, '.[oidc]')."
+            "--login needs Authlib. Install it: pip install 'peft-lab[oidc]' (in a clone, '.[oidc]')."
         )
     lists = {joining.WHO_MAY_LOG_IN: ",".join(who), joining.TEACHERS: ",".join(teachers)}
     return {name: value for name, value in lists.items() if value}
@@ -147,7 +147,7 @@ def _folder(named: Path) -> Path:
     path = disk.folder(disk.at_home(str(named)), "models")
     if os.pathsep in str(path):
         raise typer.BadParameter(
-            f"{named} has a '{os.pathsep}' in its path, which parts the folders of a class."
+            f"{named} has a '{os.pathsep}' in its path, which separates folders. Rename the folder."
         )
     return path
 
@@ -159,7 +159,7 @@ def _start(port: int, fetch: bool, more: tuple[str, ...], environment: Mapping[s
             with ProgressBars() as bars:
                 assets.fetch((), lambda name, done: bars.update(assets.ASSETS[name].title, done))
         except AssetError as trouble:
-            print(f"{trouble}\nThe app starts without them; `peft-lab fetch` tries again.", file=sys.stderr)
+            print(f"{trouble}\nThe app starts without them; retry with `peft-lab fetch`.", file=sys.stderr)
     arguments = ["-m", "streamlit", "run", str(script), "--server.port", str(port), *more]
     status = _run_child([sys.executable, *arguments], {**os.environ, **environment})
     if status:
@@ -197,4 +197,4 @@ def app_script() -> Path:
     for script in (PACKAGE.parent / "app.py", PACKAGE / "_app/app.py"):
         if script.is_file() and (script.parent / "pages").is_dir():
             return script
-    raise PeftLabError("This copy of PEFT Lab has no app.py: install it again, or start from a checkout.")
+    raise PeftLabError("This copy of PEFT Lab has no app.py. Install it again, or start from a clone.")

@@ -51,10 +51,10 @@ def tell_forecast(spec: RunSpec) -> Forecast | None:
         past = store.summaries()
         expected = forecast.forecast(work, spec, past)
     except PeftLabError as error:
-        output.note(f"note: how long it will take is not known: {error}")
+        output.note(f"note: the training time cannot be estimated: {error}")
         return None
     words = kept.told_forecast(expected.seconds, kept.forecast_errors(line.kept for line in past))
-    output.note(f"Train: {words}. {kept.forecast_made_of(expected.like)}")
+    output.note(f"Training time: {words}. {kept.forecast_made_of(expected.like)}")
     return expected
 
 
@@ -63,7 +63,7 @@ def tell_forecast(spec: RunSpec) -> Forecast | None:
 
 
 _LEARNED = ("«", "»")  # around what is learned, as colours are lost in a pipe
-_KEY = f"Learned tokens stand in {_LEARNED[0]} {_LEARNED[1]}, tokens are parted by |."
+_KEY = f"Learned tokens are in {_LEARNED[0]} {_LEARNED[1]}; | separates tokens."
 
 
 def show_own_tokens(spec: RunSpec, as_json: bool) -> None:
@@ -74,10 +74,10 @@ def show_own_tokens(spec: RunSpec, as_json: bool) -> None:
     """
     if spec.own_data is None:
         raise BadInput(
-            "--preview shows the tokens of your own data: give the file with --own FILE.", "preview"
+            "--preview shows the tokens of your own data. Give the file with --own FILE.", "preview"
         )
     if spec.task_object().images:
-        raise BadInput("--preview shows tokens, and images have none: leave it out.", "preview")
+        raise BadInput("Images have no tokens to preview. Leave --preview out.", "preview")
     shown = preview.ask(spec.model, spec.own_data, spec.max_length).result()
     if isinstance(shown, str):
         raise BadInput(shown, "own_data")
@@ -121,7 +121,7 @@ def train(
     given: dict[str, Any],
     model: options.OneModel = None,
     method: Annotated[str | None, option("--method", "SLUG", "The method to train with.")] = None,
-    task: Annotated[str | None, option("--task", "NAME", "What to learn; 'own' with --own FILE.")] = None,
+    task: Annotated[str | None, option("--task", "NAME", "The task; 'own' needs --own FILE.")] = None,
     sets: options.Sets = None,
     own_file: Annotated[
         Path | None,
@@ -134,12 +134,12 @@ def train(
     ] = None,
     start: Annotated[
         Path | None,
-        option("--start", "FOLDER", "Train on from an adapter that the adapters library saved there."),
+        option("--start", "FOLDER", "Continue training an adapter from this folder of the adapters library."),
     ] = None,
     out: Annotated[Path | None, option("--out", "DIR", "Copy the trained adapter to this folder.")] = None,
     probes: Annotated[
         list[str] | None,
-        option("--probe", "TEXT", "A text that base and tuned model answer; repeatable."),
+        option("--probe", "TEXT", "A text for the base and the tuned model to answer; repeatable."),
     ] = None,
     continued: Annotated[
         str | None,
@@ -152,7 +152,7 @@ def train(
     track: runs.Track = None,
     as_json: options.Json = False,
 ) -> None:
-    """Fine-tune a model whose weights are here, and report its loss, metric, speed and memory."""
+    """Fine-tune a downloaded model and report its loss, metric, speed and memory."""
     if continued is not None:
         _require_alone(context)
         _continue(continued, out, as_json)
@@ -161,7 +161,7 @@ def train(
         method = respond.OPENED_METHOD
     if model is None or method is None:
         raise BadInput(
-            "Name what to train with --model and --method, or a run that ended too early with --continue RUN_ID."
+            "Nothing to train: give --model and --method, or --continue RUN_ID for a run that ended too early."
         )
     chosen, values = options.one_method(method, sets or ())
     if start is not None:
@@ -199,7 +199,7 @@ def _require_alone(context: typer.Context) -> None:
         given = source is not None and source.name == "COMMANDLINE"
         if given and parameter.name not in ("continued", "out", "track", "as_json"):
             name = next(name for name in reversed(parameter.opts) if name.startswith("--"))
-            raise BadInput(f"--continue goes on as the run was set; leave {name} out.", parameter.name)
+            raise BadInput(f"--continue uses the run's own settings. Leave {name} out.", parameter.name)
 
 
 def _continue(identity: str, out: Path | None, as_json: bool) -> None:
@@ -241,12 +241,12 @@ def _simulated(result: Mapping[str, Any]) -> int | None:
 def _task(task: str | None, own_file: Path | None) -> str:
     if own_file is not None and task not in (None, own.NAME):
         raise BadInput(
-            f"--own is the data of the task '{own.NAME}'; '{task}' brings its own. Leave one out.", "task"
+            f"--own is the data of the task '{own.NAME}'; '{task}' has its own. Leave one out.", "task"
         )
     if task == own.NAME and own_file is None:
-        raise BadInput(f"The task '{own.NAME}' is your own data: give the file with --own FILE.", "task")
+        raise BadInput(f"The task '{own.NAME}' needs your data. Give the file with --own FILE.", "task")
     if task is None and own_file is None:
-        raise BadInput("Name a task with --task, or bring your own data with --own FILE.", "task")
+        raise BadInput("There is no task. Give --task, or your own data with --own FILE.", "task")
     return task or own.NAME
 
 
@@ -272,9 +272,7 @@ def _watch(begin: Callable[[RunQueue], str], new: RunSpec | None = None) -> tupl
         if signals:
             queue.stop(run.id)
             if not queue.wait(run.id, _LONGEST_STOP).final:
-                output.note(
-                    f"{run.id} does not end by itself; it ends with this command and is marked as lost"
-                )
+                output.note(f"{run.id} did not stop in time; it ends with this command and is marked as lost")
     return run, signals[-1] if signals else None
 
 

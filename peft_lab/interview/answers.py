@@ -315,10 +315,10 @@ def factor_slips(answer: Answer, known: tuple[Factor, ...]) -> Iterator[Slip]:
     """Yield slips by the named factors, then by two and, for bytes, by four."""
     for factor in known:
         number = f"{factor.value:,}, {factor.name}"
-        yield Slip(1 / factor.value, f"the answer times {number}: it is in there once too often", True)
-        yield Slip(factor.value, f"the answer divided by {number}: it is missing", True)
-    width = ", or a number's bytes were mistaken" if answer.unit == "bytes" else ""
-    yield Slip(0.5, f"exactly twice the answer: something was counted double{width}", True)
+        yield Slip(1 / factor.value, f"the answer times {number}: it is counted once too often", True)
+        yield Slip(factor.value, f"the answer divided by {number}: that factor is missing", True)
+    width = ", or the bytes per number are wrong" if answer.unit == "bytes" else ""
+    yield Slip(0.5, f"exactly twice the answer: something is counted twice{width}", True)
     yield Slip(2.0, f"exactly half the answer: a factor of two is missing{width}", True)
     if answer.unit == "bytes":
         yield Slip(0.25, f"four times the answer: count the bytes of each number again ({_widths()})", True)
@@ -348,10 +348,10 @@ def unit_slips(answer: Answer, reading: TypedNumber) -> Iterator[Slip]:
         yield Slip(8.0, "that eight bits make a byte, or converted the wrong way round")
         yield Slip(1 / 8, "that eight bits make a byte")
     for power in (-2, -1, 1, 2):
-        yield Slip(1000.0**power, "a factor of a thousand: look at the unit again")
+        yield Slip(1000.0**power, "a factor of a thousand: check the unit")
     if answer.unit == "percent":
         yield Slip(0.01, "the factor of 100 in a percentage")
-        yield Slip(100.0, "that this is a percentage already")
+        yield Slip(100.0, "that the answer is already a percentage")
 
 
 Fit = tuple[float, float, str]
@@ -368,9 +368,9 @@ _MEANINGS: Mapping[tuple[str, str], tuple[tuple[float, float, str], ...]] = {
     ("bits", "bits"): ((1, 1, ""),),
     ("bits", "bytes"): ((8, 1, "Right in bytes"),),
     ("", "percent"): ((1, 100, "Right as a percentage"),),
-    ("points", "percent"): ((1, 1, "Right, and said in points"),),
-    ("millionths", ""): ((1, 1, ""), (1e6, 1, "Right as the number itself")),
-    ("hundredths", ""): ((1, 1, ""), (100, 1, "Right as the number itself")),
+    ("points", "percent"): ((1, 1, "Right, in percentage points"),),
+    ("millionths", ""): ((1, 1, ""), (1e6, 1, "Right as a plain number")),
+    ("hundredths", ""): ((1, 1, ""), (100, 1, "Right as a plain number")),
     ("petaFLOP", ""): ((1, 1, ""), (1, 1e15, "Right in FLOP")),
     ("petaFLOP", "operations"): ((1, 1e15, ""),),
     ("times", "percent"): ((1, 100, "Right as a percentage"),),
@@ -415,13 +415,15 @@ def judge_number(answer: Answer, text: str, factors: tuple[Factor, ...] = ()) ->
     reading = read_number(text, expects_bytes=answer.unit == "bytes")
     if reading is None:
         hint = " or ".join(_examples(answer))
-        return Verdict("unreadable", f"No number could be read in your answer. Write it like {hint}.")
+        return Verdict("unreadable", f"Your answer contains no readable number. Write it like {hint}.")
     if reading.dimension == "percent" and answer.wholes:
         return _judge_share(answer, reading)
     fits = list(_interpretations(reading, answer.unit))
     if not fits:
         where = f"in {answer.unit}" if answer.unit else "a plain number"
-        return Verdict("wrong", f"That is in {reading.dimension}; the answer is {where}: {answer.shown}.")
+        return Verdict(
+            "wrong", f"You answered in {reading.dimension}. The answer is {where}: {answer.shown}."
+        )
     for value, step, note in fits:
         if _is_right(answer, reading, value, step):
             return Verdict("right", f"{note or 'Right'}: {answer.shown}.")
@@ -429,7 +431,7 @@ def judge_number(answer: Answer, text: str, factors: tuple[Factor, ...] = ()) ->
     other = None if near else _any_slip(answer, reading, fits, factors)
     if other and other.is_it:
         return Verdict(
-            "near_miss", f"Near miss. This is {other.forgot}. The answer is {answer.shown}.", other.forgot
+            "near_miss", f"Near miss: this is {other.forgot}. The answer is {answer.shown}.", other.forgot
         )
     near = other.forgot if other else near
     if near:
@@ -440,7 +442,7 @@ def judge_number(answer: Answer, text: str, factors: tuple[Factor, ...] = ()) ->
         for value, step, _ in fits
     ):
         return Verdict("close", f"Close: the answer is {answer.shown}.")
-    return Verdict("wrong", f"Not this time: the answer is {answer.shown}.")
+    return Verdict("wrong", f"Wrong: the answer is {answer.shown}.")
 
 
 def _interpretations(reading: TypedNumber, unit: str) -> Iterator[Fit]:
@@ -493,8 +495,8 @@ def _judge_share(answer: Answer, reading: TypedNumber) -> Verdict:
             "near_miss", f"Near miss: you forgot {near}. The answer is {answer.shown}, {listed[0]}.", near
         )
     if any(_rounds(share.value, reading.value, reading.step) for share in shares):
-        return Verdict("close", f"Close, but rounded too roughly: the answer is {answer.shown}, {listed[0]}.")
-    return Verdict("wrong", f"Not this time: the answer is {answer.shown}, {' or '.join(listed)}.")
+        return Verdict("close", f"Close, but rounded too much: the answer is {answer.shown}, {listed[0]}.")
+    return Verdict("wrong", f"Wrong: the answer is {answer.shown}, {' or '.join(listed)}.")
 
 
 def _as_share(answer: Answer, whole: Whole) -> Answer:
@@ -502,7 +504,7 @@ def _as_share(answer: Answer, whole: Whole) -> Answer:
     missed = [NearMiss(whole.share(miss.value), miss.forgot) for miss in answer.near_misses]
     if whole.added:
         missed.append(
-            NearMiss(100 * answer.value / whole.size, "the added parameters themselves in the denominator")
+            NearMiss(100 * answer.value / whole.size, "to count the added parameters in the denominator")
         )
     return Answer(whole.share(answer.value), "percent", (), tuple(missed), answer.tolerance)
 
@@ -569,12 +571,12 @@ def _choice(question: Question, right: int, text: str, model: str | None) -> Ver
         chosen = int(given) - 1
     if chosen is None or not 0 <= chosen < len(options):
         letters = ", ".join(chr(ord("a") + index) for index in range(len(options)))
-        return Verdict("unreadable", f"Choose one of {letters}.")
+        return Verdict("unreadable", f"Your answer is not an option. Choose one of {letters}.")
     if chosen == right:
         return Verdict("right", f"Right: {options[right]}.")
     thought = question.options[chosen].thought
-    behind = f" The thought behind yours: {thought[0].lower()}{thought[1:]}" if thought else ""
-    return Verdict("wrong", f"Not this time: the answer is {options[right]}.{behind}")
+    behind = f" Why it seems right: {thought[0].lower()}{thought[1:]}" if thought else ""
+    return Verdict("wrong", f"Wrong: the answer is {options[right]}.{behind}")
 
 
 def shown_near_misses(answer: Answer) -> tuple[str, ...]:

@@ -239,7 +239,7 @@ def compute_answer(name: str, model: str | None = None, given: dict[str, Given] 
     """
     answer = get_question(name).compute(model, **(given or {}))
     if answer is None:
-        raise BadInput(f"The answer to '{name}' is written, not computed.")
+        raise BadInput(f"The answer to '{name}' is a text, so nothing can be computed.")
     return answer
 
 

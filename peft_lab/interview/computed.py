@@ -82,28 +82,28 @@ class Case:
     @property
     def shape(self) -> ModelShape:
         if self.model is None:
-            raise BadInput("This question needs a model.", "model")
+            raise BadInput("This question needs a model. Name one.", "model")
         return self.model
 
     def __getitem__(self, name: str) -> int:
         """Return a given value that is a whole number. Raises BadInput if it is not."""
         value = self.given[name]
         if not isinstance(value, int):
-            raise BadInput(f"'{name}' is a whole number in this question.", name)
+            raise BadInput(f"'{name}' must be a whole number in this question.", name)
         return value
 
     def number(self, name: str) -> float:
         """Return a given value that is any number. Raises BadInput if it is not."""
         value = self.given[name]
         if isinstance(value, str | tuple):
-            raise BadInput(f"'{name}' is a number in this question.", name)
+            raise BadInput(f"'{name}' must be a number in this question.", name)
         return float(value)
 
     def numbers(self, name: str) -> tuple[int, ...]:
         """Return a given value that is a list of numbers. Raises BadInput if it is not."""
         value = self.given[name]
         if not isinstance(value, tuple):
-            raise BadInput(f"'{name}' is a list of numbers in this question.", name)
+            raise BadInput(f"'{name}' must be a list of numbers in this question.", name)
         return value
 
     def matrix(self, role: Role) -> ModuleGroup:

@@ -58,7 +58,7 @@ def write_deck(
     try:
         import genanki
     except ImportError as error:
-        raise BadInput("Anki decks need the package genanki: pip install genanki.") from error
+        raise BadInput("Anki decks need the package genanki. Install it: pip install genanki.") from error
     deck = genanki.Deck(
         DECK_ID, "PEFT Lab", "Parameter-efficient fine-tuning: interview questions with computed answers."
     )
@@ -75,11 +75,11 @@ def write_deck(
             genanki.Note(note_type, fields, guid=genanki.guid_for("peft-lab", question.id), tags=tags)
         )
     if not deck.notes:
-        raise BadInput("There is no question to export.")
+        raise BadInput("There are no questions to export. Choose another topic or level.")
     try:
         genanki.Package(deck).write_to_file(str(path))
     except OSError as error:
-        raise BadInput(f"The deck cannot be written to {path}: {error.strerror}.", "file") from error
+        raise BadInput(f"The deck cannot be saved to {path}: {error.strerror}.", "file") from error
     return len(deck.notes)
 
 
@@ -101,11 +101,11 @@ def card_back(question: Question, answer: Answer | None, model: str | None = Non
     if answer:
         parts.append("".join(f"<p>{to_html(step)}</p>" for step in answer.working))
     for title, lines in (
-        ("Listen for", question.listen_for),
-        ("Often wrong", question.wrong),
+        ("An interviewer listens for", question.listen_for),
+        ("Common mistakes", question.wrong),
         ("Follow-up", [_follow_up(question, each, model) for each in question.follow_ups]),
         ("Wrong options", question.thoughts(answer, model) if question.explained else ()),
-        ("Defend it", _defence(question, model)),
+        ("Defend your answer", _defence(question, model)),
         ("Sources", question.sources),
     ):
         if not lines:
@@ -127,8 +127,8 @@ def _defence(question: Question, model: str | None) -> tuple[str, ...]:
     if question.doubt is None:
         return ()
     said, objection, because = question.explain_doubt(question.doubt, model)
-    reaction = "Hold to it." if question.doubt.holds else "Give way."
-    return (f"You have said: {said}", objection, f"{reaction} {because}")
+    reaction = "Keep your answer." if question.doubt.holds else "Change your answer."
+    return (f"You said: {said}", objection, f"{reaction} {because}")
 
 
 def to_html(text: str) -> str:
@@ -225,9 +225,9 @@ class Interview:
             BadInput: all questions are answered, or points are outside 0 to 1.
         """
         if self.current is None:
-            raise BadInput("All questions of this interview are answered.")
+            raise BadInput("This interview has no more questions.")
         if not 0 <= points <= 1:
-            raise BadInput(f"Points must be from 0 to 1; {points:g} is not.")
+            raise BadInput(f"Points must be from 0 to 1, not {points:g}.")
         counted = points if self.left(now) > 0 else 0.0
         seconds = (now - (self.asked or self.started)).total_seconds()
         reply = Reply(self.current, text, counted, seconds, forgot, None if ticked is None else tuple(ticked))
@@ -257,7 +257,7 @@ class Interview:
             asked = datetime.fromisoformat(data["asked"]) if data["asked"] else None
             return cls(plan, datetime.fromisoformat(data["started"]), replies, asked)
         except (KeyError, TypeError, ValueError) as error:
-            raise BadInput("This is not an interview kept by PEFT Lab.") from error
+            raise BadInput("This is not an interview from PEFT Lab.") from error
 
 
 def _reply(data: Mapping[str, Any]) -> Reply:
@@ -285,7 +285,7 @@ def make_plan(
     """
     pool = [question for question in select(about) if question.needs == "shape"]
     if not 1 <= size <= len(pool):
-        raise BadInput(f"There are {len(pool)} questions to choose from; ask for 1 to {len(pool)}.", "size")
+        raise BadInput(f"These topics have {len(pool)} questions. Ask for 1 to {len(pool)}.", "size")
     random_source = random.Random(seed)
     chosen: list[Question] = []
     for level in _levels(size):
@@ -480,7 +480,7 @@ def role_size(name: str) -> int:
 
 MOST = 5  # things to study next
 SEVERAL = 2  # questions of a topic; with fewer it is not called a strength
-NO_STRENGTH = "No topic yet with 70% of the points of two questions or more."
+NO_STRENGTH = "No strong topics yet (70% of the points over at least two questions)."
 _FULL = 0.999  # of a point, with room for rounding: ticked shares are fractions
 
 

@@ -57,9 +57,9 @@ def endpoint(environment: Mapping[str, str] | None = None) -> Endpoint | None:
     if not url:
         return None
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
-        raise BadInput(f"{URL} has to be an address such as http://localhost:8000/v1.", URL)
+        raise BadInput(f"{URL} is not a valid address. Set it to one such as http://localhost:8000/v1.", URL)
     if not model:
-        raise BadInput(f"{URL} is set, so {MODEL} has to name the model to ask.", MODEL)
+        raise BadInput(f"{URL} is set but {MODEL} is not. Set {MODEL} to the model's name.", MODEL)
     return Endpoint(url.rstrip("/"), model, found.get(KEY, "").strip())
 
 
@@ -81,11 +81,11 @@ def second_opinion(where: Endpoint, question: str, points: Sequence[str], answer
         with urllib.request.urlopen(request, timeout=SECONDS) as reply:
             content = json.loads(reply.read(LONGEST))["choices"][0]["message"]["content"]
     except urllib.error.HTTPError as error:
-        raise NoOpinion(f"{where.host} refused the request with status {error.code}.") from error
+        raise NoOpinion(f"{where.host} refused the request (status {error.code}).") from error
     except OSError as error:
         raise NoOpinion(f"{where.host} cannot be reached.") from error
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise NoOpinion(f"{where.host} did not send a chat completion.") from error
     if not isinstance(content, str) or not content.strip():
-        raise NoOpinion(f"{where.host} sent an empty answer.")
+        raise NoOpinion(f"{where.host} sent an empty answer. Try again.")
     return content.strip()

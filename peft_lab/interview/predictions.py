@@ -220,7 +220,7 @@ def decide(prediction: Prediction, values: Sequence[float]) -> PredictionOutcome
     evidence = experiment.evidence if isinstance(experiment, Inquiry) else ()
     deciding, count = list(values[: len(experiment.labels)]), len(experiment.labels) + len(evidence)
     if len(values) != count:
-        raise BadInput(f"'{prediction.id}' has {count} figures, not {len(values)}. Run it again.")
+        raise BadInput(f"'{prediction.id}' needs {count} figures, not {len(values)}. Run it again.")
     if prediction.rule == "bands":
         right = sum(deciding[0] > limit for limit in prediction.bands)
     else:
@@ -261,12 +261,12 @@ def score(prediction: Prediction, outcome: PredictionOutcome, guess: int) -> tup
         BadInput: there is no such option.
     """
     if not 0 <= guess < len(prediction.options):
-        raise BadInput(f"There are {len(prediction.options)} options to choose from.")
+        raise BadInput(f"Choose one of the {len(prediction.options)} options.")
     shown = ", ".join(
         f"{figure.label}: {figure.shown}" if figure.label else figure.shown for figure in outcome.figures
     )
     found = f"{prediction.options[outcome.right]}." + (f" {shown}." if shown else "")
-    return guess == outcome.right, ("As you said: " if guess == outcome.right else "It is: ") + found
+    return guess == outcome.right, ("Right: " if guess == outcome.right else "Wrong: the answer is ") + found
 
 
 # ----------------------------------------

@@ -234,13 +234,13 @@ class Question:
         """
         for name in given:
             if name not in self.given:
-                raise BadInput(f"The question '{self.id}' has no '{name}' to change.", name)
+                raise BadInput(f"The question '{self.id}' has no setting '{name}'.", name)
         if self.model is None:
             return Case(None, {**self.given, **given})
         shape = resolve(model or self.model).shape
         if not self.fits(shape):
             raise BadInput(
-                f"This question cannot be asked about {shape.title}; try {', '.join(self.models())}.", "model"
+                f"This question does not apply to {shape.title}. Try {', '.join(self.models())}.", "model"
             )
         return Case(shape, {**self.given, **given})
 
@@ -309,7 +309,7 @@ class Question:
         for index, option in enumerate(self.options):
             if option.right:
                 return index
-        raise ValueError(f"{self.id} is no choice")
+        raise ValueError(f"{self.id} is not a choice question")
 
 
 def fill(template: str, words: Mapping[str, str]) -> str:

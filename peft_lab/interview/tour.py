@@ -82,32 +82,32 @@ class Stop:
             raise UnknownName("page", self.page, pages, "page")
         _words("title", self.title, LONGEST_TITLE)
         if not self.title.strip():
-            raise BadInput("Every stop needs a title.", "title")
+            raise BadInput("A stop has no title. Give every stop a title.", "title")
         for name, text in (("read", self.read), ("move", self.move), ("see", self.see)):
             _words(name, text, LONGEST_TEXT)
         if not 1 <= self.minutes <= MOST_MINUTES:
-            raise BadInput(f"A stop takes 1 to {MOST_MINUTES} minutes.", "minutes")
+            raise BadInput(f"A stop must take 1 to {MOST_MINUTES} minutes.", "minutes")
         if self.at and not _NAME.fullmatch(self.at):
-            raise BadInput(f"'{self.at[:40]}' is no control of a page.", "at")
+            raise BadInput(f"'{self.at[:40]}' is not a control of any page.", "at")
         for name, value in self.steps:
             if not _NAME.fullmatch(name):
-                raise BadInput(f"'{name[:40]}' is no control of a page.", "moves")
+                raise BadInput(f"'{name[:40]}' is not a control of any page.", "moves")
             _words("moves", value, LONGEST_VALUE)
         if len(self.moves) > MOST_MOVES:
-            raise BadInput(f"A stop has at most {MOST_MOVES} moves.", "moves")
+            raise BadInput(f"A stop can have at most {MOST_MOVES} changes.", "moves")
         self._check_settings()
         return self
 
     def _check_settings(self) -> None:
         if len(self.settings) > MOST_SETTINGS:
-            raise BadInput(f"A stop has at most {MOST_SETTINGS} settings.", "settings")
+            raise BadInput(f"A stop can have at most {MOST_SETTINGS} settings.", "settings")
         for name, value in self.settings.items():
             if not _NAME.fullmatch(name) or name in RESERVED:
-                raise BadInput(f"'{name[:40]}' is not a setting of a page.", "settings")
+                raise BadInput(f"'{name[:40]}' is not a setting of any page.", "settings")
             _words(name, value, LONGEST_VALUE)
         for name in self.fixed:
             if name not in self.settings:
-                raise BadInput(f"'{name[:40]}' is to be fixed but has no value.", "fixed")
+                raise BadInput(f"'{name[:40]}' is fixed but has no value. Give it a value.", "fixed")
 
 
 @dataclass(frozen=True)
@@ -136,9 +136,9 @@ class Tour:
         """Validate the path and return it. Raises :class:`BadInput` as :meth:`Stop.check`, naming the stop."""
         _words("title", self.title, LONGEST_TITLE)
         if not self.title.strip():
-            raise BadInput("A path needs a title.", "title")
+            raise BadInput("The path has no title. Give it one.", "title")
         if not 1 <= len(self.stops) <= MOST_STOPS:
-            raise BadInput(f"A path has 1 to {MOST_STOPS} stops; this one has {len(self.stops)}.", "stops")
+            raise BadInput(f"A path must have 1 to {MOST_STOPS} stops, not {len(self.stops)}.", "stops")
         for number, stop in enumerate(self.stops, start=1):
             try:
                 stop.check(pages)
@@ -159,7 +159,7 @@ class Tour:
         """
         wrong = misfit({"title": str, "stops": list}, data) if isinstance(data, dict) else "title"
         if wrong:
-            raise BadInput(f"This path is damaged: it has no usable {wrong}.", "path")
+            raise BadInput(f"This path is damaged: its {wrong} is missing or invalid.", "path")
         return cls(
             data["title"], tuple(Stop(**read_typed(Stop, stop, "A stop")) for stop in data["stops"])
         ).check(pages)
@@ -178,9 +178,9 @@ def _plain(stop: Stop) -> dict[str, Any]:
 
 def _words(name: str, text: str, longest: int) -> None:
     if len(text) > longest:
-        raise BadInput(f"'{name}' has {len(text)} characters; at most {longest} are shown.", name)
+        raise BadInput(f"'{name}' has {len(text)} characters. Shorten it to {longest}.", name)
     if any(unicodedata.category(letter) in ("Cc", "Cs", "Cn") and letter != "\n" for letter in text):
-        raise BadInput(f"'{name}' holds characters that cannot be shown.", name)
+        raise BadInput(f"'{name}' contains characters that cannot be shown. Remove them.", name)
 
 
 # ----------------------------------------
@@ -210,7 +210,7 @@ def fill(stop: Stop, text: str) -> str:
 def trained(stop: Stop, moved: str = "") -> int:
     """Return the parameters trained at a stop after the settings in ``moved`` (``name=value``, separated by blanks)."""
     if stop.page not in all_methods() or "model" not in stop.settings:
-        raise BadInput(f"The stop '{stop.title}' has no method or names no model, so nothing can be counted.")
+        raise BadInput(f"The stop '{stop.title}' has no method or no model, so nothing can be counted.")
     spec = get_method(stop.page)
     texts = {**stop.settings, **dict(part.split("=", 1) for part in moved.split())}
     shape = catalogue()[texts["model"]].shape
@@ -237,10 +237,10 @@ def path_to_document(path: Tour) -> dict[str, Any]:
 def path_from_document(data: Any, pages: Collection[str]) -> Tour:
     """Rebuild a path from :func:`path_to_document`. Raises :class:`BadInput` for anything else."""
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise BadInput("This is not a PEFT Lab path.", "path")
+        raise BadInput("This file is not a PEFT Lab path. Choose another file.", "path")
     if data.get("version") != VERSION:
         raise BadInput(
-            f"This path was made in format {data.get('version')}; this PEFT Lab reads {VERSION}.", "path"
+            f"This path has format {data.get('version')}; this PEFT Lab reads {VERSION}. Update it.", "path"
         )
     return Tour.from_dict(data, pages)
 
@@ -248,11 +248,11 @@ def path_from_document(data: Any, pages: Collection[str]) -> Tour:
 def path_from_file(content: bytes, pages: Collection[str]) -> Tour:
     """Return the path in a file's content. Raises :class:`BadInput`."""
     if len(content) > LARGEST:
-        raise BadInput(f"This file is larger than {LARGEST:,} bytes; no path is that large.", "path")
+        raise BadInput(f"This file is larger than {LARGEST:,} bytes, so it is not a path.", "path")
     try:
         data = parse_json(content)
     except ValueError as error:
-        raise BadInput("This file is not valid JSON.", "path") from error
+        raise BadInput("This file is not valid JSON. Choose a path file.", "path") from error
     return path_from_document(data, pages)
 
 
@@ -266,8 +266,8 @@ def pack_path(path: Tour) -> str:
     packed = base64.urlsafe_b64encode(zlib.compress(text.encode(), 9)).decode().rstrip("=")
     if len(packed) > LONGEST_LINK:
         raise BadInput(
-            f"The link to this path would have {len(packed):,} characters; above {LONGEST_LINK:,} it may be cut "
-            f"off on its way. Share the path as a file.",
+            f"The link would have {len(packed):,} characters, and above {LONGEST_LINK:,} it may be cut off. Share "
+            "the path as a file.",
             "path",
         )
     return packed
@@ -276,7 +276,7 @@ def pack_path(path: Tour) -> str:
 def unpack_path(text: str, pages: Collection[str]) -> Tour:
     """Rebuild a path from :func:`pack_path`. Raises :class:`BadInput` for anything else."""
     if len(text) > LONGEST_LINK:
-        raise BadInput("This link is longer than any path's.", "path")
+        raise BadInput("This link is too long to be a path. Ask for the link again.", "path")
     try:
         packed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         opener = zlib.decompressobj()
@@ -285,7 +285,7 @@ def unpack_path(text: str, pages: Collection[str]) -> Tour:
             raise ValueError("cut off, or larger than any path")
         data = parse_json(content)
     except (ValueError, zlib.error) as error:
-        raise BadInput("The path in this link is damaged; ask for the link again.", "path") from error
+        raise BadInput("The path in this link is damaged. Ask for the link again.", "path") from error
     return Tour.from_dict(data, pages)
 
 
@@ -409,7 +409,7 @@ def discard_draft(file: Learners, name: str) -> None:
 def added_to_draft(path: Tour, stop: Stop) -> Tour:
     """Return the path with one more stop at the end. Raises :class:`BadInput` if it is full."""
     if len(path.stops) >= MOST_STOPS:
-        raise BadInput(f"A path has at most {MOST_STOPS} stops.", "stops")
+        raise BadInput(f"The path is full: it has {MOST_STOPS} stops. Remove one first.", "stops")
     return replace(path, stops=(*path.stops, stop))
 
 

@@ -80,11 +80,11 @@ def refusal(spec: RunSpec) -> str | None:
     if needed <= free:
         return None
     would = inspector.get_inspector(inspector.Worker.MEMORY).ask(what_fits, data, device, free)
-    kept = f", after {units.size(RESERVE)} set aside for Python and its libraries" if device == "cpu" else ""
+    kept = f", without the {units.size(RESERVE)} reserved for Python" if device == "cpu" else ""
     needs, room = units.unlike(needed, max(0, free))
     return (
-        f"This run does not fit: a step needs {needs}, and {room} are free on this "
-        f"{'machine' if device == 'cpu' else 'GPU'}{kept}. {_sentence(would)}"
+        f"This run does not fit: a step needs {needs}, and this {'machine' if device == 'cpu' else 'GPU'} has {room} "
+        f"free{kept}. {_sentence(would)}"
     )
 
 
@@ -271,8 +271,8 @@ def _sentence(would: Mapping[str, Any]) -> str:
     if would["methods"]:
         ways.append("the method " + " or ".join(would["methods"]))
     if not ways:
-        return "No smaller batch, shorter rows or other method on this model would fit."
-    return f"What would fit: {', or '.join(ways)}."
+        return "No smaller batch, shorter row or other method would fit with this model."
+    return f"This would fit: {', or '.join(ways)}."
 
 
 # ----------------------------------------
@@ -299,8 +299,8 @@ def disk_refusal(spec: RunSpec) -> str | None:
         return None
     needs, there = units.unlike(needed, free)
     return (
-        f"The disk is too full for this run: it needs {needs}, reserve included, and "
-        f"{there} are free where runs are kept ({store.root()}). Delete runs that you no longer need."
+        f"The disk is too full for this run: it needs {needs} with the reserve, and {there} are free in "
+        f"{store.root()}. Delete runs that you no longer need."
     )
 
 

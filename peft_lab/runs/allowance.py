@@ -42,8 +42,8 @@ def minutes_refusal(now: float | None = None) -> str | None:
     if found is None or _left(found, turns) > 0:
         return None
     return (
-        f"Your runs have trained for {_words(sum(seconds for _, seconds in turns) / 60)} within a day; each learner of "
-        f"this class may train for {_words(found.minutes)}. You can train again in "
+        f"Your runs have trained for {_words(sum(seconds for _, seconds in turns) / 60)} in the last day; the limit "
+        f"in this class is {_words(found.minutes)}. You can train again in "
         f"{units.coarse(_until_free(found, turns, at))}."
     )
 
@@ -57,11 +57,7 @@ def minutes_over(now: float) -> bool:
 def why_ended() -> str:
     """Return what a run reports when it uses up the learner's minutes; empty without a limit."""
     found = limits_of_asker()
-    return (
-        ""
-        if found is None
-        else f"That was the last of your {_words(found.minutes)} of training within a day."
-    )
+    return "" if found is None else f"This used up your {_words(found.minutes)} of training per day."
 
 
 def note_minutes(seconds: float, now: float | None = None) -> None:
@@ -74,7 +70,7 @@ def note_minutes(seconds: float, now: float | None = None) -> None:
 
 def minutes_said(found: Limits) -> str:
     """Return how long each learner may train, and how much of it the current one has used, in words."""
-    return f"{_words(found.minutes)} of training within a day ({minutes_taken() / 60:,.0f} taken)"
+    return f"{_words(found.minutes)} of training per day ({minutes_taken() / 60:,.0f} used)"
 
 
 def _words(minutes: float) -> str:
@@ -193,8 +189,8 @@ def limit_refusal(spec: RunSpec, new: bool = True) -> str | None:
     going = under_way()
     if going >= found.runs:
         return (
-            f"{going} of your runs have not ended; each learner of this class may have {found.runs}. Wait for one, or "
-            "stop one on the Runs page."
+            f"{going} of your runs have not ended; the limit in this class is {found.runs}. Wait for one, or stop "
+            "one on the Runs page."
         )
     used_up = minutes_refusal()
     if used_up is not None:
@@ -202,8 +198,8 @@ def limit_refusal(spec: RunSpec, new: bool = True) -> str | None:
     taken, needed = size_taken(store.root()) + _promised(), admission.needed_disk_bytes(spec) if new else 0
     if taken + needed > found.megabytes * MEGABYTE:
         return (
-            f"Your runs take up to {units.size(taken)} and this one up to {units.size(needed)} more; each learner of "
-            f"this class may keep {units.size(found.megabytes * MEGABYTE)}. Delete runs on the Runs page."
+            f"Your runs take up to {units.size(taken)}, and this one up to {units.size(needed)} more; the limit in "
+            f"this class is {units.size(found.megabytes * MEGABYTE)}. Delete runs on the Runs page."
         )
     return None
 
@@ -222,7 +218,7 @@ def refusal_of_steps(steps: int) -> str | None:
     found = limits_of_asker()
     if found is None or steps <= found.steps:
         return None
-    return f"{steps:,} steps are too many here: each run of a learner in this class may take {found.steps:,}."
+    return f"{steps:,} steps are too many: the limit in this class is {found.steps:,} steps per run."
 
 
 def refusal_of_upload(more: int) -> str | None:
@@ -234,8 +230,9 @@ def refusal_of_upload(more: int) -> str | None:
     if taken + more <= most:
         return None
     return (
-        f"Your files take {units.size(taken)} and this one {units.size(more)} more; each learner of this class may "
-        f"keep {units.size(most)}. Files go {found.days} days after their upload; the Runs page removes them now."
+        f"Your files take {units.size(taken)}, and this one {units.size(more)} more; the limit in this class is "
+        f"{units.size(most)}. Remove files on the Runs page; otherwise they are removed {found.days} days after "
+        "their upload."
     )
 
 
@@ -246,8 +243,8 @@ def limits_said() -> str:
         return ""
     return (
         f"In this class: at most {_runs(found)} at a time ({under_way()} now), {found.steps:,} steps each, "
-        f"{minutes_said(found)}, "
-        f"{units.size(found.megabytes * MEGABYTE)} in all ({units.size(size_taken(store.root()))} taken)."
+        f"{minutes_said(found)}, {units.size(found.megabytes * MEGABYTE)} in all "
+        f"({units.size(size_taken(store.root()))} used)."
     )
 
 

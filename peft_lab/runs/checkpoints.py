@@ -110,7 +110,7 @@ class Keeper:
         if state["made_by"] != here:
             other = {name: version for name, version in state["made_by"].items() if here.get(name) != version}
             listed = ", ".join(f"{name} {version} (here {here.get(name)})" for name, version in other.items())
-            raise RunError(f"It was trained with {listed} and would go on with other figures: start it anew.")
+            raise RunError(f"It was trained with {listed}, so its figures would differ. Start a new run.")
         self.masters.load(state["trained"])
         self.optimizer.load_state_dict(state["optimizer"])
         for name, attributes in state["noted"].items():
@@ -144,7 +144,7 @@ class Keeper:
         trained = self.masters.state()
         about = 4 * sum(tensor.nbytes for tensor in trained.values())
         if (storage.free(folder) or about) < about:
-            raise OSError("the disk has no room for another state")
+            raise OSError("the disk has no room for another checkpoint")
         state = {
             "made_by": _made_by(),
             "trained": trained,
@@ -269,8 +269,8 @@ def forget_ending(folder: Path) -> None:
 def told_to_end(rung: Rung, taken: int, steps: int) -> str:
     """Return how the run ended, in one sentence."""
     return (
-        f"Ended early by its sweep (ASHA) at the rung of step {rung.step}: {taken} of {steps} steps were taken; the "
-        "adapter is saved as it was then."
+        f"Ended early by its sweep (ASHA, rung at step {rung.step}) after {taken} of {steps} steps; the adapter was "
+        "saved."
     )
 
 
@@ -294,9 +294,9 @@ def words_of_a_stop(run: Run) -> str:
     """Return what is left of a run that was stopped within a step, and why it was stopped if known."""
     found = latest(run.folder)
     said = (
-        "Stopped in the middle of a step: nothing was saved."
+        "Stopped during a step. Nothing was saved."
         if found is None
-        else f"Stopped in the middle of a step. It can go on from step {found.step}, which was saved."
+        else f"Stopped during a step. It can continue from step {found.step}."
     )
     return f"{said} {run.why_stopped()}".strip()
 
@@ -309,14 +309,14 @@ def require_to_go_on(run: Run, anew: bool = False) -> None:
     """
     status = run.status()
     if status is Status.DONE:
-        raise BadInput(f"'{run.id}' is done: there is nothing left to go on with.", "run")
+        raise BadInput(f"'{run.id}' is done, so it cannot be continued.", "run")
     if not status.final:
         raise BadInput(f"'{run.id}' has not ended: it is {status}.", "run")
     if store.is_adopted(run):  # never load a checkpoint from a folder outside the lab
-        raise BadInput(f"'{run.id}' was started outside the lab: its script goes on with it.", "run")
+        raise BadInput(f"'{run.id}' was started outside PEFT Lab. Continue it with its script.", "run")
     if latest(run.folder) is None and not anew:
         raise BadInput(
-            f"'{run.id}' kept no state to go on from (one is kept every {EVERY} steps). Start it anew.",
+            f"'{run.id}' has no checkpoint (one is saved every {EVERY} steps). Start a new run.",
             "run",
         )
 
@@ -344,7 +344,7 @@ def taken_over(run: Run, why: str) -> float:
     queued = events.latest(run.events(), "queued") or {}
     owner = owners.read(queued.get("owner"))
     if owner is None:
-        raise RunError(f"'{run.id}' names no owner for whom it could go on.")
+        raise RunError(f"'{run.id}' names no owner, so it cannot be continued.")
     with waiting.reopening(run):
         if run.status().final:
             raise BadInput(f"'{run.id}' has ended: {run.status()}.", "run")

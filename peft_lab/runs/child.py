@@ -99,14 +99,11 @@ class Child:
         """Return why the process ended without a final event, in one sentence."""
         code = self._process.exitcode
         if code == -signal.SIGKILL:
-            return "The training process was killed from outside; usually the system does that when memory runs out."
+            return "The training process was killed from outside, usually because memory ran out."
         if code is not None and code < 0:
             return f"The training process was ended by signal {-code} ({signal.Signals(-code).name})."
         if code == _NOBODY_KNOWS:
-            return (
-                "The training process was ended from outside together with the process that starts trainings; "
-                "the next run starts a new one."
-            )
+            return "The training process and the one that starts runs were killed from outside. Start the run again."
         if code is not None and code > STORAGE:
             return f"The run could not write its files: {disk.why(code - STORAGE)}."
         return f"The training process ended with an error (exit code {code}){self._last_words()}"
@@ -142,7 +139,7 @@ def _made(run: Run, turn: float) -> Any:
         except (EOFError, ConnectionError) as error:
             # The fork server was killed while starting a child; trying again starts a new server.
             if attempt + 1 == _ATTEMPTS:
-                reason = str(error) or "the process that starts others was ended"
+                reason = str(error) or "the process that starts runs has ended"
                 raise RunError(f"The training process could not be started: {reason}.") from error
             time.sleep(_BETWEEN)
         except OSError as error:
@@ -224,7 +221,7 @@ def _print_to(path: Path) -> None:
 # same folder, so that each step is counted once.
 
 
-LOST = "The process or the node that trained it was lost; it goes on elsewhere."
+LOST = "Its process or node was lost; the run continues elsewhere."
 
 
 def carry_elsewhere(folder: str, home: str, turn: float, threads: int) -> str:

@@ -119,8 +119,8 @@ def _require_known(rows: Sequence[Encoded], base: loading.Base) -> None:
     highest, known = max(given), base.entry.shape.vocab
     if highest >= known:
         raise BadInput(
-            f"The tokenizer of {base.entry.title} gives token {highest:,}, and its weights know {known:,} tokens: the "
-            "two do not belong together.",
+            f"The tokenizer of {base.entry.title} produces token {highest:,}, but its weights have {known:,} "
+            "tokens. Use the tokenizer that belongs to the weights.",
             "model",
         )
 
@@ -143,8 +143,8 @@ def _require_numbers(model: torch.nn.Module, row: Encoded, base: loading.Base) -
     model.train(trains)
     if not math.isfinite(loss):
         raise BadInput(
-            f"{title} gives no numbers (its loss is {loss}) before anything is learned: look for NaN, infinite or huge "
-            "values in its weights and its config.",
+            f"The loss of {title} is {loss} before training. Look for NaN, infinite or huge values in its weights "
+            "and its config.",
             "model",
         )
 

@@ -221,14 +221,14 @@ def event_damage(events: Sequence[Event], ended: bool) -> str:
     for number, event in enumerate(events, 1):
         wrong = misfit(_KINDS.get(event["type"], {}), event)
         if wrong or not all(map(_sound, event["answers"] if event["type"] == "probe" else ())):
-            return f"event {number}, {event['type']}, has no usable '{wrong or 'answers'}'"
+            return f"event {number} ({event['type']}) has no valid '{wrong or 'answers'}'"
         if (
             not ended
             and event["type"] == "queued"
             and "owner" in event
             and owners.read(event["owner"]) is None
         ):
-            return f"event {number}, queued, has no usable 'owner'"
+            return f"event {number} (queued) has no valid 'owner'"
     return ""
 
 

@@ -158,7 +158,7 @@ def run_work(data: Mapping[str, Any]) -> RunWork:
     task, entry = spec.task_object(), resolve(spec.model)
     if task.images and spec.task == own.NAME:
         raise BadInput(
-            "How long its images take to be read is not known ahead, so nothing is said of the run's seconds.",
+            "The time to read your images is unknown, so the training time cannot be estimated.",
             "task",
         )
     test = list(task.load().test[: spec.eval_rows])

@@ -50,7 +50,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
             raise RunError(f"'{folder.name}' has no {name}.") from None
         raise RunError(f"{name} of '{folder.name}' cannot be read ({error.__cause__}).") from error
     if not isinstance(content, dict):
-        raise RunError(f"{name} of '{folder.name}' holds no settings.")
+        raise RunError(f"{name} of '{folder.name}' contains no settings.")
     return content
 
 
@@ -116,7 +116,7 @@ def kept_arrays(folder: Path) -> dict[str, Any]:
 def kept_adapter(folder: Path) -> Path:
     """Return the adapter's folder. Hashes it: not for the web server. Raises RunError if missing or damaged."""
     if not (folder / ADAPTER / "adapter_config.json").exists():
-        raise RunError(f"'{folder.name}' saved no adapter, so there is no tuned model to ask.")
+        raise RunError(f"'{folder.name}' saved no adapter, so it has no tuned model. Choose another run.")
     hashed = _hashes(folder)
     for name in hashed:
         if name.startswith(f"{ADAPTER}/"):
@@ -160,7 +160,7 @@ def require_sound(folder: Path, name: str) -> None:
     except OSError as error:
         raise RunError(f"{name} of '{folder.name}' cannot be read ({error.strerror or error}).") from error
     if not sound:
-        raise RunError(f"{name} of '{folder.name}' is damaged: it is not what the run wrote. Train it again.")
+        raise RunError(f"{name} of '{folder.name}' has changed since the run. Train it again.")
 
 
 def _hashes(folder: Path) -> dict[str, str]:
@@ -222,8 +222,8 @@ def require_same_model(spec: RunSpec, seen: Mapping[str, Mapping[str, str]] | No
     changed = sorted(file for file, digest in noted.items() if now.get(file) != digest)
     if changed:
         raise BadInput(
-            f"'{spec.model}' has changed since this run: {', '.join(changed)}. Its adapter belongs to the weights and "
-            "the tokenizer that were there then.",
+            f"'{spec.model}' has changed since this run ({', '.join(changed)}), so the adapter no longer fits. "
+            "Train it again.",
             "model",
         )
 
@@ -333,23 +333,20 @@ def typical_error(ratios: Sequence[float]) -> float:
 def forecast_made_of(like: int) -> str:
     """Return how a forecast was made, in one sentence. ``like``: earlier runs that corrected it."""
     if not like:
-        return "Simulated at this machine's measured speed."
+        return "Simulated with this machine's measured speed."
     runs = "a run" if like == 1 else f"{like} runs"
-    return f"Simulated, and corrected by {runs} like it."
+    return f"Simulated, and corrected by {runs} like this one."
 
 
 def beside_forecasts(seconds: float, took: float | None) -> str:
     """Return a run's measured and predicted seconds as a sentence; empty until it has ended.
 
     >>> beside_forecasts(60.0, 48.0)
-    'Took 48 s from its start to the last score; 60 s were expected (+25%).'
+    'Took 48 s; estimated 60 s (+25%).'
     """
     if not took:
         return ""
-    return (
-        f"Took {units.seconds(took)} from its start to the last score; {units.roughly(seconds)} were expected "
-        f"({seconds / took - 1:+.0%})."
-    )
+    return f"Took {units.seconds(took)}; estimated {units.roughly(seconds)} ({seconds / took - 1:+.0%})."
 
 
 def told_forecast(seconds: float, ratios: Sequence[float]) -> str:

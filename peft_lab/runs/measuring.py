@@ -143,11 +143,11 @@ NEW_TOKENS = 16
 ROUNDS = {"classification": 40, "generation": 6, "chat": 6}  # pairs of timed requests
 UNIT = {"classification": "row", "generation": "token", "chat": "token"}
 _NO_LOSS = {
-    "encoder": "not measurable here: the loss on text needs a model that predicts words, and this encoder has only the "
-    "classification head of its task",
-    "vision": "not measurable here: the loss on text needs a model that reads words, and this one reads images",
-    "seq2seq": "not measured: an encoder-decoder was never trained to go on with a text, so its loss on plain "
-    "sentences says little",
+    "encoder": "not measurable: the loss on text needs a model that predicts words, and this encoder has only its "
+    "task's classification head",
+    "vision": "not measurable: the loss on text needs a model that reads text, and this one reads images",
+    "seq2seq": "not measured: an encoder-decoder was never trained to continue a text, so its loss on plain "
+    "sentences means little",
 }
 
 Model = Any

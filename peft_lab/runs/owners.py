@@ -26,7 +26,7 @@ BEAT = "beat"  # the file that an owner touches
 EVERY = 5.0  # seconds between touches
 SILENT = 60.0  # seconds without a touch after which an owner is assumed gone
 
-GONE = "The app or command that ran it ended before it was done."
+GONE = "The app or command that ran it ended first."
 
 
 @dataclass(frozen=True)
@@ -136,9 +136,7 @@ def gone(owner: Owner | None, heard: float | None) -> str:
     silent = heard is None or time.time() - heard > SILENT
     if owner is None:
         return (
-            "It is not recorded which app or command ran it, and nothing has happened to it lately."
-            if silent
-            else ""
+            "It names no app or command that ran it, and nothing has happened to it lately." if silent else ""
         )
     if here(owner):
         if not running(owner):
@@ -148,7 +146,7 @@ def gone(owner: Owner | None, heard: float | None) -> str:
     if not silent:
         return ""
     where = f"on {owner.name or 'another machine'}"
-    return f"The app or command that ran it {where} has given no sign of life for more than {SILENT:.0f} seconds."
+    return f"The app or command that ran it {where} has not responded for more than {SILENT:.0f} seconds."
 
 
 def heard(*files: Path) -> float | None:

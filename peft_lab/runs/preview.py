@@ -133,7 +133,8 @@ def preview(
     """
     if task.kind == "classification":
         raise BadInput(
-            "Rows with labels are read whole, and each has one label: there is no token to mark.", "task"
+            "There is nothing to preview: from rows with labels, the model learns the label, no tokens.",
+            "task",
         )
     splits = task.load()
     rows = [*splits.train, *splits.test]
@@ -230,8 +231,8 @@ def headline(found: Preview) -> str:
     """Return how many tokens are learned, in one sentence."""
     rows = "conversations" if found.chat else "rows"
     return (
-        f"{found.trained:,} of the {found.tokens:,} tokens in {found.rows:,} {rows} are learned; the others are only "
-        "read."
+        f"The model learns {found.trained:,} of the {found.tokens:,} tokens in {found.rows:,} {rows} and only reads "
+        "the others."
     )
 
 
@@ -246,7 +247,7 @@ def notes(found: Preview) -> list[str]:
 def heading(row: PreviewRow) -> str:
     """Return the heading of a row that is shown, with its counts."""
     where = f"Line {row.line:,}" if row.line else "A row"
-    part = "held out" if row.held_out else "to train on"
+    part = "held-out" if row.held_out else "training"
     cut = f", {row.cut:,} more cut off" if row.cut else ""
     return f"{where}, {part}: {row.trained:,} of {len(row.tokens):,} tokens learned{cut}"
 
@@ -258,21 +259,21 @@ def visible(token: Token) -> str:
 
 def _length_words(found: Preview) -> str:
     if not found.cut:
-        return f"The longest has {found.longest:,} tokens; from {found.max_length:,} on they would be cut."
+        return f"The longest row has {found.longest:,} tokens; the limit is {found.max_length:,}."
     side = "end" if found.chat else "start of their prompts"
     return (
-        f"{found.cut:,} are longer than {found.max_length:,} tokens, the longest {found.longest:,}, and lose the "
-        f"{side}: {found.lost:,} tokens in all."
+        f"{found.cut:,} rows exceed the limit of {found.max_length:,} tokens (the longest has {found.longest:,}) and "
+        f"lose the {side}: {found.lost:,} tokens in all."
     )
 
 
 def _format(found: Preview) -> str:
     cost = f"{found.around:,} tokens around each question and its answer"
     if found.own_template:
-        return f"Written by the tokenizer's own chat template: {cost}."
+        return f"The tokenizer's chat template writes the messages: {cost}."
     return (
-        f"This tokenizer has no chat template, so the messages are written in role lines ('User: …', 'Assistant: …'): "
-        f"{cost}. They are words rather than new marks, whose embeddings PEFT would leave untrained."
+        f"This tokenizer has no chat template, so role lines mark the messages ('User: …', 'Assistant: …'): {cost}. "
+        "They are words, as PEFT would not train the embeddings of new tokens."
     )
 
 
@@ -282,14 +283,14 @@ def _opening_words(found: Preview) -> list[str]:
     text = found.opening.replace("\n", "↵")
     text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
     return [
-        f"The template puts {found.opening_tokens:,} tokens of its own before the {found.opened:,} that bring no "
-        f"system message: {text}"
+        f"The template adds {found.opening_tokens:,} tokens to the {found.opened:,} conversations without a system "
+        f"message: {text}"
     ]
 
 
 def _end(found: Preview) -> str:
     if found.end:
-        return f"Each answer is learned with {found.end}, which ends it; a written answer stops there."
+        return f"Each answer ends with {found.end}, which the model learns, so generation stops there."
     return "No token ends an answer in this format, so the model does not learn where to stop."
 
 
@@ -299,6 +300,6 @@ def _spelt(found: Preview) -> list[str]:
     lines = ", ".join(f"{line:,}" for line in found.spelt[:_NAMED])
     more = f" and {len(found.spelt) - _NAMED:,} more" if len(found.spelt) > _NAMED else ""
     return [
-        f"The words of line{'s' if len(found.spelt) > 1 else ''} {lines}{more} hold a mark of the tokenizer, which is "
-        "read as the mark it is."
+        f"Line{'s' if len(found.spelt) > 1 else ''} {lines}{more} spell a special token of the tokenizer, which is "
+        "read as that token."
     ]

@@ -111,7 +111,7 @@ def end_turn(run: Run, ending: str, message: str) -> None:
 
 def end_unstarted(run: Run) -> None:
     """End a run that was asked to stop while it waited, with the reason if known."""
-    end_turn(run, "stopped", f"Stopped before it started. {run.why_stopped()}".strip())
+    end_turn(run, "stopped", f"Stopped before it began. {run.why_stopped()}".strip())
 
 
 def _refusal(run: Run) -> str | None:
@@ -236,7 +236,7 @@ class RunQueue:
                     self._stopping.add(run.folder)  # known in this process without a file
                     return
             raise RunError(
-                storage.explained(error, run.folder) or f"'{run.id}' cannot be told to stop ({error})."
+                storage.explained(error, run.folder) or f"'{run.id}' cannot be stopped ({error})."
             ) from error
 
     def position(self, identity: str) -> int:
@@ -378,7 +378,7 @@ def get_queue() -> RunQueue:
 
 
 WAITING = 5 * 60.0  # seconds in the queue after which a learner may need help
-ENDED_BY_TEACHER = "Your teacher ended it."  # shown to the learner
+ENDED_BY_TEACHER = "Your teacher stopped it."  # shown to the learner
 QUIET = 10 * 60.0  # seconds without an action on an open page
 
 
@@ -460,11 +460,11 @@ def _stuck(run: RunSummary | None, place: PageVisit | None, now: float, out_of_m
     if run is not None and run.status in (Status.FAILED, Status.LOST):
         return f"the last run {'failed' if run.status == Status.FAILED else 'was lost'}"
     if run is not None and run.status == Status.QUEUED and now - run.created > WAITING:
-        return f"has waited {units.coarse(now - run.created)} for a run"
+        return f"waiting for {units.coarse(now - run.created)}"
     if out_of_minutes:
-        return "no minutes of training left"
+        return "no training minutes left"
     if place is not None and place.since > QUIET:
-        return f"nothing done for {units.coarse(place.since)}"
+        return f"inactive for {units.coarse(place.since)}"
     return ""
 
 

@@ -36,9 +36,7 @@ def ask(identity: str, texts: Sequence[str]) -> list[dict[str, Any]]:
 
     for text in texts:
         if not text.strip() or len(text) > PROBE_CHARACTERS:
-            raise BadInput(
-                f"A text to try has 1 to {PROBE_CHARACTERS:,} characters; this one has {len(text):,}.", "text"
-            )
+            raise BadInput(f"The text has {len(text):,} characters. Enter 1 to {PROBE_CHARACTERS:,}.", "text")
     return inspector.get_inspector(inspector.Worker.ANSWERS).ask(respond, identity, list(texts))
 
 
@@ -82,7 +80,7 @@ def _load(spec: RunSpec, run: store.Run) -> tuple[Examiner, torch.nn.Module, tor
 
     task = spec.task_object()
     if task.images:
-        raise BadInput("The models of this run read images, not texts.", "text")
+        raise BadInput("The models of this run read images, so they cannot answer a text.", "text")
     base, second = fresh_base(spec, task), fresh_base(spec, task)
     tuned = get_method(spec.method).load(second.model, run.adapter)
     cast_added(tuned, base.dtype)
@@ -111,8 +109,7 @@ def require_adapters(method: str) -> None:
     """Check that the method is the one whose folders a run can start from. Raises BadInput if not."""
     if method != OPENED_METHOD:
         raise BadInput(
-            f"--start goes on from bottleneck adapters, with the method '{OPENED_METHOD}'; "
-            f"leave --method {method} out.",
+            f"--start continues bottleneck adapters (method '{OPENED_METHOD}'). Leave --method {method} out.",
             "method",
         )
 

@@ -70,46 +70,46 @@ class RunRequest(Form):
     steps: int = whole(
         STEPS,
         "Steps",
-        "Optimizer steps. The defaults learn visibly within these.",
+        "Optimizer steps. The default is enough to see the model learn.",
         least=1,
         most=limits.STEPS,
     )
     batch: int | None = whole(
-        None, "Batch size", "Rows in each optimizer step. More rows need more memory.",
-        least=1, most=limits.BATCH, empty="the task's usual",
+        None, "Batch size", "Rows per optimizer step. More rows need more memory.",
+        least=1, most=limits.BATCH, empty="the task's default",
     )  # fmt: skip
     seed: int = whole(
         0, "Seed",
-        "Fixes the initial weights, the order of the rows and dropout. The same seed gives the same curve.",
+        "Sets the initial weights, the order of the rows and dropout. The same seed gives the same curve.",
         least=0, most=2**32 - 1,
     )  # fmt: skip
     learning_rate: float | None = number(
         None, "Learning rate",
-        "The peak of the schedule. PEFT methods need far larger learning rates than full fine-tuning.",
-        above=0, most=limits.RATE, empty="the method's usual", alias="lr",
+        "The highest rate of the schedule. PEFT methods need far higher rates than full fine-tuning.",
+        above=0, most=limits.RATE, empty="the method's default", alias="lr",
     )  # fmt: skip
     head_learning_rate: float | None = number(
-        None, "The head's learning rate", "The peak for a task head, which is learnt from nothing.",
-        above=0, most=limits.RATE, empty="the method's usual",
+        None, "Learning rate of the head", "The highest rate for the task head, which starts at random.",
+        above=0, most=limits.RATE, empty="the method's default",
     )  # fmt: skip
     max_length: int | None = whole(
-        None, "Maximum length", "Tokens of a row; longer rows are cut.",
-        least=SHORTEST, most=1_000_000, empty="the task's usual",
+        None, "Maximum length", "Tokens per row. Longer rows are cut.",
+        least=SHORTEST, most=1_000_000, empty="the task's default",
     )  # fmt: skip
     schedule: Schedule = choice(
         "linear", "Schedule", "How the learning rate falls to zero.", {"linear": "linear", "cosine": "cosine"}
     )
     warmup: float = number(
-        0.1, "Warm-up", "Share of the steps in which the learning rate rises.", least=0, most=0.9
+        0.1, "Warm-up", "Share of the steps during which the learning rate rises.", least=0, most=0.9
     )
-    weight_decay: float = number(0.0, "Weight decay", "AdamW's decay of what is trained.", least=0, most=1)
+    weight_decay: float = number(0.0, "Weight decay", "Weight decay of AdamW.", least=0, most=1)
     clip: float = number(
-        1.0, "Clipping", "Gradients are scaled down to this norm; 0 leaves them.", least=0, most=1000
+        1.0, "Clipping", "Gradients are scaled down to this norm. 0: no clipping.", least=0, most=1000
     )
     eval_rows: int | None = whole(
         None, "Held-out rows",
-        "How many held-out rows score the base and the tuned model. More rows make the scores more reliable.",
-        least=0, most=limits.HELD_OUT_ROWS, empty="the task's usual", alias="rows",
+        "Rows never trained on, which score the base and the tuned model. More rows give more reliable scores.",
+        least=0, most=limits.HELD_OUT_ROWS, empty="the task's default", alias="rows",
     )  # fmt: skip
     own_data: str | None = None
     own_source: str | None = None
@@ -141,8 +141,8 @@ class RunRequest(Form):
             return tasks.get_task(self.task)
         if self.own_data is None:
             raise BadInput(
-                "The task 'own' needs a file: CSV or JSON Lines of text,label or prompt,completion, or messages; or a "
-                "folder of images.",
+                "The task 'own' needs your data. Give a CSV or JSON Lines file (text,label or prompt,completion, "
+                "or messages) or a folder of images.",
                 "own_data",
             )
         task = apart.load_file(self.own_data)
@@ -225,11 +225,11 @@ def _check_ranges(run: RunSpec, entry: ModelEntry, spec: MethodSpec) -> None:
     run.check()
     if len(run.probes) > PROBES:
         raise BadInput(
-            f"At most {PROBES} sentences can be tried in a run; these are {len(run.probes)}.", "probes"
+            f"A run can try at most {PROBES} sentences, not {len(run.probes)}. Remove some.", "probes"
         )
     for probe in run.probes:
         if not probe.strip() or len(probe) > PROBE_CHARACTERS:
-            message = f"A sentence to try has 1 to {PROBE_CHARACTERS} characters; one has {len(probe)}."
+            message = f"A sentence to try has {len(probe)} characters. Use 1 to {PROBE_CHARACTERS}."
             raise BadInput(message, "probes")
 
 
@@ -239,20 +239,20 @@ def _require_start(
     """Check that the folder can be opened and has the run's settings. Raises BadInput if not."""
     if spec.slug != "adapters":
         raise BadInput(
-            f"A folder of the adapters library is trained on with the method adapters, not {spec.slug}.",
+            f"A folder of the adapters library needs the method adapters, not {spec.slug}.",
             "start",
         )
     found = library_files.values_of(library_files.read_content(place), entry.shape)
     for name, value in found.items():
         if values[name] != value:
             raise BadInput(
-                f"The folder has {name} {value}, and the settings say {values[name]}: set it as the folder has it.",
+                f"The folder has {name} {value}, but the settings have {values[name]}. Set {name} to {value}.",
                 name,
             )
     labels = library_files.labels_of(place)
     if task.kind == "classification" and labels and labels != task.labels:
         raise BadInput(
-            f"The folder's head tells {', '.join(labels)} apart, and '{task.name}' has {', '.join(task.labels)}.",
+            f"The folder's head has the labels {', '.join(labels)}, but '{task.name}' has {', '.join(task.labels)}.",
             "start",
         )
 
@@ -262,10 +262,10 @@ def _check_images(run: RunRequest, entry: ModelEntry) -> None:
     limit = entry.shape.max_positions
     if run.max_length not in (None, limit):
         raise BadInput(
-            f"An image is always {limit:,} positions of {entry.title}: leave its length out.", "max_length"
+            f"For {entry.title}, an image always has {limit:,} positions. Leave the length out.", "max_length"
         )
     if run.probes:
-        raise BadInput(f"{entry.title} reads images: leave the sentence to try out.", "probes")
+        raise BadInput(f"{entry.title} reads images, not text. Leave the sentence to try out.", "probes")
 
 
 def entry_of(name: str) -> ModelEntry:
@@ -288,16 +288,14 @@ def _require_trainable(name: str) -> None:
 
 def _mismatch(entry: ModelEntry, task: Task) -> str:
     writers, own_kind = " or ".join(map(a_model, task.model_kinds)), a_model(entry.kind)
-    does = "classifies, on an encoder" if task.kind == "classification" else f"writes text, with {writers}"
+    does = "needs an encoder" if task.kind == "classification" else f"needs {writers}"
     fitting = [other.name for other in tasks.all_tasks() if entry.kind in other.model_kinds]
     if task.images:
-        return f"'{task.name}' holds images, which need a model that reads them; {entry.title} is {own_kind}."
+        return f"'{task.name}' has images and needs a model that reads them; {entry.title} is {own_kind}."
     if entry.kind == "vision":
         does = f"{does}; {entry.title} is {own_kind}"
-        return (
-            f"'{task.name}' {does}. For it there is {', '.join(fitting)}, or a folder of images of your own."
-        )
-    return f"'{task.name}' {does}; {entry.title} is {own_kind}. For it there are {', '.join(fitting)}."
+        return f"'{task.name}' {does}. Choose {', '.join(fitting)}, or your own folder of images."
+    return f"'{task.name}' {does}; {entry.title} is {own_kind}. Choose {', '.join(fitting)}."
 
 
 def _room(entry: ModelEntry, spec: MethodSpec, values: Mapping[str, Any]) -> int | None:

@@ -134,7 +134,7 @@ class Run:
         Raises RunError if a script outside the lab carries it out, which does not listen. OSError.
         """
         if self.folder.is_symlink():
-            raise RunError(f"'{self.id}' was started outside the lab; end it where it was started.")
+            raise RunError(f"'{self.id}' was started outside PEFT Lab. Stop it there.")
         (self.folder / STOP).write_text(why, "utf-8")
 
     def asked_to_stop(self) -> bool:
@@ -192,9 +192,7 @@ def create(spec: RunSpec, owner: Owner | None = None, carrier: str = "") -> Run:
     except OSError as error:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
-        explained = (
-            storage.explained(error, root()) or f"The run could not be stored under {root()} ({error})."
-        )
+        explained = storage.explained(error, root()) or f"The run could not be saved in {root()} ({error})."
         raise RunError(explained) from error
     return run
 
@@ -310,7 +308,7 @@ def remove(run: Run) -> None:
     """Do :func:`delete` for a :class:`Run` instead of an id."""
     identity, line = run.id, summary(run)
     if line.status != DAMAGED and not Status(line.status).final:
-        raise RunError(f"'{identity}' has not ended; stop it first.")
+        raise RunError(f"'{identity}' has not ended. Stop it first.")
     # Moved away in one step, so that no half-deleted run is ever listed.
     trash = run.folder.parent / f".deleted-{secrets.token_hex(4)}"
     try:
@@ -359,18 +357,18 @@ def adopt(folder: Path) -> Run:
     told = Run(folder.name, folder)
     if not (folder / "spec.json").is_file() or not (folder / "events.jsonl").is_file():
         raise BadInput(
-            f"{folder} holds no run: a plan's script writes one there with PEFT_LAB_RUN={folder}.", "adopt"
+            f"{folder} contains no run. A plan's script writes one there with PEFT_LAB_RUN={folder}.", "adopt"
         )
     try:
         spec = told.spec
         told.view()
     except PeftLabError as error:
-        raise BadInput(f"{folder} holds no run that can be read: {error}", "adopt") from error
+        raise BadInput(f"{folder} contains no run that can be read: {error}", "adopt") from error
     if spec.method not in all_methods():
-        raise BadInput(f"{folder} is a run of '{spec.method}', which is no method of this lab.", "adopt")
+        raise BadInput(f"{folder} is a run of '{spec.method}', which PEFT Lab does not have.", "adopt")
     known = next((run for run in runs() if run.folder.resolve() == folder), None)
     if known is not None:
-        raise BadInput(f"{folder} is the run {known.id} already.", "adopt")
+        raise BadInput(f"{folder} is already the run {known.id}.", "adopt")
     identity = new_name(spec.method, spec.model)
     try:
         root().mkdir(parents=True, exist_ok=True)
@@ -378,7 +376,7 @@ def adopt(folder: Path) -> Run:
     except OSError as error:
         raise RunError(
             storage.explained(error, root())
-            or f"The run cannot be taken into {root()} ({error.strerror or error})."
+            or f"The run cannot be added to {root()} ({error.strerror or error})."
         ) from error
     return get(identity)
 

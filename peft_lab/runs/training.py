@@ -270,14 +270,14 @@ def train(run: Run, recording_budget: Budget | None = None) -> tuple[str, str]:
         rung = None if stop_asked(run) else checkpoints.ended_by(run)
         if rung is not None:
             return "stopped", checkpoints.told_to_end(rung, taken, spec.steps)
-        return "stopped", f"Stopped after {taken} of {spec.steps} steps; the adapter is saved as it was then."
+        return "stopped", f"Stopped after {taken} of {spec.steps} steps; the adapter was saved."
     course.settle(ready, masters)
     try:
         _compare(ready, recorder)
     except Stopped:
         return (
             "stopped",
-            f"Stopped during the evaluation; all {spec.steps} steps were taken and the adapter is saved.",
+            f"Stopped during the evaluation, after all {spec.steps} steps; the adapter was saved.",
         )
     return "done", ""
 
@@ -360,12 +360,12 @@ def _require_numbers(made: Made, run: Run) -> None:
         checkpoints.clear(run.folder)  # resuming would fail again
         if made.step == 0:
             raise RunError(
-                "At the first step, before anything was learned, the loss or its gradient is not a number: look for "
-                f"NaN, infinite or huge values in the weights of {run.spec.model}."
+                "The loss or its gradient is not a number (NaN) at the first step. Look for NaN, infinite or huge "
+                f"values in the weights of {run.spec.model}."
             )
         raise RunError(
-            f"At step {made.step + 1} the loss is no longer a number: {run.spec.learning_rate:g} is too high a "
-            "learning rate."
+            f"The loss is not a number (NaN) at step {made.step + 1}: the learning rate {run.spec.learning_rate:g} "
+            "is too high. Lower it."
         )
 
 

@@ -137,7 +137,7 @@ def view(events: Sequence[Event], steps: int, gone: str) -> RunView:
     """
     damage = event_fields.event_damage(events, ended=has_ended(events))
     if damage:
-        raise RunError(f"Its events cannot be read: {damage}.")
+        raise RunError(f"The run's events cannot be read: {damage}.")
     status = classify(events, gone)
     rows = [event for event in events if event["type"] == "step"]
     timed = [row for row in rows if not row.get("tracked")]

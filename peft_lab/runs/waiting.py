@@ -324,7 +324,7 @@ def reopening(run: Run) -> Iterator[None]:
         lock.acquire(timeout=WAIT)
     except Timeout:
         raise RunError(
-            f"The process that trained '{run.id}' before has not ended yet. Try again in a moment."
+            f"The earlier process of '{run.id}' has not ended yet. Try again in a moment."
         ) from None
     try:
         yield
@@ -356,7 +356,7 @@ _asked: list[Future[dict[str, Any]]] = []  # only the latest
 def calibrating_refusal() -> str:
     """Return why the machine cannot be measured now; empty if it can."""
     if unfinished():
-        return "A run is under way: beside it the machine cannot be measured. Wait until it has ended."
+        return "A run is in progress, so the machine's speed cannot be measured. Wait until the run ends."
     return ""
 
 
@@ -389,9 +389,7 @@ def begin_calibrating() -> Future[dict[str, Any]]:
         try:
             found = done.result()
             if unfinished():
-                raise RunError(
-                    "A run has started while the machine was measured; measure it again when it has ended."
-                )
+                raise RunError("A run started during the measurement. Measure again when it has ended.")
             here.keep(found)
         except Exception as error:  # noqa: BLE001  whoever asked has to know
             made.set_exception(error)

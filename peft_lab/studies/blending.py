@@ -34,21 +34,25 @@ def problem(first: RunSpec, second: RunSpec) -> str:
     """Return why two runs cannot be blended; empty if they can."""
     if first.model != second.model:
         return (
-            f"They have different bases, {first.model} and {second.model}: a correction fits one base alone."
+            f"The runs have different base models, {first.model} and {second.model}. Choose two runs on one base "
+            "model."
         )
     for spec in (first, second):
         if spec.method != "lora":
-            return f"A correction can be weighted and added only if it is LoRA's; one run is {spec.method}."
+            return f"Only LoRA adapters can be blended, and one run is {spec.method}. Choose two LoRA runs."
         if spec.values.get("use_dora"):
-            return "DoRA rescales whole rows of W, which does not add up; choose runs without it."
+            return "DoRA rescales whole rows of W, so its adapters cannot be added. Choose runs without DoRA."
         if spec.values.get("init_lora_weights") == "pissa":
-            return "PiSSA changes the base as it starts, so its adapter fits no other's base; choose runs without it."
+            return (
+                "PiSSA changes the base model, so its adapter fits no other run's. Choose runs without PiSSA."
+            )
         if spec.values.get("bias", "none") != "none":
-            return "One run also trained biases of the base, which PEFT does not combine; choose runs without them."
+            return "One run also trained biases, which PEFT cannot combine. Choose runs without them."
     one, two = first.task_object(), second.task_object()
     if (one.kind, one.labels) != (two.kind, two.labels):
         return (
-            f"'{one.name}' and '{two.name}' answer with different labels, so their heads cannot be combined."
+            f"'{one.name}' and '{two.name}' have different labels, so their heads cannot be combined. Choose two "
+            "runs with the same labels."
         )
     return ""
 
@@ -62,9 +66,7 @@ def ask(first: str, second: str, text: str) -> list[dict[str, Any]]:
     from peft_lab.workers import inspector
 
     if not text.strip() or len(text) > PROBE_CHARACTERS:
-        raise BadInput(
-            f"A text to try has 1 to {PROBE_CHARACTERS:,} characters; this one has {len(text):,}.", "text"
-        )
+        raise BadInput(f"The text has {len(text):,} characters. Enter 1 to {PROBE_CHARACTERS:,}.", "text")
     return inspector.get_inspector(inspector.Worker.ANSWERS).ask(blend, first, second, text)
 
 

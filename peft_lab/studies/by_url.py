@@ -81,7 +81,7 @@ def place(url: str) -> RemoteFolder:
         BadInput: the URL cannot be written and read, or the library for its kind is not installed.
     """
     if "://" not in url:
-        raise BadInput(f"'{url}' is no URL: --store takes one such as s3://bucket/lab.", "store")
+        raise BadInput(f"'{url}' is not a URL. Give --store one such as s3://bucket/lab.", "store")
     try:
         from fsspec.core import url_to_fs
 
@@ -90,10 +90,10 @@ def place(url: str) -> RemoteFolder:
         mark = f".tried-{secrets.token_hex(4)}"
         found.write(mark, b"tried")
         if found.read(mark) != b"tried":
-            raise OSError("what was written there does not come back")
+            raise OSError("a file written there could not be read back")
         files.rm_file(f"{found.path}/{mark}")
     except Exception as error:  # whatever the library of that kind of URL raises
-        raise BadInput(f"Runs cannot go by {url}: {in_short(error)}", "store") from error
+        raise BadInput(f"{url} cannot be used as the store: {in_short(error)}", "store") from error
     return found
 
 
@@ -232,7 +232,7 @@ def hand_over(at: RemoteFolder, run: store.Run, turn: float) -> Download:
         Upload(run.folder, to.below(0), (SPEC, *FROM_DRIVER)).send()
         to.below(0).write(SPEC, (run.folder / SPEC).read_bytes())  # last: it marks the turn as complete
     except Exception as error:
-        raise RunError(f"'{run.id}' cannot be brought to {to.path}: {in_short(error)}") from error
+        raise RunError(f"'{run.id}' cannot be copied to {to.path}: {in_short(error)}") from error
     return Download(to, run.folder)
 
 
@@ -292,7 +292,7 @@ def take_over(turn: RemoteFolder, folder: Path) -> NodeTurn:
     """
     there = holders(turn)
     if not there or turn.below(0).read(SPEC) is None:
-        raise RunError(f"There is no run to carry out at {turn.path}.")
+        raise RunError(f"There is no run to train at {turn.path}.")
     latest = next(each for each in reversed(there) if turn.below(each).read(EVENTS) is not None)
     folder.mkdir(parents=True)
     source = turn.below(latest)
@@ -380,7 +380,7 @@ class RemoteRuns:
             self._told = True
             since = time.strftime("%H:%M:%S", time.localtime(self._away))
             self._tell(
-                f"what nodes make cannot be fetched from {self.url} since {since} ({why.rstrip('.')}): tried again "
+                f"no results of the nodes since {since}: {self.url} cannot be read ({why.rstrip('.')}); retrying "
                 "every second"
             )
 
@@ -397,7 +397,7 @@ class RemoteRuns:
             try:
                 download.fetch()
             except Exception as error:  # noqa: BLE001  whatever the library of the URL raises ends this one run
-                why = f"What it made cannot be fetched from {self.url}: {in_short(error)}"
+                why = f"The run's results cannot be fetched from {self.url}: {in_short(error)}"
                 time.sleep(each)
                 continue
             self.clear(run)
@@ -421,7 +421,7 @@ class RemoteRuns:
             Download(turn, run.folder).fetch()
         except Exception as error:
             raise RunError(
-                f"What '{run.id}' left cannot be fetched from {self.url}: {in_short(error)}"
+                f"The files of '{run.id}' cannot be fetched from {self.url}: {in_short(error)}"
             ) from error
 
 

@@ -79,7 +79,7 @@ def start() -> None:
             try:
                 clear()
             except Exception:  # noqa: BLE001  a disk that is full now may have room in an hour
-                _log.exception("what is old in the class could not be removed")
+                _log.exception("old data of the class could not be removed")
             time.sleep(EVERY)
 
     threading.Thread(target=work, name="class-expiry", daemon=True).start()

@@ -42,8 +42,8 @@ def carry_on_node(folder: str, home: str, turn: float, threads: int) -> str:
 
     if not Path(folder).is_dir():
         raise RunError(
-            f"This node does not see {folder}: the lab folder has to be shared under the same path, or runs have to go "
-            "by a URL (--store)."
+            f"This node cannot see {folder}. Share the lab folder under the same path on all nodes, or send runs by "
+            "a URL (--store)."
         )
     return child.carry_elsewhere(folder, home, turn, threads)
 
@@ -116,9 +116,9 @@ class OnRay:
                 cannot be written.
         """
         if cpus < 1:
-            raise BadInput(f"A training takes at least one processor, not {cpus}.", "cpus")
+            raise BadInput(f"A run needs at least one processor, not {cpus}.", "cpus")
         if gpus < 0:
-            raise BadInput(f"A training cannot take {gpus:g} GPUs.", "gpus")
+            raise BadInput(f"A run cannot use {gpus:g} GPUs. Give 0 or more.", "gpus")
         self._ray = _ray()
         _require_answer(address)
         self._store = None if store is None else RemoteRuns(store, tell)
@@ -131,7 +131,7 @@ class OnRay:
                 address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
             )
         except (ConnectionError, ValueError, RuntimeError) as error:
-            at = f"at {address}" if address else "where RAY_ADDRESS points"
+            at = f"at {address}" if address else "at the address in RAY_ADDRESS"
             raise BadInput(f"No Ray cluster answers {at}: {in_short(error, 200)}", "address") from error
         nodes = self._nodes()
         if not any(self._fit(node) for node in nodes):
@@ -202,11 +202,11 @@ class OnRay:
             del self._tasks[task]
             if run in self._tasks.values():
                 continue  # it was begun again before this task returned; the newer task will end it
-            why = "Its Ray task ended without an ending of the run."
+            why = "Its Ray task ended before the run did."
             try:
                 self._ray.get(task)
             except Exception as error:  # noqa: BLE001  whatever failed on that node ends this one run
-                why = f"Ray gave up on it: {in_short(error)}"
+                why = f"Ray stopped trying: {in_short(error)}"
             if self._store is not None:
                 why = self._store.over(run) or why
             if run.folder.exists() and not run.status().final:
@@ -233,7 +233,7 @@ class OnRay:
             answers: list[dict[str, Any]] = self._ray.get(asked, timeout=START_PATIENCE)
         except Exception as error:
             raise BadInput(
-                f"A node of this Ray cluster does not say what it is: {in_short(error)}"
+                f"A node of this Ray cluster did not describe itself: {in_short(error)}"
             ) from error
         return [each for at, each in enumerate(answers) if each not in answers[:at]]
 
@@ -290,7 +290,7 @@ def _ray() -> Any:
         import ray
     except ImportError:
         raise BadInput(
-            "Ray is not installed here: pip install 'peft-lab[cluster]' (in a clone, '.[cluster]').",
+            "Ray is not installed. Install it: pip install 'peft-lab[cluster]' (in a clone, '.[cluster]').",
             "executor",
         ) from None
     return ray

@@ -126,11 +126,11 @@ class Sweep:
         known: set[Any] = set()
         for point in points:
             if point.name in known:
-                raise BadInput(f"The training {point.name} is there twice.", "points")
+                raise BadInput(f"The run {point.name} occurs twice.", "points")
             known.add(point.name)
             _require_sense(point)
             if settings and (point.model not in settings or settings[point.model].task != point.task):
-                raise BadInput(f"Nothing is known of {point.task} on {point.model}.", "settings")
+                raise BadInput(f"There are no settings for {point.task} on {point.model}.", "settings")
         return cls(**{**told, "points": points, "settings": settings})
 
     @property
@@ -176,11 +176,11 @@ def _setting(told: Mapping[str, Any]) -> ModelSetting:
 def _require_sense(point: SweepPoint) -> None:
     scored = point.loss is not None and point.metric is not None
     if scored == point.diverged:
-        raise BadInput(f"The training {point.name} has scores or has diverged, one of the two.", "diverged")
+        raise BadInput(f"The run {point.name} must either have scores or have diverged.", "diverged")
     if point.metric is not None and not 0 <= point.metric <= 1:
-        raise BadInput(f"The training {point.name} has a metric of {point.metric:g}.", "metric")
+        raise BadInput(f"The run {point.name} has a metric of {point.metric:g}.", "metric")
     if point.rate <= 0 or point.batch < 1 or (point.rank > 0) == (point.method == FULL):
-        raise BadInput(f"There is no training {point.name}.", "rate")
+        raise BadInput(f"There is no run {point.name}.", "rate")
 
 
 def read_points(rows: str, about: str) -> Sweep:

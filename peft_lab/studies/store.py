@@ -100,7 +100,7 @@ class Study:
         """
         study = cls.get(identity)
         if study.running:
-            raise RunError(f"'{identity}' is under way; stop it first.")
+            raise RunError(f"'{identity}' has not ended. Stop it first.")
         with disk.writing(study.folder):
             shutil.rmtree(study.folder)
 
@@ -162,7 +162,8 @@ class Study:
                 lock.acquire(timeout=0)
         except Timeout:
             raise RunError(
-                f"The {self.NOUN} '{self.id}' is under way already, in the app or another command."
+                f"The {self.NOUN} '{self.id}' is already running in the app or another command. Wait for it, or stop "
+                "it there."
             ) from None
         me = owners.myself().to_dict()
         try:

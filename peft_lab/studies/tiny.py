@@ -100,7 +100,7 @@ def grad(parameter: torch.nn.Parameter) -> torch.Tensor:
         BadInput: the parameter got no gradient.
     """
     if parameter.grad is None:
-        raise BadInput("A parameter that should be trained got no gradient.")
+        raise BadInput("A trainable parameter received no gradient.")
     return parameter.grad
 
 

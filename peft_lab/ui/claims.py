@@ -69,7 +69,7 @@ def card(claim: Claim, model: str | None, opened: bool, hidden: str = "") -> boo
     if not drawn.open:
         return False
     with drawn:
-        st.markdown(f"**It says** “{plain(claim.quote)}”")
+        st.markdown(f"**The claim:** “{plain(claim.quote)}”")
         found = found_on(claim, model)
         if found is not None:
             finding(claim, found, model)
@@ -78,31 +78,31 @@ def card(claim: Claim, model: str | None, opened: bool, hidden: str = "") -> boo
 
 def finding(claim: Claim, found: Found, model: str | None) -> None:
     cited = f" {found.cited}. {figures.badge(Source.CITED)}" if found.cited else ""
-    st.markdown(f"**We find** {found.found}. {figures.badge(claim.source)}{cited}")
+    st.markdown(f"**What we found:** {found.found}. {figures.badge(claim.source)}{cited}")
     name = model or claim.model
     all_found = on_all(claim.id)
     if name is not None and (len(all_found) > 1 or model is not None):
         everywhere = verdict_of(claim)
         beside = (
-            f" · over all models: {BADGES[everywhere]}"
+            f"; over all models: {BADGES[everywhere]}"
             if everywhere is not None and everywhere != found.verdict
             else ""
         )
         st.markdown(f"On {plain(get_model(name).title)}: {BADGES[found.verdict]}{beside}")
     st.markdown(found.why)
-    st.markdown(f":small[How: {claim.how}.]")
+    st.markdown(f":small[Method: {claim.how}.]")
     if len(all_found) > 1:
         counts = {
             verdict: sum(each.verdict == verdict for each in all_found.values()) for verdict in VERDICTS
         }
         counted = ", ".join(f"{verdict} on {count}" for verdict, count in counts.items() if count)
         st.markdown(
-            f"**When does it hold?** Of {len(all_found)} models: {counted}. {figures.badge(claim.source)}"
+            f"**On which models does it hold?** Of {len(all_found)} models: {counted}. {figures.badge(claim.source)}"
         )
         rows = [(get_model(each).title, there.found, there.verdict) for each, there in all_found.items()]
-        figures.table(("Model", "Found", "Verdict"), rows)
+        figures.table(("Model", "Result", "Verdict"), rows)
     elif claim.needs == "torch" and claim.model is not None and model is None:
-        st.markdown(":small[Choose a model above to run it there.]")
+        st.markdown(":small[Choose a model above to check the claim on it.]")
 
 
 def found_on(claim: Claim, model: str | None, where: str = "card") -> Found | None:
@@ -115,7 +115,7 @@ def found_on(claim: Claim, model: str | None, where: str = "card") -> Found | No
         known = kept_result(claim.id)
         if known is not None:
             if st.button(
-                "Run it now", key=f"{again_key}-{where}", help="The result shown is from an earlier run."
+                "Run it now", key=f"{again_key}-{where}", help="Replace the stored result by a new one."
             ):
                 st.session_state[again_key] = True
                 st.rerun()
@@ -143,11 +143,11 @@ def _kept_from() -> str:
     """Return where a stored result is from, and which installed versions differ."""
     other = ", ".join(f"{name} {version}" for name, version in result_seconds().differing().items())
     here = (
-        f"Installed here: {other}. Press *Run it now* to see whether it still holds."
+        f"This computer has {other}; press *Run it now* to check the claim with these versions."
         if other
         else "Press *Run it now* to repeat it."
     )
-    return f"From a run of {result_seconds()}. {here}"
+    return f"Stored result of {result_seconds()}. {here}"
 
 
 # ----------------------------------------
@@ -177,9 +177,9 @@ def featured(claims: Sequence[Claim], model: str | None) -> str:
     guess = guesses().get(claim.id)
     with st.container(border=True, key="featured-claim"):
         st.markdown(f"### {plain(claim.claim)}")
-        st.markdown(f"**It says** “{plain(claim.quote)}”")
+        st.markdown(f"**The claim:** “{plain(claim.quote)}”")
         if guess is None:
-            st.markdown("Is that so? Decide first; then see what was found.")
+            st.markdown("Is the claim right, imprecise or wrong? Decide first, then see our result.")
             with st.container(horizontal=True):
                 for verdict in VERDICTS:
                     pressed = st.button(verdict.capitalize(), key=f"guess-{verdict}")
@@ -188,7 +188,7 @@ def featured(claims: Sequence[Claim], model: str | None) -> str:
                         st.rerun()
             return claim.id
         _settled(claim, guess, model)
-        if len(guesses()) < len(settled) and st.button("Another claim", icon=":material/arrow_forward:"):
+        if len(guesses()) < len(settled) and st.button("Next claim", icon=":material/arrow_forward:"):
             state.remember(GUESS_SCOPE, _FEATURED, "")
             st.rerun()
     return ""
@@ -208,8 +208,8 @@ def _settled(claim: Claim, guess: Verdict, model: str | None) -> None:
     found = found_on(claim, model, "featured")
     if found is None:
         return
-    hit = "Yes" if guess == found.verdict else "No"
-    st.markdown(f"{hit}: you said {guess}, and it is {BADGES[found.verdict]}")
+    hit = "Correct" if guess == found.verdict else "Not quite"
+    st.markdown(f"{hit}: the claim is {BADGES[found.verdict]}; you chose {guess}.")
     finding(claim, found, model)
 
 
@@ -222,14 +222,14 @@ class ClaimsForm(Form):
     """The filters of the claims, and their display."""
 
     origin: str = choice(
-        ALL, "Who says it", "", {ALL: "All", "text": "The source text", "saying": "Often said"}
+        ALL, "Source", "", {ALL: "All", "text": "A widely read answer", "saying": "Common saying"}
     )
     verdict: str = choice(
-        ALL, "Verdict", "", {ALL: "Every verdict"} | {verdict: verdict.capitalize() for verdict in VERDICTS}
+        ALL, "Verdict", "", {ALL: "All verdicts"} | {verdict: verdict.capitalize() for verdict in VERDICTS}
     )
     topic: str = choice(
         ALL, "Topic", "",
-        lambda: {ALL: "Every topic"} | {one.topic: topics()[one.topic] for one in all_claims().values()},
+        lambda: {ALL: "All topics"} | {one.topic: topics()[one.topic] for one in all_claims().values()},
     )  # fmt: skip
     model: str = choice(
         OWN, "Check on", "",
@@ -282,7 +282,7 @@ def fact_check_page() -> None:
         if left_out:
             title = get_model(chosen.model).title
             st.caption(
-                f"{left_out} of these claims are not about a model, or cannot be checked on {plain(title)}."
+                f"Not shown: {left_out} claims that are about no model or cannot be checked on {plain(title)}."
             )
     _tally(claims, hide)
     opened, model = chosen.claim, chosen.checked_on
@@ -291,11 +291,11 @@ def fact_check_page() -> None:
         st.markdown(f"### {plain(topics()[topic])}")
         with st.container(key=f"claims-{topic}"):
             for claim in claims:
-                hidden = "guess above" if claim.id == guessed_at else "hidden" if hide else ""
+                hidden = "decide above" if claim.id == guessed_at else "hidden" if hide else ""
                 if claim.topic == topic and card(claim, model, opened == claim.id, hidden):
                     opened = claim.id
     if not claims:
-        st.markdown("No claims match; choose another verdict or topic.")
+        st.markdown("No claim matches. Choose another verdict or topic.")
     form.remember("claim", opened)
     state.write_address(form.address())
 
@@ -307,7 +307,7 @@ def _controls(form: Controls[ClaimsForm]) -> None:
         "Hide verdicts",
         form.value("hide") == "yes",
         key=form.key("hide"),
-        help="For a class that is to guess: a claim's verdict is shown when the claim is opened.",
+        help="Lets a class decide first: a claim shows its verdict when you open it.",
     )
     form.remember("hide", "yes" if hidden else "no")
     for name in ("hide", "claim"):

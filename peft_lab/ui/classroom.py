@@ -34,7 +34,7 @@ from peft_lab.ui.server.door import is_loopback
 
 
 SCOPE = "shown-to-class"
-SHOWN_NOW = ":material/check: Everybody sees a line with this link at their next step."
+SHOWN_NOW = ":material/check: Every learner sees a link to this page at their next click."
 
 
 def shown_bar(page: str) -> None:
@@ -81,12 +81,13 @@ def take_back_button() -> None:
     found = places.shown_page()
     if found is None:
         st.caption(
-            "Nothing is shown to all. Open a page, set it up, and choose *Teach with this page* in the sidebar."
+            "You are showing no page to the class. To show one, open it, set it up and choose *Teach with this "
+            "page* in the sidebar."
         )
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"Shown to all: **{plain(pages.titles().get(found.page, found.page))}**")
-        st.button("Take it back", key="take-back", on_click=_take_back)
+        st.markdown(f"Shown to the class: **{plain(pages.titles().get(found.page, found.page))}**")
+        st.button("Stop showing it", key="take-back", on_click=_take_back)
     refused = state.scope(SCOPE).pop("kept", None)
     if refused is not None:
         error_line(refused)
@@ -112,18 +113,18 @@ def foretold() -> None:
     """Draw the class's predictions for the teacher. Raises NotATeacher."""
     known = all_predictions()
     found = [row for row in schedule.expected_by_class() if row.id in known]
-    st.markdown("## What the class expects")
+    st.markdown("## What the class predicts")
     if not found:
         st.caption(
-            "Nobody has committed to a prediction yet. Predictions stand on *Practice* and *Misconceptions*; what is "
-            "chosen there is counted here before the experiment answers, without names."
+            "No predictions yet. Learners predict on *Practice* and *Misconceptions*. Their choices appear here "
+            "before the experiment runs, without names."
         )
         return
     rows_of = {row.id: row for row in found}
     titles = {name: known[name].belief for name in rows_of}
     picked = choose(FORETOLD_SCOPE, "prediction", "Prediction", titles, afresh=[str(len(titles))])
     row = rows_of[picked]
-    people = f"{row.people} answer" if row.people == 1 else f"{row.people} answers"
+    people = units.several(row.people, "answer")
     st.markdown(f"{plain(known[picked].question)} · **{people}** {figures.badge('measured')}")
     st.plotly_chart(_bars(known[picked], row), key="foretold-bars", config=charts.CONFIG)
 
@@ -139,7 +140,7 @@ def _bars(prediction: Prediction, row: ClassAnswers) -> go.Figure:
     return chart
 
 
-COLUMNS = ("Learner", "Page", "Last action", "Runs", "Run", "On disk", "May need help")
+COLUMNS = ("Learner", "Page", "Last action", "Runs", "Current run", "On disk", "May need help")
 CLASS_SCOPE = "classroom"
 REFRESH = 3.0  # seconds
 
@@ -151,8 +152,8 @@ def class_page() -> None:
         places.require_teacher()
         found = limits()
         st.markdown(
-            f"Up to {found.people} may join, at {_where()} with the code **{plain(asking.join_code())}**. "
-            f"Each may have {found.in_words()}; what is older than {found.days} days is removed."
+            f"Up to {found.people} can join at {_where()} with the code **{plain(asking.join_code())}**. Each may "
+            f"have {found.in_words()}; data older than {found.days} days is deleted."
         )
         take_back_button()
         part(_everybody, every=REFRESH)
@@ -162,28 +163,28 @@ def class_page() -> None:
 def _where() -> str:
     """Return the words for the address to join at; unknown if the teacher uses the server's own machine."""
     own = is_loopback(urlsplit(st.context.url or "").hostname or "")
-    return "the address that this machine has in the network" if own else "this address"
+    return "this computer's network address" if own else "this address"
 
 
 def _everybody() -> None:
     who = asker()
     found = queue.class_rows(sessions.places_of_all(), but=who.owner if who else "")
     if not found:
-        st.info("Nobody has joined yet.")
+        st.info("No learner has joined yet.")
         return
     most = limits().learners
     if len(found) >= most:
         st.warning(
-            f"The class is full: nobody else can join. Whoever runs this server lets in more by starting it again "
-            f"with `--limit learners={2 * most}`; who has joined stays.",
+            f"The class is full. To let more learners join, restart the server with `--limit learners={2 * most}`; "
+            "those who have joined stay.",
             icon=":material/group_off:",
         )
     here = sum(row.place is not None for row in found)
     going = sum(not _ended(row) for row in found)
     stuck = sum(bool(row.stuck) for row in found)
     st.markdown(
-        f"Page open: **{here} of {len(found)}** · waiting or training: **{going}** · may need help: **{stuck}** "
-        f"{figures.badge('measured')}"
+        f"With a page open: **{here} of {len(found)}** · waiting or training: **{going}** · may need help: "
+        f"**{stuck}** {figures.badge('measured')}"
     )
     columns = [Column(name, numeric=name in ("Runs", "On disk")) for name in COLUMNS]
     made = [RowOf(row.learner.owner, _cells(row), _kinds(row)) for row in found]
@@ -194,9 +195,9 @@ def _everybody() -> None:
     row = next((row for row in found if row.learner.owner == chosen), None)
     if row is None:
         st.caption(
-            f"Choose a row to end a run. Help may be needed where the last run failed or was lost, a run has waited "
-            f"{units.coarse(WAITING)}, no minutes of training are left, or nothing was done on an open page for "
-            f"{units.coarse(QUIET)}."
+            "Choose a row to stop a learner's run. A learner may need help if the last run failed or was lost, a "
+            f"run has waited {units.coarse(WAITING)}, no training minutes are left, or an open page has not been "
+            f"used for {units.coarse(QUIET)}."
         )
         return
     _chosen(row)
@@ -208,7 +209,7 @@ def _ended(row: ClassRow) -> bool:
 
 def _cells(row: ClassRow) -> tuple[str, ...]:
     method = all_methods()[row.run.method].title if row.run and row.run.method in all_methods() else ""
-    progress = "ending" if row.ending else row.progress
+    progress = "stopping" if row.ending else row.progress
     return (
         row.learner.title,
         pages.titles().get(row.place.page, row.place.page) if row.place else "–",
@@ -232,15 +233,15 @@ def _ago(place: PageVisit | None) -> str:
 
 def _chosen(row: ClassRow) -> None:
     with st.container(border=True):
-        st.markdown(f"**{plain(row.learner.title)}** · {plain(_cells(row)[COLUMNS.index('Run')])}")
+        st.markdown(f"**{plain(row.learner.title)}** · {plain(_cells(row)[COLUMNS.index('Current run')])}")
         if row.run is None:
             return
         if row.run.problem:
             error_line(row.run.problem)
         if not _ended(row):
             st.button(
-                "Ending…" if row.ending else "End this run", key=f"class-end-{row.run.id}", disabled=row.ending,
-                help="It ends after its current step. The learner is told by whom.",
+                "Stopping…" if row.ending else "Stop this run", key=f"class-end-{row.run.id}", disabled=row.ending,
+                help="The run stops after its current step. The learner sees that you stopped it.",
                 on_click=_end, args=(row.learner.owner, row.run.id),
             )  # fmt: skip
 

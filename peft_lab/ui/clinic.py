@@ -65,7 +65,7 @@ def record(file: Learners, learner: str, fault: str, guess: str, seconds: float,
 
 WIDE = 56  # letters in a line of code in the wide column
 _QUIET = ("seed", "finetuning_type", "lr_scheduler_type")
-_MODELS = {"tiny-llama": "a small Llama of two layers", "minilm-l6": "MiniLM", "smollm2-135m": "SmolLM2-135M"}
+_MODELS = {"tiny-llama": "a small two-layer Llama", "minilm-l6": "MiniLM", "smollm2-135m": "SmolLM2-135M"}
 
 
 def symptoms(case: ClinicCase) -> None:
@@ -85,7 +85,7 @@ def symptoms(case: ClinicCase) -> None:
 
 def beside(case: ClinicCase) -> None:
     """Draw the faulty run beside the healthy one."""
-    st.markdown(f"### Beside a healthy run {figures.badge(Source.MEASURED)}")
+    st.markdown(f"### Comparison with a healthy run {figures.badge(Source.MEASURED)}")
     _curve({"this run": case.faulty, "healthy": case.healthy}, f"both-{case.number}")
     for column, (title, run) in zip(
         st.columns(2), {"This run": case.faulty, "Healthy": case.healthy}.items(), strict=True
@@ -102,10 +102,10 @@ def show_fix(fault: Fault) -> None:
     """Draw the fix in words, and as code with the places it belongs to."""
     st.markdown(f"**Fix.** {plain(fault.fix)}")
     for moment, lines in fault.code.items():
-        st.caption(f"This code goes {plain(MOMENTS[moment])}:")
+        st.caption(f"Put this code {plain(MOMENTS[moment])}:")
         listing(lines, f"fix-{fault.name}-{moment}", WIDE)
     if fault.code:
-        st.caption("A test runs it on a small case of this fault and checks that the fault is gone.")
+        st.caption("A test applies this code to a small run with the fault and checks that it works.")
 
 
 def _curve(runs: dict[str, ShownCase], key: str) -> None:
@@ -121,14 +121,14 @@ def _curve(runs: dict[str, ShownCase], key: str) -> None:
             )
         if len(series) < len(runs):
             missing = next(name for name in runs if name not in series)
-            which, other = "the run with the fault", "the healthy run's"
+            which, other = "faulty", "healthy"
             if missing != "this run":
-                which, other = "the healthy run", "that of the run with the fault"
-            st.caption(f"Of {which} no training step was logged: the line is {other}.")
+                which, other = "healthy", "faulty"
+            st.caption(f"The {which} run logged no training step; this curve is the {other} run's.")
     else:
-        st.caption("No training step was logged.")
+        st.caption("The run logged no training step.")
     if lost:
-        st.caption(f"{lost} logged losses are no numbers (NaN).")
+        st.caption(f"Logged losses that are not numbers (NaN): {lost}.")
 
 
 def _settings(run: ShownCase, which: str) -> None:
@@ -165,7 +165,7 @@ def _tensors(run: ShownCase) -> None:
         (str(name), " × ".join(map(str, shape)), str(dtype), _largest(largest))
         for name, shape, dtype, largest in run.tensors
     ]
-    figures.table(("tensor", "shape", "type", "largest entry"), rows, numeric=(1, 3), fold=True)
+    figures.table(("Tensor", "Shape", "Type", "Largest entry"), rows, numeric=(1, 3), fold=True)
 
 
 def _largest(value: Any) -> str:
@@ -178,19 +178,19 @@ def _largest(value: Any) -> str:
 
 def examine() -> None:
     """Draw the uploads, and the diagnosis of the uploaded files."""
-    st.markdown("Give what you have of a run: its configs, its log, its adapter. Any of them will do.")
+    st.markdown("Upload what you have of a run: its configs, its log or its adapter. One of them is enough.")
     one, two, three = st.columns(3)
     configs = one.file_uploader(
         "Configs", type="json", accept_multiple_files=True, key="clinic-configs",
-        help="adapter_config.json, and the training arguments as JSON.",
+        help="adapter_config.json and the training arguments, as JSON.",
     )  # fmt: skip
     log = two.file_uploader(
         "Log", type=["json", "jsonl", "csv", "log", "txt"], key="clinic-log",
-        help="Trainer's trainer_state.json, lines of JSON, CSV with a 'loss' column, or what the console showed.",
+        help="The Trainer's trainer_state.json, JSON Lines, CSV with a 'loss' column, or the console output.",
     )  # fmt: skip
     adapter = three.file_uploader(
         "Adapter folder", accept_multiple_files=True, key="clinic-adapter",
-        help="The files of the folder: adapter_model.safetensors, adapter_config.json, the tokenizer's.",
+        help="All files of the folder: adapter_model.safetensors, adapter_config.json and the tokenizer's files.",
     )  # fmt: skip
     if not (configs or log or adapter):
         return
@@ -216,24 +216,25 @@ def _shown(found: Diagnosis) -> None:
         _suspicion(each)
     rest = [each for each in found.suspicions if each.probability < SUSPECTED]
     if rest:
-        with st.expander(f"Worth ruling out ({len(rest)})"):
+        with st.expander(f"Less likely causes ({len(rest)})"):
             for each in rest:
                 _suspicion(each)
     st.caption(
-        "Read off your files: the evidence. Its weight, from 0 to 1, adds it up by numbers that were set by hand, and "
-        "is no frequency; what stands beside it was counted on short runs with known faults (`bench/RESULTS.md`)."
+        "The evidence comes from your files. Its weight, from 0 to 1, is a sum of weights set by hand, not a "
+        "probability. How often the diagnosis was right was measured on short runs with known faults "
+        "(`bench/RESULTS.md`)."
     )
 
 
 def _suspicion(each: Suspicion) -> None:
     with st.container(border=True):
         st.markdown(f"### {plain(each.fault.title)}")
-        st.markdown(f"Weight of the evidence **{each.probability:.2f}** :gray-badge[set by hand]")
+        st.markdown(f"Evidence **{each.probability:.2f}** :gray-badge[set by hand]")
         st.caption(f"{in_words(each.probability)} {figures.badge(Source.MEASURED)}")
         for text in each.evidence:
             st.markdown(f":material/search: {plain(text)}")
         show_fix(each.fault)
-        st.markdown(f"**Met in** [{plain(each.fault.reference.title)}]({each.fault.reference.url})")
+        st.markdown(f"**Seen in** [{plain(each.fault.reference.title)}]({each.fault.reference.url})")
 
 
 # ----------------------------------------
@@ -275,7 +276,7 @@ def _work(case: ClinicCase, file: Learners, learner: str, known: dict[str, dict[
             )
             pressed = st.form_submit_button("Answer", type="primary", icon=":material/check:")
     if pressed and guess is None:
-        st.markdown(":red[:material/edit: Choose one first.]")
+        st.markdown(":red[:material/edit: Choose an answer first.]")
     elif pressed and guess is not None:
         seconds = (file.now() - started).total_seconds()
         record(file, learner, case.fault.name, options[int(guess)].name, seconds, hints)
@@ -306,13 +307,13 @@ def _explained(case: ClinicCase, before: dict[str, Any]) -> None:
     fault = case.fault
     guess = all_faults().get(before["guess"])
     if before["right"]:
-        st.success(f"Found in {units.seconds(before['seconds'])}, with {int(before['hints'])} hints.")
+        st.success(f"Correct. Time: {units.seconds(before['seconds'])}; hints: {int(before['hints'])}.")
     else:
-        st.warning(f"You said “{plain(guess.title if guess else '')}”. It is something else.")
-    st.markdown(f"## {plain(fault.title)}")
+        st.warning(f"Wrong: you chose “{plain(guess.title if guess else '')}”. The cause is below.")
+    st.markdown(f"## The cause: {plain(fault.title)}")
     st.markdown(plain(fault.why))
     show_fix(fault)
-    st.markdown(f"**Met in** [{plain(fault.reference.title)}]({fault.reference.url})")
+    st.markdown(f"**Seen in** [{plain(fault.reference.title)}]({fault.reference.url})")
     beside(case)
     if st.button("Try again", icon=":material/replay:", key="clinic-again"):
         state.remember(SCOPE, "again", case.number)
@@ -335,7 +336,7 @@ def clinic_page() -> None:
     pages.open_page()
     st.title("Debug clinic")
     st.markdown(
-        "Fine-tunes that went wrong the way they do for people. Every case was **really run**, beside a healthy one."
+        "Find out why a fine-tuning run failed. Each faulty run was **really trained**, next to a healthy one."
     )
     with errors_boxed():
         file = learner.learners()

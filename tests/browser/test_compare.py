@@ -46,17 +46,17 @@ def test_a_comparison_is_stopped_goes_on_and_is_saved(page: Page, app_url: str) 
     visit(page, f"{app_url}/compare?{SMALL}")
     stop = begin(page)
     stop.click(timeout=PATIENCE)
-    go_on = page.get_by_role("button", name="Go on")
+    go_on = page.get_by_role("button", name="Continue")
     expect(go_on).to_be_visible(timeout=PATIENCE)
     go_on.click()
-    expect(page.get_by_text("What this shows")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_role("heading", name="Findings")).to_be_visible(timeout=PATIENCE)
     expect(stop).to_be_hidden(timeout=PATIENCE)
     settled(page)
     table = page.locator("table.compare")
     expect(table).to_contain_text("Does not apply: Prefix Tuning")
     expect(table.locator("tbody tr")).to_have_count(3)
     with page.expect_download(timeout=PATIENCE) as download:
-        page.get_by_role("button", name="Table as CSV").click()
+        page.get_by_role("button", name="Download the table (CSV)").click()
     rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
     assert {row["method"]: bool(row["metric_mean"]) for row in rows} == {
         "lora": True,
@@ -125,7 +125,7 @@ def test_a_comparison_outlives_the_app(page: Page, tmp_path: Path) -> None:
         assert len(done) == 1
     with served(home, tmp_path / "second.log") as url:
         visit(page, f"{url}/compare")
-        page.get_by_role("button", name="Go on").click(timeout=PATIENCE)
+        page.get_by_role("button", name="Continue").click(timeout=PATIENCE)
         expect(page.locator(".st-key-compare-stop button")).to_be_hidden(timeout=PATIENCE)
         expect(page.locator("table.compare tbody tr")).to_have_count(3, timeout=PATIENCE)
         until = time.monotonic() + PATIENCE / 1000

@@ -59,9 +59,7 @@ def test_where_no_page_can_be_that_is_said(path: str, app_url: str) -> None:
     status, text = answer(app_url, f"{path}?model=x", [host])
     assert status == 404
     assert "text/plain" in text and "text/html" not in text
-    assert text.endswith(
-        "there is no page at this address. Open the app's first page and choose one there.\n"
-    )
+    assert text.endswith("this address has no page. Open the app's home page and choose a page there.\n")
 
 
 @pytest.mark.parametrize("host", FOREIGN)

@@ -96,7 +96,7 @@ def test_every_page_reached_by_a_click_makes_its_link(page: Page, app_url: str) 
 
 def check_the_code_on(page: Page, address: str) -> None:
     """A phone at the back of the room reads the address off the screen."""
-    page.get_by_text("Show it as a QR code").click()
+    page.get_by_text("Show a QR code").click()
     settled(page)
     code = page.get_by_role("img", name="QR code of the link")
     code.scroll_into_view_if_needed()
@@ -132,7 +132,7 @@ def check_from_everywhere(page: Page, browser: Browser, root: str) -> None:
     address = page.get_by_test_id("stMain").get_by_test_id("stCode").inner_text().strip()
     assert address.startswith(f"{root}/tour?path=")
     student = opened_elsewhere(browser, address)
-    expect(student.get_by_text("A path was sent to you")).to_be_visible()
+    expect(student.get_by_text("You received a path")).to_be_visible()
     student.context.close()
 
 

@@ -29,7 +29,7 @@ def test_a_mock_interview_by_keyboard(page: Page, app_url: str) -> None:
             page.keyboard.press("Enter")
         else:
             press(page, "Pass")
-    expect(page.get_by_role("heading", name="How it went")).to_be_visible()
+    expect(page.get_by_role("heading", name="Your result")).to_be_visible()
     expect(page.get_by_role("heading", name="Read next")).to_be_visible()
     settled(page)
     press(page, "Open LoRA")
@@ -39,9 +39,9 @@ def test_a_mock_interview_by_keyboard(page: Page, app_url: str) -> None:
 def test_a_day_that_is_typed_counts_when_the_field_is_left(page: Page, app_url: str) -> None:
     """Streamlit hands a typed date on when the focus leaves the whole field, its calendar's button included."""
     visit(page, f"{app_url}/practice")
-    page.get_by_text("My interview is on …").click()
+    page.get_by_text("Plan for my interview").click()
     settled(page)
-    expect(page.get_by_text("counts when you leave the field, not at Enter")).to_be_visible()
+    expect(page.get_by_text("click elsewhere to apply it")).to_be_visible()
     page.get_by_role("spinbutton", name="year, My interview is on").click()
     page.keyboard.type(f"{datetime.now(UTC) + timedelta(days=6):%Y%m%d}", delay=100)
     page.keyboard.press("Tab")
@@ -55,7 +55,7 @@ def test_a_prediction_on_a_phone(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/misconceptions?belief=predict-value-map")
     page.get_by_text("the value maps").click()
     page.get_by_role("button", name="Commit and run").click()
-    expect(page.get_by_role("heading", name="What settles it")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("heading", name="What the experiment shows")).to_be_visible(timeout=60_000)
     settled(page)
     wide = page.evaluate(
         "(() => { const m = document.querySelector('[data-testid=stMain]'); return m.scrollWidth - m.clientWidth; })()"
@@ -69,7 +69,7 @@ def test_the_points_to_tick_are_read_whole(page: Page, app_url: str) -> None:
     """Streamlit cuts a checkbox's label to one line; a point is a whole sentence."""
     visit(page, f"{app_url}/practice?topic=bitfit&level=basic")
     while not page.get_by_role("button", name="Show the model answer").count():
-        page.get_by_role("button", name="Another question").click()
+        page.get_by_role("button", name="Skip this question").click()
         settled(page)
     page.get_by_label("Your answer").fill("It depends.")
     page.get_by_role("button", name="Show the model answer").click()

@@ -33,14 +33,14 @@ def test_a_sweep_is_read_turned_and_its_best_run_opened(
         expect(page.get_by_text("Best: learning rate 3e-3, r 8")).to_be_visible()
         expect(page.locator(".js-plotly-plot")).to_have_count(2)
         assert page.get_by_text("WebGL").count() == 0
-        page.get_by_role("combobox", name="Up the axis").click()
+        page.get_by_role("combobox", name="Vertical axis").click()
         page.get_by_role("option", name="r", exact=True).click()
-        expect(page.get_by_text("Where several settings fall on one point")).to_be_visible()
+        expect(page.get_by_text("If several settings share a dot")).to_be_visible()
         settled(page)
         assert page.url.endswith("/sweeps?y=r")
         again = page.context.new_page()
         visit(again, f"{page.url}&sweep={kept.id}", SECONDS)
-        expect(again.get_by_text("Where several settings fall on one point")).to_be_visible()
+        expect(again.get_by_text("If several settings share a dot")).to_be_visible()
         again.set_viewport_size({"width": 390, "height": 844})
         settled(again)
         assert sticks_out(again) == 0

@@ -57,7 +57,7 @@ def test_the_secret_is_kept_for_its_user_alone_and_stays(empty_class: Path) -> N
     assert len(first.secret) == 64 and first.join != first.teacher
     assert [file.name for file in path.parent.iterdir()] == ["keys.json"]
     path.chmod(0o644)
-    with pytest.raises(PeftLabError, match="read by others"):
+    with pytest.raises(PeftLabError, match="Other users can read"):
         joining.class_keys()
 
 
@@ -81,7 +81,7 @@ def test_the_file_is_read_again_only_when_it_changes(
 def test_a_damaged_secret_lets_nobody_in(empty_class: Path) -> None:
     joining.class_keys()
     (empty_class / "class/keys.json").write_text("{}")
-    with pytest.raises(PeftLabError, match="cannot be used"):
+    with pytest.raises(PeftLabError, match="cannot be read"):
         joining.admitted("anything")
 
 
@@ -93,7 +93,7 @@ def test_a_code_may_be_typed_as_it_is_heard(typed: str, empty_class: Path) -> No
 
 @pytest.mark.parametrize("typed", ["", "blue", "blue-whale!", "blue-whales", CODE[::-1]])
 def test_a_wrong_code_makes_nobody(typed: str, empty_class: Path) -> None:
-    with pytest.raises(BadInput, match="not the code"):
+    with pytest.raises(BadInput, match="code is wrong"):
         joined("Ada", typed)
     assert places.owners() == []
 

@@ -117,15 +117,15 @@ def test_a_forged_cookie_is_none(forged: Any, school: Path) -> None:
         ({"email_verified": "true"}, "verified"),
         ({"email_verified": None}, "verified"),
         ({"email": None}, "verified"),
-        ({"email": "ada@other.example"}, "not one of"),
-        ({"email": "ada@school.example.evil"}, "not one of"),
-        ({"email": "ada@evil.school.example"}, "not one of"),
+        ({"email": "ada@other.example"}, "does not belong"),
+        ({"email": "ada@school.example.evil"}, "does not belong"),
+        ({"email": "ada@evil.school.example"}, "does not belong"),
         ({"email": "ada@evil@school.example"}, "verified"),
         ({"sub": ""}, "who you are"),
         ({"iss": 3}, "who you are"),
-        ({"iat": time.time() - joining.LOGIN_LASTS - 60}, "too long ago"),
-        ({"iat": time.time() + 3600}, "too long ago"),
-        ({"iat": None}, "too long ago"),
+        ({"iat": time.time() - joining.LOGIN_LASTS - 60}, "expired"),
+        ({"iat": time.time() + 3600}, "expired"),
+        ({"iat": None}, "expired"),
     ],
 )
 def test_who_is_not_let_in_is_told_why(changed: dict[str, Any], said: str, school: Path) -> None:
@@ -232,7 +232,7 @@ def test_what_says_nobody_is_refused_at_the_start(
     variable: str, value: str, school: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, value)
-    with pytest.raises(BadInput, match=f"{variable} holds"):
+    with pytest.raises(BadInput, match=f"in {variable} is not"):
         door.login_ready()
 
 

@@ -69,7 +69,7 @@ def test_the_teacher_sees_it_on_their_page_without_names(
 ) -> None:
     ada, _, _, teacher = people
     monkeypatch.setattr(sessions, "who_asks", lambda: teacher)
-    assert "Nobody has committed" in " ".join(each.value for each in opened("classroom").caption)
+    assert "No predictions yet" in " ".join(each.value for each in opened("classroom").caption)
     answers(ada, 1)
     app = opened("classroom")
     assert not app.exception

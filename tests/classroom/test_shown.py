@@ -82,7 +82,7 @@ def test_the_line_stands_under_the_bar_of_a_path(empty_class: Path, monkeypatch:
     monkeypatch.setattr(sessions, "who_asks", lambda: ada)
     app = opened("atlas", stop=f"{FIRST}.1")
     said = [f"{getattr(each, 'value', '')}{getattr(each, 'label', '')}" for each in app.main]
-    (of_path,) = (at for at, text in enumerate(said) if "You have left stop 1 of" in text)
+    (of_path,) = (at for at, text in enumerate(said) if "You left stop 1 of" in text)
     (of_teacher,) = (at for at, text in enumerate(said) if "Your teacher shows" in text)
     assert of_path < of_teacher
 
@@ -101,12 +101,12 @@ def test_what_a_disk_does_not_let_go_stays_shown_and_is_said(
 
     with monkeypatch.context() as disk:
         disk.setattr(Path, "unlink", refuses)
-        press(app, "Take it back")
+        press(app, "Stop showing it")
     said = [each.value for each in app.markdown]
     assert any(says(text, "still shown", "Read-only file system") for text in said)
     assert not app.exception and places.shown_page() is not None
-    press(app, "Take it back")
-    assert places.shown_page() is None and not any("taken back" in each.value for each in app.markdown)
+    press(app, "Stop showing it")
+    assert places.shown_page() is None and not any("still shown" in each.value for each in app.markdown)
 
 
 def test_a_learner_is_told_on_which_machine_things_lie(

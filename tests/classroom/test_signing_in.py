@@ -94,7 +94,7 @@ def test_two_people_sign_in(chromium: Browser, school: tuple[str, Path, Provider
     # whose address nobody verified is nobody, and no teacher; the true Grace is
     eve = chromium.new_context().new_page()
     sign_in(eve, url, "/", "eve-19")
-    expect(eve.get_by_text("verified your address")).to_be_visible()
+    expect(eve.get_by_text("verified your email address")).to_be_visible()
     assert joining.COOKIE not in {cookie.get("name") for cookie in eve.context.cookies()}
     teacher = newcomer(chromium, url, "/classroom", "grace-1")
     expect(teacher.get_by_role("button", name=re.compile("Ada"))).to_be_visible(timeout=60_000)

@@ -92,7 +92,7 @@ def test_people_sign_in_below_a_path_of_a_proxy(chromium: Browser, school: Schoo
     expect(teacher.get_by_role("button", name=re.compile("Ada"))).to_be_visible(timeout=60_000)
     eve = chromium.new_context().new_page()
     sign_in(eve, school.url, "/", "eve-19")
-    expect(eve.get_by_text("verified your address")).to_be_visible()
+    expect(eve.get_by_text("verified your email address")).to_be_visible()
 
     # out again: back at this app's door, not at the proxy's first page
     again.get_by_role("button", name="Sign out").click()

@@ -107,7 +107,7 @@ def test_two_learners_and_their_teacher(chromium: Browser, lab: tuple[str, Path]
 
     # a file that is only made when it is asked for is made for who asks
     ada.goto(f"{url}/practice")
-    ada.get_by_text("Learner and files").click(timeout=60_000)
+    ada.get_by_text("Learners and files").click(timeout=60_000)
     ada.get_by_role("button", name="Files").click()
     with ada.expect_download(timeout=60_000) as waiting:
         ada.get_by_role("button", name=re.compile("Export Me")).click()
@@ -122,7 +122,7 @@ def test_two_learners_and_their_teacher(chromium: Browser, lab: tuple[str, Path]
     expect(teacher.get_by_role("heading", name="Your class")).to_be_visible()
     expect(teacher.get_by_role("button", name="Bob")).to_be_visible()
     teacher.get_by_role("button", name="Ada", exact=True).click()
-    teacher.get_by_role("button", name="End this run").click()
+    teacher.get_by_role("button", name="Stop this run").click()
     expect(ada.get_by_text(re.compile("Stopped")).first).to_be_visible(timeout=60_000)
 
     bob.goto(f"{url}/classroom")

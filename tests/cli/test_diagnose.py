@@ -33,7 +33,7 @@ def test_without_a_fault_it_says_what_was_not_looked_at(run: Run, tmp_path: Path
     log.write_text("step,loss\n" + "\n".join(f"{n},{2 / (n + 1)}" for n in range(20)))
     done = run("diagnose", "--log", str(log), "--json")
     assert done.document == []
-    assert "No fault found" in done.stderr and "the adapter's weights" in done.stderr
+    assert "No fault was found" in done.stderr and "the adapter's weights" in done.stderr
 
 
 def test_an_adapter_folder_is_read(run: Run, config: Path) -> None:

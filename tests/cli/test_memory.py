@@ -252,7 +252,7 @@ def test_the_published_protocol(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
     lora = contents[0]
     assert isinstance(lora, dict)
     assert lora["r"] == all_methods()["lora"].knob("r").default
-    unused = [line.split()[1] for line in done.stderr.splitlines() if "was not used" in line]
+    unused = [line.split()[1] for line in done.stderr.splitlines() if "was ignored" in line]
     assert unused == ["--seq", "--dtype"], "the default written out is not used either"
     for method in ("adapters", "qlora"):
         assert "published runs" in run(*ask[:-1], method).refused()
@@ -307,7 +307,7 @@ def test_a_gpu_adds_the_seconds_of_a_step(run: Run) -> None:
     assert row["tokens_per_second"] == pytest.approx(2 * 32 / step["value"])
     (other,) = run(*ASK, "--method", "lora", "--gpu", "h100", "--json").document
     assert other["step_seconds"]["high"] / other["step_seconds"]["low"] > step["high"] / step["low"]
-    assert "a step" in run(*ASK, "--method", "lora", "--gpu", "l40s").stdout
+    assert "time per step" in run(*ASK, "--method", "lora", "--gpu", "l40s").stdout
 
 
 def test_an_unknown_gpu_is_said(run: Run) -> None:

@@ -123,7 +123,7 @@ def test_methods_may_be_repeated_or_listed(groups: list[list[str]]) -> None:
 
 def test_no_method_in_the_option_is_an_error() -> None:
     assert split_slugs([",", " "]) == []
-    with pytest.raises(BadInput, match="names no method"):
+    with pytest.raises(BadInput, match="has no method"):
         choose_methods([","])
 
 
@@ -132,7 +132,7 @@ def test_no_method_in_the_option_is_an_error() -> None:
     [
         (b"", "not valid JSON"),
         (b"{", "not valid JSON"),
-        (b"[1]", "a JSON object"),
+        (b"[1]", "JSON object"),
         (b"\xff\xfe\x00{", "UTF-8"),
         (b"[" * 100_000, "not valid JSON"),
         (b" " * (5 << 20), "too large"),

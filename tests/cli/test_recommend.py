@@ -89,7 +89,7 @@ def test_it_reads_as_a_text(run: Run) -> None:
     assert shown.startswith("LoRA\n")
     assert "learning rate" in shown and "2e-4" in shown and "2.5e-5 to 2e-3" in shown
     assert "What would change" in shown
-    assert "not known" in shown and "learning rate" in shown
+    assert "Unknown:" in shown and "learning rate" in shown
     assert "Runner-up: " in shown and "Runner-up: LoRA" not in shown
 
 

@@ -77,12 +77,12 @@ def test_the_folders_of_models_that_a_class_may_use(started: list[Any], tmp_path
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("serve", "--code", "blue-whale"), "add --class"),
+        (("serve", "--code", "blue-whale"), "Add --class"),
         (("serve", "--class", "--code", "abc"), "at least 6 characters"),
         (("serve", "--class", "--limit", "cats=1"), "takes whole numbers"),
         (("serve", "--base-path", "a b"), "--base-path takes letters"),
         (("serve", "--base-path", "../x"), "--base-path takes letters"),
-        (("serve", "--models", "/tmp"), "add --class"),
+        (("serve", "--models", "/tmp"), "Add --class"),
         (("serve", "--class", "--models", "/no/such/place"), "a folder"),
         (("serve", "--log", "/tmp"), "--log /tmp"),
     ],

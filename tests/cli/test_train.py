@@ -168,7 +168,7 @@ def test_how_long_it_takes_is_said_before_and_compared_after(
     line = store.summary(store.get(done.document["run_id"]))
     assert line.kept is not None and line.kept.took == expected["took"] == line.seconds
     words = said_module.beside_forecasts(expected["seconds"], expected["took"])
-    assert f"{units.roughly(seconds)} were expected (+" in words
+    assert f"estimated {units.roughly(seconds)} (+" in words
     assert words in run("runs", done.document["run_id"]).stdout
     # the next is corrected by what this one took
     again = run("train", *TINY, "--method", "lora").stderr

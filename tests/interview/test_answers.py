@@ -196,8 +196,8 @@ def test_what_was_counted_twice_is_named() -> None:
     ("name", "times", "words"),
     [
         ("memory-weights", 32 * 32, None),
-        ("memory-weights", 32, "the answer times 32, the number of layers: it is in there once too often"),
-        ("memory-weights", 1 / 32, "the answer divided by 32, the number of layers: it is missing"),
+        ("memory-weights", 32, "the answer times 32, the number of layers: it is counted once too often"),
+        ("memory-weights", 1 / 32, "the answer divided by 32, the number of layers: that factor is missing"),
         ("memory-weights", 1 / 4, "a quarter of the answer: count the bytes of each number again"),
         ("quant-width-bytes", 7, "the answer times 7, a number that the question gives"),
     ],
@@ -227,12 +227,12 @@ def test_a_share_says_what_it_is_of() -> None:
     """A percentage where a count was asked for: the verdict names both, whether it is right or not."""
     question = get_question("lora-query-value")
     answer = question.compute()
-    for text, beginning in (("0.14%", "Right as a share: "), ("5%", "Not this time: the answer is ")):
+    for text, beginning in (("0.14%", "Right as a share: "), ("5%", "Wrong: the answer is ")):
         verdict = judge(question, answer, text)
         assert verdict.message == f"{beginning}4,587,520 parameters, 0.143% of all parameters."
     assert "0.143% of all parameters" in judge(question, answer, "0.15%").message
     without = Answer(1536, "parameters", ("",))
-    assert "in percent; the answer is in parameters" in judge_number(without, "5%").message
+    assert "in percent. The answer is in parameters" in judge_number(without, "5%").message
 
 
 COUNTS = [q for q in COMPUTED if q.model and q.compute().unit == "parameters"]  # type: ignore[union-attr]

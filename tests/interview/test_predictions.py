@@ -117,7 +117,7 @@ def test_rules() -> None:
     assert decide(replace(prediction, rule="largest"), [3, 1, 2, 4]).right == 3
     banded = get_prediction("predict-prefix-trained")
     assert [decide(banded, [value]).right for value in (0.5, 1.0, 3.0, 10.6)] == [0, 0, 1, 2]
-    with pytest.raises(BadInput, match="options to choose from"):
+    with pytest.raises(BadInput, match="Choose one of the"):
         score(banded, decide(banded, [3.0]), 3)
 
 
@@ -126,14 +126,14 @@ def test_figures_in_the_message() -> None:
     right, message = score(prediction, decide(prediction, [3e6, 1_835_008, 2e6, 4e6]), 0)
     assert not right
     assert message.startswith(
-        "It is: the value maps. q_proj: 3,000,000 parameters, v_proj: 1,835,008 parameters"
+        "Wrong: the answer is the value maps. q_proj: 3,000,000 parameters, v_proj: 1,835,008 parameters"
     )
     silent = get_prediction("predict-misspelt")
     assert score(silent, decide(silent, [0, 0, 1, 4, 0]), 2) == (
         True,
-        "As you said: nothing: q_proj is adapted alone. q_proj: 4 adapted modules, v_porj: 0 adapted modules.",
+        "Right: nothing: q_proj is adapted alone. q_proj: 4 adapted modules, v_porj: 0 adapted modules.",
     )
-    with pytest.raises(BadInput, match="has 5 figures, not 3"):
+    with pytest.raises(BadInput, match="needs 5 figures, not 3"):
         decide(silent, [0, 0, 1])
 
 

@@ -58,7 +58,7 @@ def test_it_is_followed_while_it_goes_and_after(folder: Path) -> None:
 def test_it_is_no_business_of_this_machines_queue(folder: Path) -> None:
     run = store.adopt(folder)
     assert unfinished() == [] and mark_lost() == []
-    with pytest.raises(RunError, match="it was started"):
+    with pytest.raises(RunError, match="started outside PEFT Lab"):
         get_queue().stop(run.id)
     assert run.status() is Status.RUNNING and not (folder / store.STOP).exists()
 
@@ -67,7 +67,7 @@ def test_one_that_gives_no_sign_of_life_is_lost(folder: Path, monkeypatch: pytes
     run = store.adopt(folder)
     monkeypatch.setattr(owners, "heard", lambda *files: 0.0)
     assert run.view().status is Status.LOST
-    assert "sign of life" in run.view().message
+    assert "not responded" in run.view().message
 
 
 def test_deleting_it_leaves_the_scripts_folder(folder: Path) -> None:
@@ -98,7 +98,7 @@ def test_no_state_that_lies_in_the_folder_is_gone_on_with(
     run = store.adopt(folder)
     monkeypatch.setattr(owners, "heard", lambda *files: 0.0)
     monkeypatch.setattr(checkpoints, "latest", lambda _: object())
-    with pytest.raises(BadInput, match="outside the lab"):
+    with pytest.raises(BadInput, match="outside PEFT Lab"):
         checkpoints.require_to_go_on(run)
 
 
@@ -111,7 +111,7 @@ def test_the_page_of_runs_draws_its_loss_and_offers_no_stop(
     app = opened("runs")
     assert not app.exception
     text = told(app)
-    assert "outside the lab" in text
+    assert "outside PEFT Lab" in text
     assert "step 1 of 4" in text
     assert app.get("plotly_chart")
     assert not {button.key for button in app.button} & {"run-open", "run-stop", "run-delete"}

@@ -197,7 +197,7 @@ def test_a_changed_byte_is_noticed_where_the_file_is_used(name: str) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(RunError, match="is damaged"):
+    with pytest.raises(RunError, match="has changed since"):
         use()
     # the list hashes no adapter: a whole model may be one
     assert (store.summary(run).status == DAMAGED) == (not name.startswith("adapter"))

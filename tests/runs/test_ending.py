@@ -104,7 +104,7 @@ def test_a_run_that_is_killed_with_the_process_that_starts_others_says_so() -> N
     process.kill()
     assert get_queue().wait(identity, PATIENCE) is Status.FAILED
     message = store.get(identity).view().message
-    assert "starts trainings" in message and "255" not in message
+    assert "that starts runs" in message and "255" not in message
     following = get_queue().submit(QUICK)
     assert get_queue().wait(following, PATIENCE) is Status.DONE
 

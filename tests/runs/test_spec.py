@@ -109,7 +109,7 @@ def test_check_fills_in_every_default() -> None:
         ({"clip": -0.1}, BadInput, "clip", "0 to"),
         ({"eval_rows": -1}, BadInput, "eval_rows", "0 to"),
         ({"probes": ("  ",)}, BadInput, "probes", "characters"),
-        ({"probes": ("x",) * 9}, BadInput, "probes", "At most"),
+        ({"probes": ("x",) * 9}, BadInput, "probes", "at most"),
     ],
 )
 def test_what_cannot_work_is_said_before_anything_runs(

@@ -188,7 +188,7 @@ def test_a_turn_that_is_over_is_nobodys(at: RemoteFolder, run: Run, tmp_path: Pa
     with carried.exchanging():
         pass
     assert there.asked_to_stop()
-    with pytest.raises(RunError, match="no run to carry out"):
+    with pytest.raises(RunError, match="no run to train"):
         begun(by_url.turn_of(at, NAME, 1.0), tmp_path, "other")
 
 
@@ -268,8 +268,8 @@ def test_a_url_that_is_away_for_long_is_told_once_and_so_is_its_return(
             driver.look()
         assert len(told) == 1
         since = time.localtime(driver._away)
-        assert told[0].startswith(f"what nodes make cannot be fetched from {URL} since {since.tm_hour:02d}:")
-        assert f" ({said}): tried again every second" in told[0]
+        assert told[0].startswith(f"no results of the nodes since {since.tm_hour:02d}:")
+        assert f"{URL} cannot be read ({said}); retrying" in told[0]
     driver.look()
     driver.look()
     assert len(told) == 2 and told[1].startswith(f"{URL} answers again, after 0.")
@@ -328,9 +328,9 @@ def test_names_that_lead_out_of_the_folder_are_left(at: RemoteFolder, run: Run, 
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("nowhere://bucket", "Runs cannot go by nowhere://bucket: .*nowhere"),
-        ("file:///proc/lab", "Runs cannot go by file:///proc/lab: .*proc"),
-        ("bucket/lab", "is no URL"),
+        ("nowhere://bucket", "nowhere://bucket cannot be used as the store: .*nowhere"),
+        ("file:///proc/lab", "file:///proc/lab cannot be used as the store: .*proc"),
+        ("bucket/lab", "is not a URL"),
     ],
 )
 def test_where_nothing_can_be_written_is_told_before_anything_starts(url: str, why: str) -> None:

@@ -309,7 +309,7 @@ def test_a_folder_that_has_changed_since_is_told_by_the_script_and_by_the_lab(
     save_file({**tensors, first: tensors[first] + 1}, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(SystemExit, match=r"model\.safetensors in .*mine is not the file that the run used"):
         carry_out(run, tmp_path, monkeypatch)
-    with pytest.raises(BadInput, match=r"has changed since this run: model\.safetensors"):
+    with pytest.raises(BadInput, match=r"has changed since this run \(model\.safetensors"):
         respond.respond(run.id, ["a text"])
 
 

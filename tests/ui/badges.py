@@ -45,10 +45,10 @@ YOURS = (
     " steps each]",  # an experiment's arms before they have run: settings
 )
 LISTED = re.compile(
-    r"\d+ claims: |\d+ of these claims|\d+ runs of \d+ steps|You have not settled any of the|\d+ lines: |"
+    r"\d+ claims: |Not shown: \d+ claims|\d+ runs of \d+ steps|You have tested none of the|\d+ lines: |"
     r"1\. Open any page|:gray-badge\[\d+ of \d+\] \*\*"
 )  # how much there is or was asked for; a place in a chain, with its question
-QUOTED = ("**It says**", ":small[How:", ":small[From a run", ":small[[PEFT library")
+QUOTED = ("**The claim:**", ":small[Method:", ":small[Stored result", ":small[[PEFT library")
 #: A question has givens of its own, and a wrong answer's figures are wrong on purpose.
 ASKED = tuple(f":gray-badge[{level}]" for level in LEVELS)
 WRONG = ": forgets "

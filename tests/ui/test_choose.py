@@ -229,7 +229,7 @@ def test_fact_check_lists_all_and_shows_the_one_in_the_address() -> None:
     app = opened("fact_check", claim="ia3-share")
     assert len(app.expander) == len(all_claims())
     assert get_claim("ia3-share").on().found in told(app)
-    assert "When does it hold?" in told(app)
+    assert "On which models does it hold?" in told(app)
 
 
 def test_fact_check_says_what_is_kept_and_badges_what_is_cited() -> None:
@@ -238,11 +238,9 @@ def test_fact_check_says_what_is_kept_and_badges_what_is_cited() -> None:
     assert re.search(rf"{re.escape(found.found)}\. :\S+-badge\[simulated\]", shown)
     assert re.search(rf"{re.escape(found.cited)}\. :\S+-badge\[cited\]", shown)
     assert was_kept
-    assert f"From a run of {claims.result_seconds()}" in shown
+    assert f"Stored result of {claims.result_seconds()}" in shown
     other = claims.result_seconds().differing()
-    assert all(
-        f"Installed here: {name} {version}" in shown or len(other) > 1 for name, version in other.items()
-    )
+    assert all(f"{name} {version}" in shown or len(other) > 1 for name, version in other.items())
 
 
 def test_fact_check_follows_the_model_and_the_filters() -> None:
@@ -258,11 +256,11 @@ def test_fact_check_asks_for_a_guess_before_it_tells_a_verdict() -> None:
     first = next(claim for claim in all_claims().values() if claim.topic == "ia3" and claim.needs == "shape")
     assert first is next(claim for claim in all_claims().values() if claim.topic == "ia3")
     assert first.on().found not in told(app)
-    assert any("guess above" in row.label for row in app.expander)
+    assert any("decide above" in row.label for row in app.expander)
     app.button(key="guess-wrong").click().run()
     assert first.on().found in told(app)
-    assert "you said wrong, and it is" in told(app)
-    assert not any("guess above" in row.label for row in app.expander)
+    assert "you chose wrong" in told(app)
+    assert not any("decide above" in row.label for row in app.expander)
 
 
 def test_fact_check_hides_all_verdicts_for_a_class_that_is_to_guess() -> None:

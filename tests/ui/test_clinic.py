@@ -41,8 +41,8 @@ def test_a_case_is_shown_without_its_cause_and_explained_after_the_answer(
     next(each for each in app.button if each.label == "Answer").click()
     app.run()
     assert not app.exception
-    assert "Found in" in everything(app) and "with 0 hints" in everything(app)
-    assert "Beside a healthy run" in told(app) and first.fault.reference.url in told(app)
+    assert "hints: 0" in everything(app)
+    assert "Comparison with a healthy run" in told(app) and first.fault.reference.url in told(app)
     for moment, lines in first.fault.code.items():
         assert lines in everything(app) and MOMENTS[moment] in everything(app).replace("\\", "")
     kept = solved(Learners(), "Me")[first.fault.name]

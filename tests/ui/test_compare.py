@@ -86,7 +86,7 @@ def settle(app: AppTest) -> None:
 
 def test_it_opens_with_nothing_compared(runner: FakeQueue) -> None:
     app = opened()
-    assert "Nothing has been compared" in told(app)
+    assert "No comparisons yet" in told(app)
     assert app.button(key="compare-start")
     assert not app.get("plotly_chart")
     assert len(opened(tab="learning rates").get("plotly_chart")) == 1
@@ -123,9 +123,9 @@ def test_what_others_published_is_in_the_address(runner: FakeQueue) -> None:
     shown = told(app)
     moved = published.moved()
     assert moved is not None
-    assert f"{100 * moved.median:.1f} points away in the median" in shown
+    assert f"{100 * moved.median:.1f} points (median)" in shown
     assert "lora, rank32-dora from 0.30 to 0.05" in shown
-    assert "At about the same number of trained parameters (8.43M to 9.46M): rank10-target-mlp 49.4%" in shown
+    assert "With about 8.43M to 9.46M trainable parameters: rank10-target-mlp 49.4%" in shown
     # the front by hand: nothing trains as few and answers better
     rows = published.rows().values()
     front = [
@@ -137,7 +137,7 @@ def test_what_others_published_is_in_the_address(runner: FakeQueue) -> None:
             if other is not row and other.trainable <= row.trainable
         )
     ]
-    assert f"Pareto front, filled: {len(front)} of {len(rows)} runs." in shown
+    assert f"{len(front)} of {len(rows)} runs." in shown
     chosen = opened(
         px="tokens_per_second", py="forgetting_change", family="ia3", run="ia3--llama-3.2-3B-lr_0.001"
     )
@@ -147,9 +147,9 @@ def test_what_others_published_is_in_the_address(runner: FakeQueue) -> None:
     }  # fmt: skip
     assert "0.001" in told(chosen) and "Weight decay" in told(chosen)
     pictures = opened(bench="image", py="forgetting_change")
-    assert "Without one of the two figures: full-finetuning." in told(pictures)
-    assert "a single run was published twice (randlora, by 0.9 points)" in told(pictures)
-    assert "cannot be opened here" in told(pictures)
+    assert "a figure is missing: full-finetuning." in told(pictures)
+    assert "only one run was published twice (randlora, 0.9 points apart)" in told(pictures)
+    assert "cannot be opened" in told(pictures)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_the_landscape_is_in_the_address_and_names_its_best_point(runner: FakeQu
         asked = {"tab": "learning rates"} | ({} if by == "rank" else {"lines": by, "shown": figure})
         app = opened(**asked)
         assert dict(app.query_params) == asked
-        assert f"Best here, the star: **{best[0].label}** at **{written_figure(best[1].rate)}**" in told(app)
+        assert f"**{best[0].label}** at learning rate **{written_figure(best[1].rate)}**" in told(app)
     moved = opened(lines="targets", held_rank=str(sweep.values(model, "rank")[0]), held_batch="32")
     assert dict(moved.query_params) == {
         "tab": "learning rates",
@@ -204,7 +204,7 @@ def test_the_rules_stand_under_the_landscape_with_their_verdicts(runner: FakeQue
         assert one.what in shown
         verdict = "open" if one.verdict is RuleVerdict.NOT_TESTABLE else one.verdict.partition(":")[0]
         assert f">{verdict}</td>" in shown
-    assert f"Not testable here: {len(replications()) - len(found)} rules" in str(
+    assert f"Rules that cannot be tested here: {len(replications()) - len(found)}" in str(
         [each.label for each in opened(tab="learning rates").expander]
     )
 
@@ -261,7 +261,7 @@ def test_a_comparison_is_made_from_the_form_and_shown(runner: FakeQueue) -> None
     shown = told(app)
     assert "LoRA beats BitFit by 10.0 points" in shown
     assert "Does not apply: Prefix Tuning writes" in shown
-    assert "4 runs of 2 steps, 4 of them already done" in shown
+    assert "4 runs of 2 steps; 4 of them already done" in shown
 
 
 def test_every_figure_of_the_table_is_the_documents(
@@ -335,10 +335,10 @@ def test_what_was_interrupted_goes_on_without_repeating(runner: FakeQueue) -> No
     assert "2 of 4 runs are done." in told(app)
     assert "means are over fewer seeds" in told(app)
     runner.endings, before = {}, len(runner.submitted)
-    next(button for button in app.button if button.label == "Go on").click().run()
+    next(button for button in app.button if button.label == "Continue").click().run()
     settle(app)
     assert [(spec.method, spec.seed) for spec in runner.submitted[before:]] == [("lora", 1), ("bitfit", 1)]
-    assert not [button for button in app.button if button.label == "Go on"]
+    assert not [button for button in app.button if button.label == "Continue"]
 
 
 def test_what_a_tracker_was_not_told_is_said_under_the_comparison(runner: FakeQueue) -> None:
@@ -349,7 +349,7 @@ def test_what_a_tracker_was_not_told_is_said_under_the_comparison(runner: FakeQu
         tracking.write_tracking(run.folder, TrackerState("trackio", "a folder", run.id, complete=True))
     assert f"trackio: all of these {len(ended)} runs, in a folder." in told(opened())
     tracking.failed_trackers(ended[0].folder, "trackio", "The disk is full.")
-    assert f"trackio was not told all of 1 of these {len(ended)} runs: The disk is full." in told(opened())
+    assert f"trackio did not receive all of 1 of these {len(ended)} runs: The disk is full." in told(opened())
 
 
 def test_while_it_goes_on_it_can_be_stopped(runner: FakeQueue) -> None:
@@ -366,7 +366,7 @@ def test_a_method_that_failed_says_why_in_its_row(runner: FakeQueue) -> None:
     finished(runner)
     app = opened()
     assert "Failed: as the test wanted" in told(app)
-    assert "3 of 6 runs are done, 3 failed" in told(app)
+    assert "3 of 6 runs are done and 3 failed" in told(app)
     assert [button.label for button in app.button if button.label == "Try again"]
 
 

@@ -137,7 +137,7 @@ def test_a_week_of_cards(clock: Clock) -> None:
     app = opened("Ada")
     delete = next(button for button in app.button if button.label == "Delete")
     assert delete.disabled
-    next(box for box in app.checkbox if box.label == "Delete Ada for good").check().run()
+    next(box for box in app.checkbox if box.label == "Permanently delete Ada").check().run()
     press(app, "Delete")
     assert [profile.name for profile in file.profiles()] == ["Bo"]
     assert who(app).value == "Bo"
@@ -165,7 +165,7 @@ def test_the_last_learner_can_be_deleted(clock: Clock) -> None:
     Learners(clock=clock).create("Me")
     app = opened("Me")
     rate_some(app, clock, 1, 0)
-    next(box for box in app.checkbox if box.label.startswith("Delete Me")).check().run()
+    next(box for box in app.checkbox if box.label.startswith("Permanently delete Me")).check().run()
     press(app, "Delete")
     assert who(app).value == "Me", "a fresh one, without cards"
     assert Learners(clock=clock).profile("Me").reviews == 0

@@ -50,9 +50,7 @@ def runs(assets_home: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch) -> 
     yield make
     for run in made:
         if not run.view().status.final:
-            run.log.emit(
-                "stopped", message="Stopped after 1 of 2 steps; the adapter is saved as it was then."
-            )
+            run.log.emit("stopped", message="Stopped after 1 of 2 steps; the adapter was saved.")
         store.delete(run.id)
 
 
@@ -116,7 +114,7 @@ def test_before_a_run_the_peak_is_simulated_and_measured_as_soon_as_it_is_there(
     assert "measured" in note and "batch of 4 × 11 tokens" in note
     assert "811 MB" in told(app)
 
-    run.log.emit("stopped", message="Stopped after 1 of 2 steps; the adapter is saved as it was then.")
+    run.log.emit("stopped", message="Stopped after 1 of 2 steps; the adapter was saved.")
     app = opened("bitfit", **LITTLE, run=run.id)
     assert tile(app)[0] == "811 MB"
     assert says(told(app), "Stopped", "1 of 2")
@@ -246,16 +244,16 @@ def test_a_run_that_ended_too_early_offers_to_go_on(runs: Any, monkeypatch: pyte
     monkeypatch.setattr("peft_lab.runs.queue.RunQueue.go_on", lambda self, identity: asked.append(identity))
     run = runs(START, READY, step(1), {"kind": "stopped", "message": "Stopped after 1 of 2 steps."})
     app = opened("bitfit", **LITTLE, run=run.id)
-    assert not [button for button in app.button if button.label == "Go on"]
+    assert not [button for button in app.button if button.label == "Continue"]
     (run.folder / "checkpoint-1-10.pt").write_bytes(b"")
     app = opened("bitfit", **LITTLE, run=run.id)
-    button = next(button for button in app.button if button.label == "Go on")
+    button = next(button for button in app.button if button.label == "Continue")
     assert says(button.help, "step 1 of 2")
     button.click().run(timeout=SECONDS)
     assert asked == [run.id]
     monkeypatch.setattr("peft_lab.ui.runs.page.rows", lambda *_: run.id)  # its row is chosen
     app = opened("runs")
-    next(button for button in app.button if button.label == "Go on").click().run(timeout=SECONDS)
+    next(button for button in app.button if button.label == "Continue").click().run(timeout=SECONDS)
     assert asked == [run.id, run.id]
 
 

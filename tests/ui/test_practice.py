@@ -37,7 +37,7 @@ from peft_lab.runs import store
 from peft_lab.runs.child import end_run
 from peft_lab.runs.record import stands_for
 from peft_lab.ui import state, theme
-from peft_lab.ui.practice.answering import SELF_CHECK
+from peft_lab.ui.practice.answering import _ADVICE, ANSWER_FIRST, GIVE_WAY, HOLD, SELF_CHECK
 from peft_lab.ui.practice.cards import away, interview_date
 from peft_lab.ui.practice.learner import anki_deck
 from peft_lab.ui.practice.page import chart_of
@@ -138,7 +138,7 @@ def test_nothing_is_shown_to_whoever_has_not_tried(clock: Clock) -> None:
     press(app, "Check")
     while get_question(name).ask() not in told(app):
         assert "### Model answer" not in told(app)
-        press(app, "Another question")
+        press(app, "Skip this question")
     press(app, "Show the model answer")
     assert "don't know" in told(app)
     assert get_question(name).answer not in told(app)
@@ -150,7 +150,7 @@ def test_nothing_is_shown_to_whoever_has_not_tried(clock: Clock) -> None:
 
 def test_what_is_new_has_a_worked_example_until_one_of_the_topic_was_rated(clock: Clock) -> None:
     app = opened(topic="lora", level="basic")
-    offer = "New to you? Read one that is worked out first"
+    offer = "New to this topic? Read a worked example first"
     assert [each.label for each in app.expander].count(offer) == 1
     shown = next(each for each in app.expander if each.label == offer)
     assert "\\displaystyle" in " ".join(each.value for each in shown.markdown), "every step of it"
@@ -169,31 +169,31 @@ def test_a_chain_is_asked_one_after_the_other(clock: Clock) -> None:
     assert first.after.explain_follow_up(first.follow_up)[0] in told(app)
     assert answer not in told(app), "asked first"
     assert second.follow_up.question not in told(app), "one after the other"
-    press(app, "Show the answer to this")
+    press(app, "Show the answer")
     assert answer not in told(app), "nothing was said yet"
-    assert "Answer first" in told(app)
+    assert ANSWER_FIRST in told(app)
     attempt(app).set_value("Half of it, because of *two* maps.")
-    press(app, "Show the answer to this")
+    press(app, "Show the answer")
     assert f"{answer} :" in told(app)
     assert "Half of it" in told(app)
-    assert any(button.label == "Show me on LoRA" for button in app.button)
+    assert any(button.label == "See it on LoRA" for button in app.button)
     assert second.follow_up.question in told(app)
     assert second.asks.explain(second.asks.compute()) not in told(app)
     press(app, "I don't know")
-    assert "not know" in told(app)
+    assert "didn't know" in told(app)
     assert second.asks.ask() in told(app), "the question of the bank that it leads to"
     assert second.asks.explain(second.asks.compute()) in told(app)
 
 
 def attempt(app: AppTest) -> Any:
-    return next(box for box in app.text_area if box.label == "Your answer to this")
+    return next(box for box in app.text_area if box.label == "Your answer to the follow-up")
 
 
 def test_a_question_that_comes_again_asks_its_follow_ups_again(clock: Clock) -> None:
     app = opened(topic="lora", level="basic")
     press(app, "I don't know")
     attempt(app).set_value("Half of it.")
-    press(app, "Show the answer to this")
+    press(app, "Show the answer")
     press(app, "Again")
     clock.now += timedelta(minutes=30)
     app = opened(topic="lora", level="basic")
@@ -202,7 +202,7 @@ def test_a_question_that_comes_again_asks_its_follow_ups_again(clock: Clock) -> 
     assert attempt(app).value == ""
 
 
-@pytest.mark.parametrize(("pressed", "found"), [("Hold to it", "hold to it"), ("Give way", "Better: hold")])
+@pytest.mark.parametrize(("pressed", "found"), [(HOLD, _ADVICE[HOLD]), (GIVE_WAY, _ADVICE[HOLD])])
 def test_a_doubt_is_held_against_or_given_way_to(pressed: str, found: str, clock: Clock) -> None:
     doubt = get_question("prefix-stored").doubt
     assert doubt is not None and doubt.holds
@@ -213,14 +213,14 @@ def test_a_doubt_is_held_against_or_given_way_to(pressed: str, found: str, clock
     press(app, pressed)
     assert found in told(app)
     assert doubt.because in told(app)
-    assert not any(button.label in ("Hold to it", "Give way") for button in app.button)
+    assert not any(button.label in (HOLD, GIVE_WAY) for button in app.button)
 
 
 def test_show_me_opens_the_setting(clock: Clock) -> None:
     app = opened(topic="lora", level="basic")
     press(app, "I don't know")
     press(app, "I don't know")
-    press(app, "Show me on LoRA")
+    press(app, "See it on LoRA")
     assert app.title[0].value == "LoRA"
     assert app.session_state[state._COMPLETE]["target_modules"] == "v_proj"
     assert app.session_state[state._COMPLETE]["tab"] == "parameters"
@@ -283,7 +283,7 @@ def test_an_answer_that_needs_torch_comes_from_another_process(clock: Clock) -> 
     assert question.needs == "torch"
     app = opened(topic=question.topic, level=question.level)
     while question.ask() not in told(app):
-        press(app, "Another question")
+        press(app, "Skip this question")
     press(app, "I don't know")
     wait_for(app, lambda app: "### Model answer" in told(app))
     assert ":green-badge[measured]" in told(app)
@@ -303,7 +303,7 @@ def test_every_answer_shows_where_it_comes_from(clock: Clock, name: str, badge: 
     question = get_question(name)
     app = opened(topic=question.topic, level=question.level)
     while question.ask() not in told(app):
-        press(app, "Another question")
+        press(app, "Skip this question")
     press(app, "I don't know")
     assert f"### Model answer {badge}" in told(app)
 
@@ -312,7 +312,7 @@ def test_a_percentage_of_the_model_is_right_for_a_count(clock: Clock) -> None:
     question = get_question("lora-query-value")
     app = opened(topic="lora", level="medium")
     while question.ask() not in told(app):
-        press(app, "Another question")
+        press(app, "Skip this question")
     app.text_input[answer_box(app)].set_value("0.14%")
     press(app, "Check")
     assert "as a share" in told(app)
@@ -344,7 +344,7 @@ def test_an_interview_of_ten_ends_in_a_report_with_pages_to_read(clock: Clock) -
             press(app, "Answer")
         else:
             press(app, "Pass")
-    assert "## How it went" in told(app)
+    assert "## Your result" in told(app)
     assert "### Read next" in told(app)
     kept = Learners(clock=clock).results("Me", "interview")
     assert len(kept) == 1
@@ -355,7 +355,7 @@ def test_an_interview_of_ten_ends_in_a_report_with_pages_to_read(clock: Clock) -
     ], "answers are reviews"
     assert "half or more" in told(app)
     low, high = wilson(sum(reply["points"] for reply in replies), SIZE)
-    assert says(told(app), "95%", f"{low:.0%} to {high:.0%}")
+    assert says(told(app), "95%", f"{low:.0%}", f"{high:.0%}")
     assert NO_STRENGTH in told(app), "one question a topic"
     for number, each in enumerate(look_next(Interview.from_dict(kept[0].content["interview"])), start=1):
         missed = "\n".join(f"   - {why}" for why in each.why)
@@ -385,14 +385,14 @@ def test_a_plan_follows_the_role_and_ends_before_the_interview(clock: Clock) -> 
     file.keep("Me", "interview_on", day.isoformat())
     app = opened()
     assert "all topics" in told(app)
-    box = next(each for each in app.selectbox if each.label == "For the role")
+    box = next(each for each in app.selectbox if each.label == "Role")
     checked(box.set_value("platform").run())
     assert file.kept("Me", "interview_for") == "platform"
     press(app, "I don't know")
     press(app, "Easy")
     (card,) = file.cards("Me").values()
     assert card.due.date() < day
-    assert f"due again {interview_date(card.due)}" in told(app)
+    assert f"due again on {interview_date(card.due)}" in told(app)
 
 
 def test_an_interview_goes_on_after_a_reload_and_ends_with_the_time(clock: Clock) -> None:
@@ -400,22 +400,22 @@ def test_an_interview_goes_on_after_a_reload_and_ends_with_the_time(clock: Clock
     again = opened(tab="interview")
     assert f"1 of {SIZE}" in told(again)
     clock.now += timedelta(seconds=make_plan(3).seconds)
-    assert "## How it went" in told(checked(again.run()))
+    assert "## Your result" in told(checked(again.run()))
 
 
 def test_a_prediction_is_committed_run_and_kept(clock: Clock) -> None:
     app = opened("misconceptions", belief="predict-value-map")
     press(app, "Commit and run")
-    assert "Choose one first" in told(app)
+    assert "Choose an option first" in told(app)
     app.radio[0].set_value(1)
     press(app, "Commit and run")
-    wait_for(app, lambda app: "What settles it" in told(app))
+    wait_for(app, lambda app: "What the experiment shows" in told(app))
     assert "right" in told(app)
     assert ":blue-badge[counted]" in told(app)
     later = opened("misconceptions", belief="predict-value-map")
     assert "right" in told(later), "replayed"
     assert "**1** of" in told(later)
-    press(later, "Guess and run again")
+    press(later, "Predict and run again")
     assert later.radio[0].value is None
 
 
@@ -466,9 +466,9 @@ def test_a_stored_run_is_replayed_at_once(clock: Clock, name: str) -> None:
     outcome = decide(prediction, kept.values)
     app = opened("misconceptions", belief=name)
     app.radio[0].set_value(outcome.right)
-    press(app, "Commit and replay")
+    press(app, "Commit and show")
     assert "right" in told(app)
-    assert f"Replayed; measured {kept.measured}." in told(app)
+    assert f"A stored run, measured {kept.measured}." in told(app)
     assert not store.runs(), "nothing was trained"
 
 
@@ -514,8 +514,8 @@ def test_there_are_enough_beliefs_and_each_opens(clock: Clock) -> None:
 def test_the_page_starts_with_one_question_and_one_field(clock: Clock) -> None:
     app = opened()
     folded = [expander.label for expander in app.expander]
-    assert folded[0].startswith("New to you?")
-    assert folded[1:] == ["Which questions", "My interview is on …", "Learner and files"]
+    assert folded[0].startswith("New to this topic?")
+    assert folded[1:] == ["Choose questions", "Plan for my interview", "Learners and files"]
     folded_in = sum(
         len(each.get(kind)) for each in app.expander for kind in ("selectbox", "text_input", "date_input")
     )
@@ -527,7 +527,7 @@ def test_a_free_answer_gets_a_checklist_and_no_verdict(clock: Clock) -> None:
     app = opened(topic="lora", level="basic")
     name = "lora-why-b-zero"
     while get_question(name).ask() not in told(app):
-        press(app, "Another question")
+        press(app, "Skip this question")
     box = next(each for each in app.text_area if each.label == "Your answer")
     typed = "With B at zero the product BA is zero, so the output is unchanged. *I like cats*."
     box.set_value(typed)
@@ -562,7 +562,7 @@ def test_a_second_opinion_is_offered_where_an_endpoint_is_set(
     monkeypatch.setenv("PEFT_LAB_OPINION_MODEL", "m")
     app = opened(topic="lora", level="basic")
     while get_question("lora-why-b-zero").ask() not in told(app):
-        press(app, "Another question")
+        press(app, "Skip this question")
     next(each for each in app.text_area if each.label == "Your answer").set_value("Because.")
     press(app, "Show the model answer")
     press(app, "Send it to 127")
@@ -574,7 +574,7 @@ def test_a_day_is_planned_for_and_kept(clock: Clock) -> None:
     assert "ten minutes" in told(app)
     app.date_input[0].set_value((clock.now + timedelta(days=5)).date()).run()
     assert "**In 5 days**" in told(checked(app))
-    assert any("not enough" in each.proto.body for each in app.get("html"))
+    assert any("too few answers" in each.proto.body for each in app.get("html"))
     assert Learners(clock=clock).kept("Me", "interview_on") == "2026-03-07"
     clock.now += timedelta(days=6)
     assert "ten minutes" in told(opened()), "that day has passed"
@@ -597,10 +597,10 @@ def test_an_interview_by_role_and_length(clock: Clock) -> None:
     assert "1 of 5" in told(app)
     for _ in range(5):
         press(app, "Pass")
-    assert "Look at next" in told(app)
+    assert "Practise next" in told(app)
     buttons: list[Any] = list(app.get("download_button"))
     labels = [button.label for button in buttons]
-    assert {"Transcript (HTML, to print or keep)", "These as an Anki deck"} <= set(labels)
+    assert {"Download the transcript (HTML)", "Download these as an Anki deck"} <= set(labels)
 
 
 @pytest.mark.parametrize(

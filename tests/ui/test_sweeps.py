@@ -92,7 +92,7 @@ def test_every_run_is_in_the_table_with_its_link_the_best_first() -> None:
     places = [text.index(f"run={trial.run}") for trial in scored]
     assert places == sorted(places) and text.index("failed") > places[-1]
     assert "the test wanted" in told(app)
-    assert "Nobody" in app.warning[0].value
+    assert "not running" in app.warning[0].value
 
 
 def test_it_follows_what_is_under_way() -> None:
@@ -148,14 +148,14 @@ def test_the_address_opens_the_same_picture() -> None:
     app = opened("sweeps", **wanted)
     assert not app.exception and ":material/link_off:" not in told(app)
     assert chosen(app, "Sweep").value == first != second
-    assert [chosen(app, label).value for label in ("Across", "Up the axis", "A line for each")] == [
+    assert [chosen(app, label).value for label in ("Horizontal axis", "Vertical axis", "Lines")] == [
         "r",
         "loss",
         "lora_alpha",
     ]
     assert chosen(app, "Learning rate").value == 0.01
     assert address(app) == wanted
-    chosen(app, "Up the axis").select("lora_alpha").run()
+    chosen(app, "Vertical axis").select("lora_alpha").run()
     assert address(app)["y"] == "lora_alpha" and not app.exception
     assert "coloured by Accuracy" in told(app)
 
@@ -188,7 +188,7 @@ def test_random_draws_are_coloured_over_two_axes() -> None:
         made.ended(spec, score=0.5 + 0.05 * number)
     store.keep(specs)
     app = opened("sweeps")
-    assert not app.exception and chosen(app, "Up the axis").value == "r"
+    assert not app.exception and chosen(app, "Vertical axis").value == "r"
     assert len(figure(app)) == 2 and "star" in figure(app)[0]
 
 
@@ -198,7 +198,7 @@ def test_parallel_coordinates_pass_through_every_axis() -> None:
         made.ended(spec, score=0.5 + 0.01 * (spec.values.get("r") or 1))
     names = store.varied(kept.specs)
     settings = store.settings_of(store.trials(kept.specs), names)
-    drawn = pictures.parallel(settings, names, METRIC, "Accuracy, share of held-out rows")
+    drawn = pictures.parallel(settings, names, METRIC, "Accuracy (share of held-out rows)")
     assert list(drawn.layout.xaxis.ticktext) == ["Method", "r", "Accuracy"]
     written = [(note.x, note.text) for note in drawn.layout.annotations]
     assert written == [
@@ -232,7 +232,7 @@ def test_a_sweep_that_varies_nothing_numeric_has_no_landscape() -> None:
     for spec in kept.specs:
         made.ended(spec, score=0.5)
     app = opened("sweeps")
-    assert not app.exception and "### Landscape" not in told(app) and "### What was varied" in told(app)
+    assert not app.exception and "### Landscape" not in told(app) and "### All settings" in told(app)
 
 
 def test_a_damaged_sweep_is_told_and_the_others_are_there(home: Path) -> None:

@@ -151,7 +151,7 @@ def test_the_button_leads_to_practice_with_topic_and_model() -> None:
     checked(app.button(key="practise-adapters").click().run())
     assert app.title[0].value == "Practice"
     chosen = {box.label: box.value for box in app.selectbox}
-    assert chosen["Topic"] == "adapters" and chosen["Ask about"] == "minilm-l6" and chosen["Level"] == ""
+    assert chosen["Topic"] == "adapters" and chosen["Model"] == "minilm-l6" and chosen["Level"] == ""
     assert topic_title("adapters") in told(app)
 
 

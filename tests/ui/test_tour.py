@@ -114,9 +114,9 @@ def test_a_stop_is_set_up_anew_whatever_was_moved_before() -> None:
 
 def test_one_finds_back_from_another_page_and_the_place_survives_a_restart() -> None:
     app = opened("ia3", stop=links.place_of(FIRST, 2))
-    assert "You have left stop 3" in told(app)
-    press(app, "Leave")
-    assert "You have left" not in told(app)
+    assert "You left stop 3" in told(app)
+    press(app, "Leave the tour")
+    assert "You left" not in told(app)
     assert "stop" not in address_of(app)
     app = opened("tour")
     assert "**1** of 12 stops visited".replace("12", str(len(NEWCOMER.stops))) in told_progress(app)
@@ -133,13 +133,13 @@ def told_progress(app: AppTest) -> str:
 @pytest.mark.parametrize("text", ["gone.1", "x"])
 def test_a_stop_of_an_unknown_path_is_said(text: str) -> None:
     app = opened("home", stop=text)
-    assert "a path that this learner has not opened" in told(app)
+    assert "a path that you have not added" in told(app)
 
 
 @pytest.mark.parametrize("text", ["newcomer.99", "newcomer.0", "newcomer.", "newcomer.1e3", "newcomer.²"])
 def test_a_stop_that_a_known_path_does_not_have_is_said(text: str) -> None:
     app = opened("home", stop=text)
-    assert f"the path has stops 1 to {len(NEWCOMER.stops)}" in told(app)
+    assert f"Choose a stop from 1 to {len(NEWCOMER.stops)}" in told(app)
 
 
 def test_what_the_teacher_has_fixed_is_locked_until_one_goes_on_freely() -> None:
@@ -258,7 +258,7 @@ def test_a_path_is_given_words_ordered_and_sent() -> None:
     app = opened("teach")
     press(app, "Down")
     assert [stop.title for stop in tour.load_draft(file, "Me", pages.titles()).stops] == ["Home", "Rank"]
-    control(app, "text_area", "Move").set_value("Nothing.")
+    control(app, "text_area", "Change").set_value("Nothing.")
     press(app, "Save the text")
     control(app, "text_input", "Title of the path").set_value("Monday")
     again(app)
@@ -270,7 +270,7 @@ def test_a_path_is_given_words_ordered_and_sent() -> None:
 
 def test_a_sent_path_is_shown_taken_in_and_followed() -> None:
     app = opened("tour", path=tour.pack_path(LESSON))
-    assert "A path was sent to you" in told(app)
+    assert "You received a path" in told(app)
     press(app, "Follow this path")
     assert "## A lesson" in told(app)
     assert "path" not in address_of(app)
@@ -287,7 +287,7 @@ def test_a_sent_path_is_shown_taken_in_and_followed() -> None:
 def test_a_damaged_path_is_said(text: str) -> None:
     app = opened("tour", path=text)
     assert ":red[:material/link_off: From the address: The path in this link is damaged" in told(app)
-    assert "A path was sent to you" not in told(app)
+    assert "You received a path" not in told(app)
 
 
 def test_projector_mode_is_switched_and_travels_in_the_address() -> None:
@@ -304,7 +304,7 @@ def test_projector_mode_is_switched_and_travels_in_the_address() -> None:
 def test_a_stop_is_done_with_the_last_of_its_moves() -> None:
     number = next(number for number, stop in enumerate(NEWCOMER.stops, 1) if stop.page == "qlora")
     app = opened("qlora", stop=f"{FIRST}.{number}")
-    assert DONE not in told(app) and "of 2 moves" not in told(app)
+    assert DONE not in told(app) and "of 2 changes" not in told(app)
 
     def flip() -> str:
         toggle = control(app, "toggle", "Double quantisation")
@@ -313,9 +313,9 @@ def test_a_stop_is_done_with_the_last_of_its_moves() -> None:
         return told(app)
 
     off = flip()
-    assert "1 of 2 moves" in off and DONE not in off
+    assert "1 of 2 changes" in off and DONE not in off
     on = flip()
-    assert DONE in on and "of 2 moves" not in on
+    assert DONE in on and "of 2 changes" not in on
     assert DONE in flip()
 
 

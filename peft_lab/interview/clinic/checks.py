@@ -28,7 +28,7 @@ NEEDS: dict[Needs, str] = {
     "adapter": "the adapter's config",
     "arguments": "the training arguments",
     "rows": "the losses",
-    "messages": "what the console said",
+    "messages": "the console output",
     "tensors": "the adapter's weights",
     "tokens": "the tokenizer's files",
 }

@@ -64,10 +64,10 @@ def in_words(figure: float) -> str:
     found = known.at(figure)
     low = tenth(figure) / TENTHS
     if found is None:
-        return f"Fewer than {FEW} suspicions between {low:.1f} and {low + 1 / TENTHS:.1f} came up in the test runs."
+        return f"The test runs had fewer than {FEW} diagnoses with evidence from {low:.1f} to {low + 1 / TENTHS:.1f}."
     return (
-        f"Of {found[1]} suspicions between {low:.1f} and {low + 1 / TENTHS:.1f} in {known.mutants} runs with a known "
-        f"fault and {known.healthy} healthy ones, {found[0]} named the fault that had been made."
+        f"Right in {found[0]} of {found[1]} diagnoses with evidence from {low:.1f} to {low + 1 / TENTHS:.1f}, on "
+        f"{known.mutants} runs with a known fault and {known.healthy} healthy runs."
     )
 
 
@@ -116,7 +116,7 @@ class Diagnosis:
             first = self.found[0]
             return f"{first.fault.title}: weight of the evidence {first.probability:.2f} of 1."
         unseen = ", ".join((*self.missing, UNSEEN))
-        return f"No fault found in what was given ({', '.join(self.examined)}); not examined: {unseen}."
+        return f"No fault was found in your files ({', '.join(self.examined)}); not examined: {unseen}."
 
 
 def diagnose(material: Material) -> Diagnosis:
@@ -137,7 +137,7 @@ def diagnose(material: Material) -> Diagnosis:
         )
     }
     if not any(given.values()):
-        raise BadInput("There is nothing to diagnose: give a config, a log or an adapter folder.")
+        raise BadInput("There is nothing to diagnose. Give a config, a log or an adapter folder.")
     seen = Features(material)
     ran = [each for each in CHECKS if all(given[need] for need in each.needs)]
     found = [evidence for each in ran for evidence in each.look(seen)]
@@ -180,7 +180,7 @@ def as_rows(suspicions: Iterable[Suspicion]) -> list[Mapping[str, object]]:
             "fault": each.fault.name,
             "title": each.fault.title,
             "probability": round(each.probability, 3),
-            "probability_is": "added up by weights that were set by hand",
+            "probability_is": "sum of weights set by hand",
             "in_test_runs": in_words(each.probability),
             "evidence": list(each.evidence),
             "fix": each.fault.fix,

@@ -174,9 +174,9 @@ class ClinicCase:
         other = next(fault for fault in self.options() if fault.name != self.fault.name)
         pair = sorted((self.fault.title, other.title))
         return (
-            f"It is about {FAMILIES[self.fault.family]}.",
+            f"The cause is in {FAMILIES[self.fault.family]}.",
             self.fault.look,
-            f"It is one of two: “{pair[0]}” or “{pair[1]}”.",
+            f"It is one of these two: “{pair[0]}” or “{pair[1]}”.",
         )
 
     def options(self) -> tuple[Fault, ...]:

@@ -92,7 +92,9 @@ def planned_steps(text: str) -> float | None:
 def _checked(name: str, rows: Iterable[LoggedRow]) -> tuple[LoggedRow, ...]:
     kept = tuple(row for row in rows if row.loss is not None or row.eval_loss is not None)
     if not kept:
-        raise BadInput(f"{name} holds no loss: a log has rows with 'loss', and best with 'step' too.", "log")
+        raise BadInput(
+            f"{name} contains no loss. Give a log with 'loss' in each row, and 'step' if possible.", "log"
+        )
     return kept
 
 
@@ -140,8 +142,8 @@ def _from_console(name: str, text: str) -> tuple[tuple[LoggedRow, ...], tuple[st
             messages.append(line.strip())
     if not rows and not _WORDS.search(text) and not name.endswith((".log", ".out")):
         raise BadInput(
-            f"{name} is no training log: neither trainer_state.json, lines of JSON, CSV with a 'loss' column, nor "
-            "what a trainer prints.",
+            f"{name} is not a training log. Give trainer_state.json, JSON Lines, CSV with a 'loss' column, or a "
+            "trainer's console output.",
             "log",
         )
     return tuple(rows), tuple(messages)
@@ -237,7 +239,9 @@ def read_tensors(name: str, content: bytes) -> dict[str, StoredTensor]:
         found: list[tuple[str, Mapping[str, Any]]] = parse(content)
         return {key: _tensor(entry) for key, entry in found}
     except (safetensors.SafetensorError, ValueError) as error:
-        raise BadInput(f"{name} is not a whole safetensors file: {str(error)[:120]}.", "adapter") from error
+        raise BadInput(
+            f"{name} is an incomplete or damaged safetensors file: {str(error)[:120]}.", "adapter"
+        ) from error
 
 
 def _tensor(entry: Mapping[str, Any]) -> StoredTensor:
@@ -320,9 +324,7 @@ def with_config(material: Material, name: str, content: bytes) -> Material:
     """
     found = read_json(name, content)
     if not isinstance(found, dict):
-        raise BadInput(
-            f"{name} does not hold a JSON object, so it is neither an adapter config nor arguments."
-        )
+        raise BadInput(f"{name} contains no JSON object. Give an adapter config or training arguments.")
     if "peft_type" in found:
         return replace(material, adapter=found, given=(*material.given, name))
     return replace(material, arguments={**(material.arguments or {}), **found}, given=(*material.given, name))
@@ -376,11 +378,11 @@ def refuse(names: Iterable[str]) -> None:
     pickled = [name for name in names if name.endswith(PICKLES) and name != "training_args.bin"]
     if pickled:
         raise BadInput(
-            f"{pickled[0]} is a pickle, which can run code when it is opened, so it is not read; save the adapter "
-            "with save_pretrained(..., safe_serialization=True).",
+            f"{pickled[0]} is a pickle, which can run code when opened, so it is not read. Save the adapter with "
+            "save_pretrained(..., safe_serialization=True).",
             "adapter",
         )
-    raise BadInput(f"The adapter folder holds no {WEIGHTS}.", "adapter")
+    raise BadInput(f"The adapter folder has no {WEIGHTS}. Add this file.", "adapter")
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -420,7 +422,7 @@ def _tokens(files: Mapping[str, bytes]) -> Tokens | None:
 def _object(files: Mapping[str, bytes], name: str) -> dict[str, Any]:
     found = read_json(name, files[name]) if name in files else {}
     if not isinstance(found, dict):
-        raise BadInput(f"{name} does not hold a JSON object.")
+        raise BadInput(f"{name} contains no JSON object.")
     return found
 
 

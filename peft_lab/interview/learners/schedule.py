@@ -100,7 +100,7 @@ class Learners:
         name, retention = check_name(name), check_retention(retention)
         with storage.transaction(self.path) as db:
             if db.execute("SELECT 1 FROM profiles WHERE name = ?", (name,)).fetchone():
-                raise BadInput(f"There is a profile '{name}' already.", "profile")
+                raise BadInput(f"There is already a learner '{name}'. Choose another name.", "profile")
             db.execute("INSERT INTO profiles VALUES (?, ?, ?)", (name, write_time(self.now()), retention))
             return self._profile(db, name)
 
@@ -362,10 +362,10 @@ def import_profile(learners: Learners, data: Any, name: str | None = None, repla
         BadInput: the document is of another kind or damaged, or the name is in use.
     """
     if not isinstance(data, Mapping) or data.get("format") != EXPORT_FORMAT:
-        raise BadInput("This is not a learner exported by PEFT Lab.", "file")
+        raise BadInput("This file is not a learner exported by PEFT Lab. Choose another file.", "file")
     if data.get("version") != EXPORT_VERSION:
         raise BadInput(
-            f"This learner was exported in format {data.get('version')}; this PEFT Lab reads {EXPORT_VERSION}.",
+            f"This learner has format {data.get('version')}; this PEFT Lab reads {EXPORT_VERSION}. Update PEFT Lab.",
             "file",
         )
     target = check_name(name or str(data.get("profile", "")))
@@ -373,7 +373,8 @@ def import_profile(learners: Learners, data: Any, name: str | None = None, repla
         taken = db.execute("SELECT name FROM profiles WHERE name = ?", (target,)).fetchone()
         if taken and not replace:
             raise BadInput(
-                f"There is a profile '{taken['name']}' already; choose another name or replace it.", "profile"
+                f"There is already a learner '{taken['name']}'. Tick the box to replace that learner.",
+                "profile",
             )
         db.execute("DELETE FROM profiles WHERE name = ?", (target,))
         try:

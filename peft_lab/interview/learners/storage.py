@@ -146,7 +146,7 @@ def check_name(name: str) -> str:
     """Return a profile name, blanks normalised. Raises :class:`BadInput` if it is empty, too long or unprintable."""
     clean = " ".join(name.split())
     if not clean or len(clean) > LONGEST_NAME or not clean.isprintable():
-        raise BadInput(f"A profile name has 1 to {LONGEST_NAME} visible characters.", "profile")
+        raise BadInput(f"A learner's name must have 1 to {LONGEST_NAME} visible characters.", "profile")
     return clean
 
 
@@ -264,7 +264,7 @@ class Day:
 def check_day(day: date, today: date) -> date:
     """Return the day if it can be planned for. Raises :class:`BadInput` if it has passed or is too far away."""
     if day < today:
-        raise BadInput("The day of the interview has passed; choose one that is to come.", "interview_on")
+        raise BadInput("The day of the interview has passed. Choose a later day.", "interview_on")
     if (day - today).days > LONGEST:
         raise BadInput(f"Choose a day within the next {LONGEST} days.", "interview_on")
     return day

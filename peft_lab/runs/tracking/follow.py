@@ -242,7 +242,7 @@ class ToTrackio:
         )  # fmt: skip
         self.identity = str(self._told.name)
         if not identity and self.identity != run:
-            raise RunError(f"trackio has a run called '{run}' already.")
+            raise RunError(f"trackio already has a run called '{run}'.")
 
     @property
     def address(self) -> str:
@@ -371,7 +371,7 @@ def _read(run: Run, of: Callable[[], Read]) -> Read:
         raise
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise RunError(
-            f"what '{run.id}' holds is damaged ({type(error).__name__}: {in_short(error)})."
+            f"the files of '{run.id}' are damaged ({type(error).__name__}: {in_short(error)})."
         ) from error
 
 

@@ -53,8 +53,8 @@ class TrackerState:
         """Return the state as one sentence, for the run's page and the command line."""
         title = TITLES.get(self.tracker, self.tracker)
         if self.problem:
-            return f"{title} was not told all of this run: {self.problem}"
-        where = f"{self.address}, there as {self.identity}" if self.address else "not begun"
+            return f"{title} did not receive all of this run: {self.problem}"
+        where = f"{self.address}, there as {self.identity}" if self.address else "not started"
         return f"{title}: {where}{'' if self.complete or not self.address else ', so far'}."
 
 
@@ -108,10 +108,11 @@ def tracker_names(text: str | None = None) -> tuple[str, ...]:
     found = tuple(dict.fromkeys(name.strip().lower() for name in said.split(",") if name.strip()))
     for name in found:
         if name not in TITLES:
-            raise BadInput(f"'{echoed(name)}' is no tracker: there are {' and '.join(TITLES)}.", "track")
+            raise BadInput(f"'{echoed(name)}' is not a tracker. Choose {' or '.join(TITLES)}.", "track")
         if not all(find_spec(module) for module in _NEEDS[name]):
             raise BadInput(
-                f"{TITLES[name]} is not installed here: pip install 'peft-lab[{name}]' (in a clone, '.[{name}]').",
+                f"{TITLES[name]} is not installed. Install it: pip install 'peft-lab[{name}]' (in a clone, "
+                f"'.[{name}]').",
                 "track",
             )
     return found
@@ -168,17 +169,17 @@ def send(run: Run, trackers: tuple[str, ...]) -> list[TrackerState]:
     """
     if not run.status().final:
         raise BadInput(
-            f"'{run.id}' has not ended; a run goes to a tracker from its start with train --track."
+            f"'{run.id}' has not ended. Wait for its end, or track a run from its start with train --track."
         )
     try:
         code = _started(run, trackers, AS_IT_STANDS).wait()
     except OSError as error:
-        raise RunError(f"The trackers cannot be told of '{run.id}' ({error}).") from error
+        raise RunError(f"'{run.id}' cannot be sent to the trackers ({error}).") from error
     found = read_tracking(run.folder)
     lacking = [name for name in trackers if not (name in found and _over(found[name]))]
     if lacking:
         raise RunError(
-            f"{', '.join(lacking)} was not told of '{run.id}' (exit code {code}); {run.folder / LOG} says more."
+            f"{', '.join(lacking)} did not receive '{run.id}' (exit code {code}). See {run.folder / LOG}."
         )
     return [found[name] for name in trackers]
 
@@ -245,10 +246,8 @@ class Summed:
         title = TITLES.get(one.tracker, one.tracker)
         if self.failed:
             reasons = Counter(each.problem for each in self.failed).most_common()
-            more = " Other reasons stand on their runs." if len(reasons) > 1 else ""
-            return (
-                f"{title} was not told all of {len(self.failed)} of these {total} runs: {reasons[0][0]}{more}"
-            )
+            more = " The other runs give their own reasons." if len(reasons) > 1 else ""
+            return f"{title} did not receive all of {len(self.failed)} of these {total} runs: {reasons[0][0]}{more}"
         complete = sum(each.complete for each in self.told)
         if complete < total:
             return f"{title}: {complete} of these {total} runs so far."

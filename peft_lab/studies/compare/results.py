@@ -121,22 +121,20 @@ def _verdict(
     pairs: Sequence[Pair], titles: Mapping[str, str], seeds: int, scored: Sequence[Mapping[str, Any]]
 ) -> list[str]:
     if len(scored) < 2:
-        return ["One method alone: there is nothing to compare with yet."]
+        return ["There is only one method so far, so there is nothing to compare."]
     if not pairs:
-        return [
-            "With one seed the spread is unknown: no difference between these methods can be told from noise."
-        ]
+        return ["With one seed, the noise is unknown, so no difference between these methods can be trusted."]
     apart = [pair for pair in pairs if pair.apart]
     noise = [pair for pair in pairs if not pair.apart]
     rule = (
-        f"A difference between two methods counts if it is more than {FACTOR:g} times its own standard deviation "
-        "over the seeds; anything smaller may be noise."
+        f"A difference between two methods counts if it exceeds {FACTOR:g} times its standard deviation over the "
+        "seeds; smaller ones may be noise."
     )
     if not apart:
         return [
             rule,
             ("The two do not differ" if len(pairs) == 1 else f"None of the {len(pairs)} pairs differs")
-            + " by that much: this comparison cannot rank the methods.",
+            + " by that much, so this comparison cannot rank the methods.",
         ]
     summary = f"{len(apart)} of {len(pairs)} pairs differ{'s' if len(apart) == 1 else ''} by that much"
     if not noise:
@@ -166,8 +164,8 @@ def _sample(scored: Sequence[Mapping[str, Any]], metric: Mapping[str, Any], name
         return []
     error = max(sampling_error(row["metric_mean"], rows) for row in scored)
     return [
-        f"All were scored on the same {rows:,} held-out {named}; on other {named} a score would differ by about "
-        f"{100 * error:.1f} points (one standard error at most), which more seeds do not reduce."
+        f"All methods were scored on the same {rows:,} held-out {named}. On other {named}, a score would differ by "
+        f"about {100 * error:.1f} points (at most one standard error); more seeds do not reduce this."
     ]
 
 
@@ -178,7 +176,7 @@ def _forgetting_sentence(scored: Sequence[Mapping[str, Any]]) -> list[str]:
     most = max(known, key=lambda row: row["forgetting_change"])
     return [
         f"The loss on unrelated text moved most with {most['title']}: {most['forgetting_change']:+.3f} nats per "
-        "token (with the adapter in place; removing an adapter undoes it, full fine-tuning cannot be removed)."
+        "token (with the adapter in place). Removing an adapter undoes this; full fine-tuning cannot be undone."
     ]
 
 
@@ -186,10 +184,10 @@ def _limits(found: Mapping[str, Any]) -> str:
     plan = found["plan"]
     settings = "with its default settings" if not plan["values"] else "with one setting"
     return (
-        f"Each method ran {settings}; the app's defaults were chosen by trying them on its own models and tasks. "
-        f"{plan['steps']:,} step{'' if plan['steps'] == 1 else 's'} of {plan['batch']} {each_of(plan['task'])}s on "
-        f"{model_title(plan['model'])} and {task_title(plan['task'])} say nothing about other models, tasks, "
-        "or longer training."
+        f"Each method ran {settings}. The defaults were chosen on this app's own models and tasks. {plan['steps']:,} "
+        f"step{'' if plan['steps'] == 1 else 's'} of {plan['batch']} {each_of(plan['task'])}s on "
+        f"{model_title(plan['model'])} and {task_title(plan['task'])} say nothing about other models, tasks, or "
+        "longer training."
     )
 
 

@@ -106,11 +106,11 @@ def make_plan(request: ComparisonRequest) -> ComparisonPlan:
     """
     if request.task == own.NAME:
         raise BadInput(
-            "Comparisons use the tasks that come with the app; 'own' data is for single runs.", "task"
+            "A comparison cannot use your own data. Choose a task that comes with the app.", "task"
         )
     if request.eval_rows == 0:
         raise BadInput(
-            "A comparison needs held-out rows to score the methods on; ask for at least one.", "eval_rows"
+            "A comparison needs held-out rows to score the methods. Give at least one.", "eval_rows"
         )
     seeds = _checked_seeds(request.seeds)
     specs = _chosen(request)
@@ -146,14 +146,17 @@ def _chosen(request: ComparisonRequest) -> list[MethodSpec]:
     slugs = list(dict.fromkeys(request.methods)) or list(all_methods())
     for slug in request.values:
         if slug not in slugs:
-            raise BadInput(f"Knobs are set for '{slug}', which is not compared.", "values")
+            raise BadInput(
+                f"Knobs are set for '{slug}', which is not compared. Add the method or remove its knobs.",
+                "values",
+            )
     return [get_method(slug) for slug in slugs]
 
 
 def _checked_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
     kept = tuple(dict.fromkeys(seeds))
     if not 1 <= len(kept) <= MOST_SEEDS:
-        raise BadInput(f"A comparison takes 1 to {MOST_SEEDS} seeds; {len(kept)} were given.", "seeds")
+        raise BadInput(f"A comparison needs 1 to {MOST_SEEDS} seeds, not {len(kept)}.", "seeds")
     return kept
 
 

@@ -121,10 +121,10 @@ QUANTITIES = {
         read=lambda outcome: _mean(outcome.record["loss"][-LAST:]),
     ),
     "peak": _measured(
-        "Peak of one step", "bytes", read=lambda outcome: float(outcome.record["memory"]["peak_bytes"])
+        "Peak memory", "bytes", read=lambda outcome: float(outcome.record["memory"]["peak_bytes"])
     ),
     "step_seconds": _measured(
-        "Time of one step", "seconds", read=lambda outcome: 1 / outcome.record["steps_per_second"]
+        "Time per step", "seconds", read=lambda outcome: 1 / outcome.record["steps_per_second"]
     ),
     "stored": _counted("Stored adapter", "bytes", read=lambda outcome: float(outcome.stored_bytes)),
     "trained": _counted(
@@ -357,7 +357,7 @@ def read_results(experiment: Experiment, label: str, outcome: ExperimentOutcome)
     try:
         return ArmReading(label, tuple(quantity.read(outcome) for quantity in experiment.quantities))
     except (KeyError, TypeError, IndexError, ZeroDivisionError):
-        return ArmReading(label, problem="the run ended without this figure")
+        return ArmReading(label, problem="the run ended before it was measured")
 
 
 def conclude(
@@ -377,9 +377,7 @@ def conclude(
     chance = quantity.chance(one, two) if quantity.chance and one and two else 0.0
     reseeded = _between_seeds(expect, {label: reading for label, (reading, _) in found.items()})
     if reseeded is None:
-        return Conclusion(
-            "A run with another seed gave no figure, so the size of chance differences is not known.", None
-        )
+        return Conclusion("A run with another seed gave no figure, so the noise is unknown.", None)
     margin = max(expect.margin, chance, reseeded)
     difference = first.values[0] - second.values[0]
     relation = "near" if abs(difference) <= margin else "above" if difference > 0 else "below"
@@ -397,7 +395,7 @@ def conclude(
         }
         reason = reasons[margin]
         seen += f" (a difference of up to {quantity.show_difference(margin)} is {reason})"
-    wanted = f"{expect.first} was expected to come out {_WANTED[expect.relation]}"
+    wanted = f"{expect.first} was expected to be {_WANTED[expect.relation]}"
     verdict = "As expected" if holds else f"Not as expected: {wanted}"
     return Conclusion(f"{figures}: {seen}. {verdict}.", holds)
 

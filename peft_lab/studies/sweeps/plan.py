@@ -81,21 +81,20 @@ def parse(content: Any, steps: int) -> Asha:
     """
     given: Mapping[Any, Any] = {"by": content} if isinstance(content, str) else content
     if not isinstance(given, dict) or given.get("by") != NAME:
-        raise BadInput("'stop' takes asha, or {by: asha, grace: 15, factor: 4}.", "stop")
+        raise BadInput("'stop' must be asha or {by: asha, grace: 15, factor: 4}.", "stop")
     for key in given:
         if key not in _KEYS:
             raise UnknownName("setting of stop", str(key), _KEYS, "stop")
     if given.get("metric", LOSS) != LOSS:
         raise BadInput(
-            "Runs are ended early by their training's 'loss' alone: on held-out rows they are scored once they have "
-            "ended.",
+            "Runs can be ended early only by their training 'loss', as held-out rows score a run after its end.",
             "stop",
         )
     grace, factor = given.get("grace", max(1, steps // FACTOR)), given.get("factor", FACTOR)
     if type(grace) is not int or not 1 <= grace < steps:
-        raise BadInput(f"'grace' is a number of steps from 1 to {steps - 1}; {grace} is not.", "stop")
+        raise BadInput(f"'grace' must be a number of steps from 1 to {steps - 1}, not {grace}.", "stop")
     if type(factor) is not int or not 2 <= factor <= 100:
-        raise BadInput(f"'factor' is a whole number from 2 to 100; {factor} is not.", "stop")
+        raise BadInput(f"'factor' must be a whole number from 2 to 100, not {factor}.", "stop")
     return Asha(grace, factor, steps)
 
 
@@ -108,7 +107,7 @@ class Judge:
             from ray.tune.schedulers import ASHAScheduler
         except ImportError as error:
             raise BadInput(
-                f"'stop: asha' needs Ray Tune: pip install 'peft-lab[cluster]' ({error}).", "stop"
+                f"'stop: asha' needs Ray Tune. Install it: pip install 'peft-lab[cluster]' ({error}).", "stop"
             ) from None
         self._wanted, self._sweep = wanted, sweep
         self._scheduler: Any = ASHAScheduler(
@@ -224,9 +223,9 @@ def read_sweep(path: Path) -> SweepRequest:
         content = yaml.safe_load(text)
     # PyYAML's constructors let errors under a tag such as !!bool or !!timestamp through unchanged.
     except (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError) as error:
-        raise BadInput(f"{path} is no YAML or JSON: {' '.join(str(error).split())}.", "file") from error
+        raise BadInput(f"{path} is neither YAML nor JSON: {' '.join(str(error).split())}.", "file") from error
     if not isinstance(content, dict):
-        raise BadInput(f"{path} holds no settings; a sweep file starts with 'model:'.", "file")
+        raise BadInput(f"{path} contains no settings. Start a sweep file with 'model:'.", "file")
     _require_plain(content, path)
     return sweep_of(content)
 
@@ -242,13 +241,13 @@ def _require_plain(content: object, path: Path) -> None:
             waiting += value
         elif value is not None and not isinstance(value, str | int | float):
             raise BadInput(
-                f"{path} holds '{echoed(value)}', a {type(value).__name__}; a sweep file holds texts, numbers, true "
-                "and false, and lists of them.",
+                f"{path} contains '{echoed(value)}', a {type(value).__name__}; a sweep file may have texts, numbers, "
+                "true, false, and lists of them.",
                 "file",
             )
         if seen + len(waiting) > _MOST_VALUES:
             raise BadInput(
-                f"{path} holds more than {_MOST_VALUES:,} values, its aliases written out.", "file"
+                f"{path} has more than {_MOST_VALUES:,} values, counting each alias. Shorten it.", "file"
             )
 
 
@@ -264,16 +263,16 @@ def sweep_of(content: Mapping[str, Any]) -> SweepRequest:
             raise UnknownName("setting of a sweep", str(key), _SWEEP_KEYS, str(key))
     for key in ("model", "task", "methods"):
         if not content.get(key):
-            raise BadInput(f"The sweep file names no {key}.", key)
+            raise BadInput(f"The sweep file has no {key}. Add it.", key)
     slugs = _listed(content, "methods", str)
     methods = [get_method(slug) for slug in dict.fromkeys(slugs)]
     seeds = _listed(content, "seeds", int) if "seeds" in content else [0]
     if ("grid" in content) and ("random" in content):
-        raise BadInput("A sweep is a grid or random; the file has both.", "grid")
+        raise BadInput("The sweep file has both grid and random. Remove one.", "grid")
     key = "random" if "random" in content else "grid"
     varied = content.get(key) or {}
     if not isinstance(varied, dict):
-        raise BadInput(f"'{key}' takes settings with their values, such as r: [4, 8].", key)
+        raise BadInput(f"'{key}' needs settings with values, such as r: [4, 8].", key)
     _check_names(varied, methods)
     settings = _drawn if key == "random" else _combined
     requests = [
@@ -283,7 +282,9 @@ def sweep_of(content: Mapping[str, Any]) -> SweepRequest:
         for values in settings(varied, method)
     ]
     if len(requests) > MOST_RUNS:
-        raise BadInput(f"A sweep takes at most {MOST_RUNS:,} runs; these are {len(requests):,}.", key)
+        raise BadInput(
+            f"A sweep can have at most {MOST_RUNS:,} runs, not {len(requests):,}. Remove some.", key
+        )
     # Two settings that are equal once defaults are filled in are one run.
     specs = {json.dumps(spec.to_dict(), sort_keys=True): spec for spec in (r.complete() for r in requests)}
     found = tuple(specs.values())
@@ -313,7 +314,7 @@ def _listed(content: Mapping[str, Any], key: str, kind: type) -> list[Any]:
     if not isinstance(found, list) or not found or any(type(each) is not kind for each in found):
         what = "names" if kind is str else "whole numbers"
         raise BadInput(
-            f"'{key}' takes a list of {what}, such as {'[lora]' if kind is str else '[0, 1]'}.", key
+            f"'{key}' needs a list of {what}, such as {'[lora]' if kind is str else '[0, 1]'}.", key
         )
     return found
 
@@ -335,7 +336,7 @@ def _parsed(method: MethodSpec, name: str, value: Any) -> Any:
         try:
             return float(value)
         except (TypeError, ValueError):
-            raise BadInput(f"A learning rate is a number; '{echoed(value)}' is not.", RATE) from None
+            raise BadInput(f"A learning rate must be a number, not '{echoed(value)}'.", RATE) from None
     text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     return method.knob(name).parse(text)
 
@@ -343,10 +344,10 @@ def _parsed(method: MethodSpec, name: str, value: Any) -> Any:
 def _combined(varied: Mapping[str, Any], method: MethodSpec) -> Iterator[dict[str, Any]]:
     own = {name: values for name, values in varied.items() if _has(method, name)}
     if "runs" in varied:
-        raise BadInput("'runs' belongs to random; a grid is every combination.", "grid")
+        raise BadInput("'runs' belongs to random, as a grid runs every combination. Remove it.", "grid")
     for name, values in own.items():
         if not isinstance(values, list) or not values:
-            raise BadInput(f"'{echoed(name)}' takes a list of values in a grid, such as [4, 8].", name)
+            raise BadInput(f"'{echoed(name)}' needs a list of values in a grid, such as [4, 8].", name)
     for values in itertools.product(*own.values()):
         yield {name: _parsed(method, name, value) for name, value in zip(own, values, strict=True)}
 
@@ -354,7 +355,7 @@ def _combined(varied: Mapping[str, Any], method: MethodSpec) -> Iterator[dict[st
 def _drawn(varied: Mapping[str, Any], method: MethodSpec) -> Iterator[dict[str, Any]]:
     runs = varied.get("runs")
     if type(runs) is not int or not 1 <= runs <= MOST_RUNS:
-        raise BadInput(f"'random' says how many with 'runs', from 1 to {MOST_RUNS:,}.", "random")
+        raise BadInput(f"'random' needs the number of 'runs', from 1 to {MOST_RUNS:,}.", "random")
     chance = random.Random(method.slug)
     own = {name: values for name, values in varied.items() if name != "runs" and _has(method, name)}
     for _ in range(runs):
@@ -375,7 +376,7 @@ def _draw(name: str, values: Any, chance: random.Random) -> Any:
                 drawn = chance.uniform(low, high)
             return round(drawn) if type(low) is int and type(high) is int else float(f"{drawn:.3g}")
     raise BadInput(
-        f"'{echoed(name)}' takes a list, or min and max with min below max (above 0 where log is true).", name
+        f"'{echoed(name)}' needs a list, or min and max with min below max (above 0 if log is true).", name
     )
 
 

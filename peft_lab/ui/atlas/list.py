@@ -27,7 +27,7 @@ def _titles() -> dict[str, str]:
 
 
 def _families() -> dict[str, str]:
-    return {ALL: "Every family", **{name: title for name, (title, _) in FAMILIES.items()}}
+    return {ALL: "All families", **{name: title for name, (title, _) in FAMILIES.items()}}
 
 
 def _capabilities() -> dict[str, str]:
@@ -38,11 +38,11 @@ def _capabilities() -> dict[str, str]:
 class AtlasForm(Form):
     """The page's settings: a type, a second one beside it, the model they are counted on, and a filter."""
 
-    type: str = choice("lora", "Look at", "", _titles, noun="type")
-    beside: str = choice(NOBODY, "Beside it", "", lambda: {NOBODY: "nothing", **_titles()}, noun="type")
+    type: str = choice("lora", "Type", "", _titles, noun="type")
+    beside: str = choice(NOBODY, "Compare with", "", lambda: {NOBODY: "nothing", **_titles()}, noun="type")
     model: str = text("llama-3.2-3b", "Model", "", reader=model_choice.from_address)
     family: str = choice(ALL, "Family", "", _families)
-    can: tuple[str, ...] = names((), "Has to be able to", "", _capabilities, noun="capability")
+    can: tuple[str, ...] = names((), "Required capabilities", "", _capabilities, noun="capability")
     search: str = text("", "Search", "", reader=lambda said: said[:LONGEST])
 
 
@@ -54,9 +54,9 @@ def atlas_controls() -> Controls[AtlasForm]:
 def filters(controls: Controls[AtlasForm]) -> list[AtlasType]:
     """Draw the filters; return the types that match family, search and capabilities."""
     first, second, third = st.columns([3, 3, 6])
-    said = controls.draw("search", first, max_chars=LONGEST, placeholder="a name, or a word such as rotate")
+    said = controls.draw("search", first, max_chars=LONGEST, placeholder="a name or a word, such as rotate")
     family = controls.draw("family", second)
-    can = controls.draw("can", third, placeholder="any of the probed capabilities")
+    can = controls.draw("can", third, placeholder="any capability")
     return matching(family, said or "", can)
 
 
@@ -123,7 +123,7 @@ def _card(entry: AtlasType) -> str:
     seen = card_facts(picture) if "entries" in picture else ""
     drawn = _canvas(picture, f"ΔW of {entry.title}: {seen}") if seen else '<span class="none">no ΔW</span>'
     parent = get_entry(entry.parent).title if entry.parent else ""
-    of = f"variant of {parent}" if entry.variant else f"changes {parent}" if parent else "starts a line"
+    of = f"variant of {parent}" if entry.variant else f"changes {parent}" if parent else "no parent"
     return (
         f'<button type="button" class="card" data-name="{entry.name}"><b>{html.escape(entry.title)}</b>{drawn}'
         f'<span class="of">{html.escape(of)}</span><span class="update">{html.escape(entry.update)}</span>'
@@ -174,9 +174,7 @@ def family_tree(chosen: Sequence[str]) -> str | None:
 def tree_drawing() -> str:
     """Return the tree as nested HTML lists; roots without children come late, large branches last."""
     roots = sorted(lineage()[""], key=lambda entry: (_many(entry.name), entry.name not in lineage()))
-    return (
-        f'<nav class="atlas tree" aria-label="Who changes whom"><ul>{"".join(map(_branch, roots))}</ul></nav>'
-    )
+    return f'<nav class="atlas tree" aria-label="Family tree"><ul>{"".join(map(_branch, roots))}</ul></nav>'
 
 
 def _branch(entry: AtlasType) -> str:

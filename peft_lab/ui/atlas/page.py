@@ -31,7 +31,7 @@ from peft_lab.workers import inspector
 
 
 PATIENCE = 1.5  # seconds
-MARKS = {True: "yes", False: "no", None: "not known"}
+MARKS = {True: "yes", False: "no", None: "unknown"}
 
 
 def details(entry: AtlasType, model: ModelEntry, side: str, narrow: bool = False) -> None:
@@ -42,7 +42,7 @@ def details(entry: AtlasType, model: ModelEntry, side: str, narrow: bool = False
     st.code(entry.update, language=None, wrap_lines=True)
     st.markdown(f"{plain(entry.differs)} **When:** {plain(entry.when)}")
     if entry.taught:
-        pages.link(entry.taught, "It has a page of its own")
+        pages.link(entry.taught, "Open its page")
     _figures(entry, model, narrow)
     if entry.stand_in is not None:
         st.markdown(f":small[{plain(entry.stand_in.what)}]")
@@ -66,14 +66,14 @@ def _figures(entry: AtlasType, model: ModelEntry, narrow: bool) -> None:
     where = f"{get_model(costs.MODEL).title}, {costs.SETTING.batch} × {costs.SETTING.seq} tokens, bf16"
     with middle:
         peak = None if cost is None else Finding(cost.peak_bytes, "bytes", Source.SIMULATED, where)
-        figures.card("Peak memory of a step", peak, absent=plain(refusal))
+        figures.card("Peak memory", peak, absent=plain(refusal))
     with right:
         step = (
             None
             if cost is None
             else Finding(cost.seconds, "seconds", Source.SIMULATED, f"{where}, on an L40S")
         )
-        figures.card("Time of a step", step, absent=plain(refusal))
+        figures.card("Time per step", step, absent=plain(refusal))
 
 
 def _cost(name: str) -> tuple[costs.Cost | None, str]:
@@ -93,14 +93,14 @@ def _count(entry: AtlasType, model: ModelEntry) -> None:
     if found is None:
         figures.card("Trained parameters", None, absent=plain(seen.why("Counting…")))
         return
-    form = f"{entry.form} ✓ equal" if found.equal else "counted only: no closed form"
+    form = f"{entry.form} ✓ equal" if found.equal else "Counted; there is no closed form"
     share = units.percent(found.report.percent)
     note = f"{share} of {plain(model.title)}. {plain(form)}"
     figures.card("Trained parameters", Finding(found.report.trainable, "parameters", Source.COUNTED), note)
 
 
 def _picture(entry: AtlasType, side: str) -> None:
-    st.markdown("#### What ΔW can be")
+    st.markdown("#### What ΔW looks like")
     why = costs.why_not(entry.name, "picture")
     if "entries" not in costs.probed(entry.name).get("picture", {}):
         st.markdown(plain(why))
@@ -114,9 +114,8 @@ def _picture(entry: AtlasType, side: str) -> None:
     with right:
         st.markdown(
             f"{plain(cards.card_facts(picture)).capitalize()}. {figures.badge(Source.MEASURED)}\n\n"
-            f":small[On one {size} "
-            f"matrix of a small model with random weights{plain(at)}, its trained parameters moved by chance. Orange "
-            "adds, blue takes away, what is blank is zero.]"
+            f":small[One {size} matrix of a small model with random weights{plain(at)}; the trainable parameters "
+            "were changed at random. Orange is positive, blue is negative, blank is zero.]"
         )
 
 
@@ -124,15 +123,15 @@ def _capabilities(entry: AtlasType) -> None:
     able = [title for name, (title, _) in costs.CAPABILITIES.items() if costs.probed_value(entry.name, name)]
     versions = ", ".join(f"{name} {number}" for name, number in costs.probed_versions().items())
     st.markdown(f"#### What it can do {figures.badge(Source.MEASURED)}")
-    with st.expander(f"{len(able)} of {len(costs.CAPABILITIES)} capabilities, with the reasons"):
+    with st.expander(f"{len(able)} of {len(costs.CAPABILITIES)} capabilities, with reasons"):
         rows = []
         for name, (title, meaning) in costs.CAPABILITIES.items():
             said = costs.why_not(entry.name, name) or meaning
             report = costs.reported_by_probe(entry.name, name)
             rows.append((title, MARKS[costs.probed_value(entry.name, name)], f"{said} {report}".strip()))
-        figures.table(("", "Measured", "Why, or what it means"), rows, fold=True)
+        figures.table(("Capability", "Measured", "Reason or meaning"), rows, fold=True)
         st.markdown(
-            f":small[Asked in child processes with {plain(versions)}.] {figures.badge(Source.MEASURED)}"
+            f":small[Measured in separate processes with {plain(versions)}.] {figures.badge(Source.MEASURED)}"
         )
 
 
@@ -159,10 +158,10 @@ def _short(row: published.PublishedRow) -> str:
 
 
 def _take_away(entry: AtlasType, model: ModelEntry, side: str) -> None:
-    st.markdown("#### Usual settings")
+    st.markdown("#### Common settings")
     if entry.knobs:
         usual = [(f"`{knob.name}`", ", ".join(map(str, knob.values)), knob.what) for knob in entry.knobs]
-        figures.table(("Setting", "Usual", "What it does"), usual, fold=True)
+        figures.table(("Setting", "Common values", "What it does"), usual, fold=True)
     try:
         text = json.dumps(entry.config(model.shape), indent=1, ensure_ascii=False)
     except BadInput as error:
@@ -176,7 +175,7 @@ def _take_away(entry: AtlasType, model: ModelEntry, side: str) -> None:
 def _training(entry: AtlasType, side: str) -> None:
     """Draw a short training on the live decoder, on demand, and its script."""
     asked_key = f"atlas-run-{side}-{entry.name}"
-    st.markdown("#### Try it")
+    st.markdown("#### Train it")
     name = live.LIVE["causal"]
     with st.container(horizontal=True):
         if st.button(f"Train {live.SHOWN} steps on {get_model(name).title}", key=f"{asked_key}-button"):
@@ -193,14 +192,14 @@ def _trained(run: live.ShortRun) -> None:
     many, longest = live.SIZES["causal"]
     made = len(run.steps)
     left = live.SHOWN - made
-    less = f"; the other {left} did not fit into {live.PATIENCE:.0f} seconds" if left else ""
+    less = f"; the other {left} did not fit in {live.PATIENCE:.0f} seconds" if left else ""
     st.markdown(
-        f"Loss {run.before:.3f} → {run.after:.3f} nats at rate {run.rate:g} in {made} steps{less}. "
-        f"{figures.badge(Source.MEASURED)} :small[{longest * many} tokens learnt by heart: it shows that it trains, "
-        "not how well.]"
+        f"Loss {run.before:.3f} → {run.after:.3f} nats in {made} steps at learning rate {run.rate:g}{less}. "
+        f"{figures.badge(Source.MEASURED)} :small[The model memorises {longest * many} tokens. This shows that the "
+        "type trains, not how well.]"
     )
     st.line_chart(
-        {"loss": list(run.steps)}, height=160, x_label="step", y_label="loss, nats", color=cards.PLUS
+        {"loss": list(run.steps)}, height=160, x_label="step", y_label="loss (nats)", color=cards.PLUS
     )
 
 
@@ -211,7 +210,7 @@ def _script(entry: AtlasType, side: str) -> None:
         return
     name = f"{entry.name}.py"
     st.download_button(
-        "Script", live.script(entry), name, "text/x-python", key=f"atlas-script-{side}",
+        "Download the script", live.script(entry), name, "text/x-python", key=f"atlas-script-{side}",
         icon=":material/download:", on_click="ignore",
     )  # fmt: skip
 
@@ -223,26 +222,26 @@ def atlas_page() -> None:
     many, beside = len(all_types()), len(entries()) - len(all_types())
     st.title("Atlas")
     st.markdown(
-        f"All {many} types of the PEFT library, and {beside} variants of LoRA that it has inside: what each does to W, "
-        "what it trains, and what it can do. Counts and capabilities are not typed in: the library itself was asked. "
+        f"All {many} types of the PEFT library and {beside} variants of LoRA: how each changes W, what it trains and "
+        "what it can do. All counts and capabilities were read from the library itself. "
         f"{figures.badge(Source.COUNTED)}"
     )
     with st.container(key="atlas-details", border=True):
         _chosen(controls)
-    st.markdown("## Who changes whom")
+    st.markdown("## Family tree")
     st.markdown(
-        f"{len(lineage()[''])} lines of descent, each entry under the one that it changes. In italics: a setting of "
-        f"LoRA, not a type of its own. {figures.badge(Source.COUNTED)}"
+        f"Each entry stands below the one that it modifies; {len(lineage()[''])} have no parent. In italics: a "
+        f"setting of LoRA, not a separate type. {figures.badge(Source.COUNTED)}"
     )
     _take(controls, cards.family_tree((controls.value("type"), controls.value("beside"))))
     st.markdown("## By family")
     st.markdown(
-        "Each picture is ΔW of a real instance: orange adds to W, blue takes away, what is blank is zero. "
+        "Each picture shows ΔW of a real instance: orange is positive, blue is negative, blank is zero. "
         f"{figures.badge(Source.MEASURED)}"
     )
     found = cards.filters(controls)
     if not found:
-        st.markdown("No type matches; ask for less.")
+        st.markdown("No type matches. Remove a filter.")
     _take(controls, cards.cards(found, (controls.value("type"), controls.value("beside"))))
     controls.write_address()
 

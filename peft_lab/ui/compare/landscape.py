@@ -138,12 +138,12 @@ def verdicts_section() -> None:
     rules = {rule.id: rule for rule in all_rules()}
     found = replications()
     tried = {name: one for name, one in found.items() if one.value is not None}
-    st.markdown(f"#### Do the rules of the literature show? {figures.badge('measured')}")
+    st.markdown(f"#### Do published rules hold here? {figures.badge('measured')}")
     st.markdown(
-        f"Intervals hold with {SURE:.0%}: Student's t over groups of trainings that share model, batch and seed, each "
-        "the mean of its paired differences (Ibragimov & Müller). They are about other seeds, not about other "
-        "held-out rows. Seen: the interval lies within what the rule "
-        "expects; not seen: it lies outside; open: it reaches over the edge, or there is a single group."
+        f"Seen: the {SURE:.0%} interval lies within what the rule expects. Not seen: it lies outside. Open: it "
+        "crosses the edge, or there is only one group. The interval is Student's t over groups of runs with the "
+        "same model, batch size and seed, each the mean of its paired differences (Ibragimov & Müller). It covers "
+        "other seeds, not other held-out rows."
     )
     models = list(dict.fromkeys(model for one in tried.values() for model, _ in one.models))
     alone = models if len(models) > 1 else []
@@ -153,7 +153,7 @@ def verdicts_section() -> None:
             "Verdict",
             "Expected (cited)",
             "Here (measured)",
-            "Rule of",
+            "Source of the rule",
             *(get_model(m).title for m in alone),
         ),
         [
@@ -169,10 +169,10 @@ def verdicts_section() -> None:
         ],
         fold=True,
     )
-    with st.expander("How each figure was taken"):
-        st.markdown(f":small[Groups and trainings are those behind the figure.] {figures.badge('measured')}")
+    with st.expander("How each figure was computed"):
+        st.markdown(f":small[The groups and runs that each figure rests on.] {figures.badge('measured')}")
         figures.table(
-            ("Figure", "How", "Groups", "Trainings"),
+            ("Figure", "Method", "Groups", "Runs"),
             [(one.what, one.note, str(one.groups), units.count(one.runs)) for one in tried.values()],
             numeric=(2, 3),
             fold=True,
@@ -181,10 +181,10 @@ def verdicts_section() -> None:
     for name, one in found.items():
         if name not in tried:
             reasons.setdefault(one.note, []).append(rules[name].citation)
-    with st.expander(f"Not testable here: {sum(map(len, reasons.values()))} rules, and why"):
-        st.markdown(f":small[A rule is what one source says of one setting.] {figures.badge('cited')}")
+    with st.expander(f"Rules that cannot be tested here: {sum(map(len, reasons.values()))}"):
+        st.markdown(f":small[A rule is what one source says about one setting.] {figures.badge('cited')}")
         figures.table(
-            ("Why", "Rules of"),
+            ("Reason", "Source of the rules"),
             [
                 (why[:1].upper() + why[1:], "; ".join(dict.fromkeys(citations)))
                 for why, citations in reasons.items()
@@ -224,11 +224,11 @@ class LandscapeForm(Form):
     """The landscape's settings: a model's trainings, the meaning of the lines, and what is held fixed."""
 
     landscape: str = choice(
-        "", "Model of the sweep", "", lambda: _model_titles(shipped_points()), noun="model of the sweep"
+        "", "Model", "", lambda: _model_titles(shipped_points()), noun="model of the sweep"
     )
-    lines: str = choice("rank", "A line for each", "", BY, noun="a line for each")
+    lines: str = choice("rank", "Lines", "", BY, noun="a line for each")
     shown: str = choice(
-        LOSS, "Up the axis", "", lambda: _titles(shipped_points(), _model()), noun="up the axis"
+        LOSS, "Vertical axis", "", lambda: _titles(shipped_points(), _model()), noun="up the axis"
     )
     held_rank: Any = choice("", "Rank", "", lambda: _held("rank"), noun="rank")
     held_targets: Any = choice("", "Targets", "", lambda: _held("targets"), noun="targets")
@@ -255,10 +255,10 @@ def _model_titles(sweep: Sweep) -> dict[str, str]:
 def landscape_section() -> dict[str, tuple[Any, Any]]:
     """Draw the part; return its URL parameters."""
     sweep = shipped_points()
-    st.markdown(f"### The learning rate's landscape {figures.badge('measured')}")
+    st.markdown(f"### Score by learning rate {figures.badge('measured')}")
     st.markdown(
-        "Short trainings that differ in one thing at a time. A line is a configuration over its learning rates, the "
-        "mean over seeds; its band reaches from the lowest to the highest of them."
+        "Short runs that differ in one setting at a time. Each line is one configuration at several learning rates: "
+        "the mean over seeds, with a band from the lowest seed to the highest."
     )
     first = st.columns(3)
     controls = landscape_controls()
@@ -271,7 +271,7 @@ def landscape_section() -> dict[str, tuple[Any, Any]]:
     lines = landscape.lines(sweep, model, by, shown, held)
     best = landscape.best_of(lines, shown)
     if best is None:
-        st.markdown("None of these trainings has a score.")
+        st.markdown("None of these runs has a score.")
     else:
         _best(best, shown, titles)
         figure = landscape_figure(lines, shown, titles[shown])
@@ -280,7 +280,7 @@ def landscape_section() -> dict[str, tuple[Any, Any]]:
         )
         _table(lines, titles)
         _open(sweep, landscape.best_of([line for line in lines if line.method != FULL], shown))
-        with st.expander("The command that trains the star's first seed again"):
+        with st.expander("Command that repeats the best run (first seed)"):
             command = shipped_sweep.command_of(sweep, best[0].first(best[1].rate))
             st.code(command, language="bash", wrap_lines=True)
     _measured(sweep, model)
@@ -298,22 +298,22 @@ def titles(task: Task, metric: str) -> dict[str, str]:
     """Return the titles of the scores of runs on a task, with units."""
     each = "row" if task.kind == "classification" else "token"
     share = metric.replace("_", " ").capitalize()
-    return {LOSS: f"Held-out loss, nats per {each}", METRIC: f"{share}, share of held-out rows"}
+    return {LOSS: f"Held-out loss (nats per {each})", METRIC: f"{share} (share of held-out rows)"}
 
 
 def _spread(spot: Spot, shown: str) -> str:
     """Return the mean, with the lowest and the highest seed, as text."""
     mean, low, high = (landscape.told(value, shown) for value in (spot.mean, spot.low, spot.high))
     if spot.seeds == 1:
-        return f"{mean} (a single seed)"
+        return f"{mean} (one seed)"
     return f"{mean} ({low} to {high} over {units.in_words(spot.seeds)} seeds)"
 
 
 def _best(best: tuple[Line, Spot], shown: str, titles: Mapping[str, str]) -> None:
     line, spot = best
     st.markdown(
-        f"Best here, the star: **{plain(line.label)}** at **{written_figure(spot.rate)}**. {plain(titles[shown])}: "
-        f"{_spread(spot, shown)}. {figures.badge('measured')}"
+        f"Best (the star): **{plain(line.label)}** at learning rate **{written_figure(spot.rate)}**. "
+        f"{plain(titles[shown])}: {_spread(spot, shown)}. {figures.badge('measured')}"
     )
 
 
@@ -328,7 +328,7 @@ def _table(lines: list[Line], titles: Mapping[str, str]) -> None:
         diverged = [f"{line.diverged} of {len(line.points)}"] if lost else []
         trained = units.short_count(line.points[0].trainable)
         rows.append((line.label, figures.whole(written_figure(line.best.rate)), *told, trained, *diverged))
-    heads = ("Line", "Its best rate", titles[LOSS], titles[METRIC], "Trained, head included")
+    heads = ("Line", "Best learning rate", titles[LOSS], titles[METRIC], "Trainable parameters, with head")
     figures.table(heads + ("Diverged",) * lost, rows, numeric=(1, 4, 5), fold=True)
 
 
@@ -352,7 +352,7 @@ def _open(sweep: Sweep, best: tuple[Line, Spot] | None) -> None:
         return
     point = best[0].first(best[1].rate)
     query, title = address_of(sweep, point), pages.titles()[point.method]
-    label = f"Open {title} with its best: {best[0].label} at {figures.whole(written_figure(point.rate))}"
+    label = f"Open {title}, best settings: {best[0].label} at {figures.whole(written_figure(point.rate))}"
     with st.container(horizontal=True, vertical_alignment="center"):
         open_button(point.method, query, label, "landscape-open")
 
@@ -361,17 +361,13 @@ def _measured(sweep: Sweep, model: str) -> None:
     """Draw the origin of the figures."""
     setting, machine = sweep.settings[model], sweep.machine
     versions = ", ".join(f"{name} {version}" for name, version in sweep.packages.items())
-    repeated = (
-        f" {sweep.again} of them, made once more when they were put together, gave equal figures."
-        if sweep.again
-        else ""
-    )
+    repeated = f" When repeated, {sweep.again} of them gave the same figures." if sweep.again else ""
     note = f" {plain(sweep.note)}" if sweep.note else ""
     st.markdown(
-        f":small[{figures.badge('measured')} {len(sweep.on(model)):,} trainings on "
-        f"{plain(get_task(setting.task).title)}, of {len(sweep.points):,} of the {sweep.total:,} that the sweep asks "
-        f"for. Each saw {setting.rows:,} rows whatever its batch and was scored on {setting.eval_rows:,} held-out "
-        f"rows; α is fixed; a seed that lacks a rate is not drawn. On {plain(machine['processor'])}, "
-        f"{machine['cores']} cores ({plain(f'{sweep.device}, {sweep.dtype}')}), Python {plain(machine['python'])}, "
-        f"{plain(versions)}; put together {plain(sweep.created)}.{repeated}{note}]"
+        f":small[{figures.badge('measured')} {len(sweep.on(model)):,} runs on {plain(get_task(setting.task).title)}; "
+        f"the sweep has {len(sweep.points):,} of its {sweep.total:,} runs. Each trained on {setting.rows:,} rows at "
+        f"any batch size and was scored on {setting.eval_rows:,} held-out rows. α is fixed. A seed without a run at "
+        f"every learning rate is not drawn. Measured on {plain(machine['processor'])}, {machine['cores']} cores "
+        f"({plain(f'{sweep.device}, {sweep.dtype}')}), Python {plain(machine['python'])}, {plain(versions)}, "
+        f"{plain(sweep.created)}.{repeated}{note}]"
     )

@@ -87,7 +87,7 @@ def _bar(comparison: Comparison, plan: ComparisonPlan, standing: Standing) -> No
     bar, stop = st.columns([6, 1], vertical_alignment="center")
     bar.progress(min(1.0, (done + STEPS_SHARE * share) / total), text=text)
     if comparison.asked_to_stop():
-        stop.markdown("Stopping after this step…")
+        stop.markdown("Stopping after the current step…")
     else:
         # A callback is heard even when the page is drawn anew before it comes to this button.
         stop.button("Stop", key="compare-stop", width="stretch", on_click=comparison.ask_to_stop)
@@ -106,13 +106,13 @@ def _rest(comparison: Comparison, standing: Standing, plan: ComparisonPlan) -> N
     left, right = st.columns([4, 1], vertical_alignment="center")
     if standing.status == "incomplete":
         left.warning(
-            f"{done} of {total} runs are done, {len(standing.failed)} failed; the reasons are in the table."
+            f"{done} of {total} runs are done and {len(standing.failed)} failed. The table gives the reasons."
         )
         label = "Try again"
     else:
-        why = plain(comparison.problem) or "It was stopped, or the app ended before it was done."
-        left.warning(f"{done} of {total} runs are done. {why} Finished runs are kept and not repeated.")
-        label = "Go on"
+        why = plain(comparison.problem) or "The comparison was stopped, or the app closed."
+        left.warning(f"{done} of {total} runs are done. {why} Continuing repeats no finished run.")
+        label = "Continue"
     if right.button(label, type="primary", key=state.widget_key(SCOPE, "resume"), width="stretch"):
         begin(comparison)
         st.rerun()
@@ -177,8 +177,8 @@ def _opening(title: str, readers: Readers) -> Readers:
 def _runs() -> Address:
     """Draw the comparisons made here and the shipped ones; return their URL parameters."""
     st.markdown(
-        "Compare methods on the same data in the same order, with several seeds each. They run one after another; "
-        "every run is also on the Runs page, and a run that already exists is not repeated."
+        "Compare methods on the same data, in the same order, with several seeds. The runs are trained one after "
+        "another and also appear on the Runs page. A run that already exists is reused."
     )
     try:
         shown = _page()
@@ -195,8 +195,8 @@ def _page() -> str:
         _new()
     if not titles:
         st.info(
-            "Nothing has been compared here yet: choose above and press Compare. What others published stands in its "
-            "own tab."
+            "No comparisons yet. Choose settings above and press Compare. Published results are in the tab "
+            "*Published*."
         )
         return ""
     controls = _controls(_first(titles))
@@ -218,7 +218,7 @@ def _new() -> None:
     if plan is None:
         return
     done, total = setup.already_done(plan), len(plan.cells)
-    kept = f", {done} of them already done" if done else ""
+    kept = f"; {done} of them already done" if done else ""
     left, right = st.columns([1, 4], vertical_alignment="center")
     refused = allowance.refusal_of_steps(plan.request.steps)
     pressed = left.button(

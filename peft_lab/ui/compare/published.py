@@ -32,50 +32,49 @@ def draw_run_card(row: PublishedRow) -> None:
     """Draw a run's settings, times and config, with buttons that open it on other pages."""
     interval = BENCHMARKS[row.benchmark].interval
     figures.table(
-        ("How it was run", ""),
+        ("Setting", "Value"),
         [
             ("Learning rate", f"{row.learning_rate:g}"),
             ("Optimizer", row.optimizer),
             (
                 "Weight decay",
-                "as its optimizer has it" if row.weight_decay is None else f"{row.weight_decay:g}",
+                "the optimizer's default" if row.weight_decay is None else f"{row.weight_decay:g}",
             ),
             ("Schedule", row.scheduler or "constant"),
-            ("Steps", f"{units.count(row.steps)} of {row.batch} rows"),
+            ("Steps", f"{units.count(row.steps)}, {row.batch} rows each"),
             ("Date", row.created),
             ("Versions", ", ".join(f"{name} {version}" for name, version in row.versions.items())),
             (
-                f"Training, by {interval} steps",
+                f"Time of {interval} steps",
                 units.span(min(row.intervals), max(row.intervals)),
             ),
         ],
     )
     _open(row)
-    with st.expander("Its adapter config, and the seconds of its steps"):
+    with st.expander("Adapter config and step times"):
         if row.config is None:
             st.markdown("Full fine-tuning has no adapter config.")
         else:
             st.code(json.dumps(row.config, indent=1, sort_keys=True), language="json")
         st.markdown(
-            f"{figures.badge('cited')} Seconds of each {interval} steps: "
+            f"{figures.badge('cited')} Seconds for each {interval} steps: "
             f"{', '.join(f'{each:.1f}' for each in row.intervals)}."
         )
 
 
 def _open(row: PublishedRow) -> None:
     if row.benchmark != METAMATH:
-        st.markdown(
-            "PEFT Lab counts and simulates language models only: settings for images cannot be opened here."
-        )
+        st.markdown("PEFT Lab simulates language models only, so these image settings cannot be opened.")
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         memory = {"tab": "published", "row": row.experiment}
-        open_button("memory", memory, "Count and simulate it on Memory", "published-open-memory")
+        open_button("memory", memory, "Simulate it on Memory", "published-open-memory")
         found = shipped.lab_page(row)
         if found is not None:
             slug, values = found
             settings = {name: as_text(value) for name, value in values.items()}
-            query, label = {"model": published.MODEL, **settings}, f"Open {pages.titles()[slug]} with this"
+            query = {"model": published.MODEL, **settings}
+            label = f"Open {pages.titles()[slug]} with these settings"
             open_button(slug, query, label, f"published-open-{slug}")
 
 
@@ -85,10 +84,10 @@ def _open(row: PublishedRow) -> None:
 
 LINE = 24  # pixels
 _DEFAULT, _BEST, _OTHER, _AGAIN = (
-    "called default",
-    "best of its method",
+    "published as the default",
+    "best of the method",
     "other settings",
-    "the same, run again",
+    "repeated run",
 )
 
 _MARKERS = {
@@ -180,8 +179,8 @@ class PublishedForm(Form):
     """The settings of a benchmark's part: two figures, a method, and one of its runs."""
 
     bench: str = choice(METAMATH, "Benchmark", "", _benchmarks, noun="benchmark")
-    px: str = choice(shipped.DEFAULT_BENCHMARK[0], "Across", "", _axes, noun="across")
-    py: str = choice(shipped.DEFAULT_BENCHMARK[1], "Up", "", _axes, noun="up")
+    px: str = choice(shipped.DEFAULT_BENCHMARK[0], "Horizontal axis", "", _axes, noun="across")
+    py: str = choice(shipped.DEFAULT_BENCHMARK[1], "Vertical axis", "", _axes, noun="up")
     family: str = choice("", "Method", "", _families, noun="method")
     run: str = choice("", "Run", "", _runs, noun="run")
 
@@ -223,7 +222,7 @@ def section() -> dict[str, tuple[Any, Any]]:
     st.markdown(f"[{about.source}]({about.address}): {about.trained_on}, one run each. {_moved(benchmark)}")
     _scatter(controls, benchmark)
     family = _settings(controls, benchmark)
-    st.markdown(f"#### One run {figures.badge('cited')}")
+    st.markdown(f"#### A single run {figures.badge('cited')}")
     titles = {row.experiment: row.title for row in shipped.families(benchmark)[family]}
     draw_run_card(published.rows(benchmark)[controls.draw("run", options=titles)])
     _all_rows(benchmark)
@@ -236,14 +235,14 @@ def _moved(benchmark: str) -> str:
     again = [(row, other) for row in published.rows(benchmark).values() for other in row.reruns]
     if moved is None:
         told = "; ".join(
-            f"{plain(row.title)}, by {_points(row.accuracy - other)} points" for row, other in again
+            f"{plain(row.title)}, {_points(row.accuracy - other)} points apart" for row, other in again
         )
-        return f"The spread is unknown: a single run was published twice ({told})."
+        return f"The noise is unknown: only one run was published twice ({told})."
     return (
-        f"Other runs of {moved.rows} of these experiments were published too, with other versions of the libraries: "
-        f"{_points(moved.median)} points away in the median, {_points(moved.largest)} at most, {moved.lower} of "
-        f"{moved.runs} above what is shown here. The bars in the figures are that median; treat smaller differences as "
-        f"noise.{_forgotten(benchmark)}"
+        f"For {moved.rows} of these experiments, repeated runs with other library versions were published too. They "
+        f"differ by {_points(moved.median)} points (median) and by {_points(moved.largest)} points at most; "
+        f"{moved.lower} of {moved.runs} scored higher than the run shown here. The bars in the charts show that "
+        f"median; treat smaller differences as noise.{_forgotten(benchmark)}"
     )
 
 
@@ -255,7 +254,7 @@ def _forgotten(benchmark: str) -> str:
         for again in row.forgetting_again
         if row.forgetting is not None
     ]
-    return f" Forgetting moved more, in what was measured again: {'; '.join(moved)} nats." if moved else ""
+    return f" Forgetting differed more in repeated runs: {'; '.join(moved)} nats." if moved else ""
 
 
 def _points(difference: float) -> str:
@@ -268,14 +267,15 @@ def _scatter(controls: Controls[PublishedForm], benchmark: str) -> None:
     left, right = st.columns(2)
     x, y = controls.draw("px", left), controls.draw("py", right)
     if x == y:
-        error_line("Choose two different figures.")
+        error_line("The axes show the same figure. Choose two different figures.")
         return
     rows = shipped.published_points(benchmark)
     front = results.pareto_front(rows, axes[x], axes[y])
     lacking = [plain(row["title"]) for row in rows if row[x] is None or row[y] is None]
-    missing = f" Without one of the two figures: {', '.join(lacking)}." if lacking else ""
+    missing = f" Not drawn, as a figure is missing: {', '.join(lacking)}." if lacking else ""
     st.markdown(
-        f":small[Pareto front, filled: {len(front)} of {len(rows)} runs. Point at a dot to see its run.{missing}]"
+        f":small[Filled dots: the Pareto front, {len(front)} of {len(rows)} runs. Hover over a dot to see its "
+        f"run.{missing}]"
     )
     figure = drawings.scatter(rows, axes[x], axes[y], titles, front, {}, front[-1:])
     st.plotly_chart(figure, key="compare-cited", config=drawings.plot_config(f"published-{x}-{y}"))
@@ -284,10 +284,10 @@ def _scatter(controls: Controls[PublishedForm], benchmark: str) -> None:
 def _settings(controls: Controls[PublishedForm], benchmark: str) -> str:
     """Draw each method's best against its others, then one method's runs; return that method."""
     about, moved = BENCHMARKS[benchmark], published.moved(benchmark)
-    st.markdown(f"#### The same method with other settings {figures.badge('cited')}")
+    st.markdown(f"#### One method, different settings {figures.badge('cited')}")
     st.markdown(
-        "Every method with more than one published figure. A difference between two methods that is smaller "
-        "than the line of either says as much about settings as about methods."
+        "Every method with more than one published run. If two methods differ by less than the length of either "
+        "line, the settings may explain the difference."
     )
     spread = moved.median if moved else None
     several = shipped.several_published(benchmark)
@@ -305,7 +305,7 @@ def _settings(controls: Controls[PublishedForm], benchmark: str) -> str:
             figure, key="compare-family", config=drawings.plot_config(f"published-{benchmark}-{family}")
         )
     figures.table(
-        ("Run", "Trained", about.columns[0], "Run again", about.columns[1], "Peak reserved", "What differs"),
+        ("Run", "Trained", about.columns[0], "Repeated", about.columns[1], "Peak reserved", "Differences"),
         [
             (
                 _variant(row),
@@ -340,11 +340,11 @@ def _budget(group: Sequence[PublishedRow], moved: published.Moved | None) -> str
     runs = "; ".join(f"{plain(_variant(row))} {row.accuracy:.1%}" for row in group)
     apart = group[0].accuracy - group[-1].accuracy
     verdict = (
-        f", {'no more than' if apart <= moved.largest else 'more than'} a re-run has moved" if moved else ""
+        f", {'no more' if apart <= moved.largest else 'more'} than repeated runs differ" if moved else ""
     )
     return (
-        f"At about the same number of trained parameters ({trained}): {runs}. {_points(apart)} points between best and "
-        f"worst{verdict}."
+        f"With about {trained} trainable parameters: {runs}. Best and worst are {_points(apart)} points "
+        f"apart{verdict}."
     )
 
 
@@ -352,18 +352,18 @@ def _all_rows(benchmark: str) -> None:
     """Draw all published rows, with their source and the differences from ours."""
     about = BENCHMARKS[benchmark]
     rows = sorted(published.rows(benchmark).values(), key=lambda row: -row.accuracy)
-    with st.expander(f"All {len(rows)} published runs in figures"):
+    with st.expander(f"All {len(rows)} published runs"):
         st.markdown(
-            f"{figures.badge('cited')} The peak is what the allocator reserved over the whole run, including an "
-            "evaluation that generates; ours counts the tensors of one training step. Compare the order of the "
-            "methods, not the figures themselves.\n\nTraining is the time of the steps between evaluations. The "
-            "published training time also includes the final test, which generates, and the short rest: these are in a "
-            "column of their own, and so are the evaluations during training. A size that is missing could not be "
-            "saved there; that of full fine-tuning is their estimate."
+            f"{figures.badge('cited')} The peak is the memory that the allocator reserved during the whole run, "
+            "including the evaluation, which generates text. Our peak covers the tensors of one training step, so "
+            "compare the order of the methods, not the figures.\n\nTraining is the time of the steps. The published "
+            "training time also includes the final test and the evaluations, which have columns of their own here, "
+            "and a short remainder. A missing size could not be saved; the size for full fine-tuning is the "
+            "publisher's estimate."
         )
         figures.table(
             (
-                "Run", "Learning rate", "Trained", about.columns[0], "Run again", about.columns[1], "Training",
+                "Run", "Learning rate", "Trained", about.columns[0], "Repeated", about.columns[1], "Training",
                 "Tokens/s", "Final test", "Evaluations", "Peak reserved", "Stored", "PEFT", "Date",
             ),
             [_line(row) for row in rows],

@@ -56,13 +56,13 @@ def table_columns(found: Mapping[str, Any]) -> list[ResultColumn]:
         ResultColumn("Trained", Source.COUNTED, _trained, "trainable"),
         ResultColumn(found["metric"]["title"], measured, _metric, "metric_mean"),
         ResultColumn("Training", measured, _training, "seconds"),
-        ResultColumn("Peak of a step", measured, lambda row: units.size(row["peak_bytes"]), "peak_bytes"),
+        ResultColumn("Peak memory", measured, lambda row: units.size(row["peak_bytes"]), "peak_bytes"),
         ResultColumn("Stored", measured, lambda row: units.size(row["stored_bytes"]), "stored_bytes"),
         ResultColumn(f"Added per {found['inference_unit']}", measured, _added, "added_seconds"),
         ResultColumn("Merges", None, results.merging, "mergeable"),
     ]
     if any(row["forgetting_change"] is not None for row in found["rows"]):
-        made.append(ResultColumn("Unrelated loss", measured, _forgetting, "forgetting_change"))
+        made.append(ResultColumn("Loss on unrelated text", measured, _forgetting, "forgetting_change"))
     return made
 
 
@@ -230,7 +230,7 @@ def learning_curves(rows: Sequence[DrawnRow], height: int = 420) -> go.Figure:
         )
     longest = max((len(row["loss"]["mean"]) for row in rows), default=0)
     across = {"title": "step", "zeroline": False, "dtick": 1 if longest <= SMOOTH else None}
-    up = {"title": "training loss, nats"}
+    up = {"title": "training loss (nats)"}
     return laid_out(figure, height, across, up, legend=BELOW, hovermode="x unified")
 
 
@@ -373,7 +373,7 @@ def show(found: Document) -> None:
     """Draw the results below the progress; until a run is done, only the table."""
     scored = [row for row in found["rows"] if row["metric_mean"] is not None]
     if scored:
-        st.markdown(f"### What this shows {figures.badge('measured')}")
+        st.markdown(f"### Findings {figures.badge('measured')}")
         _sentences(found)
     st.markdown("### Methods")
     st.html(html_table(found))
@@ -384,10 +384,10 @@ def show(found: Document) -> None:
     _plots(found)
     st.markdown("### Learning curves")
     window = window_of(found["plan"]["steps"])
-    latest = f" and the latest {window} steps" if window > 1 else ""
+    latest = f" and the last {window} steps" if window > 1 else ""
     st.markdown(
-        f"Training loss, mean over seeds{latest}; the bands are one standard deviation over the seeds. All methods "
-        f"see the same {each_of(found['plan']['task'])}s in the same order. {figures.badge('measured')}"
+        f"Training loss, the mean over seeds{latest}, with a band of one standard deviation. All methods see the "
+        f"same {each_of(found['plan']['task'])}s in the same order. {figures.badge('measured')}"
     )
     figure = learning_curves([row for row in scored if row["loss"]["mean"]])
     st.plotly_chart(figure, key="compare-curves", config=plot_config(f"{found['id']}-curves"))
@@ -399,24 +399,24 @@ def _sentences(found: Document) -> None:
         return
     titles = {row["method"]: row["title"] for row in found["rows"]}
     pairs = len(found["pairs"])
-    with st.expander(f"All {pairs} pairs" if pairs > 1 else "The pair in figures"):
+    with st.expander(f"All {pairs} pairs" if pairs > 1 else "The pair"):
         figures.table(
-            ("Better", "Worse", "Difference, points", "Noise, points", ""),
+            ("Better", "Worse", "Difference (points)", "Noise (points)", "Verdict"),
             [
                 (
                     titles[pair["better"]],
                     titles[pair["worse"]],
                     f"{100 * pair['difference']:.1f}",
                     f"{100 * pair['noise']:.1f}",
-                    "told apart" if pair["apart"] else "noise",
+                    "different" if pair["apart"] else "noise",
                 )
                 for pair in found["pairs"]
             ],
             numeric=(2, 3),
         )
         st.markdown(
-            "Noise: only a difference above this value counts. It is twice the standard deviation of a difference "
-            f"over these seeds. {figures.badge('measured')}"
+            "A difference counts only if it exceeds the noise: twice the standard deviation of the difference over "
+            f"these seeds. {figures.badge('measured')}"
         )
 
 
@@ -428,15 +428,15 @@ def _place(found: Document) -> str:
     )
     note = f" {plain(found['note'])}" if found.get("note") else ""
     device = plain(f"{found['device']}, {found['dtype']}")
-    return f"on {places or 'an unknown machine'} ({device}), {plain(found['created'])}.{note}"
+    return f"On {places or 'an unknown machine'} ({device}), {plain(found['created'])}.{note}"
 
 
 def _marked(found: Document) -> str:
     names = axis_titles(found)
     x, y = (names[found["pareto_axes"][name]].lower() for name in "xy")
     return (
-        f"In colour: the Pareto front of {x} and {y}. No other method is better on one of the two without being "
-        "worse on the other."
+        f"In colour: the Pareto front of {x} and {y}. Any other method that is better in one figure is worse in the "
+        "other."
     )
 
 
@@ -458,20 +458,20 @@ def _how(found: Document) -> str:
     versions = ", ".join(f"{name} {' and '.join(each)}" for name, each in found["packages"].items())
     python = ", ".join(dict.fromkeys(machine["python"] for machine in found["machines"]))
     head = (
-        " The task's head is trained too, but not included."
+        " The task's head is also trained but not counted."
         if any(row["head"] for row in found["rows"])
         else ""
     )
     missing = next((row["forgetting_why"] for row in found["rows"] if row["forgetting_why"]), "")
     known = next((row for row in found["rows"] if row["forgetting_tokens"]), None)
     parts = [
-        f"Trained: {figures.badge('counted')} on the adapted model.{head}",
-        f"All other figures {figures.badge('measured')}: means over seeds, ± the sample standard deviation.",
+        f"Trained: the trainable parameters of the adapted model {figures.badge('counted')}.{head}",
+        f"All other figures: the mean over seeds, ± the sample standard deviation {figures.badge('measured')}.",
         _before(found),
-        "Peak of a step: tensors alive at once in one training step, the largest over seeds.",
-        "Stored: the file of what was trained. Training: the steps alone.",
-        f"Added per {found['inference_unit']}: one request at a time, adapter unmerged, alternating with the "
-        f"base model in its own precision; the median difference.",
+        "Peak memory: the most bytes of tensors alive at once in a training step, the largest over seeds.",
+        "Stored: the size of the adapter file. Training: the time of the steps alone.",
+        f"Added per {found['inference_unit']}: the median extra time of one request at a time with an unmerged "
+        "adapter, compared with the base model in its own precision.",
         f"Learning rates are each method's default{_cut(found)}.",
         f"Python {python}, {versions}.",
     ]
@@ -480,8 +480,8 @@ def _how(found: Document) -> str:
     elif known:
         parts.insert(
             -2,
-            f"Unrelated loss: nats per token over {known['forgetting_tokens']:,} tokens of held-out "
-            f"'{known['forgetting_task']}' sentences, from base to tuned model, with the adapter in place.",
+            f"Loss on unrelated text: nats per token over {known['forgetting_tokens']:,} tokens of held-out "
+            f"'{known['forgetting_task']}' sentences, for the base model and then for the tuned model.",
         )
     return "\n".join(f"- {part}" for part in parts)
 
@@ -489,15 +489,15 @@ def _how(found: Document) -> str:
 def _exports(found: Document) -> None:
     left, right = st.columns([1, 3], vertical_alignment="center")
     left.download_button(
-        "Table as CSV",
+        "Download the table (CSV)",
         lambda: as_csv(found),  # when it is asked for: while runs come in, each drawing would be another file
         f"{found['id']}.csv",
         "text/csv",
         icon=":material/download:",
         width="stretch",
     )
-    right.markdown(":small[The camera button at a figure's corner saves it as an image (SVG).]")
-    with st.expander("How these figures were measured, and the command that repeats them"):
+    right.markdown(":small[To save a chart as an image (SVG), press the camera in its corner.]")
+    with st.expander("How the figures were measured, and the command to repeat them"):
         st.markdown(_how(found))
         st.code(found["command"], language="bash", wrap_lines=True)
 
@@ -506,8 +506,8 @@ def _exports(found: Document) -> None:
 class AxesForm(Form):
     """The two figures drawn against each other."""
 
-    x: str = choice(results.DEFAULT_AXES[0], "Across", "", dict.fromkeys(AXES, ""), noun="axis")
-    y: str = choice(results.DEFAULT_AXES[1], "Up", "", dict.fromkeys(AXES, ""), noun="axis")
+    x: str = choice(results.DEFAULT_AXES[0], "Horizontal axis", "", dict.fromkeys(AXES, ""), noun="axis")
+    y: str = choice(results.DEFAULT_AXES[1], "Vertical axis", "", dict.fromkeys(AXES, ""), noun="axis")
 
 
 def axes_controls() -> Controls[AxesForm]:
@@ -516,12 +516,12 @@ def axes_controls() -> Controls[AxesForm]:
 
 
 def _plots(found: Document) -> None:
-    st.markdown("### Against each other")
+    st.markdown("### Trade-offs")
     left, right = st.columns(2)
     controls, titles = axes_controls(), axis_titles(found)
     x, y = controls.draw("x", left, options=titles), controls.draw("y", right, options=titles)
     if x == y:
-        error_line("Choose two different figures.")
+        error_line("The axes show the same figure. Choose two different figures.")
         return
     _ours(found, AXES[x], AXES[y])
 
@@ -541,9 +541,9 @@ def _ours(found: Document, x: Axis, y: Axis) -> None:
     front = results.pareto_front(found["rows"], x.name, y.name)
     titles = {row["method"]: row["title"] for row in found["rows"]}
     if not front:
-        st.markdown(f"No method here has both figures: {_reason(found, x, y)}")
+        st.markdown(f"No method has both figures: {_reason(found, x, y)}")
         return
-    st.markdown(f":small[Pareto front, from left to right: {', '.join(titles[name] for name in front)}.]")
+    st.markdown(f":small[The Pareto front, from left to right: {', '.join(titles[name] for name in front)}.]")
     figure = scatter(found["rows"], x, y, axis_titles(found), front, method_colours(), front)
     st.plotly_chart(figure, key="compare-pareto", config=plot_config(f"{found['id']}-{x.name}-{y.name}"))
 
@@ -553,4 +553,4 @@ def _reason(found: Document, x: Axis, y: Axis) -> str:
         why = next((row["forgetting_why"] for row in found["rows"] if row["forgetting_why"]), "")
         if why:
             return f"the loss on unrelated text is {why}."
-    return "no run has measured them yet."
+    return "no run has measured both yet."

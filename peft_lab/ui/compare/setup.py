@@ -48,12 +48,12 @@ class CompareForm(Form):
     model: str = choice("", "Model", "", model_titles, noun="model that can be trained here")
     task: str = choice("", "Task", "", task_titles, noun="task for this model")
     methods: tuple[str, ...] = names(
-        (), "Methods", "A method that does not work with the model gets a row that says why.", method_titles
+        (), "Methods", "If a method does not work with the model, its row gives the reason.", method_titles
     )
     steps: int = again(RunRequest, "steps")
     seeds: int = whole(
         len(SEEDS), "Seeds",
-        "Runs per method, each with a seed of its own, counting from zero. With a single seed the spread is unknown.",
+        "Number of runs per method, each with its own seed. One seed cannot show the noise.",
         least=1, most=limits.SEEDS,
     )  # fmt: skip
     batch: int = again(RunRequest, "batch", BATCH["classification"], empty="")
@@ -70,7 +70,7 @@ class CompareForm(Form):
     def rules(self) -> Iterator[BadInput]:
         """Yield an error if no method is chosen."""
         if not self.methods:
-            yield BadInput("Choose at least one method.", "methods")
+            yield BadInput("No method is chosen. Choose at least one.", "methods")
 
     def plan(self) -> ComparisonPlan:
         """Return the plan of the runs. Raises PeftLabError for invalid settings."""

@@ -82,7 +82,7 @@ def _status(run: Run, seen: RunView, slug: str) -> None:
         )
     elif (kept := checkpoints.step_of(run)) is not None:
         stop.button(
-            "Go on",
+            "Continue",
             key=f"{slug}-go-on",
             width="stretch",
             on_click=go_on,

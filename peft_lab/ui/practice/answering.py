@@ -32,8 +32,9 @@ from peft_lab.workers import inspector
 
 _OPENED, _TRIED, _STAND = "opened", "tried", "stand"
 #: What is called to mind stays; what is only read does not.
-ANSWER_FIRST = ":red[:material/edit: Answer first, as well as you can, or say that you don't know.]"
-HOLD, GIVE_WAY = "Hold to it", "Give way"
+ANSWER_FIRST = ":red[:material/edit: Type an answer first, or press “I don't know”.]"
+HOLD, GIVE_WAY = "Keep my answer", "Change my answer"
+_ADVICE = {HOLD: "keep your answer", GIVE_WAY: "change your answer"}
 
 
 def forget(name: str) -> None:
@@ -46,13 +47,13 @@ def followed_up(question: Question, model: str | None) -> None:
     """Draw the chain of follow-ups to the first one not answered yet."""
     links = chain(question)[1:]
     opened = int(state.remembered(SCOPE, _OPENED, 0, question.id))
-    st.markdown("#### Then asks")
+    st.markdown("#### Follow-up questions")
     for index, link in enumerate(links[: opened + 1]):
         about = model if link.after is question else None
         _asked(link, about, f"{index + 1} of {len(links)}")
         if index < opened:
             tried = state.remembered(SCOPE, _TRIED, (), question.id)[index]
-            st.markdown(f"You said: {plain(tried)}" if tried else "You did not know.")
+            st.markdown(f"You said: {plain(tried)}" if tried else "You didn't know.")
             _answered(link, about, f"{question.id}-{index}")
         else:
             _attempt(question, index)
@@ -62,13 +63,13 @@ def _attempt(question: Question, index: int) -> None:
     """Draw a field for the learner's attempt; the answer follows only after it, or after giving up."""
     with st.form(f"then-{question.id}-{index}", border=False):
         said = st.text_area(
-            "Your answer to this",
+            "Your answer to the follow-up",
             key=state.widget_key(SCOPE, "then", question.id, str(index)),
             height=80,
-            placeholder="In a sentence or two",
+            placeholder="One or two sentences",
         )
         row = st.container(horizontal=True)
-        show = row.form_submit_button("Show the answer to this", icon=":material/visibility:")
+        show = row.form_submit_button("Show the answer", icon=":material/visibility:")
         unknown = row.form_submit_button("I don't know")
     if show and not said.strip():
         st.markdown(ANSWER_FIRST)
@@ -100,7 +101,7 @@ def _answered(link: Link, model: str | None, key: str) -> None:
 def _of_the_bank(question: Question) -> None:
     """Draw another question of the bank in full, with its answer."""
     if question.needs != "shape":
-        st.markdown("This is a question of its own; its figure is measured when it comes up.")
+        st.markdown("This is also a flash card; its answer is measured when that card comes up.")
         return
     st.markdown(f"*{question.ask()}*")
     with errors_boxed():
@@ -115,8 +116,8 @@ def defended(question: Question, model: str | None) -> None:
     if about is None:
         return
     said, doubt, because = question.explain_doubt(about, model)
-    st.markdown("#### Defend it")
-    st.markdown(f"You have said: *{said}* {figures.badge(question.source_of(about.said))}")
+    st.markdown("#### Defend your answer")
+    st.markdown(f"You said: *{said}* {figures.badge(question.source_of(about.said))}")
     st.markdown(f"The interviewer: **{doubt}**")
     taken = state.remembered(SCOPE, _STAND, "", question.id)
     if not taken:
@@ -133,9 +134,9 @@ def defended(question: Question, model: str | None) -> None:
 def _reaction(doubt: Doubt, taken: str, because: str, source: str) -> None:
     right = HOLD if doubt.holds else GIVE_WAY
     if taken == right:
-        st.success(f"Right: {right.lower()}.", icon=":material/check_circle:")
+        st.success(f"Right: {_ADVICE[right]}.", icon=":material/check_circle:")
     else:
-        st.warning(f"Better: {right.lower()}.", icon=":material/near_me:")
+        st.warning(f"Not quite. The better choice: {_ADVICE[right]}.", icon=":material/near_me:")
     st.markdown(f"{because} {source}")
     _sources(doubt.sources)
 
@@ -147,7 +148,7 @@ def _sources(sources: Sequence[str]) -> None:
 def show_in_lab(opens: Opens | None, key: str) -> None:
     """Draw a button that opens the lab with these settings, if there are any."""
     if opens is not None:
-        label = f"Show me on {pages.titles()[opens.page]}"
+        label = f"See it on {pages.titles()[opens.page]}"
         open_button(opens.page, address(opens), label, f"lab-{key}", "", icon=":material/science:")
 
 
@@ -161,7 +162,7 @@ def address(opens: Opens) -> dict[str, str]:
 
 
 _OPINION = "opinion"
-SELF_CHECK = "PEFT Lab does not grade free answers. Tick the points that you made."
+SELF_CHECK = "PEFT Lab does not grade free answers. Tick each point that you made."
 
 
 def shown_answer(question: Question, answer: str, model: str | None = None) -> None:
@@ -206,7 +207,8 @@ def _opinion(question: Question, answer: str, model: str | None) -> None:
 
 def _said(where: Endpoint, said: str) -> None:
     st.markdown(
-        f"**Second opinion** by {plain(where.model)} at {plain(where.host)}, a language model; unchecked"
+        f"**Second opinion** by {plain(where.model)} at {plain(where.host)}, a language model. PEFT Lab has not "
+        "checked it."
     )
     st.text(said)
 
@@ -232,12 +234,12 @@ def entry(question: Question, model: str | None, key: str) -> str:
     if question.kind == "choice":
         options = question.choices(model)
         index = st.radio(
-            "Your choice", range(len(options)), index=None, key=key, format_func=options.__getitem__
+            "Your answer", range(len(options)), index=None, key=key, format_func=options.__getitem__
         )
         return "" if index is None else str(index + 1)
     if question.kind == "free":
         return st.text_area(
-            "Your answer", key=key, height=110, placeholder="As you would say it, in two or three sentences"
+            "Your answer", key=key, height=110, placeholder="Two or three sentences, as you would say them"
         )
     return st.text_input(
         "Your answer",
@@ -276,14 +278,14 @@ def model_answer(question: Question, answer: Answer | None, model: str | None) -
     st.markdown(f"### Model answer {figures.badge(question.source)}")
     st.markdown(question.explain(answer, model))
     if question.explained:
-        with st.expander("Wrong options, and the thought behind each"):
+        with st.expander("The wrong options, and why people choose them"):
             _list(question.thoughts(answer, model))
     if answer is None:
         return
     working(answer.working)
     slips = shown_near_misses(answer)
     if slips:
-        with st.expander("Wrong answers, and what each one forgets"):
+        with st.expander("Common wrong answers, and what each one forgets"):
             _list(slips)
 
 
@@ -298,14 +300,14 @@ def interviewer(question: Question, model: str | None, tick: bool = False) -> tu
     """
     left, right = st.columns(2, gap="medium")
     with left:
-        st.markdown("#### An interviewer listens for")
+        st.markdown("#### What an interviewer listens for")
         if tick:
             ticked = checklist(question, "said")
         else:
             ticked = ()
             _list(question.listen_for)
     with right:
-        st.markdown("#### Often said, and wrong")
+        st.markdown("#### Common mistakes")
         _list(question.wrong)
         st.markdown("#### Sources")
         st.caption("\n".join(f"- {source}" for source in question.sources))

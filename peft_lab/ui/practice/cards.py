@@ -86,8 +86,8 @@ def plan_to_date(file: Learners, learner: str) -> None:
         max_value=today + timedelta(days=LONGEST),
         key=state.widget_key(SCOPE, "day", learner),
         format="YYYY-MM-DD",
-        help="A day that is typed counts when you leave the field (Tab twice, or a click elsewhere), not at Enter. "
-        f"Kept with the learner on {asking.here()}, and in their exported file.",
+        help="If you type a date, leave the field (press Tab twice or click elsewhere) to apply it; Enter does not. "
+        f"The date is stored with the learner on {asking.here()} and in the exported file.",
     )
     day = chosen if isinstance(chosen, date) else None
     if day != before:
@@ -95,8 +95,8 @@ def plan_to_date(file: Learners, learner: str) -> None:
         st.rerun()
     if day is None:
         st.caption(
-            f"With a day set, {in_words(round(MINUTES))} minutes a day are laid out up to it, and cards come in that "
-            "order. A day that you type counts when you leave the field, not at Enter."
+            f"Choose the date to get a study plan of {in_words(round(MINUTES))} minutes a day; cards then come in "
+            "its order. If you type the date, click elsewhere to apply it."
         )
         return
     _for_role(file, learner)
@@ -112,12 +112,12 @@ def _for_role(file: Learners, learner: str) -> None:
     """Draw the control for the role; its topics weigh more among new questions."""
     before = role_of(file, learner)
     chosen = st.selectbox(
-        "For the role",
+        "Role",
         list(all_roles()),
         index=list(all_roles()).index(before),
         format_func=lambda name: all_roles()[name].title,
         key=state.widget_key(SCOPE, "plan-role", learner),
-        help=f"Topics that its interviews ask about weigh {ASKED:g} times as much among new questions. Kept with the "
+        help=f"New questions on this role's topics count {ASKED:g} times as much. The role is stored with the "
         "learner.",
     )
     if chosen != before:
@@ -134,7 +134,7 @@ def _planned(file: Learners, learner: str, day: date) -> tuple[tuple[Readiness, 
 
 
 def _days(days: Sequence[Day]) -> None:
-    st.markdown(f"##### The days ahead {figures.badge(Source.COUNTED)}")
+    st.markdown(f"##### Study plan {figures.badge(Source.COUNTED)}")
     rows = []
     for each in days[:AHEAD]:
         about = dict.fromkeys(topics()[get_question(name).topic] for name in each.questions)
@@ -146,34 +146,34 @@ def _days(days: Sequence[Day]) -> None:
                 ", ".join(about) or "rest",
             )
         )
-    figures.table(("Day", "Again", "New", "Topics, weak ones first"), rows, numeric=(1, 2), fold=True)
+    figures.table(("Day", "Review", "New", "Topics, weakest first"), rows, numeric=(1, 2), fold=True)
     more = len(days) - AHEAD
     st.caption(
-        (f"And {more} more days. " if more > 0 else "")
-        + "Each is laid out as if what comes before is known; your ratings change it. While there are new questions, "
-        f"{FOR_NEW:.0%} of the time is kept for them up to the last day: spread over all topics, more of the weak ones "
-        "and of those that the role asks about. Nothing is put off past the interview."
+        (f"{units.several(more, 'more day')} not shown. " if more > 0 else "")
+        + f"The plan assumes that you learn each day's cards; your ratings change it. {FOR_NEW:.0%} of each day is "
+        "for new questions while there are any: from all topics, with more from weak ones and from the role's. "
+        "Every review comes before the interview."
     )
 
 
 def _standing(standing: Sequence[Readiness]) -> None:
-    st.markdown(f"##### How ready each topic is {figures.badge(Source.COUNTED)}")
+    st.markdown(f"##### How ready you are {figures.badge(Source.COUNTED)}")
     rows = [
         (
             topics()[each.topic],
             f"{each.rated} of {each.questions}",
             f"{each.low:.0%} to {each.high:.0%}"
             if each.low is not None and each.high is not None
-            else "not enough answered yet",
+            else "too few answers",
             "" if each.recalled is None else f"{each.recalled:.0%}",
         )
         for each in sorted(standing, key=lambda each: (not each.enough, -each.weakness))
     ]
-    figures.table(("Topic", "Answered", "Known", "Recalled on the day"), rows, numeric=(1, 2, 3), fold=True)
+    figures.table(("Topic", "Answered", "Known", "Recall on the day"), rows, numeric=(1, 2, 3), fold=True)
     st.caption(
-        f"Known: Wilson's 95% interval of the share whose last rating was better than *again*, from {ENOUGH} answered "
-        "questions on. Recalled on the day: the mean chance by FSRS if nothing is repeated until then. Both are about "
-        "the questions that you answered and rated yourself, not about an interviewer."
+        f"Known: the share that you last rated better than *again* (Wilson's 95% interval, from {ENOUGH} answers "
+        "on). Recall on the day: the mean chance that you still remember a card if you repeat none until then "
+        "(FSRS). Both rest on your own ratings, not on an interviewer's."
     )
 
 
@@ -204,7 +204,7 @@ def worked_first(file: Learners, learner: str, question: Question) -> None:
     found = example(question, set(file.cards(learner)))
     if found is None:
         return
-    with st.expander("New to you? Read one that is worked out first", icon=":material/lightbulb:"):
+    with st.expander("New to this topic? Read a worked example first", icon=":material/lightbulb:"):
         model = filters.model_for(found)
         st.markdown(get_question(found.id).ask(model))
         answer = found.compute(model)
@@ -221,15 +221,17 @@ _FITTING: dict[Grade, RatingName] = {
 def cards(file: Learners, learner: str) -> None:
     table = st.container(key="practice-table")
     table.html(theme.KEPT_ROOM)
-    with st.expander("Which questions", expanded=filters.misread(), icon=":material/tune:"):
+    with st.expander("Choose questions", expanded=filters.misread(), icon=":material/tune:"):
         form = filters.controls()
         for name, cell in zip(("topic", "level", "model"), st.columns(3), strict=True):
             form.draw(name, cell)
         names = [question.id for question in filters.question_pool()]
         due, fresh = file.due(learner, names), file.fresh(learner, names)
-        st.markdown(f"**{len(due)}** due · **{len(fresh)}** new · {len(names)} questions in this selection")
-        st.caption("Numbers are computed for the model you choose, and a near miss says what was forgotten.")
-    with st.expander("My interview is on …", icon=":material/event:"):
+        st.markdown(f"**{len(due)}** due · **{len(fresh)}** new · {len(names)} in this selection")
+        st.caption(
+            "Answers are computed for the model that you choose. If you come close, you are told what you forgot."
+        )
+    with st.expander("Plan for my interview", icon=":material/event:"):
         plan_to_date(file, learner)
     with table:
         _table(file, learner, names, due, fresh)
@@ -274,11 +276,11 @@ def _nothing_due(file: Learners, learner: str, names: list[str]) -> None:
     known = {name: card.due for name, card in file.cards(learner).items() if name in names}
     soonest = min(known.values())
     st.success(
-        f"Nothing is due in this selection. The next card comes up in "
-        f"{away(soonest - file.now())}, {interview_date(soonest)}.",
+        f"Nothing is due in this selection. The next card is due in {away(soonest - file.now())}, on "
+        f"{interview_date(soonest)}.",
         icon=":material/event_available:",
     )
-    if st.button("Look again", icon=":material/refresh:"):
+    if st.button("Check again", icon=":material/refresh:"):
         st.rerun()
 
 
@@ -288,7 +290,7 @@ def _card(file: Learners, learner: str, question: Question, due: bool) -> None:
     state.remember(SCOPE, "since", since)
     ask(question, model, ":orange-badge[due]" if due else ":blue-badge[new]")
     if filters.controls().value("model") and question.model and model is None:
-        st.caption("This question cannot be asked about the chosen model; it uses a model of its own.")
+        st.caption("This question does not apply to the model that you chose, so it uses another.")
     if not state.remembered(SCOPE, "revealed", False):
         _answer_form(question, model)
         worked_first(file, learner, question)
@@ -318,7 +320,7 @@ def _answer_form(question: Question, model: str | None) -> None:
             "Show the model answer" if free else "Check", type="primary", width="stretch"
         )
         unknown = second.form_submit_button("I don't know", width="stretch")
-    if st.button("Another question", type="tertiary", icon=":material/skip_next:"):
+    if st.button("Skip this question", type="tertiary", icon=":material/skip_next:"):
         skipped = (*state.remembered(SCOPE, "skipped", ()), question.id)
         state.remember(SCOPE, "skipped", skipped)
         state.scope(SCOPE).pop("card", None)
@@ -359,7 +361,7 @@ def _rating(
             key=f"rate-{rating}",
             type="primary" if rating == fitting else "secondary",
             width="stretch",
-            help=f"Next on {interview_date(coming[rating])}",
+            help=f"Due again on {interview_date(coming[rating])}",
         )
         if pressed:
             taken = round((file.now() - since) / timedelta(milliseconds=1))
@@ -367,7 +369,8 @@ def _rating(
             state.remember(
                 SCOPE,
                 "last",
-                f"{filters.topic_title(question.topic)} question rated {rating}: due again {interview_date(card.due)}.",
+                f"{filters.topic_title(question.topic)} card rated {rating}: due again on "
+                f"{interview_date(card.due)}.",
             )
             state.scope(SCOPE).pop("card", None)
             st.rerun()

@@ -72,7 +72,7 @@ def learner_row(file: Learners) -> str:
     form.remember("profile", before)
     name: str = form.draw(
         "profile", who, options={name: name for name in names},
-        help=f"Every learner has their own cards, due dates and reports, kept on {asking.here()}.",
+        help=f"Each learner has separate cards, due dates and reports, stored on {asking.here()}.",
     )  # fmt: skip
     if name != before:
         choose(name)
@@ -101,10 +101,10 @@ def _create(file: Learners) -> None:
 
 def _delete(file: Learners, name: str) -> None:
     st.markdown(
-        f"All of **{plain(name)}**'s cards, due dates, reports, predictions and places on paths are deleted from "
-        f"{asking.here()}. An export under *Files* keeps them."
+        f"This deletes all of **{plain(name)}**'s cards, due dates, reports, predictions and tour progress from "
+        f"{asking.here()}. To keep them, export them under *Files* first."
     )
-    sure = st.checkbox(f"Delete {plain(name)} for good", key=state.widget_key(SCOPE, "delete", name))
+    sure = st.checkbox(f"Permanently delete {plain(name)}", key=state.widget_key(SCOPE, "delete", name))
     if not st.button("Delete", type="primary", disabled=not sure, width="stretch", key="delete-learner"):
         return
     file.remove(name)
@@ -132,15 +132,15 @@ def _files(file: Learners, name: str, pool: list[Question], model: str | None) -
         disabled=not pool,
         **options,
     )
-    st.caption("The deck holds the questions of the topic, level and model chosen below.")
+    st.caption("The deck contains the questions of the topic, level and model chosen on this page.")
     with st.form("import-learner", border=False, clear_on_submit=True):
         upload = st.file_uploader("Import an exported learner", type="json")
-        replace = st.checkbox("Replace a learner of the same name")
+        replace = st.checkbox("Replace an existing learner of this name")
         if not st.form_submit_button("Import", width="stretch"):
             return
     with errors_boxed():
         if upload is None:
-            raise BadInput("Choose an exported file first.")
+            raise BadInput("No file is chosen. Choose an exported learner's file first.")
         choose(import_profile(file, _parsed(upload.getvalue()), replace=replace))
         st.rerun()
 
@@ -149,7 +149,9 @@ def _parsed(content: bytes) -> Any:
     try:
         return disk.parse_json(content)
     except ValueError as error:
-        raise BadInput("This file is not valid JSON.", "file") from error
+        raise BadInput(
+            "This file is not valid JSON. Choose a file that PEFT Lab exported.", "file"
+        ) from error
 
 
 def anki_deck(pool: list[Question], model: str | None) -> bytes:
@@ -182,12 +184,12 @@ class PracticeForm(Form):
     topic: str = choice(ALL, "Topic", "", lambda: {ALL: "All topics", **topics()})
     level: str = choice(ALL, "Level", "", {ALL: "All levels"} | {name: name.capitalize() for name in LEVELS})
     model: str = choice(
-        ALL, "Ask about",
-        "Questions with a computed answer are asked and answered for this model where that is possible.",
+        ALL, "Model",
+        "Questions with a computed answer use this model where they apply to it.",
         lambda: {ALL: "Each question's own model"} | {name: one.title for name, one in readers_of_text().items()},
     )  # fmt: skip
     role: str = choice(
-        ANY, "Role", "Which topics come up; choosing a topic below overrides it.",
+        ANY, "Role", "Decides which topics come up, unless you choose a topic.",
         lambda: {name: role.title for name, role in all_roles().items()},
     )  # fmt: skip
     length: str = choice(
@@ -195,12 +197,12 @@ class PracticeForm(Form):
     )  # fmt: skip
     seed: int = whole(
         1, "Seed",
-        "The same seed gives the same questions to whoever has had none of them: send the address to a class, or "
-        "change the seed for other questions.",
+        "The same seed gives the same questions to everyone who has seen none of them. Send this page's address to "
+        "a class, or change the seed to get other questions.",
         least=0, reader=lambda text: state.whole_number(text, "seed"),
     )  # fmt: skip
     profile: str = text(
-        FIRST, "Learner", "Every learner has their own cards, due dates and reports.",
+        FIRST, "Learner", "Each learner has separate cards, due dates and reports.",
         reader=lambda text: learners().profile(text).name,
     )  # fmt: skip
     tab: str = choice("cards", "Tab", "", TABS)

@@ -12,6 +12,7 @@ from peft_lab.core.units import Source
 from peft_lab.interview import mock
 from peft_lab.interview.answers import judge
 from peft_lab.interview.bank import get_question
+from peft_lab.interview.computed import wilson
 from peft_lab.interview.learners.schedule import LATELY, Learners, count_as_reviews, to_avoid
 from peft_lab.interview.mock import (
     MIX,
@@ -19,7 +20,6 @@ from peft_lab.interview.mock import (
     Interview,
     Tally,
     begin,
-    between,
     in_words,
     look_next,
     make_plan,
@@ -57,15 +57,17 @@ _FULL = 0.999  # of a point: ticked shares are fractions
 def show_report(held: Interview) -> None:
     summed = report(held)
     total = summed.total
-    st.markdown("## How it went")
+    low, high = wilson(total.points, total.questions)
+    st.markdown("## Your result")
     left, middle, right = st.columns(3)
     left.metric("Points", f"{total.points:.3g} of {total.questions}", border=True)
     middle.metric(f"Time, of {units.coarse(held.plan.seconds)}", units.seconds(summed.seconds), border=True)
     answered = sum(bool(reply.text) for reply in held.replies)
     right.metric("Answered", f"{answered} of {total.questions}", border=True)
     st.caption(
-        f"Of the points {between(total)}, by Wilson's formula {figures.badge(Source.COUNTED)}. "
-        f"What you answered or passed counts as a review of its flash card: {_REVIEWS}."
+        f"With {total.questions} questions, your true level is probably between {low:.0%} and {high:.0%} (Wilson's "
+        f"95% interval) {figures.badge(Source.COUNTED)}. Each question that you answered or passed counts as a "
+        f"review of its flash card: {_REVIEWS}."
     )
     tallies, weak = st.columns([1, 1], gap="large")
     with tallies:
@@ -84,7 +86,7 @@ def show_report(held: Interview) -> None:
                 st.markdown(f"**{spot.title}**, {_cells(spot.tally)[0]}", width="content")
                 page_links(spot.pages)
         if summed.forgotten:
-            st.markdown("**What near misses forgot**")
+            st.markdown("**What you forgot in near misses**")
             st.markdown("\n".join(f"- {what}" for what in summed.forgotten))
     _ahead(held)
     st.markdown("### Question by question")
@@ -96,16 +98,16 @@ def _ahead(held: Interview) -> None:
     good = strengths(held)
     summed = report(held)
     said = "; ".join(in_words(topic, summed) for topic in good) or NO_STRENGTH
-    st.markdown(f"**Strong:** {said} {figures.badge(Source.COUNTED)}")
+    st.markdown(f"**Strong topics:** {said} {figures.badge(Source.COUNTED)}")
     coming = look_next(held)
     if coming:
-        st.markdown("### Look at next")
+        st.markdown("### Practise next")
         for number, each in enumerate(coming, start=1):
             missed = "\n".join(f"   - {why}" for why in each.why)
             st.markdown(f"{number}. {topic_title(each.topic)}\n{missed}")
     row = st.container(horizontal=True)
     row.download_button(
-        "Transcript (HTML, to print or keep)",
+        "Download the transcript (HTML)",
         lambda: transcript(held),
         f"mock-interview-{held.started:%Y-%m-%d}.html",
         "text/html",
@@ -114,7 +116,7 @@ def _ahead(held: Interview) -> None:
     )
     if coming:
         row.download_button(
-            "These as an Anki deck",
+            "Download these as an Anki deck",
             lambda: anki_deck([get_question(each.question) for each in coming], held.plan.model),
             "peft-lab-next.apkg",
             "application/octet-stream",
@@ -148,7 +150,7 @@ def _questions(held: Interview) -> None:
             typed = reply.text if reply else ""
             if question.kind == "choice" and typed:
                 typed = question.choices(model)[int(typed) - 1]
-            st.markdown("**You said**")
+            st.markdown("**Your answer**")
             st.text(typed or "Nothing")
             answer, known = shown_solution(question, model)
             if known:
@@ -169,7 +171,7 @@ def interview(file: Learners, learner: str) -> None:
     done = file.results(learner, KEPT, HOLDS)
     if state.remembered(SCOPE, "report", False) and done:
         show_report(Interview.from_dict(done[-1].content["interview"]))
-        if st.button("New interview", type="primary", icon=":material/restart_alt:"):
+        if st.button("Start a new interview", type="primary", icon=":material/restart_alt:"):
             state.remember(SCOPE, "report", False)
             st.rerun()
         return
@@ -178,12 +180,12 @@ def interview(file: Learners, learner: str) -> None:
 
 def _before(file: Learners, learner: str) -> None:
     mix = ", ".join(f"{count} {level}" for level, count in MIX.items()) + " out of ten"
-    st.markdown("## Questions against the clock")
+    st.markdown("## A timed interview")
     st.markdown(
-        f"{mix}; easy ones first, topics as varied as possible. Numbers and choices are marked at once; you see the "
-        "result at the end. After a free answer you tick which of the interviewer's points you made. Questions that "
-        f"you had in an interview before, or rated good or easy in the last {LATELY.days} days, come only where there "
-        "are no others. What you answer or pass counts as a review of its flash card."
+        f"{mix}, from easy to hard, over as many topics as possible. You see your result at the end. Numbers and "
+        "choices are graded automatically; after a free answer you tick the points that you made. Questions from "
+        f"your earlier interviews, and those rated good or easy in the last {LATELY.days} days, come last. Each "
+        "question also counts as a review of its flash card."
     )
     form = filters.controls()
     for name, cell in zip(("role", "length"), st.columns(2), strict=True):
@@ -233,7 +235,7 @@ def _past(file: Learners, learner: str) -> None:
             )
         )
     figures.table(("Ended", "Points", "Time", "Weakest topics"), rows, numeric=(1, 2))
-    if st.button("Open the last report", icon=":material/summarize:"):
+    if st.button("Open the latest report", icon=":material/summarize:"):
         state.remember(SCOPE, "report", True)
         st.rerun()
 
@@ -253,7 +255,7 @@ def _under_way(file: Learners, learner: str, held: Interview, spoken: str | None
             _answering(file, learner, held, question, model)
         else:
             _ticking(file, learner, held, question, spoken)
-    if st.button("End the interview now", type="tertiary", icon=":material/stop_circle:"):
+    if st.button("End the interview", type="tertiary", icon=":material/stop_circle:"):
         _end(file, learner, held)
         st.rerun()
 
@@ -281,7 +283,7 @@ def _answering(file: Learners, learner: str, held: Interview, question: Question
     if not answered:
         return
     if not text.strip():
-        st.markdown(":red[:material/edit: Type an answer first, or pass.]")
+        st.markdown(":red[:material/edit: Type an answer first, or press “Pass”.]")
         return
     if question.kind == "free":
         _keep(file, learner, held, text)
@@ -300,7 +302,7 @@ def _ticking(file: Learners, learner: str, held: Interview, question: Question, 
     """Draw the points of a free answer for the learner to tick; it cannot be graded otherwise."""
     shown_answer(question, spoken, held.plan.model_for(question.id))
     with st.form(f"ticks-{question.id}", border=False):
-        st.markdown("**Which of these did you say?**")
+        st.markdown("**Which of these points did you make?**")
         ticked = checklist(question, f"tick.{held.started:%H%M%S}")
         if not st.form_submit_button("Next question", type="primary"):
             return

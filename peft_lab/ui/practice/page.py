@@ -192,7 +192,7 @@ def _axis(found: tuple[Figure, ...]) -> tuple[list[float], str]:
     """Return the values, and the title of the chart's axis."""
     unit = found[0].unit
     if unit == "bytes":
-        return [figure.value / _GIGA for figure in found], "peak, GB"
+        return [figure.value / _GIGA for figure in found], "peak memory (GB)"
     return [figure.value for figure in found], unit or "value"
 
 
@@ -207,15 +207,15 @@ def show_outcome(
     correct, _ = score(prediction, outcome, guess)
     chosen, truth = prediction.options[guess], prediction.options[outcome.right]
     if correct:
-        st.success(f"You said **{chosen}**, and that is right.", icon=":material/check_circle:")
+        st.success(f"Right: **{chosen}**.", icon=":material/check_circle:")
     else:
-        st.error(f"You said **{chosen}**. The answer is **{truth}**.", icon=":material/cancel:")
+        st.error(f"Wrong: you predicted **{chosen}**; the answer is **{truth}**.", icon=":material/cancel:")
     left, right = st.columns([3, 2], gap="medium")
     with left:
-        st.markdown(f"### What settles it {figures.badge(outcome.source)}")
+        st.markdown(f"### What the experiment shows {figures.badge(outcome.source)}")
         evidence(prediction, outcome)
         st.caption(
-            f"Replayed; measured {plain(measured)}." if measured else f"Run here on {interview_date(at)}."
+            f"A stored run, measured {plain(measured)}." if measured else f"Run here on {interview_date(at)}."
         )
     with right:
         st.markdown("### Why")
@@ -244,7 +244,7 @@ def _settled(file: Learners, learner: str) -> dict[str, Result]:
 def browse(ids: list[str], scope: str, file: Learners, learner: str) -> None:
     """Draw the choice of a prediction, and the prediction."""
     if not ids:
-        st.info("There is no prediction on this topic yet. Choose another topic.")
+        st.info("This topic has no predictions yet. Choose another topic.")
         return
     known = _settled(file, learner)
 
@@ -270,7 +270,7 @@ def predict(prediction: Prediction, file: Learners, learner: str, before: Result
     if outcome is not None and before is not None:
         content = before.content
         show_outcome(prediction, outcome, content["guess"], before.at, content.get("measured", ""))
-        if st.button("Guess and run again", icon=":material/replay:", key=f"again-{prediction.id}"):
+        if st.button("Predict and run again", icon=":material/replay:", key=f"again-{prediction.id}"):
             state.remember(GUESSES, name, -1)
             forget_runs(prediction)
             st.rerun()
@@ -278,7 +278,7 @@ def predict(prediction: Prediction, file: Learners, learner: str, before: Result
     if guess is None or guess < 0:
         _commit(prediction, name, file, learner)
         return
-    st.markdown(f"You said **{prediction.options[guess]}**.")
+    st.markdown(f"Your prediction: **{prediction.options[guess]}**")
     try:
         values = _values(prediction)
     except PeftLabError as error:
@@ -299,7 +299,7 @@ def _replayed(prediction: Prediction, before: Result) -> PredictionOutcome | Non
     try:
         return decide(prediction, before.content["values"])
     except BadInput:
-        st.caption("This experiment has changed since you guessed; its earlier result is not shown.")
+        st.caption("This experiment has changed since your prediction, so its earlier result is not shown.")
         return None
 
 
@@ -317,13 +317,15 @@ def _commit(prediction: Prediction, name: str, file: Learners, learner: str) -> 
         with st.container(horizontal=True):
             pressed = st.form_submit_button("Commit and run", type="primary", icon=":material/play_arrow:")
             replay = kept is not None and st.form_submit_button(
-                "Commit and replay a stored run", icon=":material/replay:"
+                "Commit and show a stored run", icon=":material/replay:"
             )
-    st.caption(_announcement(prediction) + (f" Stored: measured {kept.measured}." if kept else ""))
+    st.caption(
+        _announcement(prediction) + (f" A stored run is available, measured {kept.measured}." if kept else "")
+    )
     if not pressed and not replay:
         return
     if guess is None:
-        st.markdown(":red[:material/edit: Choose one first.]")
+        st.markdown(":red[:material/edit: Choose an option first.]")
         return
     if asking.class_is_on():
         schedule.commit_prediction(file, learner, prediction.id, int(guess))
@@ -339,15 +341,15 @@ def _announcement(prediction: Prediction) -> str:
     if isinstance(prediction.experiment, Contest):
         runs = prediction.experiment.runs
         return (
-            f"Trains {len(runs)} small models here, {runs[0].steps} steps each, one after the other: a minute or two. "
-            "Finished runs with the same settings are used again."
+            f"Trains {len(runs)} small models here, one after another, {runs[0].steps} steps each: one or two "
+            "minutes. Finished runs with the same settings are reused."
         )
     kinds = {
-        Source.COUNTED: "Counts on the model built without its weights.",
-        Source.SIMULATED: "Simulates whole training steps; that takes some seconds.",
+        Source.COUNTED: "Counts the parameters of the model, built without its weights.",
+        Source.SIMULATED: "Simulates whole training steps: a few seconds.",
     }
     return kinds.get(
-        prediction.experiment.source, f"Runs a small experiment on {asking.here()}; takes seconds."
+        prediction.experiment.source, f"Runs a small experiment on {asking.here()}: a few seconds."
     )
 
 
@@ -426,8 +428,8 @@ def misconceptions_page() -> None:
     pages.open_page()
     st.title("Misconceptions")
     st.markdown(
-        "Common beliefs about parameter-efficient fine-tuning. **Guess first**; then the experiment runs on "
-        f"{asking.here()} and its figures decide."
+        "Common beliefs about parameter-efficient fine-tuning. **Predict first**; then an experiment on "
+        f"{asking.here()} shows who is right."
     )
     with errors_boxed():
         form = belief_controls()
@@ -441,14 +443,14 @@ def misconceptions_page() -> None:
 
 
 def _overview(ids: list[str], known: dict[str, dict[str, object]], name: str) -> None:
-    st.markdown("## What has been settled")
+    st.markdown("## Your predictions so far")
     right = sum(bool(known[each]["correct"]) for each in ids if each in known)
     seen = sum(each in known for each in ids)
     if not seen:
-        st.markdown(f"You have not settled any of the {len(ids)} beliefs yet.")
+        st.markdown(f"You have tested none of the {len(ids)} beliefs yet.")
         return
     st.markdown(
-        f"**{seen}** of {len(ids)} beliefs settled, **{right}** of them guessed right. Learner: {plain(name)}."
+        f"**{seen}** of {len(ids)} beliefs tested, **{right}** predicted correctly. Learner: {plain(name)}."
     )
     rows = []
     for each in ids:
@@ -464,7 +466,7 @@ def _overview(ids: list[str], known: dict[str, dict[str, object]], name: str) ->
                     "right" if guess == truth else "wrong",
                 )
             )
-    figures.table(("Belief", "You guessed", "The experiment said", "Guess"), rows)
+    figures.table(("Belief", "Your prediction", "Experiment", "Result"), rows)
 
 
 # ----------------------------------------
@@ -482,7 +484,7 @@ def practice_page() -> None:
         body = st.container(key="practice-body")
         body.html(theme.KEPT_ROOM)
         lost = state.address_problem(SCOPE, "profile") is not None  # told beside the learner's name
-        with st.expander("Learner and files", expanded=lost, icon=":material/person:"):
+        with st.expander("Learners and files", expanded=lost, icon=":material/person:"):
             name = learner.learner_row(file)
         sections = {
             "cards": lambda: cards(file, name),

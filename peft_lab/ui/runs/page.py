@@ -37,17 +37,17 @@ def own_files() -> None:
         return
     st.markdown("## Your data")
     st.markdown(
-        f"Files that you uploaded or fetched, {units.size(sum(each.nbytes for each in found))} in all. Every run has a "
-        f"copy of its own, so removing one changes no run. {_kept()}"
+        f"Files that you uploaded or downloaded from the Hub: {units.size(sum(each.nbytes for each in found))} in "
+        f"all. Every run keeps its own copy, so you can remove them safely. {_kept()}"
     )
-    with st.expander(f"{len(found)} file{'' if len(found) == 1 else 's'}"):
+    with st.expander(units.several(len(found), "file")):
         shown = [(plain(each.title), each.origin, units.size(each.nbytes), _day(each)) for each in found]
-        figures.table(("File", "How it came", "Size", "Last brought"), shown, numeric=(2,), fold=True)
+        figures.table(("File", "Source", "Size", "Last used"), shown, numeric=(2,), fold=True)
         chosen = st.multiselect(
-            "Remove", found, format_func=lambda each: f"{each.title}, {_day(each)}", key="own-files-chosen",
-            placeholder="the files to remove",
+            "Files to remove", found, format_func=lambda each: f"{each.title}, {_day(each)}", key="own-files-chosen",
+            placeholder="Choose files",
         )  # fmt: skip
-        if st.button("Remove them", disabled=not chosen, key="own-files-remove"):
+        if st.button("Remove these files", disabled=not chosen, key="own-files-remove"):
             with errors_boxed():
                 for each in chosen:
                     hub.remove_file(each.path)
@@ -58,11 +58,8 @@ def _kept() -> str:
     """Return a sentence on how long files stay."""
     found = asking.limits_of_asker()
     if found is not None:
-        return f"In this class files are removed {found.days} days after they were brought."
-    return (
-        f"Rows out of the hub that were not asked for in {asking.limits().days} days go when others are fetched; "
-        "uploads stay."
-    )
+        return f"In this class, files are removed after {found.days} days."
+    return f"Hub rows unused for {asking.limits().days} days are removed at the next download; uploads stay."
 
 
 def _day(each: KeptFile) -> str:
@@ -79,7 +76,7 @@ def outside(run: Run) -> None:
     left = f", {units.roughly(seen.eta)} left" if seen.eta else ""
     where = f"{run.folder.readlink()}"
     st.markdown(
-        f"Started outside the lab, and followed in {plain(where)}: step {seen.step:,} of {seen.steps:,}{left}. "
+        f"A run started outside PEFT Lab, in {plain(where)}: step {seen.step:,} of {seen.steps:,}{left}. "
         + figures.badge("measured")
     )
     st.progress(min(1.0, seen.step / seen.steps))
@@ -129,16 +126,16 @@ def runs_page() -> None:
     pages.open_page()
     st.title("Runs")
     st.markdown(
-        "Everything that you have trained in this class. One run trains at a time; learners take turns."
+        "Your runs in this class. One run trains at a time; learners take turns."
         if asking.class_is_on()
-        else "Everything that was trained on this machine. One run trains at a time; others wait for their turn."
+        else "All runs trained on this machine. One run trains at a time; the others wait."
     )
     going = any(not is_final(line) for line in summaries())
 
     def table() -> None:
         lines = summaries()
         if not lines:
-            st.info("No runs yet. Open a method and press Train.")
+            st.info("No runs yet. Open a method, such as LoRA, and press Train.")
             pages.link("lora", "Open LoRA", query={"tab": "train"})
             return
         chosen = _table(lines)
@@ -156,9 +153,9 @@ def _table(lines: list[RunSummary]) -> RunSummary | None:
     made = [RowOf(line.id, _cells(line)) for line in lines]
     # above the table, whose height is known to the browser only when its script has come
     st.markdown(
-        "Choose a row to open, stop or delete the run. *Before* and *After* are the task's main score, of the base "
-        "model and of the trained one; *Time* begins when a run's turn has come, and *Expected* is what was said of it "
-        "before. " + figures.badge("measured")
+        "Choose a row to open, stop or delete the run. *Before* and *After* are the task's main score for the base "
+        "model and the tuned model. *Time* excludes waiting; *Expected* is the estimate made before the run. "
+        + figures.badge("measured")
     )
     picked = rows(columns, made, "runs-table", "Runs", state.remembered("runs", "chosen", None))
     if picked:
@@ -174,10 +171,11 @@ def _errors(lines: list[RunSummary]) -> None:
     if ratios:
         over, off = "1 run", f"{kept.typical_error(ratios):.0%}"
         if len(ratios) > 1:
-            over = f"the latest {len(ratios)} runs"
-            off += f" in the median, by {max(abs(1 / ratio - 1) for ratio in ratios):.0%} at most"
+            over = f"the last {len(ratios)} runs"
+            off += f" (median) and by at most {max(abs(1 / ratio - 1) for ratio in ratios):.0%}"
         st.markdown(
-            f"Expected against measured seconds, {over} on {asking.here()}: off by {off}. {figures.badge('measured')}"
+            f"Over {over} on {asking.here()}, estimated and measured training times differ by {off}. "
+            f"{figures.badge('measured')}"
         )
 
 
@@ -222,11 +220,11 @@ def _chosen(line: RunSummary) -> None:
             does.button("Stop", key="run-stop", on_click=stop, args=(line.id,))
         if kept is not None:
             does.button(
-                "Go on",
+                "Continue",
                 key="run-go-on",
                 on_click=go_on,
                 args=(line.id,),
-                help=f"From step {kept} of {line.steps}, as if it had not ended.",
+                help=f"Continues from step {kept} of {line.steps}.",
             )
         if is_final(line) and does.button("Delete", key="run-delete"):
             _delete(line.id)
@@ -244,18 +242,17 @@ def _chosen(line: RunSummary) -> None:
 @st.dialog("Delete this run?")
 def _delete(identity: str) -> None:
     st.markdown(
-        f"{code(identity)} is taken off this list; the folder where its script tells of it stays."
+        f"This removes {code(identity)} from the list. Its folder outside PEFT Lab stays."
         if store.is_adopted(store.get(identity))
-        else f"{code(identity)} with its adapter and its curves is removed from {asking.here()}. "
-        "This cannot be undone."
+        else f"This deletes {code(identity)}, its adapter and its curves from {asking.here()}. You cannot undo this."
     )
     yes, no = st.columns(2)
-    if yes.button("Delete it", type="primary", width="stretch"):
+    if yes.button("Delete", type="primary", width="stretch"):
         try:
             store.delete(identity)
         except PeftLabError as error:
             st.error(plain(error))
             return
         st.rerun()
-    if no.button("Keep it", width="stretch"):
+    if no.button("Cancel", width="stretch"):
         st.rerun()

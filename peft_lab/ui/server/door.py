@@ -65,19 +65,19 @@ def login_ready() -> None:
     joining.is_listed(joining.WHO_MAY_LOG_IN)
     joining.is_listed(joining.TEACHERS)
     if util.find_spec("authlib") is None:
-        raise BadInput("Signing in needs Authlib: pip install 'peft-lab[oidc]'.")
+        raise BadInput("Signing in needs Authlib. Install it: pip install 'peft-lab[oidc]'.")
     try:
         auth_util.validate_auth_credentials(PROVIDER)
     except StreamlitAuthError as error:
         raise BadInput(f"Nobody can sign in: {' '.join(str(error).split())}") from error
     if len(get_cookie_secret()) < SHORTEST_SECRET:
         raise BadInput(
-            f"cookie_secret in secrets.toml signs who somebody is: it takes at least {SHORTEST_SECRET} characters, "
-            "such as those of 'openssl rand -hex 32'."
+            "cookie_secret in secrets.toml is too short. It signs the login cookies and needs at least "
+            f"{SHORTEST_SECRET} characters; make one with 'openssl rand -hex 32'."
         )
     address = urlsplit(auth_util.get_redirect_uri(auth_util.get_secrets_auth_section()) or "")
     if address.path != root() + CALLBACK:
-        raise BadInput(f"redirect_uri in secrets.toml has to end with this app's path and {CALLBACK}.")
+        raise BadInput(f"redirect_uri in secrets.toml must end with this app's path and {CALLBACK}.")
 
 
 def login_claims(cookies: Mapping[str, str]) -> dict[str, Any] | None:
@@ -169,7 +169,7 @@ class Door:
         elif who is None:
             await PlainTextResponse("PEFT Lab: join the class first.\n", 401)(scope, receive, send)
         else:
-            await PlainTextResponse("PEFT Lab: this is not yours.\n", 403)(scope, receive, send)
+            await PlainTextResponse("PEFT Lab: you may not open this.\n", 403)(scope, receive, send)
 
     async def _join(self, scope: Scope, headers: Headers, receive: Receive, who: Asker | None) -> Response:
         if scope["method"] == "GET":
@@ -178,11 +178,11 @@ class Door:
                 answer.delete_cookie(joining.COOKIE, path=self._root)
             return answer
         if scope["method"] != "POST" or not self._hosts.is_own_page(headers):
-            return PlainTextResponse("PEFT Lab: the code is given on this app's own page.\n", 403)
+            return PlainTextResponse("PEFT Lab: enter the code on this app's own page.\n", 403)
         given = await _fields(receive)
         wanted, address = given.get("next", ""), str((scope.get("client") or ("",))[0])
         if self._too_many(address):
-            problem = "Too many wrong codes came from here. Wait a minute and try again."
+            problem = "Too many wrong codes. Wait a minute and try again."
             return _form(self._root, wanted, problem, who is not None, 429)
         try:
             joined, cookie = joining.join(given.get("code", ""), given.get("name", ""), who)
@@ -303,8 +303,8 @@ def _form(root: str, wanted: str, problem: str, known: bool, status: int = 200) 
         "ROOT": root,
         "NEXT": wanted[:2000],
         "PROBLEM": problem,
-        "NOTE": "You have joined already. Another code changes your role; your work stays. If that was somebody else, "
-        "choose Leave in the app's sidebar first."
+        "NOTE": "You have already joined. Another code changes your role and keeps your work. If somebody else "
+        "joined here, choose Leave in the app's sidebar first."
         if known
         else "",
     }

@@ -36,8 +36,8 @@ from peft_lab.ui.server import sessions
 from peft_lab.ui.server.door import VARIABLE, Door, Hosts, admitted, below, door_ready, name_of, root
 
 MISDIRECTED = 421
-_NOWHERE = "PEFT Lab: there is no page at this address. Open the app's first page and choose one there.\n"
-_FOREIGN_PAGE = "PEFT Lab: this is asked by a page of another site or another port.\n"
+_NOWHERE = "PEFT Lab: this address has no page. Open the app's home page and choose a page there.\n"
+_FOREIGN_PAGE = "PEFT Lab: this request came from a page of another site or port. Use the app's own pages.\n"
 _READING = ("GET", "HEAD")  # what they change is nothing; a WebSocket has no method
 _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
@@ -110,12 +110,12 @@ class Guard:
         """Return why a request is refused, in one or two sentences; ``None`` if it is allowed."""
         name = name_of(asked[0]) if len(asked) == 1 else None
         if name is None:
-            return "PEFT Lab: this request does not say which host it is for.\n"
+            return "PEFT Lab: this request names no host. Send one Host header.\n"
         if self._hosts.allow(name):
             return None
         return (
-            f"PEFT Lab does not answer to the name {name}. If this name is yours, start PEFT Lab with the environment "
-            f"variable {VARIABLE}={name}.\n"
+            f"PEFT Lab does not answer to the host name {name}. If it is your server's name, start PEFT Lab with "
+            f"the environment variable {VARIABLE}={name}.\n"
         )
 
 
@@ -188,7 +188,7 @@ def _registry() -> CollectorRegistry:
 def _drawing() -> Histogram:
     return Histogram(
         "peft_lab_page_seconds",
-        "Seconds in which a whole page was drawn, by page; of a draw that was cut short those until then.",
+        "Seconds to draw a page, by page and outcome. A draw that was cut short counts up to that moment.",
         ("page", "outcome"),
         buckets=BUCKETS,
         registry=_registry(),
@@ -230,7 +230,7 @@ def _runs() -> Iterator[Metric]:
         by_status.add_metric([status], count)
     yield by_status
     yield GaugeMetricFamily(
-        "peft_lab_queue_length", "Runs in the lab folder that wait for their turn.", found[str(Status.QUEUED)]
+        "peft_lab_queue_length", "Queued runs in the lab folder.", found[str(Status.QUEUED)]
     )
 
 
@@ -240,7 +240,7 @@ def _people() -> Iterator[Metric]:
         open_, all_ = active.num_active_sessions(), active.num_sessions()
         family = GaugeMetricFamily(
             "peft_lab_sessions",
-            "Pages open in browsers, and those kept for one that may come back.",
+            "Sessions with an open page, and sessions kept for a browser that may return.",
             labels=["state"],
         )
         family.add_metric(["open"], open_)
@@ -250,7 +250,7 @@ def _people() -> Iterator[Metric]:
         joined = joining.without_teachers(places.owners())
         here = joining.without_teachers(sessions.places_of_all())
         yield GaugeMetricFamily(
-            "peft_lab_learners", "Who have joined this class, without teachers.", len(joined)
+            "peft_lab_learners", "Learners who have joined this class, without teachers.", len(joined)
         )
         yield GaugeMetricFamily(
             "peft_lab_learners_here", "Learners with a page open at this server.", len(here)
@@ -261,7 +261,8 @@ def _processes() -> Iterator[Metric]:
     server = psutil.Process()
     memory = GaugeMetricFamily(
         "peft_lab_memory_bytes",
-        "Resident memory; of children together, which counts what they share as often as there are children.",
+        "Resident memory of the server and of all child processes. Memory that children share is counted once per "
+        "child.",
         labels=["of"],
     )
     threads = GaugeMetricFamily("peft_lab_threads", "Threads.", labels=["of"])
@@ -279,7 +280,7 @@ def _processes() -> Iterator[Metric]:
     yield memory
     yield threads
     yield GaugeMetricFamily(
-        "peft_lab_children", "Processes that the server has started: answering, training.", len(sizes)
+        "peft_lab_children", "Child processes of the server, which compute answers and train.", len(sizes)
     )
 
 
@@ -300,8 +301,8 @@ METRICS_VARIABLE = "PEFT_LAB_METRICS_TOKEN"
 SHORTEST = 16  # characters: it can be tried as often as one likes
 HEALTH, METRICS = "healthz", "metrics"
 _REFUSED = (
-    f"PEFT Lab: these figures are for whoever runs this server. Set {METRICS_VARIABLE} there, and send it as "
-    "'Authorization: Bearer …'.\n"
+    f"PEFT Lab: only the operator of this server can read these metrics. Set {METRICS_VARIABLE} on the server and "
+    "send it as 'Authorization: Bearer …'.\n"
 )
 
 
@@ -309,7 +310,7 @@ def metrics_token() -> str:
     """Return the token, or an empty text. Raises BadInput if it is too short."""
     found = os.environ.get(METRICS_VARIABLE, "").strip()
     if found and len(found) < SHORTEST:
-        raise BadInput(f"{METRICS_VARIABLE} keeps nobody out: it takes at least {SHORTEST} characters.")
+        raise BadInput(f"{METRICS_VARIABLE} is too short. Set at least {SHORTEST} characters.")
     return found
 
 
@@ -352,6 +353,6 @@ def _health() -> Response:
         with tempfile.TemporaryFile(dir=home) as file:
             file.write(b"written")
     except OSError as error:
-        trouble = f"The lab folder cannot be written to ({error.strerror or type(error).__name__})."
+        trouble = f"PEFT Lab cannot write to its folder ({error.strerror or type(error).__name__})."
         return JSONResponse({"status": "unhealthy", "reason": trouble}, 503)
     return JSONResponse({"status": "ok"}, headers={"cache-control": "no-store"})

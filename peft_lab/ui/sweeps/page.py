@@ -69,23 +69,23 @@ def _open(settings: Sequence[SweepSetting]) -> bool:
 def _interval(scores: Sequence[float], figure: str) -> str:
     found = store.interval(scores)
     if found is None:
-        return ", without an interval: one seed alone says nothing of how others would have done"
+        return ", with no interval: one seed cannot show how much seeds differ"
     low, high = found
     if figure == METRIC:
         low, high = max(0.0, low), min(1.0, high)
-    return f", from {written_value(low, figure)} to {written_value(high, figure)}"
+    return f", interval {written_value(low, figure)} to {written_value(high, figure)}"
 
 
 def _how_best(seeds: int, compared: int) -> str:
     how = (
-        f"The mean of {units.in_words(seeds)} seeds; the interval is Student's t over them with {SURE:.0%}, a share "
-        "cut at 0 and 1. "
+        f"The mean of {units.in_words(seeds)} seeds, with a {SURE:.0%} interval (Student's t; shares are kept "
+        "between 0 and 1). "
         if seeds > 1
         else ""
     )
     luck = (
-        f"It is the best of {compared:,} settings with as many seeds: the best of many is partly luck, and seeds "
-        "that it was not chosen by would judge it worse."
+        f"It is the best of {compared:,} settings with equally many seeds. The best of many is partly luck, so "
+        "expect a somewhat worse score with new seeds."
         if compared > 1
         else ""
     )
@@ -139,21 +139,19 @@ def _bar(found: list[Trial], going: bool) -> None:
     counts = [f"**{done:,} of {total:,} runs done**"]
     counts += [f"{len(running):,} running"] if running else []
     counts += [f"{early:,} ended early"] if early else []
-    counts += [f"{ended:,} ended without a result"] if ended else []
+    counts += [f"{ended:,} without a result"] if ended else []
     counts += [f"{to_come:,} to come"] if to_come else []
     st.progress(min(1.0, (done + early + share) / total), text=" · ".join(counts))
     if early:
         st.markdown(
-            ":small[What ended early had a higher training loss at a rung than most that came there. It has no score, "
-            "and is not among those that the best is chosen from.]"
+            ":small[Runs that ended early had a higher training loss at a checkpoint (rung) than most others. They "
+            "have no score and cannot be the best.]"
         )
     for trial in running[:LISTED]:
         at = f", step {trial.step:,} of {trial.spec.steps:,}" if trial.status == Status.RUNNING else ""
         st.markdown(f":small[{_named(trial)}: {trial.status}{at}]")
     if not going and done + early < total:
-        st.warning(
-            "Nobody carries this sweep out now. Give the same command again, and it goes on where it was."
-        )
+        st.warning("This sweep is not running. To continue it, run the same command again.")
     _why(found)
 
 
@@ -168,7 +166,7 @@ def _why(found: list[Trial]) -> None:
         if trial.message and trial.status in (Status.FAILED, Status.LOST, "damaged"):
             reasons[trial.message] = reasons.get(trial.message, 0) + 1
     for message, many in list(reasons.items())[:LISTED]:
-        st.markdown(f":red[:material/error: {units.in_words(many).capitalize()} of them: {plain(message)}]")
+        st.markdown(f":red[:material/error: {units.several(many, 'run')}: {plain(message)}]")
 
 
 # ----------------------------------------
@@ -185,8 +183,8 @@ def table_section(
     order = sorted(found, key=lambda trial: _worth(trial, measured[0])) if measured else list(found)
     titles = pictures.setting_titles(spec)
     # What a run scored comes first: a phone shows the first columns, and the others by scrolling.
-    columns = ["Run", *(titles[name].partition(",")[0] for name in measured)]
-    columns += [*(picture.title(name) for name in names), "Seed", "State", "Steps", "Training"]
+    columns = ["Run", *(titles[name].partition(" (")[0] for name in measured)]
+    columns += [*(picture.title(name) for name in names), "Seed", "Status", "Steps", "Time"]
     numeric = [*range(1, len(measured) + 1), len(columns) - 2, len(columns) - 1]
     rows = [_cells(trial, names, measured) for trial in order[:MOST]]
     figures.table(
@@ -196,9 +194,7 @@ def table_section(
         links=[address(trial) if trial.run else "" for trial in order[:MOST]],
     )
     if len(order) > MOST:
-        st.markdown(
-            f"The first {MOST:,} of {len(order):,} runs, the best first. All of them: the command with `--json`."
-        )
+        st.markdown(f"The best {MOST:,} of {len(order):,} runs. To list all, run the command with `--json`.")
 
 
 def _worth(trial: Trial, figure: str) -> tuple[bool, float]:
@@ -233,8 +229,8 @@ def sweeps_page() -> None:
     pages.open_page()
     st.title("Sweeps")
     st.markdown(
-        "A sweep trains every setting of one file, with each of its seeds: a grid of knobs and rates, or draws at "
-        "random. Its runs are also on the Runs page."
+        "A sweep trains many settings, from a grid or drawn at random, each with several seeds. Its runs also "
+        "appear on the Runs page."
     )
     state.read_address(SCOPE, pictures.sweep_readers())
     kept = store.sweeps()
@@ -245,7 +241,7 @@ def sweeps_page() -> None:
         shown = _choose(kept)
         address = _show(shown)
         state.write_address({SWEEP: (shown.id, kept[0].id)} | address)
-        with st.expander("Start another sweep", icon=":material/add:"):
+        with st.expander("How to start another sweep", icon=":material/add:"):
             _how()
 
 
@@ -253,18 +249,18 @@ def _empty() -> None:
     address_line(SCOPE, SWEEP)
     if asking.class_is_on():
         st.info(
-            "You have no sweep here. Sweeps are started with the command line, on a machine of your own; their page "
-            "is then in your own app."
+            "You have no sweeps here. Sweeps start from the command line on your own computer and then appear in "
+            "the app there."
         )
     else:
-        st.info("No sweeps yet. Save these lines as a file and give the command; this page then follows it.")
+        st.info("No sweeps yet. Save these lines as a file and run the command to see its progress here.")
     _how()
 
 
 def _how() -> None:
-    st.markdown("Lines of a file that works:")
+    st.markdown("An example file:")
     listing(plan.EXAMPLE_FILE.strip(), "sweep-file", _WIDE)
-    st.markdown("and the command; given again after whatever ended it, it trains what is missing:")
+    st.markdown("The command (if it is interrupted, run it again; finished runs are skipped):")
     listing(plan.COMMAND, "sweep-command", _WIDE)
 
 
@@ -283,8 +279,8 @@ def _title(one: KeptSweep) -> str:
     except PeftLabError as error:
         return f"{one.id}: {error}"
     model, task = model_title(specs[0].model), task_title(specs[0].task)
-    what = ", ".join(pictures.named_sweep(name) for name in store.varied(specs)) or "nothing but the seed"
-    return f"{model} · {task} · {len(specs):,} runs over {what} · {began}"
+    what = ", ".join(pictures.named_sweep(name) for name in store.varied(specs)) or "seeds only"
+    return f"{model} · {task} · {len(specs):,} runs, varying {what} · {began}"
 
 
 def _show(sweep: KeptSweep) -> pictures.SweepAddress:

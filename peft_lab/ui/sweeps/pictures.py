@@ -48,7 +48,7 @@ def named_sweep(name: str) -> str:
 def setting_titles(spec: RunSpec) -> dict[str, str]:
     """Return the figures by which runs can be judged, with units."""
     task = spec.task_object()
-    return {**shipped.titles(task, task.metric), TRAINING: "Training loss of the last step, nats"}
+    return {**shipped.titles(task, task.metric), TRAINING: "Training loss of the last step (nats)"}
 
 
 def written_value(value: float, figure: str) -> str:
@@ -66,10 +66,10 @@ class SweepForm(Form):
     """The page's settings: a sweep, its landscape's axes, and the meaning of the lines."""
 
     sweep: str = choice("", "Sweep", "", lambda: {one.id: "" for one in store.sweeps()}, noun="sweep")
-    x: str = choice("", "Across", "", _varied, noun="axis of this sweep")
-    y: str = choice("", "Up the axis", "", lambda: _varied(*store.FIGURES), noun="axis of this sweep")
-    lines: str = choice(NOTHING, "A line for each", "", lambda: _varied(NOTHING), noun="axis of this sweep")
-    held: str = text("", "What the lines have in common", "")
+    x: str = choice("", "Horizontal axis", "", _varied, noun="axis of this sweep")
+    y: str = choice("", "Vertical axis", "", lambda: _varied(*store.FIGURES), noun="axis of this sweep")
+    lines: str = choice(NOTHING, "Lines", "", lambda: _varied(NOTHING), noun="axis of this sweep")
+    held: str = text("", "Fixed settings", "")
 
 
 def sweep_controls(usual: Callable[[], SweepForm] = SweepForm) -> Controls[SweepForm]:
@@ -95,7 +95,7 @@ def _shown() -> store.KeptSweep | None:
 def _read_held(text: str) -> dict[str, Any]:
     sweep = _shown()
     if sweep is None:
-        raise BadInput("There is no sweep whose settings could be held.", HELD)
+        raise BadInput("There is no sweep yet, so no setting can be fixed. Start a sweep first.", HELD)
     found = {}
     for part in text.split(";"):
         name, _, value = part.partition("=")
@@ -227,7 +227,7 @@ def _axis(settings: Sequence[SweepSetting], name: str) -> _Line:
 def _result(means: Sequence[float], figure: str, title: str) -> _Line:
     shares = _shares(means)
     ends = {shares[means.index(value)]: told(value, kind_of(figure)) for value in (min(means), max(means))}
-    return _Line(title.partition(",")[0], shares, list(ends.items()))
+    return _Line(title.partition(" (")[0], shares, list(ends.items()))
 
 
 def _beside(at: float) -> int:
@@ -342,28 +342,28 @@ def _lines(
 ) -> None:
     lines = picture.lines(settings, x, by, figure, held)
     if not lines:
-        st.markdown("No run with these settings is done yet.")
+        st.markdown("No run with these settings has finished yet.")
         return
     drawn = landscape_figure(lines, store.kind_of(figure), titles[figure], _across(settings, x))
     st.plotly_chart(drawn, key="sweep-landscape", config=results.plot_config("sweep-landscape"))
     st.markdown(
-        ":small[The mean over seeds; the band reaches from the lowest to the highest of them. Each line's best is "
-        "filled, the best of all is a star.]"
+        ":small[Lines: the mean over seeds, with a band from the lowest seed to the highest. Filled dot: the best "
+        "of a line. Star: the best of all.]"
     )
 
 
 def _coloured(settings: Sequence[SweepSetting], x: str, y: str, figure: str, titles: dict[str, str]) -> None:
     places = picture.places(settings, x, y, figure)
     if not places:
-        st.markdown("No run is done yet.")
+        st.markdown("No run has finished yet.")
         return
     drawn = coloured(places, _across(settings, x), _across(settings, y), figure, titles[figure])
     st.plotly_chart(drawn, key="sweep-coloured", config=results.plot_config("sweep-landscape"))
     better = "more" if figure == METRIC else "less"
     st.markdown(
-        f":small[Each point is a setting, coloured by {plain(titles[figure])}: the mean over seeds, {better} is "
-        "better and more orange. Where several settings fall on one point, the best of them is drawn; the star has as "
-        "many seeds as any.]"
+        f":small[Each dot is a setting, coloured by {plain(titles[figure])}, the mean over seeds: {better} is better "
+        "and more orange. If several settings share a dot, it shows the best. The star is the best among the "
+        "settings with the most seeds.]"
     )
 
 
@@ -381,10 +381,10 @@ def parallel_section(
     done = store.comparable(settings, figure)
     if not names or len(done) < LEAST:
         return
-    st.markdown(f"### What was varied {figures.badge('measured')}")
+    st.markdown(f"### All settings {figures.badge('measured')}")
     st.markdown(
-        "A line is a setting with all the seeds that any has done, the last axis their mean; the better, the more "
-        "orange." + (f" Of {len(done):,} settings the best {MOST:,} are drawn." if len(done) > MOST else "")
+        "Each line is a setting with a complete set of seeds; the last axis is their mean. The better, the more "
+        "orange." + (f" The best {MOST:,} of {len(done):,} settings are drawn." if len(done) > MOST else "")
     )
     drawn = parallel(done[:MOST], names, figure, setting_titles(spec)[figure])
     st.plotly_chart(drawn, key="sweep-parallel", config=results.plot_config("sweep-parallel"))

@@ -97,8 +97,8 @@ def tour_page() -> None:
     pages.open_page()
     st.title("Guided tour")
     st.markdown(
-        "Walk through the lab stop by stop: what to **read**, what to **move**, what to **see**. Every link opens "
-        "its page with the right settings; the bar at the top leads to the next stop, and back here."
+        "A guided lesson in short stops. Each tells you what to **read**, what to **change** and what to **see**. A "
+        "link opens its page with the right settings; the bar at the top leads to the next stop and back here."
     )
     with errors_boxed():
         state.read_address(SCOPE, {"path": _take_path})
@@ -125,7 +125,7 @@ def _received(file: Learners, name: str) -> None:
         return
     path = tour.unpack_path(text, pages.titles())
     with st.container(border=True, key="received-path"):
-        st.markdown("### A path was sent to you")
+        st.markdown("### You received a path")
         title = filled_words(path.stops[0], path.title, path.id)
         st.markdown(f"**{title}** · {path.length}, about {path.minutes} minutes")
         if st.button("Follow this path", type="primary", icon=":material/route:"):
@@ -156,7 +156,7 @@ def _path(file: Learners, name: str, identity: str, path: Tour) -> None:
     st.markdown(f"## {filled_words(path.stops[0], path.title, identity)}")
     st.progress(
         done / len(path.stops),
-        text=f"**{done}** of {path.length} visited · about {path.minutes} minutes in all · learner: {plain(name)}",
+        text=f"**{done}** of {path.length} visited · about {path.minutes} minutes in total · learner: {plain(name)}",
     )
     index = place.at if place.at is not None and place.at < len(path.stops) else 0
     begun = place.at is not None
@@ -189,16 +189,18 @@ def _path(file: Learners, name: str, identity: str, path: Tour) -> None:
 
 
 def _another(file: Learners, name: str) -> None:
-    with st.expander("Another path", icon=":material/upload_file:"):
-        st.markdown("A teacher's path comes as a link or as a file; a link opens here by itself.")
+    with st.expander("Add another path", icon=":material/upload_file:"):
+        st.markdown(
+            "Teachers share a path as a link or a file. A link opens here automatically; upload a file below."
+        )
         with st.form("take-path", border=False, clear_on_submit=True):
             upload = st.file_uploader("Path file", type="json")
             pressed = st.form_submit_button("Add this path")
-        pages.link("teach", "Make a path of your own", "edit_road")
+        pages.link("teach", "Create your own path", "edit_road")
     if not pressed:
         return
     if upload is None:
-        raise BadInput("Choose a path file first.", "path")
+        raise BadInput("No file is chosen. Choose a path file first.", "path")
     _follow(file, name, tour.path_from_file(upload.getvalue(), pages.titles()))
 
 
@@ -223,10 +225,10 @@ def point(at: str, stop: str) -> None:
 BAR_SCOPE = "tour-bar"
 _FIRST = "first"
 DONE = ":green-badge[:material/check: done]"
-NO_RUN = "Nothing has been trained with this method yet. Press **Train**; when the run has ended, this stop shows it."
-RUNNING = "A run of this method is under way: watch its loss fall. Its result comes when it has ended."
-NO_WORDS = "This stop has no words: look at the page as it was set up."
-WORDS = (("Read", "menu_book"), ("Move", "tune"), ("See", "visibility"))
+NO_RUN = "This method has no finished run yet. Press **Train**; this stop shows the run when it ends."
+RUNNING = "A run of this method is in progress: watch its loss fall. The result appears when it ends."
+NO_WORDS = "This stop has no text. Look at the page as your teacher set it up."
+WORDS = (("Read", "menu_book"), ("Change", "tune"), ("See", "visibility"))
 
 
 def bar(page: str, arrived: bool) -> Callable[[], None]:
@@ -294,7 +296,7 @@ def _kept(identity: str, index: int) -> dict[str, Any]:
 
 
 def _partly(stop: Stop, made: int) -> str:
-    return f":gray-badge[{made} of {len(stop.steps)} moves]"
+    return f":gray-badge[{made} of {len(stop.steps)} changes]"
 
 
 def _standing(stop: Stop) -> dict[str, str]:
@@ -327,7 +329,7 @@ def _stop(identity: str, path: Tour, index: int, done: bool) -> DeltaGenerator:
     elif stop.at == "train" and _training(stop.page):
         given = [("Read", "hourglass_top", RUNNING)]
     given = given or [("Read", "info", NO_WORDS)]  # as it was added, and nobody wrote any
-    first = next((one for one in given if one[0] == "Move"), given[0])
+    first = next((one for one in given if one[0] == "Change"), given[0])
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="tour-way"):
         st.markdown(
             f"**Stop {index + 1} of {len(path.stops)}** · {filled_words(stop, stop.title, identity)}",
@@ -385,8 +387,8 @@ def _elsewhere(identity: str, path: Tour, index: int) -> None:
     stop = path.stops[index]
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(
-            f"You have left stop {index + 1} of {len(path.stops)}, {filled_words(stop, stop.title, identity)}, "
-            f"which is on the page {pages.titles()[stop.page]}."
+            f"You left stop {index + 1} of {len(path.stops)}, {filled_words(stop, stop.title, identity)}, on the "
+            f"page {pages.titles()[stop.page]}."
         )
         page_link(stop, place_of(identity, index), "Return to the stop", "undo")
         _overview()
@@ -397,11 +399,11 @@ def _unknown(text: str, known: dict[str, Tour]) -> None:
     path = known.get(text.partition(".")[0])
     if path is None:
         message = (
-            "This address belongs to a stop on a path that this learner has not opened. The settings below are the "
-            "stop's; to read its text, open the path's own link."
+            "This address is a stop of a path that you have not added. The page has the stop's settings; to read "
+            "its text, open the path's link."
         )
     else:
-        message = f"This address names a stop that the path does not have; the path has stops 1 to {len(path.stops)}."
+        message = f"The path has no such stop. Choose a stop from 1 to {len(path.stops)}."
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(message)
         _overview()
@@ -414,11 +416,11 @@ def _overview() -> None:
 
 def _leave() -> None:
     if st.button(
-        "Leave",
+        "Leave the tour",
         icon=":material/close:",
         type="tertiary",
         key="leave-path",
-        help="Ends the tour; your place on it is kept.",
+        help="Closes the tour and remembers your place.",
     ):
         frame.leave_path()
         st.rerun()

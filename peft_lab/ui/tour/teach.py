@@ -39,13 +39,14 @@ def show_qr(address: str) -> None:
     picture = drawn(address)
     if picture is None:
         st.markdown(
-            ":orange[:material/info: This link is too long for a QR code that phones can read. Send it instead.]"
+            ":orange[:material/info: This link is too long for a QR code that phones can read. Send the link "
+            "instead.]"
         )
         return
     if is_loopback(urlsplit(address).hostname or ""):
         st.markdown(
-            ":orange[:material/info: No phone can open this link: it is for this machine alone. Open the app by the "
-            "address that this machine has in the network, and link and code are for everybody there.]"
+            ":orange[:material/info: This link works only on this computer. To make a link for other devices, open "
+            "the app at this computer's network address.]"
         )
     with st.container(key="qr"):
         st.image(picture, width="stretch", alt="QR code of the link")
@@ -75,9 +76,9 @@ def teach_page() -> None:
     pages.open_page()
     st.title("For teachers")
     st.markdown(
-        "1. Open any page and set it up as your class should see it.\n2. In the sidebar choose **Teach with this "
-        "page**: it makes a link with everything fixed, or adds a stop to your path.\n3. Back here, put the "
-        "stops in order, write what to read, move and see, and share the path."
+        "1. Open any page and set it up as your class should see it.\n2. In the sidebar, choose **Teach with this "
+        "page** to get a link with fixed settings or to add a stop to your path.\n3. Come back here, put the stops "
+        "in order, write what to read, change and see, and share the path."
     )
     with errors_boxed():
         file = learner.learners()
@@ -88,7 +89,7 @@ def teach_page() -> None:
             _share(file, name, path)
         else:
             st.info(
-                "No stops yet. Open a page, set it up, and add it from the sidebar.",
+                "No stops yet. Open a page, set it up and add it from the sidebar.",
                 icon=":material/add_location:",
             )
         _edit_file(file, name)
@@ -124,7 +125,7 @@ def _words(file: Learners, name: str, path: Tour, index: int) -> None:
         f"{known.get(setting, setting)} = {value or 'empty'}{' (fixed)' if setting in stop.fixed else ''}"
         for setting, value in stop.settings.items()
     )
-    st.caption(links.filled_words(stop, set_to or "The page at its defaults.", path.id))
+    st.caption(links.filled_words(stop, set_to or "The page with its default settings.", path.id))
     with st.form(key("form"), border=False):
         left, right = st.columns([4, 1])
         title = left.text_input(
@@ -132,7 +133,7 @@ def _words(file: Learners, name: str, path: Tour, index: int) -> None:
         )
         minutes = right.number_input("Minutes", 1, MOST_MINUTES, stop.minutes, key=key("minutes"))
         read = st.text_area("Read", stop.read, max_chars=LONGEST_TEXT, height=70, key=key("read"))
-        move = st.text_area("Move", stop.move, max_chars=LONGEST_TEXT, height=70, key=key("move"))
+        move = st.text_area("Change", stop.move, max_chars=LONGEST_TEXT, height=70, key=key("move"))
         see = st.text_area("See", stop.see, max_chars=LONGEST_TEXT, height=70, key=key("see"))
         if st.form_submit_button("Save the text", type="primary"):
             words = {"title": title, "read": read, "move": move, "see": see, "minutes": int(minutes)}
@@ -142,7 +143,7 @@ def _words(file: Learners, name: str, path: Tour, index: int) -> None:
 def _order(file: Learners, name: str, path: Tour, index: int) -> None:
     stop: Stop = path.stops[index]
     with st.container(horizontal=True, vertical_alignment="center"):
-        links.page_link(stop, "", "Open as the class sees it", "open_in_new")
+        links.page_link(stop, "", "Preview as your class", "open_in_new")
         last = len(path.stops) - 1
         if st.button("Up", icon=":material/arrow_upward:", key=f"up-{index}", disabled=index == 0):
             _keep(file, name, tour.moved_stop(path, index, -1))
@@ -159,29 +160,29 @@ def _keep(file: Learners, name: str, path: Tour) -> None:
 
 
 def _share(file: Learners, name: str, path: Tour) -> None:
-    st.markdown("## Share it")
+    st.markdown("## Share the path")
     try:
         link = links.absolute_address("tour", {"path": tour.pack_path(path)})
         st.code(link, language=None, wrap_lines=True)
-        st.caption("One link: it opens the Guided tour page with this path. The path itself is in the link.")
+        st.caption("The link contains the whole path and opens it on the page Guided tour.")
         show_qr(link)
     except BadInput as error:
         st.markdown(f":orange[:material/info: {plain(error)}]")
     with st.container(horizontal=True):
         st.download_button(
-            "Path as a file",
+            "Download the path",
             json.dumps(tour.path_to_document(path), indent=1, ensure_ascii=False),
             "peft-lab-path.json",
             "application/json",
             icon=":material/download:",
             on_click="ignore",
         )
-        if st.button("Try it myself", icon=":material/play_arrow:"):
+        if st.button("Try the path", icon=":material/play_arrow:"):
             identity = tour.take_in(file, name, path, pages.titles())
             links.go_to_stop(path.stops[0], links.place_of(identity, 0))
         with st.popover("Start over", icon=":material/delete:"):
-            st.markdown("The stops and words above are deleted.")
-            if st.button("Delete them", type="primary"):
+            st.markdown("This deletes all stops and their texts.")
+            if st.button("Delete the path", type="primary"):
                 tour.discard_draft(file, name)
                 state.renew(TEACH_SCOPE)
                 st.rerun()
@@ -193,11 +194,11 @@ def _edit_file(file: Learners, name: str) -> None:
         st.form("edit-path", border=False),
     ):
         upload = st.file_uploader("Path file", type="json")
-        pressed = st.form_submit_button("Replace the path above by this file")
+        pressed = st.form_submit_button("Replace the path above with this file")
     if not pressed:
         return
     if upload is None:
-        raise BadInput("Choose a path file first.", "path")
+        raise BadInput("No file is chosen. Choose a path file first.", "path")
     _keep(file, name, tour.path_from_file(upload.getvalue(), pages.titles()))
 
 
@@ -220,12 +221,12 @@ def share(page: str) -> None:
     with drawer:
         stop = _as_it_is(page)
         projector = st.checkbox("Open in projector mode", key=state.widget_key(SCOPE, "projector", page))
-        st.markdown("**Link to this page as it is set now**")
+        st.markdown("**Link to this page with its current settings**")
         around = {"projector": "on"} if projector else {}
         link = links.absolute_address(page, links.stop_address(stop) | around)
         st.code(link, language=None, wrap_lines=True)
         if stop.settings.get("task") == "own":
-            st.markdown(":orange[:material/info: Your own file is not part of the link.]")
+            st.markdown(":orange[:material/info: The link does not include your own data file.]")
         show_button(page, links.stop_address(stop))
         st.button(
             "Add to my path", icon=":material/add_location:", key="add-stop", width="stretch",
@@ -237,7 +238,7 @@ def share(page: str) -> None:
             pages.link("teach", "Open my path", "edit_road")
             state.remember(SCOPE, "added", "")
         # On request: drawing it takes 20 to 60 ms, which every move of a knob would wait for.
-        if st.checkbox("Show it as a QR code", key=state.widget_key(SCOPE, "qr", page)):
+        if st.checkbox("Show a QR code", key=state.widget_key(SCOPE, "qr", page)):
             show_qr(link)
 
 
@@ -251,8 +252,8 @@ def _as_it_is(page: str) -> Stop:
             names,
             key=state.widget_key(SCOPE, "free", page, "-".join(names)),
             format_func=lambda name: labels(page).get(name, name),
-            placeholder="Nothing: all is fixed",
-            help="Everything else opens locked, marked as set by the teacher.",
+            placeholder="Nothing; all settings are fixed",
+            help="All other settings are locked and marked as set by the teacher.",
         )
         fixed = [name for name in names if name not in free]
     settings |= {name: complete[name] for name in fixed}
@@ -271,4 +272,6 @@ def _add(stop: Stop) -> None:
     except PeftLabError as error:
         state.remember(SCOPE, "added", f":red[:material/error: {plain(error)}]")
         return
-    state.remember(SCOPE, "added", f":material/check: Stop {len(path.stops)} of “{plain(path.title)}”.")
+    state.remember(
+        SCOPE, "added", f":material/check: Added as stop {len(path.stops)} of “{plain(path.title)}”."
+    )

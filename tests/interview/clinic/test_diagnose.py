@@ -94,8 +94,8 @@ def first(found: Diagnosis) -> str:
 def test_nothing_is_found_in_a_healthy_run_and_it_is_said_what_was_not_looked_at() -> None:
     found = diagnose(healthy())
     assert not found.found
-    assert found.verdict.startswith("No fault found in what was given")
-    assert "what the console said" in found.verdict and "switched on" in found.verdict
+    assert found.verdict.startswith("No fault was found")
+    assert "the console output" in found.verdict and "switched on" in found.verdict
 
 
 SHOWN: dict[str, dict[str, Any]] = {

@@ -41,9 +41,9 @@ def test_what_transformers_5_prints_and_what_is_no_number() -> None:
     ("name", "text", "sentence"),
     [
         ("log.csv", "", "is empty"),
-        ("log.json", '{"log_history": []}', "holds no loss"),
-        ("log.json", '{"loss"', "no training log"),
-        ("notes.txt", "milk, bread", "no training log"),
+        ("log.json", '{"log_history": []}', "contains no loss"),
+        ("log.json", '{"loss"', "not a training log"),
+        ("notes.txt", "milk, bread", "not a training log"),
     ],
 )
 def test_a_log_that_is_none_is_refused(name: str, text: str, sentence: str) -> None:
@@ -68,7 +68,7 @@ def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "training_args.bin").write_bytes(b"")
-    with pytest.raises(BadInput, match="holds no adapter_model"):
+    with pytest.raises(BadInput, match="has no adapter_model"):
         reading.files_of(tmp_path)
     with pytest.raises(BadInput, match="cannot be used as a folder"):
         reading.files_of(tmp_path / "nowhere")
@@ -76,7 +76,7 @@ def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
 
 def test_a_torn_file_is_refused() -> None:
     whole = save({"x": np.ones(1000, np.float32)})
-    with pytest.raises(BadInput, match="not a whole safetensors file"):
+    with pytest.raises(BadInput, match="damaged safetensors file"):
         read_tensors("adapter_model.safetensors", whole[:-7])
 
 
@@ -107,5 +107,5 @@ def test_a_cell_without_end_is_told_with_its_row() -> None:
         BadInput, match=r"^Row 3 of log\.csv has a cell of more than 131,072 characters, .+\.$"
     ):
         read_log("log.csv", "step,loss\n1,2.0\n2," + "9" * 140_000 + "\n")
-    with pytest.raises(BadInput, match=r"^log\.csv is no training log: "):
+    with pytest.raises(BadInput, match=r"^log\.csv is not a training log\. "):
         read_log("log.csv", "step,loss," + "9" * 140_000 + "\n1,2.0\n")

@@ -24,11 +24,10 @@ def test_few_suspicions_give_no_share(monkeypatch: pytest.MonkeyPatch) -> None:
     known = Reliability(7, 8, {9: (5, FEW), 3: (1, FEW - 1)})
     monkeypatch.setattr(diagnose, "reliability", lambda: known)
     assert in_words(MOST) == (
-        "Of 5 suspicions between 0.9 and 1.0 in 7 runs with a known fault and 8 healthy ones, 5 named the fault that "
-        "had been made."
+        f"Right in 5 of {FEW} diagnoses with evidence from 0.9 to 1.0, on 7 runs with a known fault and 8 healthy runs."
     )
     for figure in (0.35, LISTED):
-        assert in_words(figure).startswith(f"Fewer than {FEW} suspicions between")
+        assert in_words(figure).startswith(f"The test runs had fewer than {FEW} diagnoses")
 
 
 @pytest.mark.parametrize(("right", "of", "low", "high"), [(0, 64, 0.0, 0.057), (83, 85, 0.918, 0.994)])

@@ -203,7 +203,7 @@ def test_import_refuses_what_it_cannot_use(learners: Learners) -> None:
     learners.rate("Ada", IDS[0], "good")
     document = export_profile(learners, "Ada")
     before = export_profile(learners, "Ada")
-    with pytest.raises(BadInput, match="already; choose another name"):
+    with pytest.raises(BadInput, match="already a learner"):
         import_profile(learners, document)
     damaged: list[tuple[Callable[[dict], object], str]] = [  # type: ignore[type-arg]
         (lambda d: d.update(format="other"), "not a learner exported"),

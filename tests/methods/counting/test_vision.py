@@ -144,8 +144,8 @@ def test_the_command_line_takes_it(vit: str, run: Run) -> None:  # noqa: F811
     assert "4 × images of 224 × 224 pixels" in " ".join(told.split())
     refused = {
         ("memory", "--batch", "4", "--seq", "64", "--method", "lora"): "64 tokens do not apply",
-        ("memory", "--batch", "4", "--method", "lora", "--fits", "a100-80"): "is as long as the others",
-        ("memory", "--batch", "4", "--method", "lora", "--gpu", "l40s"): "fitted to steps of language models",
+        ("memory", "--batch", "4", "--method", "lora", "--fits", "a100-80"): "have one length",
+        ("memory", "--batch", "4", "--method", "lora", "--gpu", "l40s"): "no times for models of images",
         (
             "memory",
             "--batch",

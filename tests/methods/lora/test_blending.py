@@ -52,8 +52,8 @@ def test_the_ends_are_each_adapter_alone_and_the_middle_is_their_sum(pair: tuple
 @pytest.mark.parametrize(
     ("first", "second", "reason"),
     [
-        (MOVIES, replace(TWEETS, model="smollm2-135m", task="json"), "different bases"),
-        (MOVIES, replace(TWEETS, method="ia3", values={}), "LoRA's"),
+        (MOVIES, replace(TWEETS, model="smollm2-135m", task="json"), "different base models"),
+        (MOVIES, replace(TWEETS, method="ia3", values={}), "LoRA runs"),
         (MOVIES, replace(TWEETS, values={"use_dora": True}), "DoRA"),
         (replace(MOVIES, values={"init_lora_weights": "pissa"}), TWEETS, "PiSSA"),
         (replace(MOVIES, values={"bias": "all"}), TWEETS, "biases"),

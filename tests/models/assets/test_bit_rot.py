@@ -75,7 +75,7 @@ def test_doctor_says_present_and_with_verify_what_every_byte_says(copied: Path, 
         return {check["name"]: (check["ok"], check["detail"]) for check in found}
 
     title = assets.ASSETS["minilm-l6"].title
-    assert checks("--verify")[title][1].startswith("verified, every byte")
+    assert checks("--verify")[title][1].startswith("every byte verified")
     rot(copied / WEIGHTS)
     ok, detail = checks()[title]
     assert ok and detail.startswith("present") and "verified" not in detail

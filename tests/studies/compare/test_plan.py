@@ -61,7 +61,7 @@ def test_an_equal_wish_is_the_same_comparison_also_after_json() -> None:
         ({"steps": 0}, "Steps"),
         ({"eval_rows": 0}, "rows to score"),
         ({"task": "json"}, "encoder"),
-        ({"task": "own"}, "single runs"),
+        ({"task": "own"}, "your own data"),
         ({"values": {"ia3": {}}}, "'ia3'"),
         ({"values": {"lora": {"r": 0}}}, "Rank"),
         ({"model": "llama-3.2-3b"}, "shape only"),

@@ -107,7 +107,7 @@ def test_sentences_name_what_was_scored(task: str, each: str) -> None:
     }
     told = " ".join(results.comparison_sentences(found, results.seed_pairs(scores, 40)))
     assert (
-        f"the same 40 held-out {each}; on other {each} a score" in told
+        f"the same 40 held-out {each}. On other {each}, a score" in told
         and f"5 steps of 32 {each} on m" in told
     )
     assert "The two do not differ by that much" in told and "1 pairs" not in told

@@ -126,11 +126,11 @@ ROW = made.rows(made.Truth())[0]
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"rate": -1.0}, "no training"),
-        ({"rank": 4}, "no training"),
+        ({"rate": -1.0}, "no run"),
+        ({"rank": 4}, "no run"),
         ({"metric": 1.2}, "metric of 1.2"),
-        ({"diverged": True}, "scores or has diverged"),
-        ({"loss": None, "metric": None}, "scores or has diverged"),
+        ({"diverged": True}, "scores or have diverged"),
+        ({"loss": None, "metric": None}, "scores or have diverged"),
         ({"seed": "one"}, "seed cannot be 'one'"),
         ({"loss": float("nan")}, "loss cannot be"),
         ({"colour": "red"}, "nothing called 'colour'"),
@@ -142,7 +142,7 @@ def test_a_row_that_cannot_be_is_refused(change: dict[str, Any], said: str) -> N
 
 
 def test_rows_that_do_not_go_together_are_refused() -> None:
-    with pytest.raises(BadInput, match="there twice"):
+    with pytest.raises(BadInput, match="occurs twice"):
         Sweep.of([ROW, {**ROW, "loss": 0.1}])
     setting = {
         "task": "sentiment",
@@ -152,7 +152,7 @@ def test_rows_that_do_not_go_together_are_refused() -> None:
         "targets": {},
         "specs": {},
     }
-    with pytest.raises(BadInput, match="Nothing is known of json on smollm2-135m"):
+    with pytest.raises(BadInput, match="There are no settings for json on smollm2-135m"):
         Sweep.of([ROW], {"settings": {"smollm2-135m": setting}})
     with pytest.raises(BadInput, match="needs a value for 'steps'"):
         Sweep.of([{name: value for name, value in ROW.items() if name != "steps"}])

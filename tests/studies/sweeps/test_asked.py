@@ -55,25 +55,25 @@ def test_random_draws_are_the_same_every_time_and_within_their_bounds() -> None:
     ("changes", "sentence"),
     [
         ({"modle": 1}, "There is no setting of a sweep called 'modle'. Did you mean 'model'"),
-        ({"task": None}, "names no task"),
-        ({"methods": "lora"}, "'methods' takes a list of names"),
+        ({"task": None}, "has no task"),
+        ({"methods": "lora"}, "'methods' needs a list of names"),
         ({"methods": ["lroa"]}, "Did you mean 'lora'"),
-        ({"seeds": [0.5]}, "'seeds' takes a list of whole numbers"),
+        ({"seeds": [0.5]}, "'seeds' needs a list of whole numbers"),
         ({"grid": {"rank": [4]}}, "There is no knob of these methods called 'rank'"),
-        ({"grid": {"r": 4}}, "'r' takes a list of values"),
+        ({"grid": {"r": 4}}, "'r' needs a list of values"),
         ({"grid": {"r": ["many"]}}, "many"),
         ({"grid": {"runs": [4]}}, "'runs' belongs to random"),
-        ({"grid": {"learning_rate": ["fast"]}}, "A learning rate is a number"),
-        ({"grid": {"r": [4]}, "random": {"runs": 2}}, "the file has both"),
-        ({"random": {"r": [4]}}, "says how many with 'runs'"),
+        ({"grid": {"learning_rate": ["fast"]}}, "A learning rate must be a number"),
+        ({"grid": {"r": [4]}, "random": {"runs": 2}}, "has both grid and random"),
+        ({"random": {"r": [4]}}, "needs the number of 'runs'"),
         ({"random": {"runs": 2, "r": {"min": 8, "max": 4}}}, "min below max"),
         ({"steps": 0}, "Steps must be from 1"),
         ({"steps": "many"}, "Steps must be a whole number"),
-        ({"stop": "median"}, "'stop' takes asha"),
+        ({"stop": "median"}, "'stop' must be asha"),
         ({"stop": {"by": "asha", "gracee": 1}}, "There is no setting of stop called 'gracee'"),
-        ({"stop": {"by": "asha", "metric": "accuracy"}}, "by their training's 'loss' alone"),
-        ({"stop": {"by": "asha", "grace": 2}}, "'grace' is a number of steps from 1 to 1"),
-        ({"stop": {"by": "asha", "grace": 1, "factor": 1}}, "'factor' is a whole number from 2"),
+        ({"stop": {"by": "asha", "metric": "accuracy"}}, "only by their training 'loss'"),
+        ({"stop": {"by": "asha", "grace": 2}}, "'grace' must be a number of steps from 1 to 1"),
+        ({"stop": {"by": "asha", "grace": 1, "factor": 1}}, "'factor' must be a whole number from 2"),
         (
             {"seeds": list(range(200)), "grid": {"learning_rate": [i / 1000 for i in range(1, 60)]}},
             "at most 10,000",
@@ -116,7 +116,7 @@ def test_files_that_are_no_sweep(tmp_path: Path) -> None:
     file = tmp_path / "sweep.yaml"
     with pytest.raises(BadInput, match="cannot be read: No such file"):
         plan.read_sweep(file)
-    for text, sentence in (("[1", "is no YAML or JSON"), ("just words", "holds no settings")):
+    for text, sentence in (("[1", "is neither YAML nor JSON"), ("just words", "contains no settings")):
         file.write_text(text)
         with pytest.raises(BadInput, match=sentence):
             plan.read_sweep(file)

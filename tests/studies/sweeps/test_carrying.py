@@ -147,7 +147,7 @@ def test_a_sweep_is_carried_out_by_one_command_at_a_time(home: Path) -> None:
 
     class Nosy(Stand):
         def start(self, spec: RunSpec) -> str:
-            with pytest.raises(RunError, match="under way already"):
+            with pytest.raises(RunError, match="already running"):
                 carrying.carry_out_sweep(specs, Stand(1, 0), lambda *_: None, lambda: False)
             return super().start(spec)
 

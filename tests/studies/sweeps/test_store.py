@@ -47,7 +47,7 @@ def test_it_is_running_while_its_process_lives_and_says_so() -> None:
     assert not kept.running
     with kept.claimed():
         assert kept.running
-        with pytest.raises(RunError, match="under way already"), kept.claimed():
+        with pytest.raises(RunError, match="already running"), kept.claimed():
             pass
         assert kept.running, "who was refused takes nothing away"
     assert not kept.running
