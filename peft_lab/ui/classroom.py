@@ -115,8 +115,8 @@ def foretold() -> None:
     st.markdown("## What the class expects")
     if not found:
         st.caption(
-            "Nobody has committed to a prediction yet. Predictions stand on *Practice* and *Misconceptions*; what is "
-            "chosen there is counted here before the experiment answers, without names."
+            "Nobody has committed to a prediction yet. Predictions are made on *Cards and mock "
+            "interview* and on *Misconceptions*. They are counted here before the experiment answers, without names."
         )
         return
     rows_of = {row.id: row for row in found}
