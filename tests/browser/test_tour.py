@@ -25,7 +25,7 @@ LESSON = Tour(
         Stop(
             page="lora",
             title="Nothing moves",
-            settings={"model": "gpt2", "r": "16", "tab": "parameters"},
+            settings={"model": "gpt2", "r": "16", "tab": "inside", "part": "parameters"},
             read="The formula.",
             fixed=("model", "r"),
         ),

@@ -223,7 +223,8 @@ def test_show_me_opens_the_setting(clock: Clock) -> None:
     press(app, "Show me: LoRA")
     assert app.title[0].value == "LoRA"
     assert app.session_state[state._COMPLETE]["target_modules"] == "v_proj"
-    assert app.session_state[state._COMPLETE]["tab"] == "parameters"
+    complete = app.session_state[state._COMPLETE]
+    assert (complete["tab"], complete["part"]) == ("inside", "parameters")
 
 
 def test_every_learner_has_their_own_cards(clock: Clock) -> None:

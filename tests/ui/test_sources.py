@@ -95,7 +95,7 @@ def test_what_a_run_measured_is_called_so_and_is_that_runs(untouched: Path) -> N
     identity = FakeQueue().submit(spec)
     measured = store.get(identity).view().memory["peak_bytes"]
     address = {"model": "minilm-l6", "task": "sentiment", "steps": "2", "batch": "4", "seed": "3"}
-    found = cards(test_pages.opened("lora", **address, tab="modules"))
+    found = cards(test_pages.opened("lora", **address, tab="inside", part="modules"))
     sure = {label: figure for label, (figure, source) in found.items() if source == "measured"}
     assert sure["Peak memory, one step"] == str(Finding(measured, "bytes", Source.MEASURED))
     assert {label for label, (_, source) in found.items() if source == "counted"} == {

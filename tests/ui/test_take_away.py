@@ -1,4 +1,4 @@
-"""Take away: interview questions on the method of the page, about the model that is chosen there."""
+"""Export: interview questions on the method of the page, about the model that is chosen there."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("own_home")
 
 def opened(slug: str, **address: str) -> AppTest:
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
-    for name, value in (address | {"tab": "take away"}).items():
+    for name, value in (address | {"tab": "export"}).items():
         app.query_params[name] = value
     app.switch_page(f"pages/{slug}.py")
     return checked(app.run())
@@ -162,7 +162,7 @@ def test_the_button_leads_there_although_practice_was_open_with_another_topic() 
     app.switch_page("pages/practice.py")
     checked(app.run())
     app.switch_page("pages/bitfit.py")
-    app.query_params["tab"] = "take away"
+    app.query_params["tab"] = "export"
     checked(app.run())
     checked(app.button(key="practise-bitfit").click().run())
     chosen = {box.label: box.value for box in app.selectbox}

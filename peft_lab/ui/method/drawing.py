@@ -185,7 +185,7 @@ class Peak:
 
 
 def expect(choice: Choice) -> ExpectedStep:
-    """Request the step that Train would measure; for a model not trained here, the Memory tab's step."""
+    """Request the step that Train would measure; for a model not trained here, the Memory part's step."""
     if not choice.valid:
         return ExpectedStep(None, problem="No figure: one of the settings below does not work.")
     try:

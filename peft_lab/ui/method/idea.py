@@ -28,10 +28,11 @@ from peft_lab.studies import experiments
 from peft_lab.studies.experiments import Experiment, ExperimentOutcome, PlannedRun, all_experiments
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import charts, figures
-from peft_lab.ui.components.frame import errors_boxed, part, show_tab
+from peft_lab.ui.components.frame import errors_boxed, part
 from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.drawing import ExpectedStep, peak
+from peft_lab.ui.method.tabs import open_at
 from peft_lab.ui.practice.answering import interviewer, model_answer, show_in_lab, shown_solution
 from peft_lab.ui.practice.learner import SCOPE
 from peft_lab.ui.runs.page import open_run
@@ -269,15 +270,15 @@ def _shown(discovery: Discovery, slug: str) -> None:
     elif (
         discovery.opens is not None
         and discovery.opens.page == slug
-        and set(discovery.opens.values) == {"tab"}
+        and set(discovery.opens.values) <= {"tab", "part"}
     ):
-        title = str(discovery.opens.values["tab"]).capitalize()
+        where = [str(value) for value in discovery.opens.values.values()]
         st.button(
-            f"Open {title}",
+            f"Open {where[-1].capitalize()}",
             icon=":material/science:",
             key=f"lab-{discovery.id}",
-            on_click=show_tab,
-            args=(slug, title),
+            on_click=open_at,
+            args=(slug, *where),
         )
     else:
         show_in_lab(discovery.opens, discovery.id)
@@ -318,7 +319,7 @@ def _rows(names: tuple[str, ...]) -> None:
 # Try it: a method's experiments. One click queues the runs; the figures and what they say stand here afterwards.
 
 
-PLACES = {"train": "Train", "look inside": "Look inside"}  # tabs by what the address calls them
+PLACES = {"train": "Train", "inside": "Inside"}  # tabs by what the address calls them
 LOOKS = 0.7  # seconds between looks at runs that are going
 
 

@@ -1,4 +1,4 @@
-"""Take away: the settings' code, files that repeat a run, the adapter itself, and interview questions."""
+"""Export: the settings' code, files that repeat a run, the adapter itself, and interview questions."""
 
 from __future__ import annotations
 
