@@ -20,10 +20,11 @@ def test_each_is_told_with_its_source_and_one_thing_to_see(slug: str) -> None:
     app = opened(slug, **PLACE)
     assert not app.exception
     shown = told(app)
+    titles = [each.label for each in app.expander]
     keys = {str(button.key) for button in app.button}
     tables = "\n".join(element.proto.body for element in app.get("html"))
     for discovery in since.of_method(slug):
-        assert f"#### {discovery.title}" in shown and discovery.said in shown and discovery.follows in shown
+        assert f"**{discovery.title}**" in titles and discovery.said in shown and discovery.follows in shown
         assert discovery.address in shown
         assert (f"lab-{discovery.id}" in keys) == (discovery.opens is not None)
         for name in discovery.rows:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from peft_lab.ui import pages
 from peft_lab.ui.method.tabs import EXPORT, MOVED, PARTS, TITLES, named
 from tests.conftest import link
 from tests.ui.test_pages import opened, told
@@ -49,6 +50,26 @@ def test_a_part_is_kept_where_its_tab_is_left_and_its_address_names_it(own_home:
     parts.set_value("Modules").run()
     assert app.query_params["part"] in ("modules", ["modules"])
     assert "no part" in told(opened("lora", part="attic", model="minilm-l6"))
+
+
+@pytest.mark.weights
+def test_settings_and_drawing_fold_outside_idea_and_train_and_stay_as_they_were_left(own_home: Path) -> None:
+    link(own_home)
+
+    def keys(app: AppTest) -> set[str]:
+        return {str(button.key) for button in app.button} & {"bench-fold", "bench-unfold"}
+
+    app = opened("lora", tab="train", model="minilm-l6")
+    assert keys(app) == set()
+    app = opened("lora", tab="inside", model="minilm-l6", part="modules")
+    assert keys(app) == {"bench-unfold"}
+    app.button(key="bench-unfold").click().run()
+    assert keys(app) == {"bench-fold"}
+    app.switch_page("pages/bitfit.py")
+    app.query_params["tab"] = "export"
+    assert keys(app.run()) == {"bench-fold"}
+    pages._navigated = False  # the frame around the page knows of stops
+    assert keys(opened("lora", tab="inside", model="minilm-l6", stop="newcomer.3")) == {"bench-fold"}
 
 
 def test_every_part_stands_in_one_tab_and_old_addresses_lead_to_one() -> None:

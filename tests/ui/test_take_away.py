@@ -15,6 +15,7 @@ from peft_lab.interview.bank import all_questions
 from peft_lab.interview.question import LEVELS
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import catalogue, get_model, readers_of_text
+from peft_lab.ui import pages
 from peft_lab.ui.method import idea
 from peft_lab.ui.method.idea import chosen_questions
 from peft_lab.ui.pages import method_pages
@@ -149,7 +150,7 @@ def test_an_answer_that_cannot_be_had_says_why(monkeypatch: pytest.MonkeyPatch) 
 def test_the_button_leads_to_practice_with_topic_and_model() -> None:
     app = opened("adapters", model="minilm-l6")
     checked(app.button(key="practise-adapters").click().run())
-    assert app.title[0].value == "Practice"
+    assert app.title[0].value == pages.titles()["practice"]
     chosen = {box.label: box.value for box in app.selectbox}
     assert chosen["Topic"] == "adapters" and chosen["Ask about"] == "minilm-l6" and chosen["Level"] == ""
     assert topic_title("adapters") in told(app)

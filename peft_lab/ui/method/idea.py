@@ -240,19 +240,18 @@ def _to_practice(choice: Choice) -> None:
 
 
 def what_changed(slug: str) -> None:
-    """Draw every discovery about the method, each in its own frame."""
+    """Draw every discovery about the method, the first one unfolded."""
     st.markdown(
         "What others found after the paper, each with one thing to see it by: an experiment at this lab's size, "
         "published runs, or another page."
     )
-    for discovery in since.of_method(slug):
-        with st.container(border=True, key=f"since-{discovery.id}"):
+    for number, discovery in enumerate(since.of_method(slug)):
+        with st.expander(f"**{discovery.title}**", expanded=number == 0, key=f"since-{discovery.id}"):
             _told(discovery)
             _shown(discovery, slug)
 
 
 def _told(discovery: Discovery) -> None:
-    st.markdown(f"#### {discovery.title}")
     st.markdown(f"{discovery.said} {figures.badge(Source.CITED)}")
     st.markdown(f"**For you:** {discovery.follows}")
     reference = plain(discovery.source)

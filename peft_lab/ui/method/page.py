@@ -22,7 +22,7 @@ from peft_lab.ui.components.knobs import Choice, address, knobs_card, readers
 from peft_lab.ui.components.waiting import Look, come_back, look
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method import tabs
-from peft_lab.ui.method.drawing import drawing, expect, strip
+from peft_lab.ui.method.drawing import drawing, expect, fold_button, folding, strip
 from peft_lab.ui.method.idea import Words, headline, idea, try_it, what_changed
 from peft_lab.ui.method.inside import view_of
 from peft_lab.ui.method.parts import memory, modules, parameters
@@ -62,7 +62,11 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
     with st.container(key="bench"):
         # first of all, as one sees them: by Tab the list is reached, then what it opens, then knobs and drawing
         tab, open_tab = tabs.tabs(slug)
+        # its button marks the bench as folded: before the columns, which else would stand there for a moment
+        with st.container(key="bench-strip"):
+            fold = folding(tab)
         with st.container(key="bench-left"):
+            fold_button(tab)
             with st.container(border=True, key="knobs"):
                 choice = knobs_card(spec, first_model)
             foot = st.container(key="bench-foot")
@@ -75,8 +79,8 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
             if counted.error is not None:
                 st.error(plain(counted.error))
             headline(choice, report, expected)
-        with st.container(key="bench-strip"):
-            strip(choice, report)
+        with fold:
+            strip(choice, report, expected.spec)
         with st.container(border=True, key="bench-block"):
             selected = drawing(choice, report)
         with open_tab:
@@ -167,7 +171,7 @@ PHONE = 640  # as Streamlit's own columns break
 COUNTED = 36  # of them without the drawing
 STRIP = 154  # of a phone's 844 pixels: with the header above it less than a quarter stays on top
 
-_BENCH = web.read("bench.css")
+_BENCH = web.read("bench.css", ABOVE_PHONE=PHONE + 1)
 _NARROWER = web.read("bench_narrower.css", BELOW_WIDE=WIDE - 1, PHONE=PHONE, STRIP=STRIP, COUNTED=COUNTED)
 
 #: In the page that the browser loads (:mod:`peft_lab.ui.shell.dress`).
