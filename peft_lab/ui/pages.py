@@ -44,6 +44,8 @@ _ICONS = {
     "Interview": "chat_bubble",
     _TEACH: "school",
 }
+#: At the foot of the navigation, behind no door.
+_FOOT = (("words", "Words explained"),)
 _PACKAGE = Path(__file__).parents[1]
 #: The script that draws every page; see app.py.
 MAIN = Path(__file__).parent / "shell/main.py"
@@ -73,8 +75,13 @@ def door_label(door: str) -> str:
 
 
 def door_of(name: str) -> str:
-    """Return the door that a page stands behind."""
-    return next(door for door, pages in doors().items() if name in pages)
+    """Return the door that a page stands behind; empty for one at the foot of the navigation."""
+    return next((door for door, pages in doors().items() if name in pages), "")
+
+
+def foot() -> tuple[str, ...]:
+    """Return the names of the pages at the foot of the navigation."""
+    return tuple(name for name, _ in _FOOT)
 
 
 @cache
@@ -102,7 +109,7 @@ def teaches() -> bool:
 
 def titles() -> dict[str, str]:
     """Return the title of every page by name."""
-    return {name: title for entries in sections().values() for name, title in entries}
+    return {name: title for entries in (*sections().values(), _FOOT) for name, title in entries}
 
 
 @cache
@@ -115,7 +122,13 @@ def folder() -> Path:
 def page(name: str, title: str = "") -> st.navigation.StreamlitPage:  # type: ignore[name-defined]
     """Return the page as a Streamlit page; its own title is looked up unless given."""
     file, title = folder() / f"{name}.py", title or titles()[name]
-    return st.Page(file, title=title, url_path="" if name == "home" else name, default=name == "home")
+    return st.Page(
+        file,
+        title=title,
+        url_path="" if name == "home" else name,
+        default=name == "home",
+        visibility="hidden" if name in foot() else "visible",
+    )
 
 
 def link(

@@ -95,6 +95,9 @@ def press(page: Page, name: str) -> None:
 
 def choose_page(page: Page, name: str) -> None:
     """Choose a page in the navigation by its name in addresses, unfolding its door if it is folded."""
+    if name in pages.foot():
+        page.get_by_test_id("stSidebarUserContent").get_by_role("link", name=pages.titles()[name]).click()
+        return
     door = page.get_by_test_id("stSidebarNav").get_by_role("button", name=pages.door_of(name), exact=True)
     if door.get_attribute("aria-expanded") == "false":
         door.click()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -46,7 +47,8 @@ def test_a_part_is_kept_where_its_tab_is_left_and_its_address_names_it(own_home:
     link(own_home)
     app = opened("lora", tab="parameters", model="minilm-l6")
     assert (app.query_params["tab"], app.query_params["part"]) == ("inside", "parameters")
-    parts = next(each for each in app.get("button_group") if each.label == "Part of Inside")
+    groups: list[Any] = list(app.get("button_group"))
+    parts = next(each for each in groups if each.label == "Part of Inside")
     parts.set_value("Modules").run()
     assert app.query_params["part"] in ("modules", ["modules"])
     assert "no part" in told(opened("lora", part="attic", model="minilm-l6"))

@@ -152,6 +152,14 @@ def _left() -> None:
         state.remember(SCOPE, "stays", str(error))
 
 
+def foot_links() -> None:
+    """Draw links to the pages behind no door, in the sidebar."""
+    if not projecting():
+        with st.sidebar:
+            for name in pages.foot():
+                pages.link(name, pages.titles()[name], "menu_book", width="stretch")
+
+
 def projector_switch() -> None:
     """Draw the switch in the sidebar or, in projector mode, a button at the foot of the page."""
     if not projecting():

@@ -111,10 +111,16 @@ def _tiles(choice: Choice, report: CountReport | None, expected: ExpectedStep, g
             _trainable(choice, report, waiting)
         with cells[1]:
             stored = Finding(report.stored_bytes, "bytes", Source.COUNTED) if report else None
-            figures.card("Stored adapter", stored, "one safetensors file", absent=waiting)
+            figures.card("Stored adapter", stored, "one safetensors file", absent=waiting, word="adapter")
         with cells[2]:
             found = peak(choice, expected)
-            figures.card("Peak memory, one step", found.finding, plain(found.note), absent=plain(found.note))
+            figures.card(
+                "Peak memory, one step",
+                found.finding,
+                plain(found.note),
+                absent=plain(found.note),
+                word="peak memory",
+            )
         with cells[3]:
             # While a run goes on, an earlier one's score would pass for its own.
             _metric(choice, None if going else last_finished(choice), going)
@@ -125,7 +131,8 @@ def _trainable(choice: Choice, report: CountReport | None, waiting: str) -> None
         figures.card("Trainable parameters", None, absent=waiting)
         return
     note = f"{units.percent(report.percent)} of {units.count(report.total)}"
-    figures.card("Trainable parameters", Finding(report.trainable, "parameters", Source.COUNTED), note)
+    found = Finding(report.trainable, "parameters", Source.COUNTED)
+    figures.card("Trainable parameters", found, note, word="parameter")
 
 
 def _metric(choice: Choice, last: RunSummary | None, going: bool) -> None:

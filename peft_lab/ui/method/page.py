@@ -17,6 +17,7 @@ from peft_lab.methods.counting.count import CountReport, count
 from peft_lab.runs import store, waiting
 from peft_lab.studies import experiments
 from peft_lab.ui import pages, state, web
+from peft_lab.ui.components import figures
 from peft_lab.ui.components.frame import address_line
 from peft_lab.ui.components.knobs import Choice, address, knobs_card, readers
 from peft_lab.ui.components.waiting import Look, come_back, look
@@ -55,10 +56,10 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
     with st.container(key="bench-top"):
         with st.container(key="bench-title", gap=None):
             st.title(spec.title)
-            st.markdown(spec.summary)
+            figures.explained(spec.summary)
             for name in ("run", "tab", "part"):  # in the grid below they would stand under everything
                 address_line(slug, name)
-        figures = st.container()
+        headline_place = st.container()
     with st.container(key="bench"):
         # first of all, as one sees them: by Tab the list is reached, then what it opens, then knobs and drawing
         tab, open_tab = tabs.tabs(slug)
@@ -75,7 +76,7 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
         if counted.error is not None:
             choice = replace(choice, problems=(*choice.problems, Problem("model", str(counted.error))))
         expected = expect(choice)
-        with figures:
+        with headline_place:
             if counted.error is not None:
                 st.error(plain(counted.error))
             headline(choice, report, expected)

@@ -41,6 +41,7 @@ def draw_surroundings(page: str, run: Callable[[], None]) -> None:
         run()
     notice()
     state.finish_address()
+    frame.foot_links()
     share(page)
     if frame.projecting():
         turning(page)
@@ -91,6 +92,7 @@ def run_app() -> None:
         pages.door_label(door): [pages.page(*entry) for entry in entries]
         for door, entries in pages.sections().items()
     }
+    sections[pages.door_label("Start")] += [pages.page(name) for name in pages.foot()]
     keep_page(asked)
     chosen = st.navigation(sections, expanded=True)
     sessions.begin(chosen.url_path or "home")
