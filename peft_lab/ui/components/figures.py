@@ -61,7 +61,7 @@ def explained(text: str) -> None:
         html.escape(piece)
         if word is None
         else f'<span class="term" tabindex="0">{html.escape(piece)}'
-        f'<span class="meaning" role="tooltip">{html.escape(word.meaning)}</span></span>'
+        f'<span class="meaning" role="tooltip">{html.escape(word.meaning, quote=False)}</span></span>'
         for piece, word in glossary.pieces(text)
     )
     st.html(f'<p class="explained">{shown}</p>')
