@@ -16,7 +16,7 @@ train. Inference costs nothing extra, as the trained biases replace the old ones
   parameters called bias, including those of the norms, and the task head.
 - The paper's smaller variant trains only the query bias and the bias of the feed-forward part's first matrix.
 - The key bias is trained like the others, but on BERT and GPT-2 types it changes nothing, as it cancels in the
-  softmax. *Look inside* shows this.
+  softmax. *Inside* shows this.
 - Biases need a far larger learning rate than full fine-tuning.
 - The frozen model's dropout is off during training, as it would hide the effect of the few trained numbers. The
   paper does not say whether it was on.

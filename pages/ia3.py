@@ -16,7 +16,7 @@ multiplied into the weights after training.
 - Feed-forward modules are scaled at their *input*, all others at their output. PEFT needs a list of the feed-forward
   modules.
 - On some architectures, PEFT's default targets differ from the paper's: q and v for Qwen2 and Gemma, q and k for OPT.
-  *Look inside* counts them.
+  *Inside* counts them.
 - On BERT types, `output.dense` also matches the attention's output map. A factor there does what the values' factor
   already does.
 - The paper trains with two extra losses (unlikelihood and length normalisation). Here only the task loss is used.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 from collections.abc import Mapping
 from functools import cache
@@ -10,32 +11,41 @@ from typing import Any
 
 import streamlit as st
 
+from peft_lab.atlas import all_types
 from peft_lab.core.asking import NobodyAsks, asker
 from peft_lab.methods import all_methods
+from peft_lab.ui import web
 
 _METHODS, _TEACH = "Methods", "Teach"
 _CLASS = ("classroom", "Your class")  # for the teacher of a class
-#: The sections of the navigation; that of the methods is filled from their registry.
+#: The doors of the navigation, each with its pages; that of the methods begins with their registry.
 _SECTIONS: dict[str, tuple[tuple[str, str], ...]] = {
     "Start": (("home", "Home"), ("tour", "Guided tour")),
-    _METHODS: (),
-    "Lab": (
-        ("atlas", "Atlas"),
-        ("compare", "Compare"),
-        ("memory", "Memory"),
-        ("plan", "Plan"),
-        ("runs", "Runs"),
-        ("sweeps", "Sweeps"),
+    _METHODS: (("atlas", "All {types} methods"),),
+    "Experiments": (("compare", "Compare"), ("sweeps", "Sweeps"), ("runs", "Runs")),
+    "Plan a fine-tune": (
+        ("choose", "Choose a method"),
+        ("memory", "Will it fit"),
+        ("plan", "Plan and files"),
     ),
-    "Decide": (("choose", "Choose a method"),),
     "Interview": (
-        ("practice", "Practice"),
+        ("practice", "Cards and mock interview"),
         ("misconceptions", "Misconceptions"),
         ("fact_check", "Fact check"),
         ("clinic", "Debug clinic"),
     ),
     _TEACH: (("teach", "For teachers"),),
 }
+_ICONS = {
+    "Start": "home",
+    _METHODS: "stacks",
+    "Experiments": "show_chart",
+    "Plan a fine-tune": "segment",
+    "Interview": "chat_bubble",
+    _TEACH: "school",
+}
+#: At the foot of the navigation, behind no door.
+_FOOT = (("words", "Words explained"),)
 _PACKAGE = Path(__file__).parents[1]
 #: The script that draws every page; see app.py.
 MAIN = Path(__file__).parent / "shell/main.py"
@@ -48,10 +58,44 @@ def method_pages() -> tuple[str, ...]:
 
 
 def sections() -> dict[str, tuple[tuple[str, str], ...]]:
-    """Return name and title of every page, by its section of the navigation."""
+    """Return name and title of every page, by the door of the navigation it stands behind."""
     methods = tuple((slug, all_methods()[slug].title) for slug in method_pages())
-    found = {name: methods if name == _METHODS else entries for name, entries in _SECTIONS.items()}
-    return found | {_TEACH: (_CLASS, *found[_TEACH])} if teaches() else found
+    types = len(all_types())
+    found = {
+        door: tuple((name, title.format(types=types)) for name, title in entries)
+        for door, entries in _SECTIONS.items()
+    }
+    found[_METHODS] = methods + found[_METHODS]
+    return found | {_TEACH: (*found[_TEACH], _CLASS)} if teaches() else found
+
+
+def door_label(door: str) -> str:
+    """Return the heading of a door: its icon and name, as Streamlit's navigation writes and stores it."""
+    return f":material/{_ICONS[door]}: {door}"
+
+
+def door_of(name: str) -> str:
+    """Return the door that a page stands behind; empty for one at the foot of the navigation."""
+    return next((door for door, pages in doors().items() if name in pages), "")
+
+
+def foot() -> tuple[str, ...]:
+    """Return the names of the pages at the foot of the navigation."""
+    return tuple(name for name, _ in _FOOT)
+
+
+@cache
+def doors() -> dict[str, tuple[str, ...]]:
+    """Return the names of the pages behind each door, the teacher's own included."""
+    behind = {door: tuple(name for name, _ in entries) for door, entries in _SECTIONS.items()}
+    return behind | {_METHODS: (*method_pages(), *behind[_METHODS]), _TEACH: (*behind[_TEACH], _CLASS[0])}
+
+
+@cache
+def folding_script() -> str:
+    """Return the script that folds every door but the current page's, before the navigation is drawn."""
+    labels = {name: door_label(door) for door, names in doors().items() for name in names}
+    return web.read("doors.js", DOORS=json.dumps(labels))
 
 
 def teaches() -> bool:
@@ -65,7 +109,7 @@ def teaches() -> bool:
 
 def titles() -> dict[str, str]:
     """Return the title of every page by name."""
-    return {name: title for entries in sections().values() for name, title in entries}
+    return {name: title for entries in (*sections().values(), _FOOT) for name, title in entries}
 
 
 @cache
@@ -78,7 +122,13 @@ def folder() -> Path:
 def page(name: str, title: str = "") -> st.navigation.StreamlitPage:  # type: ignore[name-defined]
     """Return the page as a Streamlit page; its own title is looked up unless given."""
     file, title = folder() / f"{name}.py", title or titles()[name]
-    return st.Page(file, title=title, url_path="" if name == "home" else name, default=name == "home")
+    return st.Page(
+        file,
+        title=title,
+        url_path="" if name == "home" else name,
+        default=name == "home",
+        visibility="hidden" if name in foot() else "visible",
+    )
 
 
 def link(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from playwright.sync_api import Locator, Page, TimeoutError, expect
 
+from peft_lab.ui import pages
+
 CHROMIUM_FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -89,6 +91,18 @@ def press(page: Page, name: str) -> None:
     if not page.evaluate(_FOCUSED, name):
         reach(page, name)
     page.keyboard.press("Enter")
+
+
+def choose_page(page: Page, name: str) -> None:
+    """Choose a page in the navigation by its name in addresses, unfolding its door if it is folded."""
+    if name in pages.foot():
+        page.get_by_test_id("stSidebarUserContent").get_by_role("link", name=pages.titles()[name]).click()
+        return
+    door = page.get_by_test_id("stSidebarNav").get_by_role("button", name=pages.door_of(name), exact=True)
+    if door.get_attribute("aria-expanded") == "false":
+        door.click()
+    link = page.get_by_test_id("stSidebarNav").get_by_role("link", name=pages.titles()[name], exact=True)
+    link.click()
 
 
 def sticks_out(page: Page) -> int:

@@ -16,7 +16,8 @@ PAGES = tuple(titles())
 # What is quick to draw, where the page's defaults are not.
 QUERY = {"memory": "?model=minilm-l6&device=this-machine&batch=2&seq=16"}
 STATES = [
-    *(f"lora?tab={tab}" for tab in ("modules", "parameters", "train", "look inside", "take away")),
+    *(f"lora?tab=inside&part={part}" for part in ("modules", "parameters", "picture")),
+    *(f"lora?tab={tab}" for tab in ("train", "export")),
     "practice?tab=interview",
     "practice?tab=predict",
     # a stop of the tour, a lesson with everything locked, a room
@@ -78,11 +79,11 @@ def test_a_page_has_no_serious_violation(address: str, reader: Page, app_url: st
 
 NARROW = (
     "adapters",
-    "qlora?tab=modules",
-    "prefix?tab=parameters",
-    "lora?tab=memory",
-    "prompt?tab=try it",
-    "ptuning?tab=take away",
+    "qlora?tab=inside&part=modules",
+    "prefix?tab=inside&part=parameters",
+    "lora?tab=inside&part=memory",
+    "prompt?tab=experiments",
+    "ptuning?tab=export",
     "compare",
     "practice",
 )

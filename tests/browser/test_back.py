@@ -7,13 +7,13 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.driver import in_address, reach, settled, visit
+from tests.browser.driver import choose_page, in_address, reach, settled, visit
 
 
 @pytest.mark.further
 def test_back_leaves_a_page_on_which_knobs_were_moved(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/sweeps")
-    page.get_by_test_id("stSidebar").get_by_role("link", name="LoRA", exact=True).click()
+    choose_page(page, "lora")
     expect(page.get_by_role("heading", name="LoRA", exact=True)).to_be_visible()
     settled(page)
     reach(page, "Rank r")

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from peft_lab.ui.pages import method_pages, titles
 from tests.browser.conftest import served
-from tests.browser.driver import CHROMIUM_FLAGS, chromium_path, settled, visit
+from tests.browser.driver import CHROMIUM_FLAGS, choose_page, chromium_path, settled, visit
 from tests.browser.proxy import certificate, proxied
 from tests.browser.test_guard import WEBSOCKET, answer
 from tests.conftest import link
@@ -29,10 +29,10 @@ NAME = "lab.example"
 
 
 def made(page: Page) -> str:
-    """The link that the page offers, in projector mode."""
+    """The link that the page offers, in projector view."""
     page.get_by_role("button", name="Teach with this page").click()
     settled(page)
-    page.get_by_text("Open in projector mode").click()
+    page.get_by_text("Open in projector view").click()
     settled(page)
     code = page.get_by_test_id("stPopoverBody").get_by_test_id("stCode")
     expect(code).to_contain_text("projector=on")
@@ -87,7 +87,7 @@ def test_a_page_opened_by_its_address_makes_its_link(
 def test_every_page_reached_by_a_click_makes_its_link(page: Page, app_url: str) -> None:
     visit(page, app_url)
     for name in reversed(SHARED):
-        page.get_by_test_id("stSidebarNav").get_by_role("link", name=titles()[name], exact=True).click()
+        choose_page(page, name)
         expect(page.locator("h1")).to_have_text(heading(name))
         settled(page)
         assert made(page).partition("?")[0] == f"{app_url}/{'' if name == 'home' else name}"
@@ -119,14 +119,14 @@ def check_from_everywhere(page: Page, browser: Browser, root: str) -> None:
     """Opened by address, reached by click, loaded again; the link of a path."""
     visit(page, f"{root}/qlora")
     leads(browser, made(page), root, "qlora")
-    page.get_by_test_id("stSidebarNav").get_by_role("link", name="LoRA", exact=True).click()
+    choose_page(page, "lora")
     expect(page.locator("h1")).to_have_text("LoRA")
     settled(page)
     leads(browser, made(page), root, "lora")
     page.get_by_role("button", name="Add to my path").click()
     settled(page)
     visit(page, page.url)  # loaded again
-    page.get_by_test_id("stSidebarNav").get_by_role("link", name="For teachers", exact=True).click()
+    choose_page(page, "teach")
     expect(page.locator("h1")).to_have_text("For teachers")
     settled(page)
     address = page.get_by_test_id("stMain").get_by_test_id("stCode").inner_text().strip()

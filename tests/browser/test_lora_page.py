@@ -56,7 +56,7 @@ def of_square_maps(rank: int) -> int:
 
 
 def test_the_rank_changes_all_that_is_drawn_and_survives_a_change_of_page(page: Page, app_url: str) -> None:
-    visit(page, f"{app_url}/lora?tab=parameters&target_modules=q_proj,o_proj&use_dora=true")
+    visit(page, f"{app_url}/lora?tab=inside&part=parameters&target_modules=q_proj,o_proj&use_dora=true")
     trained(page, of_square_maps(8))
     drawing = page.locator(".wide svg").inner_html()
     page.get_by_role("slider", name="Rank r").first.focus()
@@ -102,10 +102,10 @@ def test_a_run_trains_to_the_end_and_base_and_tuned_answers_differ(page: Page, a
     said = dict(line.split("\t", 1) for line in cells)
     assert said["Base"] != said["Tuned"]
     assert '"item"' in said["Tuned"]
-    page.get_by_role("tab", name="Look inside").click()
+    page.get_by_role("tab", name="Inside").click()
     settled(page)
     expect(page.get_by_role("heading", name="Merged, and unmerged again")).to_be_visible(timeout=MINUTES)
-    page.get_by_role("tab", name="Take away").click()
+    page.get_by_role("tab", name="Export").click()
     settled(page)
     begins = {"Script": b'"""', "Notebook": b"{", "Adapter": b"PK", "Page": b"<!doctype html>"}
     for name, start in begins.items():

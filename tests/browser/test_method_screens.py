@@ -61,7 +61,7 @@ _BROKEN = """() => {
 @SIZES
 @pytest.mark.parametrize("method", ["lora", "adapters", pytest.param("ptuning", marks=pytest.mark.slow)])
 def test_nothing_is_cut_or_has_to_be_scrolled(page: Page, app_url: str, method: str) -> None:
-    visit(page, f"{app_url}/{method}?tab=modules&model=minilm-l6")
+    visit(page, f"{app_url}/{method}?tab=inside&part=modules&model=minilm-l6")
     assert page.get_by_test_id("stMetricLabel").count() == 4
     assert page.evaluate(_BROKEN) == []
     row = page.get_by_role("button", name=re.compile(r"output\.dense$")).first
@@ -69,7 +69,7 @@ def test_nothing_is_cut_or_has_to_be_scrolled(page: Page, app_url: str, method: 
     settled(page)
     expect(page.get_by_role("heading", name="One module")).to_be_visible()
     assert cut(page) == []
-    page.get_by_role("tab", name="Parameters").click()
+    page.get_by_role("button", name="Parameters").click()
     settled(page)
     assert cut(page) == []
 
@@ -129,7 +129,7 @@ def test_a_part_is_answered_and_the_answer_closed_by_keyboard(page: Page, app_ur
 
 
 def test_the_drawing_and_the_tree_choose_the_same_part(page: Page, app_url: str) -> None:
-    visit(page, f"{app_url}/lora?tab=modules")
+    visit(page, f"{app_url}/lora?tab=inside&part=modules")
     drawn(page).locator('[data-path$="v_proj"]').first.click()
     settled(page)
     detail = page.locator("table.figures")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.driver import settled, visit
+from tests.browser.driver import choose_page, settled, visit
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True}
 
@@ -16,7 +16,7 @@ def test_the_menu_closes_when_a_page_is_chosen(page: Page, app_url: str) -> None
     page.get_by_test_id("stExpandSidebarButton").click()
     menu = page.get_by_test_id("stSidebar")
     expect(menu).to_be_in_viewport()
-    page.get_by_test_id("stSidebarNavLink").filter(has_text="Runs").click()
+    choose_page(page, "runs")
     expect(menu).not_to_be_in_viewport(timeout=2_000)
     expect(page.locator("h1")).to_have_text("Runs")
 

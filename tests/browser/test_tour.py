@@ -25,7 +25,7 @@ LESSON = Tour(
         Stop(
             page="lora",
             title="Nothing moves",
-            settings={"model": "gpt2", "r": "16", "tab": "parameters"},
+            settings={"model": "gpt2", "r": "16", "tab": "inside", "part": "parameters"},
             read="The formula.",
             fixed=("model", "r"),
         ),
@@ -102,7 +102,7 @@ def test_projector_mode_hides_all_but_the_page(page: Page, app_url: str) -> None
     expect(page.get_by_test_id("stSidebar")).to_be_hidden()
     size = "parseFloat(getComputedStyle(document.querySelector('[data-testid=stMain] p')).fontSize)"
     large = page.evaluate(size)
-    page.get_by_role("button", name="Leave projector mode").click()
+    page.get_by_role("button", name="Leave projector view").click()
     expect(page.get_by_test_id("stSidebar")).to_be_visible()
     settled(page)
     assert large > 1.2 * page.evaluate(size)

@@ -418,7 +418,7 @@ def test_the_owner_sees_it_there(page: str, seen: str, room: Room, monkeypatch: 
     assert (room.run if seen == "run" else seen) in _text(app)
 
 
-@pytest.mark.parametrize("tab", ["take away", "look inside", "train"])
+@pytest.mark.parametrize("tab", ["export", "inside", "train"])
 def test_a_stranger_gets_no_download_by_an_address(
     tab: str, room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:

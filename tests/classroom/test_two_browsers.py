@@ -85,7 +85,7 @@ def test_two_learners_and_their_teacher(chromium: Browser, lab: tuple[str, Path]
     run = trained(ada)
     expect(ada.get_by_text("Settings of the next run")).to_be_visible()
     expect(ada.get_by_role("button", name="Train", exact=True)).to_be_visible(timeout=120_000)
-    ada.get_by_role("tab", name="Take away").click()
+    ada.get_by_role("tab", name="Export").click()
     with ada.expect_download(timeout=60_000) as waiting:
         ada.get_by_role("button", name="Script", exact=True).click(timeout=60_000)
     media = waiting.value.url

@@ -100,7 +100,7 @@ def test_a_chain_goes_on_through_the_question_it_leads_to() -> None:
         None,
     ]
     opens = links[-1].follow_up and links[-1].follow_up.opens
-    assert opens and (opens.page, opens.values["tab"]) == ("lora", "look inside")
+    assert opens and (opens.page, opens.values["tab"]) == ("lora", "inside")
     through = [link.asks.id for link in chain(get_question("lora-one-map")) if link.asks]
     assert through == ["lora-one-map", "lora-break-even"]
 

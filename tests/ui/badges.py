@@ -42,6 +42,8 @@ YOURS = (
     "The task head starts at random; its",  # a setting
     ":red[:material/error:",  # a setting that cannot work, with what it was set to
     " in this selection",  # how many cards were asked for
+    'class=\\"explained\\"',  # a method's own words, with the glossary's beside them
+    'class=\\"bench-set\\"',  # settings
     " steps each]",  # an experiment's arms before they have run: settings
 )
 LISTED = re.compile(

@@ -39,7 +39,7 @@ def twins() -> Iterator[dict[int, Run]]:
 
 @pytest.mark.parametrize("rank", [2, 3])
 def test_each_run_of_one_second_is_opened(twins: dict[int, Run], rank: int) -> None:
-    app = opened("lora", tab="look inside", run=twins[rank].id)
+    app = opened("lora", tab="inside", run=twins[rank].id)
     assert not app.exception
     app.run()  # what the browser sends back is the option's words
     assert f"**Its {rank} singular values**" in told(app)

@@ -1,4 +1,4 @@
-"""Look inside adapters, IA³ and BitFit: drawn from a real run, played along its steps."""
+"""Inside adapters, IA³ and BitFit: drawn from a real run, played along its steps."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def runs(assets_home: Path) -> Iterator[dict[str, Run]]:
 
 
 def shown(slug: str) -> AppTest:
-    app = opened(slug, tab="look inside")
+    app = opened(slug, tab="inside")
     assert not app.exception
     return app
 

@@ -1,4 +1,4 @@
-"""Look inside of LoRA and QLoRA, drawn from what a recorder noted on a tiny model, at every snapshot."""
+"""Inside LoRA and QLoRA, drawn from what a recorder noted on a tiny model, at every snapshot."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def runs() -> Iterator[list[Run]]:
 
 
 def test_a_lora_is_played_along_its_training(runs: list[Run]) -> None:
-    app = opened("lora", tab="look inside", run=runs[0].id)
+    app = opened("lora", tab="inside", run=runs[0].id)
     assert not app.exception
     assert "**Its 3 singular values**" in told(app)
     assert "Merged" in told(app) and "Two adapters" in told(app)
@@ -82,7 +82,7 @@ def test_singular_vectors_are_compared_when_asked(runs: list[Run], monkeypatch: 
     found: Future[list[dict[str, Any]]] = Future()
     found.set_result(rows)
     monkeypatch.setattr(intruding, "ask_intruders", lambda identity: found)
-    app = opened("lora", tab="look inside", run=runs[0].id)
+    app = opened("lora", tab="inside", run=runs[0].id)
     assert "#### Intruder dimensions" in told(app) and "Nearest pretrained" not in told(app)
     next(button for button in app.button if button.label == "Compare the singular vectors").click().run()
     assert not app.exception
@@ -97,7 +97,7 @@ def test_two_runs_of_one_base_can_be_combined(runs: list[Run], monkeypatch: pyte
     answer = {"text": "x", "answer": "positive", "scores": {"positive": 0.75, "negative": 0.25}}
     rows = [{"weight": weight, "losses": [0.5, 0.6], **answer} for weight in blending.WEIGHTS]
     monkeypatch.setattr(blending, "ask", lambda *given: rows)
-    app = opened("lora", tab="look inside", run=runs[0].id)
+    app = opened("lora", tab="inside", run=runs[0].id)
     next(button for button in app.button if button.label == "Combine them").click().run()
     assert not app.exception
     tables = "\n".join(element.proto.body for element in app.get("html"))
@@ -119,7 +119,7 @@ def test_a_qlora_shows_its_storage_and_its_merges(runs: list[Run], monkeypatch: 
         }
     )  # fmt: skip
     monkeypatch.setattr(spec, "ask_survey", lambda model: found)
-    app = opened("qlora", model="minilm-l6", tab="look inside", run=runs[2].id)
+    app = opened("qlora", model="minilm-l6", tab="inside", run=runs[2].id)
     assert not app.exception
     shown = told(app)
     assert says(shown, 3, "NF4") and "#### Ways to merge" in shown

@@ -48,7 +48,7 @@ def run(request: pytest.FixtureRequest, assets_home: Path) -> Iterator[Run]:
 @pytest.mark.sampled(4)
 def test_a_run_is_opened_up_and_played(run: Run) -> None:
     spec = run.spec
-    app = opened(spec.method, tab="look inside", model=spec.model, task=spec.task)
+    app = opened(spec.method, tab="inside", model=spec.model, task=spec.task)
     assert not app.exception
     words = told(app)
     assert "After **2 steps**" in words
@@ -67,7 +67,7 @@ def test_a_run_is_opened_up_and_played(run: Run) -> None:
 @pytest.mark.sampled(4)
 def test_its_step_stands_measured_beside_simulated(run: Run) -> None:
     spec = run.spec
-    app = opened(spec.method, tab="memory", model=spec.model, task=spec.task)
+    app = opened(spec.method, tab="inside", part="memory", model=spec.model, task=spec.task)
     assert not app.exception
     words = told(app)
     assert "from a run" in words and "same size" in words

@@ -65,7 +65,7 @@ def test_a_stop_is_as_its_path_says(step: int, monkeypatch: pytest.MonkeyPatch) 
     """Opened by somebody who had the page otherwise."""
     stop = NEWCOMER.stops[STOP]
     address = page.stop_address(stop, page.place_of("newcomer", STOP))
-    app = opened(stop.page, r="64", tab="memory", model="gpt2")
+    app = opened(stop.page, r="64", tab="inside", part="memory", model="gpt2")
     assert interrupted(monkeypatch, turned(app, stop.page, address), step)
     again(turned(app, stop.page, address))
     complete = app.session_state[state._COMPLETE]

@@ -24,7 +24,7 @@ from peft_lab.ui.choose import page as form
 from peft_lab.ui.compare import landscape
 from peft_lab.ui.components.knobs import readers
 from peft_lab.ui.memory import controls
-from peft_lab.ui.method import page as method
+from peft_lab.ui.method import tabs
 from peft_lab.ui.method.settings import training_readers
 from peft_lab.ui.plan import form as plan
 from peft_lab.ui.practice import learner
@@ -52,8 +52,7 @@ def every() -> dict[str, Opens]:
 
 def readers_of(page: str) -> dict[str, Any]:
     if page in all_methods():
-        tab = {"tab": lambda text: method._take_tab(page, text)}
-        return readers(get_method(page), "smollm2-135m") | training_readers(page) | tab
+        return readers(get_method(page), "smollm2-135m") | training_readers(page) | tabs.readers(page)
     others: dict[str, Callable[[], dict[str, Any]]] = {
         "memory": lambda: controls.form_controls().readers(),
         "choose": lambda: form.controls().readers(),

@@ -30,7 +30,7 @@ from peft_lab.ui.components.waiting import Answers
 from peft_lab.ui.memory import page as fitting
 from peft_lab.ui.memory.bars import places, verdict
 from peft_lab.ui.memory.controls import USUAL, MemoryForm
-from peft_lab.ui.method.page import TITLES
+from peft_lab.ui.method.tabs import titles_of
 from tests.models import homemade
 from tests.runs.driving import PATIENCE
 from tests.ui.badges import sources, without_badge
@@ -221,9 +221,9 @@ def test_what_is_wrong_in_an_address_is_said_at_its_control(address: dict[str, s
 @pytest.mark.sampled(4)
 @pytest.mark.parametrize("slug", [slug for slug in all_methods() if slug != "full"])
 def test_a_tab_of_a_methods_page_that_is_none_is_said(slug: str) -> None:
-    app = opened(slug, tab="inside")
-    assert "no tab called 'inside'. Did you mean 'look inside'?" in told(app)
-    assert [tab.label for tab in app.tabs] == list(TITLES)
+    app = opened(slug, tab="insid")
+    assert "no tab called 'insid'. Did you mean 'inside'?" in told(app)
+    assert [tab.label for tab in app.tabs] == titles_of(slug)
 
 
 def test_a_tab_or_method_that_is_none_is_said() -> None:
@@ -306,7 +306,7 @@ def test_a_folder_in_the_address_is_simulated_and_stays_there(llama: str) -> Non
 
 
 def test_a_folder_works_on_method_pages_too(llama: str) -> None:
-    app = opened("lora", model=llama, tab="parameters")
+    app = opened("lora", model=llama, tab="inside", part="parameters")
     assert not app.exception
     assert "my-llama" in str(next(box for box in app.selectbox if box.label == "Model").proto)
     # r 8 on q (64 to 64) and v (64 to 32) of seven layers

@@ -165,7 +165,7 @@ def test_a_page_opened_anew_finds_the_run_of_its_own_browser(runs: Any) -> None:
     assert "**Training** · step 1 of 2" in told(app)
     assert app.query_params["run"] == run.id
     assert not [button for button in app.button if button.label == "Train"]
-    looking = opened("bitfit", model="minilm-l6", tab="look inside")
+    looking = opened("bitfit", model="minilm-l6", tab="inside")
     assert any("under way" in info.value for info in looking.info)
 
 

@@ -13,15 +13,18 @@ from streamlit.testing.v1 import AppTest
 
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import catalogue, get_model, resolve
+from peft_lab.ui import state
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method import drawing, parts
+from peft_lab.ui.method.tabs import MOVED, named
 from peft_lab.ui.pages import method_pages
 from peft_lab.workers import inspector
 from tests.conftest import link
 from tests.prose import says
 from tests.ui.badges import cards, sources, without_badge
 
-TABS = ("idea", "modules", "parameters", "memory", "train", "look inside", "what changed since", "take away")
+#: As older addresses call them, so that those are opened too.
+TABS = ("idea", "train", *(tab for tab in MOVED if tab != "try it"))  # whose figures test_try_it.py looks at
 SECONDS = 60
 COMING = ("Counting", "Simulating a step", "Simulating the measured step")
 ROOT = Path(__file__).parents[2]
@@ -64,6 +67,9 @@ def test_every_section_of_every_method_opens(slug: str, tab: str, own_home: Path
     app = opened(slug, tab=tab)
     assert not app.exception
     assert app.title[0].value == all_methods()[slug].title
+    now, part = named(tab)
+    complete = app.session_state[state._COMPLETE]
+    assert (complete["tab"], complete.get("part", "")) == (now.lower(), part.lower())
     if tab != "idea":  # words and a formula
         assert not without_badge(app)[1]
     shown = cards(app)
@@ -141,7 +147,7 @@ def test_models_known_by_shape_are_counted_or_refused(
     most of what this test took."""
     if model != "t5-base":
         monkeypatch.setattr(parts, "get_pool", BusyPool)
-    app = opened(slug, model=model, tab="parameters")
+    app = opened(slug, model=model, tab="inside", part="parameters")
     assert not app.exception
     shape, method = get_model(model).shape, all_methods()[slug]
     refused = [problem.message for problem in method.problems(shape, {}) if problem.level == "error"]
@@ -157,7 +163,7 @@ def test_rows_longer_than_another_model_reads_are_kept_for_the_one_they_were_cho
 ) -> None:
     monkeypatch.setattr(parts, "get_pool", BusyPool)
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
-    app.query_params["tab"] = "memory"
+    app.query_params["tab"], app.query_params["part"] = "inside", "memory"
     app.query_params["model"] = "llama-3.2-3b"
     app.switch_page("pages/lora.py").run()
     shown = {}
@@ -179,7 +185,7 @@ def test_rows_longer_than_another_model_reads_are_kept_for_the_one_they_were_cho
 @pytest.mark.sampled(5)
 @pytest.mark.parametrize("slug", method_pages())
 def test_a_method_page_is_of_one_step(slug: str, own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The headline and the Memory tab ask for the very same one: 811 and 972 MB stood on one page, as peaks of a run's
+    """The headline and the part Memory ask for the very same one: 811 and 972 MB stood on one page, as peaks of a run's
     padded batch and of 64 tokens a row."""
     asked: dict[str, list[Any]] = {"headline": [], "tab": []}
 
@@ -196,7 +202,7 @@ def test_a_method_page_is_of_one_step(slug: str, own_home: Path, monkeypatch: py
     monkeypatch.setattr(parts, "get_pool", noting("tab"))
     link(own_home)
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
-    app.query_params["tab"] = "memory"
+    app.query_params["tab"], app.query_params["part"] = "inside", "memory"
     app.switch_page(f"pages/{slug}.py").run()
     assert not app.exception
     steps = [(name, arguments) for name, arguments in asked["tab"] if arguments]

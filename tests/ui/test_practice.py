@@ -176,7 +176,7 @@ def test_a_chain_is_asked_one_after_the_other(clock: Clock) -> None:
     press(app, "Show the answer")
     assert f"{answer} :" in told(app)
     assert "Half of it" in told(app)
-    assert any(button.label == "See it on LoRA" for button in app.button)
+    assert any(button.label == "Show me: LoRA" for button in app.button)
     assert second.follow_up.question in told(app)
     assert second.asks.explain(second.asks.compute()) not in told(app)
     press(app, "I don't know")
@@ -220,10 +220,11 @@ def test_show_me_opens_the_setting(clock: Clock) -> None:
     app = opened(topic="lora", level="basic")
     press(app, "I don't know")
     press(app, "I don't know")
-    press(app, "See it on LoRA")
+    press(app, "Show me: LoRA")
     assert app.title[0].value == "LoRA"
     assert app.session_state[state._COMPLETE]["target_modules"] == "v_proj"
-    assert app.session_state[state._COMPLETE]["tab"] == "parameters"
+    complete = app.session_state[state._COMPLETE]
+    assert (complete["tab"], complete["part"]) == ("inside", "parameters")
 
 
 def test_every_learner_has_their_own_cards(clock: Clock) -> None:

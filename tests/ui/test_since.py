@@ -11,19 +11,20 @@ from peft_lab.methods import all_methods
 from tests.prose import says
 from tests.ui.test_pages import opened, told
 
-TAB = "what changed since"
+PLACE = {"tab": "experiments", "part": "what changed since"}
 pytestmark = pytest.mark.weights
 
 
 @pytest.mark.parametrize("slug", [slug for slug in all_methods() if slug != "full"])
 def test_each_is_told_with_its_source_and_one_thing_to_see(slug: str) -> None:
-    app = opened(slug, tab=TAB)
+    app = opened(slug, **PLACE)
     assert not app.exception
     shown = told(app)
+    titles = [each.label for each in app.expander]
     keys = {str(button.key) for button in app.button}
     tables = "\n".join(element.proto.body for element in app.get("html"))
     for discovery in since.of_method(slug):
-        assert f"#### {discovery.title}" in shown and discovery.said in shown and discovery.follows in shown
+        assert f"**{discovery.title}**" in titles and discovery.said in shown and discovery.follows in shown
         assert discovery.address in shown
         assert (f"lab-{discovery.id}" in keys) == (discovery.opens is not None)
         for name in discovery.rows:
@@ -36,14 +37,14 @@ def test_a_finding_that_does_not_show_here_is_said_to(monkeypatch: pytest.Monkey
     }
     monkeypatch.setattr(since, "seen", lambda: kept)
     monkeypatch.setattr("peft_lab.ui.method.idea.seen", lambda: kept)
-    shown = told(opened("lora", tab=TAB))
+    shown = told(opened("lora", **PLACE))
     assert shown.count("finding does not") == 1
     assert says(shown, "Seen here", "as it was")
 
 
 def test_it_leads_to_another_tab_of_the_same_page_and_keeps_the_knobs() -> None:
-    app = opened("lora", tab=TAB, r="4")
+    app = opened("lora", **PLACE, r="4")
     app.button(key="lab-lora-since-intruders").click().run()
     assert not app.exception
-    assert app.query_params["tab"] == "look inside" or app.query_params["tab"] == ["look inside"]
+    assert app.query_params["tab"] in ("inside", ["inside"]) and "part" not in app.query_params
     assert app.query_params["r"] in ("4", ["4"])

@@ -53,8 +53,13 @@ def untouched(own_home: Path, assets_home: object) -> Path:
 
 def test_every_page_is_looked_at() -> None:
     """The methods' pages in test_pages.py and the Memory page in test_memory_page.py, where their tabs are opened;
-    Plan, whose figures come one by one, in tests/advise/plans/test_page.py."""
-    assert {page for page, _ in PAGES} == set(pages.titles()) - {*pages.method_pages(), "memory", "plan"}
+    Plan, whose figures come one by one, in tests/advise/plans/test_page.py; the glossary's numbers are examples."""
+    assert {page for page, _ in PAGES} == set(pages.titles()) - {
+        *pages.method_pages(),
+        "memory",
+        "plan",
+        "words",
+    }
 
 
 @pytest.mark.sampled(3)
@@ -95,7 +100,7 @@ def test_what_a_run_measured_is_called_so_and_is_that_runs(untouched: Path) -> N
     identity = FakeQueue().submit(spec)
     measured = store.get(identity).view().memory["peak_bytes"]
     address = {"model": "minilm-l6", "task": "sentiment", "steps": "2", "batch": "4", "seed": "3"}
-    found = cards(test_pages.opened("lora", **address, tab="modules"))
+    found = cards(test_pages.opened("lora", **address, tab="inside", part="modules"))
     sure = {label: figure for label, (figure, source) in found.items() if source == "measured"}
     assert sure["Peak memory, one step"] == str(Finding(measured, "bytes", Source.MEASURED))
     assert {label for label, (_, source) in found.items() if source == "counted"} == {

@@ -1,4 +1,4 @@
-"""Take away: interview questions on the method of the page, about the model that is chosen there."""
+"""Export: interview questions on the method of the page, about the model that is chosen there."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from peft_lab.interview.bank import all_questions
 from peft_lab.interview.question import LEVELS
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import catalogue, get_model, readers_of_text
+from peft_lab.ui import pages
 from peft_lab.ui.method import idea
 from peft_lab.ui.method.idea import chosen_questions
 from peft_lab.ui.pages import method_pages
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("own_home")
 
 def opened(slug: str, **address: str) -> AppTest:
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
-    for name, value in (address | {"tab": "take away"}).items():
+    for name, value in (address | {"tab": "export"}).items():
         app.query_params[name] = value
     app.switch_page(f"pages/{slug}.py")
     return checked(app.run())
@@ -149,7 +150,7 @@ def test_an_answer_that_cannot_be_had_says_why(monkeypatch: pytest.MonkeyPatch) 
 def test_the_button_leads_to_practice_with_topic_and_model() -> None:
     app = opened("adapters", model="minilm-l6")
     checked(app.button(key="practise-adapters").click().run())
-    assert app.title[0].value == "Practice"
+    assert app.title[0].value == pages.titles()["practice"]
     chosen = {box.label: box.value for box in app.selectbox}
     assert chosen["Topic"] == "adapters" and chosen["Model"] == "minilm-l6" and chosen["Level"] == ""
     assert topic_title("adapters") in told(app)
@@ -162,7 +163,7 @@ def test_the_button_leads_there_although_practice_was_open_with_another_topic() 
     app.switch_page("pages/practice.py")
     checked(app.run())
     app.switch_page("pages/bitfit.py")
-    app.query_params["tab"] = "take away"
+    app.query_params["tab"] = "export"
     checked(app.run())
     checked(app.button(key="practise-bitfit").click().run())
     chosen = {box.label: box.value for box in app.selectbox}

@@ -241,10 +241,10 @@ def test_what_is_taught_is_heard_where_the_page_begins_again_before_its_button(
     assert heard == ["atlas"]
 
 
-def once(call: Callable[[], None]) -> Callable[[], None]:
+def once(call: Callable[[], None]) -> Callable[..., None]:
     left = [call]
 
-    def calling() -> None:
+    def calling(*_: object) -> None:
         if left:
             left.pop()()
 
@@ -292,12 +292,12 @@ def test_a_damaged_path_is_said(text: str) -> None:
 
 def test_projector_mode_is_switched_and_travels_in_the_address() -> None:
     app = opened("lora", r="16")
-    press(app, "Projector mode")
+    press(app, "Projector view")
     assert address_of(app) == {"r": "16", "projector": "on"}
     assert any("stSidebar" in element.proto.body for element in app.get("html"))
     again = opened("home", projector="on")
     assert address_of(again) == {"projector": "on"}
-    press(again, "Leave projector mode")
+    press(again, "Leave projector view")
     assert address_of(again) == {}
 
 

@@ -1,4 +1,4 @@
-"""The Try it tab: offered before, and with its figures and its sentence once the runs are there."""
+"""Experiments, Try it: offered before, and with its figures and its sentence once the runs are there."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def finished() -> Iterator[list[Run]]:
 
 
 def buttons(experiment: Experiment) -> dict[str, str]:
-    app = opened(experiment.method, tab="try it")
+    app = opened(experiment.method, tab="experiments")
     assert not app.exception
     return {str(button.key): button.label for button in app.button}
 
@@ -62,7 +62,7 @@ def test_every_experiment_is_offered(slug: str) -> None:
 
 
 def test_finished_runs_are_shown_at_once_with_what_they_say(finished: list[Run]) -> None:
-    app = opened("lora", tab="try it")
+    app = opened("lora", tab="experiments")
     assert not app.exception
     shown = told(app)
     assert says(shown, "83.0%", 64, "70.0%", 1, "higher")
@@ -72,7 +72,7 @@ def test_finished_runs_are_shown_at_once_with_what_they_say(finished: list[Run])
 
 
 def test_the_knobs_are_set_as_a_run_had_them(finished: list[Run]) -> None:
-    app = opened("lora", tab="try it")
+    app = opened("lora", tab="experiments")
     app.button(key="lora-rank-open-rank 64").click().run()
     assert not app.exception
     assert app.query_params["r"] == "64" and app.query_params["lora_alpha"] == "128"
@@ -82,13 +82,13 @@ def test_the_knobs_are_set_as_a_run_had_them(finished: list[Run]) -> None:
 
 def test_a_run_opens_where_its_figure_stands() -> None:
     """Made up without what LoRA notes, so that there is no figure yet; the way to it is there all the same."""
-    used = next(experiment for experiment in of_method("lora") if experiment.quantity.tab == "look inside")
+    used = next(experiment for experiment in of_method("lora") if experiment.quantity.tab == "inside")
     runs = [ended(spec, 0.8) for spec in used.requests()]
-    app = opened("lora", tab="try it")
-    assert any("under Look inside" in caption.value for caption in app.caption)
+    app = opened("lora", tab="experiments")
+    assert any("under Inside" in caption.value for caption in app.caption)
     app.button(key=f"{used.id}-open-{used.arms[-1].label}").click().run()
     assert not app.exception
-    assert app.query_params["tab"] == "look inside"
+    assert app.query_params["tab"] == "inside"
     for run in runs:
         shutil.rmtree(run.folder)
 

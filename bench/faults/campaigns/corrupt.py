@@ -168,7 +168,7 @@ def _use(row: Row, label: str, made: Run, other: Run) -> None:
     row.guarded(f"{label}: arrays", made.arrays)
     row.guarded(f"{label}: script", lambda: takeaway.script(made))
     row.guarded(f"{label}: adapter", lambda: takeaway.adapter_zip(made))
-    row.guarded(f"{label}: its page", lambda: _page("lora", tab="look inside", run=made.id))
+    row.guarded(f"{label}: its page", lambda: _page("lora", tab="inside", run=made.id))
     if "adapter" in label:
         row.guarded(f"{label}: ask", lambda: respond.ask(made.id, [label]))
 

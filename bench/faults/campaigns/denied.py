@@ -79,7 +79,7 @@ def run(place: Place, times: int) -> Iterator[Row]:
     yield Row("files and folders that may not be read or written: commands").take(
         place.in_time(_tried(cases, commands, times, _command)), "a result, or one line"
     )
-    pages = [("runs",), ("compare",), ("practice",), ("home",), ("lora", "tab=look inside")]
+    pages = [("runs",), ("compare",), ("practice",), ("home",), ("lora", "tab=inside")]
     yield Row("the same: pages").take(
         place.in_time(_tried(cases, pages, times // 2, _opened)), "a page or a sentence"
     )

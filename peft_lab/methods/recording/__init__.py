@@ -1,4 +1,4 @@
-"""What a run records for its drawing and for its method's own picture ("Look inside"): start from ``recorder.py``."""
+"""What a run records for its drawing and for its method's picture on the tab Inside: start from ``recorder.py``."""
 
 from peft_lab.methods.recording.recorder import Recorder, start
 

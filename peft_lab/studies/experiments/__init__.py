@@ -65,7 +65,7 @@ class Quantity:
     source: Source
     read: Callable[[ExperimentOutcome], float]
     chance: Callable[[ExperimentOutcome, ExperimentOutcome], float] | None = None
-    tab: Literal["train", "look inside"] = "train"
+    tab: Literal["train", "inside"] = "train"
 
     def show(self, value: float) -> str:
         """Return a value as text in the unit of the quantity; a share from 0 to 1 is written in percent."""
@@ -109,7 +109,7 @@ def _loss(when: str) -> Callable[[ExperimentOutcome], float]:
 
 _measured = partial(Quantity, source=Source.MEASURED)
 _counted = partial(Quantity, source=Source.COUNTED)
-_inside = partial(_measured, tab="look inside")
+_inside = partial(_measured, tab="inside")
 #: The figures by the names that the files of experiments use.
 QUANTITIES = {
     "metric": _measured("Held-out score", "share", read=_metric, chance=_sampling),

@@ -220,7 +220,7 @@ def atlas_page() -> None:
     controls = cards.atlas_controls()
     controls.read_address()
     many, beside = len(all_types()), len(entries()) - len(all_types())
-    st.title("Atlas")
+    st.title(f"All {many} methods")
     st.markdown(
         f"All {many} types of the PEFT library and {beside} variants of LoRA: how each changes W, what it trains and "
         "what it can do. All counts and capabilities were read from the library itself. "

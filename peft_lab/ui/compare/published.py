@@ -68,7 +68,7 @@ def _open(row: PublishedRow) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         memory = {"tab": "published", "row": row.experiment}
-        open_button("memory", memory, "Simulate it on Memory", "published-open-memory")
+        open_button("memory", memory, "Simulate it in Will it fit", "published-open-memory")
         found = shipped.lab_page(row)
         if found is not None:
             slug, values = found

@@ -11,6 +11,7 @@ import streamlit as st
 
 from peft_lab.core import units
 from peft_lab.core.units import SOURCE_HELP, Finding, Source
+from peft_lab.interview import glossary
 from peft_lab.methods.base import Part
 from peft_lab.methods.counting.count import CountReport, GroupCount
 from peft_lab.models.shapes import ModelShape
@@ -28,9 +29,18 @@ def badge(source: Source | str) -> str:
 
 
 def card(
-    label: str, finding: Finding | None, note: str = "", text: str | None = None, absent: str = ""
+    label: str,
+    finding: Finding | None,
+    note: str = "",
+    text: str | None = None,
+    absent: str = "",
+    word: str = "",
 ) -> None:
-    """Draw one headline figure in a bordered box; ``absent`` is the text if there is none."""
+    """Draw one headline figure in a bordered box.
+
+    ``absent`` is the text if there is none; ``word``: the word of the glossary that explains the label.
+    """
+    meaning = f"{glossary.meaning(word)} " if word else ""
     with st.container(border=True, height="stretch"):
         if finding is None:
             st.metric(label, "–")
@@ -39,9 +49,22 @@ def card(
         st.metric(
             label,
             text or str(finding),
-            help=f"{str(finding.source).capitalize()}: {SOURCE_HELP[finding.source]}.",
+            help=f"{meaning}{str(finding.source).capitalize()}: {SOURCE_HELP[finding.source]}.",
         )
         st.markdown(f":small[{note or finding.note}] {badge(finding.source)}".strip())
+
+
+def explained(text: str) -> None:
+    """Draw a line of plain text in which each word of the glossary explains itself, on hover or focus, where it
+    is used first."""
+    shown = "".join(
+        html.escape(piece)
+        if word is None
+        else f'<span class="term" tabindex="0">{html.escape(piece)}'
+        f'<span class="meaning" role="tooltip">{html.escape(word.meaning, quote=False)}</span></span>'
+        for piece, word in glossary.pieces(text)
+    )
+    st.html(f'<p class="explained">{shown}</p>')
 
 
 def legend() -> None:

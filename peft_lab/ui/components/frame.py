@@ -132,8 +132,8 @@ def _leave() -> None:
     st.markdown(
         "Leave if somebody else uses this browser after you. What you trained, uploaded and answered here stays for "
         f"your teacher, for {limits().days} days, but **you cannot get back to it**: this browser's cookie is the only "
-        "key to it, and it is thrown away. Download first what you want to keep: a run's *Take away* tab, and *Files* "
-        "on *Practice*."
+        "key to it, and it is thrown away. First download what you want to keep: runs under *Export* on a method's "
+        "page, and your learner's files under *Cards and mock interview*."
     )
     yes, no = st.columns(2)
     yes.button("Leave for good", type="primary", width="stretch", key="leave-for-good", on_click=_left)
@@ -152,16 +152,24 @@ def _left() -> None:
         state.remember(SCOPE, "stays", str(error))
 
 
+def foot_links() -> None:
+    """Draw links to the pages behind no door, in the sidebar."""
+    if not projecting():
+        with st.sidebar:
+            for name in pages.foot():
+                pages.link(name, pages.titles()[name], "menu_book", width="stretch")
+
+
 def projector_switch() -> None:
     """Draw the switch in the sidebar or, in projector mode, a button at the foot of the page."""
     if not projecting():
         with st.sidebar:
             pressed = st.button(
-                "Projector mode", icon=":material/present_to_all:", type="tertiary", key="project"
+                "Projector view", icon=":material/present_to_all:", type="tertiary", key="project"
             )
     else:
         pressed = st.button(
-            "Leave projector mode", icon=":material/close_fullscreen:", type="tertiary", key="unproject"
+            "Leave projector view", icon=":material/close_fullscreen:", type="tertiary", key="unproject"
         )
     if pressed:
         state.carry("projector", "" if projecting() else "on")
@@ -173,10 +181,11 @@ def projector_switch() -> None:
 # Flaws of Streamlit's own, on every page, mended in the browser: two of its side bar, one of what opens over a page,
 # one of the browser's Back.
 #
-# With sections the navigation puts blocks between its list and the entries, so that neither is a list any more: each
-# section is made a list of its own, named by its heading. On a phone the side bar lies over the page, and stayed
-# there for seconds after a page was chosen in it: it is closed at once. What opens over a page stands beside the app
-# in the document, and only the app says which theme holds: in the dark one its labels had the light one's ink. Each
+# With sections the navigation puts blocks between its list and the entries, and folds a section only under a mouse:
+# each section is made a group named by its heading, and the heading a button for the keyboard and for screen readers.
+# A page behind another door opens that one and folds the one before. On a phone the side bar lies over the page, and
+# stayed there for seconds after a page was chosen in it: it is closed at once. What opens over a page stands beside the
+# app in the document, and only the app says which theme holds: in the dark one its labels had the light one's ink. Each
 # address that a page was given became a step of Back, which brings no knob back: who had moved five went back five
 # times before they left the page. It replaces the one before, but where it leads to another stop of a path, as going
 # back to that does.
@@ -187,10 +196,13 @@ _JS = web.read("mending.js")
 _mount = st.components.v2.component("peft_mending", html="<span></span>", js=_JS)
 
 
-def mend() -> None:
-    """Mount the browser fixes, once per run and before the page, so that a failing page has them too."""
+def mend(door: str) -> None:
+    """Mount the browser fixes, once per run and before the page, so that a failing page has them too.
+
+    ``door``: the section of the navigation that the page belongs to.
+    """
     with st.sidebar:
-        _mount(key="mending", height=0)
+        _mount(key="mending", height=0, data={"door": door})
 
 
 # ----------------------------------------

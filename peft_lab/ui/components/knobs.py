@@ -29,7 +29,7 @@ from peft_lab.ui.foreign import plain
 
 OWN_TASK = "own"
 #: What a reset leaves: no settings, but where one looks and which run one sees.
-KEPT = ("run", "inside-run", "tab")
+KEPT = ("run", "inside-run", "tab", *(f"part.{tab}" for tab in ("Inside", "Experiments")))
 
 
 @dataclass(frozen=True)

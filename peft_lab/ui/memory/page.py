@@ -445,7 +445,7 @@ def offloaded(answers: Simulated) -> None:
 def memory_page() -> None:
     pages.open_page()
     read_address()
-    st.title("Memory")
+    st.title("Will it fit")
     st.markdown(
         "What a training step needs, before anything is downloaded: the real step is run on tensors that have shapes "
         f"but no data, and every byte is added up. {figures.badge('simulated')}"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import filecmp
+import html
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
+from peft_lab.ask.field import as_text
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput, PeftLabError, RunError
 from peft_lab.core.units import Finding, Source, size
@@ -32,11 +35,16 @@ from peft_lab.ui.foreign import plain
 from peft_lab.ui.method import settings
 from peft_lab.ui.method.parts import ask_step, batch_words, step_now, tree_key
 from peft_lab.ui.method.settings import example_task
+from peft_lab.ui.method.tabs import EXPERIMENTS, EXPORT, INSIDE
 from peft_lab.ui.runs.shown import last_finished, short_id, shown_run, trajectory_of
 from peft_lab.workers.inspector import get_pool
 
 REFRESH = 2.0  # seconds between looks at what a run that is going has recorded
 STRIP_HIGH = 120.0  # of the drawing on a phone's strip, in its user units: two matrices above each other
+#: The tabs beside which settings and drawing fold to a strip, and how many knobs that names.
+FOLDED = (INSIDE, EXPERIMENTS, EXPORT)
+KNOBS = 4
+_FOLD = "bench"
 SHOWN: tuple[Panel, ...] = ("phases", "layers", "curve", "answers")
 
 
@@ -63,8 +71,41 @@ def drawing(choice: Choice, report: CountReport | None) -> str | None:
     return st.session_state.get(key)
 
 
-def strip(choice: Choice, report: CountReport | None) -> None:
-    """Draw a phone's fixed strip: the count, and the drawing if something is trained."""
+def folded(tab: str) -> bool:
+    """Return whether settings and drawing are folded beside this tab: once unfolded they stay so for the session.
+
+    A stop of a path says what to move, so there they are unfolded at first.
+    """
+    return tab in FOLDED and not state.remembered(_FOLD, "unfolded", bool(state.carried().get("stop")))
+
+
+def folding(tab: str) -> DeltaGenerator:
+    """Return the place for :func:`strip`, with the button that unfolds below it where they are folded."""
+    place = st.container(key="bench-strip-now")
+    if folded(tab):
+        st.button("Settings and drawing", key="bench-unfold", on_click=_fold, args=(False,), width="stretch")
+    return place
+
+
+def fold_button(tab: str) -> None:
+    """Draw the button that folds settings and drawing beside the tabs that can do without."""
+    if tab in FOLDED and not folded(tab):
+        st.button(
+            "Fold settings and drawing", key="bench-fold", on_click=_fold, args=(True,),
+            icon=":material/left_panel_close:", type="tertiary",
+        )  # fmt: skip
+
+
+def _fold(away: bool) -> None:
+    state.remember(_FOLD, "unfolded", not away)
+
+
+def strip(choice: Choice, report: CountReport | None, spec: RunSpec | None) -> None:
+    """Draw the strip: the count, the drawing, and the settings where those are folded (not on a phone).
+
+    Args:
+        spec: the run that Train would start.
+    """
     if not choice.valid:
         return
     counted = "Counting…"
@@ -82,6 +123,24 @@ def strip(choice: Choice, report: CountReport | None) -> None:
         high=STRIP_HIGH,
         anchor="knobs",
     )
+    rows = "".join(
+        f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd></div>"
+        for name, text in _set(choice, spec)
+    )
+    st.html(f'<dl class="bench-set">{rows}</dl>')
+
+
+def _set(choice: Choice, spec: RunSpec | None) -> list[tuple[str, str]]:
+    """Return the settings that decide most, as label and text: the first knobs, and those of the next run."""
+    knobs = [knob for knob in choice.spec.knobs if not knob.advanced][:KNOBS]
+    found = [(knob.label, as_text(choice.values[knob.name]).replace(",", ", ")) for knob in knobs]
+    if spec is not None:
+        found += [
+            ("Learning rate", f"{spec.learning_rate:g}"),
+            ("Steps", f"{spec.steps}"),
+            ("Batch size", f"{spec.batch}"),
+        ]
+    return [(name, text) for name, text in [("Model", choice.entry.title), *found] if text]
 
 
 def recorded(slug: str, model: str, run: Run | None = None) -> tuple[Trajectory | None, str]:
@@ -185,7 +244,7 @@ class Peak:
 
 
 def expect(choice: Choice) -> ExpectedStep:
-    """Request the step that Train would measure; for a model not trained here, the Memory tab's step."""
+    """Request the step that Train would measure; for a model not trained here, the Memory part's step."""
     if not choice.valid:
         return ExpectedStep(None, problem="No figure: one of the settings below does not work.")
     try:

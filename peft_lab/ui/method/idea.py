@@ -29,10 +29,11 @@ from peft_lab.studies import experiments
 from peft_lab.studies.experiments import Experiment, ExperimentOutcome, PlannedRun, all_experiments
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import charts, figures
-from peft_lab.ui.components.frame import errors_boxed, part, show_tab
+from peft_lab.ui.components.frame import errors_boxed, part
 from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.drawing import ExpectedStep, peak
+from peft_lab.ui.method.tabs import open_at
 from peft_lab.ui.practice.answering import interviewer, model_answer, show_in_lab, shown_solution
 from peft_lab.ui.practice.learner import SCOPE
 from peft_lab.ui.runs.page import open_run
@@ -111,10 +112,16 @@ def _tiles(choice: Choice, report: CountReport | None, expected: ExpectedStep, g
             _trainable(choice, report, waiting)
         with cells[1]:
             stored = Finding(report.stored_bytes, "bytes", Source.COUNTED) if report else None
-            figures.card("Stored adapter", stored, "one safetensors file", absent=waiting)
+            figures.card("Stored adapter", stored, "one safetensors file", absent=waiting, word="adapter")
         with cells[2]:
             found = peak(choice, expected)
-            figures.card("Peak memory, one step", found.finding, plain(found.note), absent=plain(found.note))
+            figures.card(
+                "Peak memory, one step",
+                found.finding,
+                plain(found.note),
+                absent=plain(found.note),
+                word="peak memory",
+            )
         with cells[3]:
             # While a run goes on, an earlier one's score would pass for its own.
             _metric(choice, None if going else last_finished(choice), going)
@@ -125,7 +132,8 @@ def _trainable(choice: Choice, report: CountReport | None, waiting: str) -> None
         figures.card("Trainable parameters", None, absent=waiting)
         return
     note = f"{units.percent(report.percent)} of {units.count(report.total)}"
-    figures.card("Trainable parameters", Finding(report.trainable, "parameters", Source.COUNTED), note)
+    found = Finding(report.trainable, "parameters", Source.COUNTED)
+    figures.card("Trainable parameters", found, note, word="parameter")
 
 
 def _metric(choice: Choice, last: RunSummary | None, going: bool) -> None:
@@ -240,19 +248,18 @@ def _to_practice(choice: Choice) -> None:
 
 
 def what_changed(slug: str) -> None:
-    """Draw every discovery about the method, each in its own frame."""
+    """Draw every discovery about the method, the first one unfolded."""
     st.markdown(
         "What others found after the paper, each with one thing to see it by: an experiment at this lab's size, "
         "published runs, or another page."
     )
-    for discovery in since.of_method(slug):
-        with st.container(border=True, key=f"since-{discovery.id}"):
+    for number, discovery in enumerate(since.of_method(slug)):
+        with st.expander(f"**{discovery.title}**", expanded=number == 0, key=f"since-{discovery.id}"):
             _told(discovery)
             _shown(discovery, slug)
 
 
 def _told(discovery: Discovery) -> None:
-    st.markdown(f"#### {discovery.title}")
     st.markdown(f"{discovery.said} {figures.badge(Source.CITED)}")
     st.markdown(f"**For you:** {discovery.follows}")
     reference = plain(discovery.source)
@@ -270,15 +277,15 @@ def _shown(discovery: Discovery, slug: str) -> None:
     elif (
         discovery.opens is not None
         and discovery.opens.page == slug
-        and set(discovery.opens.values) == {"tab"}
+        and set(discovery.opens.values) <= {"tab", "part"}
     ):
-        title = str(discovery.opens.values["tab"]).capitalize()
+        where = [str(value) for value in discovery.opens.values.values()]
         st.button(
-            f"Open {title}",
+            f"Open {where[-1].capitalize()}",
             icon=":material/science:",
             key=f"lab-{discovery.id}",
-            on_click=show_tab,
-            args=(slug, title),
+            on_click=open_at,
+            args=(slug, *where),
         )
     else:
         show_in_lab(discovery.opens, discovery.id)
@@ -319,7 +326,7 @@ def _rows(names: tuple[str, ...]) -> None:
 # Try it: a method's experiments. One click queues the runs; the figures and what they say stand here afterwards.
 
 
-PLACES = {"train": "Train", "look inside": "Look inside"}  # tabs by what the address calls them
+PLACES = {"train": "Train", "inside": "Inside"}  # tabs by what the address calls them
 LOOKS = 0.7  # seconds between looks at runs that are going
 
 

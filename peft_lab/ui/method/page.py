@@ -9,21 +9,21 @@ from dataclasses import replace
 from typing import Any
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
-from peft_lab.core.errors import BadInput, RunError, UnknownName
-from peft_lab.interview import since
+from peft_lab.core.errors import BadInput, RunError
 from peft_lab.methods import get_method
 from peft_lab.methods.base import Problem
 from peft_lab.methods.counting.count import CountReport, count
 from peft_lab.runs import store, waiting
 from peft_lab.studies import experiments
 from peft_lab.ui import pages, state, web
-from peft_lab.ui.components.frame import address_line, tab_list
+from peft_lab.ui.components import figures
+from peft_lab.ui.components.frame import address_line
 from peft_lab.ui.components.knobs import Choice, address, knobs_card, readers
 from peft_lab.ui.components.waiting import Look, come_back, look
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.method.drawing import drawing, expect, strip
+from peft_lab.ui.method import tabs
+from peft_lab.ui.method.drawing import drawing, expect, fold_button, folding, strip
 from peft_lab.ui.method.idea import Words, headline, idea, try_it, what_changed
 from peft_lab.ui.method.inside import view_of
 from peft_lab.ui.method.parts import memory, modules, parameters
@@ -35,8 +35,6 @@ from peft_lab.ui.server.sessions import keep_mark
 from peft_lab.workers import inspector
 
 __all__ = ["Words", "method_page"]  # all that a page file needs
-SINCE = "What changed since"
-TITLES = ("Idea", TRAIN, "Look inside", "Memory", "Parameters", "Modules", "Try it", SINCE, "Take away")
 NEEDS_COUNT = ("Modules", "Parameters")
 NEEDS_VALID = (*NEEDS_COUNT, "Memory", TRAIN)
 # seconds that a page which is drawn again waits for its count; one that is opened does not wait
@@ -53,19 +51,23 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
         readers(spec, first_model)
         | training_readers(slug)
         | {"run": lambda text: _take_run(slug, text)}
-        | {"tab": lambda text: _take_tab(slug, text)},
+        | tabs.readers(slug),
     )
     with st.container(key="bench-top"):
         with st.container(key="bench-title", gap=None):
             st.title(spec.title)
-            st.markdown(spec.summary)
-            for name in ("run", "tab"):  # in the grid below they would stand under everything
+            figures.explained(spec.summary)
+            for name in ("run", "tab", "part"):  # in the grid below they would stand under everything
                 address_line(slug, name)
-        figures = st.container()
+        headline_place = st.container()
     with st.container(key="bench"):
         # first of all, as one sees them: by Tab the list is reached, then what it opens, then knobs and drawing
-        tab, open_tab = _tabs(slug)
+        tab, open_tab = tabs.tabs(slug)
+        # its button marks the bench as folded: before the columns, which else would stand there for a moment
+        with st.container(key="bench-strip"):
+            fold = folding(tab)
         with st.container(key="bench-left"):
+            fold_button(tab)
             with st.container(border=True, key="knobs"):
                 choice = knobs_card(spec, first_model)
             foot = st.container(key="bench-foot")
@@ -74,16 +76,17 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
         if counted.error is not None:
             choice = replace(choice, problems=(*choice.problems, Problem("model", str(counted.error))))
         expected = expect(choice)
-        with figures:
+        with headline_place:
             if counted.error is not None:
                 st.error(plain(counted.error))
             headline(choice, report, expected)
-        with st.container(key="bench-strip"):
-            strip(choice, report)
+        with fold:
+            strip(choice, report, expected.spec)
         with st.container(border=True, key="bench-block"):
             selected = drawing(choice, report)
         with open_tab:
-            _section(tab, choice, words, report, selected)
+            part = tabs.part_of(slug, tab)
+            _section(part, choice, words, report, selected)
         work = ask_duration(choice)
         undrawn: list[Look[Any]] = [counted, expected.answer or Look(), work]
         measuring = waiting.calibrating_under_way()
@@ -96,18 +99,8 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
     come_back(*undrawn)
     keep_mark()
     state.write_address(
-        address(choice, first_model) | training_address(choice) | {"tab": (tab.lower(), "idea")}
+        address(choice, first_model) | training_address(choice) | tabs.address(slug, tab, part)
     )
-
-
-def _titles(slug: str) -> list[str]:
-    """Return the method's tabs, in order."""
-    missing = {
-        "Look inside": view_of(slug) is None,
-        "Try it": not experiments.of_method(slug),
-        SINCE: not since.of_method(slug),
-    }
-    return [title for title in TITLES if not missing.get(title, False)]
 
 
 def _section(
@@ -122,12 +115,12 @@ def _section(
         "Memory": lambda: memory(choice),
         "Parameters": lambda: parameters(choice, _needed(report)),
         "Modules": lambda: modules(choice, _needed(report), selected),
-        "Try it": lambda: try_it(experiments.of_method(slug)),
-        SINCE: lambda: what_changed(slug),
-        "Take away": lambda: take_away(choice),
+        tabs.TRY_IT: lambda: try_it(experiments.of_method(slug)),
+        tabs.SINCE: lambda: what_changed(slug),
+        tabs.EXPORT: lambda: take_away(choice),
     }
     if view is not None:
-        sections["Look inside"] = lambda: view(choice)
+        sections[tabs.PICTURE] = lambda: view(choice)
     if not choice.valid and title in NEEDS_VALID:
         st.info("One of the settings does not work. The red line under it says why.")
     elif report is None and title in NEEDS_COUNT:
@@ -148,13 +141,6 @@ def _count(choice: Choice, patience: float) -> Look[CountReport]:
     return look(inspector.submit(count, choice.entry.name, choice.spec.slug, dict(choice.values)), patience)
 
 
-def _take_tab(slug: str, text: str) -> None:
-    known = [title.lower() for title in TITLES]
-    if text.lower() not in known:
-        raise UnknownName("tab", text[:60], known, "tab")
-    state.remember(slug, "tab", text)
-
-
 def _take_run(slug: str, text: str) -> None:
     """Show the URL's run. Raises BadInput if it is missing or of another method."""
     try:
@@ -169,16 +155,6 @@ def _take_run(slug: str, text: str) -> None:
         trained = get_method(method).title
         raise BadInput(f"The run '{text}' trained {trained}: it is shown on the page of that method.", "run")
     show_run(slug, text)
-
-
-def _tabs(slug: str) -> tuple[str, DeltaGenerator]:
-    """Draw the list of tabs; return the open one's title, and the place for its content."""
-    titles = _titles(slug)
-    wanted = str(state.remembered(slug, "tab", "idea")).lower()
-    start = next((title for title in titles if title.lower() == wanted), titles[0])
-    title, place = tab_list(slug, titles, start, tells=False)
-    state.remember(slug, "tab", title.lower())
-    return title, place
 
 
 # ----------------------------------------
@@ -196,7 +172,7 @@ PHONE = 640  # as Streamlit's own columns break
 COUNTED = 36  # of them without the drawing
 STRIP = 154  # of a phone's 844 pixels: with the header above it less than a quarter stays on top
 
-_BENCH = web.read("bench.css")
+_BENCH = web.read("bench.css", ABOVE_PHONE=PHONE + 1)
 _NARROWER = web.read("bench_narrower.css", BELOW_WIDE=WIDE - 1, PHONE=PHONE, STRIP=STRIP, COUNTED=COUNTED)
 
 #: In the page that the browser loads (:mod:`peft_lab.ui.shell.dress`).

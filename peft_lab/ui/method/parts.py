@@ -177,9 +177,9 @@ def modules(choice: Choice, report: CountReport, selected: str | None) -> None:
     with left:
         st.markdown(f"#### The tree after applying {choice.spec.title}")
         st.markdown(
-            f"{len(lines)} kinds of module stand for {sum(row.modules for row in lines):,} modules; "
-            f"{changed:,} {'holds' if changed == 1 else 'hold'} trainable parameters, "
-            f"{new:,} {'is' if new == 1 else 'are'} new. {figures.badge(report.source)}"
+            f"The model has {sum(row.modules for row in lines):,} modules of {len(lines)} kinds. "
+            f"{choice.spec.title} added {new:,} of them; {changed:,} {'has' if changed == 1 else 'have'} trainable "
+            f"parameters. {figures.badge(report.source)}"
         )
         shown = ("All modules", "Trainable only", "Before")
         show = st.segmented_control(
@@ -260,7 +260,7 @@ def _tree_table(choice: Choice, lines: Sequence[ModuleRow], show: str, selected:
 def _detail(choice: Choice, report: CountReport, module: str | None) -> None:
     st.markdown("#### One module")
     if not module:
-        st.caption("Choose a row, or a part of the drawing, to see its parameters.")
+        st.caption("Choose a row to see its parameters.")
         return
     found = detail(module, report, choice.shape, choice.spec.parts(choice.shape, choice.values))
     st.markdown(code(found.title))
@@ -278,7 +278,7 @@ FULL = "full"
 DTYPES = {"bfloat16": "bfloat16", "float32": "float32"}
 UNLIMITED = 131_072  # tokens of a row, where a model has no fixed number of positions
 NEXT = "next"
-STEPS = {NEXT: "That of your next run", "own": "Another"}
+STEPS = {NEXT: "The step of your next run", "own": "Another step"}
 DEVICES = {"cpu": "this processor", "cuda": "a CUDA GPU"}
 
 
@@ -303,7 +303,7 @@ def memory(choice: Choice) -> None:
     found = {name: answer[0] if ahead else answer for name, answer in answers.found.items()}
     if ahead and found:
         batch = batch_words(next(iter(answers.found.values()))[1])
-        st.markdown(f"Your next run measures this step: {batch}, as in the headline. Choose another above.")
+        st.markdown(f"Your next run measures this step: {batch}, the same as in the headline.")
     if not found:
         st.markdown("Simulating a step…" if answers.waiting else "")
         return

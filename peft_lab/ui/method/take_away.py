@@ -1,4 +1,4 @@
-"""Take away: the settings' code, files that repeat a run, the adapter itself, and interview questions."""
+"""Export: the settings' code, files that repeat a run, the adapter itself, and interview questions."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def take_away(choice: Choice) -> None:
         else:
             st.info("One of the settings does not work; the message under it says why.")
     with right:
-        st.markdown("#### A finished run to take along")
+        st.markdown("#### Files of a finished run")
         runs = finished_of(choice.spec.slug)
         if runs:
             _downloads(pick_run(choice.spec.slug, runs, choice.entry.name))
         else:
             st.info(
-                "Train once on the Train tab; then you can download the run's script, notebook, adapter and page here."
+                "Train once on the Train tab. Then you can download the run's script, notebook, adapter and page here."
             )
     st.divider()
     interview_questions(choice)

@@ -332,7 +332,7 @@ _STOPPED, _KIND = "stopped", "kind"
 def plan_page() -> None:
     pages.open_page()
     state.read_address(SCOPE, form.readers())
-    st.title("Plan")
+    st.title("Plan and files")
     st.markdown(
         "What fits on your GPUs, how long it takes, what it costs, and the files that do it. Every step is "
         "**simulated**, also one that is split over several cards; its seconds are estimated from the same trace."

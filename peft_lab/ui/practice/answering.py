@@ -148,7 +148,7 @@ def _sources(sources: Sequence[str]) -> None:
 def show_in_lab(opens: Opens | None, key: str) -> None:
     """Draw a button that opens the lab with these settings, if there are any."""
     if opens is not None:
-        label = f"See it on {pages.titles()[opens.page]}"
+        label = f"Show me: {pages.titles()[opens.page]}"
         open_button(opens.page, address(opens), label, f"lab-{key}", "", icon=":material/science:")
 
 

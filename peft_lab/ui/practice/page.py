@@ -476,7 +476,7 @@ def _overview(ids: list[str], known: dict[str, dict[str, object]], name: str) ->
 def practice_page() -> None:
     """Draw the page."""
     pages.open_page()
-    st.title("Practice")
+    st.title("Cards and mock interview")
     with errors_boxed():
         form = learner.controls()
         form.read_address()

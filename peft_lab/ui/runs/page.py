@@ -102,6 +102,7 @@ def open_run(line: RunSummary, tab: str = "train") -> None:
         restore(line.spec)
     show_run(line.method, line.id)
     state.remember(line.method, "tab", tab)
+    state.remember(line.method, "part", None, "Inside")  # its first part, the picture
     pages.go_to(line.method)
 
 

@@ -32,6 +32,7 @@ from peft_lab.core.errors import BadInput, PeftLabError
 from peft_lab.models.assets import store as assets
 from peft_lab.runs import waiting
 from peft_lab.runs.view import Status
+from peft_lab.ui import pages
 from peft_lab.ui.server import sessions
 from peft_lab.ui.server.door import VARIABLE, Door, Hosts, admitted, below, door_ready, name_of, root
 
@@ -131,8 +132,8 @@ def headers() -> dict[str, str]:
     """Return headers that limit what the app's pages may load, and who may frame them: this app only.
 
     Streamlit styles its parts with inline styles. Components' scripts and widgets' workers have ``blob:``
-    addresses made by the page itself; pictures and fonts may be inline (``data:``). Its one inline script is
-    allowed by its hash.
+    addresses made by the page itself; pictures and fonts may be inline (``data:``). Its inline script, and the one
+    that folds the navigation, are allowed by their hashes.
     """
     return {
         "content-security-policy": "; ".join(
@@ -159,7 +160,7 @@ def headers() -> dict[str, str]:
 
 def _inline_scripts() -> list[str]:
     page = Path(st.__file__).with_name("static") / "index.html"
-    scripts = _SCRIPT.findall(page.read_text(encoding="utf-8"))
+    scripts = [*_SCRIPT.findall(page.read_text(encoding="utf-8")), pages.folding_script()]
     return [
         f"'sha256-{base64.b64encode(hashlib.sha256(each.encode()).digest()).decode()}'" for each in scripts
     ]

@@ -31,7 +31,7 @@ def draw_surroundings(page: str, run: Callable[[], None]) -> None:
     """Draw a page with its frame."""
     arrived = frame.enter(page, settings.lockable(page))
     frame.projector_style()
-    mend()
+    mend(pages.door_of(page))
     # The first of what stands above a page: it stays in view, and hides what scrolls past above it.
     notice = bar(page, arrived)
     frame.noted()
@@ -41,6 +41,7 @@ def draw_surroundings(page: str, run: Callable[[], None]) -> None:
         run()
     notice()
     state.finish_address()
+    frame.foot_links()
     share(page)
     if frame.projecting():
         turning(page)
@@ -87,7 +88,11 @@ def run_app() -> None:
     )
     st.logo(_HERE / "logo.svg", size="large")
     _start_services()
-    sections = {name: [pages.page(*entry) for entry in entries] for name, entries in pages.sections().items()}
+    sections = {
+        pages.door_label(door): [pages.page(*entry) for entry in entries]
+        for door, entries in pages.sections().items()
+    }
+    sections[pages.door_label("Start")] += [pages.page(name) for name in pages.foot()]
     keep_page(asked)
     chosen = st.navigation(sections, expanded=True)
     sessions.begin(chosen.url_path or "home")

@@ -20,7 +20,7 @@ from peft_lab.ui import claims, home, pages, theme, web
 from peft_lab.ui.method import page as method
 from peft_lab.ui.server.guard import is_page
 
-SIDEBAR = 230  # pixels: every page's name fits, and the page has the rest
+SIDEBAR = 204  # pixels: every page's name fits, and the page has the rest
 # The side bar comes with the first run of the script; its place is kept until then. What stands in it under the
 # navigation is not seen before the navigation is there.
 _SHELL = f"""
@@ -29,7 +29,15 @@ _SHELL = f"""
 }}
 [data-testid="stSidebarContent"]:not(:has([data-testid="stSidebarNavItems"])) [data-testid="stSidebarUserContent"] {{
   visibility: hidden; }}"""
-_RULES = (theme.CSS, theme.ROOM_CSS, _SHELL, home.HOME_CSS, method.BENCH_CSS, claims.CLAIMS_CSS)
+_RULES = (
+    theme.CSS,
+    theme.ROOM_CSS,
+    _SHELL,
+    web.read("doors.css"),
+    home.HOME_CSS,
+    method.BENCH_CSS,
+    claims.CLAIMS_CSS,
+)
 STYLE = f"<style>{''.join(_RULES)}</style>".encode()
 #: Streamlit's names for what most pages have.
 CONTROLS = (
@@ -72,7 +80,7 @@ def middleware() -> list[Middleware]:
 
 
 class Dress:
-    """Adds :func:`ahead` and :data:`STYLE` to every HTML page in a response."""
+    """Adds :func:`ahead`, :data:`STYLE` and the script that folds the navigation to every HTML page."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -97,7 +105,8 @@ class Dress:
                 return
             body += message.get("body", b"")
             if not message.get("more_body", False):
-                dressed = body.replace(b"</head>", _ahead_of(scope["path"]) + b"</head>", 1).replace(
+                head = f"<script>{pages.folding_script()}</script>".encode() + _ahead_of(scope["path"])
+                dressed = body.replace(b"</head>", head + b"</head>", 1).replace(
                     b"</body>", STYLE + b"</body>", 1
                 )
                 headers = MutableHeaders(scope=start)

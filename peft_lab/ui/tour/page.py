@@ -21,6 +21,7 @@ from peft_lab.ui.components import figures, frame
 from peft_lab.ui.components.form import choose
 from peft_lab.ui.components.frame import address_line, errors_boxed
 from peft_lab.ui.foreign import plain
+from peft_lab.ui.method.tabs import shows_picture
 from peft_lab.ui.practice import learner
 from peft_lab.ui.runs.shown import finished_of, shown_run
 from peft_lab.ui.sweeps.pictures import SWEEP
@@ -374,7 +375,7 @@ def _stop(identity: str, path: Tour, index: int, done: bool) -> DeltaGenerator:
 
 def _of_a_run(stop: Stop) -> bool:
     """Return whether the stop shows a finished run's records."""
-    return stop.settings.get("tab") == "look inside"
+    return shows_picture(stop.settings)
 
 
 def _training(page: str) -> bool:
@@ -433,7 +434,7 @@ def _leave() -> None:
 # Pages whose controls are shown locked when they are fixed. The others open with the settings and can be moved.
 _OTHER_PAGES = ("memory", "practice")
 # Where one looks, which run is shown and who practises are no settings of an experiment.
-_FREE = frozenset({"tab", "run", "profile", "method"})
+_FREE = frozenset({"tab", "part", "run", "profile", "method"})
 _LABELS = {
     "model": "Model", "task": "Task", "steps": "Steps", "batch": "Batch size", "lr": "Learning rate", "seed": "Seed",
     "rows": "Held-out rows", "seq": "Tokens per row", "device": "Device", "dtype": "The base is stored in",

@@ -220,7 +220,7 @@ def share(page: str) -> None:
         )
     with drawer:
         stop = _as_it_is(page)
-        projector = st.checkbox("Open in projector mode", key=state.widget_key(SCOPE, "projector", page))
+        projector = st.checkbox("Open in projector view", key=state.widget_key(SCOPE, "projector", page))
         st.markdown("**Link to this page with its current settings**")
         around = {"projector": "on"} if projector else {}
         link = links.absolute_address(page, links.stop_address(stop) | around)

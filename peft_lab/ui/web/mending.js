@@ -7,18 +7,39 @@ if (!history.pushState.mended) {
     step(new URL(to ?? "", location)) ? push(kept, title, to) : history.replaceState(kept, title, to);
   history.pushState.mended = true;
 }
-export default function () {
-  const mend = () => {
-    const all = document.querySelector('[data-testid="stSidebarNavItems"]');
-    if (all === null) return;
-    for (const section of all.querySelectorAll(":scope > div:not([role])")) {
-      const heading = section.querySelector("header");
-      if (heading === null) continue;
-      all.setAttribute("role", "presentation");
-      section.setAttribute("role", "list");
-      section.setAttribute("aria-label", heading.innerText.split("\n")[0]);
-      heading.setAttribute("role", "presentation");
-    }
+const sections = () => document.querySelectorAll('[data-testid="stSidebarNavItems"] > div');
+const heading = (section) => section.querySelector("header");
+const named = (section) => [...heading(section).querySelectorAll("p")].map((line) =>
+  [...line.childNodes].filter((part) => part.nodeType === Node.TEXT_NODE).map((part) => part.data).join("")).join("").trim();
+const open = (section) => section.childElementCount > 1;
+const turn = (door, wanted) => {
+  for (const section of sections())
+    if (named(section) === door && open(section) !== wanted) heading(section).click();
+};
+const mend = () => {
+  document.querySelector('[data-testid="stSidebarNavItems"]')?.setAttribute("role", "presentation");
+  for (const section of sections()) {
+    section.setAttribute("role", "group");
+    section.setAttribute("aria-label", named(section));
+    heading(section).setAttribute("role", "button");
+    heading(section).setAttribute("aria-label", named(section));
+    heading(section).tabIndex = 0;
+    heading(section).setAttribute("aria-expanded", open(section));
+    heading(section).toggleAttribute("data-here", named(section) === here);
+    for (const entry of section.querySelectorAll("li")) entry.setAttribute("role", "none");
+  }
+};
+let here;
+export default function ({ data }) {
+  if (data.door !== here) {
+    if (here !== undefined) turn(here, false);
+    here = data.door;
+    turn(here, true);
+  }
+  const press = (event) => {
+    if (!event.target.matches?.('[data-testid="stNavSectionHeader"]') || !["Enter", " "].includes(event.key)) return;
+    event.preventDefault();
+    event.target.click();
   };
   const close = (event) => {
     if (innerWidth > 768 || !event.target.closest?.('[data-testid="stSidebarNavLink"]')) return;
@@ -33,11 +54,13 @@ export default function () {
   }
   mend();
   document.addEventListener("click", close);
+  document.addEventListener("keydown", press);
   const watcher = new MutationObserver(mend);
   watcher.observe(document.body, { childList: true, subtree: true });
   return () => {
     watcher.disconnect();
     themes.disconnect();
     document.removeEventListener("click", close);
+    document.removeEventListener("keydown", press);
   };
 }

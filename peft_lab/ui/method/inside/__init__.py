@@ -1,4 +1,4 @@
-"""Look inside: the picture specific to one method. A method's view is named in :data:`VIEWS`."""
+"""Inside: the picture specific to one method. A method's view is named in :data:`VIEWS`."""
 
 from __future__ import annotations
 
