@@ -47,6 +47,9 @@ TEXTS: list[tuple[str, Colour, Colour, float, tuple[Colour, int] | None]] = [
         (f"source {shade.light}", shade, palette.PAGE, 1, (shade, palette.SOURCE_TINT))
         for shade in (palette.MEASURED, palette.COUNTED, palette.SIMULATED, palette.CITED)
     ),
+    ("right in an answer", palette.RIGHT, palette.PAGE, 1, (palette.RIGHT, palette.SOURCE_TINT)),
+    ("wrong in an answer", palette.WRONG, palette.PAGE, 1, (palette.WRONG, 10)),
+    ("the most surprising token", palette.INK, palette.PAGE, 1, (palette.WRONG, 34)),
     ("drawing: names", palette.INK, palette.FROZEN, 1, None),
     ("drawing: names on matrices", palette.INK, palette.TRAINED_LIGHT, 1, None),
     ("drawing: notes", palette.SOFT, palette.PAGE, 1, None),
