@@ -62,10 +62,17 @@ class Sentence {
       this.order();
     }
     clearTimeout(this.looking);
-    if (data.own?.order === this.typed && data.own.pending) {
-      const wait = LOOKS[Math.min((this.looks = (this.looks ?? -1) + 1), LOOKS.length - 1)];
-      this.looking = setTimeout(() => send("look", this.looks), wait);
-    } else this.looks = -1;
+    if (data.own?.order === this.typed && data.own.pending) this.look(0);
+  }
+
+  /** Ask for the answer until it comes: what has not changed is not sent again, so nothing comes before. */
+  look(times) {
+    const wait = LOOKS[Math.min(times, LOOKS.length - 1)];
+    this.looking = setTimeout(() => {
+      if (!this.host.isConnected) return;
+      this.send("look", times);
+      this.look(times + 1);
+    }, wait);
   }
 
   begin(run) {
@@ -266,7 +273,7 @@ class Sentence {
 
     this.places.forEach((it, at) => {
       const nats = run.surprise[step][at];
-      it.style.setProperty("--shade", `${(DARKEST * Math.min(1, nats / FULL_SHADE)).toFixed(1)}%`);
+      it.style.setProperty("--shade", `${(DARKEST * Math.sqrt(Math.min(1, nats / FULL_SHADE))).toFixed(1)}%`);
       it.title = `${run.right_tokens[at].trim() || "space"}: probability ${percent(Math.exp(-nats))}, surprise ${nats.toFixed(2)}`;
     });
     this.find(".redder").textContent = `step ${step}`;
@@ -381,6 +388,7 @@ class Sentence {
     const field = this.find("input");
     field.oninput = () => {
       this.stop();
+      clearTimeout(this.looking);
       this.typed = field.value;
       this.order();
       this.tell(false, TOKENS_AFTER);
