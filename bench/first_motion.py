@@ -3,8 +3,9 @@
     python -m bench.first_motion [--repeats 3] [--width 1280] [--no-training]
 
 Each repeat starts a server and opens Home as its first page: cold is from the address to the first frame in which the
-recorded run plays; warm is the same in a new session right after. The first loss is counted from the click on Home's button
-to the moment a loss stands on the method's page, and from opening Home to that. Prints the machine's load beside it.
+recorded run plays; warm is the same in a new session right after. The first loss is counted from the click on Home's
+button to the moment a loss stands on the method's page, and from opening Home to that. Prints the machine's load beside
+it.
 """
 
 from __future__ import annotations

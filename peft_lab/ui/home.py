@@ -106,7 +106,9 @@ def home_page() -> None:
             _train()
         with st.container(key="home-view"):
             missing = any(one.name == MODEL and not one.present for one in assets.status())
-            frame.part(lambda: sentence(shipped(), SCOPE, "recorded" if missing else ""))
+            frame.part(
+                lambda: sentence(shipped(), SCOPE, "fetch the weights to type your own" if missing else "")
+            )
         with st.container(key="home-doors"):
             _doors()
     gallery()

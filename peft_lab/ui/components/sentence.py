@@ -53,8 +53,7 @@ def sentence(run: SentenceRun, scope: str, editable: str = "") -> None:
 
     def typed() -> None:
         told = (st.session_state.get(key) or {}).get("order")
-        text = told.get("order") if isinstance(told, Mapping) else None
-        if isinstance(text, str):
+        if isinstance(told, Mapping) and isinstance(text := told.get("order"), str):
             text = text[:LONGEST]
             state.remember(scope, "order", None if text.strip() in ("", run.sentence) else text)
             state.remember(scope, "asked", text if told.get("answer") else None)

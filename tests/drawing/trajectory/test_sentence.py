@@ -78,10 +78,10 @@ def test_it_learns_the_form_and_every_field() -> None:
 @pytest.mark.parametrize("answer", RUN.answers, ids=lambda answer: answer.step)
 def test_the_likeliest_tokens_agree_with_the_surprise(answer: sentence.SentenceAnswer) -> None:
     for place, token in enumerate(RUN.right_tokens):
-        shares = dict(answer.likeliest[place])
+        shares = {int(word): share for word, share in answer.likeliest[place]}
         assert len(shares) == LIKELIEST and list(shares.values()) == sorted(shares.values(), reverse=True)
         assert sum(shares.values()) <= 1.001  # each has three digits
-        named = {RUN.words[int(word)]: share for word, share in shares.items()}
+        named = {RUN.words[word]: share for word, share in shares.items()}
         likelihood = math.exp(-RUN.surprise[answer.step][place])
         if token in named:
             assert named[token] == pytest.approx(likelihood, rel=0.02, abs=0.002)
