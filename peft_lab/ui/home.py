@@ -16,6 +16,7 @@ from peft_lab.models.assets import store as assets
 from peft_lab.models.catalogue import ModelEntry, catalogue, get_model
 from peft_lab.runs import forecast
 from peft_lab.runs.forecast import Forecast, run_work
+from peft_lab.runs.kept import forecast_made_of
 from peft_lab.runs.spec import RunRequest
 from peft_lab.training.tasks import orders
 from peft_lab.ui import pages, state, web
@@ -132,7 +133,8 @@ def _train() -> None:
     expected = None if going else _expected()
     seconds = f" ({duration_words(expected)})" if expected else ""
     label = "Watch your LoRA train" if going else f"Train it on {asking.here()}{seconds}"
-    if st.button(label, type="primary", key="train-now", width="stretch"):
+    basis = forecast_made_of(expected.like) if expected else None
+    if st.button(label, type="primary", key="train-now", width="stretch", help=basis):
         if going is None:
             _as_shown()
         pages.go_to(METHOD)
