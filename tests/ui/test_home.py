@@ -66,6 +66,7 @@ def test_equal_answers_share_a_row_and_one_that_was_cut_off_misses_nothing() -> 
 def test_an_answer_to_ones_own_order_is_described_without_the_right_one(answer: str, says: str) -> None:
     found = sentence._described(answer)
     assert found["says"] == says and found["answer"]
+    assert found["answer"].endswith(" …") == (answer.startswith("{") and not answer.endswith("}"))
 
 
 def test_an_order_of_ones_own_is_what_is_trained_with() -> None:

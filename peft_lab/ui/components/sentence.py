@@ -103,10 +103,16 @@ def _described(answer: str) -> dict[str, Any]:
     """Return the answer, and what can be said of it without knowing the right one."""
     made = first_object(answer)
     named = sum(name in made for name in FIELDS) if made is not None else 0
+    cut = " …" if "{" in answer and not _closed(answer) else ""
     return {
-        "answer": answer or "(nothing)",
+        "answer": f"{answer}{cut}" or "(nothing)",
         "says": "no valid JSON" if made is None else f"{named} of {len(FIELDS)} fields named",
     }
+
+
+def _closed(answer: str) -> bool:
+    """Return whether an answer came to its end; else it was cut off, and might still have named a field."""
+    return answer.rstrip().endswith("}")
 
 
 def sent(run: SentenceRun) -> dict[str, Any]:
@@ -137,7 +143,7 @@ _SENT = ("order_tokens", "right_tokens", "words", "loss", "moved", "surprise", "
 
 def _row(answer: SentenceAnswer, right: str) -> dict[str, Any]:
     found = marked(answer.text, right)
-    closed = answer.text.rstrip().endswith("}")  # else it was cut off, and might still have named them
+    closed = _closed(answer.text)
     pieces = [[piece.text, _LETTERS[piece.verdict]] for piece in found.pieces]
     return {
         "pieces": pieces if closed else [*pieces, [" …", "n"]],
