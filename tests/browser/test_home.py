@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,7 +104,9 @@ def test_it_plays_to_step_10_once_and_later_to_its_end_where_it_rests(page: Page
 @pytest.mark.slow
 @pytest.mark.weights
 @pytest.mark.parametrize("page", [STILL], indirect=True)
-def test_an_own_order_is_answered_by_the_base_and_trained_with(page: Page, app_url: str) -> None:
+def test_an_own_order_is_answered_by_the_base_and_trained_with(
+    page: Page, app_url: str, app_home: Path
+) -> None:
     visit(page, app_url)
     order = page.get_by_role("textbox", name="Your order")
     order.fill("Three espressos for Ada at 9 am")
@@ -118,6 +122,10 @@ def test_an_own_order_is_answered_by_the_base_and_trained_with(page: Page, app_u
     expect(page.locator("h1")).to_have_text("LoRA", timeout=60_000)
     expect(page.get_by_text(re.compile("Starting|Training|Queued")).first).to_be_visible(timeout=60_000)
     in_address(page, f"steps={STEPS}")
+    specs = [json.loads(file.read_text("utf-8")) for file in app_home.glob("runs/*/spec.json")]
+    assert (["Three espressos for Ada at 9 am\nJSON:"], STEPS) in [
+        (one["probes"], one["steps"]) for one in specs
+    ]
     stop_button(page).click()
     expect(page.get_by_role("button", name="Train", exact=True)).to_be_enabled(timeout=240_000)
     page.get_by_role("link", name="Home", exact=True).click()

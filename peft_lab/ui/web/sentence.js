@@ -258,6 +258,12 @@ class Sentence {
       v.style.height = `${(10000 * run.moved.v[step][block]) / this.full}%`;
     });
     this.find(".by-step").textContent = `by step ${step}`;
+    const furthest = ["q", "v"].map((part) => {
+      const moved = run.moved[part][step];
+      const most = Math.max(...moved);
+      return `${part} up to ${(100 * most).toFixed(1)}%, in block ${moved.indexOf(most) + 1}`;
+    });
+    this.find(".blocks").setAttribute("aria-label", `By step ${step} the blocks have moved: ${furthest.join("; ")}`);
 
     const asked = run.answers.findLastIndex((answer) => answer.step <= step);
     const { step: latest } = run.answers[asked];
