@@ -36,7 +36,7 @@ _COLOURS = palette.variables(
 _mount = st.components.v2.component(
     "peft_sentence",
     html=web.read("sentence.html"),
-    css=web.read("sentence.css", COLOURS=_COLOURS),
+    css=web.read("sentence.css", COLOURS=_COLOURS, MARK_TINT=palette.MARK_TINT),
     js=web.read("sentence.js"),
 )
 _LETTERS = {"right": "r", "wrong": "w", "neutral": "n"}
