@@ -3,8 +3,9 @@
     python -m bench.first_motion [--repeats 3] [--width 1280] [--no-training]
 
 Each repeat starts a server and opens Home as its first page: cold is from the address to the first frame in which the
-block plays; warm is the same in a new session right after. The first loss is counted from the click on Home's button
-to the moment a loss stands on the method's page, and from opening Home to that. Prints the machine's load beside it.
+recorded run plays; warm is the same in a new session right after. The first loss is counted from the click on Home's
+button to the moment a loss stands on the method's page, and from opening Home to that. Prints the machine's load beside
+it.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from tests.browser.conftest import served
 from tests.browser.driver import CHROMIUM_FLAGS, chromium_path
 from tests.conftest import link
 
-# the first frame in which the block's own clock has moved on
+# the first frame in which the recorded run has moved on from its first step
 _WATCH = """
   const look = () => {
     for (const one of document.querySelectorAll('[data-testid=stBidiComponentIsolated]')) {
-      const living = one.shadowRoot?.querySelector('.host')?.living;
-      if (living?.player.playing && living.player.frame) { window.moved = performance.now(); return; }
+      const run = one.shadowRoot?.querySelector('.sentence');
+      if (run?.dataset.playing === 'true' && run.dataset.step > 0) { window.moved = performance.now(); return; }
     }
     requestAnimationFrame(look);
   };
@@ -38,7 +39,7 @@ _LOSS = """() => document.querySelector('.js-plotly-plot .scatterlayer .trace') 
 
 
 def opened(browser: Browser, url: str, width: int) -> tuple[Page, float]:
-    """Home in a new session, and the seconds until the block moved."""
+    """Home in a new session, and the seconds until the run moved."""
     context = browser.new_context(viewport={"width": width, "height": 800})
     context.add_init_script(_WATCH)
     page = context.new_page()

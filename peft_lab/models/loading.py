@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -276,6 +277,29 @@ def _tokenizer(source: str) -> PreTrainedTokenizerBase:
     _require_words(source, tokenizer)
     guard_template(tokenizer)
     return tokenizer
+
+
+def split_text(name: str, text: str) -> list[str]:
+    """Return the tokens of a text as text, by the tokenizer of a live model alone: transformers is not imported.
+
+    Raises:
+        AssetError: the model has to be fetched first. BadInput: its tokenizer cannot be read.
+    """
+    reader = _reader_of_text(weights_of(name))
+    return [str(reader.decode([number])) for number in reader.encode(text, add_special_tokens=False).ids]
+
+
+@cache
+def _reader_of_text(source: str) -> Any:
+    from tokenizers import Tokenizer
+
+    with _verified(source):
+        try:
+            return Tokenizer.from_file(str(Path(source) / "tokenizer.json"))
+        except Exception as error:  # it is written in Rust, and raises a plain one
+            raise BadInput(
+                f"No tokenizer could be loaded from '{source}': {_first_line(error)}", "model"
+            ) from error
 
 
 def _require_whole(name: str, missing: Iterable[str], misfits: Iterable[tuple[str, Any, Any]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from peft_lab.training.evaluation import Examiner
 
+FULL = "full"
 KEPT = 2  # runs whose models stay loaded
 
 _loaded: OrderedDict[Path, tuple[Examiner, torch.nn.Module, torch.nn.Module]] = OrderedDict()
@@ -86,6 +88,29 @@ def _load(spec: RunSpec, run: store.Run) -> tuple[Examiner, torch.nn.Module, tor
     cast_added(tuned, base.dtype)
     examiner = Examiner(task, base.tokenizer, spec.max_length, base.device, decoder_start(base.entry))
     return examiner, base.model.eval(), tuned.eval()
+
+
+@lru_cache(maxsize=1)
+def _base(model: str, task: str) -> tuple[Examiner, torch.nn.Module]:
+    from peft_lab.models.loading import decoder_start
+    from peft_lab.training.evaluation import Examiner
+
+    spec = RunRequest(model, FULL, task).complete()
+    base = course.fresh_base(spec, spec.task_object())
+    examiner = Examiner(
+        spec.task_object(), base.tokenizer, spec.max_length, base.device, decoder_start(base.entry)
+    )
+    return examiner, base.model.eval()
+
+
+def base_answer(model: str, task: str, text: str) -> str:
+    """Return what an untrained model answers to a text of a task; for a worker, where the model stays loaded.
+
+    Raises:
+        AssetError: its weights have to be fetched first.
+    """
+    examiner, base = _base(model, task)
+    return examiner.answer(base, [text])[0].answer
 
 
 # ----------------------------------------

@@ -1,28 +1,33 @@
-"""Home: one sentence, the block, a button that starts a run; three ways in; the methods; the models here."""
+"""Home: one order and how a run learns to answer it, a button that starts one; three ways in; methods and models."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
 import streamlit as st
 
 from peft_lab.core import asking, units
-from peft_lab.drawing.block import strip_of
+from peft_lab.core.errors import PeftLabError
+from peft_lab.drawing.trajectory.sentence import METHOD, MODEL, TASK, shipped
+from peft_lab.engine.timing import here
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models.assets import store as assets
 from peft_lab.models.catalogue import catalogue, get_model
 from peft_lab.models.shapes import ModelEntry
-from peft_lab.runs.spec import STEPS
-from peft_lab.training.tasks import get_task
+from peft_lab.runs.forecast import predicts, run_work
+from peft_lab.runs.kept import forecast_made_of
+from peft_lab.runs.offer import Offer, make_offer
+from peft_lab.runs.spec import RunRequest
+from peft_lab.training.tasks import orders
 from peft_lab.ui import pages, state, web
-from peft_lab.ui.components import figures, waiting
-from peft_lab.ui.components.block import block, handles, thumb
+from peft_lab.ui.components import figures, frame, waiting
+from peft_lab.ui.components.block import thumb
+from peft_lab.ui.components.sentence import order_of, sent, sentence
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.method.drawing import recorded
-from peft_lab.ui.method.settings import begin
-from peft_lab.ui.runs.shown import live_run
+from peft_lab.ui.method.settings import SAY, begin
+from peft_lab.ui.runs.shown import live_run, summaries
+from peft_lab.workers.inspector import get_pool
 
 # ----------------------------------------
 # The methods side by side: what each adds to a block, and how many parameters it trains.
@@ -47,9 +52,9 @@ def live_models() -> list[ModelEntry]:
     return [entry for entry in catalogue().values() if entry.live]
 
 
-def share(spec: MethodSpec, entry: ModelEntry, values: Mapping[str, Any] | None = None) -> float:
-    """Return the percent of the model that is trained, with ``values`` over the method's defaults."""
-    formula = spec.formula(entry.shape, spec.complete(entry.shape, values or {}))
+def share(spec: MethodSpec, entry: ModelEntry) -> float:
+    """Return the percent of the model that is trained at the method's defaults."""
+    formula = spec.formula(entry.shape, spec.complete(entry.shape, {}))
     return 100 * formula.trainable / (entry.parameters + formula.added)
 
 
@@ -71,25 +76,25 @@ def _card(spec: MethodSpec) -> None:
             st.markdown(f"**{units.count(trained)}** :small[{units.percent(share(spec, entry))}]")
 
 
-def _refusal(spec: MethodSpec, entry: ModelEntry, values: Mapping[str, Any] | None = None) -> str | None:
-    """Return why the method does not apply with ``values`` over its defaults, or None."""
-    problems = spec.problems(entry.shape, values or {})
+def _refusal(spec: MethodSpec, entry: ModelEntry) -> str | None:
+    """Return why the method does not apply at its defaults, or None."""
+    problems = spec.problems(entry.shape, {})
     return next((problem.message for problem in problems if problem.level == "error"), None)
 
 
-METHOD, MODEL, TASK = "lora", "smollm2-135m", "json"
-SCOPE, RANK = "home", "r"
+SCOPE = "home"
+URGENCY = 2  # of the forecast, after what a learner waits for
 DOORS = (
-    ("tour", "Learn a method", "Stop by stop through the lab: what to read, what to move, what to see."),
-    ("practice", "Prepare for an interview", "Answer first; then run the experiment that shows why."),
-    ("plan", "Plan a fine-tune", "Your model on your GPUs: what fits, how long it takes, what it costs."),
+    ("tour", "Learn a method", "eight methods, one page each"),
+    ("plan", "Plan a fine-tune", "what fits your cards, and the files"),
+    ("practice", "Prepare for an interview", "guess first, then run it"),
 )
 
 
 def ready() -> None:
     """Load the page's data ahead, so that its first visitor does not wait."""
     all_methods()
-    recorded(METHOD, MODEL)
+    sent(shipped())
     assets.status()
 
 
@@ -99,8 +104,13 @@ def home_page() -> None:
     with st.container(key="home-first"):
         with st.container(key="home-words"):
             _words()
-        with st.container(border=True, key="home-block"):
-            _block()
+        with st.container(key="home-train"):
+            _train()
+        with st.container(key="home-view"):
+            missing = any(one.name == MODEL and not one.present for one in assets.status())
+            frame.part(
+                lambda: sentence(shipped(), SCOPE, "fetch the weights to type your own" if missing else "")
+            )
         with st.container(key="home-doors"):
             _doors()
     gallery()
@@ -111,81 +121,61 @@ def home_page() -> None:
 
 
 def _words() -> None:
-    spec, entry = get_method(METHOD), get_model(MODEL)
-    st.title(f"Train {units.percent(share(spec, entry, _dragged()))} of a model. Watch it learn.")
+    spec, entry, run = get_method(METHOD), get_model(MODEL), shipped()
+    st.title(f"Train :orange[{units.percent(share(spec, entry))}] of a model. Watch it learn.")
     st.markdown(
-        f"PEFT Lab freezes a real language model of {units.count(entry.parameters)} parameters on {asking.here()}, "
-        f"trains thin matrices beside its weights, and shows every change as it happens. {figures.badge('counted')}"
+        f"{entry.title.partition('-')[0]}’s {units.count(run.total)} weights stay frozen. "
+        f":orange[**{units.count(run.trained)}**] new ones learn to turn an order into JSON. {figures.badge('counted')}"
     )
+
+
+def _train() -> None:
     going = live_run(METHOD)
-    rank = _dragged().get(RANK)
-    label = (
-        "Watch your LoRA train"
-        if going
-        else f"Train a LoRA of rank {plain(str(rank))} now"
-        if rank
-        else "Train a LoRA now"
-    )
-    if st.button(label, type="primary", key="train-now", width="stretch"):
+    offer = None if going else _offer()
+    seconds = f" ({offer.duration})" if offer and offer.duration else ""
+    label = "Watch your LoRA train" if going else f"Train it on {asking.here()}{seconds}"
+    basis = forecast_made_of(offer.forecast.like) if offer and offer.forecast else None
+    if st.button(label, type="primary", key="train-now", width="stretch", help=basis):
         if going is None:
-            _as_it_comes()
+            _as_shown()
         pages.go_to(METHOD)
-    st.caption(
-        f"{STEPS} steps here, until a model that could not write JSON does. Nothing leaves {asking.here()}."
-    )
+    st.caption(f"{units.count(shipped().spec['steps'])} steps. Nothing leaves {asking.here()}.")
+
+
+def request() -> RunRequest:
+    """Return the run that the button starts: the recorded one's settings, and the learner's order as its sample."""
+    order = orders.prompt(order_of(shipped(), SCOPE))
+    return RunRequest(MODEL, METHOD, TASK, steps=shipped().spec["steps"], probes=(order,))
+
+
+def _offer() -> Offer | None:
+    """Return the run with its forecast, once this machine was measured; None where no run is predicted."""
+    if not predicts(get_model(MODEL).kind, TASK) or not here.complete():
+        return None
+    try:
+        spec = replace(request().complete(), probes=())
+        work = waiting.look(get_pool().submit(URGENCY, run_work, spec.to_dict()))
+        waiting.come_back(work)
+        return make_offer(request(), work.answer, summaries())
+    except PeftLabError:  # the page says above what has to be fetched
+        return None
+
+
+def _as_shown() -> None:
+    """Set up the run of :func:`request` on the method's page, replacing earlier settings, and start it there."""
+    wanted = request()
+    state.forget(METHOD)
+    state.forget("shared")
+    state.remember(METHOD, RunRequest.field("steps").key, wanted.steps, get_model(MODEL).kind)
+    state.remember(METHOD, SAY, wanted.probes[0], TASK)
+    begin(METHOD)
 
 
 def _doors() -> None:
     for name, title, text in DOORS:
         with st.container(border=True, key=f"door-{name}", gap=None):
-            pages.link(name, f"**{title}**", icon_position="right")
+            pages.link(name, f"**{title}**", "chevron_right", icon_position="right")
             st.markdown(f":small[{text}]")
-
-
-def _dragged() -> dict[str, Any]:
-    """Return the rank if it was set by hand in the block."""
-    rank = state.remembered(SCOPE, RANK, None)
-    return {} if rank is None else {RANK: rank}
-
-
-def _released(values: Mapping[str, Any]) -> None:
-    """Remember the rank sent by the browser, if it is valid."""
-    rank = values.get(RANK)
-    if not isinstance(rank, int):
-        return
-    if _refusal(get_method(METHOD), get_model(MODEL), {RANK: rank}) is None:
-        state.remember(SCOPE, RANK, rank)
-
-
-def _as_it_comes() -> None:
-    """Set up the default run on the method's page, with the rank set here, replacing earlier settings."""
-    state.forget(METHOD)
-    state.forget("shared")
-    for name, value in _dragged().items():
-        state.remember(METHOD, name, value)
-    begin(METHOD)
-
-
-def _block() -> None:
-    spec, entry = get_method(METHOD), get_model(MODEL)
-    values = spec.complete(entry.shape, _dragged())
-    trajectory, title = recorded(METHOD, MODEL)
-    st.markdown(f"#### {spec.title} in {entry.title}")
-    st.markdown(":small[Drag an orange strip: its thickness is the rank, and the count follows.]")
-    block(
-        entry.shape,
-        spec.parts(entry.shape, values),
-        quantization=spec.quantization(values),
-        key="block.home",
-        tokens=strip_of(get_task(TASK).samples[0]),
-        trajectory=trajectory,
-        title=title,
-        playing=True,
-        size="full",
-        show=("phases", "layers", "curve", "answers"),
-        handles=[one for one in handles(spec, entry.shape, values) if one.knob == RANK],
-        on_values=_released,
-    )
 
 
 def _models() -> None:
@@ -210,7 +200,7 @@ def _models() -> None:
 
 
 # ----------------------------------------
-# Home's layout as CSS: words and button beside the block, three doors, the gallery as a grid of cards.
+# Home's layout as CSS: words and button, the run, three doors, the gallery as a grid of cards.
 
 
 #: In the page that the browser loads (:mod:`peft_lab.ui.shell.dress`).

@@ -38,6 +38,7 @@ PROJECTOR = """
 <style>
 html { font-size: 21px !important; }
 [data-testid="stSidebar"], [data-testid="stHeader"], [data-testid="stExpandSidebarButton"] { display: none !important; }
+.st-key-home-first { --peft-zoom: 1.3 !important; }
 .block-container { max-width: 100% !important; padding-top: 1.2rem !important; }
 .js-plotly-plot text, #js-plotly-tester text { font-size: 16px !important; }
 </style>

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -42,13 +43,26 @@ def test_once_the_machine_is_measured_the_button_says_how_long() -> None:
     live = {"minilm-l6": [1.0, 45e6], "smollm2-135m": [2.0, 270e6]}
     here.keep({"constants": SPEED, "loading": {"models": live, "pack": 1e9}})
     app = opened("ia3")
-    until = time.monotonic() + 240
-    while "about" not in _button(app, "ia3-train").label and time.monotonic() < until:
-        time.sleep(0.5)
-        app.run()
-    label = _button(app, "ia3-train").label
+    label = _label_with_seconds(app, "ia3-train")
     assert label.startswith("Train · about ") and label.endswith(" s")
     assert any("measured speed" in caption.value for caption in app.caption)
+
+
+@pytest.mark.weights
+def test_homes_button_too_says_how_long_and_only_then() -> None:
+    assert not re.search(r"\d", _button(opened("home"), "train-now").label)
+    here.keep({"constants": SPEED, "loading": {"models": {"smollm2-135m": [2.0, 270e6]}, "pack": 1e9}})
+    app = opened("home")
+    assert re.search(r"\(about \d.* s\)$", _label_with_seconds(app, "train-now"))
+    assert "measured speed" in _button(app, "train-now").help
+
+
+def _label_with_seconds(app: Any, key: str) -> str:
+    until = time.monotonic() + 240
+    while "about" not in _button(app, key).label and time.monotonic() < until:
+        time.sleep(0.5)
+        app.run()
+    return str(_button(app, key).label)
 
 
 def test_in_a_class_nothing_is_said_as_others_train_beside(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,7 +121,6 @@ def record(run: Mapping[str, Any], key: str) -> None:
     _mount(key=key, data=[run], height=0)
 
 
-Size = Literal["full", "bench", "small"]
 Panel = Literal["phases", "layers", "numbers", "curve", "answers"]
 PANELS: tuple[Panel, ...] = ("phases", "layers", "numbers", "curve", "answers")
 
@@ -145,7 +144,6 @@ def block(
     trajectory: Trajectory | None = None,
     title: str = "Recorded run",
     playing: bool = False,
-    size: Size = "bench",
     show: Sequence[Panel] = PANELS,
     live_events: Sequence[Mapping[str, Any]] = (),
     handles: Sequence[Handle] = (),
@@ -161,7 +159,6 @@ def block(
         title: the run's name above the scrubber.
         playing: whether to start once it is in view, once; never for readers who prefer reduced motion.
         show: panels below the drawing, beside the play button.
-        size: ``small`` has a play button below the drawing and nothing else.
         live_events: steps after the trajectory's last state, ``{"step": 12, "loss": 0.4}`` each.
         handles: controls within the drawing (:func:`peft_lab.ui.components.block.handles`).
         on_values: called with the knobs' new values, by name, before the script reruns because of them.
@@ -201,7 +198,7 @@ def block(
                     "record": run["id"] if run else None,
                     "title": title,
                     "playing": playing,
-                    "size": size,
+                    "size": "bench",
                     "show": list(show),
                     "handles": [handle.to_dict() for handle in handles],
                 }

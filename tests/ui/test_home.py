@@ -1,0 +1,77 @@
+"""Home's button trains what its picture shows, and the base answers the learner's own order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from peft_lab.drawing.trajectory.sentence import shipped
+from peft_lab.models.loading import split_text
+from peft_lab.runs.respond import base_answer
+from peft_lab.training.tasks import orders
+from peft_lab.ui import home, state
+from peft_lab.ui.components import sentence
+from tests.conftest import link
+
+
+@pytest.fixture
+def weights(own_home: Path, assets_home: object) -> Path:
+    link(own_home)
+    return own_home
+
+
+@pytest.mark.weights
+def test_the_button_trains_with_the_settings_of_the_recorded_run(weights: Path) -> None:
+    started = home.request().complete().to_dict()
+    assert {**started, "probes": []} == shipped().spec | {
+        "values": {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in shipped().spec["values"].items()
+        }
+    }
+    assert started["probes"] == [shipped().order]
+
+
+@pytest.mark.weights
+def test_what_the_base_answers_live_is_what_it_answered_at_step_0(weights: Path) -> None:
+    run = shipped()
+    assert base_answer(run.spec["model"], run.spec["task"], run.order) == run.answers[0].text
+
+
+@pytest.mark.weights
+def test_tokens_come_from_the_models_own_tokenizer(weights: Path) -> None:
+    run = shipped()
+    assert tuple(split_text(run.spec["model"], run.order)) == run.order_tokens
+
+
+def test_equal_answers_share_a_row_and_one_that_was_cut_off_misses_nothing() -> None:
+    rows = sentence.sent(shipped())["rows"]
+    assert [row["steps"] for row in rows] == [[0], [5], [10], [15, 25]]
+    for row, answer in zip(rows, shipped().answers, strict=False):
+        text = "".join(piece for piece, _ in row["pieces"])
+        assert text.removesuffix(" …") == answer.text
+        assert not (text.endswith(" …") and row["missing"])
+    assert [row["right"] for row in rows] == [0, 1, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ('{"item": "tea", "size": "big"', "no valid JSON"),
+        ('{"item": "tea", "kind": 1}', "1 of 5 fields named"),
+        ("", "no valid JSON"),
+    ],
+)
+def test_an_answer_to_ones_own_order_is_described_without_the_right_one(answer: str, says: str) -> None:
+    found = sentence._described(answer)
+    assert found["says"] == says and found["answer"]
+    assert found["answer"].endswith(" …") == (answer.startswith("{") and not answer.endswith("}"))
+
+
+def test_an_order_of_ones_own_is_what_is_trained_with() -> None:
+    state.remember(home.SCOPE, "order", "Two teas for Ada.")
+    try:
+        assert home.request().probes == (orders.prompt("Two teas for Ada."),)
+    finally:
+        state.remember(home.SCOPE, "order", None)
