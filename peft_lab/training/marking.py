@@ -1,0 +1,162 @@
+"""Mark an answer against the right one, piece by piece: the fields of a JSON object, or else the words."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from itertools import groupby
+from typing import Any, Literal
+
+Verdict = Literal["right", "wrong", "neutral"]
+Unit = Literal["field", "word"]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of an answer's text. Punctuation, spaces and what is not scored are ``neutral``."""
+
+    text: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Marked:
+    """An answer's pieces, which joined are the answer, and how much of the right answer it has.
+
+    Attributes:
+        missing: fields of the right answer that the answer does not name; empty where words are compared.
+        right, total: fields, or words, of the right answer: those that the answer has, and all.
+        unit: what is counted.
+    """
+
+    pieces: tuple[Piece, ...]
+    missing: tuple[str, ...]
+    right: int
+    total: int
+    unit: Unit
+
+
+def marked(answer: str, right: str | None) -> Marked:
+    """Mark ``answer`` against ``right``; everything is neutral if that is None or empty.
+
+    If ``right`` is a JSON object, its fields are compared in the first object of the answer, which may be cut off: a
+    key is right if the right answer has it, its value if it is equal as JSON. A second field of the same name is wrong,
+    text around the object neutral. An answer without a brace is wrong. Any other answer is compared by words, in order
+    and without regard to case.
+
+    >>> found = marked('{"item": "tea", "size": "smal', '{"item": "tea", "size": "small", "name": "Ivan"}')
+    >>> [piece.text for piece in found.pieces if piece.verdict == "wrong"], found.missing, found.right, found.total
+    (['"smal'], ('name',), 1, 3)
+    """
+    try:
+        wanted = json.loads(right or "")
+    except (ValueError, RecursionError):
+        wanted = None
+    if isinstance(wanted, dict) and wanted:
+        return _by_fields(answer, wanted)
+    return _by_words(answer, right or "")
+
+
+def _joined(pieces: Iterator[Piece]) -> tuple[Piece, ...]:
+    """Drop empty pieces and join neutral neighbours."""
+    groups = groupby((piece for piece in pieces if piece.text), lambda piece: piece.verdict)
+    found: list[Piece] = []
+    for verdict, group in groups:
+        found += [Piece("".join(piece.text for piece in group), verdict)] if verdict == "neutral" else group
+    return tuple(found)
+
+
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?|[^\s{}\[\]:,"]+|\s+|.', re.DOTALL)
+_COLON = re.compile(r"\s*:\s*")
+_JSON = json.JSONDecoder()
+
+
+def _by_fields(answer: str, wanted: dict[str, Any]) -> Marked:
+    correct: dict[str, bool] = {}  # by name, in the answer
+
+    def pieces() -> Iterator[Piece]:
+        begin = answer.find("{")
+        if begin < 0:
+            yield from _words(answer, "wrong")
+            return
+        yield Piece(answer[:begin], "neutral")
+        at, depth = begin, 0
+        while at < len(answer):
+            token = _TOKEN.match(answer, at)
+            assert token is not None  # its last alternative takes any character
+            text, at = token[0], token.end()
+            field = _field(answer, text, at) if depth == 1 else None
+            if field is not None:
+                key, value_at, end = field
+                first = key not in correct
+                equal = first and _same(answer, value_at, end, wanted, key)
+                correct.setdefault(key, equal)
+                yield Piece(text, "right" if first and key in wanted else "wrong")
+                yield Piece(answer[at:value_at], "neutral")
+                yield Piece(answer[value_at:end], "right" if equal else "wrong")
+                at = end
+                continue
+            depth += (text in "{[") - (text in "}]")
+            plain = text.isspace() or text in "{}[]:,"
+            yield Piece(text, "neutral" if plain else "wrong")
+            if depth == 0:  # the object is closed; what follows is not scored
+                yield Piece(answer[at:], "neutral")
+                return
+
+    found = _joined(pieces())
+    missing = tuple(key for key in wanted if key not in correct)
+    return Marked(found, missing, sum(correct.get(key, False) for key in wanted), len(wanted), "field")
+
+
+def _field(answer: str, text: str, at: int) -> tuple[str, int, int] | None:
+    """Return the name that ``text`` is, and where its value begins and ends; None if this is not a name.
+
+    A value that is cut off or not JSON is empty: what stands there is read on token by token.
+    """
+    colon = _COLON.match(answer, at)
+    if colon is None or not text.startswith('"'):
+        return None
+    try:
+        key = _JSON.raw_decode(text)[0]
+    except ValueError:
+        return None
+    try:
+        end = _JSON.raw_decode(answer, colon.end())[1]
+    except (ValueError, RecursionError):
+        end = colon.end()
+    return str(key), colon.end(), end
+
+
+def _same(answer: str, begin: int, end: int, wanted: dict[str, Any], key: str) -> bool:
+    """Compare as JSON: Python would also take ``True`` and ``1.0`` for ``1``."""
+    if key not in wanted or begin == end:
+        return False
+    value = _JSON.raw_decode(answer, begin)[0]
+    return json.dumps(value, sort_keys=True) == json.dumps(wanted[key], sort_keys=True)
+
+
+_WORD = re.compile(r"\w+")
+
+
+def _by_words(answer: str, right: str) -> Marked:
+    mine, its = ([word.casefold() for word in _WORD.findall(text)] for text in (answer, right))
+    if not its:
+        return Marked(_joined(iter([Piece(answer, "neutral")])), (), 0, 0, "word")
+    blocks = SequenceMatcher(None, mine, its, autojunk=False).get_matching_blocks()
+    shared = {place for block in blocks for place in range(block.a, block.a + block.size)}
+    return Marked(_joined(_words(answer, "wrong", shared)), (), len(shared), len(its), "word")
+
+
+def _words(
+    answer: str, otherwise: Verdict, right: set[int] | frozenset[int] = frozenset()
+) -> Iterator[Piece]:
+    """Yield the answer's words, those numbered in ``right`` as right, and what stands between them as neutral."""
+    at = 0
+    for number, word in enumerate(_WORD.finditer(answer)):
+        yield Piece(answer[at : word.start()], "neutral")
+        yield Piece(word[0], "right" if number in right else otherwise)
+        at = word.end()
+    yield Piece(answer[at:], "neutral")
