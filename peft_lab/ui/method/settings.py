@@ -22,7 +22,7 @@ from peft_lab.runs.kept import MadeForecast
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import BATCH, RunRequest, RunSpec, usual_eval_rows
 from peft_lab.runs.store import Run
-from peft_lab.runs.view import RunView, Status
+from peft_lab.runs.view import RunView, Status, scoring
 from peft_lab.runs.waiting import Before, ahead, starts_in
 from peft_lab.training import tasks
 from peft_lab.training.tasks import apart
@@ -346,7 +346,7 @@ def _words(seen: RunView) -> str:
             return f"Taking the first of {seen.steps} steps"
         left = f" · {roughly(seen.eta)} left" if seen.eta else ""
         return f"Step {seen.step} of {seen.steps}{left}"
-    return {Status.QUEUED: "Queued", Status.STARTING: "Starting"}.get(seen.status, "Scoring")
+    return {Status.QUEUED: "Queued", Status.STARTING: "Starting"}.get(seen.status) or scoring(seen)
 
 
 def _start(choice: Choice, spec: RunSpec, said: Forecast | None) -> None:
