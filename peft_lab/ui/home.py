@@ -13,7 +13,6 @@ from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models.assets import store as assets
 from peft_lab.models.catalogue import ModelEntry, catalogue, get_model
-from peft_lab.runs.spec import STEPS
 from peft_lab.training.tasks import get_task
 from peft_lab.ui import pages, state, web
 from peft_lab.ui.components import figures, waiting
@@ -130,7 +129,8 @@ def _words() -> None:
             _as_it_comes()
         pages.go_to(METHOD)
     st.caption(
-        f"{STEPS} steps here, until a model that could not write JSON does. Nothing leaves {asking.here()}."
+        f"{get_method(METHOD).usual_steps(get_model(MODEL).kind)} steps here, until a model that could not write JSON "
+        f"does. Nothing leaves {asking.here()}."
     )
 
 

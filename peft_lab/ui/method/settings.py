@@ -60,6 +60,7 @@ def _usual(choice: Choice) -> dict[str, Any]:
     kind = "classification" if choice.entry.kind in CLASSIFIERS else "generation"
     rate = choice.spec.learning_rate(choice.entry.kind, choice.values)
     return {
+        "steps": choice.spec.usual_steps(choice.entry.kind),
         "batch": BATCH[kind],
         "learning_rate": rate,
         "eval_rows": usual_eval_rows(kind, choice.entry.kind),
