@@ -66,6 +66,9 @@ def test_what_a_request_leaves_open_a_spec_has() -> None:
     [
         ("smollm2-135m", "lora", "json", 25),
         ("smollm2-135m", "qlora", "json", 25),
+        ("smollm2-135m", "adapters", "json", 25),
+        ("smollm2-135m", "ia3", "json", 25),
+        ("smollm2-135m", "prefix", "json", STEPS),
         ("smollm2-135m", "prompt", "json", STEPS),
         ("minilm-l6", "lora", "sentiment", STEPS),
     ],
