@@ -54,6 +54,11 @@ SIMULATED = Shade("#6D28D9", "#C4B5FD")
 CITED = Shade("#475569", "#CBD5E1")
 SOURCE_TINT = 12  # percent
 
+# Marks on a model's answer. Wrong ones have a wavy line, too.
+RIGHT = MEASURED
+WRONG = Shade("#A81C44", "#FDA4AF")
+MARK_TINT = 10  # percent
+
 # What has one colour in both themes: charts, which know of none, the logo and codes for cameras.
 CHART_TRAINED = TRAINED.light
 CHART_QUANTISED = "#2563EB"

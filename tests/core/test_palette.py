@@ -47,6 +47,10 @@ TEXTS: list[tuple[str, Colour, Colour, float, tuple[Colour, int] | None]] = [
         (f"source {shade.light}", shade, palette.PAGE, 1, (shade, palette.SOURCE_TINT))
         for shade in (palette.MEASURED, palette.COUNTED, palette.SIMULATED, palette.CITED)
     ),
+    *(
+        (f"marks of an answer {shade.light}", shade, palette.PAGE, 1, (shade, palette.MARK_TINT))
+        for shade in (palette.RIGHT, palette.WRONG)
+    ),
     ("drawing: names", palette.INK, palette.FROZEN, 1, None),
     ("drawing: names on matrices", palette.INK, palette.TRAINED_LIGHT, 1, None),
     ("drawing: notes", palette.SOFT, palette.PAGE, 1, None),

@@ -338,7 +338,7 @@ def _bar_standing(slug: str) -> None:
         st.rerun()
         return
     st.progress(min(1.0, seen.progress), text=_words(seen))
-    st.caption("A knob that is moved now is for the next run.")
+    st.caption("Changes apply to your next run.")
 
 
 def _words(seen: RunView) -> str:
