@@ -299,13 +299,8 @@ SHARE = 0.04  # of the run's time so far that recording may take
 FREE_STATES = 3.0  # seconds that it may take in any case, so that a short run is recorded step by step
 MEASURING = 0.6  # share of the budget reserved for measuring states, and their limit; the rest is for answers
 BEND = 1.6  # more states at the beginning, where more happens
-ASKED_AT = (
-    0,
-    5,
-    10,
-    15,
-    25,
-)  # states whose answer to the example is given in any case, beside the last one's
+#: States whose answer to the example is given in any case, beside the last one's.
+ASKED_AT = (0, 5, 10, 15, 25)
 
 
 def recorded_states(steps: int, most: int = STATES) -> list[int]:

@@ -111,7 +111,7 @@ def _failed(run: Run, seen: RunView, choice: Choice) -> None:
     title = "Failed" if seen.status is Status.FAILED else "Lost"
     slug = choice.spec.slug
     with st.container(border=True, key=f"{slug}-failed"):
-        st.markdown(f":red-badge[:material/close: {title}] :small[{begun}; nothing was lost]")
+        st.markdown(f":red-badge[:material/close: **{title}**] :small[{begun}; nothing was lost]")
         st.markdown(f"#### {plain(seen.message)}")
         found = remedy(run.spec, seen.message)
         if found is not None:
