@@ -15,8 +15,9 @@ import sys
 import time
 
 from peft_lab.drawing.trajectory.format import FILE_BYTES, SHIPPED_DATA, Budget
+from peft_lab.methods.base import STEPS
 from peft_lab.runs import child, kept, store, training
-from peft_lab.runs.spec import STEPS, RunRequest
+from peft_lab.runs.spec import RunRequest
 
 ENCODER, DECODER, IMAGES = ("minilm-l6", "sentiment"), ("smollm2-135m", "json"), ("dinov2-small", "digits")
 RUNS = {

@@ -313,7 +313,14 @@ def _draw(bars: ProgressBars, view: RunView, waiting: int) -> None:
         )
     for which, score in (("tuned", view.after), ("base", view.before)):
         if view.evaluating == which or score:
-            bars.update(f"Evaluating the {which} model", 1.0 if score else view.progress)
+            so_far = (
+                f"{view.right} of {view.scored} right so far"
+                if view.scored and view.right is not None
+                else ""
+            )
+            bars.update(
+                f"Evaluating the {which} model", 1.0 if score else view.progress, "" if score else so_far
+            )
 
 
 def _leave(run: Run, result: Mapping[str, Any], interrupt: int | None) -> None:

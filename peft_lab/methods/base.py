@@ -132,6 +132,9 @@ class Part:
     size: Mapping[str, int]
 
 
+STEPS = 60  # of a run, in which every default rate learns; comparisons and sweeps give it to all methods
+
+
 class MethodSpec(ABC):
     """One PEFT method.
 
@@ -140,6 +143,8 @@ class MethodSpec(ABC):
         summary: one sentence under the page's title.
         refuses: model kinds it cannot run on, each with the reason in the learner's terms.
         learning_rates: the default per model kind, chosen so that 60 steps visibly learn on the live models.
+        short_runs: steps after which the loss of the live models' first task is flat, per model kind, where these are
+            fewer (:meth:`usual_steps`).
         head_learning_rate: that of a task head, which starts at random and must be learnt whatever the method;
             ``None``: the method's own.
         mergeable: whether it can be merged into the base's weights after training.
@@ -154,6 +159,7 @@ class MethodSpec(ABC):
     knobs: ClassVar[tuple[Knob, ...]]
     refuses: ClassVar[Mapping[ModelKind, str]] = {}
     learning_rates: ClassVar[Mapping[ModelKind, float]]
+    short_runs: ClassVar[Mapping[ModelKind, int]] = {}
     head_learning_rate: ClassVar[float | None] = None
     mergeable: ClassVar[bool] = False
     low_rank: ClassVar[bool] = False
@@ -234,6 +240,10 @@ class MethodSpec(ABC):
     def learning_rate(self, kind: ModelKind, values: Values) -> float:
         """Return the default learning rate for the model kind; a knob that changes the method may change it."""
         return self.learning_rates[kind]
+
+    def usual_steps(self, kind: ModelKind) -> int:
+        """Return the default number of steps of a run on the model kind."""
+        return self.short_runs.get(kind, STEPS)
 
     def rate_factor(self, parameter: str, values: Values) -> float:
         """Return the factor on a trained parameter's learning rate, by its name; 1 unless a method overrides it."""

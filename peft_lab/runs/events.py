@@ -11,7 +11,7 @@ Every event has ``type`` and ``time`` (seconds since 1970). Types and their fiel
     inputs      files {}: SHA-256 of what the run is made from
     ready       trainable, total, head, dtype, device, rows, learning_rate
     step        step (from 1), loss, lr, grad_norm, tokens (real ones in the batch), seconds (of this step), tracked
-    evaluating  which: tuned or base; done, total: rows
+    evaluating  which: tuned or base; done, total: rows; right: answers so far, null if they are right by degrees
     evaluated   which, metrics {name: share}, loss, rows, seconds
     probe       which, answers [{text, answer, scores}]. If an earlier run has scored the same base, its probe and
                 evaluated come before ready, with scored_by: that run's id
@@ -246,7 +246,7 @@ _KINDS: Mapping[str, Mapping[str, Any]] = {
     "expected": {"seconds": float, "plain": float, "where": str},
     "phase": {"name": str},
     "step": dict.fromkeys(("loss", "lr", "seconds", "tokens"), float),
-    "evaluating": {"which": str, "done": float, "total": float},
+    "evaluating": {"which": str, "done": float, "total": float, "right": float | None},
     "evaluated": {"which": str, "metrics": dict[str, float], **_NUMBERS},
     "probe": {"which": str, "answers": list[dict[str, Any]]},
     "inference": {"unit": str, **dict.fromkeys(("base_seconds", "tuned_seconds", "added_seconds"), float)},

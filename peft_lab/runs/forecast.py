@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from peft_lab.core import asking, machine
 from peft_lab.core.errors import BadInput
-from peft_lab.drawing.trajectory.format import FREE_STATES, SHARE
+from peft_lab.drawing.trajectory.format import FREE_STATES, MEASURING, SHARE, asked_states
 from peft_lab.engine.lab import simulate_lab
 from peft_lab.engine.timing import here
 from peft_lab.engine.timing.kernels import OperationTable, Speed, step
@@ -95,8 +95,9 @@ def parts_of(work: RunWork, spec: RunSpec, speed: Speed) -> dict[str, float]:
     return {
         "loading": loading,
         "steps": training,
-        # What its budget allows, and the last state's answer, which is always generated.
-        "recording": FREE_STATES + SHARE * training + token * new,
+        # What its budget allows for states, and the answers that are always given.
+        "recording": MEASURING * (FREE_STATES + SHARE * training)
+        + len(asked_states(spec.steps)) * token * new,
         "scoring": scoring,
         "loading the base": 0.0 if known else loading,
         "scoring the base": 0.0 if known else scoring,

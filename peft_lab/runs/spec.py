@@ -24,7 +24,6 @@ from peft_lab.training.tasks import apart, hub, own
 from peft_lab.training.tasks.base import Task
 
 Schedule = Literal["linear", "cosine", "constant"]  # the last only in a plan's scripts
-STEPS = 60
 BATCH = {"classification": 32, "generation": 8, "chat": 8}
 _EVAL_ROWS = {"classification": 1000, "generation": 64, "chat": 64}
 _IMAGES = 500  # all that the digits hold out
@@ -67,13 +66,10 @@ class RunRequest(Form):
     method: str
     task: str
     values: Mapping[str, Any] = field(default_factory=dict)
-    steps: int = whole(
-        STEPS,
-        "Steps",
-        "Optimizer steps. The default is enough to see the model learn.",
-        least=1,
-        most=limits.STEPS,
-    )
+    steps: int | None = whole(
+        None, "Steps", "Optimizer steps. The default is enough to see the model learn.",
+        least=1, most=limits.STEPS, empty="the method's default",
+    )  # fmt: skip
     batch: int | None = whole(
         None, "Batch size", "Rows per optimizer step. More rows need more memory.",
         least=1, most=limits.BATCH, empty="the task's default",
@@ -174,6 +170,7 @@ class RunRequest(Form):
         rate = spec.learning_rate(entry.kind, values) if self.learning_rate is None else self.learning_rate
         found: dict[str, Any] = {
             "values": values,
+            "steps": spec.usual_steps(entry.kind) if self.steps is None else self.steps,
             "batch": BATCH[task.kind] if self.batch is None else self.batch,
             "learning_rate": rate,
             "head_learning_rate": self._head_rate(task, spec, rate),
@@ -202,6 +199,7 @@ class RunRequest(Form):
 class RunSpec(RunRequest):
     """One complete training run, made by :meth:`RunRequest.complete` and stored with the run."""
 
+    steps: int = required(RunRequest, "steps")
     batch: int = required(RunRequest, "batch")
     learning_rate: float = required(RunRequest, "learning_rate")
     max_length: int = required(RunRequest, "max_length")

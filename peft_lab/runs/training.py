@@ -444,12 +444,12 @@ def _examine(
         return answers, None
     last = 0.0
 
-    def report(done: int, total: int) -> None:
+    def report(done: int, total: int, right: int | None) -> None:
         nonlocal last
         _stop_if_asked(ready.run)
         if done in (0, total) or time.monotonic() - last > REPORT_EVERY:
             last = time.monotonic()
-            log.emit("evaluating", which=which, done=done, total=total)
+            log.emit("evaluating", which=which, done=done, total=total, right=right)
 
     evaluation = examines.evaluate(model, ready.test, report)
     log.emit("evaluated", which=which, **asdict(evaluation))

@@ -84,6 +84,7 @@ class RunView:
         eta: seconds to the last training step at the speed of the latest ones; ``None`` when not training.
         progress: share of the steps while training, of the rows while evaluating.
         evaluating: which model is being evaluated, ``tuned`` or ``base``; empty otherwise.
+        scored: held-out rows that this model has answered; right: those answered rightly, ``None`` if unknown.
         before, after: held-out results of base and tuned model.
         inference: the inference time of base and tuned model; ``{}`` unless the run was to measure it.
         unrelated_before, unrelated_after: the loss on unrelated text, likewise.
@@ -107,6 +108,8 @@ class RunView:
     eta: float | None
     progress: float
     evaluating: str
+    scored: int
+    right: int | None
     before: Evaluation | None
     after: Evaluation | None
     probes_before: tuple[ModelAnswer, ...]
@@ -146,6 +149,7 @@ def view(events: Sequence[Event], steps: int, gone: str) -> RunView:
     running = [
         which for which in ("base", "tuned") if rows_done[which] and not latest(events, "evaluated", which)
     ]
+    under_way = rows_done[running[0]] if running and status is Status.EVALUATING else None
     ending = next((event for event in events if _MEANS.get(event["type"], Status.QUEUED).final), None)
     times = [event["time"] for event in events]
     left = steps - len(rows)
@@ -161,7 +165,9 @@ def view(events: Sequence[Event], steps: int, gone: str) -> RunView:
         tokens_per_second=_rate(timed, "tokens"),
         eta=left / recent if status is Status.RUNNING and recent else None,
         progress=_progress(status, len(rows), steps, rows_done[running[0]] if running else None),
-        evaluating=running[0] if running and status is Status.EVALUATING else "",
+        evaluating=running[0] if under_way else "",
+        scored=under_way["done"] if under_way else 0,
+        right=under_way.get("right") if under_way else None,
         before=_evaluation(latest(events, "evaluated", "base")),
         after=_evaluation(latest(events, "evaluated", "tuned")),
         probes_before=_answers(latest(events, "probe", "base")),
@@ -177,6 +183,16 @@ def view(events: Sequence[Event], steps: int, gone: str) -> RunView:
         ended=ending["time"] if ending else times[-1] if status.final and times else None,
         first_loss_after=rows[0]["time"] - times[0] if rows and rows[0]["time"] >= times[0] else None,
     )
+
+
+def scoring(seen: RunView) -> str:
+    """Return how the scoring of a run stands, in a few words."""
+    which = " the base model" if seen.evaluating == "base" else ""
+    if not seen.scored:
+        return f"Scoring{which}"
+    if seen.right is None:
+        return f"Scoring{which}: {seen.scored} answers so far"
+    return f"Scoring{which}: {seen.right} of {seen.scored} right so far"
 
 
 class Viewer:

@@ -43,12 +43,15 @@ class Evaluation:
 
 
 ROWS_AT_ONCE = {"classification": 64, "generation": 32, "chat": 32}
-Report = Callable[[int, int], None]
+#: Receives how many rows are answered, of how many, and how many answers are right; None if they are right by degrees.
+Report = Callable[[int, int, int | None], None]
+#: Receives answers that have ended while others are still being written, by their place in the batch.
+Hear = Callable[[Mapping[int, str]], None]
 #: What a model is asked: a text, or the messages of a conversation.
 Asked = str | Turns
 
 
-def silent(done: int, total: int) -> None:
+def silent(done: int, total: int, right: int | None) -> None:
     """A report to nobody."""
 
 
@@ -84,21 +87,33 @@ class Examiner:
     start: int | None = None
 
     def evaluate(self, model: torch.nn.Module, rows: Sequence[Row], report: Report = silent) -> Evaluation:
-        """The task's metrics and the mean loss over ``rows``. ``report(done, total)`` is called as rows are done."""
+        """The task's metrics and the mean loss over ``rows``. ``report`` is called as rows are answered."""
         import torch
 
         start = time.perf_counter()
         model.eval()
         encoded = batches.encode(self.task, rows, self.tokenizer, self.max_length, self.start)
         given: dict[int, str] = {}
+        right: set[int] | None = None if self.task.kind == "chat" else set()
         losses: list[tuple[float, int]] = []
-        report(0, len(rows))
+
+        def take(answers: Mapping[int, str]) -> None:
+            given.update(answers)
+            if right is not None:
+                right.update(number for number in answers if self._is_right(answers[number], rows[number]))
+            report(len(given), len(rows), None if right is None else len(right))
+
+        take({})
         with torch.no_grad():
             for numbers in self._groups(encoded):
                 batch = batches.collate([encoded[number] for number in numbers], self.pad, self.device)
-                answers = self._answer(model, batch, [question(rows[number]) for number in numbers], losses)
-                given |= dict(zip(numbers, answers, strict=True))
-                report(len(given), len(rows))
+
+                def hear(ended: Mapping[int, str], numbers: list[int] = numbers) -> None:
+                    take({numbers[place]: answer for place, answer in ended.items()})
+
+                asked = [question(rows[number]) for number in numbers]
+                answers = self._answer(model, batch, asked, losses, hear)
+                take(dict(zip(numbers, answers, strict=True)))
         metrics = self.task.score([given[number] for number in range(len(rows))], rows)
         weight = sum(amount for _, amount in losses)
         loss = sum(loss * amount for loss, amount in losses) / weight
@@ -123,6 +138,9 @@ class Examiner:
                 answers.append(ModelAnswer(text, max(scores, key=lambda label: scores[label]), scores))
         return answers
 
+    def _is_right(self, answer: str, row: Row) -> bool:
+        return self.task.score([answer], [row])[self.task.metric] == 1
+
     @property
     def pad(self) -> int:
         """Return the id of the padding token."""
@@ -145,6 +163,7 @@ class Examiner:
         batch: dict[str, torch.Tensor],
         texts: Sequence[Asked],
         losses: list[tuple[float, int]],
+        hear: Hear,
     ) -> list[str]:
         import torch
 
@@ -155,7 +174,7 @@ class Examiner:
             return [self.task.labels[number] for number in logits.argmax(-1).tolist()]
         amount = int((batch["labels"] != IGNORED).sum())
         losses.append((float(batches.loss_of(model, batch)), amount))
-        return self._generate(model, texts)
+        return self._generate(model, texts, hear)
 
     def prepare(self, texts: Sequence[Asked]) -> dict[str, torch.Tensor]:
         """Return the model's inputs for these texts; in a chat, a text is a single user message.
@@ -207,8 +226,23 @@ class Examiner:
             made["decoder_input_ids"] = made["input_ids"].new_full((len(texts), 1), self.start)
         return made
 
-    def write(self, model: Any, inputs: Mapping[str, torch.Tensor], new: int, least: int = 0) -> torch.Tensor:
-        """Greedy continuations of at most ``new`` and at least ``least`` tokens: (rows, tokens), inputs left out."""
+    def write(
+        self,
+        model: Any,
+        inputs: Mapping[str, torch.Tensor],
+        new: int,
+        least: int = 0,
+        hear: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """Greedy continuations of at most ``new`` and at least ``least`` tokens: (rows, tokens), inputs left out.
+
+        Args:
+            hear: receives the continuations after every token; returns which rows are to end, of shape (rows,).
+        """
+        # Prompt methods return the new tokens after the prompt as it was given, like every other model; a decoder of
+        # its own returns what it wrote after its first token.
+        given = inputs["input_ids"].shape[1] if self.start is None else 1
+        watching = {} if hear is None else {"stopping_criteria": [lambda ids, _: hear(ids[:, given:])]}
         with _one_product(model):
             made = model.generate(
                 **inputs,
@@ -220,13 +254,30 @@ class Examiner:
                 top_k=None,
                 pad_token_id=self.pad,
                 eos_token_id=self.ends,
+                **watching,
             )
-        # Prompt methods return the new tokens after the prompt as it was given, like every other model; a decoder of
-        # its own returns what it wrote after its first token.
-        given = inputs["input_ids"].shape[1] if self.start is None else 1
         continued: torch.Tensor = made[:, given:]
         return continued
 
-    def _generate(self, model: Any, texts: Sequence[Asked]) -> list[str]:
-        tokens = self.write(model, self.prepare(texts), self.task.max_new_tokens)
+    def _generate(self, model: Any, texts: Sequence[Asked], hear: Hear | None = None) -> list[str]:
+        """Write an answer to each text. ``hear`` receives those that have ended, by their place, as they end."""
+        import torch
+
+        ended: set[int] = set()
+
+        def watch(written: torch.Tensor) -> torch.Tensor:
+            marks = torch.as_tensor(self.ends, device=written.device)
+            there = torch.isin(written, marks).any(-1).nonzero().flatten().tolist()
+            fresh = [place for place in there if place not in ended]
+            if fresh and hear is not None:
+                ended.update(fresh)
+                hear(dict(zip(fresh, self._decode(written[fresh]), strict=True)))
+            return written.new_zeros(len(written), dtype=torch.bool)
+
+        tokens = self.write(
+            model, self.prepare(texts), self.task.max_new_tokens, hear=None if hear is None else watch
+        )
+        return self._decode(tokens)
+
+    def _decode(self, tokens: torch.Tensor) -> list[str]:
         return [str(text) for text in self.tokenizer.batch_decode(tokens, skip_special_tokens=True)]

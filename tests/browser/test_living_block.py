@@ -48,7 +48,7 @@ def test_keys_move_through_the_states_and_all_that_is_shown_follows(page: Page, 
     page.keyboard.press("End")
     expect(slider).to_have_attribute("aria-valuetext", "step 8 of 8, loss 0.1")
     assert filled(page) == pytest.approx(1, abs=0.01)  # the layer that moved furthest is shown
-    expect(page.locator(".answer.now")).to_contain_text("Step 4, the latest it was asked at: right")
+    expect(page.locator(".answer.now")).to_contain_text("Latest answer (step 4): right")
     page.keyboard.press("ArrowLeft")
     expect(slider).to_have_attribute("aria-valuetext", "step 4 of 8, loss 0.5")
     assert filled(page) == pytest.approx(0.75, abs=0.01)

@@ -303,6 +303,7 @@ def test_anothers_adapter_is_not_opened(room: Room) -> None:
         "adapters",
         "sentiment",
         start=str(mine),
+        steps=60,
         batch=2,
         learning_rate=1e-3,
         max_length=17,
@@ -328,7 +329,9 @@ def test_anothers_images_train_nothing(room: Room, tmp_path: Path) -> None:
         mine = Path(_keep("mine.zip", pictures.pack(folder), lambda: None))
         assert mine.is_relative_to(places.mine()) and apart.load_file(mine).images
         before = len(store.runs())
-    asked = RunSpec("a-vit", "bitfit", "own", batch=2, learning_rate=1e-3, max_length=17, eval_rows=2)
+    asked = RunSpec(
+        "a-vit", "bitfit", "own", steps=60, batch=2, learning_rate=1e-3, max_length=17, eval_rows=2
+    )
     try:
         with acting_for(room.bob):
             for path in (mine, folder):

@@ -19,7 +19,16 @@ ODD = 'print("[bold]é[/] :smile: \\t" + "x" * 300)\n\tif "\\\\[": pass  \n'
 @pytest.fixture
 def finished(own_home: Path) -> store.Run:
     return store.create(
-        RunSpec("minilm-l6", "lora", "sentiment", batch=2, learning_rate=1e-3, max_length=64, eval_rows=4)
+        RunSpec(
+            "minilm-l6",
+            "lora",
+            "sentiment",
+            steps=60,
+            batch=2,
+            learning_rate=1e-3,
+            max_length=64,
+            eval_rows=4,
+        )
     )
 
 

@@ -161,7 +161,7 @@ def test_how_long_it_takes_is_said_before_and_compared_after(
     done = run("train", *TINY, "--method", "lora", "--json")
     assert [(spec.method, spec.steps, spec.eval_rows) for spec in asked] == [("lora", 3, 8)]
     # loading, three steps of 10 s, what recording may take, eight rows of ten tokens at 1 s each; and the base's
-    seconds = 2 + 30 + (1 + 0.04 * 30) + 80 + 2 + 80
+    seconds = 2 + 30 + 0.6 * (3 + 0.04 * 30) + 80 + 2 + 80
     assert says(done.stderr, units.roughly(seconds), "Simulated")
     expected = done.document["expected"]
     assert expected["seconds"] == pytest.approx(seconds) and expected["source"] == "simulated"

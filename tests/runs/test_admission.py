@@ -44,7 +44,15 @@ def test_the_bound_is_above_the_simulation(model: str, rows: int, length: int, s
         StepRequest(model, slug, values, LabBatch(rows, length, kept=kept, predicted=rows * kept), dtype)
     )
     spec = RunSpec(
-        model, slug, "sentiment", values, batch=rows, learning_rate=1e-3, max_length=length, eval_rows=0
+        model,
+        slug,
+        "sentiment",
+        values,
+        steps=60,
+        batch=rows,
+        learning_rate=1e-3,
+        max_length=length,
+        eval_rows=0,
     )
     assert found.peak_bytes <= admission.bound(spec)
 

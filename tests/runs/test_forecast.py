@@ -58,7 +58,7 @@ WORK = RunWork(STEP, 100.0, 400.0, (), (0, 0), 50, False, {"model": "minilm-l6"}
 def test_the_parts_are_steps_scoring_loading_and_recording() -> None:
     found = forecast.forecast(WORK, _spec())
     assert found.parts == pytest.approx({
-        "loading": 3.0, "steps": 60.0, "recording": 1 + 0.04 * 60, "scoring": 8.0, "loading the base": 3.0,
+        "loading": 3.0, "steps": 60.0, "recording": 0.6 * (3 + 0.04 * 60), "scoring": 8.0, "loading the base": 3.0,
         "scoring the base": 8.0,
     })  # fmt: skip
     assert found.seconds == found.plain == pytest.approx(sum(found.parts.values()))
@@ -87,6 +87,8 @@ def test_an_answer_reads_all_weights_for_every_token() -> None:
         - forecast.forecast(WORK, _spec()).parts["scoring"]
     )
     assert beside == pytest.approx(2 * 5 * (2.0 + 50 / 100))
+    of_example = [forecast.forecast(work, _spec()).parts["recording"] for work in (WORK, writes)]
+    assert of_example[1] - of_example[0] == pytest.approx(3 * 5 * (2.0 + 50 / 100))  # at steps 0, 5 and 10
 
 
 def test_a_packed_base_is_packed_on_the_way() -> None:

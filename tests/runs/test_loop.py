@@ -108,7 +108,7 @@ def finished(spec: RunRequest) -> Run:
 
 
 def share(spec: RunRequest, step: int) -> float:
-    return rate_at(step, spec.steps, spec.warmup, spec.schedule)
+    return rate_at(step, spec.steps or 0, spec.warmup, spec.schedule)
 
 
 def of(run: Run, kind: str) -> list[dict[str, Any]]:
@@ -290,11 +290,11 @@ class Slow:
     def __init__(self) -> None:
         self.now = 1000.0
 
-    def evaluate(self, _: object, rows: list[object], report: Callable[[int, int], None]) -> Any:
+    def evaluate(self, _: object, rows: list[object], report: Callable[[int, int, int], None]) -> Any:
         from peft_lab.training.evaluation import Evaluation
 
         for done in range(len(rows) + 1):
-            report(done, len(rows))
+            report(done, len(rows), done // 2)
             self.now += 0.08
         return Evaluation(loss=1.0, rows=len(rows), seconds=1.0, metrics={})
 

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 
 from peft_lab.advise.situation import Situation
 from peft_lab.core.errors import AssetError, BadInput, UnknownName, Unsupported
+from peft_lab.drawing.trajectory.format import shipped
 from peft_lab.engine import published
+from peft_lab.methods import get_method
+from peft_lab.methods.base import STEPS
 from peft_lab.runs.spec import BATCH, RunRequest, RunSpec, usual_eval_rows
 from peft_lab.studies.compare.shipped import all_shipped
 from peft_lab.training.tasks import get_task
@@ -47,7 +50,7 @@ def test_unknown_or_missing_settings_are_named() -> None:
 
 
 def test_what_a_request_leaves_open_a_spec_has() -> None:
-    settled = {"batch": 2, "learning_rate": 0.1, "max_length": 9, "eval_rows": 0}
+    settled = {"steps": 3, "batch": 2, "learning_rate": 0.1, "max_length": 9, "eval_rows": 0}
     assert RunSpec.from_dict({**GOOD, **settled}).head_learning_rate is None
     for name in settled:
         assert getattr(RunRequest.from_dict({**GOOD, **settled, name: None}), name) is None
@@ -55,6 +58,32 @@ def test_what_a_request_leaves_open_a_spec_has() -> None:
             RunSpec.from_dict({**GOOD, **settled, name: None})
         with pytest.raises(BadInput, match=facts(name)):
             RunSpec.from_dict({key: value for key, value in (GOOD | settled).items() if key != name})
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize(
+    ("model", "method", "task", "steps"),
+    [
+        ("smollm2-135m", "lora", "json", 25),
+        ("smollm2-135m", "qlora", "json", 25),
+        ("smollm2-135m", "adapters", "json", 25),
+        ("smollm2-135m", "ia3", "json", 25),
+        ("smollm2-135m", "prefix", "json", STEPS),
+        ("smollm2-135m", "prompt", "json", STEPS),
+        ("minilm-l6", "lora", "sentiment", STEPS),
+    ],
+)
+def test_a_run_is_as_short_as_its_methods_loss_allows(model: str, method: str, task: str, steps: int) -> None:
+    assert RunRequest(model, method, task).complete().steps == steps
+    assert RunRequest(model, method, task, steps=7).complete().steps == 7
+
+
+def test_a_loss_is_flat_where_a_short_run_ends() -> None:
+    """The last steps of the recordings that come with the app, from where the default run ends."""
+    for slug in ("lora", "qlora"):
+        found = shipped(slug)
+        steps = get_method(slug).usual_steps("causal-lm")
+        assert steps < STEPS and max(found.curve.loss[steps - 5 :]) < 0.03 * found.curve.loss[0]
 
 
 @pytest.mark.weights

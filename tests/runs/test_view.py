@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peft_lab.runs.view import Status, classify, view
+from peft_lab.runs.view import Status, classify, scoring, view
+from tests.prose import says
 
 KINDS = ["queued", "starting", "phase", "ready", "step", "memory", "probe", "evaluating", "evaluated",
          "done", "stopped", "failed", "lost", "unheard of"]  # fmt: skip
@@ -94,11 +95,16 @@ def test_view_of_the_evaluation_and_the_end() -> None:
     events = [event("queued"), event("starting"), event("ready"), step(1, 1.0)]
     events.append(event("evaluating", 2.0, which="tuned", done=32, total=64))
     assert (view(events, 1, "").evaluating, view(events, 1, "").progress) == ("tuned", 0.5)
+    assert (view(events, 1, "").scored, view(events, 1, "").right) == (32, None), "of an earlier version"
+    events[-1]["right"] = 17
+    assert (view(events, 1, "").scored, view(events, 1, "").right) == (32, 17)
+    assert says(scoring(view(events, 1, "")), "17", "32")
     events.append(
         event("evaluated", 3.0, which="tuned", metrics={"accuracy": 0.8}, loss=0.4, rows=64, seconds=1.0)
     )
     events.append(event("evaluating", 3.0, which="base", done=16, total=64))
     assert (view(events, 1, "").evaluating, view(events, 1, "").progress) == ("base", 0.25)
+    assert view(events, 1, "").right is None, "what the tuned model got right is not the base's"
     events.append(
         event("evaluated", 4.0, which="base", metrics={"accuracy": 0.5}, loss=0.7, rows=64, seconds=1.0)
     )

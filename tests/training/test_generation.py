@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,8 @@ from peft_lab.models.loading import decoder_start, load_base
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.training import tasks
 from peft_lab.training.evaluation import Examiner
+from peft_lab.training.tasks.base import Row
+from peft_lab.training.tasks.orders import Fields
 from tests.runs.test_training import carry_out
 
 pytestmark = pytest.mark.weights
@@ -49,6 +53,38 @@ def test_answers_in_a_batch_are_those_of_one_at_a_time() -> None:
     with torch.no_grad():
         together = examiner._generate(base.model, texts)
         assert together == [examiner._generate(base.model, [text])[0] for text in texts]
+
+
+class _Same(Fields):
+    """The fields, right where the answer is the target letter by letter."""
+
+    def score(self, predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
+        pairs = zip(predictions, rows, strict=True)
+        return {self.metric: sum(given == row.target for given, row in pairs) / len(rows)}
+
+
+def test_rows_are_counted_as_their_answers_end() -> None:
+    """Three answers of one batch end after their first, third and second token: each counts from then on."""
+    base = load_base("flan-t5-small", dtype=torch.float32)
+    task = _Same(**vars(replace(tasks.get_task("fields"), max_new_tokens=6)))
+    examiner = Examiner(task, base.tokenizer, 64, base.device, decoder_start(base.entry))
+    word, end = base.tokenizer("tea", add_special_tokens=False).input_ids[0], base.tokenizer.eos_token_id
+    passes, told = [-1], list[tuple[int, int, int | None]]()
+
+    def ending(_: Any, given: Any, output: torch.Tensor) -> torch.Tensor:
+        if output.shape[1] > 1:  # the loss
+            return output
+        passes[0] += 1
+        chosen = torch.tensor([end if passes[0] >= last else word for last in (0, 1, 2)])
+        return torch.nn.functional.one_hot(chosen, output.shape[-1])[:, None].float()
+
+    base.model.get_output_embeddings().register_forward_hook(ending)  # type: ignore[operator]
+    once, row = str(base.tokenizer.decode([word])), task.load().test[0]
+    # Rows of a batch stand in the order of their lengths; what ends first is right, what ends last is not.
+    rows = [replace(row, text="A " * long, target=target) for long, target in ((1, ""), (9, "no"), (5, once))]
+    found = examiner.evaluate(base.model, rows, lambda *counts: told.append(counts))
+    assert told == [(0, 3, 0), (1, 3, 1), (2, 3, 2), (3, 3, 2), (3, 3, 2)]
+    assert found.metrics[task.metric] == pytest.approx(2 / 3)
 
 
 PROMPTED = ("lora", "prefix", "prompt", "ptuning")

@@ -32,10 +32,10 @@ from peft_lab.core import references as src
 from peft_lab.core.content import read_entries
 from peft_lab.core.units import Source, several, told_rows, written_figure
 from peft_lab.methods import get_method
+from peft_lab.methods.base import STEPS
 from peft_lab.methods.shared import targets
 from peft_lab.models.catalogue import get_model
 from peft_lab.models.shapes import KIND_NAMES
-from peft_lab.runs.spec import STEPS
 
 #: Kinds of value: chosen by the lab, or given by the user.
 LAB, TOLD = "lab", "told"

@@ -170,13 +170,13 @@ export class Answers {
     this.#fill(this.before, first.step ? `Step ${first.step}` : "Before, step 0", first);
     this.before.hidden = !answer || answer === first;
     const here = answer?.step === run.steps[state];
-    if (answer) this.#fill(this.now, here ? `Now, step ${answer.step}` : `Step ${answer.step}, the latest it was asked at`, answer);
+    if (answer) this.#fill(this.now, here ? `Now, step ${answer.step}` : `Latest answer (step ${answer.step})`, answer);
   }
 
   #fill(box, title, answer) {
     const right = answer.score >= 1;
     // a conversation's answer is judged by the words that it shares with the expected one
-    const shared = answer.score > 0 ? `matches ${Math.round(100 * answer.score)}%` : "not right";
+    const shared = answer.score > 0 ? `matches ${Math.round(100 * answer.score)}%` : "wrong";
     say(box.head, `${title}: ${right ? "right" : shared}`);
     say(box.text, answer.text || "(nothing)");
     box.classList.toggle("right", right);

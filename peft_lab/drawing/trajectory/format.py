@@ -51,7 +51,7 @@ from peft_lab.core.errors import BadInput, UnknownName, UnreadableFile
 from peft_lab.methods.base import PartKind
 
 VERSION = 1
-STATES = 25  # at most, of a run's states
+STATES = 26  # at most, of a run's states: all of a run of 25 steps
 FILE_BYTES = 350_000  # at most, of one trajectory
 #: What a part's tensors can be, by kind, and what a cell is.
 TENSORS: Mapping[PartKind, tuple[str, ...]] = {
@@ -193,7 +193,7 @@ class Trajectory:
         run: the run's id. recorded: when it began, as ISO 8601. ended: whether the record is complete.
         spec: as :class:`peft_lab.runs.spec.RunSpec` stores it. machine: processor, cores, device. versions: packages.
         attention: for prefixes and virtual tokens, by state the share of each layer's attention that they receive.
-        seconds: the cost of recording. training_seconds: of the run's steps until then, without recording.
+        seconds: processor time of recording. training_seconds: of the run's steps until then, without recording.
         notes: only for some methods: ``merge``, ``blocks``.
     """
 
@@ -296,9 +296,11 @@ def _check_lengths(trajectory: Trajectory) -> None:
 
 
 SHARE = 0.04  # of the run's time so far that recording may take
-FREE_STATES = 1.0  # seconds that it may take in any case, so that a short run is recorded too
+FREE_STATES = 3.0  # seconds that it may take in any case, so that a short run is recorded step by step
 MEASURING = 0.6  # share of the budget reserved for measuring states, and their limit; the rest is for answers
 BEND = 1.6  # more states at the beginning, where more happens
+#: States whose answer to the example is given in any case, beside the last one's.
+ASKED_AT = (0, 5, 10, 15, 25)
 
 
 def recorded_states(steps: int, most: int = STATES) -> list[int]:
@@ -315,9 +317,21 @@ def recorded_states(steps: int, most: int = STATES) -> list[int]:
     )
 
 
+def asked_states(steps: int) -> set[int]:
+    """Return the states of a run of ``steps`` steps that answer the example, whatever that costs.
+
+    >>> sorted(asked_states(12)), sorted(asked_states(60))
+    ([0, 5, 10, 12], [0, 5, 10, 15, 25, 60])
+    """
+    return {state for state in ASKED_AT if state < steps} | {steps}
+
+
 @dataclass
 class Budget:
-    """The time that recording has taken, compared with that of the run.
+    """The processor time that recording has taken, compared with that of the run.
+
+    Seconds are those of the process: other programs stretch both alike on the clock, but one stall while a state is
+    measured would leave nothing for the states of the next twenty steps.
 
     Attributes:
         share: that it may take; ``None`` for no limit.
@@ -330,12 +344,12 @@ class Budget:
     measured: float = 0.0
 
     def __post_init__(self) -> None:
-        self._began = time.perf_counter()
+        self._began = time.process_time()
 
     @property
     def elapsed(self) -> float:
         """Return seconds since the run's first step began, including recording."""
-        return time.perf_counter() - self._began
+        return time.process_time() - self._began
 
     def allows(self, seconds: float, measuring: bool = False) -> bool:
         """Return whether an answer (or, with ``measuring``, a state) that takes so long is within the budget."""
@@ -347,11 +361,11 @@ class Budget:
     @contextmanager
     def counted(self, measuring: bool = False) -> Iterator[None]:
         """Count the time inside as recording."""
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             yield
         finally:
-            took = time.perf_counter() - start
+            took = time.process_time() - start
             self.spent += took
             self.measured += took if measuring else 0.0
 

@@ -23,6 +23,7 @@ from peft_lab.drawing.trajectory.format import (
     RecordedPart,
     Stream,
     Trajectory,
+    asked_states,
     recorded_states,
 )
 from peft_lab.methods.recording.recorder import FreshBase, Inputs, Recorder, Watched, copied, restored
@@ -120,8 +121,8 @@ def _listen(layers: Sequence[torch.nn.Module], hear: Callable[[int, torch.Tensor
 
 
 # ----------------------------------------
-# The model's answers to the example. Writing one takes longer than a step, so it is put off: the state's trained
-# numbers are kept, and restored for a moment when there is time.
+# The model's answers to the example. Writing one takes as long as a step, so at most states it is put off: the state's
+# trained numbers are kept, and restored for a moment when there is time.
 
 
 GUESSED = 8  # assumed ratio of the times of writing an answer and reading, before one was written
@@ -143,10 +144,10 @@ class EncodedExample:
 
 
 class Answering:
-    """Asks one model for its answers, within the budget."""
+    """Asks one model for its answers: at the states in ``due`` in any case, at others within the budget."""
 
-    def __init__(self, model: torch.nn.Module, asked: EncodedExample, budget: Budget) -> None:
-        self.model, self.asked, self.budget = model, asked, budget
+    def __init__(self, model: torch.nn.Module, asked: EncodedExample, budget: Budget, due: set[int]) -> None:
+        self.model, self.asked, self.budget, self.due = model, asked, budget, due
         self._trained = {name: each for name, each in model.named_parameters() if each.requires_grad}
         self._holds = sum(parameter.numel() for parameter in self._trained.values()) <= KEPT_NUMBERS
         self._waiting: dict[int, dict[str, torch.Tensor]] = {}
@@ -158,9 +159,9 @@ class Answering:
         return [self._given[step] for step in sorted(self._given)]
 
     def wants(self, step: int) -> None:
-        """Request an answer for the model's current state, numbered ``step``; it may come later or never."""
+        """Request an answer for the model's current state, ``step``; one that is not due may come later or never."""
         if not self._holds:
-            if step and self.budget.allows(self._cost):
+            if step and (step in self.due or self.budget.allows(self._cost)):
                 self._ask(step)
             return
         self._waiting[step] = copied(self._trained)
@@ -168,8 +169,8 @@ class Answering:
             del self._waiting[sorted(self._waiting)[1]]  # the first state is the reference of all others
 
     def catch_up(self, passing: float = 0.0, last: bool = False) -> None:
-        """Answer waiting states within the budget, the first one, then the latest; with ``last`` the latest one
-        in any case, as it is what was learned.
+        """Answer the waiting states that are due, and within the budget others, the latest first; with ``last`` the
+        latest one in any case, as it is what was learned.
 
         Args:
             passing: seconds that the model takes to read the example, from which the first answer's are estimated.
@@ -177,10 +178,9 @@ class Answering:
         """
         self._cost = self._cost or passing * (GUESSED if self.asked.writes else 1)
         while self._waiting:
-            step = max(self._waiting)
-            if self.budget.allows(self._cost):
-                step = 0 if 0 in self._waiting else step
-            elif not last or step < max(self._given, default=0):
+            step = min(self.due.intersection(self._waiting), default=max(self._waiting))
+            learned = last and step >= max(self._given, default=0)
+            if not (step in self.due or learned or self.budget.allows(self._cost)):
                 break
             with restored(self._trained, self._waiting.pop(step)):
                 self._ask(step)
@@ -188,11 +188,11 @@ class Answering:
             self._waiting.clear()
 
     def _ask(self, step: int) -> None:
-        start = time.perf_counter()
+        start = time.process_time()
         with self.budget.counted(), evaluating(self.model):
             text = self.asked.answer(self.model)
             self._given[step] = RecordedAnswer(step, text, self.asked.score(text))
-        self._cost = time.perf_counter() - start
+        self._cost = time.process_time() - start
 
 
 # ----------------------------------------
@@ -276,7 +276,7 @@ class TrajectoryRecorder:
         self.about, self.own, self.model, self.layers = about, own, own.model, layers
         self.draws = own.sees or own.shape.kind != "vision"
         self.asked, self.path, self.budget = asked, path, budget or Budget()
-        self._wanted, self._last, self._skipped = set(recorded_states(steps)), steps, skipped
+        self._wanted, self._due, self._skipped = set(recorded_states(steps)), asked_states(steps), skipped
         self._snapshots = {round(steps * part / SNAPSHOTS) for part in range(SNAPSHOTS + 1)}
         self._parts = [
             RecordedPart(part.path, part.layer, part.slot, part.kind, part.shape, part.parameters, part.rank)
@@ -290,7 +290,7 @@ class TrajectoryRecorder:
         self._norms: dict[int, float] = {}
         self._training, self._cost, self._written = 0.0, 0.0, 0.0
         self._earlier, self._answers, self._lost = earlier, list[RecordedAnswer](), False
-        self._answering = None if asked is None else Answering(self.model, asked, self.budget)
+        self._answering = None if asked is None else Answering(self.model, asked, self.budget, self._due)
 
     def go_on(self, taken: int) -> None:
         """Continue the earlier record, up to ``taken`` steps; without one nothing is recorded. State 0 was measured
@@ -319,22 +319,21 @@ class TrajectoryRecorder:
     # -- while it trains -----------------------------------------------------------------------------------------
 
     def state(self, step: int, always: bool = False) -> None:
-        """Record the model after ``step`` updates: first, last or ``always``, or if wanted and in budget."""
-        first_or_last = step in (0, self._last)
+        """Record the model after ``step`` updates: if its answer is due, ``always``, or if wanted and in budget."""
         if step == 0:
             self._snapshot(0)
         if self._lost or (self._steps and self._steps[-1] == step):
             return
         if not (
             always
-            or first_or_last
+            or step in self._due
             or (step in self._wanted and self.budget.allows(self._cost, measuring=True))
         ):
             return
-        start = time.perf_counter()
+        start = time.process_time()
         with self.budget.counted(measuring=True), evaluating(self.model):
             self._measure(step)
-        self._cost = time.perf_counter() - start
+        self._cost = time.process_time() - start
         if self._answering is not None:
             self._answering.wants(step)
             if step:  # the first loss does not wait for an answer

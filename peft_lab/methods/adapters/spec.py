@@ -103,6 +103,7 @@ class Adapters(MethodSpec):
         "seq2seq": 3e-3,
         "vision": 3e-3,
     }
+    short_runs: ClassVar[Mapping[ModelKind, int]] = {"causal-lm": 25}
     order = 60
 
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:

@@ -82,6 +82,7 @@ class Ia3(PeftMethod):
         "seq2seq": 3e-2,
         "vision": 3e-2,
     }
+    short_runs: ClassVar[Mapping[ModelKind, int]] = {"causal-lm": 25}
     mergeable = True
     order = 70
 

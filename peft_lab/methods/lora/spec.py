@@ -132,6 +132,7 @@ class Lora(PeftMethod):
         "seq2seq": 2e-3,
         "vision": 4e-3,
     }
+    short_runs: ClassVar[Mapping[ModelKind, int]] = {"causal-lm": 25}
     mergeable = True
     low_rank = True
     order = 10

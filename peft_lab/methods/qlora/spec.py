@@ -115,6 +115,7 @@ class QLora(Lora):
         "seq2seq": 2e-3,
         "vision": 2e-3,
     }
+    short_runs: ClassVar[Mapping[ModelKind, int]] = {"causal-lm": 25}
     order = 20
     #: LoRA's knobs that QLoRA does not offer, at LoRA's defaults.
     lacking: ClassVar[Mapping[str, Any]] = {

@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 from peft_lab.core import content
 from peft_lab.core.errors import BadInput, UnreadableFile
 from peft_lab.methods import all_methods, get_method
-from peft_lab.methods.base import MethodSpec
+from peft_lab.methods.base import STEPS, MethodSpec
 from peft_lab.models.shapes import ModelEntry
-from peft_lab.runs.spec import STEPS, RunRequest, RunSpec, entry_of
+from peft_lab.runs.spec import RunRequest, RunSpec, entry_of
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from peft_lab.studies.store import Study, command_line, runs_of, status_of

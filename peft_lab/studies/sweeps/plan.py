@@ -27,10 +27,10 @@ import yaml
 from peft_lab.core import disk
 from peft_lab.core.errors import BadInput, PeftLabError, UnknownName, echoed
 from peft_lab.methods import get_method
-from peft_lab.methods.base import MethodSpec
+from peft_lab.methods.base import STEPS, MethodSpec
 from peft_lab.runs import checkpoints
 from peft_lab.runs.checkpoints import Rung, Verdicts
-from peft_lab.runs.spec import STEPS, RunRequest, RunSpec
+from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from peft_lab.studies.store import status_of

@@ -12,6 +12,7 @@ from peft_lab.ask import limits
 from peft_lab.ask.form import Form, again, choice, names, whole
 from peft_lab.core.errors import BadInput, PeftLabError
 from peft_lab.methods import all_methods
+from peft_lab.methods.base import STEPS
 from peft_lab.models.catalogue import catalogue
 from peft_lab.runs.spec import BATCH, RunRequest, usual_eval_rows
 from peft_lab.studies.compare import store
@@ -50,7 +51,7 @@ class CompareForm(Form):
     methods: tuple[str, ...] = names(
         (), "Methods", "If a method does not work with the model, its row gives the reason.", method_titles
     )
-    steps: int = again(RunRequest, "steps")
+    steps: int = again(RunRequest, "steps", STEPS, empty="")
     seeds: int = whole(
         len(SEEDS), "Seeds",
         "Number of runs per method, each with its own seed. One seed cannot show the noise.",

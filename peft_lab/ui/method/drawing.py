@@ -36,10 +36,10 @@ from peft_lab.ui.method import settings
 from peft_lab.ui.method.parts import ask_step, batch_words, step_now, tree_key
 from peft_lab.ui.method.settings import example_task
 from peft_lab.ui.method.tabs import EXPERIMENTS, EXPORT, INSIDE
-from peft_lab.ui.runs.shown import last_finished, short_id, shown_run, trajectory_of
+from peft_lab.ui.runs.shown import TRAIN, last_finished, short_id, shown_run, trajectory_of
 from peft_lab.workers.inspector import get_pool
 
-REFRESH = 2.0  # seconds between looks at what a run that is going has recorded
+REFRESH = 1.0  # seconds between looks at what a run that is going has recorded
 STRIP_HIGH = 120.0  # of the drawing on a phone's strip, in its user units: two matrices above each other
 #: The tabs beside which settings and drawing fold to a strip, and how many knobs that names.
 FOLDED = (INSIDE, EXPERIMENTS, EXPORT)
@@ -183,6 +183,9 @@ def _block(choice: Choice, report: CountReport | None, run: Run | None) -> str |
         live = tuple(
             {"step": step, "loss": loss} for step, loss in enumerate(run.view().losses, 1) if step > done
         )
+    beside = (
+        run is not None and state.remembered(spec.slug, "tab", "idea") == TRAIN.lower()
+    )  # it shows the answers
     free = not going and not state.fixed_on(spec.slug)
 
     def released(values: Mapping[str, Any]) -> None:
@@ -198,7 +201,7 @@ def _block(choice: Choice, report: CountReport | None, run: Run | None) -> str |
         details={path: detail(path, report, shape, parts) for path in paths},
         trajectory=trajectory,
         title=title,
-        show=SHOWN,
+        show=SHOWN[:-1] if beside else SHOWN,
         live_events=live,
         handles=handles(spec, shape, choice.values) if free else (),
         on_values=released,

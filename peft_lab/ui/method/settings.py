@@ -57,6 +57,7 @@ class TrainingControls(Controls[RunRequest]):
             choice.entry.name,
             choice.spec.slug,
             str(choice.task),
+            steps=choice.spec.usual_steps(kind),
             batch=BATCH[work],
             learning_rate=choice.spec.learning_rate(kind, choice.values),
             eval_rows=usual_eval_rows(work, kind),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
@@ -11,19 +10,18 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab.core import units
+from peft_lab.core import palette, units
 from peft_lab.core.errors import AssetError, BadInput, PeftLabError
 from peft_lab.core.units import Source
-from peft_lab.drawing.trajectory.format import RecordedAnswer
 from peft_lab.methods import get_method
 from peft_lab.methods.counting.count import count
 from peft_lab.methods.shared import adapters_library as library_files
 from peft_lab.models.shapes import CLASSIFIERS
 from peft_lab.runs import admission, checkpoints, record, respond, store
 from peft_lab.runs.admission import parts_ahead
-from peft_lab.runs.spec import RunSpec, entry_of
+from peft_lab.runs.spec import RunRequest, RunSpec, entry_of
 from peft_lab.runs.store import Run
-from peft_lab.runs.view import RunView, Status
+from peft_lab.runs.view import RunView, Status, scoring
 from peft_lab.training.evaluation import ModelAnswer
 from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures, own_data, waiting
@@ -33,6 +31,7 @@ from peft_lab.ui.components.knobs import OWN_TASK, Choice, set_knobs
 from peft_lab.ui.components.waiting import come_back, look, shown
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method import settings
+from peft_lab.ui.method.sample import sample
 from peft_lab.ui.method.settings import FIELDS, SAY, START, start_of, task_of, turn
 from peft_lab.ui.runs.shown import go_on, live_run, show_run, shown_run, stale, trajectory_of
 from peft_lab.ui.runs.shown import stop as ask_to_stop
@@ -46,16 +45,17 @@ from peft_lab.workers.inspector import get_pool
 REFRESH = 0.5  # seconds between looks at a run that is going
 
 
-def live(run: Run, slug: str) -> None:
+def live(run: Run, choice: Choice) -> None:
     """Draw the run, refreshed until it ends, then once more with the whole page."""
+    slug = choice.spec.slug
     going = not run.view().status.final
 
     def standing() -> None:
         seen = run.view()
         with st.container(key=f"{slug}-standing"):
-            _status(run, seen, slug)
-        _curves(run, seen, slug)
-        _now(run, seen)
+            _status(run, seen, choice)
+        sample(trajectory_of(run), run.spec, seen)
+        _curves(seen, slug)
         _results(run, seen)
         if going and seen.status.final:
             st.rerun()
@@ -63,38 +63,82 @@ def live(run: Run, slug: str) -> None:
     part(standing, every=REFRESH if going else None)
 
 
-def _status(run: Run, seen: RunView, slug: str) -> None:
+def _status(run: Run, seen: RunView, choice: Choice) -> None:
+    slug = choice.spec.slug
+    if seen.status in (Status.FAILED, Status.LOST):
+        _failed(run, seen, choice)
+        return
     text, stop = st.columns([4, 1], vertical_alignment="center")
     with text:
         if seen.status is Status.QUEUED:
             turn(run, slug)
         else:
             st.markdown(_line(seen))
-    if not seen.status.final:
-        asked = run.asked_to_stop()
-        stop.button(
-            "Stopping…" if asked else "Stop",
-            key=f"{slug}-stop",
-            disabled=asked,
-            width="stretch",
-            on_click=ask_to_stop,
-            args=(run.id,),
-        )
-    elif (kept := checkpoints.step_of(run)) is not None:
-        stop.button(
+    if seen.status.final:
+        with stop:
+            _go_on(run, seen, slug)
+        return
+    asked = run.asked_to_stop()
+    stop.button(
+        "Stopping…" if asked else "Stop",
+        key=f"{slug}-stop",
+        icon=":material/stop:",
+        disabled=asked,
+        width="stretch",
+        on_click=ask_to_stop,
+        args=(run.id,),
+    )
+
+
+def _go_on(run: Run, seen: RunView, slug: str) -> None:
+    """Draw the button that resumes an ended run, if it saved its state on the way."""
+    saved = checkpoints.step_of(run)
+    if saved is not None:
+        st.button(
             "Continue",
             key=f"{slug}-go-on",
             width="stretch",
             on_click=go_on,
             args=(run.id,),
-            help=f"From step {kept} of {seen.steps}, as if it had not ended.",
+            help=f"From step {saved} of {seen.steps}, as if it had not ended.",
         )
-    if seen.status in (Status.FAILED, Status.LOST):
-        st.error(plain(seen.message))
+
+
+def _failed(run: Run, seen: RunView, choice: Choice) -> None:
+    """Draw what happened to a run, in the words that it ended with, and what would work."""
+    begun = f"after step {seen.step} of {seen.steps}" if seen.step else "before the first step"
+    title = "Failed" if seen.status is Status.FAILED else "Lost"
+    slug = choice.spec.slug
+    with st.container(border=True, key=f"{slug}-failed"):
+        st.markdown(f":red-badge[:material/close: **{title}**] :small[{begun}; nothing was lost]")
+        st.markdown(f"#### {plain(seen.message)}")
+        found = remedy(run.spec, seen.message)
+        if found is not None:
+            name, value = found
+            st.markdown(f"**What would work:** {RunRequest.field(name).label.lower()} {value:g}")
+            st.button("Train it this way", key=f"{slug}-remedy", on_click=_again, args=(choice, name, value))
+        _go_on(run, seen, slug)
+
+
+def remedy(spec: RunSpec, message: str) -> tuple[str, float] | None:
+    """Return the setting that would let a failed run work, and its value; None if settings are not to blame."""
+    if "learning rate" in message:
+        return "learning_rate", spec.learning_rate / 10
+    if "memory" in message and spec.batch > 1:
+        return "batch", spec.batch // 2
+    return None
+
+
+def _again(choice: Choice, name: str, value: float) -> None:
+    """Change one setting, and train."""
+    controls = settings.TrainingControls(choice)
+    controls.remember(name, value)
+    st.session_state[controls.key(name)] = value
+    settings.begin(choice.spec.slug)
 
 
 def _line(seen: RunView) -> str:
-    """Return one sentence on the run's state."""
+    """Return one sentence on the state of a run that did not fail."""
     step = f"step {seen.step} of {seen.steps}" if seen.step else f"taking the first of {seen.steps} steps"
     speed = (
         f" · {seen.steps_per_second:.2g} steps/s · {seen.tokens_per_second:,.0f} tokens/s"
@@ -107,46 +151,26 @@ def _line(seen: RunView) -> str:
         left = f" · {units.roughly(seen.eta)} left" if seen.eta else ""
         return f"**Training** · {step}{speed}{left}"
     if seen.status is Status.EVALUATING:
-        return f"**Trained** · scoring the {seen.evaluating} model on what was held out · {seen.progress:.0%} done"
+        return f"**Trained** · {scoring(seen)}"
     if seen.status is Status.DONE:
         took = f"{seen.steps} steps in {units.seconds(seen.seconds)}"
         return f"**Done** · {took}{speed} {figures.badge(Source.MEASURED)}"
-    if seen.status is Status.STOPPED:
-        # The message is a sentence of its own: "Stopped after 3 of 60 steps; ..."
-        return f"**Stopped** {plain(seen.message.removeprefix('Stopped').strip())}"
-    return "**Failed**" if seen.status is Status.FAILED else "**Lost**"
+    # The message is a sentence of its own: "Stopped after 3 of 60 steps; ..."
+    return f"**Stopped** {plain(seen.message.removeprefix('Stopped').strip())}"
 
 
-def _curves(run: Run, seen: RunView, slug: str) -> None:
-    if seen.status is Status.QUEUED:
+def _curves(seen: RunView, slug: str) -> None:
+    if not seen.losses:
         return
+    st.markdown("#### Loss: :small[how surprised it is by the right answers]")
     steps = list(range(1, len(seen.losses) + 1))
-    figure = charts.curves(
-        {"loss": (steps, seen.losses)}, "optimizer step", "training loss (nats)", height=260, until=seen.steps
-    )
+    figure = charts.curves({"loss": (steps, seen.losses)}, "step", "nats", height=220, until=seen.steps)
+    if not seen.status.final and seen.step < seen.steps:
+        figure.add_vrect(
+            seen.step, seen.steps, fillcolor=palette.CHART_QUIET, opacity=0.1, line_width=0, layer="below",
+            annotation={"text": "still to come"}, annotation_position="top",
+        )  # fmt: skip
     st.plotly_chart(figure, key=f"{slug}-loss", config=charts.CONFIG)
-
-
-def _now(run: Run, seen: RunView) -> None:
-    """Draw the model's current answer to a held-out row beside its earlier one, until the final answer."""
-    found = trajectory_of(run) if not seen.probes_after else None
-    if found is None or found.example is None or not found.answers:
-        return
-    figures.table(("", "One held-out row"), [("Input", found.example.text), *said(found.answers)])
-    st.markdown(figures.badge(Source.MEASURED))
-
-
-def said(answers: Sequence[RecordedAnswer]) -> list[tuple[str, str]]:
-    """Return the first and latest of a run's answers with their steps; the first may not be the base's.
-
-    >>> said([RecordedAnswer(3, "1.4", 0.0)])
-    [('Now, step 3', '1.4')]
-    """
-    first, latest = answers[0], answers[-1]
-    told = (
-        [(f"{'Step' if first.step else 'Before, step'} {first.step}", first.text)] if first != latest else []
-    )
-    return [*told, (f"{'Now' if latest.step else 'Before'}, step {latest.step}", latest.text)]
 
 
 def _results(run: Run, seen: RunView) -> None:
@@ -331,7 +355,7 @@ def _of_run(choice: Choice, run: Run) -> None:
     changed = stale(choice, run)
     if changed:
         st.markdown(f":orange[:material/history: {changed}]")
-    live(run, choice.spec.slug)
+    live(run, choice)
     memory_beside(run)
     if run.view().status is Status.DONE:
         took = settings.duration_beside(store.summary(run).kept)

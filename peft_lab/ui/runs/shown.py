@@ -16,7 +16,7 @@ from peft_lab.runs import store
 from peft_lab.runs.kept import TRAJECTORY
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.store import Run
-from peft_lab.runs.view import DAMAGED, RunSummary, RunView, Status, has_ended
+from peft_lab.runs.view import DAMAGED, RunSummary, RunView, Status, has_ended, scoring
 from peft_lab.training.tasks.own import task_title
 from peft_lab.ui import state
 from peft_lab.ui.components.form import choose
@@ -82,7 +82,7 @@ def _words(view: RunView) -> str:
             return f"Taking the first of {view.steps} steps"
         left = f" · {roughly(view.eta)} left" if view.eta else ""
         return f"Step {view.step} of {view.steps}{left}"
-    return {Status.QUEUED: "Queued", Status.STARTING: "Starting"}.get(view.status, "Scoring")
+    return {Status.QUEUED: "Queued", Status.STARTING: "Starting"}.get(view.status) or scoring(view)
 
 
 def stop(identity: str) -> None:

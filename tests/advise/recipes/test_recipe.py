@@ -14,8 +14,8 @@ from peft_lab.advise.recipes.rules import OBJECTIVES, OF_ENCODERS, Job, job
 from peft_lab.core import references as src
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.methods import all_methods, get_method
+from peft_lab.methods.base import STEPS
 from peft_lab.models.catalogue import get_model, readers_of_text
-from peft_lab.runs.spec import STEPS
 from tests.advise.recipes.jobs import MODELS, every
 
 RATE = "learning_rate"

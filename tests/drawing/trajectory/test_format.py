@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -92,10 +93,21 @@ def test_a_product_is_that_of_its_factors() -> None:
     assert torch.allclose(parts.product_picture(a, b, 2.0), 2 * b @ a)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 24, 25, 60, 300, 10_000])
+@pytest.mark.parametrize("steps", [1, 2, 24, 25, 26, 60, 300, 10_000])
 def test_first_and_last_state_are_recorded_and_not_too_many(steps: int) -> None:
     found = format.recorded_states(steps)
     assert found[:2] == [0, 1] and found[-1] == steps and len(found) <= format.STATES
+
+
+def test_a_run_of_25_steps_is_recorded_step_by_step() -> None:
+    assert format.recorded_states(25) == list(range(26))
+
+
+def test_a_stall_of_the_machine_takes_nothing_from_the_budget() -> None:
+    budget = format.Budget()
+    with budget.counted(measuring=True):
+        time.sleep(0.3)
+    assert budget.measured < 0.1 and budget.spent < 0.1
 
 
 def test_recording_keeps_to_its_share() -> None:

@@ -198,7 +198,16 @@ def test_the_page_where_it_is_needed_offers_to_fetch_it_again(
 
 def test_a_record_of_before_stays_readable(assets_home: Path, own_home: Path) -> None:
     made = store.create(
-        RunSpec("minilm-l6", "bitfit", "sentiment", batch=2, learning_rate=1e-3, max_length=64, eval_rows=4)
+        RunSpec(
+            "minilm-l6",
+            "bitfit",
+            "sentiment",
+            steps=60,
+            batch=2,
+            learning_rate=1e-3,
+            max_length=64,
+            eval_rows=4,
+        )
     )
     made.log.emit("queued")
     made.log.emit("failed", message="long ago")

@@ -209,7 +209,15 @@ def complete(**values: Any) -> RunSpec:
     shape = get_model("minilm-l6").shape
     full = all_methods()["lora"].complete(shape, values)
     return RunSpec(
-        "minilm-l6", "lora", "sentiment", full, batch=32, learning_rate=1e-3, max_length=64, eval_rows=9
+        "minilm-l6",
+        "lora",
+        "sentiment",
+        full,
+        steps=60,
+        batch=32,
+        learning_rate=1e-3,
+        max_length=64,
+        eval_rows=9,
     )
 
 

@@ -1,0 +1,101 @@
+"""One held-out row while the model learns: its answers at a few steps, each marked against the right one."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+import streamlit as st
+
+from peft_lab.core import palette
+from peft_lab.core.units import Source, several
+from peft_lab.drawing.trajectory.format import Example, RecordedAnswer, Trajectory, asked_states
+from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.view import RunView
+from peft_lab.training.marking import Marked, marked
+from peft_lab.ui.components import figures
+
+_CSS = f"""<style>
+.sample .order {{ color: {palette.SOFT.css}; margin: 0 0 .5rem; }}
+.sample .answer {{ border: 1px solid {palette.FRAME.css}; border-radius: 8px; padding: .35rem .6rem;
+  margin: 0 0 .5rem; }}
+.sample .answer.now {{ border: 2px solid {palette.TRAINED.css}; }}
+.sample .head {{ display: flex; justify-content: space-between; gap: .5rem; font-size: .85rem; margin: 0; }}
+.sample .now b {{ color: {palette.TRAINED.css}; }}
+.sample .text {{ font-family: monospace; font-size: .85rem; line-height: 1.55; margin: .1rem 0 0;
+  overflow-wrap: anywhere; }}
+.sample .right {{ color: {palette.RIGHT.css}; border-radius: 3px;
+  background: color-mix(in srgb, {palette.RIGHT.css} {palette.MARK_TINT}%, transparent); }}
+.sample .wrong {{ color: {palette.WRONG.css}; border-radius: 3px;
+  background: color-mix(in srgb, {palette.WRONG.css} {palette.MARK_TINT}%, transparent);
+  text-decoration: underline wavy 1px; text-underline-offset: 3px; }}
+.sample .missing {{ color: {palette.WRONG.css}; border: 1px dashed; border-radius: 4px; padding: 0 .3rem;
+  white-space: nowrap; }}
+.sample .key {{ display: flex; flex-wrap: wrap; gap: .3rem .8rem; font-size: .85rem; margin: 0; }}
+.sample .key .next {{ margin-left: auto; color: {palette.SOFT.css}; }}
+</style>"""
+_ORDERS = ("json", "fields")  # tasks whose rows are orders
+
+
+def sample(trajectory: Trajectory | None, spec: RunSpec, seen: RunView) -> None:
+    """Draw the card; nothing for a run without held-out rows, or one of images."""
+    if trajectory is None or trajectory.example is None:
+        return
+    noun = "order" if spec.task in _ORDERS else "row"
+    st.markdown(f"#### The same {noun}, as it learns {figures.badge(Source.MEASURED)}")
+    going = not seen.status.final
+    st.html(_CSS + sample_html(trajectory.example, trajectory.answers, spec.steps, seen.step, going))
+
+
+def sample_html(
+    example: Example, answers: Sequence[RecordedAnswer], steps: int, step: int, going: bool
+) -> str:
+    """Return the card's body.
+
+    Args:
+        answers: of a run of ``steps`` steps; those between the steps at which every run is asked are left out.
+        step: that the run has reached. going: whether it goes on.
+    """
+    due = asked_states(steps)
+    shown = [one for one in answers if one.step in due or one in (answers[0], answers[-1])]
+    boxes = "".join(_box(example, one, one is shown[-1], going) for one in shown)
+    to_come = [state for state in sorted(due) if state > max(step, answers[-1].step if answers else -1)]
+    if not shown:
+        following = "The first answer comes after step 1."
+    else:
+        following = f"asked again at step {to_come[0]}" if going and to_come else ""
+    return (
+        f'<div class="sample"><p class="order">“{html.escape(_order(example.text))}”</p>{boxes}'
+        '<p class="key"><span class="right">right</span><span class="wrong">wrong</span>'
+        f'<span class="next">{following}</span></p></div>'
+    )
+
+
+def _order(text: str) -> str:
+    """Return the row without the word that asks for an answer."""
+    return text.removesuffix("\nJSON:").removesuffix(" Fields:")
+
+
+def _box(example: Example, answer: RecordedAnswer, newest: bool, going: bool) -> str:
+    found = marked(answer.text, example.expected)
+    spans = "".join(
+        html.escape(piece.text)
+        if piece.verdict == "neutral"
+        else f'<span class="{piece.verdict}">{html.escape(piece.text)}</span>'
+        for piece in found.pieces
+    )
+    missing = "".join(f' <span class="missing">{html.escape(name)} missing</span>' for name in found.missing)
+    when = f"Step {answer.step}{', now' if newest and going else ''}"
+    return (
+        f'<div class="answer{" now" if newest else ""}"><p class="head"><b>{when}</b>'
+        f'<span>{_verdict(found, answer)}</span></p><p class="text">{spans or "(nothing)"}'
+        f"{missing if found.right else ''}</p></div>"
+    )
+
+
+def _verdict(found: Marked, answer: RecordedAnswer) -> str:
+    if answer.score >= 1:
+        return "right"
+    if found.total == 1:
+        return "wrong"
+    return f"{found.right} of {several(found.total, found.unit)} right"
