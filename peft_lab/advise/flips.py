@@ -133,6 +133,14 @@ def _memory(situation: Situation, room: Room, found: Recommendation) -> Iterator
     edges: list[tuple[str, str, int, bool]] = []
     if situation.devices > 1:  # with several, the link and the split matter too
         return
+    wide = found.method != "qlora"
+    if (
+        base is not None
+        and found.method in ("lora", "qlora")
+        and (base == "four" or "quicker" in asked or wide)
+    ):
+        # where LoRA stops computing twice, a base in 4 bits saves no time any more
+        edges.append(("quicker", "yes" if wide else "no", room.least("lora", checkpointing=False), not wide))
     if base == "sixteen":
         edges.append(("base", "four", room.least("lora"), False))
     elif base is not None:
@@ -142,6 +150,7 @@ def _memory(situation: Situation, room: Room, found: Recommendation) -> Iterator
     if "full" in asked:
         more = asked["full"] == "no"
         edges.append(("full", "yes" if more else "no", room.least_of_all("full"), more))
+    turned = set[str]()
     for question, value, needs, more in edges:
         least = room.memory_for(needs)
         other = room.with_memory(least if more else least - 1)
@@ -151,8 +160,12 @@ def _memory(situation: Situation, room: Room, found: Recommendation) -> Iterator
         size = card_size(least - (not more) * hundredth) if card else units.size(units.said(least, up=more))
         what = "A card sold as" if card else "A machine with"
         text = f"{what} {size} or more" if more else f"{what} less than {size}"
-        if then.method == found.method:
+        if then.method == found.method or then.method in turned:
             continue
+        back = room.with_memory(least - 1 if more else least)
+        if question == "quicker" and decide(situation, back, quick=True).advice.method != found.method:
+            continue
+        turned.add(then.method)
         yield Flip(question, value, text, then.method, then.title, {})
 
 

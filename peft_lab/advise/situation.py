@@ -201,8 +201,10 @@ WORDS: Mapping[str, Mapping[str, Any]] = {
     if field.words or field.kind == "choice"
 }
 KEYS = tuple(Situation.fields())
-#: Questions that the lab answers from model and device; how much there is to learn follows from the rows.
-FOUND = tuple(key for key, question in QUESTIONS.items() if question.by != "you" and key != "amount")
+#: Questions whose answers also follow from the rows: how much there is to learn, and what trains faster.
+FOLLOWING = ("amount", "quicker")
+#: Questions that the lab answers from model and device.
+FOUND = tuple(key for key, question in QUESTIONS.items() if question.by != "you" and key not in FOLLOWING)
 
 
 def lora_bytes(shape: ModelShape) -> int:

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -343,7 +344,15 @@ class Wanted(Form):
         return Situation(
             model=self.model, device=self.gpu, seq=self.seq, rows=self.rows, devices=self.devices,
             link=self.link if self.devices > 1 else "", objective=self.objective, row_tokens=self.row_tokens,
+            deadline_hours=self._hours_left(),
         )  # fmt: skip
+
+    def _hours_left(self) -> float | None:
+        """Return the hours left to a tenth, so that answers stay cached; ``None`` for a deadline that is none."""
+        with suppress(BadInput):
+            left = self.hours()
+            return left and max(math.floor(left * 10) / 10, 0.01)
+        return None
 
     def rules(self) -> Iterator[BadInput]:
         """Yield unknown names and contradictions."""

@@ -99,7 +99,8 @@ def _parts(found: Simulation) -> dict[str, int]:
 
 
 def verdict(need: int, device: Device) -> str:
-    over = need - device.memory
+    """Return whether a step fits as plans have it: with a share of the memory to spare."""
+    over = need - device.allowed
     return "fits" if over <= 0 else figures.unbroken(f"{units.size(over)} over")
 
 

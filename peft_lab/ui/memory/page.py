@@ -13,6 +13,7 @@ import streamlit as st
 from peft_lab.core import units
 from peft_lab.engine import published, simulate
 from peft_lab.engine.account import MemoryPoint
+from peft_lab.engine.devices import Device
 from peft_lab.engine.request import Simulation
 from peft_lab.engine.step import OPTIMIZER_TITLES
 from peft_lab.engine.timing import kernels
@@ -121,7 +122,7 @@ def _models(chosen: MemoryForm, slug: str) -> None:
     progress(answers, "models")
     refused |= answers.refused
     device = chosen.card
-    fitting = [entry for entry in entries if _fits(answers, entry.name, device.memory)]
+    fitting = [entry for entry in entries if _fits(answers, entry.name, device)]
     if not answers.waiting:
         sentence = f"**{fitting[-1].title}** is the largest" if fitting else "None of the models"
         st.markdown(
@@ -140,9 +141,9 @@ def _models(chosen: MemoryForm, slug: str) -> None:
         st.caption(f"{get_model(name).title}: {plain(reason)}")
 
 
-def _fits(answers: Simulated, name: str, memory: int) -> bool:
+def _fits(answers: Simulated, name: str, device: Device) -> bool:
     one = answers.found.get(name)
-    return one is not None and simulate.needed_bytes(one) <= memory
+    return one is not None and device.holds(simulate.needed_bytes(one))
 
 
 # ----------------------------------------
