@@ -98,7 +98,7 @@ _ROLES = {KEYS: ("k", "qkv"), VALUE: ("v", "qkv")}
 _TITLES = {
     PROMPTING: "Prompting, no training", RETRIEVAL: "Retrieval, no training", NOTHING: "Another model or device",
 }  # fmt: skip
-_SHORT = {PROMPTING: "Prompting", RETRIEVAL: "Retrieval", NOTHING: "Too large", "full": "Full tuning"}
+_SHORT = {PROMPTING: "Prompting", RETRIEVAL: "Retrieval", NOTHING: "Does not fit", "full": "Full tuning"}
 
 
 #: A citation, or what the lab did to find it out.

@@ -283,7 +283,7 @@ class Nearest:
 def nearest(wanted: Wanted, ask: Ask) -> Nearest:
     """Return the nearest plans that work for a model that does not fit in any way."""
     situation = wanted.situation()
-    start = f"{situation.shape.title} fits in no way on {_cards(wanted)}."
+    start = f"{situation.shape.title} does not fit on {_cards(wanted)} in any way."
     for devices in _COUNTS:
         if devices <= wanted.devices or situation.hardware.kind != "cuda":
             continue

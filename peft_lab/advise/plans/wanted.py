@@ -286,7 +286,7 @@ class Wanted(Form):
         help="A name; another card goes by its memory: type 24GB.",
     )
     devices: int = again(Situation, "devices")
-    link: str = choice("pcie", "Between them", "What connects the GPUs.", LINKS, noun="link", shared="link")
+    link: str = choice("pcie", "Connected by", "What connects the GPUs.", LINKS, noun="link", shared="link")
     price: float | None = number(
         None, "Price of one GPU for an hour", "In any currency; plans are then ranked by cost too.",
         above=0, most=limits.PRICE, noun="price", empty="no price",
