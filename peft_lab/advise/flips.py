@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from peft_lab.advise import words
-from peft_lab.advise.recommend import Recommendation, decide, lengthens, unserved, walk
-from peft_lab.advise.room import Room
+from peft_lab.advise.recommend import Recommendation, decide, lengthens, recommend, unserved, walk
+from peft_lab.advise.room import Room, room_of
 from peft_lab.advise.situation import Situation, lora_bytes, stored_bytes
 from peft_lab.advise.tree import (
     ADAPTER_LATENCY,
     ADVICE,
     FEW_ROWS,
     MANY_ROWS,
+    NODES,
     PROMPT_SCALE,
     QUESTIONS,
     UNTRAINED,
@@ -236,8 +237,6 @@ def _too_large(situation: Situation, leaf: Advice) -> bool:
 
 
 def _branches(node: str, value: str) -> bool:
-    from peft_lab.advise.tree import NODES
-
     return any(value in branch.values for branch in NODES[node].branches)
 
 
@@ -247,19 +246,11 @@ def ask_recommendation(fields: Mapping[str, Any]) -> Recommendation:
     Raises:
         BadInput, SimulationError: as there.
     """
-    from peft_lab.advise.recommend import recommend
-    from peft_lab.advise.room import room_of
-    from peft_lab.advise.situation import Situation
-
     situation = Situation(**fields)
     return recommend(situation, room_of(situation))
 
 
 def ask_flips(fields: Mapping[str, Any]) -> tuple[Flip, ...]:
     """Return :func:`peft_lab.advise.flips.flips` for a situation's fields. Raises as :func:`ask_recommendation`."""
-    # MOVED
-    from peft_lab.advise.room import room_of
-    from peft_lab.advise.situation import Situation
-
     situation = Situation(**fields)
     return flips(situation, room_of(situation), ask_recommendation(fields))

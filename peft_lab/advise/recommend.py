@@ -175,13 +175,13 @@ def decide(situation: Situation, room: Room, quick: bool = False) -> Decision:
     saved = 0.0
     tried = (leaf, *(ADVICE[name] for name in leaf.others))
     if leaf.four and any(at.question == "base" for at in path):
-        faster = _faster(situation, room, leaf)
-        question, value = QUESTIONS["quicker"], "yes" if faster.saves else "no"
-        if faster.because:
+        saved, because = _faster(situation, room, leaf)
+        question, value = QUESTIONS["quicker"], "yes" if saved else "no"
+        if because:
             how = str(Source.SIMULATED)
-            path = (*path, Answered("", question.key, value, question.answers[value], how, faster.because))
-        if faster.saves:
-            saved, tried = faster.saves, (ADVICE[leaf.four], *tried)
+            path = (*path, Answered("", question.key, value, question.answers[value], how, because))
+        if saved:
+            tried = (ADVICE[leaf.four], *tried)
     first: Decision | None = None
     for number, advice in enumerate(tried, start=1):
         if first is not None and (advice.method == first.advice.method or advice.method not in RANKED):
@@ -199,35 +199,29 @@ def decide(situation: Situation, room: Room, quick: bool = False) -> Decision:
     return first or Decision(path, ADVICE["no-way"], None, overruled, ())
 
 
-@dataclass(frozen=True)
-class Faster:
-    """Whether a base in 4 bits trains faster than one in 16. ``saves``: the share of the time, 0 if too little.
+def _faster(situation: Situation, room: Room, leaf: Advice) -> tuple[float, str]:
+    """Compare LoRA's best step with QLoRA's, if LoRA's computes twice or is split; only a GPU saves time so.
 
-    ``because``: the figures, as a text; empty if 16 bits leave enough room, so that the question is not asked.
+    Returns:
+        the share of the time that 4 bits save, 0 if too little, and the figures as a text; empty if 16 bits leave
+        enough room, so that the question is not asked.
     """
-
-    saves: float = 0.0
-    because: str = ""
-
-
-def _faster(situation: Situation, room: Room, leaf: Advice) -> Faster:
-    """Compare LoRA's best step with QLoRA's, if LoRA's computes twice or is split; only a GPU saves time so."""
     if situation.hardware.kind != "cuda" or situation.shape.mixtures:
-        return Faster()
+        return 0.0, ""
     wide = _step(situation, room, leaf)
     if not isinstance(wide, Step) or not (wide.checkpointing or wide.split):
-        return Faster()
+        return 0.0, ""
     packed = ADVICE[leaf.four]
     narrow = _step(situation, room, packed)
     shape, tokens = situation.shape, situation.tokens * situation.pairs
     if not isinstance(narrow, Step):
-        return Faster()
+        return 0.0, ""
     times = [
         plans.training_seconds(situation, one.method, one.knobs(shape), step, room.devices, tokens)
         for one, step in ((leaf, wide), (packed, narrow))
     ]
     if times[0] is None or times[1] is None:
-        return Faster()
+        return 0.0, ""
     saved = 1 - sum(times[1]) / sum(times[0])
     free = [units.percent(100 * (1 - step.needed / room.memory)) for step in (wide, narrow)]
     twice = " by computing activations twice" if wide.checkpointing else ""
@@ -238,7 +232,7 @@ def _faster(situation: Situation, room: Room, leaf: Advice) -> Faster:
         f"16 bits fit{split or ' only'}{twice} and leave {free[0]} of each device free; "
         f"4 bits leave {free[1]}{again}, and take {share}"
     )
-    return Faster(saved if saved >= WORTH else 0.0, because)
+    return (saved if saved >= WORTH else 0.0), because
 
 
 def _late(situation: Situation, room: Room, advice: Advice, step: Step) -> Why | None:

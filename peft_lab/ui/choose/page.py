@@ -333,26 +333,19 @@ def choose_page() -> None:
             outcome.reasons(found)
         elif seen.open is not None:
             answer.markdown("Simulating training steps…")
-        with st.expander("How this was decided", key="choose-tree"):
-            st.markdown(
-                "Choose an answer and the path lights up. Some questions only you can answer; whether a training step "
-                "fits is **simulated**, and facts about the model are **counted**. Arrow keys move through the tree; "
-                "Enter chooses."
-            )
-            chosen = walk(_lit(situation, found), end=ADVICE[found.advice].short if found is not None else "")
-            if found is not None:
-                outcome.trace(found)
+    with st.expander("How this was decided", key="choose-tree"):  # as wide as the page: the tree needs it
+        st.markdown(
+            "Choose an answer and the path lights up. Some questions only you can answer; whether a training step "
+            "fits is **simulated**, and facts about the model are **counted**. Arrow keys move through the tree; "
+            "Enter chooses."
+        )
+        chosen = walk(_lit(situation, found), end=ADVICE[found.advice].short if found is not None else "")
         if found is not None:
-            outcome.headline(situation, found)
-            if found.plan is not None:
-                with st.expander("The recipe: starting values and their sources"):
-                    outcome.configuration(situation, found)
-            outcome.unknown(found)
-            if found.method in all_methods():
-                with st.expander("Evidence: runs made here, and published ones"):
-                    outcome.evidence(found.method)
-            with chips:  # last: it is waited for
-                _flips(situation)
+            outcome.trace(found)
+    if found is not None:
+        _below(situation, found)
+        with chips:  # last: it is waited for
+            _flips(situation)
     if chosen:
         _go(situation, chosen)
     if found is not None:
@@ -364,6 +357,17 @@ def choose_page() -> None:
     plan_steps.draw(bar, "choose")
     come_back(seen)
     state.write_address(address())
+
+
+def _below(situation: Situation, found: Recommendation) -> None:
+    outcome.headline(situation, found)
+    if found.plan is not None:
+        with st.expander("The recipe: starting values and their sources"):
+            outcome.configuration(situation, found)
+    outcome.unknown(found)
+    if found.method in all_methods():
+        with st.expander("Evidence: runs made here, and published ones"):
+            outcome.evidence(found.method)
 
 
 def _recommendation(situation: Situation, place: Any) -> Look[Recommendation]:

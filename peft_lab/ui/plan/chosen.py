@@ -133,19 +133,14 @@ def meeting(fields: Mapping[str, Any], best: Planned) -> tuple[nowhere.Way, ...]
 
 def in_full(wanted: Wanted, one: Planned) -> None:
     """Draw everything about a plan that fits."""
-    assert one.plan is not None
     plan = one.plan
+    assert plan is not None
     if one.update is not None:
         means = MEANS.get(one.update.bottleneck, "")
         share = one.update.parts[one.update.bottleneck] / one.update.value
         st.markdown(
             f"**Bottleneck: {one.update.bottleneck}** ({share:.0%} of an update). {means} {figures.badge('simulated')}"
         )
-        if one.change is not None:
-            saved = 1 - one.change.factor
-            st.markdown(
-                f"**Cheapest change.** {one.change.text}: {saved:.0%} less time. {figures.badge('simulated')}"
-            )
     if one.quality.accuracy is None:
         st.markdown(f"**Quality.** {one.quality.text}")
     else:
@@ -155,8 +150,6 @@ def in_full(wanted: Wanted, one: Planned) -> None:
         st.markdown(
             f"**Packed.** {beside} than padded rows of average length, as many at once. {figures.badge('simulated')}"
         )
-    if plan.host_bytes:
-        st.markdown(f"Main memory: {units.size(plan.host_bytes)} for each GPU. {figures.badge('simulated')}")
     if loads := told_loading(wanted.situation().shape, one.candidate.method, plan):
         st.markdown(f"{loads} {figures.badge('counted')}")
     rows = [

@@ -23,7 +23,7 @@ from peft_lab.advise.plans.wanted import (
 )
 from peft_lab.advise.recipes.rules import OBJECTIVES, OF_ENCODERS
 from peft_lab.advise.situation import KEYS as SITUATION_KEYS
-from peft_lab.advise.situation import LINKS
+from peft_lab.advise.situation import LINKS, Situation
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput
 from peft_lab.engine.devices import device_of, devices
@@ -156,6 +156,8 @@ def _gpu_title(name: str) -> str:
 
 
 USUAL = Wanted()
+#: Fields of Choose's situation that a request for plans decides.
+_SAME = ("model", "device", "devices", "rows", "row_tokens", "seq", "objective", "link", "deadline_hours")
 BUYING = "buying"
 #: In the address: the method whose plan is shown in full, and what Choose knew beside, as its own address.
 METHOD, CHOSEN = "method", "chosen"
@@ -201,9 +203,10 @@ def _of_choose(text: str) -> dict[str, str]:
     return {name: said for name, said in parse_qsl(text) if name in SITUATION_KEYS}
 
 
-def known_beside() -> dict[str, str]:
-    """Return what Choose knew beyond this request, as parameters of its URL."""
-    return _of_choose(state.remembered(SCOPE, CHOSEN, ""))
+def of_choose(wanted: Wanted) -> Situation:
+    """Return the request as Choose's situation, with what Choose knew beyond it."""
+    beside, same = _of_choose(state.remembered(SCOPE, CHOSEN, "")), asdict(wanted.situation())
+    return replace(Situation.read(beside)[0], **{name: same[name] for name in _SAME})
 
 
 def start_over() -> None:

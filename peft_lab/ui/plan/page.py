@@ -367,8 +367,9 @@ def plan_page() -> None:
                     _ranks(wanted, planned)
     if state.scope(SCOPE).pop(_LEAVE, False):
         pages.go_to("choose")
-    there = form.known_beside() | ({} if asked.problems() else planned_texts(wanted))
-    plan_steps.draw(bar, "plan", {"choose": there})
+    there = {} if asked.problems() else form.of_choose(wanted).address(Situation())
+    query = {name: as_text(value) for name, (value, usual) in there.items() if value != usual}
+    plan_steps.draw(bar, "plan", {"choose": query})
     state.write_address(form.address(asked))
 
 
@@ -474,8 +475,7 @@ def _changes(wanted: Wanted, one: Planned) -> None:
     """Draw what would change the answer, and how it was decided: by Choose, for the same situation."""
     if wanted.model not in readers_of_text():
         return
-    beside = dict(form.known_beside())
-    there = Situation.read({**beside, **planned_texts(wanted)})[0]
+    there = form.of_choose(wanted)
     fields = asdict(there)
     ask = inspector.get_inspector(inspector.Worker.CHOOSE).submit
     seen = look(ask(flips.ask_recommendation, fields))
@@ -504,13 +504,6 @@ def _turn(situation: Situation, flip: flips.Flip) -> None:
     if not flip.changes.keys() <= {"rows", "objective"}:
         Controls(Situation, "choose").put(**replace(situation, **flip.changes).by_name())
         state.remember(SCOPE, _LEAVE, True)
-
-
-def planned_texts(wanted: Wanted) -> dict[str, str]:
-    """Return the request as texts of Choose's fields."""
-    same = asdict(wanted.situation())
-    names = ("model", "device", "devices", "rows", "row_tokens", "seq", "objective", "link", "deadline_hours")
-    return {name: as_text(same[name]) for name in names if same[name] not in ("", None)}
 
 
 def _answers(
