@@ -209,7 +209,7 @@ def _fitting(rows: Sequence[tuple[Any, FitResult]]) -> Any:
         ">largest batch": lambda row: f"{row[1].batch:,}",
         ">longest row": lambda row: f"{row[1].seq:,}",
     }
-    title = f"{device.holding}: {units.size(device.memory)} usable (simulated)"
+    title = f"{device.holding}: {units.size(device.limit(rows[0][1].split))} usable (simulated)"
     caption = "largest batch at the length given, longest row at the batch given; searched to within 1 in 32"
     return output.table(title, rows, columns, caption)
 

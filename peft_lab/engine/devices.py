@@ -56,14 +56,18 @@ class Device:
         name, _, sold = self.title.partition(", ")
         return f"{name} with {units.size(self.total)}" if sold.endswith("GB") else self.title
 
+    def limit(self, split: bool = False) -> int:
+        """Return the bytes that a step may take: Choose, Memory and Plan keep the rest free."""
+        return int(self.memory * (1 - (HEADROOM_SPLIT if split else HEADROOM)))
+
     @property
     def allowed(self) -> int:
-        """Return the bytes that a step may take: Choose, Memory and Plan keep the rest free."""
-        return int(self.memory * (1 - HEADROOM))
+        """Return :meth:`limit` of a step that is not split."""
+        return self.limit()
 
     def holds(self, needed: int, split: bool = False) -> bool:
         """Return whether a step that needs so many bytes fits, with the share to spare."""
-        return needed <= (int(self.memory * (1 - HEADROOM_SPLIT)) if split else self.allowed)
+        return needed <= self.limit(split)
 
     @property
     def called(self) -> str:

@@ -13,7 +13,7 @@ from peft_lab.advise.plans.nearest import Nearest
 from peft_lab.advise.plans.ranking import Planned
 from peft_lab.advise.plans.wanted import HOUR, Wanted
 from peft_lab.advise.room import weight_bytes
-from peft_lab.advise.simulating import StepRun
+from peft_lab.advise.simulating import StepRun, splits
 from peft_lab.core import units
 from peft_lab.core.units import Finding, Source
 from peft_lab.engine.devices import Device
@@ -285,20 +285,23 @@ def too_large(wanted: Wanted, found: Sequence[Planned]) -> None:
         if not tried:
             st.markdown(f"## No plan for {plain(situation.shape.title)} on {cards(device, wanted.devices)}")
             return
-        best = min(tried, key=lambda one: one.least)
-        over = best.least - device.allowed
+        best = min(tried, key=lambda one: one.least - device.limit(splits(one.candidate.sharding)))
+        limit = device.limit(splits(best.candidate.sharding))
+        over = best.least - limit
         st.markdown(
-            f"## {units.size(max(over, 0))} too much for {'each of ' if wanted.devices > 1 else ''}"
+            f"## At least {units.size(max(over, 0))} too much for {'each of ' if wanted.devices > 1 else ''}"
             f"{cards(device, wanted.devices)}"
         )
         title = get_method(best.candidate.method).title
+        floor = best.least <= weight_bytes(situation.shape, best.candidate.method, StepRun(1, True))
+        badge = figures.badge(Source.COUNTED if floor else Source.SIMULATED)
         st.markdown(
-            f"Each card has {units.size(device.memory)}, of which {units.size(device.allowed)} may be used. Even "
-            f"{title}, one row at a time, needs at least {units.size(best.least)}. {figures.badge(Source.SIMULATED)}"
+            f"Each card has {units.size(device.memory)}, of which {units.size(limit)} may be used. Even "
+            f"{title}, one row at a time, needs at least {units.size(best.least)}. {badge}"
         )
-        width = 100 * device.allowed / best.least
+        width = min(100.0, 100 * limit / best.least)
         st.html(
-            f'<div class="plan-over" role="img" aria-label="{units.size(device.allowed)} of '
+            f'<div class="plan-over" role="img" aria-label="{units.size(limit)} of '
             f'{units.size(best.least)}"><i style="width:{width:.1f}%"></i></div>'
         )
 
