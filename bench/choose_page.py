@@ -77,8 +77,8 @@ def measured(page: Page, number: int) -> Iterator[tuple[str, float]]:
     yield "rows", changed(page, "Training rows", str(rows), f"{rows:,} ")
     title = card.title[:1].upper() + card.title[1:]
     yield "device", changed(page, "Device", title, f"of {units.size(card.memory)}", choice=True)
-    yield "length", changed(page, "Tokens at most", str(length), f"× {length:,} tokens")
-    changed(page, "Tokens at most", str(USUAL.seq), f"× {USUAL.seq:,} tokens")
+    yield "length", changed(page, "Longest row", str(length), f"× {length:,} tokens")
+    changed(page, "Longest row", str(USUAL.seq), f"× {USUAL.seq:,} tokens")
 
 
 def spent(number: int) -> Iterator[tuple[str, float]]:

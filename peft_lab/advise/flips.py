@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from peft_lab.advise import words
-from peft_lab.advise.recommend import Recommendation, decide, lengthens, unserved, walk
-from peft_lab.advise.room import Room
+from peft_lab.advise.recommend import Recommendation, decide, lengthens, recommend, unserved, walk
+from peft_lab.advise.room import Room, room_of
 from peft_lab.advise.situation import Situation, lora_bytes, stored_bytes
 from peft_lab.advise.tree import (
     ADAPTER_LATENCY,
     ADVICE,
     FEW_ROWS,
     MANY_ROWS,
+    NODES,
     PROMPT_SCALE,
     QUESTIONS,
     UNTRAINED,
@@ -134,6 +135,14 @@ def _memory(situation: Situation, room: Room, found: Recommendation) -> Iterator
     edges: list[tuple[str, str, int, bool]] = []
     if situation.devices > 1:  # with several, the link and the split matter too
         return
+    wide = found.method != "qlora"
+    if (
+        base is not None
+        and found.method in ("lora", "qlora")
+        and (base == "four" or "quicker" in asked or wide)
+    ):
+        # where LoRA stops computing twice, a base in 4 bits saves no time any more
+        edges.append(("quicker", "yes" if wide else "no", room.least("lora", checkpointing=False), not wide))
     if base == "sixteen":
         edges.append(("base", "four", room.least("lora"), False))
     elif base is not None:
@@ -143,6 +152,7 @@ def _memory(situation: Situation, room: Room, found: Recommendation) -> Iterator
     if "full" in asked:
         more = asked["full"] == "no"
         edges.append(("full", "yes" if more else "no", room.least_of_all("full"), more))
+    turned = set[str]()
     for question, value, needs, more in edges:
         least = room.memory_for(needs)
         other = room.with_memory(least if more else least - 1)
@@ -152,8 +162,12 @@ def _memory(situation: Situation, room: Room, found: Recommendation) -> Iterator
         size = card_size(least - (not more) * hundredth) if card else units.size(units.said(least, up=more))
         what = "A card sold as" if card else "A machine with"
         text = f"{what} {size} or more" if more else f"{what} less than {size}"
-        if then.method == found.method:
+        if then.method == found.method or then.method in turned:
             continue
+        back = room.with_memory(least - 1 if more else least)
+        if question == "quicker" and decide(situation, back, quick=True).advice.method != found.method:
+            continue
+        turned.add(then.method)
         yield Flip(question, value, text, then.method, then.title, {})
 
 
@@ -224,8 +238,6 @@ def _too_large(situation: Situation, leaf: Advice) -> bool:
 
 
 def _branches(node: str, value: str) -> bool:
-    from peft_lab.advise.tree import NODES
-
     return any(value in branch.values for branch in NODES[node].branches)
 
 
@@ -235,18 +247,11 @@ def ask_recommendation(fields: Mapping[str, Any]) -> Recommendation:
     Raises:
         BadInput, SimulationError: as there.
     """
-    from peft_lab.advise.recommend import recommend
-    from peft_lab.advise.room import room_of
-    from peft_lab.advise.situation import Situation
-
     situation = Situation(**fields)
     return recommend(situation, room_of(situation))
 
 
 def ask_flips(fields: Mapping[str, Any]) -> tuple[Flip, ...]:
     """Return :func:`peft_lab.advise.flips.flips` for a situation's fields. Raises as :func:`ask_recommendation`."""
-    from peft_lab.advise.room import room_of
-    from peft_lab.advise.situation import Situation
-
     situation = Situation(**fields)
     return flips(situation, room_of(situation), ask_recommendation(fields))

@@ -310,8 +310,8 @@ def _untrained(advice: Advice) -> Iterator[str]:
 def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[str]:
     if plan.split:
         yield (
-            f"What the link between {plan.devices:,} devices takes for itself: NCCL's buffers are in no simulation, so "
-            "twice the usual head room is kept. Try a few steps first."
+            f"How much memory the link between {plan.devices:,} devices takes: NCCL's buffers are not simulated, so "
+            "twice the usual headroom is kept. Try a few steps first."
         )
     if plan.host_bytes:
         yield (
@@ -319,7 +319,7 @@ def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[st
             "there, and is fetched layer by layer at every step."
         )
     if situation.devices > 1 and not situation.link:
-        yield "What links the devices was not said; PCIe, the slower, was taken."
+        yield "How the devices are connected: you did not say, so PCIe, the slower, is assumed."
     if plan.remembered == "float32" and advice.method == "full":
         yield (
             "Mixed precision itself is not simulated: the step is, with all in float32, and two bytes for each weight "
@@ -336,15 +336,15 @@ def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[st
 
 def _time(situation: Situation, plan: StepPlan) -> Iterator[str]:
     if plan.seconds is None and situation.shape.mixtures:
-        yield "How long it takes: the products of experts are not counted here. Plan traces the step and says it."
+        yield "How long it takes: the work of experts is not counted here. Plan simulates the step and tells."
         return
     if plan.seconds is None:
-        yield f"How long it takes: no speed of {situation.hardware.title} is known here. Time a few steps."
+        yield f"How long it takes: the speed of {situation.hardware.title} is not known here. Time a few steps."
         return
     tasks = situation.tasks  # trained one after the other on the same devices
     low, high = (end * tasks for end in plan.seconds)
     span = units.span(low, high)
-    yield "How long it takes within that range: no step of it was timed."
+    yield "Where in that range the time will be: no step was timed."
     limit = situation.deadline_hours
     if limit is not None and high > 3600 * limit:
         sure = "It does not end" if low > 3600 * limit else "Whether it ends"

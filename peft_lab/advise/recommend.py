@@ -14,9 +14,9 @@ from typing import Any
 from peft_lab.advise import plan as plans
 from peft_lab.advise import room, tree, words
 from peft_lab.advise.plan import StepPlan, Unknown, unknown
-from peft_lab.advise.room import Room
+from peft_lab.advise.room import Room, training_seconds
 from peft_lab.advise.simulating import Step, StepRun
-from peft_lab.advise.situation import FOUND, WORDS, Situation, stored_bytes, tight
+from peft_lab.advise.situation import FOLLOWING, FOUND, WORDS, Situation, stored_bytes, tight
 from peft_lab.advise.tree import (
     ADAPTER_LATENCY,
     ADVICE,
@@ -39,6 +39,10 @@ from peft_lab.core.errors import BadInput, SimulationError, UnknownName
 from peft_lab.core.units import Source
 from peft_lab.methods import get_method
 
+#: Share of the time that a base in 4 bits has to save to be chosen where 16 bits fit too: estimates err by less.
+WORTH = 0.1
+#: The methods that Plan ranks unasked, most capable first; a deadline decides between them.
+RANKED = ("full", "lora", "qlora")
 #: QLoRA is a runner-up only if its base saves at least this share of a step: the lab's own limit.
 SAVES = 0.1
 #: Methods that servers such as vLLM apply; once merged, every method is a plain model to them.
@@ -68,13 +72,18 @@ class Why:
 
 @dataclass(frozen=True)
 class Decision:
-    """The path through the tree and the advice that works. ``others``: further fallbacks, not tried yet."""
+    """The path through the tree and the advice that works.
+
+    Attributes:
+        others: further fallbacks, not tried yet. saved: share of the time of 16 bits that 4 bits save, if they do.
+    """
 
     path: tuple[Answered, ...]
     advice: Advice
     step: Step | None
     overruled: list[Why]
     others: tuple[Advice, ...]
+    saved: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -113,6 +122,7 @@ def recommend(situation: Situation, room: Room, claims: Mapping[str, str] | None
     chosen, step, path = decided.advice, decided.step, decided.path
     planned = None if step is None else plans.make(situation, room, chosen, step)
     known = words.TemplateWords(situation, room, chosen, planned)
+    known["quicker"] = next((words.sentence(at.because) for at in path if at.question == "quicker"), "")
     named: tuple[str, str] | None = None
     if chosen.method in UNTRAINED and chosen.method != NOTHING:
         trained = decide(replace(situation, prompting="no"), room).advice
@@ -124,18 +134,26 @@ def recommend(situation: Situation, room: Room, claims: Mapping[str, str] | None
     else:
         second = _second(situation, room, decided)
         named = (second.method, f"{second.title} {second.instead}") if second else None
+        if named is not None and decided.saved and named[0] == "lora":
+            more = 1 / (1 - decided.saved) - 1
+            named = "lora", f"LoRA over a base in 16 bits fits too, but takes {more:.0%} more time."
         if named is None and chosen.method == "qlora":
             named = _on_a_smaller_model(situation, room, "lora")
     why = [
         Why(reason.text.format_map(known), reason.source, str(reason.kind or ""))
         for reason in chosen.reasons
-        if _is_so(reason, situation, room)
+        if _is_so(reason, situation, room, path)
     ]
     if chosen.method == NOTHING:
         why += decided.overruled
     if planned is not None and chosen.method == "full" and planned.remembered != "float32":
         why.append(Why(words.LOST, src.PURE_BF16, str(Source.CITED)))
-    why += [Why(words.sentence(at.because), _found_how(at.how), at.how) for at in path if at.how != GIVEN]
+    told = ("quicker",) if chosen.method == "qlora" else ()  # its reason has the figures
+    why += [
+        Why(words.sentence(at.because), _found_how(at.how), at.how)
+        for at in path
+        if at.how != GIVEN and at.question not in told
+    ]
     slug, text = named or (None, "")
     ways = {}
     if chosen.method == NOTHING:
@@ -157,13 +175,79 @@ def decide(situation: Situation, room: Room, quick: bool = False) -> Decision:
     if leaf.method in UNTRAINED:
         return Decision(path, leaf, None, [], ())
     overruled: list[Why] = []
+    saved = 0.0
     tried = (leaf, *(ADVICE[name] for name in leaf.others))
+    if leaf.four and any(at.question == "base" for at in path):
+        saved, because = _faster(situation, room, leaf)
+        question, value = QUESTIONS["quicker"], "yes" if saved else "no"
+        if because:
+            how = str(Source.SIMULATED)
+            path = (*path, Answered("", question.key, value, question.answers[value], how, because))
+        if saved:
+            tried = (ADVICE[leaf.four], *tried)
+    first: Decision | None = None
     for number, advice in enumerate(tried, start=1):
-        found = _step(situation, room, advice, room.smallest if quick else None)
+        if first is not None and (advice.method == first.advice.method or advice.method not in RANKED):
+            continue
+        found = _step(
+            situation, room, advice, room.smallest if quick and situation.deadline_hours is None else None
+        )
         if isinstance(found, Step):
-            return Decision(path, advice, found, overruled, tried[number:])
+            late = _late(situation, room, advice, found)
+            here = Decision(path, advice, found, list(overruled), tried[number:], saved)
+            if late is None:
+                return here
+            first, found = first or here, late
         overruled.append(replace(found, text=f"{_named(advice)}: {found.text}"))
-    return Decision(path, ADVICE["no-way"], None, overruled, ())
+    return first or Decision(path, ADVICE["no-way"], None, overruled, ())
+
+
+def _faster(situation: Situation, room: Room, leaf: Advice) -> tuple[float, str]:
+    """Compare LoRA's best step with QLoRA's, if LoRA's computes twice or is split; only a GPU saves time so.
+
+    Returns:
+        the share of the time that 4 bits save, 0 if too little, and the figures as a text; empty if 16 bits leave
+        enough room, so that the question is not asked.
+    """
+    if situation.hardware.kind != "cuda" or situation.shape.mixtures:
+        return 0.0, ""
+    wide = _step(situation, room, leaf)
+    if not isinstance(wide, Step) or not (wide.checkpointing or wide.split):
+        return 0.0, ""
+    packed = ADVICE[leaf.four]
+    narrow = _step(situation, room, packed)
+    shape, tokens = situation.shape, situation.tokens * situation.pairs
+    if not isinstance(narrow, Step):
+        return 0.0, ""
+    times = [
+        training_seconds(situation, one.method, one.knobs(shape), step, room.devices, tokens)
+        for one, step in ((leaf, wide), (packed, narrow))
+    ]
+    if times[0] is None or times[1] is None:
+        return 0.0, ""
+    saved = 1 - sum(times[1]) / sum(times[0])
+    free = [units.percent(100 * (1 - step.needed / room.memory)) for step in (wide, narrow)]
+    twice = " by computing activations twice" if wide.checkpointing else ""
+    split = f" split over {room.devices:,} devices" if wide.split else ""
+    again = ", without computing anything twice" if wide.checkpointing and not narrow.checkpointing else ""
+    share = f"{abs(saved):.0%} {'less' if saved >= 0 else 'more'} time"
+    because = (
+        f"16 bits fit{split or ' only'}{twice} and leave {free[0]} of each device free; "
+        f"4 bits leave {free[1]}{again}, and take {share}"
+    )
+    return (saved if saved >= WORTH else 0.0), because
+
+
+def _late(situation: Situation, room: Room, advice: Advice, step: Step) -> Why | None:
+    """Return the objection to advice that is not sure to end by the deadline; ``None`` if it is, or has none."""
+    limit = situation.deadline_hours
+    if limit is None or advice.method not in RANKED:
+        return None
+    seconds = plans.make(situation, room, advice, step).seconds
+    if seconds is None or seconds[1] * situation.tasks <= limit * 3600:
+        return None
+    span = units.span(seconds[0] * situation.tasks, seconds[1] * situation.tasks)
+    return _against(f"it is not sure to end within {units.several(f'{limit:g}', 'hour')}: {span}.")
 
 
 def _second(situation: Situation, room: Room, decided: Decision) -> Advice | None:
@@ -303,11 +387,13 @@ def unserved(situation: Situation, advice: Advice) -> Why | None:
     return Why("servers such as vLLM apply LoRA beside a base, and not this.", src.VLLM, str(Source.CITED))
 
 
-def _is_so(reason: Reason, situation: Situation, room: Room) -> bool:
+def _is_so(reason: Reason, situation: Situation, room: Room, path: tuple[Answered, ...]) -> bool:
     """Return whether a reason holds in this situation."""
     if reason.when is None:
         return True
     question, wanted = reason.when
+    if question in FOLLOWING:
+        return any((at.question, at.value) == reason.when for at in path)
     return words.value(question, situation, room) == wanted
 
 

@@ -35,7 +35,7 @@ from peft_lab.advise.simulating import (
 )
 from peft_lab.advise.situation import Situation
 from peft_lab.core.errors import Unsupported
-from peft_lab.engine.devices import THIS
+from peft_lab.engine.devices import HEADROOM, HEADROOM_SPLIT, THIS
 from peft_lab.engine.request import LOSSES
 from peft_lab.engine.sharding import tensor, wrap
 from peft_lab.engine.timing import estimate, here
@@ -261,9 +261,6 @@ def most_rows(
 
 
 BFLOAT16 = (8, 0)  # lowest compute capability that multiplies in bfloat16
-#: Share of memory kept free: more than the simulation's largest error at a published peak; twice that for a split
-#: step, as NCCL's buffers are in none of the figures.
-HEADROOM, HEADROOM_SPLIT = 0.05, 0.10
 #: Maximum bytes of one logit: 16 bits; in 32 its copy, its logarithm and their gradients (bench/RESULTS.md).
 LOGIT_BYTES = 2 + 4 + 4 + 4 + 4
 #: The exceptions by which a model refuses a loss.
@@ -352,13 +349,14 @@ class Room:
         return self.needs(method, values, one) - logits <= limit if known is None else known
 
     def least(
-        self, method: str, values: Mapping[str, Any] | None = None, sharding: str = "none", away: bool = False
-    ) -> int:
+        self, method: str, values: Mapping[str, Any] | None = None, sharding: str = "none", away: bool = False,
+        checkpointing: bool = True) -> int:  # fmt: skip
         """Return the bytes of the smallest step; ``away``: with what the backward pass needs in main memory."""
         values, needed = values or self.usual(method), list[int]()
         for run in self._one_row(method, sharding):
+            run = replace(run, sharding=sharding, offload=away, checkpointing=checkpointing)
             with suppress(*_NO_CHUNKS[run.loss]):
-                needed.append(self.needs(method, values, replace(run, sharding=sharding, offload=away)))
+                needed.append(self.needs(method, values, run))
         return min(needed)
 
     def _one_row(self, method: str, sharding: str = "none") -> list[StepRun]:

@@ -64,7 +64,7 @@ class Situation(Form):
         least=1, most=limits.BATCH, empty="as sources use",
     )  # fmt: skip
     seq: int = whole(
-        512, "Tokens at most", "Longer rows are cut to so many in a training step.",
+        512, "Longest row", "In tokens: longer rows are cut in a training step.",
         least=1, most=limits.SEQ, shared="seq",
     )  # fmt: skip
     tasks: int = whole(
@@ -73,7 +73,7 @@ class Situation(Form):
     )  # fmt: skip
     output: str = choice(
         "", "Output", "What comes out; by default what suits the model.",
-        {"": "What suits the model", "classification": "classification", "generation": "generation"},
+        {"": "Recommended", "classification": "classification", "generation": "generation"},
     )  # fmt: skip
     rows: int = whole(
         10_000, "Training rows", "How many clean examples there are to train one task on.",
@@ -103,11 +103,11 @@ class Situation(Form):
         shared="devices",
     )
     link: str = choice(
-        "", "Between devices", "What connects them.", {"": "Not known", **LINKS}, shared="link"
+        "", "Connected by", "What connects the devices.", {"": "Not known", **LINKS}, shared="link"
     )
     objective: str = choice(
-        "", "What is trained?", "The goal of the training.",
-        {"": "What suits the model", **QUESTIONS["objective"].answers}, shared="objective", spellings={
+        "", "What it should learn", "The goal of the training.",
+        {"": "Recommended", **QUESTIONS["objective"].answers}, shared="objective", spellings={
             "instruction": "sft", "instructions": "sft", "summarisation": "sft", "summarization": "sft",
             "translation": "sft", "chat": "sft", "pretraining": "cpt", "continued": "cpt", "ner": "extraction",
             "tagging": "extraction", "retrieval": "embedding", "dpo": "preference", "grpo": "rl", "ppo": "rl",
@@ -115,8 +115,8 @@ class Situation(Form):
         },
     )  # fmt: skip
     row_tokens: int | None = whole(
-        None, "Tokens of a row", "How long a row is on average. Rows times tokens is what there is to learn.",
-        least=1, most=limits.SEQ, empty="as many as the most", shared="row_tokens",
+        None, "Tokens in a row", "The average. Rows times tokens is what there is to learn.",
+        least=1, most=limits.SEQ, empty="as the longest", shared="row_tokens",
     )  # fmt: skip
     serving: str = choice(
         "plain", "Served by", "What answers requests later.", {"plain": "Own code", "vllm": "vLLM or similar"}
@@ -126,7 +126,7 @@ class Situation(Form):
         {"ok": "May get worse", "matters": "Has to stay"}, spellings={"yes": "matters", "no": "ok"},
     )  # fmt: skip
     deadline_hours: float | None = number(
-        None, "Hours to train",
+        None, "Must be done in, h",
         "How long the training may take. The time is a range from arithmetic and data sheets.",
         above=0, most=limits.HOURS, noun="deadline", empty="no limit",
     )  # fmt: skip
@@ -201,8 +201,10 @@ WORDS: Mapping[str, Mapping[str, Any]] = {
     if field.words or field.kind == "choice"
 }
 KEYS = tuple(Situation.fields())
-#: Questions that the lab answers from model and device; how much there is to learn follows from the rows.
-FOUND = tuple(key for key, question in QUESTIONS.items() if question.by != "you" and key != "amount")
+#: Questions whose answers also follow from the rows: how much there is to learn, and what trains faster.
+FOLLOWING = ("amount", "quicker")
+#: Questions that the lab answers from model and device.
+FOUND = tuple(key for key, question in QUESTIONS.items() if question.by != "you" and key not in FOLLOWING)
 
 
 def lora_bytes(shape: ModelShape) -> int:

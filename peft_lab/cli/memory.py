@@ -69,7 +69,7 @@ class FitResult:
     """Whether a step fits on a device, and the largest batch and length that do.
 
     Attributes:
-        needed_bytes: memory that the step needs on the device.
+        needed_bytes: memory that the step needs on the device. split: whether it holds a share of the model.
         batch: largest batch at the given length. seq: most tokens per row at the given batch. 0: not even one.
         simulated: the sizes tried.
         models: whether the same step fits with each model of the catalogue, if simulated.
@@ -77,6 +77,7 @@ class FitResult:
 
     device: Device
     needed_bytes: int
+    split: bool
     batch: int
     seq: int
     simulated: dict[str, list[int]]
@@ -84,7 +85,7 @@ class FitResult:
 
     @property
     def fits(self) -> bool:
-        return self.needed_bytes <= self.device.memory
+        return self.device.holds(self.needed_bytes, self.split)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -108,6 +109,7 @@ def search_fitting(
     here = replace(setting, device=device.kind, capability=device.capability)
     result = job(here)
     known = {here: needed_bytes(result)}
+    split = isinstance(result, ShardedResult) and result.sharding.kind not in ("none", "ddp")
     tried: dict[str, list[int]] = {"batch": [], "seq": []}
 
     def fits(what: Literal["batch", "seq"], size: int) -> bool:
@@ -115,7 +117,7 @@ def search_fitting(
         if sized not in known:
             known[sized] = needed_bytes(job(sized))
         tried[what].append(size)
-        return known[sized] <= device.memory
+        return device.holds(known[sized], split)
 
     longest = min(LARGEST_SEARCHED["seq"], positions or LARGEST_SEARCHED["seq"]) - (
         setting.generate[1] if setting.generate else 0
@@ -123,7 +125,7 @@ def search_fitting(
     batch = largest(lambda rows: fits("batch", rows), LARGEST_SEARCHED["batch"])
     seq = largest(lambda tokens: fits("seq", tokens), longest)
     simulated = {what: sorted(sizes) for what, sizes in tried.items()}
-    return result, FitResult(device, needed_bytes(result), batch, seq, simulated)
+    return result, FitResult(device, needed_bytes(result), split, batch, seq, simulated)
 
 
 # ----------------------------------------
@@ -208,7 +210,7 @@ def _fitting(rows: Sequence[tuple[Any, FitResult]]) -> Any:
         ">largest batch": lambda row: f"{row[1].batch:,}",
         ">longest row": lambda row: f"{row[1].seq:,}",
     }
-    title = f"{device.holding}: {units.size(device.memory)} usable (simulated)"
+    title = f"{device.holding}: {units.size(device.limit(rows[0][1].split))} usable (simulated)"
     caption = "largest batch at the given length, longest row at the given batch; accurate to 1 in 32"
     return output.table(title, rows, columns, caption)
 

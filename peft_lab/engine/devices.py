@@ -24,6 +24,9 @@ GIB, MIB = 2**30, 2**20
 TAKEN = GIB
 #: The share of :data:`TAKEN` that PyTorch's own figure for a GPU still includes: the CUDA context.
 CONTEXT = GIB // 2
+#: Share of memory kept free: more than the simulation's largest error at a published peak; twice that for a split
+#: step, as NCCL's buffers are in none of the figures.
+HEADROOM, HEADROOM_SPLIT = 0.05, 0.10
 #: The note shown once wherever a card's memory appears.
 SOLD = f"Cards are sold by GiB, written as GB: 24 GB on the box are {units.size(24 * GIB)}."
 
@@ -52,6 +55,19 @@ class Device:
         """Return the name with the memory it holds, in the unit of other figures: 'GeForce RTX 4090 with 25.8 GB'."""
         name, _, sold = self.title.partition(", ")
         return f"{name} with {units.size(self.total)}" if sold.endswith("GB") else self.title
+
+    def limit(self, split: bool = False) -> int:
+        """Return the bytes that a step may take: Choose, Memory and Plan keep the rest free."""
+        return int(self.memory * (1 - (HEADROOM_SPLIT if split else HEADROOM)))
+
+    @property
+    def allowed(self) -> int:
+        """Return :meth:`limit` of a step that is not split."""
+        return self.limit()
+
+    def holds(self, needed: int, split: bool = False) -> bool:
+        """Return whether a step that needs so many bytes fits, with the share to spare."""
+        return needed <= self.limit(split)
 
     @property
     def called(self) -> str:

@@ -376,7 +376,7 @@ def largest_that_fits(
     """
     asked = request.on(device)
     return largest(
-        lambda size: bytes_needed(asked.at(**{what: size})) <= device.memory,
+        lambda size: device.holds(bytes_needed(asked.at(**{what: size}))),
         min(most or LARGEST_SEARCHED[what], LARGEST_SEARCHED[what]),
     )
 
@@ -412,7 +412,7 @@ def models_that_fit(
         except PeftLabError as error:
             found.append(ModelFit(*about, None, False, str(error)))
         else:
-            found.append(ModelFit(*about, need, need <= device.memory))
+            found.append(ModelFit(*about, need, device.holds(need)))
     return tuple(found)
 
 

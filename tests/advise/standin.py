@@ -14,6 +14,7 @@ from peft_lab.advise.simulating import Ask, Needed, StepRun
 from peft_lab.advise.situation import Situation
 
 ACTIVATIONS = 1.2e-4  # bytes for each token and parameter of the base; a tenth of that with checkpointing
+LIKE_A_LLAMA = 5e-3  # about as much as a step of Llama 3.1 8B keeps, so that 16 bits often compute twice
 
 
 def ask(situation: Situation) -> Needed:

@@ -14,7 +14,7 @@ from peft_lab.advise import room
 from peft_lab.advise.flips import flips
 from peft_lab.advise.plan import Unknown
 from peft_lab.advise.recommend import Why, _step, recommend
-from peft_lab.advise.room import HEADROOM, UPDATES, Room
+from peft_lab.advise.room import UPDATES, Room
 from peft_lab.advise.simulating import Needed, Step, StepRun
 from peft_lab.advise.situation import Situation, stored_bytes
 from peft_lab.advise.tree import (
@@ -29,7 +29,7 @@ from peft_lab.advise.tree import (
 )
 from peft_lab.advise.words import smaller_model
 from peft_lab.core.errors import BadInput
-from peft_lab.engine.devices import devices
+from peft_lab.engine.devices import HEADROOM, devices
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue, readers_of_text
 from tests.advise import standin
@@ -372,10 +372,41 @@ def test_memory_flips_at_the_byte() -> None:
     situation = Situation()
     room = standin.room(situation)
     found = recommend(situation, room)
-    change = next(flip for flip in flips(situation, room, found) if flip.question == "base")
-    edge = room.memory_for(room.least("lora"))
+    change = next(flip for flip in flips(situation, room, found) if flip.question == "quicker")
+    edge = room.memory_for(room.least("lora", checkpointing=False))
     assert recommend(situation, room.with_memory(edge - 1)).method == change.method == "qlora"
     assert recommend(situation, room.with_memory(edge)).method != change.method
+
+
+def test_where_16_bits_compute_twice_and_4_do_not_4_are_taken_for_their_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """8B on two cards of 24 GB: LoRA was advised, which Plan found slower than QLoRA."""
+    monkeypatch.setattr(standin, "ACTIVATIONS", standin.LIKE_A_LLAMA)
+    situation = Situation(
+        model="llama-3.1-8b", device="rtx-4090", devices=2, link="pcie", seq=1024, row_tokens=512
+    )
+    room = standin.room(situation)
+    found = recommend(situation, room)
+    assert found.method == "qlora" and found.runner_up == "lora"
+    assert (found.path[-1].question, found.path[-1].value) == ("quicker", "yes")
+    wide = room.step("lora", ADVICE["lora"].knobs(situation.shape))
+    assert wide is not None and wide.checkpointing
+    assert found.plan is not None and not found.plan.checkpointing
+    larger = replace(situation, device="h100")
+    assert recommend(larger, standin.room(larger)).method == "lora"
+
+
+def test_a_deadline_chooses_among_the_methods_that_plan_ranks() -> None:
+    situation = Situation(model="llama-3.2-1b", device="a100-80", rows=200_000, seq=1024, objective="cpt")
+    room = standin.room(situation)
+    free = recommend(situation, room)
+    assert free.plan is not None and free.plan.seconds is not None and free.method == "full"
+    hours = 0.99 * free.plan.seconds[1] / 3600
+    hurried = recommend(replace(situation, deadline_hours=hours), room)
+    assert hurried.method == "lora" and hurried.plan is not None and hurried.plan.seconds is not None
+    assert hurried.plan.seconds[1] <= 3600 * hours and hurried.overruled
+    assert recommend(replace(situation, deadline_hours=0.001), room).method == "full", "none is in time"
 
 
 def test_the_simulation_overrules_the_tree() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from peft_lab.advise.recommend import decide, reach, walk
 from peft_lab.advise.room import room_of
-from peft_lab.advise.situation import FOUND, WORDS, Situation
+from peft_lab.advise.situation import FOLLOWING, FOUND, WORDS, Situation
 from peft_lab.advise.tree import ADVICE, EXAMPLES, NODES, QUESTIONS, ROOT, ExampleModel, TreePlace, places
 from peft_lab.methods import all_methods
 from peft_lab.ui.choose.page import lit_places
@@ -28,7 +28,8 @@ def test_every_node_has_one_way_to_it_and_every_advice_is_used() -> None:
     questions = [target for target in below if target in NODES]
     assert sorted(questions) == sorted(set(NODES) - {ROOT})
     in_tree = {target for target in below if target in ADVICE}
-    fallbacks = {name for advice in ADVICE.values() for name in advice.others} | {"no-way"}
+    fallbacks = {name for advice in ADVICE.values() for name in (*advice.others, advice.four)} | {"no-way"}
+    fallbacks.discard("")
     assert in_tree | fallbacks == set(ADVICE)
     assert {ADVICE[name].method for name in in_tree} >= SOURCE_TEXT
 
@@ -72,7 +73,7 @@ def test_examples_are_as_they_say(example: ExampleModel) -> None:
 
 def test_what_the_lab_finds_is_not_asked_and_the_rest_has_words() -> None:
     told = {key for key, question in QUESTIONS.items() if question.by == "you"}
-    assert told | set(FOUND) | {"amount"} == set(QUESTIONS)
+    assert told | set(FOUND) | set(FOLLOWING) == set(QUESTIONS)
     assert told <= set(WORDS)
 
 

@@ -33,6 +33,7 @@ def press(page: Page, *keys: str) -> str:
 def test_the_tree_by_keyboard_and_what_it_led_to(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/choose")
     recommended(page, "LoRA")
+    page.get_by_text("How this was decided").click()
     for _ in range(TABS):
         if press(page, "Tab") == "text-rows.some":
             break
@@ -50,7 +51,7 @@ def test_the_tree_by_keyboard_and_what_it_led_to(page: Page, app_url: str) -> No
     recommended(page, "Prompting, no training")
     in_address(page, "prompting=yes")
     # from the first example on, the configuration opens on the method's page
-    page.get_by_role("button", name="Back to the first example").click()
+    page.get_by_role("button", name="Start over").click()
     recommended(page, "LoRA")
     page.get_by_role("button", name="Open LoRA with this").click()
     expect(page.locator("h1")).to_have_text("LoRA")
@@ -70,7 +71,7 @@ _CUT = """() => [...document.querySelectorAll('.st-key-situation :is(label p, in
 @pytest.mark.parametrize(
     "page", [{"viewport": {"width": width, "height": 900}} for width in (390, 768, 1280, 1920)], indirect=True
 )
-def test_the_form_comes_first_and_shows_its_fields_whole(page: Page, app_url: str) -> None:
+def test_the_form_stands_beside_the_answer_and_shows_its_fields_whole(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/choose?rows=9999999&tasks=20&latency=5&prompting=retrieval")
     expect(page.get_by_role("spinbutton", name="Training rows")).to_have_value("9999999")
     form = page.locator(".st-key-situation")
@@ -81,9 +82,11 @@ def test_the_form_comes_first_and_shows_its_fields_whole(page: Page, app_url: st
         box = field.bounding_box()
         assert box is not None and size is not None
         assert box["width"] >= 60 and box["x"] + box["width"] <= size["width"]
-    over, tree = form.bounding_box(), page.locator(".st-key-choose-tree").bounding_box()
-    assert over is not None and tree is not None
-    assert over["y"] + over["height"] <= tree["y"] and over["y"] < 200
+    recommended(page, "Retrieval, no training")
+    beside, answer = form.bounding_box(), page.locator(".st-key-choose-verdict").bounding_box()
+    assert beside is not None and answer is not None and size is not None
+    assert answer["y"] + answer["height"] < 600, "above the fold at every width"
+    assert (beside["x"] + beside["width"] <= answer["x"]) == (size["width"] >= 900)
 
 
 @pytest.mark.further
@@ -91,6 +94,7 @@ def test_the_form_comes_first_and_shows_its_fields_whole(page: Page, app_url: st
 def test_the_path_on_a_phone(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/choose?tasks=20&model=bert-base&device=t4")
     recommended(page, "Adapters")
+    page.get_by_text("How this was decided").click()
     question = page.get_by_role("group", name="May a request take longer than on the base?")
     question.get_by_role("button", name="No").click()
     recommended(page, "BitFit")

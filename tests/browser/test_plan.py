@@ -21,7 +21,8 @@ ADDRESS = "plan?model=smollm2-135m&gpu=rtx-4090&rows=500&row_tokens=100&seq=128&
 def test_a_plan_on_a_phone_without_motion(page: Page, app_url: str) -> None:
     page.emulate_media(reduced_motion="reduce")
     visit(page, f"{app_url}/{ADDRESS}")
-    expect(page.get_by_role("heading", name="Files that carry it out")).to_be_visible(timeout=SECONDS)
+    expect(page.get_by_role("heading", name="The files")).to_be_visible(timeout=SECONDS)
+    page.get_by_text("What each GPU stores in each phase").click()
     expect(page.get_by_role("heading", name="Backward")).to_be_visible(timeout=SECONDS)
     names = page.evaluate(
         """() => {
@@ -43,16 +44,16 @@ def test_a_plan_on_a_phone_without_motion(page: Page, app_url: str) -> None:
 def test_what_is_wrong_stands_at_its_control_with_what_mends_it(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/{ADDRESS}")
     rows = page.get_by_role("spinbutton", name="Training rows")
-    beside = page.get_by_role("spinbutton", name="Tokens of a row")
+    beside = page.get_by_role("spinbutton", name="Tokens in a row")
     apart = _top(beside) - _top(rows)
     rows.fill("0")
     rows.press("Enter")
-    deadline = page.get_by_role("textbox", name="Deadline")
+    deadline = page.get_by_role("textbox", name="Must be done in")
     deadline.fill("2020-01-01")
     deadline.press("Enter")
     for control, sentence, mends in (
-        (rows, "Training rows must be", "Plan with 1,000 rows"),
-        (deadline, "The deadline has passed", "Plan with no deadline"),
+        (rows, "Training rows must be", "Use 1,000 rows"),
+        (deadline, "The deadline has passed", "Use no deadline"),
     ):
         said, button = page.get_by_text(sentence), page.get_by_role("button", name=mends)
         expect(said).to_be_visible(timeout=SECONDS)
@@ -77,7 +78,7 @@ def _top(control: Locator) -> float:
 
 def test_a_card_is_typed_and_one_that_is_none_is_mended_with_a_click(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/{ADDRESS}")
-    field = page.get_by_role("combobox", name="GPU")
+    field = page.get_by_role("combobox", name="Graphics card")
     for typed in ("24GB", "rtx-3090"):
         field.click()
         field.fill(typed)
@@ -85,6 +86,27 @@ def test_a_card_is_typed_and_one_that_is_none_is_mended_with_a_click(page: Page,
         if typed == "24GB":
             expect(page).to_have_url(re.compile("gpu=24GB"), timeout=SECONDS)
     expect(page.get_by_text("There is no device called 'rtx-3090'")).to_be_visible(timeout=SECONDS)
-    page.get_by_role("button", name="Plan with GeForce RTX 3060").click()
+    page.get_by_role("button", name="Use GeForce RTX 3060").click()
     expect(page).to_have_url(re.compile("gpu=rtx-3060"), timeout=SECONDS)
     expect(page.get_by_text("There is no device called")).to_have_count(0)
+
+
+@pytest.mark.slow
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize(("page", "columns"), [(PHONE, 3), (WIDE, 6)], indirect=["page"])
+def test_the_verdict_stands_first_and_the_table_stays_a_table(page: Page, app_url: str, columns: int) -> None:
+    visit(page, f"{app_url}/{ADDRESS}")
+    files = page.get_by_role("button", name="Get the files")
+    expect(files).to_be_enabled(timeout=SECONDS)
+    size, box = page.viewport_size, files.bounding_box()
+    assert size is not None and box is not None and box["y"] + box["height"] <= size["height"]
+    heading = page.get_by_role("heading", level=2)
+    expect(heading).to_contain_text("LoRA on one RTX 4090")
+    table = page.get_by_role("table", name="Plans that fit")
+    assert sum(cell.is_visible() for cell in table.locator("thead th").all()) == columns
+    chosen = table.get_by_role("radio", checked=True)
+    expect(chosen).to_have_text("LoRA")
+    table.get_by_role("radio", name="QLoRA").first.click()
+    expect(heading).to_contain_text("QLoRA on one RTX 4090", timeout=SECONDS)
+    expect(table.get_by_role("radio", name="QLoRA").first).to_be_checked()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -12,7 +12,7 @@ from peft_lab.cli import memory
 from peft_lab.core.errors import SimulationError
 from peft_lab.engine import account, simulate
 from peft_lab.engine import published as protocol
-from peft_lab.engine.devices import get_device
+from peft_lab.engine.devices import HEADROOM, get_device
 from peft_lab.engine.request import Simulation, StepRequest, StepSetting
 from peft_lab.engine.simulate import simulate as simulate_step
 from peft_lab.methods import all_methods
@@ -176,7 +176,7 @@ class Linear:
 
 
 def test_what_fits_is_searched_by_simulating() -> None:
-    device = replace(get_device("t4"), memory=10**6 + 1000 * 6400)
+    device = replace(get_device("t4"), memory=int((10**6 + 1000 * 6400) / (1 - HEADROOM)) + 1)
     job = Linear()
     asked, room = memory.search_fitting(job, StepSetting(4, 100), device, None)
     assert asked.peak_bytes == room.needed_bytes == 10**6 + 400_000

@@ -176,14 +176,12 @@ def test_where_a_search_ends_is_a_lower_bound(
 
 def test_a_step_of_exactly_what_is_usable_fits() -> None:
     device = devices()["t4"]
-    assert verdict(device.memory, device) == "fits"
-    assert verdict(device.memory + 1, device) == figures.unbroken("1 B over")
-    room = Room(Situation(device="t4"), lambda _: lambda *step: device.memory)
-    assert room.step("lora", {}) is None, "a plan leaves a twentieth free"
-    room = room.with_memory(room.memory_for(device.memory))
+    assert verdict(device.allowed, device) == "fits"
+    assert verdict(device.allowed + 1, device) == figures.unbroken("1 B over")
+    room = Room(Situation(device="t4"), lambda _: lambda *step: device.allowed)
     found = room.step("lora", {})
-    assert found is not None and (found.needed, found.checkpointing) == (device.memory, False)
-    assert room.with_memory(room.memory - 1).step("lora", {}) is None
+    assert found is not None and (found.needed, found.checkpointing) == (device.allowed, False)
+    assert Room(Situation(device="t4"), lambda _: lambda *step: device.allowed + 1).step("lora", {}) is None
 
 
 def test_a_lessons_button_sets_the_page() -> None:

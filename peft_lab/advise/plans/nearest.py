@@ -14,7 +14,6 @@ from peft_lab.advise.plans import ranking
 from peft_lab.advise.plans.ranking import Candidate, Planned, advice_for, room_for
 from peft_lab.advise.plans.wanted import FURTHER, HOUR, Wanted, most_tokens, room, values
 from peft_lab.advise.recipes.rules import OBJECTIVES, OF_ENCODERS
-from peft_lab.advise.room import HEADROOM, HEADROOM_SPLIT
 from peft_lab.advise.simulating import SPLIT, TENSOR
 from peft_lab.advise.situation import LINKS
 from peft_lab.advise.words import larger_device, smaller_model
@@ -22,7 +21,7 @@ from peft_lab.ask import limits
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.core.references import LIMA
-from peft_lab.engine.devices import Device, gpus
+from peft_lab.engine.devices import HEADROOM, HEADROOM_SPLIT, Device, gpus
 from peft_lab.engine.step import OPTIMIZER_TITLES, OPTIMIZERS
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue, readers_of_text, resolve
@@ -277,7 +276,7 @@ class Nearest:
 def nearest(wanted: Wanted, ask: Ask) -> Nearest:
     """Return the nearest plans that work for a model that does not fit in any way."""
     situation = wanted.situation()
-    start = f"{situation.shape.title} fits in no way on {_cards(wanted)}."
+    start = f"{situation.shape.title} does not fit on {_cards(wanted)} in any way."
     for devices in _COUNTS:
         if devices <= wanted.devices or situation.hardware.kind != "cuda":
             continue

@@ -13,8 +13,8 @@ from peft_lab.advise.plan import StepPlan
 from peft_lab.advise.plans import steps
 from peft_lab.advise.plans.steps import UNCHECKED, Change, Course, change, course, settled, short
 from peft_lab.advise.plans.wanted import HOUR, Wanted
-from peft_lab.advise.recommend import decide, walk
-from peft_lab.advise.room import HEADROOM, HEADROOM_SPLIT, Room, negatives, room_of
+from peft_lab.advise.recommend import RANKED, decide, walk
+from peft_lab.advise.room import Room, negatives, room_of
 from peft_lab.advise.simulating import TENSOR, Step
 from peft_lab.advise.situation import Situation
 from peft_lab.advise.tree import ADVICE, Advice
@@ -22,6 +22,7 @@ from peft_lab.advise.words import PUBLISHED
 from peft_lab.core import units
 from peft_lab.core.errors import PeftLabError
 from peft_lab.engine import published
+from peft_lab.engine.devices import HEADROOM, HEADROOM_SPLIT
 from peft_lab.engine.request import StepRequest, StepSetting
 from peft_lab.engine.sharding import tensor
 from peft_lab.engine.sharding.simulate import ShardedResult, simulate_sharded
@@ -59,7 +60,7 @@ def quality(wanted: Wanted, method: str) -> Quality:
 
 
 #: The planned methods, most capable first: those with published runs on several GPUs.
-METHODS = ("full", "lora", "qlora")
+METHODS = RANKED
 SHARDINGS = {
     "none": "one GPU", "ddp": "DDP", "fsdp2": "FSDP2", "fsdp2+offload": "FSDP2, offloaded", TENSOR: "tensor parallel",
 }  # fmt: skip
@@ -340,9 +341,10 @@ def rank(wanted: Wanted, found: Sequence[Planned]) -> list[Planned]:
         late = left is not None and hours > left
         middle = one.cost or one.hours or (0.0, 0.0)
         room = one.plan.headroom if one.plan else 0.0
-        return late, not one.advised, one.rounds, -one.negatives, id(one) not in ahead, sum(middle), -room
+        return late, one.rounds, -one.negatives, id(one) not in ahead, sum(middle), -room
 
-    return sorted(fits, key=order)
+    ranked = sorted(fits, key=order)
+    return sorted(ranked, key=lambda one: one is not next((best for best in ranked if best.advised), one))
 
 
 def _without_none(one: Planned, full: Sequence[Candidate]) -> Planned:

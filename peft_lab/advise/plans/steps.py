@@ -186,10 +186,9 @@ def added(parts: list[Seconds]) -> Seconds:
 
 #: How plans are ordered, as the user reads it.
 ORDER = (
-    "Plans that meet the deadline come first, and of them those with the method that Choose recommends: which method "
-    "learns more is no matter of time. Then come plans that no other plan of the same method beats in time, room and "
-    "cost at once. Of embeddings those with more rows at once come before quicker ones: the others of its pass are a "
-    "row's negatives."
+    "The best plan of the method that Choose recommends comes first. Of the others, plans that meet your deadline come "
+    "first, then those no other plan of that method beats on time, memory and cost. For embeddings, plans with more "
+    "rows at once come before faster ones: the other rows of a pass are a row's negatives."
 )
 #: What each bottleneck means, as a sentence.
 MEANS: Mapping[str, str] = {

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -287,7 +288,7 @@ class Wanted(Form):
         help="A name; another card goes by its memory: type 24GB.",
     )
     devices: int = again(Situation, "devices")
-    link: str = choice("pcie", "Between them", "What connects the GPUs.", LINKS, noun="link", shared="link")
+    link: str = choice("pcie", "Connected by", "What connects the GPUs.", LINKS, noun="link", shared="link")
     price: float | None = number(
         None, "Price of one GPU for an hour", "In any currency; plans are then ranked by cost too.",
         above=0, most=limits.PRICE, noun="price", empty="no price",
@@ -345,7 +346,15 @@ class Wanted(Form):
         return Situation(
             model=self.model, device=self.gpu, seq=self.seq, rows=self.rows, devices=self.devices,
             link=self.link if self.devices > 1 else "", objective=self.objective, row_tokens=self.row_tokens,
+            deadline_hours=self._hours_left(),
         )  # fmt: skip
+
+    def _hours_left(self) -> float | None:
+        """Return the hours left to a tenth, so that answers stay cached; ``None`` for a deadline that is none."""
+        with suppress(BadInput):
+            left = self.hours()
+            return left and max(math.floor(left * 10) / 10, 0.01)
+        return None
 
     def rules(self) -> Iterator[BadInput]:
         """Yield unknown names and contradictions."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -29,16 +30,55 @@ from peft_lab.runs import store
 from peft_lab.runs.view import Status
 from peft_lab.training.tasks.own import task_title
 from peft_lab.ui import pages, state
-from peft_lab.ui.components import figures
+from peft_lab.ui.components import figures, plan_steps
 from peft_lab.ui.components.frame import open_button
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.plan.form import CHOSEN, METHOD
 from peft_lab.ui.runs.shown import short_id
 
+_SHOWN = 3  # reasons beside the verdict's that stand unfolded
+
+
+def verdict(situation: Situation, found: Recommendation) -> None:
+    """Draw the method, its first reason, the runner-up, and the button to the next step."""
+    with st.container(border=True, key="choose-verdict"):
+        said, way = st.columns([2, 1], gap="medium")
+        with said:
+            st.markdown(":small[The best method for your situation]")
+            st.markdown(f"## {found.title}")
+            if found.why:
+                first = found.why[0]
+                badge = figures.badge(first.kind) if first.kind else ""
+                st.markdown(f"{first.text} {badge}  \n:small[{first.source}]")
+            if found.runner_up:
+                st.markdown(f"**Runner-up:** {found.runner_up_text}")
+            if found.nearest:
+                st.markdown(
+                    "**Nearest:** " + "; ".join(plain(near.text) for near in found.nearest.values()) + "."
+                )
+        with way:
+            if found.plan is not None:
+                step = to_memory(situation, found.method, found.plan)
+                open_button(
+                    "memory",
+                    step,
+                    "See whether it fits",
+                    "choose-next",
+                    "",
+                    type="primary",
+                    width="stretch",
+                    icon=None,
+                )
+                st.caption("Step 2 of 3")
+                if situation.hardware.kind == "cuda":
+                    query = planned(situation, found.method) | way_back(situation, found.method)
+                    open_button(
+                        "plan", query, "Plan and files", "choose-plan", "", type="tertiary", width="stretch"
+                    )
+
 
 def headline(situation: Situation, found: Recommendation) -> None:
-    """Draw the method, and the figures of its configuration."""
-    st.markdown(f"## {found.title}")
+    """Draw the figures of the method's configuration."""
     plan = found.plan
     if plan is None:
         return
@@ -59,7 +99,7 @@ def headline(situation: Situation, found: Recommendation) -> None:
         free = units.percent(100 * plan.headroom)
         each = " on each device" if plan.devices > 1 else ""
         figures.card("A training step", needed, f"of {units.size(plan.memory_bytes)}{each}, {free} free")
-    if plan.seconds is not None:
+    if plan.seconds is not None and "plan" not in plan_steps.known():
         low, high = plan.seconds
         span, tasks = units.span(low, high), situation.tasks
         takes = f"Training takes {span}"
@@ -72,8 +112,9 @@ def headline(situation: Situation, found: Recommendation) -> None:
             else ""
         )
         st.markdown(
-            f":small[{takes}: the work of its steps, counted, at the share of the device's data sheet that published "
-            f"trainings reached {figures.badge('cited')}. Plan traces the steps, so that its band is narrower.{apart}]"
+            f":small[First estimate: {takes[:1].lower()}{takes[1:]}, from its FLOPs and the GPU utilisation that "
+            f"published runs reached {figures.badge('cited')}. *Plan and files* simulates the steps and gives a "
+            f"narrower range.{apart}]"
         )
 
 
@@ -83,7 +124,6 @@ def configuration(situation: Situation, found: Recommendation) -> None:
     if plan is None:
         return
     spec = get_method(found.method)
-    st.markdown("#### Plan")
     usual = spec.defaults(situation.shape)
     rows = [
         (
@@ -100,13 +140,7 @@ def configuration(situation: Situation, found: Recommendation) -> None:
     _sources(list(plan.settings.values()))
     target, query = page_with(situation, found.method, plan)
     with st.container(horizontal=True, vertical_alignment="center"):
-        open_button(target, query, f"Open {pages.titles()[target]} with this", "choose-open", type="primary")
-    if situation.hardware.kind == "cuda":
-        query = planned(situation, found.method) | way_back(situation, found.method)
-        one = "" if situation.tasks == 1 else f" for one of the {situation.tasks:,} tasks"
-        with st.container(horizontal=True, vertical_alignment="center"):
-            link = f"Hours, cost and ready files{one}, [as a link]({{}})"
-            open_button("plan", query, "Plan it", "choose-plan", link, icon=":material/schedule:")
+        open_button(target, query, f"Open {pages.titles()[target]} with this", "choose-open")
 
 
 def planned(situation: Situation, method: str = "") -> dict[str, str]:
@@ -160,44 +194,48 @@ def _step(plan: StepPlan) -> str:
 def page_with(situation: Situation, method: str, plan: StepPlan) -> tuple[str, dict[str, str]]:
     """Return the page that shows this configuration, and its URL parameters; Memory for full fine-tuning."""
     if method == "full":
-        same: dict[str, Any] = {"model": situation.model, "device": situation.device, "method": method}
-        sizes = {"batch": plan.batch, "seq": plan.seq, "checkpointing": plan.checkpointing}
-        return "memory", {name: as_text(value) for name, value in (same | sizes).items()}
+        return "memory", to_memory(situation, method, plan)
     usual = get_method(method).defaults(situation.shape)
     changed = {name: as_text(value) for name, value in plan.values.items() if value != usual[name]}
     return method, {"model": situation.model, **changed}
 
 
+def to_memory(situation: Situation, method: str, plan: StepPlan) -> dict[str, str]:
+    """Return the URL parameters with which Memory shows the plan's step."""
+    same: dict[str, Any] = {"model": situation.model, "device": situation.device, "method": method}
+    sizes = {"batch": plan.batch, "seq": plan.seq, "checkpointing": plan.checkpointing}
+    return {name: as_text(value) for name, value in (same | sizes).items()}
+
+
 def reasons(found: Recommendation) -> None:
-    """Draw the reasons, each with its source and badge."""
-    st.markdown("#### Why")
+    """Draw the reasons that the verdict has not given, each with its source and badge; those past three folded."""
     badges = [figures.badge(why.kind) if why.kind else "" for why in found.why]
     lines = [
         f"- {why.text} {badge}  \n  :small[{why.source}]"
         for why, badge in zip(found.why, badges, strict=True)
-    ]
-    st.markdown("\n".join(lines))
+    ][1:]
+    if lines:
+        st.markdown("### Why")
+        st.markdown("\n".join(lines[:_SHOWN]))
+    if lines[_SHOWN:]:
+        with st.expander(units.several(len(lines) - _SHOWN, "more reason")):
+            st.markdown("\n".join(lines[_SHOWN:]))
     if found.overruled and found.plan is not None:
-        st.markdown("**The tree's first choice does not work here:**")
+        st.markdown("**What the tree would choose first does not work here:**")
         st.markdown("\n".join(f"- {why.text} {figures.badge(why.kind)}" for why in found.overruled))
-    if found.nearest:
-        st.markdown("**Nearest.** " + "; ".join(plain(near.text) for near in found.nearest.values()) + ".")
-    if found.runner_up:
-        st.markdown(f"**Runner-up.** {found.runner_up_text}")
 
 
 def unknown(found: Recommendation) -> None:
     """Draw the facts that could not be determined."""
     if not found.unknown:
         return
-    st.markdown("#### What is not known")
+    st.markdown("### What is not known")
     lines = [f"- {plain(one.text)} {figures.badge(one.kind) if one.kind else ''}" for one in found.unknown]
     st.markdown("\n".join(lines))
 
 
 def trace(found: Recommendation) -> None:
     """Draw every answer on the path, with who gave it and the figure behind it."""
-    st.markdown("#### How this was decided")
     for number, step in enumerate(found.path, start=1):
         who = ":gray-badge[you]" if step.how == GIVEN else figures.badge(step.how)
         question = QUESTIONS[step.question]
@@ -206,25 +244,28 @@ def trace(found: Recommendation) -> None:
         st.markdown(f"{number}. {question.full} **{step.label}** {who}  \n   :small[{step.because}] {line}")
 
 
-def flipping(changes: Sequence[Flip]) -> Flip | None:
-    """Draw the changes that would flip the choice; return the one that was pressed."""
+def flipping(changes: Sequence[Flip], take: Callable[[Flip], None]) -> None:
+    """Draw the changes that would flip the choice as chips; a press takes one."""
     if not changes:
         st.markdown("Changing any single answer leads to the same method.")
-        return None
-    chosen = None
-    for number, flip in enumerate(changes):
-        question = QUESTIONS[flip.question]
-        line = question.drawn(flip.value)
-        how = figures.badge(line) if line else ""
-        if flip.value in question.own:
-            how = f":small[({OWN_LIMIT})]"
-        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(f"{flip.text} → **{flip.title}** {how}", width="content")
-            if flip.changes and st.button(
-                "Try", key=state.widget_key("choose", f"flip-{number}"), help=flip.text
-            ):
-                chosen = flip
-    return chosen
+        return
+    with st.container(horizontal=True, key="choose-chips", gap="small"):
+        for number, flip in enumerate(changes):
+            chip(flip, state.widget_key("choose", f"flip-{number}"), partial(take, flip))
+
+
+def chip(flip: Flip, key: str, take: Callable[[], None]) -> None:
+    """Draw a change with what it leads to: a button, unless it is one of the model or of the memory."""
+    question = QUESTIONS[flip.question]
+    line = question.drawn(flip.value)
+    how = f" {figures.badge(line)}" if line else ""
+    if flip.value in question.own:
+        how = f" :small[({OWN_LIMIT})]"
+    said = f"{flip.text} → **{flip.title}**{how}"
+    if flip.changes:
+        st.button(said, key=key, on_click=take)
+    else:
+        st.markdown(said, width="content")
 
 
 # ----------------------------------------
@@ -236,7 +277,6 @@ MOST_RUNS = 5
 
 def evidence(method: str) -> None:
     """Draw the runs made here and the published runs of a method."""
-    st.markdown("#### Evidence")
     own, cited = st.columns(2, gap="large")
     with own:
         st.markdown(

@@ -17,6 +17,7 @@ from peft_lab.advise.recommend import Recommendation, find_place, reach
 from peft_lab.advise.situation import Situation
 from peft_lab.advise.tree import ADVICE, NODES, QUESTIONS, ROOT, TreePlace, label, places
 from peft_lab.advise.words import found_answer
+from peft_lab.core import units
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.drawing.svg import element
 from peft_lab.engine.devices import device_of, devices
@@ -24,7 +25,7 @@ from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import catalogue, readers_of_text
 from peft_lab.ui import pages, state, web
 from peft_lab.ui.choose import outcome
-from peft_lab.ui.choose.outcome import evidence
+from peft_lab.ui.components import plan_steps
 from peft_lab.ui.components.form import Controls
 from peft_lab.ui.components.frame import error_line
 from peft_lab.ui.components.waiting import Look, come_back, look, shown
@@ -38,13 +39,12 @@ SCOPE = "choose"
 MEGA = 1e6
 #: Least width of a choice in words and of a number, in pixels, so that no label and no value is cut; they share out
 #: what is left of a row (:mod:`peft_lab.ui.theme`).
-WIDE, NARROW = 240, 154
-_FIELDS = (
-    "model", "device", "devices", "prompting", "objective", "rows", "row_tokens", "tasks", "serving", "batch", "seq",
-)  # fmt: skip
-#: Limits that are folded away until one is set.
-_LIMITS = ("latency", "storage", "forgetting", "link", "deadline_hours")
-_WIDE = ("model", "device", "prompting", "objective", "serving", "latency", "storage", "forgetting", "link")
+WIDE, NARROW = 240, 112
+_FIELDS = ("model", "device", "devices", "link", "objective", "rows", "row_tokens", "seq", "deadline_hours")
+#: What most situations leave as it is: folded away until one is set.
+_MORE = ("prompting", "tasks", "batch", "serving", "latency", "storage", "forgetting")
+_TITLE = "More: tasks, serving, limits"
+_WIDE = ("model", "device", "prompting", "objective", "serving", "latency", "storage", "forgetting")
 
 
 def controls() -> Controls[Situation]:
@@ -76,22 +76,22 @@ def situation_form() -> Situation:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="situation-fields"):
         for name in _FIELDS:
             _draw(shown, name)
-    set_now = _limits_set(shown)
+    set_now = _more_set(shown)
     with (
-        st.expander(f"Limits ({set_now} set)" if set_now else "Limits", expanded=set_now > 0),
+        st.expander(f"{_TITLE} ({set_now} set)" if set_now else _TITLE, expanded=set_now > 0),
         st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="limits-fields"),
     ):
-        for name in _LIMITS:
+        for name in _MORE:
             _draw(shown, name)
-    if _limits_set(shown) != set_now:
+    if _more_set(shown) != set_now:
         st.rerun()  # the heading counts them, and stands above them
     situation = shown.form()
     shown.show(situation.problems())
     return situation
 
 
-def _limits_set(shown: Controls[Situation]) -> int:
-    return sum(shown.value(name) != shown.default(name) for name in _LIMITS)
+def _more_set(shown: Controls[Situation]) -> int:
+    return sum(shown.value(name) != shown.default(name) for name in _MORE)
 
 
 def _draw(shown: Controls[Situation], name: str) -> None:
@@ -156,11 +156,12 @@ def says(place: TreePlace) -> str:
     return ADVICE[place.target].short if place.leaf else QUESTIONS[NODES[place.target].question].short
 
 
-def tree_picture(lit: Sequence[str], offered: bool = True) -> str:
+def tree_picture(lit: Sequence[str], offered: bool = True, end: str = "") -> str:
     """Return the whole tree as SVG. Places are tree items: arrow keys move, Enter chooses.
 
     Args:
         lit: ids of the places on the path, in order. offered: whether places can be chosen.
+        end: the text of the path's leaf, if it is not its own.
     """
     spots = _spots()
     width = max(x for x, _ in spots.values()) + BOX + EDGE
@@ -172,7 +173,9 @@ def tree_picture(lit: Sequence[str], offered: bool = True) -> str:
         if place.way:
             edges.append(_edge(spots[place.way[-1][0]], (x, y), place.id in on))
     current = lit[-1] if lit else ROOT
-    boxes = [_box(place, spots[place.id], place.id in on, place.id == current, offered) for place in places()]
+    boxes = [
+        _box(place, spots[place.id], place.id in on, place.id == current, offered, end) for place in places()
+    ]
     return element(
         "svg", "".join([*edges, *boxes]), viewBox=f"0 0 {width} {height}", role="tree", aria_label="Decision tree",
         xmlns="http://www.w3.org/2000/svg",
@@ -216,9 +219,11 @@ def _edge(start: tuple[float, float], end: tuple[float, float], lit: bool) -> st
     return element("path", class_=kind, d=f"M{x1:g} {y1:g}H{middle:g}V{y2:g}H{x2:g}")
 
 
-def _box(place: TreePlace, spot: tuple[float, float], lit: bool, current: bool, offered: bool) -> str:
+def _box(
+    place: TreePlace, spot: tuple[float, float], lit: bool, current: bool, offered: bool, end: str
+) -> str:
     x, y = spot
-    answer, text = answer_of(place), says(place)
+    answer, text = answer_of(place), end if end and current and place.leaf else says(place)
     kind = " ".join(
         name for name, on in (("place", True), ("leaf", place.leaf), ("lit", lit), ("end", current)) if on
     )
@@ -236,14 +241,14 @@ def _box(place: TreePlace, spot: tuple[float, float], lit: bool, current: bool, 
     )  # fmt: skip
 
 
-def path_picture(lit: Sequence[str], offered: bool = True) -> str:
-    """Return the path as HTML: questions with answer buttons, chosen ones highlighted, and the leaf last."""
+def path_picture(lit: Sequence[str], offered: bool = True, end: str = "") -> str:
+    """Return the path as HTML: questions with answer buttons, chosen ones highlighted, then the leaf or ``end``."""
     known = {place.id: place for place in places()}
     parts = []
     for identity in lit:
         place = known[identity]
         if place.leaf:
-            parts.append(f'<p class="found">{html.escape(ADVICE[place.target].title)}</p>')
+            parts.append(f'<p class="found">{html.escape(end or ADVICE[place.target].title)}</p>')
             continue
         question = QUESTIONS[NODES[place.target].question]
         buttons = "".join(_button(child, child.id in lit, offered) for child in children(place))
@@ -281,15 +286,15 @@ JS = web.read("tree.js")
 _mount = st.components.v2.component("peft_tree", html=HTML, css=CSS, js=JS)
 
 
-def walk(lit: Sequence[str], key: str = "tree") -> str | None:
-    """Show the tree with the path highlighted.
+def walk(lit: Sequence[str], key: str = "tree", end: str = "") -> str | None:
+    """Show the tree with the path highlighted. ``end``: what is advised at its end, if that is another.
 
     Returns:
         The id of the place just chosen, only in the script run caused by that choice; else ``None``.
     """
     result = _mount(
         key=key,
-        data={"tree": tree_picture(lit), "path": path_picture(lit), "offered": True},
+        data={"tree": tree_picture(lit, end=end), "path": path_picture(lit, end=end), "offered": True},
         on_chosen_change=lambda: None,
     )
     chosen: str | None = result.chosen
@@ -303,36 +308,66 @@ _PATH = "known-path"
 def choose_page() -> None:
     pages.open_page()
     read_address()
-    st.title("Choose a method")
-    with st.container(border=True, key="situation"):
-        st.markdown("### Your situation")
+    plan_steps.seed(controls())
+    bar = plan_steps.head("choose")
+    with st.container(key="choose-bench"):
+        left, right = st.columns([282, 730], gap="small")
+    with left, st.container(border=True, key="situation"):
+        with st.container(horizontal=True, vertical_alignment="center", key="situation-head"):
+            st.markdown("### Your situation", width="content")
+            if st.button("Start over", key="choose-reset", type="tertiary"):
+                take(Situation())
+                st.rerun()
         situation = situation_form()
-        if st.button("Back to the first example", key="choose-reset"):
-            take(Situation())
-            st.rerun()
-    answer = st.container(key="choose-answer")
-    seen = _recommendation(situation, answer)
-    found = seen.answer
-    with answer:
+    with right:
+        if not situation.problems():
+            rows = units.several(situation.rows, "row")
+            plan_steps.in_short((situation.shape.title, situation.hardware.called, rows))
+        answer = st.container(key="choose-answer")
+        seen = _recommendation(situation, answer)
+        found = seen.answer
         if found is not None:
-            outcome.headline(situation, found)
+            with answer:
+                outcome.verdict(situation, found)
+            chips = st.container(key="choose-changes")
+            outcome.reasons(found)
         elif seen.open is not None:
-            st.markdown("Simulating training steps…")
-    with st.container(key="choose-tree"):
-        st.markdown("### The way there")
+            answer.markdown("Simulating training steps…")
+    with st.expander("How this was decided", key="choose-tree"):  # as wide as the page: the tree needs it
         st.markdown(
             "Choose an answer and the path lights up. Some questions only you can answer; whether a training step "
-            "fits is **simulated**, and facts about the model are **counted**. Arrow keys move through the tree; Enter "
-            "chooses."
+            "fits is **simulated**, and facts about the model are **counted**. Arrow keys move through the tree; "
+            "Enter chooses."
         )
-        chosen = walk(_lit(situation, found))
+        chosen = walk(_lit(situation, found), end=ADVICE[found.advice].short if found is not None else "")
+        if found is not None:
+            outcome.trace(found)
+    if found is not None:
+        _below(situation, found)
+        with chips:  # last: it is waited for
+            _flips(situation)
     if chosen:
         _go(situation, chosen)
     if found is not None:
-        _outcome(situation, found)
-        _below(situation, found)
+        plan_steps.know("choose", found.title, found.advice not in ("nothing", "no-way"))
+        if found.plan is not None:
+            plan_steps.know_memory(found.plan.needed_bytes, found.plan.memory_bytes)
+        elif found.advice == "nothing":
+            plan_steps.know("memory", "no", good=False)
+    plan_steps.draw(bar, "choose")
     come_back(seen)
     state.write_address(address())
+
+
+def _below(situation: Situation, found: Recommendation) -> None:
+    outcome.headline(situation, found)
+    if found.plan is not None:
+        with st.expander("The recipe: starting values and their sources"):
+            outcome.configuration(situation, found)
+    outcome.unknown(found)
+    if found.method in all_methods():
+        with st.expander("Evidence: runs made here, and published ones"):
+            outcome.evidence(found.method)
 
 
 def _recommendation(situation: Situation, place: Any) -> Look[Recommendation]:
@@ -371,29 +406,15 @@ def _go(situation: Situation, place: str) -> None:
     st.rerun()
 
 
-def _outcome(situation: Situation, found: Recommendation) -> None:
-    left, right = st.columns([4, 7], gap="large")
-    with left:
-        outcome.reasons(found)
-        outcome.unknown(found)
-    with right:
-        outcome.configuration(situation, found)
-
-
-def _below(situation: Situation, found: Recommendation) -> None:
-    first, second = st.columns(2, gap="large")
-    with first:
-        outcome.trace(found)
-    if found.method in all_methods():
-        evidence(found.method)
-    with second:  # last: it is waited for
-        flip = _flips(situation)
-    if flip is not None:
+def _flips(situation: Situation) -> None:
+    def turn(flip: Flip) -> None:
         take(replace(situation, **flip.changes))
-        st.rerun()
 
-
-def _flips(situation: Situation) -> Flip | None:
     asked = _ask(flips.ask_flips, situation, inspector.Worker.FLIPS)
-    st.markdown("#### What would change the answer")
-    return shown(asked, outcome.flipping, "Changing one answer at a time…", patience=PATIENCE)
+    st.markdown("### What would change the answer")
+    shown(
+        asked,
+        lambda found: outcome.flipping(found, turn),
+        "Changing one answer at a time…",
+        patience=PATIENCE,
+    )

@@ -20,6 +20,7 @@ CSS = web.read(
     TRAINED=palette.TRAINED.css,
     QUANTISED=palette.QUANTISED.css,
     FOLD_BELOW=FOLD_BELOW,
+    SIMULATED=palette.SIMULATED.css,
 )
 
 HTML = '<div class="host" tabindex="-1"><table><thead></thead><tbody></tbody></table></div>'
@@ -32,14 +33,18 @@ _mount = st.components.v2.component("peft_rows", html=HTML, css=CSS, js=JS)
 
 @dataclass(frozen=True)
 class Column:
+    """One column. ``wide``: of a flat table, it is left out where the table is narrow."""
+
     title: str
     numeric: bool = False
     help: str = ""
+    wide: bool = False
 
 
 @dataclass(frozen=True)
 class RowOf:
-    """One row. ``kinds``: per column, ``trained`` or ``packed`` for a cell in that state's colour."""
+    """One row. ``kinds``: per column, ``trained`` or ``packed`` for a cell in that state's colour, or ``bar-78`` for
+    one with a bar of that many percent."""
 
     id: str
     cells: Sequence[str]
@@ -47,9 +52,17 @@ class RowOf:
 
 
 def rows(
-    columns: Sequence[Column], lines: Sequence[RowOf], key: str, label: str, selected: str | None = None
+    columns: Sequence[Column],
+    lines: Sequence[RowOf],
+    key: str,
+    label: str,
+    selected: str | None = None,
+    flat: bool = False,
 ) -> str | None:
-    """Show the table; return the id of the row just chosen, in the run caused by that, else ``None``."""
+    """Show the table; return the id of the row just chosen, in the run caused by that, else ``None``.
+
+    ``flat``: rows never fold, and one of them is always chosen, as in a list of radio buttons.
+    """
     result = _mount(
         key=key,
         data={
@@ -57,6 +70,7 @@ def rows(
             "rows": [{"id": line.id, "cells": list(line.cells), "kinds": list(line.kinds)} for line in lines],
             "selected": just_chosen(key) or selected,
             "label": label,
+            "flat": flat,
         },
         on_chosen_change=lambda: None,
     )

@@ -84,8 +84,10 @@ def _bars(answers: Simulated, chosen: MemoryForm) -> None:
     bars = [
         Bar(all_methods()[slug].title, _parts(one), Source.SIMULATED) for slug, one in answers.found.items()
     ]
-    usable = chosen.card.memory
-    limit = Limit(usable, f"{chosen.card.holding}: {units.size(usable)} usable")
+    card = chosen.card
+    limit = Limit(
+        card.allowed, f"{card.holding}: {units.size(card.allowed)} of {units.size(card.memory)} usable"
+    )
     with st.container(
         key=f"bars-{len(bars)}-memory"
     ):  # their script comes late, and the table stands under them
@@ -99,7 +101,8 @@ def _parts(found: Simulation) -> dict[str, int]:
 
 
 def verdict(need: int, device: Device) -> str:
-    over = need - device.memory
+    """Return whether a step fits as plans have it: with a share of the memory to spare."""
+    over = need - device.allowed
     return "fits" if over <= 0 else figures.unbroken(f"{units.size(over)} over")
 
 
@@ -120,7 +123,8 @@ def _table(answers: Simulated, chosen: MemoryForm) -> None:
         f"{_settings(answers, chosen)} Reserved: what PyTorch's caching allocator would reserve under its "
         f"documented rules; the device must have that much.{waiting} In the bars: the tensors alive at the "
         f"peak, and what it holds beside them. Usable on {device.holding}: "
-        f"{units.size(device.memory)}, {device.source}.{f' {SOLD}' if device.holding != device.title else ''}"
+        f"{units.size(device.memory)}, {device.source}; a step fits within {units.size(device.allowed)} of it, as the "
+        f"rest stays free.{f' {SOLD}' if device.holding != device.title else ''}"
     )
     if chosen.targets == OWN and {"lora", "qlora"} <= answers.found.keys():
         _targets(answers, chosen.entry)
@@ -301,7 +305,7 @@ def curves(chosen: MemoryForm, answers: Simulated) -> None:
     if series:
         x = "images" if chosen.entry.kind == "vision" else UNITS[over]
         device = chosen.card
-        figure = cost_curves(series, x, getattr(chosen, over), device.memory, device.holding, colours())
+        figure = cost_curves(series, x, getattr(chosen, over), device.allowed, device.holding, colours())
         st.plotly_chart(figure, key=f"memory-{over}", config=charts.CONFIG)
     rest = "batch" if over == "seq" else "seq"
     unit = "positions per image" if chosen.entry.kind == "vision" else UNITS[rest]

@@ -13,6 +13,7 @@ import streamlit as st
 from peft_lab.core import units
 from peft_lab.engine import published, simulate
 from peft_lab.engine.account import MemoryPoint
+from peft_lab.engine.devices import Device
 from peft_lab.engine.request import Simulation
 from peft_lab.engine.step import OPTIMIZER_TITLES
 from peft_lab.engine.timing import kernels
@@ -22,7 +23,7 @@ from peft_lab.models.catalogue import get_model, readers_of_text
 from peft_lab.models.quantise import kept_whole
 from peft_lab.models.shapes import MATRIX_TYPES, ModelShape
 from peft_lab.ui import pages
-from peft_lab.ui.components import charts, figures
+from peft_lab.ui.components import charts, figures, plan_steps
 from peft_lab.ui.components.frame import error_line, tabs
 from peft_lab.ui.components.waiting import collect, come_back, look, progress, shown
 from peft_lab.ui.foreign import plain
@@ -75,7 +76,7 @@ def fitting(chosen: MemoryForm, answers: Simulated) -> None:
     what, for_which = st.session_state.get(KEY, (None, None))
     if what is None or for_which != wanted:
         st.markdown(
-            f"Searched on {chosen.card.holding} ({units.size(chosen.card.memory)} usable), all other settings "
+            f"Searched on {chosen.card.holding} ({units.size(chosen.card.allowed)} usable), all other settings "
             "as above. A size is doubled until the step no longer fits, then narrowed down by halving: about ten "
             "simulations."
         )
@@ -121,7 +122,7 @@ def _models(chosen: MemoryForm, slug: str) -> None:
     progress(answers, "models")
     refused |= answers.refused
     device = chosen.card
-    fitting = [entry for entry in entries if _fits(answers, entry.name, device.memory)]
+    fitting = [entry for entry in entries if _fits(answers, entry.name, device)]
     if not answers.waiting:
         sentence = f"**{fitting[-1].title}** is the largest" if fitting else "None of the models"
         st.markdown(
@@ -140,9 +141,9 @@ def _models(chosen: MemoryForm, slug: str) -> None:
         st.caption(f"{get_model(name).title}: {plain(reason)}")
 
 
-def _fits(answers: Simulated, name: str, memory: int) -> bool:
+def _fits(answers: Simulated, name: str, device: Device) -> bool:
     one = answers.found.get(name)
-    return one is not None and simulate.needed_bytes(one) <= memory
+    return one is not None and device.holds(simulate.needed_bytes(one))
 
 
 # ----------------------------------------
@@ -445,10 +446,10 @@ def offloaded(answers: Simulated) -> None:
 def memory_page() -> None:
     pages.open_page()
     read_address()
-    st.title("Will it fit")
+    bar = plan_steps.head("memory")
     st.markdown(
-        "What a training step needs, before anything is downloaded: the real step is run on tensors that have shapes "
-        f"but no data, and every byte is added up. {figures.badge('simulated')}"
+        "The memory of one training step, before you download anything: the lab runs the real step on tensors with "
+        f"shapes but no data, and adds up every byte. {figures.badge('simulated')}"
     )
     with st.container(key="memory-controls"):
         chosen = controls()
@@ -459,7 +460,7 @@ def memory_page() -> None:
             offloaded(answers)
     if answers is None:
         st.info(
-            "One of the settings above is not possible; the reason is written under it. Change it to see the bars."
+            "One of the settings above is not possible: see the reason below it. Change it to see the memory."
         )
     sections: dict[str, Callable[[], None]] = {TABS["published"]: published_peaks}
     if answers is not None:
@@ -470,8 +471,22 @@ def memory_page() -> None:
             "why": partial(lessons, chosen, answers),
         }
         sections = {TABS[name]: draw for name, draw in own.items()} | sections
+        _know(chosen, answers)
+    plan_steps.draw(bar, "memory")
     _tabs(sections)
     write_address(chosen)
+
+
+def _know(chosen: MemoryForm, answers: Simulated) -> None:
+    """Say in the bar of steps whether the chosen method's step fits, as the table does."""
+    one = answers.found.get(chosen.method)
+    if one is None or "memory" in plan_steps.known():  # a plan's own step says it for its batch and settings
+        return
+    need = simulate.needed_bytes(one)
+    if chosen.card.holds(need):
+        plan_steps.know_memory(need, chosen.card.memory)
+    else:
+        plan_steps.know("memory", f"no, {verdict(need, chosen.card)}", good=False)
 
 
 def _tabs(sections: dict[str, Callable[[], None]]) -> None:

@@ -23,14 +23,12 @@ from peft_lab.advise.plans.wanted import (
 )
 from peft_lab.advise.recipes.rules import OBJECTIVES, OF_ENCODERS
 from peft_lab.advise.situation import KEYS as SITUATION_KEYS
-from peft_lab.advise.situation import LINKS
-from peft_lab.ask.field import as_text
+from peft_lab.advise.situation import LINKS, Situation
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput
 from peft_lab.engine.devices import device_of, devices
 from peft_lab.engine.step import OPTIMIZER_TITLES
 from peft_lab.methods import get_method
-from peft_lab.models.catalogue import readers_of_text
 from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.form import Controls, widget
@@ -86,7 +84,7 @@ class Places(Controls[Wanted]):
         for the check to refuse."""
         options = _gpus(current)
         typed: str = st.selectbox(
-            "GPU", options, options.index(current), key=self.key("gpu"), format_func=_gpu_title,
+            "Graphics card", options, options.index(current), key=self.key("gpu"), format_func=_gpu_title,
             accept_new_options=True, help=Wanted.field("gpu").help,
         )  # fmt: skip
         self.below("gpu")
@@ -140,7 +138,7 @@ def offers(ways: Sequence[Way]) -> None:
         for way in offered:
             # told apart by what they set, and the deadline that is none from the one that is met
             key = "-".join(("plan-way", *way.changes, *([] if all(way.changes.values()) else ["none"])))
-            st.button(f"Plan with {plain(way.short)}", key=key, on_click=take_up, args=(way.changes,))
+            st.button(f"Use {plain(way.short)}", key=key, on_click=take_up, args=(way.changes,))
 
 
 def _gpus(current: str) -> list[str]:
@@ -158,12 +156,14 @@ def _gpu_title(name: str) -> str:
 
 
 USUAL = Wanted()
+#: Fields of Choose's situation that a request for plans decides.
+_SAME = ("model", "device", "devices", "rows", "row_tokens", "seq", "objective", "link", "deadline_hours")
 BUYING = "buying"
 #: In the address: the method whose plan is shown in full, and what Choose knew beside, as its own address.
 METHOD, CHOSEN = "method", "chosen"
 OF_FILE = "of-file"  # what the last file of lengths said
 _OPTIMIZERS = {"": "AdamW, 8 bits if needed", **OPTIMIZER_TITLES}
-_PURPOSES = {"": "What suits the model", **{name: text.capitalize() for name, text in OBJECTIVES.items()}}
+_PURPOSES = {"": "Recommended", **{name: text.capitalize() for name, text in OBJECTIVES.items()}}
 
 
 def readers() -> dict[str, Callable[[str], None]]:
@@ -203,19 +203,18 @@ def _of_choose(text: str) -> dict[str, str]:
     return {name: said for name, said in parse_qsl(text) if name in SITUATION_KEYS}
 
 
-def back(wanted: Wanted) -> None:
-    """Draw a link to Choose, with this request and what Choose knew beyond it."""
-    if wanted.model not in readers_of_text():
-        return
-    same: dict[str, Any] = {
-        "model": wanted.model, "device": wanted.gpu, "devices": wanted.devices, "rows": wanted.rows,
-        "row_tokens": wanted.row_tokens, "seq": wanted.seq, "objective": wanted.objective,
-        "link": wanted.link if wanted.devices > 1 else "",
-    }  # fmt: skip
-    query = _of_choose(state.remembered(SCOPE, CHOSEN, "")) | {
-        name: as_text(value) for name, value in same.items() if value != ""
-    }
-    st.markdown(f"Which method suits this? [Choose a method with the same](choose?{urlencode(query)}).")
+def of_choose(wanted: Wanted) -> Situation:
+    """Return the request as Choose's situation, with what Choose knew beyond it."""
+    beside, same = _of_choose(state.remembered(SCOPE, CHOSEN, "")), asdict(wanted.situation())
+    return replace(Situation.read(beside)[0], **{name: same[name] for name in _SAME})
+
+
+def start_over() -> None:
+    """Set every field to its default, and forget what Choose handed over."""
+    fields().put(**USUAL.by_name())
+    for name in (METHOD, CHOSEN, BUYING):
+        state.remember(SCOPE, name, None)
+    state.remember(SCOPE, UNREAD, {})
 
 
 def address(asked: PlanRequest) -> Mapping[str, tuple[Any, Any]]:
@@ -240,7 +239,8 @@ def take(typical: Typical) -> None:
 
 def questions() -> None:
     """Draw a button for each typical question."""
-    with st.container(horizontal=True, key="typical"):
+    st.markdown("**Try an example**")
+    with st.container(horizontal=True, key="typical", gap="small"):
         for typical in TYPICAL:
             st.button(typical.title, key=f"typical-{typical.name}", on_click=take, args=(typical,))
 
@@ -270,52 +270,57 @@ def _drawn(controls: Places) -> PlanRequest:
     if chosen.error is not None:
         still["model"] = Unread(chosen.typed, BadInput(str(chosen.error), "model"))
     controls.below("model")
+    gpu = controls.gpu(start.gpu)
+    first = st.columns(2)
+    count = controls.draw("devices", first[0], label="How many", help=None)
+    link = controls.draw("link", first[1], options=LINKS, label="Connected by", help=None)
     offered = OF_ENCODERS if entry.kind == "encoder" else tuple(_PURPOSES)
     purposes = {name: title for name, title in _PURPOSES.items() if name in ("", start.objective, *offered)}
-    objective = controls.draw("objective", options=purposes, label="What is trained?", help=None)
-    lengths = _lengths()
-    said = {} if lengths is None else {name: int(text) for name, text in lengths.fields().items()}
-    if said != state.remembered(SCOPE, OF_FILE, {}):
-        state.remember(SCOPE, OF_FILE, said)
-        if said:  # a control keeps what it has until it is drawn afresh
-            take_up({**said, "seq": max(start.seq, said["seq"])})
-            st.rerun()
-
-    first, second = st.columns(2), st.columns(2)  # from the top: what is wrong stands below
-    packing = st.container()
+    objective = controls.draw("objective", options=purposes, label="What it should learn", help=None)
+    second, third, packing = st.columns(2), st.columns(2), st.container()
+    said = state.remembered(SCOPE, OF_FILE, {})
+    folded = ("price", "also", "optimizer", "packed")
+    open_ = any(name in lost or controls.value(name) != controls.default(name) for name in folded) or bool(
+        said
+    )
+    with st.expander("More: price, optimizer, own data", expanded=open_):
+        lengths = _lengths()
+        said = {} if lengths is None else {name: int(text) for name, text in lengths.fields().items()}
+        if said != state.remembered(SCOPE, OF_FILE, {}):
+            state.remember(SCOPE, OF_FILE, said)
+            if said:  # a control keeps what it has until it is drawn afresh
+                take_up({**said, "seq": max(start.seq, said["seq"])})
+                st.rerun()
+        price = controls.draw(
+            "price",
+            label="Price per GPU-hour",
+            placeholder="yours",
+            help="In any currency. The lab has no price list.",
+        )
+        optimizer = controls.draw("optimizer", options=_OPTIMIZERS, help=None)
+        if optimizer == "adafactor":
+            st.caption(
+                "Adafactor reads norms back from the GPU in every update. That wait is not in the time."
+            )
+        also = st.multiselect(
+            "Also rank", list(dict.fromkeys([*FURTHER, *start.further])), start.further, key=controls.key("also"),
+            placeholder="no other method", format_func=_method_title,
+            help="Beside full fine-tuning, LoRA and QLoRA. A method's quality is known only where a training of the "
+            "same model was published; without one, its plans beat no other method's.",
+        )  # fmt: skip
+        controls.below("also")
     controls.below("packed")
-    gpu = controls.gpu(start.gpu)  # its name fills a line
-    third = st.columns(2)
-    rows = controls.draw("rows", first[0], label="Training rows", help=None)
+    rows = controls.draw("rows", second[0], label="Training rows", help=None)
     tokens = controls.draw(
-        "row_tokens", first[1], label="Tokens of a row", help="On average: it decides the time."
+        "row_tokens", second[1], label="Tokens in a row", help="The average: it decides the time."
     )
     seq = controls.draw(
-        "seq", second[0], label="Tokens at most", help="Longer rows are cut: it decides the memory."
+        "seq", third[0], label="Longest row", help="In tokens; longer rows are cut. It decides the memory."
     )
-    count = controls.draw("devices", third[0], label="How many", help=None)
-    link = controls.draw("link", third[1], options=LINKS, help=None)
-    price = controls.draw(
-        "price", second[1], label="Price per hour", placeholder="yours",
-        help="Of one GPU, in any currency. The lab has no price list.",
-    )  # fmt: skip
     deadline = controls.draw(
-        "deadline",
-        placeholder="none",
+        "deadline", third[1], label="Must be done in", placeholder="any time",
         help="Hours from now, such as 12, or a moment, such as 2026-11-27T08:00.",
-    )
-    also = st.multiselect(
-        "Also rank", list(dict.fromkeys([*FURTHER, *start.further])), start.further, key=controls.key("also"),
-        placeholder="no other method", format_func=_method_title,
-        help="Beside full fine-tuning, LoRA and QLoRA. How good a method gets is told where a training of the same "
-        "model was published. Else it is unknown, and its plans beat no other method's.",
     )  # fmt: skip
-    controls.below("also")
-    optimizer = controls.draw("optimizer", options=_OPTIMIZERS, help=None)
-    if optimizer == "adafactor":
-        st.caption(
-            "Adafactor reads norms back from the GPU in every update. What that waits is not in the time."
-        )
     wanted = Wanted(
         entry.name, objective, rows, tokens, seq, gpu, count, link, price or None, deadline.strip(), ",".join(also),
         optimizer,

@@ -11,6 +11,7 @@ from functools import partial
 
 import streamlit as st
 
+from peft_lab.advise import flips
 from peft_lab.advise.plans import nearest, ranking
 from peft_lab.advise.plans.nearest import COUNTS, PlanRequest, Way, mend, need, said_of, together
 from peft_lab.advise.plans.ranking import (
@@ -27,16 +28,22 @@ from peft_lab.advise.plans.ranking import (
     moments,
 )
 from peft_lab.advise.plans.wanted import Wanted
+from peft_lab.advise.situation import Situation
+from peft_lab.ask.field import as_text
 from peft_lab.core import palette, units
 from peft_lab.drawing.svg import element
+from peft_lab.models.catalogue import readers_of_text
 from peft_lab.ui import pages, state, web
-from peft_lab.ui.components import figures
+from peft_lab.ui.choose import outcome
+from peft_lab.ui.components import figures, plan_steps
+from peft_lab.ui.components.form import Controls
 from peft_lab.ui.components.frame import error_line
 from peft_lab.ui.components.waiting import Look, collect, come_back, look, progress, shown
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.plan import chosen, form
+from peft_lab.ui.plan import chosen, form, verdict
 from peft_lab.ui.plan.chosen import method_title
 from peft_lab.ui.plan.form import BUYING, SCOPE, Places, near, offers
+from peft_lab.workers import inspector
 from peft_lab.workers.inspector import get_pool
 
 # ----------------------------------------
@@ -326,33 +333,43 @@ def what_to_buy(wanted: Wanted) -> None:
 
 
 AT_ONCE = 2  # candidates that are asked for before another one is answered
-_STOPPED, _KIND = "stopped", "kind"
+_STOPPED, _KIND, _LEAVE = "stopped", "kind", "leave"
 
 
 def plan_page() -> None:
     pages.open_page()
     state.read_address(SCOPE, form.readers())
-    st.title("Plan and files")
-    st.markdown(
-        "What fits on your GPUs, how long it takes, what it costs, and the files that do it. Every step is "
-        "**simulated**, also one that is split over several cards; its seconds are estimated from the same trace."
-    )
-    form.questions()
-    left, right = st.columns([4, 7], gap="large")
-    with left, st.container(border=True, key="wanted"):
-        st.markdown("### Your training")
-        asked, controls = form.form()
+    plan_steps.seed(form.fields())
+    bar = plan_steps.head("plan")
+    with st.container(key="plan-bench"):
+        left, right = st.columns([282, 730], gap="small")
+    with left:
+        with st.container(border=True, key="wanted"):
+            with st.container(horizontal=True, vertical_alignment="center", key="wanted-head"):
+                st.markdown("### Your situation", width="content")
+                st.button("Start over", key="plan-reset", type="tertiary", on_click=form.start_over)
+            asked, controls = form.form()
+        form.questions()
     wanted = asked.wanted
-    if asked.problems():
-        with right:
+    with right:
+        if asked.problems():
             _instead(asked, controls)
-    else:
-        with right:
+        else:
+            here = wanted.situation()
+            which = verdict.cards(here.hardware, wanted.devices)
+            plan_steps.in_short((here.shape.title, which, units.several(wanted.rows, "row")))
             if state.remembered(SCOPE, BUYING, False):
                 what_to_buy(wanted)
             planned = _plans(wanted, _late)
-        _ranks(wanted, planned)
-    form.back(wanted)
+            ranks = st.expander("What each GPU stores in each phase", key="plan-ranks", on_change="rerun")
+            if planned is not None or ranks.open:  # not while plans are simulated: it would hold them up
+                with ranks:
+                    _ranks(wanted, planned)
+    if state.scope(SCOPE).pop(_LEAVE, False):
+        pages.go_to("choose")
+    there = {} if asked.problems() else form.of_choose(wanted).address(Situation())
+    query = {name: as_text(value) for name, (value, usual) in there.items() if value != usual}
+    plan_steps.draw(bar, "plan", {"choose": query})
     state.write_address(form.address(asked))
 
 
@@ -411,22 +428,82 @@ def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> 
         error_line("; ".join(refused.values()))
         return None
     stopped = state.remembered(SCOPE, _STOPPED, None) == asdict(wanted)
+    top = st.container()
     found, open_ = _answers(wanted, asked, stopped)
-    _progress(wanted, len(found), len(asked), stopped)
-    ranked = ranking.rank(wanted, found)
+    ranked, done = ranking.rank(wanted, found), len(found) == len(asked)
     settled = None
     if ranked:
-        chosen.plans_table(wanted, ranked, untried=len(asked) - len(found))
-        if len(found) == len(asked):
+        one = verdict.picked(wanted, ranked)
+        assert one.plan is not None
+        with top:
+            verdict.card(wanted, ranked, one, len(asked) - len(found), stopped)
+            _progress(wanted, len(found), len(asked), stopped)
+            verdict.runner_up(ranked, one)
+        if done:
             beneath(wanted, ranked)
-        one = chosen.pick_plan(ranked)
-        chosen.in_full(wanted, one)
-        settled = one if stopped or len(found) == len(asked) else None
-    elif len(found) == len(asked):
-        _nowhere(wanted)
-    chosen.refused_plans(found)
+        verdict.best_plans(ranked, one)
+        if done:
+            _know(ranked[0])
+            _changes(wanted, one)
+        chosen.refused_plans(found)
+        if stopped or done:
+            settled = one
+            chosen.in_full(wanted, one)
+        chosen.notes(wanted)
+    else:
+        with top:
+            _progress(wanted, len(found), len(asked), stopped)
+        if done:
+            plan_steps.know("plan", "once it fits", good=False)
+            plan_steps.know("memory", "no", good=False)
+            verdict.too_large(wanted, found)
+            _nowhere(wanted)
+        chosen.refused_plans(found)
     come_back(*open_)
     return settled
+
+
+def _know(best: Planned) -> None:
+    """Say in the bar of steps what the best plan answers."""
+    assert best.plan is not None
+    plan_steps.know("choose", method_title(best.candidate.method))
+    plan_steps.know_memory(best.plan.needed_bytes, best.plan.memory_bytes)
+    plan_steps.know("plan", verdict.time_of(best))
+
+
+def _changes(wanted: Wanted, one: Planned) -> None:
+    """Draw what would change the answer, and how it was decided: by Choose, for the same situation."""
+    if wanted.model not in readers_of_text():
+        return
+    there = form.of_choose(wanted)
+    fields = asdict(there)
+    ask = inspector.get_inspector(inspector.Worker.CHOOSE).submit
+    seen = look(ask(flips.ask_recommendation, fields))
+    turns = look(ask(flips.ask_flips, fields)) if seen.answer is not None else None
+    st.markdown("### What would change the answer")
+    with st.container(horizontal=True, key="plan-chips", gap="small"):
+        if one.change is not None:
+            st.markdown(
+                f"{one.change.text} → **{1 - one.change.factor:.0%} less time** {figures.badge('simulated')}",
+                width="content",
+            )
+        if turns is not None and turns.answer is not None:
+            for number, flip in enumerate(turns.answer):
+                outcome.chip(flip, f"plan-chip-{number}", partial(_turn, there, flip))
+    if seen.open is not None or (turns is not None and turns.open is not None):
+        st.caption("Changing one answer at a time…")
+    if seen.answer is not None:
+        with st.expander("How this was decided"):
+            outcome.trace(seen.answer)
+    come_back(seen, *([turns] if turns is not None else []))
+
+
+def _turn(situation: Situation, flip: flips.Flip) -> None:
+    """Make a change: here if the form has it, else on Choose."""
+    form.take_up({name: value for name, value in flip.changes.items() if name in ("rows", "objective")})
+    if not flip.changes.keys() <= {"rows", "objective"}:
+        Controls(Situation, "choose").put(**replace(situation, **flip.changes).by_name())
+        state.remember(SCOPE, _LEAVE, True)
 
 
 def _answers(
@@ -466,19 +543,18 @@ def _progress(wanted: Wanted, done: int, all_: int, stopped: bool) -> None:
 
 
 def _nowhere(wanted: Wanted) -> None:
-    """Draw one sentence that nothing fits, and the nearest plan that works."""
-    doing = "Nothing fits. Looking for the nearest plan that works…"
-    shown(get_pool().submit(0, chosen.nearest, asdict(wanted)), _nearest, doing)
-
-
-def _nearest(found: nearest.Nearest) -> None:
-    st.markdown(f":red[:material/error: {plain(found)}] {figures.badge('simulated')}")
-    offers(found.ways)
+    """Draw what would make it fit, and what would not help."""
+    shown(
+        get_pool().submit(0, chosen.nearest, asdict(wanted)),
+        verdict.would_fit,
+        "Looking for what would make it fit…",
+    )
+    verdict.no_help(wanted)
 
 
 def _ranks(wanted: Wanted, planned: Planned | None) -> None:
     """Draw each rank's memory, at first for the plan in full, and explain it."""
-    st.markdown(f"### Who holds what when {figures.badge('simulated')}")
+    st.markdown(figures.badge("simulated"))
     cells = st.columns([2, 2, 5], vertical_alignment="bottom")
     kinds, first = list(MOMENT_KINDS), kind_of(planned)
     kind = cells[0].selectbox(

@@ -6,7 +6,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
 
   const cell = (tag, column, text, kind) => {
     const made = document.createElement(tag);
-    made.className = [column.numeric ? "n" : "", kind].filter(Boolean).join(" ");
+    const share = kind?.startsWith("bar-") ? kind.slice(4) : "";
+    made.className = [column.numeric ? "n" : "", column.wide ? "wide" : "", share ? "share" : kind].filter(Boolean).join(" ");
+    if (share) made.style.setProperty("--share", `${share}%`);
     made.dataset.label = column.title;
     if (column.help) made.title = column.help;
     if (text !== null) made.textContent = text;
@@ -16,6 +18,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   if (table.drawn !== drawn) {
     const focused = host.getRootNode().activeElement?.closest?.("tr")?.dataset.id;
     table.setAttribute("aria-label", data.label);
+    host.classList.toggle("flat", data.flat);
     const head = document.createElement("tr");
     for (const column of data.columns) {
       const made = cell("th", column, column.title, "");
@@ -47,7 +50,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const mark = (id) => {
     for (const line of table.tBodies[0].rows) {
       line.classList.toggle("chosen", line.dataset.id === id);
-      line.querySelector("button").setAttribute("aria-pressed", String(line.dataset.id === id));
+      const button = line.querySelector("button");
+      if (data.flat) button.setAttribute("role", "radio");
+      button.setAttribute(data.flat ? "aria-checked" : "aria-pressed", String(line.dataset.id === id));
     }
   };
   mark(data.selected);

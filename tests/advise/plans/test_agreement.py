@@ -65,6 +65,15 @@ def counted(
     return Pace(Seconds(low, (low + high) / 2, high, "compute", {"compute": high}), accumulate, 0.0, none)
 
 
+def fits_as_memory_says(wanted: Wanted, found: Planned) -> None:
+    """Check that Memory's verdict on the same step is Plan's: on one device, where Memory has it too."""
+    device = wanted.situation().hardware
+    if found.plan is not None:
+        assert device.holds(found.plan.needed_bytes, found.plan.split)
+    elif found.least and found.candidate.sharding == "none":
+        assert not device.holds(found.least)
+
+
 def ways(found: Planned) -> tuple[str, bool, bool]:
     assert found.plan is not None
     return found.plan.sharding, found.plan.checkpointing, found.plan.offload
@@ -109,11 +118,14 @@ def test_choose_and_plan_agree(block: int, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(steps, "step_pace", counted)
     monkeypatch.setattr(ranking, "change", lambda *_: None)
     for seed in range(10 * block, 10 * block + 10):
+        monkeypatch.setattr(standin, "ACTIVATIONS", (standin.ACTIVATIONS, standin.LIKE_A_LLAMA)[seed % 2])
         wanted = drawn(seed).check()
         situation = wanted.situation()
         place = Room(situation, standin.ask)
         monkeypatch.setattr(ranking, "room_for", lambda _, asked=place: asked)
         found = [ranking.evaluate(asdict(wanted), asdict(one)) for one in ranking.candidates(wanted)]
+        for one in found:
+            fits_as_memory_says(wanted, one)
         agree(wanted, recommend(situation, place), found, 0.9)  # an update's rows are rounded to whole passes
 
 

@@ -25,7 +25,7 @@ from peft_lab.core.errors import RunError, UnknownName, Unsupported
 from peft_lab.ui.choose.outcome import planned, way_back
 from peft_lab.ui.components import figures, waiting
 from peft_lab.ui.plan import chosen as shown_plans
-from peft_lab.ui.plan import page
+from peft_lab.ui.plan import page, verdict
 from tests.advise.plans.reading import read
 from tests.ui.badges import without_badge
 from tests.ui.test_choose import told
@@ -45,12 +45,12 @@ SMALL = {
 def test_what_two_tools_lack_for_one_reason_is_said_once() -> None:
     def drawn() -> None:
         from peft_lab.advise.plans.configs import Written
-        from peft_lab.ui.plan.chosen import missing
+        from peft_lab.ui.plan.verdict import missing
 
         two = {"axolotl.yaml": "Both do not.", "llama_factory.yaml": "Both do not."}
         missing(Written({}, {"train.py": "It is not.", **two}))
 
-    lines = [line.value for line in AppTest.from_function(drawn, default_timeout=SECONDS).run().markdown]
+    lines = [line.value for line in AppTest.from_function(drawn, default_timeout=SECONDS).run().caption]
     assert lines == ["No `train.py`: It is not.", "No `axolotl.yaml` or `llama_factory.yaml`: Both do not."]
 
 
@@ -76,6 +76,10 @@ def settled(app: AppTest, text: str) -> AppTest:
     return app
 
 
+def _rows(app: AppTest) -> Any:
+    return next(one for one in app.number_input if one.label == "Training rows")
+
+
 def test_a_file_of_lengths_sets_the_rows_once_and_what_is_typed_then_holds() -> None:
     app = opened(**SMALL)
     app.file_uploader(key="plan-lengths").upload("rows.txt", b"100\n300\n200\n", "text/plain")
@@ -95,11 +99,10 @@ def test_a_file_of_lengths_sets_the_rows_once_and_what_is_typed_then_holds() -> 
 
 
 def test_plans_are_ranked_with_badges_files_and_the_ranks_drawing() -> None:
-    app = settled(settled(opened(**SMALL), "the best first"), "#### Files that carry it out")
+    app = settled(settled(opened(**SMALL), "plans that fit"), "#### The files")
     app = settled(app, "Activations are not split")
-    shown = "".join(found.proto.body for found in app.get("html"))
-    assert "LoRA, one GPU" in shown and "Full fine-tuning, one GPU" in shown
-    assert "**Waits for:" in told(app) and "**Quality.** Unknown" in told(app)
+    assert "## LoRA on one RTX 4090" in told(app) and "**Runner-up:** Full fine-tuning" in told(app)
+    assert "**Bottleneck:" in told(app) and "**Quality.** Unknown" in told(app)
     seen, without = without_badge(app)
     assert seen and not without
     usual = {"gpu": Wanted().gpu}  # an address says what differs
@@ -140,9 +143,10 @@ BROKEN = [
     ("packed", "many", None, "'many' is not", "plan-way-packed-none", None),
 ]
 _LABELS = {
-    "gpu": "GPU", "rows": "Training rows", "row_tokens": "Tokens of a row", "seq": "Tokens at most",
-    "devices": "How many", "price": "Price per hour", "deadline": "Deadline", "objective": "What is trained?",
-    "link": "Between them", "optimizer": "Optimizer", "also": "Also rank", "model": "Model",
+    "gpu": "Graphics card", "rows": "Training rows", "row_tokens": "Tokens in a row", "seq": "Longest row",
+    "devices": "How many", "price": "Price per GPU-hour", "deadline": "Must be done in",
+    "objective": "What it should learn", "link": "Connected by", "optimizer": "Optimizer", "also": "Also rank",
+    "model": "Model",
 }  # fmt: skip
 
 
@@ -206,7 +210,7 @@ def test_what_has_no_control_is_said_at_the_foot() -> None:
 
 def test_what_cannot_be_is_planned_as_it_is_meant_and_taken_up_with_a_click() -> None:
     app = opened(**SMALL)
-    app.number_input[0].set_value(0).run()
+    _rows(app).set_value(0).run()
     assert "Training rows must be" in told(app) and "1,000 rows, as many as in" in told(app)
     app.button(key="plan-way-rows").click().run()
     assert app.query_params["rows"] == "1000" and "Training rows must be" not in told(app)
@@ -214,8 +218,8 @@ def test_what_cannot_be_is_planned_as_it_is_meant_and_taken_up_with_a_click() ->
 
 def test_of_several_fields_that_cannot_be_each_is_said_and_one_plan_is_for_all() -> None:
     app = opened(**SMALL)
-    app.number_input[0].set_value(0).run()
-    (field,) = [one for one in app.text_input if one.label == "Deadline"]
+    _rows(app).set_value(0).run()
+    (field,) = [one for one in app.text_input if one.label == "Must be done in"]
     field.set_value("2020-01-01").run()
     for message in ("Training rows must be", "The deadline has passed"):
         assert told(app).count(message) == 1
@@ -229,7 +233,7 @@ def test_of_several_fields_that_cannot_be_each_is_said_and_one_plan_is_for_all()
 
 def test_rows_longer_than_their_limit_are_cut_later_with_a_click() -> None:
     app = opened(**SMALL)
-    (field,) = [one for one in app.number_input if one.label == "Tokens of a row"]
+    (field,) = [one for one in app.number_input if one.label == "Tokens in a row"]
     field.set_value(200).run()
     assert "Rows of 200 tokens on average cannot be cut at 128." in told(app)
     app.button(key="plan-way-seq").click().run()
@@ -240,21 +244,21 @@ def test_rows_longer_than_their_limit_are_cut_later_with_a_click() -> None:
 @pytest.mark.slow
 def test_a_deadline_that_has_passed_or_is_too_short_is_planned_and_mended() -> None:
     app = opened(**SMALL)
-    (field,) = [one for one in app.text_input if one.label == "Deadline"]
+    (field,) = [one for one in app.text_input if one.label == "Must be done in"]
     field.set_value("2020-01-01").run()
     assert "The deadline has passed" in told(app)
-    assert app.button(key="plan-way-deadline-none").label == "Plan with no deadline"
+    assert app.button(key="plan-way-deadline-none").label == "Use no deadline"
     app = settled(app, "a deadline of")
     app.button(key="plan-way-deadline").click().run()
-    app = settled(app, "the best first")
+    app = settled(app, "plans that fit")
     assert "No plan is sure" not in told(app) and "The deadline has passed" not in told(app)
-    (field,) = [one for one in app.text_input if one.label == "Deadline"]
+    (field,) = [one for one in app.text_input if one.label == "Must be done in"]
     field.set_value("0.0001").run()
     app = settled(app, "No plan is sure to end within 0.0001 hours")
     app = settled(app, "The nearest that works")
     app.button(key="plan-way-deadline").click().run()
     assert float(app.query_params["deadline"]) > 0.0001
-    app = settled(app, "the best first")
+    app = settled(app, "plans that fit")
     assert "No plan is sure" not in told(app)
 
 
@@ -266,7 +270,7 @@ def test_an_optimizer_is_chosen_and_says_where_it_does_not_work() -> None:
     assert box.value == "muon" and app.query_params["optimizer"] == "muon"
     app = settled(app, "Muon needs whole matrices")
     # the plan that comes first until all are ranked may be one that no script does
-    app = settled(settled(app, "the best first"), "#### Files that carry it out")
+    app = settled(settled(app, "plans that fit"), "#### The files")
     assert any("MuonBesideAdamW(masters.parameters" in code.value for code in app.code)
     waits = "What that waits is not in the time"
     assert waits in "".join(one.value for one in opened(**SMALL, optimizer="adafactor").caption)
@@ -277,11 +281,11 @@ def test_an_optimizer_is_chosen_and_says_where_it_does_not_work() -> None:
 @pytest.mark.further
 @pytest.mark.slow
 def test_packed_rows_come_from_the_address_and_say_what_they_save() -> None:
-    app = settled(opened(**SMALL | {"packed": "420"}), "the best first")
+    app = settled(opened(**SMALL | {"packed": "420"}), "plans that fit")
     (toggle,) = [one for one in app.toggle if one.label == "Pack short rows"]
     assert toggle.value and "500 rows fit into 420 of 128 tokens" in "".join(one.value for one in app.caption)
     app = settled(app, "**Packed.**")
-    app = settled(app, "#### Files that carry it out")
+    app = settled(app, "#### The files")
     assert any("collate_packed(" in code.value for code in app.code)
     seen, without = without_badge(app)
     assert seen and not without
@@ -329,30 +333,11 @@ def test_the_way_from_choose_opens_its_method_and_leads_back() -> None:
     situation = Situation(
         model="smollm2-135m", device="rtx-4090", rows=500, seq=128, row_tokens=100, tasks=20, serving="vllm"
     )
-    app = settled(
-        opened(**planned(situation, "ia3"), **way_back(situation, "ia3")),
-        "### Plans that fit, the best first",
-    )
-    (shown,) = (box for box in app.selectbox if box.label == "Plan in full")
-    assert shown.options[shown.value or 0].startswith("IA³")
-    assert "### Plans that fit, the best first" in told(app) and "untried" not in told(app)
-    (link,) = re.findall(r"\(choose\?(\S+)\)", told(app))
+    app = settled(opened(**planned(situation, "ia3"), **way_back(situation, "ia3")), "plans that fit")
+    assert any(line.startswith("## IA³ on") for line in told(app).split("\n"))
+    (link,) = [one.proto.query_string for one in app.get("page_link") if one.proto.page == "choose"]
     again = Situation.parse(dict(parse_qsl(link)))[0]
     assert Situation(**{**asdict(Situation()), **again}) == replace(situation, objective="sft")
-
-
-def test_the_best_is_said_once_all_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    heads: list[str] = []
-    monkeypatch.setattr(st, "markdown", heads.append)
-    monkeypatch.setattr(st, "caption", heads.append)
-    monkeypatch.setattr(figures, "table", lambda *_, **__: None)
-    for left in (3, 1, 0):
-        shown_plans.plans_table(Wanted(), [], left)
-    titles = [head for head in heads if head.startswith("###")]
-    assert ["3 ways untried" in titles[0], "1 way untried" in titles[1], "the best first" in titles[2]] == [
-        True
-    ] * 3
-    assert "best" not in titles[0] + titles[1]
 
 
 def test_quality_of_a_further_method_is_that_of_a_published_training_or_unknown() -> None:
@@ -420,29 +405,23 @@ def test_what_is_in_no_figure_is_said_beneath_the_plans(
     """A comparison's hours are without its reference, and rewards' without what is rewarded."""
     lines: list[str] = []
     monkeypatch.setattr(st, "caption", lines.append)
-    monkeypatch.setattr(figures, "table", lambda *_, **__: None)
-    shown_plans.plans_table(Wanted(model="smollm2-135m", objective=objective), [], 0)
+    shown_plans.notes(Wanted(model="smollm2-135m", objective=objective))
     assert len(lines) == (2 if said else 1) and said in lines[-1]
 
 
-def test_without_a_price_the_hours_to_pay_for_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    told_: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(figures, "card", lambda *found: told_.append(found))
+def test_without_a_price_the_hours_to_pay_for_are_told() -> None:
     plan = SimpleNamespace(devices=2)
     short = (0.021, 0.043)
+    said = []
     for hours, cost in (
         ((1.5, 3.0), None), ((8.0, 16.0), None), (short, None), (None, None), ((1.5, 3.0), (3.0, 6.0)),
         ((0.003, 0.006), None),
     ):  # fmt: skip
         one: Any = SimpleNamespace(plan=plan, hours=hours, cost=cost)
-        shown_plans.cost_range(one)
-    said = [(found[3] or "").replace("\N{WORD JOINER}", "") for found in told_]
+        said.append(verdict.cost_of(one).replace("\N{WORD JOINER}", ""))
     assert said == [
-        "3.0\N{EN DASH}6.0 GPU hours", "16\N{EN DASH}32 GPU hours", "0.04\N{EN DASH}0.09 GPU hours", "",
-        "3.00\N{EN DASH}6.00", "0.01 GPU hours",
+        "3.0\N{EN DASH}6.0", "16\N{EN DASH}32", "0.04\N{EN DASH}0.09", "", "3.00\N{EN DASH}6.00", "0.01",
     ]  # fmt: skip
-    absent = told_[3][4]
-    assert absent == shown_plans.UNTIMED, "what is lacking are hours: a price may have been said"
 
 
 def test_what_to_buy_has_a_row_for_each_number_of_cards_from_the_start(

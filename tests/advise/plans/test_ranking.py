@@ -45,7 +45,7 @@ def test_no_plan_is_told_to_take_more_rows_at_once_than_fit(monkeypatch: pytest.
 
 
 def test_what_choose_recommends_comes_first_and_vectors_by_their_negatives() -> None:
-    """Less time puts no other method first, nor fewer in-batch negatives; a deadline does."""
+    """Less time puts no other method first, nor fewer in-batch negatives; a deadline decides within the method."""
     plan: Any = SimpleNamespace(headroom=0.2, devices=1, remembered="bfloat16", offload=False)
 
     def made(method: str, hours: float, **more: Any) -> Planned:
@@ -58,6 +58,10 @@ def test_what_choose_recommends_comes_first_and_vectors_by_their_negatives() -> 
 
     slow, quick = made("lora", 2.0, advised=True), made("qlora", 1.0)
     assert ranking.rank(Wanted(), [quick, slow]) == [slow, quick]
-    assert ranking.rank(Wanted(deadline="1.5"), [slow, quick]) == [quick, slow]
+    soon = made("lora", 1.0, advised=True, quality=slow.quality, negatives=0)
+    assert ranking.rank(Wanted(deadline="1.5"), [slow, quick, soon])[0] is soon
+    assert ranking.rank(Wanted(deadline="1.5"), [quick, slow]) == [slow, quick], (
+        "Choose has seen the deadline"
+    )
     many = made("lora", 3.0, advised=True, negatives=31)
     assert ranking.rank(Wanted(), [slow, quick, many])[0] is many

@@ -1,0 +1,332 @@
+"""The verdict on a situation: the chosen plan with its files, the runner-up, and the five best plans as a table."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import streamlit as st
+
+from peft_lab.advise.plans.configs import ABOUT, Written, write
+from peft_lab.advise.plans.nearest import Nearest
+from peft_lab.advise.plans.ranking import Planned
+from peft_lab.advise.plans.wanted import HOUR, Wanted
+from peft_lab.advise.room import weight_bytes
+from peft_lab.advise.simulating import StepRun, splits
+from peft_lab.core import units
+from peft_lab.core.units import Finding, Source
+from peft_lab.engine.devices import Device
+from peft_lab.methods import get_method
+from peft_lab.ui import state
+from peft_lab.ui.components import figures
+from peft_lab.ui.components.rows import Column, RowOf, just_chosen, rows
+from peft_lab.ui.components.waiting import come_back, look
+from peft_lab.ui.foreign import plain
+from peft_lab.ui.plan.form import METHOD, SCOPE, offers
+from peft_lab.workers.inspector import get_pool
+
+BEST = 5
+TABLE = "plans-table"
+#: A dash at which no cell breaks.
+_TO = "\N{WORD JOINER}\N{EN DASH}\N{WORD JOINER}"
+#: In place of a time that is not known.
+UNTIMED = "The speed of this card is not known."
+_SHARED = {
+    "none": "one card", "ddp": "copy on each card (DDP)", "fsdp2": "split over all (FSDP2)",
+    "fsdp2+offload": "split, rest in main memory (FSDP2)", "tp": "every matrix split (tensor parallel)",
+}  # fmt: skip
+
+
+def time_of(one: Planned) -> str:
+    """Return the hours as a range, in a suitable unit."""
+    if one.hours is None:
+        return "not known"
+    return units.span(one.hours[0] * HOUR, one.hours[1] * HOUR, _TO)
+
+
+def cost_of(one: Planned) -> str:
+    """Return the cost as a range, in the price's currency; without a price, the GPU hours to pay for."""
+    if one.cost is not None:
+        digits = 0 if one.cost[1] >= 100 else 2 if one.cost[1] >= 0.1 else 4
+        return f"{one.cost[0]:,.{digits}f}{_TO}{one.cost[1]:,.{digits}f}"
+    if one.hours is None or one.plan is None:
+        return ""
+    paid = [hours * one.plan.devices for hours in one.hours]
+    digits = 0 if paid[1] >= 10 else 1 if paid[1] >= 1 else 2
+    low, high = (round(value, digits) for value in paid)
+    return f"{high:,.{digits}f}" if low == high else f"{low:,.{digits}f}{_TO}{high:,.{digits}f}"
+
+
+def cards(device: Device, count: int) -> str:
+    """Return the devices' short name, with their number if there are several."""
+    name = device.called.removeprefix("GeForce ")
+    return f"{count:,} × {name}" if count > 1 else f"one {name}"
+
+
+def identity(one: Planned) -> str:
+    """Return the id of a plan among those of its situation."""
+    return f"{one.candidate.method}-{one.candidate.sharding}-{one.candidate.checkpointing}"
+
+
+def picked(wanted: Wanted, ranked: Sequence[Planned]) -> Planned:
+    """Return the plan whose row was chosen; at first the best, or the best of the URL's method."""
+    chosen = just_chosen(TABLE)
+    if chosen is not None:
+        state.remember(SCOPE, "picked", (asdict(wanted), chosen))
+    fields, wish = state.remembered(SCOPE, "picked", ({}, ""))
+    if fields == asdict(wanted):
+        found = next((one for one in ranked if identity(one) == wish), None)
+        if found is not None:
+            return found
+    named = state.remembered(SCOPE, METHOD, "")
+    return next((one for one in ranked if one.candidate.method == named), ranked[0])
+
+
+def reason(one: Planned, count: int) -> str:
+    """Return in a sentence or two why the plan fits, and what that takes."""
+    assert one.plan is not None
+    plan, method = one.plan, one.candidate.method
+    who = "the cards compute" if count > 1 else "the card computes"
+    again = (
+        "intermediate results are computed twice to save memory"
+        if plan.checkpointing
+        else f"there is room to keep every intermediate result, so {who} nothing twice"
+    )
+    held = {
+        "qlora": "The frozen weights are stored in 4 bits",
+        "lora": "The frozen weights stay in 16 bits",
+        "full": f"All weights are trained, and stored in {plan.remembered}",
+    }.get(method, f"{get_method(method).title} trains {units.short_count(plan.trainable)} parameters")
+    more = ""
+    if plan.split:
+        more = " Each card holds a share of the model" + (
+            "; the rest waits in main memory." if plan.host_bytes else "."
+        )
+    if plan.offload:
+        more += " Intermediate results wait in main memory."
+    return f"{held}; {again}.{more}"
+
+
+def card(wanted: Wanted, ranked: Sequence[Planned], one: Planned, untried: int, stopped: bool) -> None:
+    """Draw the verdict: the plan's name, why it fits, its files, and its memory, time and cost.
+
+    Args:
+        untried: the ways that are not tried yet; files are written once there are none, or on a stop.
+    """
+    assert one.plan is not None
+    device, plan = wanted.situation().hardware, one.plan
+    place = ranked.index(one)
+    of = units.several(len(ranked), "plan")
+    rank = f"the best of {of} that fit" if place == 0 else f"number {place + 1} of {of} that fit"
+    rank = f"the best so far, {untried} to try" if untried and place == 0 else rank
+    late = wanted.hours()
+    misses = late is not None and one.hours is not None and one.hours[1] > late
+    badge = (
+        ":orange-badge[:material/schedule: May miss your deadline]"
+        if misses
+        else ":green-badge[:material/check: It fits]"
+    )
+    with st.container(border=True, key="plan-verdict"):
+        said, files = st.columns([2, 1], gap="medium")
+        with said:
+            st.markdown(f"{badge} :small[{rank}]")
+            st.markdown(f"## {get_method(one.candidate.method).title} on {cards(device, plan.devices)}")
+            st.markdown(reason(one, plan.devices))
+        with files:
+            if untried and not stopped:
+                st.button("Get the files", disabled=True, width="stretch", key="files-wait", type="primary")
+                st.caption("Once every way is tried")
+            else:
+                _files(wanted, one)
+        st.html(_figures(one))
+
+
+def _files(wanted: Wanted, one: Planned) -> None:
+    """Draw the page's main button, and which files it saves."""
+    seen = look(get_pool().submit(0, write, asdict(wanted), one))
+    if seen.answer is None:
+        st.button("Get the files", disabled=True, width="stretch", key="files-wait", type="primary")
+        st.caption(plain(seen.why("Writing the files…")))
+        come_back(seen)
+        return
+    written: Written = seen.answer
+    if written.files:
+        st.download_button(
+            "Get the files", written.zipped(), "peft-plan.zip", "application/zip", icon=":material/download:",
+            type="primary", width="stretch", key="get-files",
+        )  # fmt: skip
+        st.caption(", ".join(name for name in ABOUT if name in written.files))
+    missing(written)
+
+
+def missing(written: Written) -> None:
+    """Draw which files are missing and why, each reason once."""
+    for why, names in written.reasons.items():
+        st.caption(f"No {' or '.join(f'`{name}`' for name in names)}: {plain(why)}")
+
+
+def _badge(source: Source) -> str:
+    return f'<span class="source {source}">{source}</span>'
+
+
+def _figures(one: Planned) -> str:
+    """Return memory, time and cost as HTML, the memory with a bar: its band is paler, the plan's figure a line."""
+    assert one.plan is not None
+    plan, simulated = one.plan, _badge(Source.SIMULATED)
+    low, high = (min(100.0, 100 * end / plan.memory_bytes) for end in one.peak)
+    at = 100 * plan.needed_bytes / plan.memory_bytes
+    size, whole = units.size(plan.needed_bytes), units.size(plan.memory_bytes)
+    bar = (
+        f'<div class="bar" role="img" aria-label="{size} of {whole} on each card">'
+        f'<i style="width:{low:.1f}%"></i><i class="band" style="width:{high - low:.1f}%"></i>'
+        f'<b style="left:{at:.1f}%"></b></div>'
+    )
+    updates = units.several(one.updates, "update")
+    looks = one.course.looks if one.course is not None else 0
+    checks = f", {units.several(looks, 'check')} on held-out rows" if looks else ""
+    if one.hours is None:
+        paid = UNTIMED
+    elif one.cost is not None:
+        paid = f"{plan.devices:,} × your price × time"
+    else:
+        paid = "GPU hours; enter a price under More"
+    host = f" · {units.size(plan.host_bytes)} of main memory" if plan.host_bytes else ""
+    each = (
+        ("Memory on each card", f"{size}<small> of {whole}{host}</small>", bar, True),
+        ("Time", html.escape(time_of(one)), f"<p>{updates}{checks}</p>", one.hours is not None),
+        ("Cost", cost_of(one) or "–", f"<p>{paid}</p>", one.hours is not None),
+    )
+    cells = "".join(
+        f"<div><p>{name} {simulated if sourced else ''}</p><strong>{value}</strong>{below}</div>"
+        for name, value, below, sourced in each
+    )
+    return f'<div class="plan-figures">{cells}</div>'
+
+
+def runner_up(ranked: Sequence[Planned], one: Planned) -> None:
+    """Draw in a sentence the best plan of another method, or the next best."""
+    others = [each for each in ranked if each is not one]
+    second = next((each for each in others if each.candidate.method != one.candidate.method), None) or next(
+        iter(others), None
+    )
+    if second is None or second.plan is None:
+        return
+    twice = ", computing intermediate results twice" if second.plan.checkpointing else ""
+    free = units.percent(100 * second.plan.headroom)
+    st.markdown(
+        f"**Runner-up:** {get_method(second.candidate.method).title}, {_SHARED[second.candidate.sharding]}: "
+        f"{time_of(second)}{twice}, with {free} of each card spare. {figures.badge(Source.SIMULATED)}"
+    )
+
+
+COLUMNS = (
+    Column("Plan"),
+    Column("How the cards share the work", wide=True),
+    Column("Computes twice?", wide=True),
+    Column("Memory per card", numeric=True),
+    Column("Spare", numeric=True, wide=True),
+    Column("Time", numeric=True),
+)
+
+
+def best_plans(ranked: Sequence[Planned], one: Planned) -> None:
+    """Draw the best plans as a table; choosing a row shows that plan in the verdict."""
+    every = bool(state.remembered(SCOPE, "every", False))
+    shown = list(ranked) if every else list(ranked[:BEST])
+    if one not in shown:
+        shown.append(one)
+    head = st.container(horizontal=True, vertical_alignment="center", key="best-plans")
+    count = {5: "five", 4: "four", 3: "three", 2: "two"}.get(min(len(ranked), BEST), "")
+    title = "All plans that fit" if every else f"The {count} best plans" if count else "The plan that fits"
+    head.markdown(f"### {title}", width="content")
+    head.markdown(
+        f":small[of {len(ranked)} that fit; choose a row to see it above] {figures.badge(Source.SIMULATED)}",
+        width="content",
+    )
+    if len(ranked) > BEST:
+        head.button(
+            "Show five" if every else f"See all {len(ranked)}", key="plans-all", type="tertiary",
+            on_click=state.remember, args=(SCOPE, "every", not every),
+        )  # fmt: skip
+    lines = [_line(each) for each in shown]
+    if rows(COLUMNS, lines, TABLE, "Plans that fit", identity(one), flat=True):
+        st.rerun()
+
+
+def _line(one: Planned) -> RowOf:
+    assert one.plan is not None
+    plan = one.plan
+    away = ", results in main memory" if plan.offload else ""
+    cells = (
+        get_method(one.candidate.method).title,
+        _SHARED[one.candidate.sharding] + away,
+        "yes" if plan.checkpointing else "no",
+        units.size(plan.needed_bytes),
+        units.percent(100 * plan.headroom),
+        time_of(one),
+    )
+    share = 100 * plan.needed_bytes / plan.memory_bytes
+    return RowOf(identity(one), cells, ("", "", "", f"bar-{share:.0f}", "", ""))
+
+
+# ----------------------------------------
+# Nothing fits: by how much, what would make it fit, and what would not help.
+
+
+def too_large(wanted: Wanted, found: Sequence[Planned]) -> None:
+    """Draw by how much the smallest plan is too large, and what of that the frozen weights alone are."""
+    situation = wanted.situation()
+    device, tried = situation.hardware, [one for one in found if one.plan is None and one.least]
+    with st.container(border=True, key="plan-verdict-no"):
+        st.markdown(
+            f":red-badge[:material/close: It does not fit] :small[{units.several(len(found), 'plan')} tried]"
+        )
+        if not tried:
+            st.markdown(f"## No plan for {plain(situation.shape.title)} on {cards(device, wanted.devices)}")
+            return
+        best = min(tried, key=lambda one: one.least - device.limit(splits(one.candidate.sharding)))
+        limit = device.limit(splits(best.candidate.sharding))
+        over = best.least - limit
+        st.markdown(
+            f"## At least {units.size(max(over, 0))} too much for {'each of ' if wanted.devices > 1 else ''}"
+            f"{cards(device, wanted.devices)}"
+        )
+        title = get_method(best.candidate.method).title
+        floor = best.least <= weight_bytes(situation.shape, best.candidate.method, StepRun(1, True))
+        badge = figures.badge(Source.COUNTED if floor else Source.SIMULATED)
+        st.markdown(
+            f"Each card has {units.size(device.memory)}, of which {units.size(limit)} may be used. Even "
+            f"{title}, one row at a time, needs at least {units.size(best.least)}. {badge}"
+        )
+        width = min(100.0, 100 * limit / best.least)
+        st.html(
+            f'<div class="plan-over" role="img" aria-label="{units.size(limit)} of '
+            f'{units.size(best.least)}"><i style="width:{width:.1f}%"></i></div>'
+        )
+
+
+def would_fit(found: Nearest) -> None:
+    """Draw each change that makes it fit as a card with a button."""
+    st.markdown(f"### What would make it fit {figures.badge(Source.SIMULATED)}")
+    if not found.ways:
+        st.markdown(plain(str(found)))
+    with st.container(key="plan-options"):
+        for way in found.ways:
+            with st.container(border=True):
+                short = way.short
+                st.markdown(f"**{plain(short[:1].upper() + short[1:])}**  \n:small[{plain(way.text)}]")
+                offers((way,))
+
+
+def no_help(wanted: Wanted) -> None:
+    """Draw what would not help, where the frozen weights in 4 bits alone are more than a card may hold."""
+    situation = wanted.situation()
+    weights = weight_bytes(situation.shape, "qlora", StepRun(1, True))
+    if wanted.devices > 1 or weights <= situation.hardware.allowed:
+        return
+    size = Finding(weights, "bytes", Source.COUNTED)
+    st.markdown(
+        f"### What would not help  \nA lower rank, shorter rows or fewer rows at once: the frozen weights alone take "
+        f"{units.size(int(size.value))} in 4 bits. {figures.badge(size.source)}"
+    )
