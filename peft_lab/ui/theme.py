@@ -19,7 +19,7 @@ FINE_PERCENT_TICKS = ".1%"
 _COLOURS = palette.variables(
     peft_trained=palette.TRAINED, peft_accent=palette.ACCENT, peft_ink=palette.INK, peft_page=palette.PAGE,
     peft_soft=palette.SOFT, peft_frame=palette.FRAME, peft_measured=palette.MEASURED, peft_counted=palette.COUNTED,
-    peft_simulated=palette.SIMULATED, peft_cited=palette.CITED, peft_link=palette.LINK,
+    peft_simulated=palette.SIMULATED, peft_cited=palette.CITED, peft_link=palette.LINK, peft_wrong=palette.WRONG,
     peft_area=palette.FROZEN, peft_area_place=palette.AREA_PLACE,
 )  # fmt: skip
 
