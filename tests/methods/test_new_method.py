@@ -135,7 +135,18 @@ print(json.dumps({
     )
     assert seen == {
         "title": "Output scale",
-        "pages": ["lora", "qlora", "prefix", "prompt", "ptuning", "adapters", "ia3", "bitfit", "outscale", "atlas"],
+        "pages": [
+            "lora",
+            "qlora",
+            "prefix",
+            "prompt",
+            "ptuning",
+            "adapters",
+            "ia3",
+            "bitfit",
+            "outscale",
+            "atlas",
+        ],
         "file": True,
         "cells": ["lora", "outscale"],
         "topic": "Output scale",
