@@ -105,6 +105,12 @@ def choose_page(page: Page, name: str) -> None:
     link.click()
 
 
+def unfold(page: Page) -> None:
+    """Unfold settings and drawing on a method's page, where they are folded to a strip."""
+    page.get_by_role("button", name="Settings and drawing").click()
+    settled(page)
+
+
 def sticks_out(page: Page) -> int:
     """How many elements reach past the window on the right."""
     return int(page.evaluate(_STICKS_OUT))

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from peft_lab.ui import theme
-from tests.browser.driver import in_address, settled, stop_button, visit
+from tests.browser.driver import in_address, settled, stop_button, unfold, visit
 
 MINUTES = 60_000  # milliseconds
 pytestmark = pytest.mark.weights
@@ -57,6 +57,7 @@ def of_square_maps(rank: int) -> int:
 
 def test_the_rank_changes_all_that_is_drawn_and_survives_a_change_of_page(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/lora?tab=inside&part=parameters&target_modules=q_proj,o_proj&use_dora=true")
+    unfold(page)
     trained(page, of_square_maps(8))
     drawing = page.locator(".wide svg").inner_html()
     page.get_by_role("slider", name="Rank r").first.focus()

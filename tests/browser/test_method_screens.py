@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser.driver import in_address, settled, stop_button, visit
+from tests.browser.driver import in_address, settled, stop_button, unfold, visit
 
 pytestmark = pytest.mark.weights
 WIDE = {"viewport": {"width": 1280, "height": 800}}
@@ -69,7 +69,7 @@ def test_nothing_is_cut_or_has_to_be_scrolled(page: Page, app_url: str, method: 
     settled(page)
     expect(page.get_by_role("heading", name="One module")).to_be_visible()
     assert cut(page) == []
-    page.get_by_role("button", name="Parameters").click()
+    page.get_by_role("radio", name="Parameters").click()
     settled(page)
     assert cut(page) == []
 
@@ -130,6 +130,8 @@ def test_a_part_is_answered_and_the_answer_closed_by_keyboard(page: Page, app_ur
 
 def test_the_drawing_and_the_tree_choose_the_same_part(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/lora?tab=inside&part=modules")
+    expect(drawn(page)).to_be_hidden()
+    unfold(page)
     drawn(page).locator('[data-path$="v_proj"]').first.click()
     settled(page)
     detail = page.locator("table.figures")
