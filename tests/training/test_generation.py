@@ -79,7 +79,7 @@ def test_rows_are_counted_as_their_answers_end() -> None:
         return torch.nn.functional.one_hot(chosen, output.shape[-1])[:, None].float()
 
     base.model.get_output_embeddings().register_forward_hook(ending)  # type: ignore[operator]
-    once, row = base.tokenizer.decode([word]), task.load().test[0]
+    once, row = str(base.tokenizer.decode([word])), task.load().test[0]
     # Rows of a batch stand in the order of their lengths; what ends first is right, what ends last is not.
     rows = [replace(row, text="A " * long, target=target) for long, target in ((1, ""), (9, "no"), (5, once))]
     found = examiner.evaluate(base.model, rows, lambda *counts: told.append(counts))
