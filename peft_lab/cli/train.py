@@ -31,7 +31,7 @@ from peft_lab.runs.preview import Preview, PreviewRow, heading, headline, notes,
 from peft_lab.runs.queue import RunQueue, get_queue
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
-from peft_lab.runs.view import RunView, Status
+from peft_lab.runs.view import RunView, Status, scoring
 from peft_lab.training.tasks import hub, own
 from peft_lab.workers import inspector
 
@@ -313,14 +313,8 @@ def _draw(bars: ProgressBars, view: RunView, waiting: int) -> None:
         )
     for which, score in (("tuned", view.after), ("base", view.before)):
         if view.evaluating == which or score:
-            so_far = (
-                f"{view.right} of {view.scored} right so far"
-                if view.scored and view.right is not None
-                else ""
-            )
-            bars.update(
-                f"Evaluating the {which} model", 1.0 if score else view.progress, "" if score else so_far
-            )
+            words = "" if score else scoring(view)
+            bars.update(f"Evaluating the {which} model", 1.0 if score else view.progress, words)
 
 
 def _leave(run: Run, result: Mapping[str, Any], interrupt: int | None) -> None:

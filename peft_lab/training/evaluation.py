@@ -95,12 +95,13 @@ class Examiner:
         encoded = batches.encode(self.task, rows, self.tokenizer, self.max_length, self.start)
         given: dict[int, str] = {}
         right: set[int] | None = None if self.task.kind == "chat" else set()
+        score = self.task.score
         losses: list[tuple[float, int]] = []
 
         def take(answers: Mapping[int, str]) -> None:
             given.update(answers)
             if right is not None:
-                right.update(number for number in answers if self._is_right(answers[number], rows[number]))
+                right.update(n for n in answers if score([answers[n]], [rows[n]])[self.task.metric] == 1)
             report(len(given), len(rows), None if right is None else len(right))
 
         take({})
@@ -137,9 +138,6 @@ class Examiner:
                 scores = dict(zip(self.task.labels, logits.float().softmax(-1).tolist(), strict=True))
                 answers.append(ModelAnswer(text, max(scores, key=lambda label: scores[label]), scores))
         return answers
-
-    def _is_right(self, answer: str, row: Row) -> bool:
-        return self.task.score([answer], [row])[self.task.metric] == 1
 
     @property
     def pad(self) -> int:
@@ -227,22 +225,9 @@ class Examiner:
         return made
 
     def write(
-        self,
-        model: Any,
-        inputs: Mapping[str, torch.Tensor],
-        new: int,
-        least: int = 0,
-        hear: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        self, model: Any, inputs: Mapping[str, torch.Tensor], new: int, least: int = 0, **more: Any
     ) -> torch.Tensor:
-        """Greedy continuations of at most ``new`` and at least ``least`` tokens: (rows, tokens), inputs left out.
-
-        Args:
-            hear: receives the continuations after every token; returns which rows are to end, of shape (rows,).
-        """
-        # Prompt methods return the new tokens after the prompt as it was given, like every other model; a decoder of
-        # its own returns what it wrote after its first token.
-        given = inputs["input_ids"].shape[1] if self.start is None else 1
-        watching = {} if hear is None else {"stopping_criteria": [lambda ids, _: hear(ids[:, given:])]}
+        """Greedy continuations of at most ``new`` and at least ``least`` tokens: (rows, tokens), inputs left out."""
         with _one_product(model):
             made = model.generate(
                 **inputs,
@@ -254,30 +239,32 @@ class Examiner:
                 top_k=None,
                 pad_token_id=self.pad,
                 eos_token_id=self.ends,
-                **watching,
+                **more,
             )
-        continued: torch.Tensor = made[:, given:]
-        return continued
+        return self._written(made, inputs)
+
+    def _written(self, made: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        # Prompt methods return the new tokens after the prompt as it was given, like every other model; a decoder of
+        # its own returns what it wrote after its first token.
+        return made[:, inputs["input_ids"].shape[1] if self.start is None else 1 :]
 
     def _generate(self, model: Any, texts: Sequence[Asked], hear: Hear | None = None) -> list[str]:
         """Write an answer to each text. ``hear`` receives those that have ended, by their place, as they end."""
         import torch
 
-        ended: set[int] = set()
+        inputs, ended = self.prepare(texts), set[int]()
 
-        def watch(written: torch.Tensor) -> torch.Tensor:
-            marks = torch.as_tensor(self.ends, device=written.device)
-            there = torch.isin(written, marks).any(-1).nonzero().flatten().tolist()
-            fresh = [place for place in there if place not in ended]
+        def watch(ids: torch.Tensor, _: object) -> torch.Tensor:
+            written = self._written(ids, inputs)
+            ends = torch.isin(written, torch.as_tensor(self.ends, device=ids.device)).any(-1)
+            fresh = [place for place in ends.nonzero().flatten().tolist() if place not in ended]
             if fresh and hear is not None:
                 ended.update(fresh)
                 hear(dict(zip(fresh, self._decode(written[fresh]), strict=True)))
-            return written.new_zeros(len(written), dtype=torch.bool)
+            return torch.zeros_like(ends)
 
-        tokens = self.write(
-            model, self.prepare(texts), self.task.max_new_tokens, hear=None if hear is None else watch
-        )
-        return self._decode(tokens)
+        more: dict[str, Any] = {} if hear is None else {"stopping_criteria": [watch]}
+        return self._decode(self.write(model, inputs, self.task.max_new_tokens, **more))
 
     def _decode(self, tokens: torch.Tensor) -> list[str]:
         return [str(text) for text in self.tokenizer.batch_decode(tokens, skip_special_tokens=True)]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from itertools import groupby
 from typing import Any, Literal
 
 Verdict = Literal["right", "wrong", "neutral"]
@@ -62,10 +61,12 @@ def marked(answer: str, right: str | None) -> Marked:
 
 def _joined(pieces: Iterator[Piece]) -> tuple[Piece, ...]:
     """Drop empty pieces and join neutral neighbours."""
-    groups = groupby((piece for piece in pieces if piece.text), lambda piece: piece.verdict)
     found: list[Piece] = []
-    for verdict, group in groups:
-        found += [Piece("".join(piece.text for piece in group), verdict)] if verdict == "neutral" else group
+    for piece in pieces:
+        if found and piece.verdict == found[-1].verdict == "neutral":
+            found[-1] = Piece(found[-1].text + piece.text, "neutral")
+        elif piece.text:
+            found.append(piece)
     return tuple(found)
 
 
@@ -80,7 +81,7 @@ def _by_fields(answer: str, wanted: dict[str, Any]) -> Marked:
     def pieces() -> Iterator[Piece]:
         begin = answer.find("{")
         if begin < 0:
-            yield from _words(answer, "wrong")
+            yield from _words(answer)
             return
         yield Piece(answer[:begin], "neutral")
         at, depth = begin, 0
@@ -92,7 +93,7 @@ def _by_fields(answer: str, wanted: dict[str, Any]) -> Marked:
             if field is not None:
                 key, value_at, end = field
                 first = key not in correct
-                equal = first and _same(answer, value_at, end, wanted, key)
+                equal = first and key in wanted and _same(answer[value_at:end], wanted[key])
                 correct.setdefault(key, equal)
                 yield Piece(text, "right" if first and key in wanted else "wrong")
                 yield Piece(answer[at:value_at], "neutral")
@@ -130,12 +131,9 @@ def _field(answer: str, text: str, at: int) -> tuple[str, int, int] | None:
     return str(key), colon.end(), end
 
 
-def _same(answer: str, begin: int, end: int, wanted: dict[str, Any], key: str) -> bool:
+def _same(value: str, wanted: Any) -> bool:
     """Compare as JSON: Python would also take ``True`` and ``1.0`` for ``1``."""
-    if key not in wanted or begin == end:
-        return False
-    value = _JSON.raw_decode(answer, begin)[0]
-    return json.dumps(value, sort_keys=True) == json.dumps(wanted[key], sort_keys=True)
+    return bool(value) and json.dumps(json.loads(value), sort_keys=True) == json.dumps(wanted, sort_keys=True)
 
 
 _WORD = re.compile(r"\w+")
@@ -147,16 +145,14 @@ def _by_words(answer: str, right: str) -> Marked:
         return Marked(_joined(iter([Piece(answer, "neutral")])), (), 0, 0, "word")
     blocks = SequenceMatcher(None, mine, its, autojunk=False).get_matching_blocks()
     shared = {place for block in blocks for place in range(block.a, block.a + block.size)}
-    return Marked(_joined(_words(answer, "wrong", shared)), (), len(shared), len(its), "word")
+    return Marked(_joined(_words(answer, shared)), (), len(shared), len(its), "word")
 
 
-def _words(
-    answer: str, otherwise: Verdict, right: set[int] | frozenset[int] = frozenset()
-) -> Iterator[Piece]:
+def _words(answer: str, right: Container[int] = ()) -> Iterator[Piece]:
     """Yield the answer's words, those numbered in ``right`` as right, and what stands between them as neutral."""
     at = 0
     for number, word in enumerate(_WORD.finditer(answer)):
         yield Piece(answer[at : word.start()], "neutral")
-        yield Piece(word[0], "right" if number in right else otherwise)
+        yield Piece(word[0], "right" if number in right else "wrong")
         at = word.end()
     yield Piece(answer[at:], "neutral")

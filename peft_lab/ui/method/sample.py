@@ -13,27 +13,13 @@ from peft_lab.drawing.trajectory.format import Example, RecordedAnswer, Trajecto
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import RunView
 from peft_lab.training.marking import Marked, marked
+from peft_lab.ui import web
 from peft_lab.ui.components import figures
 
-_CSS = f"""<style>
-.sample .order {{ color: {palette.SOFT.css}; margin: 0 0 .5rem; }}
-.sample .answer {{ border: 1px solid {palette.FRAME.css}; border-radius: 8px; padding: .35rem .6rem;
-  margin: 0 0 .5rem; }}
-.sample .answer.now {{ border: 2px solid {palette.TRAINED.css}; }}
-.sample .head {{ display: flex; justify-content: space-between; gap: .5rem; font-size: .85rem; margin: 0; }}
-.sample .now b {{ color: {palette.TRAINED.css}; }}
-.sample .text {{ font-family: monospace; font-size: .85rem; line-height: 1.55; margin: .1rem 0 0;
-  overflow-wrap: anywhere; }}
-.sample .right {{ color: {palette.RIGHT.css}; border-radius: 3px;
-  background: color-mix(in srgb, {palette.RIGHT.css} {palette.MARK_TINT}%, transparent); }}
-.sample .wrong {{ color: {palette.WRONG.css}; border-radius: 3px;
-  background: color-mix(in srgb, {palette.WRONG.css} {palette.MARK_TINT}%, transparent);
-  text-decoration: underline wavy 1px; text-underline-offset: 3px; }}
-.sample .missing {{ color: {palette.WRONG.css}; border: 1px dashed; border-radius: 4px; padding: 0 .3rem;
-  white-space: nowrap; }}
-.sample .key {{ display: flex; flex-wrap: wrap; gap: .3rem .8rem; font-size: .85rem; margin: 0; }}
-.sample .key .next {{ margin-left: auto; color: {palette.SOFT.css}; }}
-</style>"""
+_COLOURS = palette.variables(
+    soft=palette.SOFT, frame=palette.FRAME, trained=palette.TRAINED, right=palette.RIGHT, wrong=palette.WRONG
+)  # fmt: skip
+_CSS = f"<style>{web.read('sample.css', colours=_COLOURS, tint=palette.MARK_TINT)}</style>"
 _ORDERS = ("json", "fields")  # tasks whose rows are orders
 
 
@@ -41,9 +27,8 @@ def sample(trajectory: Trajectory | None, spec: RunSpec, seen: RunView) -> None:
     """Draw the card; nothing for a run without held-out rows, or one of images."""
     if trajectory is None or trajectory.example is None:
         return
-    noun = "order" if spec.task in _ORDERS else "row"
+    noun, going = "order" if spec.task in _ORDERS else "row", not seen.status.final
     st.markdown(f"#### The same {noun}, as it learns {figures.badge(Source.MEASURED)}")
-    going = not seen.status.final
     st.html(_CSS + sample_html(trajectory.example, trajectory.answers, spec.steps, seen.step, going))
 
 
@@ -60,20 +45,13 @@ def sample_html(
     shown = [one for one in answers if one.step in due or one in (answers[0], answers[-1])]
     boxes = "".join(_box(example, one, one is shown[-1], going) for one in shown)
     to_come = [state for state in sorted(due) if state > max(step, answers[-1].step if answers else -1)]
-    if not shown:
-        following = "The first answer comes after step 1."
-    else:
-        following = f"asked again at step {to_come[0]}" if going and to_come else ""
+    following = f"asked again at step {to_come[0]}" if going and shown and to_come else ""
+    order = example.text.removesuffix("\nJSON:").removesuffix(" Fields:")  # without what asks for the answer
     return (
-        f'<div class="sample"><p class="order">“{html.escape(_order(example.text))}”</p>{boxes}'
+        f'<div class="sample"><p class="order">“{html.escape(order)}”</p>{boxes}'
         '<p class="key"><span class="right">right</span><span class="wrong">wrong</span>'
         f'<span class="next">{following}</span></p></div>'
     )
-
-
-def _order(text: str) -> str:
-    """Return the row without the word that asks for an answer."""
-    return text.removesuffix("\nJSON:").removesuffix(" Fields:")
 
 
 def _box(example: Example, answer: RecordedAnswer, newest: bool, going: bool) -> str:

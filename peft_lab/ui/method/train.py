@@ -106,15 +106,14 @@ def _go_on(run: Run, seen: RunView, slug: str) -> None:
 
 def _failed(run: Run, seen: RunView, choice: Choice) -> None:
     """Draw what happened to a run, in the words that it ended with, and what would work."""
-    begun = f"after step {seen.step} of {seen.steps}" if seen.step else "before the first step"
-    title = "Failed" if seen.status is Status.FAILED else "Lost"
-    slug = choice.spec.slug
+    slug, saved = choice.spec.slug, checkpoints.step_of(run)
+    kept = "your settings are kept" if saved is None else f"step {saved} is saved"
+    begun = f"after step {seen.step}; {kept}" if seen.step else "before the first step; nothing was lost"
     with st.container(border=True, key=f"{slug}-failed"):
-        st.markdown(f":red-badge[:material/close: **{title}**] :small[{begun}; nothing was lost]")
+        st.markdown(f":red-badge[:material/close: **{str(seen.status).title()}**] :small[{begun}]")
         st.markdown(f"#### {plain(seen.message)}")
-        found = remedy(run.spec, seen.message)
-        if found is not None:
-            name, value = found
+        name, value = remedy(run.spec, seen.message) or ("", 0.0)
+        if name:
             st.markdown(f"**What would work:** {RunRequest.field(name).label.lower()} {value:g}")
             st.button("Train it this way", key=f"{slug}-remedy", on_click=_again, args=(choice, name, value))
         _go_on(run, seen, slug)
