@@ -230,11 +230,11 @@ def test_so_many_minutes_within_a_day(tight: Asker, monkeypatch: pytest.MonkeyPa
         allowance.note_minutes(120, now - 20 * 3600)
         allowance.note_minutes(479, now - 3600)
         assert allowance.minutes_taken(now) == pytest.approx(599) and allowance.limit_refusal(SPEC) is None
-        assert says(allowance.limits_said(), "10 minutes", "10 taken")
+        assert says(allowance.limits_said(), "10 minutes", "10 used")
         allowance.note_minutes(2, now)
         assert allowance.minutes_over(now)
         said = str(allowance.limit_refusal(SPEC))
-        assert says(said, "trained", "10 minutes") and says(said, "may train", "10 minutes")
+        assert says(said, "trained", "10 minutes") and says(said, "limit", "10 minutes")
         assert "4 h" in said, "when the turn of 20 hours ago is a day old"
         assert allowance.minutes_taken(now + 5 * 3600) == pytest.approx(481) and not allowance.minutes_over(
             now + 5 * 3600
@@ -293,10 +293,10 @@ def test_a_run_ends_with_its_owners_minutes_and_the_next_does_not_start(
         until(lambda: store.get(first).view().step > 0, PATIENCE)
         allowance.note_minutes(60)
         assert queue.wait(first, PATIENCE) is Status.STOPPED
-        assert says(store.get(first).view().message, "last", "1 minute")
+        assert says(store.get(first).view().message, "used up", "1 minute")
         assert store.get(first).adapter.is_dir(), "what it learned is kept"
         assert queue.wait(second, PATIENCE) is Status.STOPPED
-        assert says(store.get(second).view().message, "may train", "1 minute")
+        assert says(store.get(second).view().message, "limit", "1 minute")
         with pytest.raises(RunError, match="1 day"):
             queue.submit(long)
 
@@ -419,8 +419,8 @@ def test_the_teacher_sees_who_is_where_and_who_may_need_help(empty_class: Path) 
         rows = queue.class_rows(where, but=teacher.owner)
         later = queue.class_rows(where, but=teacher.owner, now=time.time() + WAITING + 61)
     assert [row.learner.title for row in rows] == ["Ada", "Learner 2", "Eve"]
-    assert says(rows[0].stuck, "failed") and not rows[1].stuck and says(rows[2].stuck, "nothing", "11 min")
-    assert says(later[1].stuck, "waited", "6 min")
+    assert says(rows[0].stuck, "failed") and not rows[1].stuck and says(rows[2].stuck, "inactive", "11 min")
+    assert says(later[1].stuck, "waiting", "6 min")
     assert rows[0].run is not None and rows[0].run.problem == "out of memory"
 
 
@@ -466,7 +466,7 @@ def test_who_waits_is_told_that_the_teacher_ended_it(empty_class: Path) -> None:
     with acting_for(teacher):
         queue.end_for_teacher(ada.owner, run.id)
     queue.end_unstarted(run)
-    assert says(run.view().message, "before it started", "teacher")
+    assert says(run.view().message, "before it began", "teacher")
 
 
 def test_the_teacher_is_told_that_the_class_is_full_and_what_to_do(

@@ -307,8 +307,8 @@ def test_a_signal_stops_the_run_and_keeps_its_adapter(
     ("arguments", "sentence"),
     [
         (("--continue", "nothing"), "'nothing'"),
-        (("--continue", "x", "--steps", "9"), "leave --steps out"),
-        (("--continue", "x", "--set", "r=4"), "leave --set out"),
+        (("--continue", "x", "--steps", "9"), "Leave --steps out"),
+        (("--continue", "x", "--set", "r=4"), "Leave --set out"),
         (("--method", "lora"), "--model and --method"),
     ],
 )
@@ -358,7 +358,7 @@ def test_a_preview_shows_what_would_be_learned_and_trains_nothing(
     asked = ("train", "--model", "smollm2-135m", "--method", "lora", "--preview")
     seen = run(*asked, "--own", str(own))
     assert seen.status == 0, seen.stderr
-    assert says(seen.stdout, "learned", "read")
+    assert says(seen.stdout, "learns", "reads")
     assert "assistant" not in seen.stdout.partition("Line ")[2].partition("«")[2].partition("»")[0]
     learned = run(*asked, "--own", str(own), "--json").document
     assert learned["rows"] == 11 and learned["end"] == "<|im_end|>"

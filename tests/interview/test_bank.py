@@ -159,7 +159,7 @@ def test_models_can_be_changed_where_it_makes_sense() -> None:
     assert "Mistral" in question.ask("mistral-7b")
     with pytest.raises(BadInput, match="does not apply to GPT-2"):
         question.ask("gpt2")
-    with pytest.raises(BadInput, match="no 'rank' to change"):
+    with pytest.raises(BadInput, match="no setting 'rank'"):
         question.compute(rank=4)
     assert question.compute(r=32).value == 2 * question.compute().value  # type: ignore[union-attr]
 

@@ -59,7 +59,7 @@ def test_prompts_and_completions_too() -> None:
         learned = "".join(token.text for token in row.tokens if token.trained)
         assert learned.startswith(" it is") and learned.endswith("</s>")
     labelled = parse(b"text,label\n" + b"".join(b"t %d,%d\n" % (n, n % 2) for n in range(12)), "a.csv")
-    with pytest.raises(BadInput, match="no token"):
+    with pytest.raises(BadInput, match="no tokens"):
         preview.preview(labelled, tokenizer_of(None), 60)
 
 
@@ -82,7 +82,7 @@ def test_what_a_format_costs_and_adds_is_said() -> None:
     assert found.around == len("[user]\n[a]\n") + 1
     said = " ".join(notes(found))
     assert says(said, "17 tokens", 10, "[system]Be kind.↵")
-    assert "learned with </s>" in said and says(said, "chat template", "12 tokens")
+    assert "ends with </s>" in said and says(said, "chat template", "12 tokens")
     assert look(file_of()).opening == ""
 
 

@@ -217,7 +217,7 @@ def test_a_server_that_does_not_answer_fails_no_run(
     nobody = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
     done = run_process("train", *TRAINS, "--track", "mlflow", "--json", **trackers, **nobody)
     assert done.document["status"] == "done"
-    assert says(done.stderr, "MLflow", "not told")
+    assert says(done.stderr, "MLflow", "not receive")
     said = run_process("runs", done.document["run_id"], "--json", **trackers).document["tracking"]
     assert [each["complete"] for each in said] == [False]
     assert "127.0.0.1" in said[0]["problem"]

@@ -112,7 +112,7 @@ def test_it_is_carried_out_by_one_at_a_time(runner: FakeQueue) -> None:
     comparison = made(runner)
     with comparison.claimed():
         assert comparison.standing().status == "running"
-        with pytest.raises(RunError, match="not ended"):
+        with pytest.raises(RunError, match="already running"):
             carrying.carry_out_here(comparison, runner)
     assert not comparison.running
 

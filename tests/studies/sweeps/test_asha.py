@@ -120,7 +120,7 @@ def test_runs_are_ended_where_the_rule_ends_them_and_recorded_so() -> None:
             assert row["status"] == "stopped" and row["metric"]["after"] is None
             assert row["ended_early"] == {"rung": 4, "loss": rate, "steps": len(row["loss"])}
             assert 4 <= len(row["loss"]) < STEPS
-            assert f"at the rung of step 4: {len(row['loss'])} of 16 steps" in row["message"]
+            assert f"rung at step 4) after {len(row['loss'])} of 16 steps" in row["message"]
     (kept,) = carrying.sweeps()
     found = carrying.trials(kept.specs)
     assert [trial.status == carrying.EARLY for trial in found] == [truth[rate] is not None for rate in RATES]
