@@ -14,7 +14,7 @@ from typing import Any
 from peft_lab.advise import plan as plans
 from peft_lab.advise import room, tree, words
 from peft_lab.advise.plan import StepPlan, Unknown, unknown
-from peft_lab.advise.room import Room
+from peft_lab.advise.room import Room, training_seconds
 from peft_lab.advise.simulating import Step, StepRun
 from peft_lab.advise.situation import FOLLOWING, FOUND, WORDS, Situation, stored_bytes, tight
 from peft_lab.advise.tree import (
@@ -217,7 +217,7 @@ def _faster(situation: Situation, room: Room, leaf: Advice) -> tuple[float, str]
     if not isinstance(narrow, Step):
         return 0.0, ""
     times = [
-        plans.training_seconds(situation, one.method, one.knobs(shape), step, room.devices, tokens)
+        training_seconds(situation, one.method, one.knobs(shape), step, room.devices, tokens)
         for one, step in ((leaf, wide), (packed, narrow))
     ]
     if times[0] is None or times[1] is None:
@@ -243,7 +243,7 @@ def _late(situation: Situation, room: Room, advice: Advice, step: Step) -> Why |
     seconds = plans.make(situation, room, advice, step).seconds
     if seconds is None or seconds[1] * situation.tasks <= limit * 3600:
         return None
-    span = units.span(*(end * situation.tasks for end in seconds))
+    span = units.span(seconds[0] * situation.tasks, seconds[1] * situation.tasks)
     return _against(f"it is not sure to end within {units.several(f'{limit:g}', 'hour')}: {span}.")
 
 
