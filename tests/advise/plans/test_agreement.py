@@ -1,4 +1,5 @@
-"""Choose, Memory and Plan are of one mind: one engine says what fits, with how many rows at once, and which way comes first.
+"""Choose, Memory and Plan are of one mind: one engine says what fits, with how many rows at once, and which way comes
+first.
 
 They agree where a question that both can be asked has
 
