@@ -33,6 +33,7 @@ _FOUND = re.compile("|".join(rf"-badge\[({source})\]|source ({source})\\?\"" for
 # What a person said or set, what was said by others, and who they are: no figures that the page found.
 YOURS = (
     ":gray-badge[you]",
+    "**Your situation:**",
     OWN_LIMIT,
     " of them already done",
     "Setting</th>",

@@ -69,7 +69,7 @@ def verdict(situation: Situation, found: Recommendation) -> None:
                     width="stretch",
                     icon=None,
                 )
-                st.caption("Step 2 of 3")
+                st.caption("The next step")
                 if situation.hardware.kind == "cuda":
                     query = planned(situation, found.method) | way_back(situation, found.method)
                     open_button(

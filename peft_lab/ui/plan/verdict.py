@@ -130,9 +130,10 @@ def card(wanted: Wanted, ranked: Sequence[Planned], one: Planned, untried: int, 
     with st.container(border=True, key="plan-verdict"):
         said, files = st.columns([2, 1], gap="medium")
         with said:
-            st.markdown(f"{badge} :small[{rank}]")
+            simulated = figures.badge(Source.SIMULATED)
+            st.markdown(f"{badge} :small[{rank}] {simulated}")
             st.markdown(f"## {get_method(one.candidate.method).title} on {cards(device, plan.devices)}")
-            st.markdown(reason(one, plan.devices))
+            st.markdown(f"{reason(one, plan.devices)} {simulated}")
         with files:
             if untried and not stopped:
                 st.button("Get the files", disabled=True, width="stretch", key="files-wait", type="primary")
@@ -280,7 +281,8 @@ def too_large(wanted: Wanted, found: Sequence[Planned]) -> None:
     device, tried = situation.hardware, [one for one in found if one.plan is None and one.least]
     with st.container(border=True, key="plan-verdict-no"):
         st.markdown(
-            f":red-badge[:material/close: It does not fit] :small[{units.several(len(found), 'plan')} tried]"
+            f":red-badge[:material/close: It does not fit] :small[{units.several(len(found), 'plan')} tried] "
+            f"{figures.badge(Source.SIMULATED)}"
         )
         if not tried:
             st.markdown(f"## No plan for {plain(situation.shape.title)} on {cards(device, wanted.devices)}")

@@ -1,9 +1,12 @@
-"""Choose and Plan are of one mind: one engine says what fits, with how many rows at once, and which way comes first.
+"""Choose, Memory and Plan are of one mind: one engine says what fits, with how many rows at once, and which way comes
+first.
 
 They agree where a question that both can be asked has
 
 - a plan in both or in none;
-- the same method first: Choose's is Plan's, as which method learns more is no matter of time;
+- the same method first: Choose's is Plan's, as which method learns more is no matter of time, but whether the base is
+  stored in 16 or in 4 bits is, and what ends by a deadline;
+- the same verdict on the same step: Plan has a plan where Memory says that it fits;
 - Choose's way among Plan's, with the same rows at once, passes, bytes and settings;
 - no other plan of that method that keeps as much, reads as many in-batch negatives and is quicker by the estimate.
 """
@@ -49,6 +52,7 @@ def drawn(seed: int, models: tuple[str, ...] = ()) -> Wanted:
     return Wanted(
         model, chance.choice(("", *known)), chance.choice((200, 5_000, 20_000, 300_000)), min(tokens, seq), seq,
         chance.choice(CARDS), devices, chance.choice(("pcie", "nvlink")),
+        deadline=chance.choice(("", "", "", "0.5", "2", "12")),
     )  # fmt: skip
 
 
