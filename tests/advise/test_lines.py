@@ -13,7 +13,7 @@ from hypothesis import strategies as some
 from peft_lab.advise import tree, words
 from peft_lab.advise.flips import _too_large, flips
 from peft_lab.advise.recommend import Why, _step, recommend, walk
-from peft_lab.advise.room import HEADROOM, HEADROOM_SPLIT, Room
+from peft_lab.advise.room import Room
 from peft_lab.advise.simulating import Needed, Step, StepRun
 from peft_lab.advise.situation import WORDS, Situation, lora_bytes, parse, stored_bytes, tight
 from peft_lab.advise.tree import ADVICE, FEW_ROWS
@@ -21,7 +21,7 @@ from peft_lab.advise.words import found_answer
 from peft_lab.ask import limits
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput, SimulationError, UnknownName
-from peft_lab.engine.devices import GIB, TAKEN, card_size, device_of, devices
+from peft_lab.engine.devices import GIB, HEADROOM, HEADROOM_SPLIT, TAKEN, card_size, device_of, devices
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue, get_model
 from tests.advise import standin

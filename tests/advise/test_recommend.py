@@ -14,7 +14,7 @@ from peft_lab.advise import room
 from peft_lab.advise.flips import flips
 from peft_lab.advise.plan import Unknown
 from peft_lab.advise.recommend import Why, _step, recommend
-from peft_lab.advise.room import HEADROOM, UPDATES, Room
+from peft_lab.advise.room import UPDATES, Room
 from peft_lab.advise.simulating import Needed, Step, StepRun
 from peft_lab.advise.situation import Situation, stored_bytes
 from peft_lab.advise.tree import (
@@ -29,7 +29,7 @@ from peft_lab.advise.tree import (
 )
 from peft_lab.advise.words import smaller_model
 from peft_lab.core.errors import BadInput
-from peft_lab.engine.devices import devices
+from peft_lab.engine.devices import HEADROOM, devices
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue, readers_of_text
 from tests.advise import standin

@@ -10,10 +10,11 @@ import yaml
 
 from peft_lab.advise.recipes.rules import OBJECTIVES
 from peft_lab.advise.recommend import Recommendation, recommend
-from peft_lab.advise.room import HEADROOM, room_of
+from peft_lab.advise.room import room_of
 from peft_lab.advise.situation import Situation, parse
 from peft_lab.advise.tree import NOTHING, UNTRAINED
 from peft_lab.core import references as src
+from peft_lab.engine.devices import HEADROOM
 from peft_lab.methods import all_methods
 
 SCENARIOS = yaml.safe_load((Path(__file__).parent / "scenarios.yaml").read_text("utf-8"))
