@@ -300,6 +300,6 @@ def _spelt(found: Preview) -> list[str]:
     lines = ", ".join(f"{line:,}" for line in found.spelt[:_NAMED])
     more = f" and {len(found.spelt) - _NAMED:,} more" if len(found.spelt) > _NAMED else ""
     return [
-        f"Line{'s' if len(found.spelt) > 1 else ''} {lines}{more} spell a special token of the tokenizer, which is "
-        "read as that token."
+        f"A special token of the tokenizer is spelled out in line{'s' if len(found.spelt) > 1 else ''} {lines}{more} "
+        "and is read as that token."
     ]

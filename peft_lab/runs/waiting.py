@@ -356,7 +356,7 @@ _asked: list[Future[dict[str, Any]]] = []  # only the latest
 def calibrating_refusal() -> str:
     """Return why the machine cannot be measured now; empty if it can."""
     if unfinished():
-        return "A run is in progress, so the machine's speed cannot be measured. Wait until the run ends."
+        return "A run is under way, so the machine's speed cannot be measured. Wait until the run ends."
     return ""
 
 

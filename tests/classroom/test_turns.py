@@ -199,7 +199,7 @@ def test_what_waiting_runs_may_still_write_counts(tight: Asker, monkeypatch: pyt
         for _ in range(60_000_000 // needed):
             assert allowance.limit_refusal(SPEC) is None
             queued(tight)
-        assert "may keep 60.0 MB" in str(allowance.limit_refusal(SPEC))
+        assert "the limit in this class is 60.0 MB" in str(allowance.limit_refusal(SPEC))
 
 
 def test_so_many_steps(tight: Asker) -> None:
@@ -218,7 +218,7 @@ def test_so_many_bytes(tight: Asker) -> None:
         allowance._folder_sizes.clear()
         assert "Delete runs" in str(allowance.limit_refusal(SPEC))
         assert allowance.refusal_of_upload(1_000_000) is None
-        assert "may keep 1.00 MB" in str(allowance.refusal_of_upload(1_000_001))
+        assert "the limit in this class is 1.00 MB" in str(allowance.refusal_of_upload(1_000_001))
 
 
 def test_so_many_minutes_within_a_day(tight: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
