@@ -97,7 +97,7 @@ def parts_of(work: RunWork, spec: RunSpec, speed: Speed) -> dict[str, float]:
         "steps": training,
         # What its budget allows for states, and the answers that are always given.
         "recording": MEASURING * (FREE_STATES + SHARE * training)
-        + len(asked_states(spec.steps)) * token * new,
+        + len(asked_states(spec.steps, spec.watched)) * token * new,
         "scoring": scoring,
         "loading the base": 0.0 if known else loading,
         "scoring the base": 0.0 if known else scoring,

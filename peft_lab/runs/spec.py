@@ -211,6 +211,11 @@ class RunSpec(RunRequest):
         return entry_of(self.model)
 
     @property
+    def watched(self) -> bool:
+        """Return whether a learner follows its answers: they gave a sentence. Sweeps and comparisons have none."""
+        return bool(self.probes)
+
+    @property
     def method_spec(self) -> MethodSpec:
         """Return the method."""
         return get_method(self.method)

@@ -138,6 +138,7 @@ def start_recording(
         folder / kept.TRAJECTORY,
         budget,
         _earlier(folder),
+        spec.watched,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from peft_lab.drawing.trajectory.format import RecordedAnswer, shipped
+from peft_lab.drawing.trajectory.format import RecordedAnswer, asked_states, shipped
 from peft_lab.runs import store
 from peft_lab.runs.owners import myself
 from peft_lab.runs.spec import RunRequest, RunSpec
@@ -28,7 +28,11 @@ SPEC = RunSpec(
 def card(step: int, steps: int = 25, going: bool = True) -> str:
     assert RECORDED.example is not None
     return sample_html(
-        RECORDED.example, [one for one in RECORDED.answers if one.step <= step], steps, step, going
+        RECORDED.example,
+        [one for one in RECORDED.answers if one.step <= step],
+        asked_states(steps),
+        step,
+        going,
     )
 
 
@@ -70,8 +74,8 @@ def test_what_is_asked_next_is_said_while_it_trains(step: int, going: bool, foll
 def test_what_a_model_writes_stays_text() -> None:
     assert RECORDED.example is not None
     answer = RecordedAnswer(0, '<script>alert("x")</script>{"item": "<b>"}', 0.0)
-    assert "<script" not in sample_html(RECORDED.example, [answer], 25, 1, True)
-    assert '<b>"' not in sample_html(RECORDED.example, [answer], 25, 1, True)
+    assert "<script" not in sample_html(RECORDED.example, [answer], asked_states(25), 1, True)
+    assert '<b>"' not in sample_html(RECORDED.example, [answer], asked_states(25), 1, True)
 
 
 @pytest.mark.parametrize(

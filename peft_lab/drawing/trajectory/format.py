@@ -317,13 +317,16 @@ def recorded_states(steps: int, most: int = STATES) -> list[int]:
     )
 
 
-def asked_states(steps: int) -> set[int]:
+def asked_states(steps: int, watched: bool = True) -> set[int]:
     """Return the states of a run of ``steps`` steps that answer the example, whatever that costs.
 
-    >>> sorted(asked_states(12)), sorted(asked_states(60))
-    ([0, 5, 10, 12], [0, 5, 10, 15, 25, 60])
+    Args:
+        watched: whether a learner follows the answers; a run that nobody watches answers first and last.
+
+    >>> sorted(asked_states(12)), sorted(asked_states(60)), sorted(asked_states(60, watched=False))
+    ([0, 5, 10, 12], [0, 5, 10, 15, 25, 60], [0, 60])
     """
-    return {state for state in ASKED_AT if state < steps} | {steps}
+    return {state for state in ASKED_AT if state < steps and (watched or not state)} | {steps}
 
 
 @dataclass

@@ -259,6 +259,7 @@ class TrajectoryRecorder:
         asked: the example, ready to be read; ``None`` without held-out rows.
         path: the file. budget: what recording may cost.
         earlier: the record of a run that ended too early and continues; see :meth:`go_on`.
+        watched: whether the example is answered along the run, not only at its end.
     """
 
     def __init__(
@@ -272,11 +273,16 @@ class TrajectoryRecorder:
         path: Path,
         budget: Budget | None = None,
         earlier: Trajectory | None = None,
+        watched: bool = True,
     ) -> None:
         self.about, self.own, self.model, self.layers = about, own, own.model, layers
         self.draws = own.sees or own.shape.kind != "vision"
         self.asked, self.path, self.budget = asked, path, budget or Budget()
-        self._wanted, self._due, self._skipped = set(recorded_states(steps)), asked_states(steps), skipped
+        self._wanted, self._due, self._skipped = (
+            set(recorded_states(steps)),
+            asked_states(steps, watched),
+            skipped,
+        )
         self._snapshots = {round(steps * part / SNAPSHOTS) for part in range(SNAPSHOTS + 1)}
         self._parts = [
             RecordedPart(part.path, part.layer, part.slot, part.kind, part.shape, part.parameters, part.rank)

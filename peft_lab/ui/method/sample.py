@@ -29,19 +29,23 @@ def sample(trajectory: Trajectory | None, spec: RunSpec, seen: RunView) -> None:
         return
     noun, going = "order" if spec.task in _ORDERS else "row", not seen.status.final
     st.markdown(f"#### The same {noun}, as it learns {figures.badge(Source.MEASURED)}")
-    st.html(_CSS + sample_html(trajectory.example, trajectory.answers, spec.steps, seen.step, going))
+    st.html(
+        _CSS
+        + sample_html(
+            trajectory.example, trajectory.answers, asked_states(spec.steps, spec.watched), seen.step, going
+        )
+    )
 
 
 def sample_html(
-    example: Example, answers: Sequence[RecordedAnswer], steps: int, step: int, going: bool
+    example: Example, answers: Sequence[RecordedAnswer], due: set[int], step: int, going: bool
 ) -> str:
     """Return the card's body.
 
     Args:
-        answers: of a run of ``steps`` steps; those between the steps at which every run is asked are left out.
+        answers: of the run; those between the steps at which it has to answer, ``due``, are left out.
         step: that the run has reached. going: whether it goes on.
     """
-    due = asked_states(steps)
     shown = [one for one in answers if one.step in due or one in (answers[0], answers[-1])]
     boxes = "".join(_box(example, one, one is shown[-1], going) for one in shown)
     to_come = [state for state in sorted(due) if state > max(step, answers[-1].step if answers else -1)]

@@ -113,10 +113,11 @@ def test_the_share_of_a_low_rank_correction_is_its_part_of_the_output(
     assert part.change() == pytest.approx(math.hypot(*values) / float(weight.norm()), rel=1e-3)
 
 
+@pytest.mark.parametrize(("probes", "states"), [(("A film.",), [0, 5, 10, 12]), ((), [0, 12])])
 def test_a_run_that_may_cost_nothing_records_what_is_asked_in_any_case(
-    tmp_path: Path, assets_home: Path
+    probes: tuple[str, ...], states: list[int], tmp_path: Path, assets_home: Path
 ) -> None:
-    request = RunRequest("minilm-l6", "bitfit", "sentiment", steps=12, batch=1, eval_rows=1)
+    request = RunRequest("minilm-l6", "bitfit", "sentiment", steps=12, batch=1, eval_rows=1, probes=probes)
     ready = course.prepare(request.complete())
     recorder = training.start_recording(
         ready, "a-run", tmp_path, Budget(share=0.0, spent=10.0, measured=10.0)
@@ -127,5 +128,5 @@ def test_a_run_that_may_cost_nothing_records_what_is_asked_in_any_case(
         recorder.made(made)
     recorder.close()
     found = read(tmp_path)
-    assert found.steps == [0, 5, 10, 12] and len(found.curve.loss) == 12
-    assert [answer.step for answer in found.answers] == [0, 5, 10, 12]
+    assert found.steps == states and len(found.curve.loss) == 12
+    assert [answer.step for answer in found.answers] == states
