@@ -53,6 +53,7 @@ def test_the_tree_by_keyboard_and_what_it_led_to(page: Page, app_url: str) -> No
     # from the first example on, the configuration opens on the method's page
     page.get_by_role("button", name="Start over").click()
     recommended(page, "LoRA")
+    page.get_by_text("The recipe").click()
     page.get_by_role("button", name="Open LoRA with this").click()
     expect(page.locator("h1")).to_have_text("LoRA")
     settled(page)
