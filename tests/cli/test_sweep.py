@@ -58,7 +58,7 @@ def test_a_file_that_asks_for_nothing_is_refused_in_one_line(run: Run, tmp_path:
     file = tmp_path / "sweep.yaml"
     assert "cannot be read" in run("sweep", str(file)).refused()
     file.write_text("model: minilm-l6\n")
-    assert "names no task" in run("sweep", str(file)).refused()
+    assert "has no task" in run("sweep", str(file)).refused()
 
 
 @pytest.mark.parametrize("option", [("--address", "127.0.0.1:6379"), ("--cpus", "2"), ("--gpus", "0.5")])

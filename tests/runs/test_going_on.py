@@ -177,7 +177,7 @@ def test_what_cannot_go_on_is_told_in_one_sentence(unbroken: Run) -> None:
         get_queue().go_on("nothing")
     dead = store.create(SPEC.complete(), replace(owners.myself(), pid=2**22 + 1))
     assert dead.view().status is Status.LOST
-    with pytest.raises(BadInput, match="no state"):
+    with pytest.raises(BadInput, match="no checkpoint"):
         get_queue().go_on(dead.id)
     with pytest.raises(BadInput, match="has not ended"):
         get_queue().go_on(new(SPEC).id)

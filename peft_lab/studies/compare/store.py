@@ -156,7 +156,7 @@ def _chosen(request: ComparisonRequest) -> list[MethodSpec]:
 def _checked_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
     kept = tuple(dict.fromkeys(seeds))
     if not 1 <= len(kept) <= MOST_SEEDS:
-        raise BadInput(f"A comparison needs 1 to {MOST_SEEDS} seeds, not {len(kept)}.", "seeds")
+        raise BadInput(f"A comparison takes 1 to {MOST_SEEDS} seeds, not {len(kept)}.", "seeds")
     return kept
 
 

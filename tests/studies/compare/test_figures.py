@@ -105,7 +105,7 @@ def test_nothing_is_said_of_nothing() -> None:
 
 def test_one_method_and_one_seed_rank_nothing() -> None:
     alone, seed = comparison_sentences(found(1), [])[0], comparison_sentences(found(2), [])[0]
-    assert "alone" in alone and "one seed" in seed
+    assert "only one method" in alone and "one seed" in seed
 
 
 def test_pairs_that_are_told_apart_are_named_with_their_difference() -> None:

@@ -153,9 +153,7 @@ def test_a_difference_within_chance_is_none() -> None:
     far = concluded(experiment_of(METRIC, "above"), outcome(0.9), outcome(0.5))
     assert far.holds is True and "90.0% with one, 50.0% with two: higher. As expected." in far.text
     other = concluded(experiment_of(METRIC, "above"), outcome(0.5), outcome(0.9))
-    assert (
-        other.holds is False and "lower. Not as expected: one was expected to come out higher." in other.text
-    )
+    assert other.holds is False and "lower. Not as expected: one was expected to be higher." in other.text
 
 
 def test_more_rows_leave_less_to_chance() -> None:
