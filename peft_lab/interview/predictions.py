@@ -18,6 +18,7 @@ from peft_lab.core.errors import BadInput, PeftLabError, UnknownName
 from peft_lab.core.units import Source
 from peft_lab.interview.computed import show
 from peft_lab.interview.question import CONTENT, topics
+from peft_lab.methods.base import STEPS
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.studies import tiny as tiny_module
 from peft_lab.studies.tiny import TINY_BERT, lora, seed, tiny, tokens, trainable
@@ -312,8 +313,9 @@ def _arguments(stated: Any) -> Arguments:
 
 
 def _request(stated: Any) -> RunRequest:
+    """Return a contest's run: of as many steps for every method, unless it states others."""
     try:
-        return RunRequest.from_dict(stated)
+        return RunRequest.from_dict({"steps": STEPS, **stated})
     except PeftLabError as error:
         raise ValueError(str(error).rstrip(".")) from None
 

@@ -56,7 +56,7 @@ MISTAKES = [
     ("discoveries", "lora.yaml", "attention: right lora--", "attention: left lora--"),
     ("discoveries", "lora.yaml", "opens: {page: compare, lines: rank}", "opens: {lines: rank}"),
     ("tree", "advice.yaml", "  - several seeds", "  - several seats"),
-    ("tree", "advice.yaml", "source: QLORA, section 4", "source: QLORRA, section 4"),
+    ("tree", "reasons.yaml", "source: QLORA, section 4", "source: QLORRA, section 4"),
     ("tree", "reasons.yaml", "when: {tasks: many}", "when: [tasks, many]"),
 ]
 

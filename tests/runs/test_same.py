@@ -24,7 +24,15 @@ from peft_lab.ui.method.drawing import alike
 def complete(**values: Any) -> RunSpec:
     full = get_method("lora").complete(get_model("minilm-l6").shape, values)
     return RunSpec(
-        "minilm-l6", "lora", "sentiment", full, batch=32, learning_rate=1e-3, max_length=64, eval_rows=9
+        "minilm-l6",
+        "lora",
+        "sentiment",
+        full,
+        steps=60,
+        batch=32,
+        learning_rate=1e-3,
+        max_length=64,
+        eval_rows=9,
     )
 
 

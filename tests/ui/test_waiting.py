@@ -149,9 +149,7 @@ def test_a_method_page_waits_for_what_comes_while_it_is_drawn(monkeypatch: pytes
 
     monkeypatch.setattr("peft_lab.ui.method.page.inspector.submit", lambda *_: counted)
     monkeypatch.setattr(method_page, "expect", expect)
-    monkeypatch.setattr(
-        method_page, "strip", lambda choice, report: late.set_exception(Unsupported("not here"))
-    )
+    monkeypatch.setattr(method_page, "strip", lambda *_: late.set_exception(Unsupported("not here")))
     monkeypatch.setattr(method_page, "come_back", lambda *looks: asked.append(looks))
     app = AppTest.from_file(str(Path(__file__).parents[2] / "app.py"), default_timeout=240)
     app.switch_page("pages/bitfit.py").run()

@@ -28,7 +28,7 @@ def test_what_another_process_measures_is_kept() -> None:
 
 def test_not_beside_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "unfinished", lambda: [(0.0, object())])
-    with pytest.raises(RunError, match="under way"):
+    with pytest.raises(RunError, match="in progress"):
         waiting.begin_calibrating().result(timeout=10)
     assert here.known() is None
 
@@ -36,6 +36,6 @@ def test_not_beside_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_training_that_starts_meanwhile_spoils_it(monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[list[Any]] = [[], [(0.0, object())]]
     monkeypatch.setattr(waiting, "unfinished", lambda: looks.pop(0))
-    with pytest.raises(RunError, match="has started"):
+    with pytest.raises(RunError, match="started during"):
         waiting.begin_calibrating().result(timeout=240)
     assert here.known() is None

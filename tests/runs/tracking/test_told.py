@@ -11,7 +11,7 @@ from peft_lab.runs.tracking import follow as base
 from tests.runs.test_view import event, step
 
 SPEC = RunSpec("minilm-l6", "lora", "sentiment", values={"r": 8, "target_modules": ("query", "value")},
-               batch=4, learning_rate=5e-4, max_length=128, eval_rows=4)  # fmt: skip
+               steps=60, batch=4, learning_rate=5e-4, max_length=128, eval_rows=4)  # fmt: skip
 EVENTS = [
     event("queued", 10.0),
     event("evaluated", 10.5, which="base", metrics={"accuracy": 0.5}, loss=0.7, rows=4, seconds=0.2),
