@@ -53,7 +53,7 @@ def _look(monkeypatch: pytest.MonkeyPatch, name: str) -> dict[str, object]:
 
 @pytest.mark.parametrize(
     ("line", "complaint"),
-    [("torch>=99", "wanted >=99"), ("no-such-package>=1", "no-such-package is missing")],
+    [("torch>=99", ">=99 is needed"), ("no-such-package>=1", "no-such-package is missing")],
 )
 def test_wrong_and_missing_packages_are_named(
     line: str, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -227,12 +227,12 @@ def encode_completions(
     ends = tokenizer([completion(tokenizer, *pair) for pair in pairs], add_special_tokens=False)["input_ids"]
     encoded = []
     for prompt, end in zip(prompts, ends, strict=True):
-        kept = _beside(prompt, end, max_length)
+        kept = fitting_prompt(prompt, end, max_length)
         encoded.append(Encoded((*kept, *end), len(kept)))
     return encoded
 
 
-def _beside(prompt: list[int], end: Sequence[int], max_length: int) -> list[int]:
+def fitting_prompt(prompt: list[int], end: Sequence[int], max_length: int) -> list[int]:
     """Return the end of a prompt's tokens that fits beside a completion. Raises ValueError if none does."""
     room = max_length - len(end)
     if room < 1:
@@ -256,7 +256,7 @@ def encode_pairs(
     encoded = []
     sides = (tokenizer(list(texts))["input_ids"], tokenizer(list(targets))["input_ids"])
     for text, end in zip(*sides, strict=True):
-        kept = _beside(text, end, max_length)
+        kept = fitting_prompt(text, end, max_length)
         encoded.append(Encoded((*kept, *end), len(kept), start=start))
     return encoded
 

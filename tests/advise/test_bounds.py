@@ -94,9 +94,9 @@ def test_another_length_takes_few_simulations() -> None:
     situation = Situation(model="llama-3.1-8b", device="rtx-4090", seq=777)
     room = Room(situation, ask, recall=recalling)
     found = recommend(situation, room)
-    assert found.method == "lora" and found.plan is not None
+    assert found.method in ("lora", "qlora") and found.plan is not None
     once = list(dict.fromkeys(asked))
-    assert {method for method, _ in once} == {"lora"} and len(once) <= 6
+    assert {method for method, _ in once} == {"lora", "qlora"} and len(once) <= 8, "the two bases that are compared"
     assert any(run.batch == found.plan.batch for _, run in once)
 
 

@@ -88,7 +88,7 @@ def test_before_that_it_is_offered_and_begun(monkeypatch: pytest.MonkeyPatch) ->
 def test_it_is_not_offered_beside_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "unfinished", lambda: [(0.0, object())])
     offer = _button(opened("ia3"), "ia3-calibrate")
-    assert offer.disabled and "in progress" in offer.help
+    assert offer.disabled and offer.help == waiting.calibrating_refusal()
 
 
 def test_what_a_run_took_stands_beside_what_was_said() -> None:

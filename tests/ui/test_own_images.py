@@ -97,5 +97,5 @@ def test_no_seconds_are_promised(
     labels = {button.key: button.label for button in app.button}
     assert labels["lora-train"] == "Train" and "lora-calibrate" not in labels
     spec = RunRequest(vit, "lora", "own", steps=2, own_data=images).complete()
-    with pytest.raises(BadInput, match="not known"):
+    with pytest.raises(BadInput, match="unknown"):
         run_work(spec.to_dict())

@@ -28,7 +28,7 @@ def test_what_another_process_measures_is_kept() -> None:
 
 def test_not_beside_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "unfinished", lambda: [(0.0, object())])
-    with pytest.raises(RunError, match="in progress"):
+    with pytest.raises(RunError, match="under way"):
         waiting.begin_calibrating().result(timeout=10)
     assert here.known() is None
 
