@@ -26,7 +26,7 @@ def test_a_stop_says_what_to_do_above_its_control(page: Page, app_url: str) -> N
     visit(page, f"{app_url}/memory?stop=newcomer.6")
     bar = page.locator(".st-key-tour-bar")
     task = page.locator(".st-key-tour-now")
-    expect(task).to_contain_text("Then twice the Tokens per row.")
+    expect(task).to_contain_text("Tokens per row")
     control = page.locator(".tour-points-here")
     expect(control).to_be_in_viewport()
     settled(page)
@@ -53,7 +53,7 @@ def test_what_stays_on_top_leaves_three_quarters_and_leads_to_the_knobs(
     page.wait_for_timeout(500)  # it may scroll smoothly
     assert "#" not in page.url, "the address says what is set, and nothing else"
     over, knob = strip.bounding_box(), model.bounding_box()
-    foot = page.locator(".st-key-bench-foot").get_by_role("button", name="Train").bounding_box()
+    foot = page.locator(".st-key-bench-foot").get_by_role("button", name="Train", exact=True).bounding_box()
     assert over is not None and knob is not None and foot is not None
     assert over["y"] >= 0 and over["y"] + over["height"] <= 844 / 4
     assert over["y"] + over["height"] <= knob["y"] < 844 / 2, "the first knob is right under it"
