@@ -191,9 +191,7 @@ def projector_switch() -> None:
 # back to that does.
 
 
-_JS = web.read("mending.js")
-
-_mount = st.components.v2.component("peft_mending", html="<span></span>", js=_JS)
+_mount = st.components.v2.component("peft_mending", html="<span></span>", js=web.read("mending.js"))
 
 
 def mend(door: str) -> None:
