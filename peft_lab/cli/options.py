@@ -119,12 +119,6 @@ def _unknown_knob(key: str, methods: Sequence[MethodSpec]) -> BadInput:
     return UnknownName(what, key, known, key)
 
 
-def one_method(slug: str, sets: Sequence[str]) -> tuple[MethodSpec, Values]:
-    """Return one method by slug and its values, for commands that take exactly one."""
-    method = get_method(slug)
-    return method, parse_sets(sets, [method])[method.slug]
-
-
 def read_adapter_config(path: Path) -> AdapterConfigFile:
     """Read an ``adapter_config.json``, given by its path or its folder's.
 

@@ -152,7 +152,6 @@ def as_csv(found: Mapping[str, Any]) -> str:
 # Figures of the Compare page alone. Each takes plain data and returns a Plotly figure.
 
 
-DrawnRow = Mapping[str, Any]
 GIGA = 1e10  # bytes, from which an axis is in GB
 WIDE = 8  # times the smallest value, from which an axis is logarithmic
 CLOSE = 0.1  # a span of shares, below which whole percents would repeat along an axis
@@ -192,7 +191,7 @@ def window_of(steps: int) -> int:
     return max(1, steps // SMOOTH)
 
 
-def learning_curves(rows: Sequence[DrawnRow]) -> go.Figure:
+def learning_curves(rows: Sequence[Row]) -> go.Figure:
     """Return each method's training loss, averaged over seeds and the latest steps, in a band of one deviation."""
     figure = go.Figure()
     palette = method_colours()
@@ -232,30 +231,33 @@ class _Side:
     size: float
 
     @classmethod
-    def of(cls, axis: Axis, title: str, points: Iterable[DrawnRow]) -> _Side:
-        return cls(axis, title, *_drawn_in([row[axis.name] for row in points], axis))
+    def of(cls, axis: Axis, title: str, points: Iterable[Row]) -> _Side:
+        if axis.unit == "bytes":
+            large = max((row[axis.name] for row in points), default=0.0) >= GIGA
+            return cls(axis, title, "GB", 1e9) if large else cls(axis, title, "MB", 1e6)
+        return cls(axis, title, {"seconds": "s", "nats/token": "nats/token"}.get(axis.unit, ""), 1.0)
 
-    def at(self, row: DrawnRow) -> float:
+    def at(self, row: Row) -> float:
         return float(row[self.axis.name] / self.size)
 
-    def bars(self, row: DrawnRow) -> dict[str, Any] | None:
+    def bars(self, row: Row) -> dict[str, Any] | None:
         spread = row.get(f"{self.axis.name.removesuffix('_mean')}_std")
         if not spread:
             return None
         return {"type": "data", "array": [spread / self.size], "thickness": 1, "width": 3}
 
-    def shown(self, row: DrawnRow) -> str:
+    def shown(self, row: Row) -> str:
         value = row[self.axis.name]
         figure = f"{value:.1%}" if self.axis.unit == "share" else units.show(value, self.axis.unit)
         return f"{self.title}: {figure}"
 
-    def layout(self, points: Iterable[DrawnRow]) -> dict[str, Any]:
+    def layout(self, points: Iterable[Row]) -> dict[str, Any]:
         title = f"{self.title}, {self.unit}" if self.unit else self.title
         return {"title": title, "zeroline": False, **_scale([self.at(row) for row in points], self.axis)}
 
 
 def scatter(
-    rows: Sequence[DrawnRow],
+    rows: Sequence[Row],
     x: Axis,
     y: Axis,
     titles: Mapping[str, str],
@@ -307,7 +309,7 @@ def scatter(
     return figure.update_layout(margin_r=24)
 
 
-def _places(names: Sequence[str], front: Sequence[DrawnRow], y: Axis) -> dict[str, str]:
+def _places(names: Sequence[str], front: Sequence[Row], y: Axis) -> dict[str, str]:
     """Return the position of each name at its point: off the front's line, at its ends inside the plot."""
     rises = len(front) < 2 or front[-1][y.name] >= front[0][y.name]
     places = dict.fromkeys(names, "top left" if rises else "top right")
@@ -340,14 +342,6 @@ def _scale(values: Sequence[float], axis: Axis) -> dict[str, Any]:
             "autorangeoptions": whole,
         }
     return {"type": "linear"}
-
-
-def _drawn_in(values: Sequence[float], axis: Axis) -> tuple[str, float]:
-    """Return the unit in which an axis is drawn, and its size."""
-    if axis.unit == "bytes":
-        large = max(values, default=0.0) >= GIGA
-        return ("GB", 1e9) if large else ("MB", 1e6)
-    return {"seconds": ("s", 1.0), "nats/token": ("nats/token", 1.0)}.get(axis.unit, ("", 1.0))
 
 
 # ----------------------------------------

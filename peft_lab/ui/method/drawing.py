@@ -82,7 +82,10 @@ def folding(tab: str) -> DeltaGenerator:
     """Return the place for :func:`strip`, with the button that unfolds below it where they are folded."""
     place = st.container(key="bench-strip-now")
     if folded(tab):
-        st.button("Settings and drawing", key="bench-unfold", on_click=_fold, args=(False,), width="stretch")
+        st.button(
+            "Settings and drawing", key="bench-unfold", on_click=state.remember, args=(_FOLD, "unfolded", True),
+            width="stretch",
+        )  # fmt: skip
     return place
 
 
@@ -90,13 +93,9 @@ def fold_button(tab: str) -> None:
     """Draw the button that folds settings and drawing beside the tabs that can do without."""
     if tab in FOLDED and not folded(tab):
         st.button(
-            "Fold settings and drawing", key="bench-fold", on_click=_fold, args=(True,),
+            "Fold settings and drawing", key="bench-fold", on_click=state.remember, args=(_FOLD, "unfolded", False),
             icon=":material/left_panel_close:", type="tertiary",
         )  # fmt: skip
-
-
-def _fold(away: bool) -> None:
-    state.remember(_FOLD, "unfolded", not away)
 
 
 def strip(choice: Choice, report: CountReport | None, spec: RunSpec | None) -> None:

@@ -17,7 +17,7 @@ from peft_lab.interview.learners.schedule import Learners
 from peft_lab.interview.tour import FIRST, Stop, Tour, fill, has_figures
 from peft_lab.methods import all_methods, get_method
 from peft_lab.ui import pages, state, web
-from peft_lab.ui.components import figures, frame
+from peft_lab.ui.components import figures
 from peft_lab.ui.components.form import choose
 from peft_lab.ui.components.frame import address_line, errors_boxed
 from peft_lab.ui.foreign import plain
@@ -400,7 +400,8 @@ def _ways_out() -> None:
         key="leave-path",
         help="Closes the tour and remembers your place.",
     ):
-        frame.leave_path()
+        state.carry("stop", "")
+        st.query_params.pop("stop", None)
         st.rerun()
 
 
