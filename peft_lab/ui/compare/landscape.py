@@ -215,11 +215,7 @@ class LandscapeForm(Form):
     """The landscape's settings: a model's trainings, the meaning of the lines, and what is held fixed."""
 
     landscape: str = choice(
-        "",
-        "Model",
-        "",
-        lambda: {name: get_model(name).title for name in landscape.models(shipped_points())},
-        noun="model of the sweep",
+        "", "Model", "", lambda: _model_titles(shipped_points()), noun="model of the sweep"
     )
     lines: str = choice("rank", "Lines", "", BY, noun="a line for each")
     shown: str = choice(
@@ -241,6 +237,10 @@ def landscape_controls() -> Controls[LandscapeForm]:
     return Controls(
         LandscapeForm, SCOPE, _usual, lambda name: (_model(),) if name.startswith("held_") else ()
     )
+
+
+def _model_titles(sweep: Sweep) -> dict[str, str]:
+    return {name: get_model(name).title for name in landscape.models(sweep)}
 
 
 def landscape_section() -> dict[str, tuple[Any, Any]]:
