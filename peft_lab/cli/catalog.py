@@ -7,7 +7,6 @@ from typing import Annotated, Any, get_args
 import typer
 
 from peft_lab.atlas import FAMILIES, all_types, get_entry, rows, variants
-from peft_lab.atlas.base import AtlasType
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
 from peft_lab.cli.options import option
@@ -141,16 +140,13 @@ def atlas(
     with ProgressBars(lines=False) as bars:
         for done, one in enumerate(chosen):
             bars.update("Counting", done / len(chosen), one.title)
-            document.append(_with_variants(one, entry.name))
+            below = () if one.variant else variants(one.type)
+            varied = [rows.row(variant, entry.name) for variant in below]
+            document.append({**rows.row(one, entry.name), "variants": varied})
     if name is None:
         output.show(document, as_json, human=lambda: [_types(entry.title, document)])
     else:
         output.show(document, as_json, human=lambda: _one_type(document[0]))
-
-
-def _with_variants(entry: AtlasType, model: str) -> dict[str, Any]:
-    below = () if entry.variant else variants(entry.type)
-    return {**rows.row(entry, model), "variants": [rows.row(variant, model) for variant in below]}
 
 
 def _trainable(row: dict[str, Any]) -> str:

@@ -305,7 +305,9 @@ def memory_command(
         size = (
             f"images of {images.words(entry.config)}" if entry.kind == "vision" else f"{wanted.seq:,} tokens"
         )
-        heading = f"{entry.title}, {wanted.batch:,} × {size}{_on_each(how)}"
+        heading = f"{entry.title}, {wanted.batch:,} × {size}"
+        if how.runs != "none":
+            heading += f" on each of {how.devices:,} devices ({SHARDING_TITLES[how.kind]})"
     setting = replace(setting, generate=_generation(generate))
     if entry.kind == "vision":
         _check_for_images(entry, fits, gpu)
@@ -376,10 +378,6 @@ def _sharing(wanted: MemoryOptions, files: Sequence[Path] | None, protocol: Prot
         what = "--protocol describes runs" if protocol else "Adapter configs from files are simulated"
         raise BadInput(f"{what} on one device; leave --devices out.", "devices")
     return how
-
-
-def _on_each(how: Sharding) -> str:
-    return "" if how.runs == "none" else f" on each of {how.devices:,} devices ({SHARDING_TITLES[how.kind]})"
 
 
 def _jobs(model: str, chosen: Subjects, wanted: MemoryOptions, how: Sharding) -> Iterator[Named]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -116,12 +117,6 @@ def _unknown_knob(key: str, methods: Sequence[MethodSpec]) -> BadInput:
     if not known:
         return BadInput(f"{methods[0].title} has no knobs. Leave --set {echoed(key)} out.", key)
     return UnknownName(what, key, known, key)
-
-
-def one_method(slug: str, sets: Sequence[str]) -> tuple[MethodSpec, Values]:
-    """Return one method by slug and its values, for commands that take exactly one."""
-    method = get_method(slug)
-    return method, parse_sets(sets, [method])[method.slug]
 
 
 def read_adapter_config(path: Path) -> AdapterConfigFile:
@@ -304,9 +299,13 @@ def known_run(identity: str) -> Run:
 # Folders and files that ``--out`` names.
 
 
-def not_written(out: Path, error: OSError) -> BadInput:
-    """Return the error for an ``--out`` that cannot be written."""
-    return BadInput(f"PEFT Lab cannot write to --out {out}: {error.strerror or error}.", "out")
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Turn a failure to write to ``--out`` into BadInput."""
+    try:
+        yield
+    except OSError as error:
+        raise BadInput(f"PEFT Lab cannot write to --out {out}: {error.strerror or error}.", "out") from error
 
 
 def require_empty(out: Path, unless: str | None = None) -> None:
@@ -317,9 +316,7 @@ def require_empty(out: Path, unless: str | None = None) -> None:
 
 def make_folder(out: Path) -> None:
     """Create a folder, and check that it is writable and listable. Raises BadInput otherwise."""
-    try:
+    with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=out):
             any(out.iterdir())
-    except OSError as error:
-        raise not_written(out, error) from error

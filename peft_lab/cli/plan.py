@@ -139,11 +139,9 @@ def _evaluate(wanted: Wanted, candidate: Candidate) -> Planned:
 
 def _save(folder: Path, best: Planned, written: Written) -> list[str]:
     """Write a plan's files; return lines that name them and say why others are missing. Raises BadInput."""
-    try:
+    with options.writing(folder):
         for name, text in written.files.items():
             (folder / name).write_text(text, "utf-8")
-    except OSError as error:
-        raise options.not_written(folder, error) from None
     there = ", ".join(written.files) or "nothing"
     lines = [f"Files of the first plan, {best.title}, in {folder}: {there}."]
     return lines + [f"  No {' or '.join(names)}: {reason}" for reason, names in written.reasons.items()]

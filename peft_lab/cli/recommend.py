@@ -51,13 +51,7 @@ def recommend_command(
 def document(situation: Situation, advice: Recommendation, changes: Sequence[Flip]) -> dict[str, Any]:
     """Return the recommendation as a JSON document."""
     plan = advice.plan
-    made: dict[str, Any] = {
-        "plan": None,
-        "peak_bytes": None,
-        "device_bytes": None,
-        "headroom": None,
-        "seconds": None,
-    }
+    made: dict[str, Any] = dict.fromkeys(("plan", "peak_bytes", "device_bytes", "headroom", "seconds"))
     training = None
     if plan is not None:
         training = {key: value for key, value in asdict(plan).items() if key not in ("values", "settings")}

@@ -299,10 +299,8 @@ def export_command(
     }
     content = makers[form](run)
     if out is not None:
-        try:
+        with options.writing(out):
             disk.write_text(out, content)
-        except OSError as error:
-            raise options.not_written(out, error) from error
     document = {"run_id": run.id, "as": form, "path": out, "content": None if out else content}
     output.show(document, as_json, human=lambda: [f"{run.id} as {form}: {out}"] if out else [content])
 
@@ -313,11 +311,9 @@ def _library(run: Run, out: Path | None, as_json: bool) -> None:
     if out is None:
         raise BadInput("--as adapters writes a folder. Name it with --out FOLDER.", "out")
     bundle.require_adapters_library(run)
-    try:
+    with options.writing(out):
         options.require_empty(out)
         bundle.write_library_folder(run, out)
-    except OSError as error:
-        raise options.not_written(out, error) from error
     document = {"run_id": run.id, "as": OutputForm.ADAPTERS, "path": out, "content": None}
     line = f"{run.id} for the adapters library: model.load_adapter({str(out)!r})"
     output.show(document, as_json, human=lambda: [line])

@@ -24,6 +24,7 @@ from peft_lab.cli.runs import result_lines
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput, PeftLabError, SimulationError
 from peft_lab.engine.timing import here
+from peft_lab.methods import get_method
 from peft_lab.models.catalogue import resolve
 from peft_lab.runs import admission, checkpoints, forecast, kept, preview, record, respond, store
 from peft_lab.runs.forecast import Forecast, run_work
@@ -163,7 +164,8 @@ def train(
         raise BadInput(
             "Nothing to train: give --model and --method, or --continue RUN_ID for a run that ended too early."
         )
-    chosen, values = options.one_method(method, sets or ())
+    chosen = get_method(method)
+    values = options.parse_sets(sets or (), [chosen])[chosen.slug]
     if start is not None:
         respond.require_adapters(chosen.slug)
         values = {**respond.opened_values(start, model), **values}

@@ -207,6 +207,11 @@ class MethodSpec(ABC):
             return (Problem(error.field or "", str(error)),)
         return tuple(self.check(shape, full))
 
+    def refusal(self, shape: ModelShape, values: Values) -> str | None:
+        """Return why ``values`` do not work on this model; None if they do."""
+        found = self.problems(shape, values)
+        return next((problem.message for problem in found if problem.level == "error"), None)
+
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
         """Yield the method's own problems, on complete values. None by default."""
         return ()

@@ -161,11 +161,7 @@ _GUESSES, _FEATURED = "guesses", "featured"
 
 def guesses() -> dict[str, Verdict]:
     """Return the learner's guesses so far, by claim."""
-    found = state.remembered(GUESS_SCOPE, _GUESSES, None)
-    if found is None:
-        found = {}
-        state.remember(GUESS_SCOPE, _GUESSES, found)
-    return cast(dict[str, Verdict], found)
+    return cast(dict[str, Verdict], state.scope(GUESS_SCOPE).setdefault(_GUESSES, {}))
 
 
 def featured(claims: Sequence[Claim], model: str | None) -> str:
@@ -182,8 +178,7 @@ def featured(claims: Sequence[Claim], model: str | None) -> str:
             st.markdown("Is the claim right, imprecise or wrong? Decide first, then see our result.")
             with st.container(horizontal=True):
                 for verdict in VERDICTS:
-                    pressed = st.button(verdict.capitalize(), key=f"guess-{verdict}")
-                    if pressed:
+                    if st.button(verdict.capitalize(), key=f"guess-{verdict}"):
                         guesses()[claim.id] = verdict
                         st.rerun()
             return claim.id

@@ -99,13 +99,14 @@ def beside(case: ClinicCase) -> None:
 
 
 def show_fix(fault: Fault) -> None:
-    """Draw the fix in words, and as code with the places it belongs to."""
+    """Draw the fix in words, and as code with the places it belongs to; and where the fault was met."""
     st.markdown(f"**Fix.** {plain(fault.fix)}")
     for moment, lines in fault.code.items():
         st.caption(f"Put this code {plain(MOMENTS[moment])}:")
         listing(lines, f"fix-{fault.name}-{moment}", WIDE)
     if fault.code:
         st.caption("A test applies this code to a small run with the fault and checks that it works.")
+    st.markdown(f"**Seen in** [{plain(fault.reference.title)}]({fault.reference.url})")
 
 
 def _curve(runs: dict[str, ShownCase], key: str) -> None:
@@ -120,10 +121,7 @@ def _curve(runs: dict[str, ShownCase], key: str) -> None:
                 key=key,
             )
         if len(series) < len(runs):
-            missing = next(name for name in runs if name not in series)
-            which, other = "faulty", "healthy"
-            if missing != "this run":
-                which, other = "healthy", "faulty"
+            which, other = ("healthy", "faulty") if "this run" in series else ("faulty", "healthy")
             st.caption(f"The {which} run logged no training step; this curve is the {other} run's.")
     else:
         st.caption("The run logged no training step.")
@@ -234,7 +232,6 @@ def _suspicion(each: Suspicion) -> None:
         for text in each.evidence:
             st.markdown(f":material/search: {plain(text)}")
         show_fix(each.fault)
-        st.markdown(f"**Seen in** [{plain(each.fault.reference.title)}]({each.fault.reference.url})")
 
 
 # ----------------------------------------
@@ -313,7 +310,6 @@ def _explained(case: ClinicCase, before: dict[str, Any]) -> None:
     st.markdown(f"## The cause: {plain(fault.title)}")
     st.markdown(plain(fault.why))
     show_fix(fault)
-    st.markdown(f"**Seen in** [{plain(fault.reference.title)}]({fault.reference.url})")
     beside(case)
     if st.button("Try again", icon=":material/replay:", key="clinic-again"):
         state.remember(SCOPE, "again", case.number)

@@ -59,7 +59,7 @@ def share(spec: MethodSpec, entry: ModelEntry) -> float:
 
 
 def _card(spec: MethodSpec) -> None:
-    applies = [entry for entry in live_models() if _refusal(spec, entry) is None]
+    applies = [entry for entry in live_models() if spec.refusal(entry.shape, {}) is None]
     if applies:
         entry = max(applies, key=lambda entry: entry.parameters)
         thumb(spec, entry.shape, spec.complete(entry.shape, {}), key=f"thumb-{spec.slug}")
@@ -68,18 +68,12 @@ def _card(spec: MethodSpec) -> None:
     for entry in live_models():
         with st.container(gap=None):
             st.markdown(f":small[{entry.title}]")
-            why = _refusal(spec, entry)
+            why = spec.refusal(entry.shape, {})
             if why is not None:
                 st.markdown("does not apply", help=plain(why))
                 continue
             trained = spec.formula(entry.shape, spec.complete(entry.shape, {})).trainable
             st.markdown(f"**{units.count(trained)}** :small[{units.percent(share(spec, entry))}]")
-
-
-def _refusal(spec: MethodSpec, entry: ModelEntry) -> str | None:
-    """Return why the method does not apply at its defaults, or None."""
-    problems = spec.problems(entry.shape, {})
-    return next((problem.message for problem in problems if problem.level == "error"), None)
 
 
 SCOPE = "home"

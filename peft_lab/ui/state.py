@@ -80,9 +80,9 @@ def first_default(key: str, wanted: Any) -> Any:
     return first.setdefault(key, wanted)
 
 
-def one_of(scope_name: str, name: str, options: Sequence[Any], default: Any, *variants: str) -> int:
+def one_of(scope_name: str, name: str, options: Sequence[Any], default: Any) -> int:
     """Return the index of the remembered choice among ``options``, or else of the default."""
-    value = remembered(scope_name, name, default, *variants)
+    value = remembered(scope_name, name, default)
     return options.index(value if value in options else default)
 
 

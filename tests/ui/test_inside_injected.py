@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from peft_lab.runs import child, store, training
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
-from peft_lab.ui.method.inside.adapters import by_kind
+from peft_lab.ui.method.inside import by_kind
 from peft_lab.ui.method.inside.vectors import grid
 from tests.prose import says
 from tests.ui.test_pages import opened, told

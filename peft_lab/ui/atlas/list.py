@@ -86,11 +86,12 @@ LEVELS = (
 )
 PLUS, MINUS = palette.CHART_TRAINED, palette.CHART_QUANTISED
 
-CSS = web.read("atlas.css")
-
-JS = web.read("atlas.js", LEVELS=LEVELS, PLUS=PLUS, MINUS=MINUS)
-
-_mount = st.components.v2.component("peft_atlas", html='<div class="host"></div>', css=CSS, js=JS)
+_mount = st.components.v2.component(
+    "peft_atlas",
+    html='<div class="host"></div>',
+    css=web.read("atlas.css"),
+    js=web.read("atlas.js", LEVELS=LEVELS, PLUS=PLUS, MINUS=MINUS),
+)
 
 
 def card_facts(picture: dict[str, Any]) -> str:

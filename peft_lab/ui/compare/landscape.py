@@ -26,7 +26,7 @@ from peft_lab.ui import pages, state, theme
 from peft_lab.ui.compare import results
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.charts import laid_out
+from peft_lab.ui.components.charts import band, laid_out
 from peft_lab.ui.components.form import Controls
 from peft_lab.ui.components.frame import open_button
 from peft_lab.ui.foreign import plain
@@ -64,17 +64,8 @@ def landscape_figure(lines: Sequence[Line], shown: str, title: str, across: Acro
         colour = theme.QUIET if alone else theme.SERIES[same.index(line) % len(theme.SERIES)]
         rates = [spot.rate for spot in line.spots]
         if any(spot.seeds > 1 for spot in line.spots):
-            figure.add_scatter(
-                x=rates + rates[::-1],
-                y=[spot.high for spot in line.spots] + [spot.low for spot in line.spots][::-1],
-                mode="lines",
-                fill="toself",
-                fillcolor=faint(colour, theme.BAND_OPACITY),
-                line={"width": 0},
-                hoverinfo="skip",
-                showlegend=False,
-                legendgroup=line.label,
-            )
+            low, high = [spot.low for spot in line.spots], [spot.high for spot in line.spots]
+            band(figure, rates, low, high, faint(colour, theme.BAND_OPACITY), line.label)
         at = None if line.best is None else line.best.rate
         star = best is not None and line is best[0]
         figure.add_scatter(
@@ -275,9 +266,7 @@ def landscape_section() -> dict[str, tuple[Any, Any]]:
     else:
         _best(best, shown, titles)
         figure = landscape_figure(lines, shown, titles[shown])
-        st.plotly_chart(
-            figure, key="compare-landscape", config=results.plot_config(f"landscape-{model}-{by}")
-        )
+        results.plot(figure, "compare-landscape", f"landscape-{model}-{by}")
         _table(lines, titles)
         _open(sweep, landscape.best_of([line for line in lines if line.method != FULL], shown))
         with st.expander("Command that repeats the best run (first seed)"):

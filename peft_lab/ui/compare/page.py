@@ -31,12 +31,12 @@ from peft_lab.ui.components.form import Controls
 from peft_lab.ui.components.frame import errors_boxed, part, tabs
 from peft_lab.ui.components.knobs import apart
 from peft_lab.ui.foreign import plain
+from peft_lab.ui.runs.shown import REFRESH
 
 # ----------------------------------------
 # A comparison under way: how far it is, Stop, and going on after an interruption.
 
 
-REFRESH = 1.0  # seconds between looks
 STEPS_SHARE = 0.7  # of a run's progress that its steps make up; the rest is its evaluation
 
 
@@ -185,7 +185,7 @@ def _runs() -> Address:
     except PeftLabError as error:
         st.error(plain(error))
         return {}
-    return setup.address() | {"comparison": (shown, _first(_titles()))} | axes_controls().address()
+    return setup.address() | {"comparison": (shown, next(iter(_titles()), ""))} | axes_controls().address()
 
 
 def _page() -> str:
@@ -199,7 +199,7 @@ def _page() -> str:
             "*Published*."
         )
         return ""
-    controls = _controls(_first(titles))
+    controls = _controls(next(iter(titles)))
     shown: str = controls.draw("comparison", options=titles)
     controls.remember("comparison", shown)  # also when a newer one comes first
     shipped = all_shipped().get(shown)
@@ -239,23 +239,12 @@ def _titles() -> dict[str, str]:
     titles = {}
     for comparison in store.comparisons():
         try:
-            titles[comparison.id] = _title(_described(comparison.plan), "made here")
+            titles[comparison.id] = _title(vars(comparison.plan.request), "made here")
         except PeftLabError as error:
             titles[comparison.id] = str(error)
     for identity, document in all_shipped().items():
         titles.setdefault(identity, _title(document["plan"], "comes with the app"))
     return apart(titles)
-
-
-def _described(plan: ComparisonPlan) -> dict[str, Any]:
-    request = plan.request
-    return {
-        "model": request.model,
-        "task": request.task,
-        "steps": request.steps,
-        "seeds": request.seeds,
-        "methods": request.methods,
-    }
 
 
 def _title(plan: dict[str, Any], where: str) -> str:
@@ -265,7 +254,3 @@ def _title(plan: dict[str, Any], where: str) -> str:
         f"{plan['steps']:,} steps · "
         f"{seeds} seed{'s' if seeds > 1 else ''} · {where}"
     )
-
-
-def _first(titles: dict[str, str]) -> str:
-    return next(iter(titles), "")

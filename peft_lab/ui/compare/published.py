@@ -20,8 +20,9 @@ from peft_lab.ui import pages, state, theme
 from peft_lab.ui.compare import results as drawings
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.components import figures
+from peft_lab.ui.components.charts import laid_out
 from peft_lab.ui.components.form import Controls
-from peft_lab.ui.components.frame import error_line, open_button
+from peft_lab.ui.components.frame import open_button
 from peft_lab.ui.foreign import plain
 
 # ----------------------------------------
@@ -110,6 +111,7 @@ def ranges(
         measure: the axis title.
     """
     figure = go.Figure()
+    bar = None if moved is None else {"type": "constant", "value": moved, "thickness": 1, "width": 3}
     points: dict[str, list[tuple[float, str, str]]] = {name: [] for name in _MARKERS}
     for label, found in lines.items():
         figure.add_scatter(
@@ -129,30 +131,16 @@ def ranges(
             mode="markers",
             name=name,
             marker=_MARKERS[name],
-            error_x=None if moved is None or name == _AGAIN else _bar(moved),
+            error_x=None if name == _AGAIN else bar,
             text=[title for _, _, title in each],
             hovertemplate="%{x:.1%}<extra>%{text}</extra>",
             showlegend=bool(each),
         )
-    figure.update_layout(
-        margin={"l": 8, "r": 8, "t": 24, "b": 110},
-        height=150 + LINE * len(lines),
-        legend={
-            "orientation": "h",
-            "yref": "container",
-            "y": 0,
-            "x": 0,
-            "yanchor": "bottom",
-            "itemclick": False,
-        },
-    )
-    figure.update_xaxes(title=measure, tickformat=theme.PERCENT_TICKS, zeroline=False)
-    figure.update_yaxes(title=None, categoryorder="array", categoryarray=list(lines)[::-1], dtick=1)
-    return figure
-
-
-def _bar(moved: float) -> dict[str, object]:
-    return {"type": "constant", "value": moved, "thickness": 1, "width": 3}
+    across = {"title": measure, "tickformat": theme.PERCENT_TICKS, "zeroline": False}
+    up = {"title": None, "categoryorder": "array", "categoryarray": list(lines)[::-1], "dtick": 1}
+    below = {"yref": "container", "y": 0, "yanchor": "bottom", "itemclick": False}
+    laid_out(figure, 150 + LINE * len(lines), across, up, 24, below)
+    return figure.update_layout(margin_b=110)
 
 
 FIRST = "lora"
@@ -264,11 +252,10 @@ def _points(difference: float) -> str:
 def _scatter(controls: Controls[PublishedForm], benchmark: str) -> None:
     axes = shipped.published_axes(benchmark)
     titles = {name: axis.title for name, axis in axes.items()}
-    left, right = st.columns(2)
-    x, y = controls.draw("px", left), controls.draw("py", right)
-    if x == y:
-        error_line("The axes show the same figure. Choose two different figures.")
+    chosen = drawings.two_axes(controls, "px", "py", titles)
+    if chosen is None:
         return
+    x, y = chosen
     rows = shipped.published_points(benchmark)
     front = results.pareto_front(rows, axes[x], axes[y])
     lacking = [plain(row["title"]) for row in rows if row[x] is None or row[y] is None]
@@ -278,7 +265,7 @@ def _scatter(controls: Controls[PublishedForm], benchmark: str) -> None:
         f"run.{missing}]"
     )
     figure = drawings.scatter(rows, axes[x], axes[y], titles, front, {}, front[-1:])
-    st.plotly_chart(figure, key="compare-cited", config=drawings.plot_config(f"published-{x}-{y}"))
+    drawings.plot(figure, "compare-cited", f"published-{x}-{y}")
 
 
 def _settings(controls: Controls[PublishedForm], benchmark: str) -> str:
@@ -292,18 +279,14 @@ def _settings(controls: Controls[PublishedForm], benchmark: str) -> str:
     spread = moved.median if moved else None
     several = shipped.several_published(benchmark)
     figure = ranges(several, {found[0].experiment for found in several.values()}, spread, about.measure)
-    st.plotly_chart(
-        figure, key="compare-ranges", config=drawings.plot_config(f"published-{benchmark}-settings")
-    )
+    drawings.plot(figure, "compare-ranges", f"published-{benchmark}-settings")
     family: str = controls.draw("family")
     found = shipped.families(benchmark)[family]
     st.markdown(f"**{plain(family)}** {figures.badge('cited')}")
     if len(found) > 1:
         lines = {_variant(row): [row] for row in found}
         figure = ranges(lines, {found[0].experiment}, spread, about.measure)
-        st.plotly_chart(
-            figure, key="compare-family", config=drawings.plot_config(f"published-{benchmark}-{family}")
-        )
+        drawings.plot(figure, "compare-family", f"published-{benchmark}-{family}")
     figures.table(
         ("Run", "Trained", about.columns[0], "Repeated", about.columns[1], "Peak reserved", "Differences"),
         [

@@ -28,7 +28,7 @@ from peft_lab.training.tasks.own import each_of, task_title
 from peft_lab.ui import theme
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.charts import laid_out
+from peft_lab.ui.components.charts import band, laid_out
 from peft_lab.ui.components.form import Controls
 from peft_lab.ui.components.frame import error_line
 from peft_lab.ui.foreign import plain
@@ -94,17 +94,13 @@ def _forgetting(row: Row) -> str:
 def html_table(found: Mapping[str, Any]) -> str:
     """Return a table for ``st.html``; a row without figures gives the reason over its whole width."""
     shown = table_columns(found)
-    head = "".join(_heading(column) for column in shown)
+    head = "".join(f'<th scope="col" class="n">{_titled(column)}</th>' for column in shown)
     front = set(found["pareto"])
     body = "".join(_line(row, shown, row["method"] in front) for row in found["rows"])
     return (
         '<div class="figures-scroll" tabindex="0"><table class="figures compare"><thead><tr>'
         f'<th scope="col">Method</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     )
-
-
-def _heading(column: ResultColumn) -> str:
-    return f'<th scope="col" class="n">{_titled(column)}</th>'
 
 
 def _titled(column: ResultColumn) -> str:
@@ -156,7 +152,6 @@ def as_csv(found: Mapping[str, Any]) -> str:
 # Figures of the Compare page alone. Each takes plain data and returns a Plotly figure.
 
 
-DrawnRow = Mapping[str, Any]
 GIGA = 1e10  # bytes, from which an axis is in GB
 WIDE = 8  # times the smallest value, from which an axis is logarithmic
 CLOSE = 0.1  # a span of shares, below which whole percents would repeat along an axis
@@ -165,15 +160,16 @@ SMOOTH = 12  # a curve is averaged over this part of its steps
 BELOW = {"y": -0.2, "yanchor": "top"}  # the legend
 
 
-def plot_config(name: str) -> dict[str, Any]:
-    """Return Plotly settings with a button that saves the figure as SVG, without any other program."""
-    return {
+def plot(figure: go.Figure, key: str, name: str) -> None:
+    """Draw a figure with a button that saves it as ``name`` in SVG, without any other program."""
+    config = {
         "displayModeBar": True,
         "displaylogo": False,
         "responsive": True,
         "modeBarButtons": [["toImage"]],
         "toImageButtonOptions": {"format": "svg", "filename": name},
     }
+    st.plotly_chart(figure, key=key, config=config)
 
 
 def method_colours() -> dict[str, str]:
@@ -195,7 +191,7 @@ def window_of(steps: int) -> int:
     return max(1, steps // SMOOTH)
 
 
-def learning_curves(rows: Sequence[DrawnRow], height: int = 420) -> go.Figure:
+def learning_curves(rows: Sequence[Row]) -> go.Figure:
     """Return each method's training loss, averaged over seeds and the latest steps, in a band of one deviation."""
     figure = go.Figure()
     palette = method_colours()
@@ -203,22 +199,13 @@ def learning_curves(rows: Sequence[DrawnRow], height: int = 420) -> go.Figure:
         window = window_of(len(row["loss"]["mean"]))
         means = smooth(row["loss"]["mean"], window)
         spreads = smooth(row["loss"]["std"], window)
-        steps = list(range(1, len(means) + 1))
+        steps: list[float] = list(range(1, len(means) + 1))
         colour = palette[row["method"]]
         if spreads and spreads[0] is not None:
             high = [(mean or 0.0) + (spread or 0.0) for mean, spread in zip(means, spreads, strict=True)]
             low = [(mean or 0.0) - (spread or 0.0) for mean, spread in zip(means, spreads, strict=True)]
-            figure.add_scatter(
-                x=steps + steps[::-1],
-                y=high + low[::-1],
-                mode="lines",  # short curves would get a marker at every step of the band's edge
-                fill="toself",
-                fillcolor=faint(colour, theme.BAND_OPACITY * min(1.0, FEW / len(rows))),
-                line={"width": 0},
-                hoverinfo="skip",
-                showlegend=False,
-                legendgroup=row["method"],
-            )
+            fill = faint(colour, theme.BAND_OPACITY * min(1.0, FEW / len(rows)))
+            band(figure, steps, low, high, fill, row["method"])
         figure.add_scatter(
             x=steps,
             y=means,
@@ -231,7 +218,7 @@ def learning_curves(rows: Sequence[DrawnRow], height: int = 420) -> go.Figure:
     longest = max((len(row["loss"]["mean"]) for row in rows), default=0)
     across = {"title": "step", "zeroline": False, "dtick": 1 if longest <= SMOOTH else None}
     up = {"title": "training loss (nats)"}
-    return laid_out(figure, height, across, up, legend=BELOW, hovermode="x unified")
+    return laid_out(figure, 420, across, up, legend=BELOW, hovermode="x unified")
 
 
 @dataclass(frozen=True)
@@ -244,30 +231,33 @@ class _Side:
     size: float
 
     @classmethod
-    def of(cls, axis: Axis, title: str, points: Iterable[DrawnRow]) -> _Side:
-        return cls(axis, title, *_drawn_in([row[axis.name] for row in points], axis))
+    def of(cls, axis: Axis, title: str, points: Iterable[Row]) -> _Side:
+        if axis.unit == "bytes":
+            large = max((row[axis.name] for row in points), default=0.0) >= GIGA
+            return cls(axis, title, "GB", 1e9) if large else cls(axis, title, "MB", 1e6)
+        return cls(axis, title, {"seconds": "s", "nats/token": "nats/token"}.get(axis.unit, ""), 1.0)
 
-    def at(self, row: DrawnRow) -> float:
+    def at(self, row: Row) -> float:
         return float(row[self.axis.name] / self.size)
 
-    def bars(self, row: DrawnRow) -> dict[str, Any] | None:
+    def bars(self, row: Row) -> dict[str, Any] | None:
         spread = row.get(f"{self.axis.name.removesuffix('_mean')}_std")
         if not spread:
             return None
         return {"type": "data", "array": [spread / self.size], "thickness": 1, "width": 3}
 
-    def shown(self, row: DrawnRow) -> str:
+    def shown(self, row: Row) -> str:
         value = row[self.axis.name]
         figure = f"{value:.1%}" if self.axis.unit == "share" else units.show(value, self.axis.unit)
         return f"{self.title}: {figure}"
 
-    def layout(self, points: Iterable[DrawnRow]) -> dict[str, Any]:
+    def layout(self, points: Iterable[Row]) -> dict[str, Any]:
         title = f"{self.title}, {self.unit}" if self.unit else self.title
         return {"title": title, "zeroline": False, **_scale([self.at(row) for row in points], self.axis)}
 
 
 def scatter(
-    rows: Sequence[DrawnRow],
+    rows: Sequence[Row],
     x: Axis,
     y: Axis,
     titles: Mapping[str, str],
@@ -319,7 +309,7 @@ def scatter(
     return figure.update_layout(margin_r=24)
 
 
-def _places(names: Sequence[str], front: Sequence[DrawnRow], y: Axis) -> dict[str, str]:
+def _places(names: Sequence[str], front: Sequence[Row], y: Axis) -> dict[str, str]:
     """Return the position of each name at its point: off the front's line, at its ends inside the plot."""
     rises = len(front) < 2 or front[-1][y.name] >= front[0][y.name]
     places = dict.fromkeys(names, "top left" if rises else "top right")
@@ -354,14 +344,6 @@ def _scale(values: Sequence[float], axis: Axis) -> dict[str, Any]:
     return {"type": "linear"}
 
 
-def _drawn_in(values: Sequence[float], axis: Axis) -> tuple[str, float]:
-    """Return the unit in which an axis is drawn, and its size."""
-    if axis.unit == "bytes":
-        large = max(values, default=0.0) >= GIGA
-        return ("GB", 1e9) if large else ("MB", 1e6)
-    return {"seconds": ("s", 1.0), "nats/token": ("nats/token", 1.0)}.get(axis.unit, ("", 1.0))
-
-
 # ----------------------------------------
 # What a comparison found: sentences, table, curves, Pareto plot, exports.
 
@@ -390,7 +372,7 @@ def show(found: Document) -> None:
         f"same {each_of(found['plan']['task'])}s in the same order. {figures.badge('measured')}"
     )
     figure = learning_curves([row for row in scored if row["loss"]["mean"]])
-    st.plotly_chart(figure, key="compare-curves", config=plot_config(f"{found['id']}-curves"))
+    plot(figure, "compare-curves", f"{found['id']}-curves")
 
 
 def _sentences(found: Document) -> None:
@@ -517,13 +499,23 @@ def axes_controls() -> Controls[AxesForm]:
 
 def _plots(found: Document) -> None:
     st.markdown("### Trade-offs")
-    left, right = st.columns(2)
-    controls, titles = axes_controls(), axis_titles(found)
-    x, y = controls.draw("x", left, options=titles), controls.draw("y", right, options=titles)
-    if x == y:
-        error_line("The axes show the same figure. Choose two different figures.")
-        return
-    _ours(found, AXES[x], AXES[y])
+    chosen = two_axes(axes_controls(), "x", "y", axis_titles(found))
+    if chosen is not None:
+        _ours(found, *(AXES[name] for name in chosen))
+
+
+def two_axes(
+    controls: Controls[Any], across: str, up: str, titles: Mapping[str, str]
+) -> tuple[str, str] | None:
+    """Draw the choice of two figures and return them; None if they are the same one, with the error drawn."""
+    x, y = (
+        controls.draw(name, cell, options=titles)
+        for name, cell in zip((across, up), st.columns(2), strict=True)
+    )
+    if x != y:
+        return x, y
+    error_line("The axes show the same figure. Choose two different figures.")
+    return None
 
 
 def axis_titles(found: Document) -> dict[str, str]:
@@ -545,7 +537,7 @@ def _ours(found: Document, x: Axis, y: Axis) -> None:
         return
     st.markdown(f":small[The Pareto front, from left to right: {', '.join(titles[name] for name in front)}.]")
     figure = scatter(found["rows"], x, y, axis_titles(found), front, method_colours(), front)
-    st.plotly_chart(figure, key="compare-pareto", config=plot_config(f"{found['id']}-{x.name}-{y.name}"))
+    plot(figure, "compare-pareto", f"{found['id']}-{x.name}-{y.name}")
 
 
 def _reason(found: Document, x: Axis, y: Axis) -> str:

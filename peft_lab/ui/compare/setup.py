@@ -89,36 +89,34 @@ class CompareForm(Form):
         )
 
 
-class _CompareControls(Controls[CompareForm]):
-    """Remembers tasks per model and sizes per kind of model, as their defaults differ."""
+def _model() -> str:
+    return str(state.remembered(SCOPE, "model", next(iter(model_titles()))))
 
-    def __init__(self) -> None:
-        super().__init__(CompareForm, SCOPE, lambda: CompareForm.usual(self.model), self._keys_of)
 
-    @property
-    def model(self) -> str:
-        """Return the chosen model."""
-        return str(state.remembered(SCOPE, "model", next(iter(model_titles()))))
+def _controls() -> Controls[CompareForm]:
+    """Return the controls: tasks are remembered per model and sizes per kind of model, as their defaults differ."""
 
-    def _keys_of(self, name: str) -> tuple[str, ...]:
+    def keys(name: str) -> tuple[str, ...]:
         if name == "task":
-            return (self.model,)
-        return (catalogue()[self.model].kind,) if name in ("batch", "eval_rows") else ()
+            return (_model(),)
+        return (catalogue()[_model()].kind,) if name in ("batch", "eval_rows") else ()
+
+    return Controls(CompareForm, SCOPE, lambda: CompareForm.usual(_model()), keys)
 
 
 def readers() -> dict[str, Any]:
     """Return functions that read each setting from the URL; the model first, as the others depend on it."""
 
     def read_task(text: str) -> str:
-        known = task_titles(_CompareControls().model)
+        known = task_titles(_model())
         return str(CompareForm.field("task").among(known).parse(text))
 
-    return _CompareControls().readers(task=read_task)
+    return _controls().readers(task=read_task)
 
 
 def address() -> dict[str, tuple[Any, Any]]:
     """Return the URL's parameters: ``name: (value, default)``."""
-    return _CompareControls().address()
+    return _controls().address()
 
 
 def misread() -> bool:
@@ -133,7 +131,7 @@ def misread() -> bool:
 
 def form() -> ComparisonPlan | None:
     """Draw the form; return the comparison, or ``None`` for an invalid setting, with the error drawn."""
-    controls = _CompareControls()
+    controls = _controls()
     left, right = st.columns(2)
     model = controls.draw("model", left)
     task = controls.draw("task", right, options=task_titles(model))

@@ -60,15 +60,10 @@ class Handle:
     stops: tuple[HandleStop, ...] = ()
     names: Mapping[str, str] | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def handles(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any]) -> tuple[Handle, ...]:
     """Return a method's handles on a model for complete knob values; ``()`` if the values are invalid."""
-    if any(problem.level == "error" for problem in spec.problems(shape, values)):
-        return ()
-    return tuple(_found(spec, shape, values))
+    return () if spec.refusal(shape, values) else tuple(_found(spec, shape, values))
 
 
 def _found(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any]) -> Iterator[Handle]:
@@ -89,7 +84,7 @@ def _stops(
     found = []
     for value in wanted:
         whole = {**values, knob.name: value}
-        if all(problem.level != "error" for problem in spec.problems(shape, whole)):
+        if not spec.refusal(shape, whole):
             found.append(HandleStop(value, spec.formula(shape, whole).trainable))
     return tuple(found)
 
@@ -110,9 +105,9 @@ def _names(spec: MethodSpec, shape: ModelShape, knob: Knob) -> dict[str, str]:
 
 #: The drawing reads the same name (``living/js/block.js``). The newest of a few are kept: a run that goes on has
 #: another at each of its steps.
-_JS = web.read("block_handles.js")
-
-_mount = st.components.v2.component("peft_record", html="<span hidden></span>", js=_JS, isolate_styles=False)
+_mount = st.components.v2.component(
+    "peft_record", html="<span hidden></span>", js=web.read("block_handles.js"), isolate_styles=False
+)
 
 
 def record(run: Mapping[str, Any], key: str) -> None:
@@ -200,7 +195,7 @@ def block(
                     "playing": playing,
                     "size": "bench",
                     "show": list(show),
-                    "handles": [handle.to_dict() for handle in handles],
+                    "handles": [asdict(handle) for handle in handles],
                 }
             ],
             on_chosen_change=lambda: None,
@@ -220,13 +215,14 @@ UNDER = (
 )
 TOKENS = 36.0
 ROW = 60.0  # a box that is higher stands beside several rows
-CSS = """.thumb svg { display: block; width: 100%; height: auto; }
-.thumb { pointer-events: none; }"""
-HTML = '<div class="thumb" aria-hidden="true"></div>'
 # Nothing in it can be reached: it stands beside words that say the same. A link to an anchor beside it leaves no mark
 # in the address, which says what is set on the page.
-JS = web.read("thumb.js")
-_mount_thumb = st.components.v2.component("peft_thumb", html=HTML, css=CSS, js=JS)
+_mount_thumb = st.components.v2.component(
+    "peft_thumb",
+    html='<div class="thumb" aria-hidden="true"></div>',
+    css=".thumb svg { display: block; width: 100%; height: auto; } .thumb { pointer-events: none; }",
+    js=web.read("thumb.js"),
+)
 _BOX = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
 _GROUP = re.compile(r"<g[^>]* data-path=.*?</g>", re.DOTALL)
 _BOXES = re.compile(r'<rect class="box[^>]* y="([\d.]+)" width="[\d.]+" height="([\d.]+)"')
@@ -252,7 +248,7 @@ def thumb(
     _mount_thumb(key=key, data={"svg": cropped(spec, shape, values, high), "anchor": anchor})
 
 
-def cropped(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any], high: float = HIGH) -> str:
+def cropped(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any], high: float) -> str:
     """Return the narrow drawing cut to ``high`` user units around its lowest trained part."""
     parts = spec.parts(shape, values)
     drawn = draw_block(shape, parts, quantized=spec.quantization(values), layout="narrow")

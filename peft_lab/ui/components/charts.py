@@ -38,6 +38,28 @@ def laid_out(
     return figure
 
 
+def band(
+    figure: go.Figure,
+    xs: list[float],
+    low: list[float],
+    high: list[float],
+    fill: str,
+    group: str,
+) -> None:
+    """Add the area between two curves, in the legend's ``group``; the pointer does not see it."""
+    figure.add_scatter(
+        x=xs + xs[::-1],
+        y=high + low[::-1],
+        mode="lines",  # short curves would get a marker at every step of the band's edge
+        fill="toself",
+        fillcolor=fill,
+        line={"width": 0},
+        hoverinfo="skip",
+        showlegend=False,
+        legendgroup=group,
+    )
+
+
 def curves(
     series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     x: str,
@@ -289,25 +311,18 @@ def caption(all_areas: Sequence[Area]) -> str:
 def treemap(all_areas: Sequence[Area], height: int = 340) -> go.Figure:
     """Return the areas, grouped by place. Labels and figures are true, whatever the size drawn."""
     colours = {"trained": theme.TRAINABLE, "quantised": theme.QUANTISED, "frozen": theme.FROZEN}
-    ids, labels, parents, drawn, shown, colour, notes = [], [], [], [], [], [], []
     total = sum(area.parameters for area in all_areas)
+    boxes: list[tuple[str, str, str, float, int, str, str]] = []
     for place in dict.fromkeys(area.place for area in all_areas if area.place):
         inside = [area for area in all_areas if area.place == place]
-        ids.append(place)
-        labels.append(place)
-        parents.append("")
-        drawn.append(sum(area.drawn for area in inside))
-        shown.append(sum(area.parameters for area in inside))
-        colour.append(palette.CHART_AREA_PLACE)
-        notes.append("")
+        sizes = sum(area.drawn for area in inside), sum(area.parameters for area in inside)
+        boxes.append((place, place, "", *sizes, palette.CHART_AREA_PLACE, ""))
     for area in all_areas:
-        ids.append(f"{area.place}/{area.label}/{area.state}")
-        labels.append(area.label + (f" ×{area.modules}" if area.modules > 1 else ""))
-        parents.append(area.place)
-        drawn.append(area.drawn)
-        shown.append(area.parameters)
-        colour.append(colours[area.state])
-        notes.append(f"<br>{area.state}" + (", drawn larger than it is" if area.enlarged else ""))
+        identity = f"{area.place}/{area.label}/{area.state}"
+        label = area.label + (f" ×{area.modules}" if area.modules > 1 else "")
+        note = f"<br>{area.state}" + (", drawn larger than it is" if area.enlarged else "")
+        boxes.append((identity, label, area.place, area.drawn, area.parameters, colours[area.state], note))
+    ids, labels, parents, drawn, shown, colour, notes = zip(*boxes, strict=True)
     figure = go.Figure(
         go.Treemap(
             ids=ids,
@@ -347,11 +362,12 @@ _COLOURS = palette.variables(
     measured=palette.MEASURED, counted=palette.COUNTED, simulated=palette.SIMULATED, cited=palette.CITED,
     mark=palette.TRAINED,
 )  # fmt: skip
-CSS = web.read("grown_bars.css", COLOURS=_COLOURS, SOURCE_TINT=palette.SOURCE_TINT)
-HTML = '<div class="rows"></div>'
-JS = web.read("grown_bars.js")
-
-_mount = st.components.v2.component("peft_grown_bars", html=HTML, css=CSS, js=JS)
+_mount = st.components.v2.component(
+    "peft_grown_bars",
+    html='<div class="rows"></div>',
+    css=web.read("grown_bars.css", COLOURS=_COLOURS, SOURCE_TINT=palette.SOURCE_TINT),
+    js=web.read("grown_bars.js"),
+)
 
 
 @dataclass(frozen=True)

@@ -154,10 +154,6 @@ class Detail:
     note: str = ""
 
 
-def state_of(group: GroupCount) -> str:
-    return "quantised" if group.quantised else _STATE[group.role]
-
-
 def plain(path: str) -> str:
     """Return a path with a star in place of the layer's number."""
     return path.replace("{}", "∗")
@@ -203,7 +199,8 @@ def detail(path: str, report: CountReport | None, shape: ModelShape, parts: Sequ
 def _row(group: GroupCount, path: str) -> tuple[str, str, str]:
     name = f"{group.module}.{group.name}".removeprefix(f"{path}.")
     dims = " × ".join(f"{size:,}" for size in group.shape)
-    return plain(name), f"{dims}, {group.dtype}, {state_of(group)}", units.count(group.parameters)
+    state = "quantised" if group.quantised else _STATE[group.role]
+    return plain(name), f"{dims}, {group.dtype}, {state}", units.count(group.parameters)
 
 
 # ----------------------------------------

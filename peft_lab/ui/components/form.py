@@ -248,32 +248,29 @@ def choose(
     options: Mapping[Value, str] | Sequence[Value],
     default: Value | None = None,
     *,
-    variants: Sequence[str] = (),
     afresh: Sequence[str] = (),
     place: Any = st,
-    written: Callable[[Value], str] = str,
     text: str | None = None,
 ) -> Value:
     """Draw the select box and return the choice: the remembered one while it is an option, else the default.
 
     Args:
-        options: titles by value, or values that ``written`` formats.
+        options: titles by value, or values that say it themselves.
         default: the first option unless given.
-        variants: more keys under which the choice is remembered: another model, another sweep.
         afresh: keys that redraw the control, when they change, without forgetting the choice.
         text: the help text.
     """
     values = list(options)
-    index = state.one_of(scope, name, values, values[0] if default is None else default, *variants)
+    index = state.one_of(scope, name, values, values[0] if default is None else default)
     value: Value = place.selectbox(
         label,
         values,
         index=index,
-        key=state.widget_key(scope, name, *variants, *afresh),
-        format_func=options.__getitem__ if isinstance(options, Mapping) else written,
+        key=state.widget_key(scope, name, *afresh),
+        format_func=options.__getitem__ if isinstance(options, Mapping) else str,
         help=text,
         disabled=state.is_fixed(name),
     )
     address_line(scope, name, place)
-    state.remember(scope, name, value, *variants)
+    state.remember(scope, name, value)
     return value

@@ -19,7 +19,7 @@ from peft_lab.core import disk as storage
 from peft_lab.core.asking import asker, limits
 from peft_lab.core.errors import PeftLabError
 from peft_lab.models.assets import store as assets
-from peft_lab.ui import pages, state, theme, web
+from peft_lab.ui import pages, state, web
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.server import sessions
 
@@ -75,18 +75,6 @@ def _fixed(address: dict[str, str]) -> dict[str, str]:
     return {name: address[name] for name in names if name in address}
 
 
-def leave_path() -> None:
-    """Leave the session's stop: pages no longer belong to one."""
-    state.carry("stop", "")
-    st.query_params.pop("stop", None)
-
-
-def unlock(page: str) -> None:
-    """Unlock the page's settings."""
-    state.fix(page, {})
-    st.query_params.pop("fixed", None)
-
-
 def locked_note(page: str, labels: dict[str, str]) -> None:
     """Draw the page's fixed settings, with a button that unlocks them."""
     fixed = state.fixed_on(page)
@@ -100,17 +88,13 @@ def locked_note(page: str, labels: dict[str, str]) -> None:
             with st.popover(f"and {more} more", type="tertiary", key="locked-names"):
                 st.markdown("\n".join(f"- {labels.get(name) or plain(name)}" for name in fixed))
         if st.button("Unlock these settings", icon=":material/lock_open:", type="tertiary"):
-            unlock(page)
+            state.fix(page, {})
+            st.query_params.pop("fixed", None)
             st.rerun()
 
 
 def projecting() -> bool:
     return state.carried().get("projector") == "on"
-
-
-def projector_style() -> None:
-    if projecting():
-        st.html(theme.PROJECTOR)
 
 
 def way_out() -> None:
@@ -191,9 +175,7 @@ def projector_switch() -> None:
 # back to that does.
 
 
-_JS = web.read("mending.js")
-
-_mount = st.components.v2.component("peft_mending", html="<span></span>", js=_JS)
+_mount = st.components.v2.component("peft_mending", html="<span></span>", js=web.read("mending.js"))
 
 
 def mend(door: str) -> None:

@@ -22,13 +22,9 @@ CSS = web.read(
     FOLD_BELOW=FOLD_BELOW,
     SIMULATED=palette.SIMULATED.css,
 )
-
 HTML = '<div class="host" tabindex="-1"><table><thead></thead><tbody></tbody></table></div>'
-
 # Rows are built again only when they changed: one that is being used keeps the focus.
-JS = web.read("rows.js")
-
-_mount = st.components.v2.component("peft_rows", html=HTML, css=CSS, js=JS)
+_mount = st.components.v2.component("peft_rows", html=HTML, css=CSS, js=web.read("rows.js"))
 
 
 @dataclass(frozen=True)

@@ -36,10 +36,9 @@ from peft_lab.ui.method import settings
 from peft_lab.ui.method.parts import ask_step, batch_words, step_now, tree_key
 from peft_lab.ui.method.settings import example_task
 from peft_lab.ui.method.tabs import EXPERIMENTS, EXPORT, INSIDE
-from peft_lab.ui.runs.shown import TRAIN, last_finished, short_id, shown_run, trajectory_of
+from peft_lab.ui.runs.shown import REFRESH, TRAIN, last_finished, short_id, shown_run, trajectory_of
 from peft_lab.workers.inspector import get_pool
 
-REFRESH = 1.0  # seconds between looks at what a run that is going has recorded
 STRIP_HIGH = 120.0  # of the drawing on a phone's strip, in its user units: two matrices above each other
 #: The tabs beside which settings and drawing fold to a strip, and how many knobs that names.
 FOLDED = (INSIDE, EXPERIMENTS, EXPORT)
@@ -83,7 +82,10 @@ def folding(tab: str) -> DeltaGenerator:
     """Return the place for :func:`strip`, with the button that unfolds below it where they are folded."""
     place = st.container(key="bench-strip-now")
     if folded(tab):
-        st.button("Settings and drawing", key="bench-unfold", on_click=_fold, args=(False,), width="stretch")
+        st.button(
+            "Settings and drawing", key="bench-unfold", on_click=state.remember, args=(_FOLD, "unfolded", True),
+            width="stretch",
+        )  # fmt: skip
     return place
 
 
@@ -91,13 +93,9 @@ def fold_button(tab: str) -> None:
     """Draw the button that folds settings and drawing beside the tabs that can do without."""
     if tab in FOLDED and not folded(tab):
         st.button(
-            "Fold settings and drawing", key="bench-fold", on_click=_fold, args=(True,),
+            "Fold settings and drawing", key="bench-fold", on_click=state.remember, args=(_FOLD, "unfolded", False),
             icon=":material/left_panel_close:", type="tertiary",
         )  # fmt: skip
-
-
-def _fold(away: bool) -> None:
-    state.remember(_FOLD, "unfolded", not away)
 
 
 def strip(choice: Choice, report: CountReport | None, spec: RunSpec | None) -> None:
@@ -183,9 +181,8 @@ def _block(choice: Choice, report: CountReport | None, run: Run | None) -> str |
         live = tuple(
             {"step": step, "loss": loss} for step, loss in enumerate(run.view().losses, 1) if step > done
         )
-    beside = (
-        run is not None and state.remembered(spec.slug, "tab", "idea") == TRAIN.lower()
-    )  # it shows the answers
+    # the open tab shows the answers
+    beside = run is not None and state.remembered(spec.slug, "tab", "idea") == TRAIN.lower()
     free = not going and not state.fixed_on(spec.slug)
 
     def released(values: Mapping[str, Any]) -> None:
@@ -238,14 +235,6 @@ class ExpectedStep:
     problem: str = ""
 
 
-@dataclass(frozen=True)
-class Peak:
-    """One figure, or the note that replaces it."""
-
-    finding: Finding | None
-    note: str
-
-
 def expect(choice: Choice) -> ExpectedStep:
     """Request the step that Train would measure; for a model not trained here, the Memory part's step."""
     if not choice.valid:
@@ -259,8 +248,8 @@ def expect(choice: Choice) -> ExpectedStep:
     return ExpectedStep(look(ask_step(step_now(choice), URGENCY)))
 
 
-def peak(choice: Choice, expected: ExpectedStep) -> Peak:
-    """Return the figure for the current settings.
+def peak(choice: Choice, expected: ExpectedStep) -> tuple[Finding | None, str]:
+    """Return the figure for the current settings with a note, or the note that replaces it.
 
     A measured one is shown as soon as the run has it, while the run's settings are the current ones.
     """
@@ -270,27 +259,27 @@ def peak(choice: Choice, expected: ExpectedStep) -> Peak:
         if expected.spec is None or alike(spec, expected.spec):
             size_of = f"{batch_words(memory)}, " if "rows" in memory else ""
             found = Finding(memory["peak_bytes"], "bytes", Source.MEASURED)
-            return Peak(found, f"{size_of}run {short_id(identity)}")
+            return found, f"{size_of}run {short_id(identity)}"
         beside = f"; {size(memory['peak_bytes'])} measured with other settings"
     if expected.answer is None:
-        return Peak(None, expected.problem)
+        return None, expected.problem
     answer, error = expected.answer.answer, expected.answer.error
     if answer is None:
-        return Peak(None, "Simulating…" if error is None else f"Cannot be simulated: {error}")
+        return None, "Simulating…" if error is None else f"Cannot be simulated: {error}"
     if expected.spec is not None:
         simulated, batch = answer
-        return Peak(Finding(simulated.peak_bytes, "bytes", Source.SIMULATED), batch_words(batch) + beside)
+        return Finding(simulated.peak_bytes, "bytes", Source.SIMULATED), batch_words(batch) + beside
     step = step_now(choice)
     each = "positions" if choice.entry.kind == "vision" else "tokens"
     note = f"batch of {step.setting.batch} × {step.setting.seq} {each} in {step.dtype}"
-    return Peak(Finding(answer.peak_bytes, "bytes", Source.SIMULATED), note)
+    return Finding(answer.peak_bytes, "bytes", Source.SIMULATED), note
 
 
 def _measured(choice: Choice) -> tuple[str, RunSpec, dict[str, Any]] | None:
     """Return id, spec and memory of the page's run, or else of the last finished one."""
-    shown = shown_run(choice.spec.slug)
+    shown, subject = shown_run(choice.spec.slug), (choice.entry.name, choice.spec.slug, choice.task)
     try:
-        if shown is not None and _same_subject(shown.spec, choice):
+        if shown is not None and (shown.spec.model, shown.spec.method, shown.spec.task) == subject:
             seen = shown.view()
             if seen.memory.get("peak_bytes"):
                 return shown.id, shown.spec, seen.memory
@@ -302,10 +291,6 @@ def _measured(choice: Choice) -> tuple[str, RunSpec, dict[str, Any]] | None:
     except RunError:
         return None
     return None
-
-
-def _same_subject(spec: RunSpec, choice: Choice) -> bool:
-    return (spec.model, spec.method, spec.task) == (choice.entry.name, choice.spec.slug, choice.task)
 
 
 def alike(spec: RunSpec, now: RunSpec) -> bool:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import streamlit as st
 
 from peft_lab.ask.field import read
 from peft_lab.core import units
-from peft_lab.core.errors import PeftLabError, RunError
+from peft_lab.core.errors import PeftLabError
 from peft_lab.core.units import Finding, Source
 from peft_lab.engine import published
 from peft_lab.interview import since
@@ -37,7 +36,7 @@ from peft_lab.ui.method.tabs import open_at
 from peft_lab.ui.practice.answering import interviewer, model_answer, show_in_lab, shown_solution
 from peft_lab.ui.practice.learner import SCOPE
 from peft_lab.ui.runs.page import open_run
-from peft_lab.ui.runs.shown import last_finished, short_id, shown_run, stop, summaries
+from peft_lab.ui.runs.shown import REFRESH, last_finished, short_id, stop, summaries, under_way
 
 
 @dataclass(frozen=True)
@@ -76,32 +75,20 @@ def idea(choice: Choice, words: Words) -> None:
 # The four figures under a page's title.
 
 
-REFRESH = 1.0  # seconds between looks at a run that is going
-
-
 def headline(choice: Choice, report: CountReport | None, expected: ExpectedStep) -> None:
     """Draw trainable parameters, stored size, peak memory and the last run's score for these choices.
 
     During the page's run the figures refresh themselves, to show its measurements at once.
     """
-    going = under_way(choice.spec.slug)
+    going = under_way(choice.spec.slug) is not None
 
     def tiles() -> None:
-        still = under_way(choice.spec.slug)
+        still = under_way(choice.spec.slug) is not None
         _tiles(choice, report, expected, still)
         if going and not still:
             st.rerun()
 
     part(tiles, every=REFRESH if going else None)
-
-
-def under_way(slug: str) -> bool:
-    """Return whether the page's run has not ended."""
-    run = shown_run(slug)
-    try:
-        return run is not None and not run.view().status.final
-    except RunError:
-        return False
 
 
 def _tiles(choice: Choice, report: CountReport | None, expected: ExpectedStep, going: bool) -> None:
@@ -114,14 +101,8 @@ def _tiles(choice: Choice, report: CountReport | None, expected: ExpectedStep, g
             stored = Finding(report.stored_bytes, "bytes", Source.COUNTED) if report else None
             figures.card("Stored adapter", stored, "one safetensors file", absent=waiting, word="adapter")
         with cells[2]:
-            found = peak(choice, expected)
-            figures.card(
-                "Peak memory, one step",
-                found.finding,
-                plain(found.note),
-                absent=plain(found.note),
-                word="peak memory",
-            )
+            found, note = peak(choice, expected)
+            figures.card("Peak memory, one step", found, plain(note), absent=plain(note), word="peak memory")
         with cells[3]:
             # While a run goes on, an earlier one's score would pass for its own.
             _metric(choice, None if going else last_finished(choice), going)
@@ -160,15 +141,9 @@ def _no_metric(choice: Choice, going: bool) -> str:
 
 def _from(choice: Choice, last: RunSummary) -> str:
     """Return the run behind a measured figure, with a warning if its knobs differ from the current ones."""
-    spec = last.spec
-    same = spec is not None and _read(choice, choice.values) == _read(
-        choice, {**choice.values, **spec.values}
-    )
+    knobs, now, spec = choice.spec.knobs, choice.values, last.spec
+    same = spec is not None and read(knobs, now) == read(knobs, {**now, **spec.values})
     return f"run {short_id(last.id)}, {last.steps} steps" + ("" if same else ", **with other settings**")
-
-
-def _read(choice: Choice, values: Mapping[str, Any]) -> dict[str, Any]:
-    return read(choice.spec.knobs, values)
 
 
 # ----------------------------------------

@@ -53,7 +53,7 @@ from peft_lab.ui.practice import learner
 from peft_lab.ui.practice.cards import cards, interview_date
 from peft_lab.ui.practice.learner import GUESSES, SCOPE, form_tabs, with_next
 from peft_lab.ui.practice.mock import interview, page_links
-from peft_lab.ui.runs.shown import summaries
+from peft_lab.ui.runs.shown import REFRESH, summaries
 from peft_lab.workers import inspector
 
 # ----------------------------------------
@@ -61,7 +61,6 @@ from peft_lab.workers import inspector
 
 
 RUNS = "contests"  # scope of the runs that a prediction waits for
-REFRESH = 1.0  # seconds between looks at the runs
 
 
 def contest(prediction: Prediction) -> list[float] | None:
@@ -442,7 +441,7 @@ def misconceptions_page() -> None:
         state.write_address(form.address())
 
 
-def _overview(ids: list[str], known: dict[str, dict[str, object]], name: str) -> None:
+def _overview(ids: list[str], known: dict[str, dict[str, Any]], name: str) -> None:
     st.markdown("## Your predictions so far")
     right = sum(bool(known[each]["correct"]) for each in ids if each in known)
     seen = sum(each in known for each in ids)
@@ -453,19 +452,12 @@ def _overview(ids: list[str], known: dict[str, dict[str, object]], name: str) ->
         f"**{seen}** of {len(ids)} beliefs tested, **{right}** predicted correctly. Learner: {plain(name)}."
     )
     rows = []
-    for each in ids:
-        if each in known:
-            prediction = get_prediction(each)
-            guess, truth = known[each]["guess"], known[each]["right"]
-            assert isinstance(guess, int) and isinstance(truth, int)
-            rows.append(
-                (
-                    prediction.belief,
-                    prediction.options[guess],
-                    prediction.options[truth],
-                    "right" if guess == truth else "wrong",
-                )
-            )
+    for each in filter(known.__contains__, ids):
+        prediction, guess, truth = get_prediction(each), known[each]["guess"], known[each]["right"]
+        options = prediction.options
+        rows.append(
+            (prediction.belief, options[guess], options[truth], "right" if guess == truth else "wrong")
+        )
     figures.table(("Belief", "Your prediction", "Experiment", "Result"), rows)
 
 

@@ -24,7 +24,7 @@ from peft_lab.ui.components.frame import error_line, errors_boxed, part
 from peft_lab.ui.components.knobs import restore
 from peft_lab.ui.components.rows import Column, RowOf, rows
 from peft_lab.ui.foreign import code, plain
-from peft_lab.ui.runs.shown import go_on, is_final, show_run, stop, summaries
+from peft_lab.ui.runs.shown import REFRESH, go_on, is_final, show_run, stop, summaries
 
 # ----------------------------------------
 # Data of one's own that is kept here: uploads, and rows out of the hub; each can be removed.
@@ -120,7 +120,6 @@ COLUMNS = (
     "Expected",
 )
 FIGURES = ("Steps", "Before", "After", "Peak", "Time", "Expected")
-REFRESH = 1.0  # seconds, while a run is going
 
 
 def runs_page() -> None:

@@ -237,8 +237,7 @@ def short_id(identity: str) -> str:
 
 def nothing_to_open(slug: str, what: str, verb: str = "is") -> None:
     """Draw why a method's picture is missing, and when it will appear."""
-    run = shown_run(slug)
-    if run is not None and not run.view().status.final:
+    if under_way(slug) is not None:
         st.info(f"A run is under way. When it has ended, {what} {verb} shown here.")
     else:
         st.info(f"No finished run yet. Start one on the {TRAIN} tab; then {what} {verb} shown here.")

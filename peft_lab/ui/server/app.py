@@ -11,7 +11,6 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -143,12 +142,6 @@ _TEXT = {".js": "text/javascript", ".css": "text/css"}
 _OTHERWISE = ("range", "if-none-match", "if-modified-since", "if-range")  # answered by Streamlit
 
 
-@dataclass(frozen=True)
-class _Asset:
-    body: bytes
-    headers: dict[str, str]
-
-
 def asset_middleware() -> list[Middleware]:
     """Return the middleware for ``st.App``; place it inside any access control."""
     return [Middleware(Assets)]
@@ -163,7 +156,7 @@ class Assets:
         self._files = {
             file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.suffix in _TEXT
         }
-        self._assets: dict[str, asyncio.Task[_Asset]] = {}
+        self._assets: dict[str, asyncio.Task[Response]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         file = self._asked(scope)
@@ -179,7 +172,7 @@ class Assets:
             self._assets.pop(name, None)
             await self._app(scope, receive, send)
             return
-        await Response(asset.body, headers=asset.headers)(scope, receive, send)
+        await asset(scope, receive, send)
 
     def _asked(self, scope: Scope) -> Path | None:
         if scope["type"] != "http" or scope["method"] != "GET" or not scope["path"].startswith(self._below):
@@ -190,7 +183,7 @@ class Assets:
         return self._files.get(scope["path"].removeprefix(self._below))
 
 
-def _read(file: Path) -> _Asset:
+def _read(file: Path) -> Response:
     body = gzip.compress(file.read_bytes(), 6, mtime=0)
     headers = {
         "content-type": f"{_TEXT[file.suffix]}; charset=utf-8",
@@ -198,7 +191,7 @@ def _read(file: Path) -> _Asset:
         "vary": "Accept-Encoding",
         "cache-control": KEPT_BY_BROWSERS,
     }
-    return _Asset(body, headers)
+    return Response(body, headers=headers)
 
 
 # ----------------------------------------

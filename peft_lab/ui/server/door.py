@@ -18,7 +18,6 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from html import escape
 from importlib import util
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
@@ -35,7 +34,7 @@ from streamlit.web.server.starlette.starlette_app_utils import decode_signed_val
 from streamlit.web.server.starlette.starlette_server_config import USER_COOKIE_NAME
 
 from peft_lab.classroom import joining
-from peft_lab.core import asking, journal, palette
+from peft_lab.core import asking, disk, journal, palette
 from peft_lab.core.asking import Asker, limits
 from peft_lab.core.errors import BadInput, PeftLabError
 from peft_lab.ui.server import sessions
@@ -128,9 +127,6 @@ _COLOURS = palette.variables(
     ink=palette.INK, soft=palette.SOFT, page=palette.PAGE, panel=palette.PANEL, frame=palette.FRAME,
     edge=palette.EDGE, accent=palette.ACCENT,
 )  # fmt: skip
-_PAGE = (Path(__file__).with_name("join.html")).read_text("utf-8")
-
-_LOGIN = (Path(__file__).with_name("login.html")).read_text("utf-8")
 
 
 class Door:
@@ -299,7 +295,7 @@ def _inside(wanted: str) -> str:
 
 
 def _form(root: str, wanted: str, problem: str, known: bool, status: int = 200) -> HTMLResponse:
-    fill: dict[str, Any] = {
+    fill = {
         "ROOT": root,
         "NEXT": wanted[:2000],
         "PROBLEM": problem,
@@ -308,14 +304,10 @@ def _form(root: str, wanted: str, problem: str, known: bool, status: int = 200) 
         if known
         else "",
     }
-    ways = _LOGIN if joining.login_is_on() else ""
-    page = (
-        _PAGE.replace("%COLOURS%", _COLOURS)
-        .replace("%LOGIN%", ways)
-        .replace("%NEXTQUERY%", quote(wanted[:2000]))
-    )
-    for name, value in fill.items():
-        page = page.replace(f"%{name}%", escape(str(value), quote=True))
+    ways = disk.beside(__file__, "login.html") if joining.login_is_on() else ""
+    safe = {name: escape(value, quote=True) for name, value in fill.items()}
+    around = {"COLOURS": _COLOURS, "LOGIN": ways, "NEXTQUERY": quote(wanted[:2000])}
+    page = disk.beside(__file__, "join.html", **around, **safe)
     return HTMLResponse(page, status, {"cache-control": "no-store"})
 
 

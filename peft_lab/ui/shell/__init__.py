@@ -11,7 +11,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from peft_lab.core import asking
 from peft_lab.core.asking import NobodyAsks
-from peft_lab.ui import pages, state
+from peft_lab.ui import pages, state, theme
 from peft_lab.ui.classroom import shown_bar
 from peft_lab.ui.components import frame
 from peft_lab.ui.components.frame import errors_boxed, mend
@@ -30,7 +30,8 @@ from peft_lab.ui.tour.teach import share
 def draw_surroundings(page: str, run: Callable[[], None]) -> None:
     """Draw a page with its frame."""
     arrived = frame.enter(page, settings.lockable(page))
-    frame.projector_style()
+    if frame.projecting():
+        st.html(theme.PROJECTOR)
     mend(pages.door_of(page))
     # The first of what stands above a page: it stays in view, and hides what scrolls past above it.
     notice = bar(page, arrived)

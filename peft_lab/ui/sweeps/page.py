@@ -27,7 +27,7 @@ from peft_lab.ui.components.frame import address_line, errors_boxed, part
 from peft_lab.ui.components.knobs import apart
 from peft_lab.ui.components.rows import listing
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.runs.shown import short_id
+from peft_lab.ui.runs.shown import REFRESH, short_id
 from peft_lab.ui.sweeps import pictures
 from peft_lab.ui.sweeps.pictures import SCOPE, SWEEP, written_value
 
@@ -43,11 +43,8 @@ def best_section(settings: Sequence[SweepSetting], figure: str, spec: RunSpec) -
     mean, title = sum(scores) / len(scores), pictures.setting_titles(spec)[figure]
     compared = len(store.comparable(settings, figure))
     with st.container(border=True):
-        st.markdown(
-            f"##### Best so far: {plain(picture.told(chosen.values))}"
-            if _open(settings)
-            else f"##### Best: {plain(picture.told(chosen.values))}"
-        )
+        so_far = " so far" if _open(settings) else ""
+        st.markdown(f"##### Best{so_far}: {plain(picture.told(chosen.values))}")
         st.markdown(
             f"{plain(title)}: **{written_value(mean, figure)}**{_interval(scores, figure)} "
             f"{figures.badge('measured')}"
@@ -96,7 +93,6 @@ def _how_best(seeds: int, compared: int) -> str:
 # How far a sweep is; comes back by itself while it goes on.
 
 
-REFRESH = 1.0  # seconds between looks
 LISTED = 3  # runs under way that are named
 STEPS_SHARE = 0.9  # of a run's progress that its steps make up; the rest is its evaluation
 
@@ -187,12 +183,8 @@ def table_section(
     columns += [*(picture.title(name) for name in names), "Seed", "Status", "Steps", "Time"]
     numeric = [*range(1, len(measured) + 1), len(columns) - 2, len(columns) - 1]
     rows = [_cells(trial, names, measured) for trial in order[:MOST]]
-    figures.table(
-        columns,
-        rows,
-        numeric,
-        links=[address(trial) if trial.run else "" for trial in order[:MOST]],
-    )
+    links = [address(trial) if trial.run else "" for trial in order[:MOST]]
+    figures.table(columns, rows, numeric, links=links)
     if len(order) > MOST:
         st.markdown(f"The best {MOST:,} of {len(order):,} runs. To list all, run the command with `--json`.")
 

@@ -345,7 +345,7 @@ def _lines(
         st.markdown("No run with these settings has finished yet.")
         return
     drawn = landscape_figure(lines, store.kind_of(figure), titles[figure], _across(settings, x))
-    st.plotly_chart(drawn, key="sweep-landscape", config=results.plot_config("sweep-landscape"))
+    results.plot(drawn, "sweep-landscape", "sweep-landscape")
     st.markdown(
         ":small[Lines: the mean over seeds, with a band from the lowest seed to the highest. Filled dot: the best "
         "of a line. Star: the best of all.]"
@@ -358,7 +358,7 @@ def _coloured(settings: Sequence[SweepSetting], x: str, y: str, figure: str, tit
         st.markdown("No run has finished yet.")
         return
     drawn = coloured(places, _across(settings, x), _across(settings, y), figure, titles[figure])
-    st.plotly_chart(drawn, key="sweep-coloured", config=results.plot_config("sweep-landscape"))
+    results.plot(drawn, "sweep-coloured", "sweep-landscape")
     better = "more" if figure == METRIC else "less"
     st.markdown(
         f":small[Each dot is a setting, coloured by {plain(titles[figure])}, the mean over seeds: {better} is better "
@@ -387,4 +387,4 @@ def parallel_section(
         "orange." + (f" The best {MOST:,} of {len(done):,} settings are drawn." if len(done) > MOST else "")
     )
     drawn = parallel(done[:MOST], names, figure, setting_titles(spec)[figure])
-    st.plotly_chart(drawn, key="sweep-parallel", config=results.plot_config("sweep-parallel"))
+    results.plot(drawn, "sweep-parallel", "sweep-parallel")

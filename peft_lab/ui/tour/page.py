@@ -17,13 +17,13 @@ from peft_lab.interview.learners.schedule import Learners
 from peft_lab.interview.tour import FIRST, Stop, Tour, fill, has_figures
 from peft_lab.methods import all_methods, get_method
 from peft_lab.ui import pages, state, web
-from peft_lab.ui.components import figures, frame
+from peft_lab.ui.components import figures
 from peft_lab.ui.components.form import choose
 from peft_lab.ui.components.frame import address_line, errors_boxed
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.tabs import shows_picture
 from peft_lab.ui.practice import learner
-from peft_lab.ui.runs.shown import finished_of, shown_run
+from peft_lab.ui.runs.shown import finished_of, shown_run, under_way
 from peft_lab.ui.sweeps.pictures import SWEEP
 
 # ----------------------------------------
@@ -210,8 +210,9 @@ def _another(file: Learners, name: str) -> None:
 
 
 # A control's element is marked with its key, in which the setting's name is a whole word (state.widget_key).
-JS = web.read("tour.js")
-_mount = st.components.v2.component("peft_pointer", html='<span class="pointer" hidden></span>', js=JS)
+_mount = st.components.v2.component(
+    "peft_pointer", html='<span class="pointer" hidden></span>', js=web.read("tour.js")
+)
 
 
 def point(at: str, stop: str) -> None:
@@ -325,9 +326,9 @@ def _stop(identity: str, path: Tour, index: int, done: bool) -> DeltaGenerator:
         for (title, icon), text in zip(WORDS, (stop.read, stop.move, stop.see), strict=True)
         if text
     ]
-    if _of_a_run(stop) and not finished_of(stop.page):
-        given = [("Read", "hourglass_top", RUNNING) if _training(stop.page) else ("Read", "info", NO_RUN)]
-    elif stop.at == "train" and _training(stop.page):
+    if shows_picture(stop.settings) and not finished_of(stop.page):
+        given = [("Read", "hourglass_top", RUNNING) if under_way(stop.page) else ("Read", "info", NO_RUN)]
+    elif stop.at == "train" and under_way(stop.page):
         given = [("Read", "hourglass_top", RUNNING)]
     given = given or [("Read", "info", NO_WORDS)]  # as it was added, and nobody wrote any
     first = next((one for one in given if one[0] == "Change"), given[0])
@@ -347,22 +348,14 @@ def _stop(identity: str, path: Tour, index: int, done: bool) -> DeltaGenerator:
         with st.popover("Details", icon=":material/menu_book:", type="tertiary", key="tour-words"):
             for title, icon, text in given:
                 st.markdown(f":material/{icon}: **{title}**  \n{text}")
-            _overview()
-            _leave()
+            _ways_out()
         if index:
-            before = path.stops[index - 1]
             with st.container(key="turn-back", width="content"):
-                page_link(before, place_of(identity, index - 1), "Back", "arrow_back")
+                page_link(path.stops[index - 1], place_of(identity, index - 1), "Back", "arrow_back")
         if index + 1 < len(path.stops):
-            after = path.stops[index + 1]
+            after, where = path.stops[index + 1], place_of(identity, index + 1)
             with st.container(key="turn-next", width="content"):
-                page_link(
-                    after,
-                    place_of(identity, index + 1),
-                    "Next stop",
-                    "arrow_forward",
-                    icon_position="right",
-                )
+                page_link(after, where, "Next stop", "arrow_forward", icon_position="right")
         else:
             pages.link("tour", "Finish", "flag")
     steps = stop.steps
@@ -373,17 +366,6 @@ def _stop(identity: str, path: Tour, index: int, done: bool) -> DeltaGenerator:
     return mark
 
 
-def _of_a_run(stop: Stop) -> bool:
-    """Return whether the stop shows a finished run's records."""
-    return shows_picture(stop.settings)
-
-
-def _training(page: str) -> bool:
-    """Return whether the page's run has not ended, so that Train cannot be pressed."""
-    run = shown_run(page)
-    return run is not None and not run.status().final
-
-
 def _elsewhere(identity: str, path: Tour, index: int) -> None:
     stop = path.stops[index]
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -392,8 +374,7 @@ def _elsewhere(identity: str, path: Tour, index: int) -> None:
             f"page {pages.titles()[stop.page]}."
         )
         page_link(stop, place_of(identity, index), "Return to the stop", "undo")
-        _overview()
-        _leave()
+        _ways_out()
 
 
 def _unknown(text: str, known: dict[str, Tour]) -> None:
@@ -407,15 +388,11 @@ def _unknown(text: str, known: dict[str, Tour]) -> None:
         message = f"The path has no such stop. Choose a stop from 1 to {len(path.stops)}."
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(message)
-        _overview()
-        _leave()
+        _ways_out()
 
 
-def _overview() -> None:
+def _ways_out() -> None:
     pages.link("tour", "All stops", "list")
-
-
-def _leave() -> None:
     if st.button(
         "Leave the tour",
         icon=":material/close:",
@@ -423,7 +400,8 @@ def _leave() -> None:
         key="leave-path",
         help="Closes the tour and remembers your place.",
     ):
-        frame.leave_path()
+        state.carry("stop", "")
+        st.query_params.pop("stop", None)
         st.rerun()
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import streamlit as st
 
 from peft_lab.ui import state
 from peft_lab.ui.components.frame import part
 from peft_lab.ui.components.knobs import Choice
+from peft_lab.ui.runs.shown import finished_of, nothing_to_open, pick_run, read_insight
 
 View = Callable[[Choice], None]
 #: By slug, a module here and the function in it that draws.
@@ -27,6 +29,49 @@ def view_of(slug: str) -> View | None:
     module, name = VIEWS[slug]
     view: View = getattr(importlib.import_module(f"{__name__}.{module}"), name)
     return view
+
+
+# ----------------------------------------
+# What several of the pictures need: the run that is opened, figures by layer, two parts beside each other.
+
+
+def opened_run(
+    choice: Choice, recorded: Callable[[dict[str, Any]], object], what: str, verb: str = "is"
+) -> str | None:
+    """Draw the choice of a finished run whose insight has what is ``recorded``; None, with advice, if there is none."""
+    slug = choice.spec.slug
+    runs = [line for line in finished_of(slug) if recorded(read_insight(line.id))]
+    if runs:
+        return pick_run(slug, runs, choice.entry.name)
+    nothing_to_open(slug, what, verb)
+    return None
+
+
+def layer_of(path: str) -> int | None:
+    """Return a module's layer index; None outside the layers."""
+    return _pattern(path)[1]
+
+
+def by_kind(values: Mapping[str, float]) -> dict[str, dict[int, float]]:
+    """Return figures by module path as ``kind: {layer: figure}``."""
+    table: dict[str, dict[int, float]] = {}
+    for path, value in values.items():
+        kind, layer = _pattern(path)
+        table.setdefault(kind.split("{}.")[-1], {})[layer or 0] = value
+    return table
+
+
+def _pattern(path: str) -> tuple[str, int | None]:
+    from peft_lab.models.meta import pattern_of
+
+    return pattern_of(path)
+
+
+def side_by_side(left: Callable[[], None], right: Callable[[], None]) -> None:
+    """Draw two parts in columns of equal width."""
+    for column, draw in zip(st.columns(2, gap="large"), (left, right), strict=True):
+        with column:
+            draw()
 
 
 # ----------------------------------------

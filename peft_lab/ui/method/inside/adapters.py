@@ -25,22 +25,19 @@ from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.idea import train
-from peft_lab.ui.method.inside import played
-from peft_lab.ui.runs.shown import finished_of, nothing_to_open, pick_run, read_insight, summaries
+from peft_lab.ui.method.inside import by_kind, opened_run, played
+from peft_lab.ui.runs.shown import finished_of, read_insight, summaries
 from peft_lab.workers import inspector
 
 SLUG = "adapters"
 
 
 def show(choice: Choice) -> None:
-    runs = [line for line in finished_of(SLUG) if read_insight(line.id).get("snapshots")]
-    if runs:
-        identity = pick_run(SLUG, runs, choice.entry.name)
+    identity = opened_run(choice, lambda found: found.get("snapshots"), "what the adapters learnt")
+    if identity is not None:
         found = read_insight(identity)
         _added(found)
         _not_linear(found, store.get(identity).spec)
-    else:
-        nothing_to_open(SLUG, "what the adapters learnt")
     _placements(choice)
     show_domains()
 
@@ -51,7 +48,7 @@ def _placements(choice: Choice) -> None:
     rows, told = [], []
     for placement in spec.knob("placement").choices:
         values = {**choice.values, "placement": placement}
-        if any(problem.level == "error" for problem in spec.problems(shape, values)):
+        if spec.refusal(shape, values):
             continue
         formula = spec.formula(shape, spec.complete(shape, values))
         places = sum(term.count for term in formula.terms)
@@ -72,17 +69,6 @@ def _trained_so(line: RunSummary, choice: Choice, values: Mapping[str, Any]) -> 
     same = (line.model, line.task) == (choice.entry.name, choice.task)
     knobs = choice.spec.knobs
     return same and line.spec is not None and read(knobs, line.spec.values) == read(knobs, values)
-
-
-def by_kind(values: Mapping[str, float]) -> dict[str, dict[int, float]]:
-    """Return figures by module path as ``kind: {layer: figure}``."""
-    from peft_lab.models.meta import pattern_of as pattern
-
-    table: dict[str, dict[int, float]] = {}
-    for path, value in values.items():
-        kind, layer = pattern(path)
-        table.setdefault(kind.split("{}.")[-1], {})[layer or 0] = value
-    return table
 
 
 def _added(found: dict[str, Any]) -> None:

@@ -28,9 +28,9 @@ from peft_lab.ui.components.frame import errors_here
 from peft_lab.ui.components.knobs import Choice, apart
 from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.method.inside import played
+from peft_lab.ui.method.inside import by_kind, layer_of, opened_run, played, side_by_side
 from peft_lab.ui.method.train import answer_text
-from peft_lab.ui.runs.shown import finished_of, nothing_to_open, pick_run, read_arrays, read_insight, short_id
+from peft_lab.ui.runs.shown import finished_of, read_arrays, read_insight, short_id
 
 # ----------------------------------------
 # Two trained adapters on one base: what it says when both corrections are added, with weights.
@@ -116,7 +116,7 @@ def _shown(slug: str, first: str, second: str, rows: list[dict[str, Any]]) -> No
 
 
 PATIENCE = 1.5  # seconds
-IntruderRow = dict[str, Any]
+Row = dict[str, Any]
 
 
 def intruders(slug: str, identity: str) -> None:
@@ -134,7 +134,7 @@ def intruders(slug: str, identity: str) -> None:
     shown(blending.ask_intruders(identity), partial(_intruders_shown, slug), doing, patience=PATIENCE)
 
 
-def _intruders_shown(slug: str, rows: list[IntruderRow]) -> None:
+def _intruders_shown(slug: str, rows: list[Row]) -> None:
     chosen = state.remembered(slug, "inside-module", "")
     row = next((each for each in rows if each["module"] == chosen), rows[0])
     many = len(row["cosines"])
@@ -174,12 +174,9 @@ def _intruders_shown(slug: str, rows: list[IntruderRow]) -> None:
     )
 
 
-Row = dict[str, Any]
-
-
 def show(choice: Choice) -> None:
     slug = choice.spec.slug
-    identity = chosen_run(slug, choice.entry.name)
+    identity = chosen_run(choice)
     if identity is None:
         return
     trained(slug, identity)
@@ -195,26 +192,17 @@ def trained(slug: str, identity: str) -> None:
     row = _matrix(slug, rows)
     growth = found["growth"]
     played(slug, [snapshot["step"] for snapshot in growth], lambda index: _at(slug, identity, row, index))
-    left, right = st.columns(2, gap="large")
-    with left:
-        _relative(slug, rows)
-    with right:
-        _growth(slug, growth)
-    left, right = st.columns(2, gap="large")
-    with left:
-        _gradients(found["step0_gradients"])
-    if found["merge"]:
-        with right:
-            _merge(found["merge"], held_out(identity))
+    side_by_side(lambda: _relative(slug, rows), lambda: _growth(slug, growth))
+    merge = found["merge"]
+    side_by_side(
+        lambda: _gradients(found["step0_gradients"]),
+        lambda: _merge(merge, held_out(identity)) if merge else None,
+    )
 
 
-def chosen_run(slug: str, model: str) -> str | None:
-    """Draw the choice of a finished run, those on ``model`` first; None, with advice, if there is none."""
-    runs = [line for line in finished_of(slug) if _complete(read_insight(line.id))]
-    if not runs:
-        nothing_to_open(slug, "what the run learnt")
-        return None
-    return pick_run(slug, runs, model)
+def chosen_run(choice: Choice) -> str | None:
+    """Draw the choice of a finished run; None, with advice, if there is none."""
+    return opened_run(choice, _complete, "what the run learnt")
 
 
 def _complete(found: dict[str, Any]) -> bool:
@@ -276,37 +264,20 @@ def _at(slug: str, identity: str, row: Row, index: int) -> None:
 
 def _relative(slug: str, rows: list[Row]) -> None:
     st.markdown(f"#### How much each layer moved {figures.badge(Source.MEASURED)}")
-    layers = by_layer(rows)
+    layers = by_kind({row["module"]: row["ratio"] for row in rows if layer_of(row["module"]) is not None})
     series = {kind: (list(values), [values[layer] for layer in values]) for kind, values in layers.items()}
     figure = charts.curves(series, "layer", "‖ΔW‖ / ‖W‖", height=300)
     st.plotly_chart(figure, key=f"{slug}-relative", config=charts.CONFIG)
     top = max(rows, key=lambda row: row["ratio"])
     outside = ", ".join(
-        f"{row['module']} {units.percent(100 * row['ratio'])}" for row in rows if layer_of(row) is None
+        f"{row['module']} {units.percent(100 * row['ratio'])}"
+        for row in rows
+        if layer_of(row["module"]) is None
     )
     st.caption(
         f"Frobenius norms. The largest change is {units.percent(100 * top['ratio'])} of its matrix, in "
         f"{top['module']}." + (f" Outside the layers: {outside}." if outside else "")
     )
-
-
-def by_layer(rows: list[Row]) -> dict[str, dict[int, float]]:
-    """Return the ratio by kind of module and layer index, without modules outside the layers."""
-    from peft_lab.models.meta import pattern_of as pattern
-
-    table: dict[str, dict[int, float]] = {}
-    for row in rows:
-        path, layer = pattern(row["module"])
-        if layer is not None:
-            table.setdefault(path.split("{}.")[-1], {})[layer] = row["ratio"]
-    return table
-
-
-def layer_of(row: Row) -> int | None:
-    """Return a matrix's layer index, or None."""
-    from peft_lab.models.meta import pattern_of as pattern
-
-    return pattern(row["module"])[1]
 
 
 def _growth(slug: str, growth: list[Row]) -> None:

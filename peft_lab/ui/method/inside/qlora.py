@@ -19,7 +19,7 @@ from peft_lab.ui.components.form import choose
 from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.method.inside import lora
+from peft_lab.ui.method.inside import layer_of, lora, side_by_side
 from peft_lab.ui.runs.shown import read_insight
 
 # ----------------------------------------
@@ -44,11 +44,7 @@ def stored_base(choice: Choice) -> None:
 def _stored(choice: Choice, found: dict[str, Any]) -> None:
     slug = choice.spec.slug
     kind = "int8" if choice.values["load_in_8bit"] else choice.values["bnb_4bit_quant_type"]
-    left, right = st.columns(2, gap="large")
-    with left:
-        _code_book(slug, found, kind)
-    with right:
-        _errors(slug, found)
+    side_by_side(lambda: _code_book(slug, found, kind), lambda: _errors(slug, found))
     _sizes(found)
 
 
@@ -84,14 +80,12 @@ def _code_book(slug: str, found: dict[str, Any], kind: str) -> None:
 
 def _errors(slug: str, found: dict[str, Any]) -> None:
     """Draw the root mean square error in each layer's matrices, by format."""
-    from peft_lab.models.meta import pattern_of as pattern
-
     st.markdown(f"#### What rounding loses, by layer {figures.badge(Source.MEASURED)}")
     series: dict[str, tuple[list[float], list[float]]] = {}
     for form in ("nf4", "fp4", "int8"):
         layers: dict[int, list[float]] = {}
         for row in found["modules"]:
-            layer = pattern(row["path"])[1]
+            layer = layer_of(row["path"])
             if layer is not None:
                 layers.setdefault(layer, []).append(row["errors"][form])
         means = [(sum(error**2 for error in errors) / len(errors)) ** 0.5 for errors in layers.values()]
@@ -147,7 +141,7 @@ _EIGHT_BITS = {
 def show(choice: Choice) -> None:
     stored_base(choice)
     st.divider()
-    identity = lora.chosen_run(choice.spec.slug, choice.entry.name)
+    identity = lora.chosen_run(choice)
     if identity is None:
         return
     known = read_insight(identity)

@@ -18,8 +18,8 @@ from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.components.model_choice import entry_of
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.method.inside import played
-from peft_lab.ui.runs.shown import finished_of, nothing_to_open, pick_run, read_insight
+from peft_lab.ui.method.inside import opened_run, played, side_by_side
+from peft_lab.ui.runs.shown import read_insight
 
 SHOWN = 24  # virtual tokens in the table
 
@@ -27,11 +27,7 @@ SHOWN = 24  # virtual tokens in the table
 def show_run(slug: str, found: dict[str, Any]) -> None:
     """Draw the records of one finished run."""
     _words(slug, found)
-    left, right = st.columns(2, gap="large")
-    with left:
-        _moves(slug, found)
-    with right:
-        _alike(slug, found)
+    side_by_side(lambda: _moves(slug, found), lambda: _alike(slug, found))
 
 
 def _words(slug: str, found: dict[str, Any]) -> None:
@@ -266,22 +262,15 @@ def trained_and_stored(rows: list[tuple[str, Formula]]) -> None:
 
 
 def show_prompt(choice: Choice) -> None:
-    slug = choice.spec.slug
-    runs = [line for line in finished_of(slug) if read_insight(line.id).get("soft_tokens")]
-    if not runs:
-        nothing_to_open(slug, "what the soft tokens became")
-        return
-    show_run(slug, read_insight(pick_run(slug, runs, choice.entry.name)))
+    identity = opened_run(choice, lambda found: found.get("soft_tokens"), "what the soft tokens became")
+    if identity is not None:
+        show_run(choice.spec.slug, read_insight(identity))
 
 
 def show_prefix(choice: Choice) -> None:
-    slug = choice.spec.slug
-    runs = [line for line in finished_of(slug) if read_insight(line.id).get("attention")]
-    if runs:
-        identity = pick_run(slug, runs, choice.entry.name)
-        show_keys_run(slug, identity, read_insight(identity))
-    else:
-        nothing_to_open(slug, "what the prefix does")
+    identity = opened_run(choice, lambda found: found.get("attention"), "what the prefix does")
+    if identity is not None:
+        show_keys_run(choice.spec.slug, identity, read_insight(identity))
     _projection(choice)
 
 
@@ -307,21 +296,14 @@ def _projection(choice: Choice) -> None:
 
 def show_ptuning(choice: Choice) -> None:
     slug = choice.spec.slug
-    runs = [line for line in finished_of(slug) if {"soft_tokens", "attention"} & set(read_insight(line.id))]
-    if runs:
-        identity = pick_run(slug, runs, choice.entry.name)
+    identity = opened_run(choice, {"soft_tokens", "attention"}.intersection, "what the encoder makes")
+    if identity is not None:
         found = read_insight(identity)
         if "attention" in found:
             show_keys_run(slug, identity, found)
         else:
             show_run(slug, found)
-    else:
-        nothing_to_open(slug, "what the encoder makes")
-    left, right = st.columns(2, gap="large")
-    with left:
-        _encoders(choice)
-    with right:
-        _beside_prefix(choice)
+    side_by_side(lambda: _encoders(choice), lambda: _beside_prefix(choice))
 
 
 def _encoders(choice: Choice) -> None:

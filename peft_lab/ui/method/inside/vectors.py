@@ -21,8 +21,8 @@ from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.method.inside import played
-from peft_lab.ui.runs.shown import finished_of, nothing_to_open, pick_run, read_insight
+from peft_lab.ui.method.inside import layer_of, opened_run, played, side_by_side
+from peft_lab.ui.runs.shown import finished_of, read_insight
 from peft_lab.workers import inspector
 
 BITFIT = "bitfit"
@@ -30,18 +30,12 @@ KEY = "attention.self.key"
 
 
 def show_bitfit(choice: Choice) -> None:
-    runs = [line for line in finished_of(BITFIT) if read_insight(line.id).get("snapshots")]
-    if runs:
-        found = read_insight(pick_run(BITFIT, runs, choice.entry.name))
+    identity = opened_run(choice, lambda found: found.get("snapshots"), "how the biases moved")
+    if identity is not None:
+        found = read_insight(identity)
         _moves(found)
         _put_back(found)
-    else:
-        nothing_to_open(BITFIT, "how the biases moved")
-    left, right = st.columns(2, gap="large")
-    with left:
-        _subsets(choice)
-    with right:
-        _who_has_biases()
+    side_by_side(lambda: _subsets(choice), _who_has_biases)
 
 
 def grid(moves: list[dict[str, Any]]) -> tuple[list[str], list[int], list[list[float | None]]]:
@@ -117,9 +111,7 @@ def _subsets(choice: Choice) -> None:
     spec, shape = get_method(BITFIT), choice.shape
     rows = []
     for subset, title in (("all", "All biases"), ("query_mlp", "Query and widening map")):
-        problems = spec.problems(shape, {"subset": subset})
-        wrong = next((problem.message for problem in problems if problem.level == "error"), None)
-        if wrong:
+        if spec.refusal(shape, {"subset": subset}):
             rows.append((title, "0", "0%"))
             continue
         count = spec.formula(shape, spec.complete(shape, {"subset": subset})).trainable
@@ -170,9 +162,9 @@ IA3 = "ia3"
 
 
 def show_ia3(choice: Choice) -> None:
-    runs = [line for line in finished_of(IA3) if read_insight(line.id).get("snapshots")]
-    if runs:
-        found = read_insight(pick_run(IA3, runs, choice.entry.name))
+    identity = opened_run(choice, lambda found: found.get("snapshots"), "the learnt vectors", "are")
+    if identity is not None:
+        found = read_insight(identity)
         _vectors(found)
         left, right = st.columns(2, gap="large")
         with left:
@@ -180,8 +172,6 @@ def show_ia3(choice: Choice) -> None:
         with right:
             _merge(found["merge"])
             _twins(found.get("twins", {}))
-    else:
-        nothing_to_open(IA3, "the learnt vectors", "are")
     _targets()
 
 
@@ -209,7 +199,7 @@ def _vectors(found: dict[str, Any]) -> None:
         left, right = st.columns([3, 2], gap="large")
         with left:
             st.markdown("**Every layer's factors, distance from 1**")
-            names = [str(_layer(row["module"])) for row in rows]
+            names = [str(layer_of(row["module"]) or 0) for row in rows]
             figure = charts.heatmap(
                 [row["cells"] for row in rows], "channels, binned", "layer", "l − 1", None, names,
                 diverging=True, limit=limit,
@@ -245,12 +235,6 @@ def _of(shot: dict[str, Any], kind: str) -> list[dict[str, Any]]:
     return [row for row in shot["vectors"] if ia3.kind_of(row["module"]) == kind]
 
 
-def _layer(path: str) -> int:
-    from peft_lab.models.meta import pattern_of as pattern
-
-    return pattern(path)[1] or 0
-
-
 def _spread(edges: list[float], counts: list[int], most: int) -> go.Figure:
     """Return a histogram; bins below 1 in the colour for inhibition, above in that for amplification."""
     middles = [(low + high) / 2 for low, high in pairwise(edges)]
@@ -275,7 +259,7 @@ def _strongest(found: dict[str, Any]) -> None:
 
 
 def _named(path: str) -> str:
-    return f"layer {_layer(path)} {ia3.kind_of(path)}"
+    return f"layer {layer_of(path) or 0} {ia3.kind_of(path)}"
 
 
 def _merge(rows: list[dict[str, Any]]) -> None:
