@@ -89,7 +89,7 @@ def test_a_hostile_path_shows_its_letters_and_no_more(page: Page, hostile_url: s
     expect(page.get_by_text("2 stops visited")).to_be_visible()
     settled(page)
     check(page, asked)
-    page.get_by_role("button", name="Start", exact=True).click()
+    page.get_by_test_id("stMain").get_by_role("button", name="Start", exact=True).click()
     expect(page.get_by_text("Stop 1 of 2")).to_be_visible(timeout=60_000)
     settled(page)
     assert "www" in check(page, asked)

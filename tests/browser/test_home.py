@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.driver import settled, stop_button, visit
+from tests.browser.driver import choose_page, settled, stop_button, visit
 
 STEPS, OPENS_AT = 25, 10
 STILL = {"reduced_motion": "reduce"}
@@ -127,7 +127,7 @@ def test_an_own_order_is_answered_by_the_base_and_trained_with(
     ]
     stop_button(page).click()
     expect(page.get_by_role("button", name="Train", exact=True)).to_be_enabled(timeout=240_000)
-    page.get_by_role("link", name="Home", exact=True).click()
+    choose_page(page, "home")
     expect(order).to_have_value("Three espressos for Ada at 9 am")
     page.get_by_role("button", name="Back to that order").click()
     expect(page.locator(".row .fields").last).to_have_text("right")

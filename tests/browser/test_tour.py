@@ -81,7 +81,7 @@ def test_a_lesson_that_was_sent(page: Page, app_url: str) -> None:
     page.get_by_role("button", name="Follow this path").click()
     expect(page.get_by_role("heading", name="Monday")).to_be_visible()
     settled(page)
-    page.get_by_role("button", name="Start", exact=True).click()
+    page.get_by_test_id("stMain").get_by_role("button", name="Start", exact=True).click()
     expect(page.get_by_text("Set by the teacher: Model, Rank r.")).to_be_visible(timeout=60_000)
     settled(page)
     assert (

@@ -50,7 +50,7 @@ def test_a_last_row_of_two_numbers_is_not_stretched(page: Page, app_url: str) ->
         field.bounding_box() for field in page.locator('.st-key-situation-fields input[type="number"]').all()
     ]
     widths = [box["width"] for box in boxes if box]
-    assert len(widths) == 6 and max(widths) < 1.4 * min(widths), widths
+    assert len(widths) >= 4 and max(widths) < 1.4 * min(widths), widths
 
 
 @pytest.mark.slow
