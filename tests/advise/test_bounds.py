@@ -96,7 +96,9 @@ def test_another_length_takes_few_simulations() -> None:
     found = recommend(situation, room)
     assert found.method in ("lora", "qlora") and found.plan is not None
     once = list(dict.fromkeys(asked))
-    assert {method for method, _ in once} == {"lora", "qlora"} and len(once) <= 12, "the two bases that are compared"
+    assert {method for method, _ in once} == {"lora", "qlora"} and len(once) <= 12, (
+        "the two bases that are compared"
+    )
     assert any(run.batch == found.plan.batch for _, run in once)
 
 

@@ -324,7 +324,7 @@ def test_a_lost_run_goes_on_and_a_done_one_does_not(run: Run) -> None:
         replace(owners.myself(), pid=2**22 + 1),
     )
     trained = run("train", *TINY, "--method", "bitfit", "--json").document
-    assert "no state" in run("train", "--continue", lost.id).refused()
+    assert "no checkpoint" in run("train", "--continue", lost.id).refused()
     assert "is done" in run("train", "--continue", trained["run_id"]).refused()
     _leave_a_state(lost)
     found = run("train", "--continue", lost.id, "--json").document
