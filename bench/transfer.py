@@ -55,7 +55,7 @@ def _simulated(
         cast_added(adapted, blueprint.dtype)
         return adapted
 
-    return simulate_blueprint(replace(blueprint, method=applied), setting, model, row["method"])
+    return simulate_blueprint(replace(blueprint, method=applied, source=""), setting, model, row["method"])
 
 
 def _model(row: Mapping[str, Any], folder: Path) -> str:

@@ -111,9 +111,9 @@ def simulate_lab(request: StepRequest) -> Simulation:
             stage.recorder.enter("idle")
 
     with refusing(entry, get_method(request.method)):
-        return simulate_blueprint(
-            replace(blueprint, method=applied), batch, request.model, request.method, schedule
-        )
+        # Its model is not the blueprint's, so it has a name of its own among the models that are copied.
+        own = replace(blueprint, method=applied, source=f"{blueprint.source} {batch.attention}")
+        return simulate_blueprint(own, batch, request.model, request.method, schedule)
 
 
 class _FusedAdam:

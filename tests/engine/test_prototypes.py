@@ -9,9 +9,10 @@ import pytest
 
 from peft_lab.engine import build as prototypes
 from peft_lab.engine.build import Blueprint, tensors_of
+from peft_lab.engine.lab import LabBatch, simulate_lab
 from peft_lab.engine.request import StepRequest, StepSetting
 from peft_lab.engine.running import run
-from peft_lab.engine.simulate import blueprint_of
+from peft_lab.engine.simulate import blueprint_of, simulate
 
 SETTING = StepSetting(2, 32, device="cuda", capability=(8, 9))
 
@@ -49,6 +50,19 @@ def test_other_settings_are_other_models() -> None:
     }
     assert len(sources) == 3
     assert blueprint_of(asked.at(batch=7)).source in sources
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_a_runs_step_and_a_step_of_memory_do_not_share_a_model(attention: str) -> None:
+    """The first that was simulated in a process had decided the attention of the other, 0.7% of this peak."""
+    memory = StepRequest("minilm-l6", "lora", {}, SETTING, "bfloat16")
+    lab = replace(memory, setting=LabBatch(2, 32, device="cuda", capability=(8, 9), attention=attention))
+    peaks = []
+    for order in ((memory, lab), (lab, memory)):
+        prototypes._prototypes.clear()
+        first, second = ((simulate_lab if one is lab else simulate)(one).peak_bytes for one in order)
+        peaks.append((first, second) if order[0] is memory else (second, first))
+    assert peaks[0] == peaks[1]
 
 
 def test_a_model_whose_copy_shares_less_is_built_each_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,8 +87,10 @@ def test_an_answer_reads_all_weights_for_every_token() -> None:
         - forecast.forecast(WORK, _spec()).parts["scoring"]
     )
     assert beside == pytest.approx(2 * 5 * (2.0 + 50 / 100))
-    of_example = [forecast.forecast(work, _spec()).parts["recording"] for work in (WORK, writes)]
-    assert of_example[1] - of_example[0] == pytest.approx(3 * 5 * (2.0 + 50 / 100))  # at steps 0, 5 and 10
+    for probes, answers in (((), 2), (("A film.",), 3)):  # at steps 0 and 10; one that is watched at 5 too
+        spec = _spec(probes=probes)
+        of_example = [forecast.forecast(work, spec).parts["recording"] for work in (WORK, writes)]
+        assert of_example[1] - of_example[0] == pytest.approx(answers * 5 * (2.0 + 50 / 100))
 
 
 def test_a_packed_base_is_packed_on_the_way() -> None:
