@@ -261,7 +261,8 @@ def test_runs_of_a_cluster_are_ended_early_and_the_next_command_keeps_to_it(
         rung, steps = row["ended_early"]["rung"], row["ended_early"]["steps"]
         assert rung in (6, 12, 24, 48) and rung <= steps == len(row["loss"]) < STEPS
         assert (
-            row["status"] == "stopped" and f"rung at step {rung}: {steps} of {STEPS} steps" in row["message"]
+            row["status"] == "stopped"
+            and f"rung at step {rung}) after {steps} of {STEPS} steps" in row["message"]
         )
     full = [row for row in rows if not row["ended_early"]]
     assert {(row["status"], len(row["loss"])) for row in full} == {("done", STEPS)}

@@ -272,7 +272,7 @@ def test_an_optimizer_is_chosen_and_says_where_it_does_not_work() -> None:
     # the plan that comes first until all are ranked may be one that no script does
     app = settled(settled(app, "plans that fit"), "#### The files")
     assert any("MuonBesideAdamW(masters.parameters" in code.value for code in app.code)
-    waits = "What that waits is not in the time"
+    waits = "That wait is not in the time"
     assert waits in "".join(one.value for one in opened(**SMALL, optimizer="adafactor").caption)
     assert not any(waits in one.value for one in app.caption)
     assert any("no optimizer called 'lion'" in line for line in told(opened(optimizer="lion")).split("\n"))
