@@ -119,6 +119,7 @@ def check_from_everywhere(page: Page, browser: Browser, root: str) -> None:
     """Opened by address, reached by click, loaded again; the link of a path."""
     visit(page, f"{root}/qlora")
     leads(browser, made(page), root, "qlora")
+    page.keyboard.press("Escape")  # the drawer stands over the navigation
     choose_page(page, "lora")
     expect(page.locator("h1")).to_have_text("LoRA")
     settled(page)
