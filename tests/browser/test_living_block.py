@@ -85,7 +85,7 @@ def test_it_plays_to_the_end_and_then_rests(page: Page, block_url: str) -> None:
     expect(steps(page)).to_have_attribute("aria-valuenow", "8", timeout=60_000)
     expect(page.get_by_role("button", name="Play")).to_be_visible(timeout=60_000)
     frames = "() => document.querySelector('[data-testid=stBidiComponentIsolated]').shadowRoot"
-    assert page.evaluate(f"({frames})().querySelector('.host').living.player.frame") == 0
+    page.wait_for_function(f"({frames})().querySelector('.host').living.player.frame === 0", timeout=10_000)
 
 
 def test_a_call_that_was_overtaken_ends_nothing_and_one_whose_drawing_is_gone_ends_all(
