@@ -67,7 +67,10 @@ def opened(**address: str) -> AppTest:
 def settled(app: AppTest, text: str) -> AppTest:
     until = time.monotonic() + SECONDS
     while (
-        text not in told(app) + "".join(one.proto.body for one in app.get("html"))
+        text
+        not in told(app)
+        + "".join(one.proto.body for one in app.get("html"))
+        + "".join(one.value for one in app.code)
         and time.monotonic() < until
     ):
         time.sleep(0.5)
@@ -270,7 +273,7 @@ def test_an_optimizer_is_chosen_and_says_where_it_does_not_work() -> None:
     assert box.value == "muon" and app.query_params["optimizer"] == "muon"
     app = settled(app, "Muon needs whole matrices")
     # the plan that comes first until all are ranked may be one that no script does
-    app = settled(settled(app, "plans that fit"), "#### The files")
+    app = settled(settled(app, "plans that fit"), "MuonBesideAdamW(masters.parameters")
     assert any("MuonBesideAdamW(masters.parameters" in code.value for code in app.code)
     waits = "That wait is not in the time"
     assert waits in "".join(one.value for one in opened(**SMALL, optimizer="adafactor").caption)
@@ -285,7 +288,7 @@ def test_packed_rows_come_from_the_address_and_say_what_they_save() -> None:
     (toggle,) = [one for one in app.toggle if one.label == "Pack short rows"]
     assert toggle.value and "500 rows fit into 420 of 128 tokens" in "".join(one.value for one in app.caption)
     app = settled(app, "**Packed.**")
-    app = settled(app, "#### The files")
+    app = settled(app, "collate_packed(")
     assert any("collate_packed(" in code.value for code in app.code)
     seen, without = without_badge(app)
     assert seen and not without
