@@ -71,7 +71,7 @@ class SentenceRun:
 
     @property
     def sentence(self) -> str:
-        """The order alone, without the line that asks for JSON."""
+        """Return the order alone, without the line that asks for JSON."""
         return self.order.partition("\n")[0]
 
 

@@ -16,7 +16,7 @@ from peft_lab.ui import pages, state
 from peft_lab.ui.components.form import SHARED, Controls
 from peft_lab.ui.foreign import plain
 
-STEPS = {"choose": "Choose a method", "memory": "Will it fit", "plan": "Plan and files"}
+STEPS = ("choose", "memory", "plan")
 LEAD = "Describe your situation once. All three steps answer from it."
 #: Shared fields that each page's default is written to, so that the next step starts from the same.
 _SEEDED = ("model", "device", "devices", "rows", "seq")
@@ -81,7 +81,8 @@ def draw(place: Any, current: str, queries: Mapping[str, Mapping[str, str]] | No
     """
     answers = known()
     with place:
-        for number, (step, title) in enumerate(STEPS.items(), start=1):
+        for number, step in enumerate(STEPS, start=1):
+            title = pages.titles()[step]
             answer, good = answers.get(step, ("", True))
             mark = (":green[✓]" if good else ":red[✕]") if answer and step != current else f"**{number}**"
             said = f" :small[{plain(answer)}]" if answer else ""

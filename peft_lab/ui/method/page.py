@@ -27,7 +27,8 @@ from peft_lab.ui.method.drawing import drawing, expect, fold_button, folding, st
 from peft_lab.ui.method.idea import Words, headline, idea, try_it, what_changed
 from peft_lab.ui.method.inside import view_of
 from peft_lab.ui.method.parts import memory, modules, parameters
-from peft_lab.ui.method.settings import ask_duration, offer_of, train_bar, training_address, training_readers
+from peft_lab.ui.method.settings import ask_duration, training_address, training_readers
+from peft_lab.ui.method.settings import foot as draw_foot
 from peft_lab.ui.method.take_away import take_away
 from peft_lab.ui.method.train import train
 from peft_lab.ui.runs.shown import TRAIN, show_run
@@ -93,7 +94,7 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
         if measuring is not None and not measuring.done():
             undrawn.append(Look(open=measuring))
         with foot:
-            train_bar(slug, offer_of(choice, work), tab == TRAIN)
+            draw_foot(choice, tab == TRAIN, work)
     if report is not None:
         st.session_state[_DRAWN] = slug
     come_back(*undrawn)

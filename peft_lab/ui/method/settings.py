@@ -262,11 +262,17 @@ def offer_of(choice: Choice, work: Look[RunWork]) -> Offer | PeftLabError | None
         return error
 
 
-def train_bar(slug: str, offer: Offer | PeftLabError | None, form_is_open: bool) -> None:
-    """Draw the foot. ``form_is_open``: whether the form is drawn, which then shows the errors of its settings."""
+def foot(choice: Choice, form_is_open: bool, work: Look[RunWork]) -> None:
+    """Draw how far the page's run is, or else what Train offers; an offer takes work that a run does not need."""
+    slug = choice.spec.slug
     if standing_bar(slug):
         state.scope(slug).pop(_BEGIN, None)
-        return
+    else:
+        train_bar(slug, offer_of(choice, work), form_is_open)
+
+
+def train_bar(slug: str, offer: Offer | PeftLabError | None, form_is_open: bool) -> None:
+    """Draw the button. ``form_is_open``: whether the form is drawn, which then shows the errors of its settings."""
     if not isinstance(offer, Offer):
         if offer is not None and not form_is_open:
             error_line(offer)
