@@ -126,7 +126,6 @@ class Living {
     say(this.words, data.words);
     let anew = false;
     for (const layout of LAYOUTS) anew = this.picture(this.host.querySelector(`.${layout}`), data[layout]) || anew;
-    this.host.dataset.size = data.size;
     this.host.dataset.show = data.show.join(" ");
     const fresh = this.takeRun(data.run);
     if (anew || fresh) for (const marks of this.marks ?? []) marks.clear();

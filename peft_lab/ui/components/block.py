@@ -193,7 +193,6 @@ def block(
                     "record": run["id"] if run else None,
                     "title": title,
                     "playing": playing,
-                    "size": "bench",
                     "show": list(show),
                     "handles": [asdict(handle) for handle in handles],
                 }
