@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import streamlit as st
 
 from peft_lab.core import asking, units
 from peft_lab.core.errors import PeftLabError
 from peft_lab.drawing.trajectory.sentence import METHOD, MODEL, TASK, shipped
-from peft_lab.engine.timing import here
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models.assets import store as assets
 from peft_lab.models.catalogue import catalogue, get_model
 from peft_lab.models.shapes import ModelEntry
-from peft_lab.runs.forecast import predicts, run_work
+from peft_lab.runs.forecast import predicts
 from peft_lab.runs.kept import forecast_made_of
 from peft_lab.runs.offer import Offer, make_offer
 from peft_lab.runs.spec import RunRequest
@@ -25,9 +22,8 @@ from peft_lab.ui.components import figures, frame, waiting
 from peft_lab.ui.components.block import thumb
 from peft_lab.ui.components.sentence import order_of, sent, sentence
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.method.settings import SAY, begin
+from peft_lab.ui.method.settings import SAY, ask_work, begin
 from peft_lab.ui.runs.shown import live_run, summaries
-from peft_lab.workers.inspector import get_pool
 
 # ----------------------------------------
 # The methods side by side: what each adds to a block, and how many parameters it trains.
@@ -77,7 +73,6 @@ def _card(spec: MethodSpec) -> None:
 
 
 SCOPE = "home"
-URGENCY = 2  # of the forecast, after what a learner waits for
 DOORS = (
     ("tour", "Learn a method", "eight methods, one page each"),
     ("plan", "Plan a fine-tune", "what fits your cards, and the files"),
@@ -144,13 +139,10 @@ def request() -> RunRequest:
 
 def _offer() -> Offer | None:
     """Return the run with its forecast, once this machine was measured; None where no run is predicted."""
-    if not predicts(get_model(MODEL).kind, TASK) or not here.complete():
-        return None
+    work = ask_work(request() if predicts(get_model(MODEL).kind, TASK) else None)
+    waiting.come_back(work)
     try:
-        spec = replace(request().complete(), probes=())
-        work = waiting.look(get_pool().submit(URGENCY, run_work, spec.to_dict()))
-        waiting.come_back(work)
-        return make_offer(request(), work.answer, summaries())
+        return make_offer(request(), work.answer, summaries()) if work.answer is not None else None
     except PeftLabError:  # the page says above what has to be fetched
         return None
 

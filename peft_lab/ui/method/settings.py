@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, get_args
 
 import streamlit as st
@@ -186,13 +187,20 @@ URGENCY = 2  # after the peak that the headline shows
 
 def ask_duration(choice: Choice) -> Look[RunWork]:
     """Request the work of the run that Train would start; the look is empty if its time is unpredictable."""
-    if not choice.valid or not predicts(choice.entry.kind, choice.task or "") or not here.complete():
+    if not choice.valid or not predicts(choice.entry.kind, choice.task or ""):
+        return Look()
+    return ask_work(request_of(choice))
+
+
+def ask_work(request: RunRequest | None) -> Look[RunWork]:
+    """Request the work of a run, which no sentence changes; empty for None and before this machine is measured."""
+    if request is None or not here.complete():
         return Look()
     try:
-        spec = planned(choice)
+        spec = replace(request, probes=()).complete()
     except PeftLabError:
         return Look()
-    return Look() if spec is None else look(get_pool().submit(URGENCY, run_work, spec.to_dict()))
+    return look(get_pool().submit(URGENCY, run_work, spec.to_dict()))
 
 
 def duration_below(slug: str, offer: Offer) -> None:
