@@ -1,6 +1,7 @@
 # make app     run the app            make test   checks and tests, some eight minutes
 # make fetch   weights and data only  make slow   the tests that take longest
 # make further  the cases of both that are many of a kind and dear, and the dearest tests (half an hour)
+# make rest     every second case of those that are many of a kind: CI has no time for them; before a release
 # make house   lint, types, and the tests that read code and words: before each commit (a minute or two)
 # make bench   benchmarks against other tools
 # make ends    the tests nearest to the libraries, with the oldest and the newest releases allowed
@@ -19,7 +20,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help app fetch test slow further ends ends-oldest ends-newest lint types house tests trackers contract mutants bench faults clean
+.PHONY: help app fetch test slow further rest ends ends-oldest ends-newest lint types house tests trackers contract mutants bench faults clean
 
 help:
 	@sed -nE 's/^# ((make|PYTHON).*)/\1/p' Makefile
@@ -66,8 +67,14 @@ slow: $(VENV)/.dev trackers
 # dearest tests: clusters, trackers, kills at random moments.
 further: $(VENV)/.dev trackers
 	$(PY) -m peft_lab fetch
-	$(PY) $(THREE) --ignore tests/browser -m further
-	$(PY) $(THREE) tests/browser -m further
+	$(PY) $(THREE) --ignore tests/browser -m "further and not rest"
+	$(PY) $(THREE) tests/browser -m "further and not rest"
+
+# Every second case that the samples left: CI has time for the others alone. Before a release.
+rest: $(VENV)/.dev
+	$(PY) -m peft_lab fetch
+	$(PY) $(THREE) --ignore tests/browser -m rest
+	$(PY) $(THREE) tests/browser -m rest
 
 # A folder beside the environment, not in it: what they ask for excludes releases of constraints.txt (tests/runs/tracking/requirements.txt).
 trackers: $(VENV)-trackers/.made

@@ -75,7 +75,7 @@ def missing(reason: str) -> None:
 
 
 # What picks few tests of few files, in make slow and make further: half of all files have none and are not imported.
-FEW = ("slow and not further", "further")
+FEW = ("slow and not further", "further and not rest", "rest")
 MARKS = ("mark.slow", "mark.sampled", "mark.further")
 
 
@@ -94,12 +94,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     first = {Path(__file__).parent / name: at for at, name in enumerate(LONGEST)}
     items.sort(key=lambda item: first.get(item.path, len(first)))
     cases: Counter[tuple[Path, str]] = Counter()
+    left: Counter[tuple[Path, str]] = Counter()
     for item in items:
         sampled = item.get_closest_marker("sampled")
         if sampled:
             function = (item.path, item.nodeid.partition("[")[0])
             if cases[function] % sampled.args[0]:
                 item.add_marker(pytest.mark.further)
+                if left[function] % 2:  # every second one: CI's time has a limit
+                    item.add_marker(pytest.mark.rest)
+                left[function] += 1
             cases[function] += 1
         few = item.get_closest_marker("slow") or item.get_closest_marker("further")
         if few and not _has_few(item.path):
