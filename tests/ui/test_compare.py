@@ -486,9 +486,11 @@ def test_shipped_documents_draw() -> None:
 def test_a_model_of_images_is_asked_about_images(runner: FakeQueue) -> None:
     app = opened(model="minilm-l6", steps="4")
     boxes = {box.label: box.value for box in app.number_input}
-    assert boxes["Held-out rows"] == usual_eval_rows("classification", "encoder")
+    assert boxes["Held-out rows"] == usual_eval_rows("classification", "encoder", compared=True)
     next(box for box in app.selectbox if box.label == "Model").set_value("dinov2-small").run()
     assert not app.exception
     boxes = {box.label: box.value for box in app.number_input}
-    assert boxes["Held-out images"] == usual_eval_rows("classification", "vision"), "not the other model's"
+    assert boxes["Held-out images"] == usual_eval_rows("classification", "vision", compared=True), (
+        "not the other model's"
+    )
     assert "Held-out rows" not in boxes

@@ -30,10 +30,11 @@ from peft_lab.methods import get_method
 from peft_lab.methods.base import STEPS, MethodSpec
 from peft_lab.runs import checkpoints
 from peft_lab.runs.checkpoints import Rung, Verdicts
-from peft_lab.runs.spec import RunRequest, RunSpec
+from peft_lab.runs.spec import RunRequest, RunSpec, entry_of, usual_eval_rows
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from peft_lab.studies.store import status_of
+from peft_lab.training.tasks import get_task
 
 NAME, LOSS = "asha", "loss"
 FACTOR = 4  # Ray Tune's default
@@ -305,8 +306,13 @@ def _request(
         batch=content.get("batch"),
         seed=seed,
         learning_rate=values.get(RATE),
-        eval_rows=content.get("eval_rows"),
+        eval_rows=_usual_rows(content) if content.get("eval_rows") is None else content["eval_rows"],
     )
+
+
+def _usual_rows(content: Mapping[str, Any]) -> int:
+    model, task = entry_of(str(content["model"])), get_task(str(content["task"]))
+    return usual_eval_rows(task.kind, model.kind, compared=True)
 
 
 def _listed(content: Mapping[str, Any], key: str, kind: type) -> list[Any]:

@@ -65,7 +65,7 @@ class CompareForm(Form):
         """Return the defaults for a model."""
         task = next(iter(task_titles(model)))
         kind = get_task(task).kind
-        rows = usual_eval_rows(kind, catalogue()[model].kind)
+        rows = usual_eval_rows(kind, catalogue()[model].kind, compared=True)
         return cls(model, task, tuple(all_methods()), batch=BATCH[kind], eval_rows=rows)
 
     def rules(self) -> Iterator[BadInput]:
