@@ -71,6 +71,16 @@ def test_what_is_asked_next_is_said_while_it_trains(step: int, going: bool, foll
     assert found == ([f"asked again at step {following}"] if following else [""])
 
 
+def test_before_the_first_run_a_recorded_one_answers() -> None:
+    """LoRA's was recorded on the task that its page opens with; on another task there is none."""
+    (shown,) = (
+        one.proto.body for one in opened("lora", tab="train").get("html") if "Martin" in one.proto.body
+    )
+    assert [re.findall(r"Step (\d+)", box) for box in boxes(shown)] == [["0"], ["10"], ["60"]]
+    other = opened("lora", tab="train", task="style").get("html")
+    assert not [one for one in other if "Martin" in one.proto.body]
+
+
 def test_what_a_model_writes_stays_text() -> None:
     assert RECORDED.example is not None
     answer = RecordedAnswer(0, '<script>alert("x")</script>{"item": "<b>"}', 0.0)

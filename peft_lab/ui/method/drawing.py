@@ -16,8 +16,6 @@ from peft_lab.core import units
 from peft_lab.core.errors import BadInput, PeftLabError, RunError
 from peft_lab.core.units import Finding, Source, size
 from peft_lab.drawing.block import TOKENS, strip_of
-from peft_lab.drawing.trajectory import format
-from peft_lab.drawing.trajectory.format import Trajectory
 from peft_lab.methods.counting.count import CountReport
 from peft_lab.runs import store
 from peft_lab.runs.admission import step_ahead
@@ -36,7 +34,7 @@ from peft_lab.ui.method import settings
 from peft_lab.ui.method.parts import ask_step, batch_words, step_now, tree_key
 from peft_lab.ui.method.settings import example_task
 from peft_lab.ui.method.tabs import EXPERIMENTS, EXPORT, INSIDE
-from peft_lab.ui.runs.shown import REFRESH, TRAIN, last_finished, short_id, shown_run, trajectory_of
+from peft_lab.ui.runs.shown import REFRESH, TRAIN, last_finished, recorded, short_id, shown_run
 from peft_lab.workers.inspector import get_pool
 
 STRIP_HIGH = 120.0  # of the drawing on a phone's strip, in its user units: two matrices above each other
@@ -139,22 +137,6 @@ def _set(choice: Choice, spec: RunSpec | None) -> list[tuple[str, str]]:
             ("Batch size", f"{spec.batch}"),
         ]
     return [(name, text) for name, text in [("Model", choice.entry.title), *found] if text]
-
-
-def recorded(slug: str, model: str, run: Run | None = None) -> tuple[Trajectory | None, str]:
-    """Return the run's own states, or the shipped recording if it is of this model, and a title."""
-    mine = run if run is not None and run.spec.model == model else None
-    own = None if mine is None else trajectory_of(mine)
-    if own is not None:
-        return own, "Your run"
-    title = "Recorded run"
-    if mine is not None:
-        title += " (yours kept no states)" if mine.status().final else " (until yours takes its first steps)"
-    try:
-        found = format.shipped_on(slug, model)
-    except PeftLabError:  # a file of another version; the drawing stands still then
-        found = None
-    return (found, title) if found is not None else (None, "")
 
 
 def _key(slug: str) -> str:

@@ -27,14 +27,27 @@ def sample(trajectory: Trajectory | None, spec: RunSpec, seen: RunView) -> None:
     """Draw the card; nothing for a run without held-out rows, or one of images."""
     if trajectory is None or trajectory.example is None:
         return
-    noun, going = "order" if spec.task in _ORDERS else "row", not seen.status.final
-    st.markdown(f"#### The same {noun}, as it learns {figures.badge(Source.MEASURED)}")
+    going = not seen.status.final
+    st.markdown(f"#### The same {_noun(spec.task)}, as it learns {figures.badge(Source.MEASURED)}")
     st.html(
         _CSS
         + sample_html(
             trajectory.example, trajectory.answers, asked_states(spec.steps, spec.watched), seen.step, going
         )
     )
+
+
+def recorded_sample(trajectory: Trajectory | None, task: str) -> None:
+    """Draw the card of a recorded run on this task, while the learner has none: its first answer, one on the way and
+    the last. Nothing without a recording."""
+    if trajectory is None or trajectory.example is None or trajectory.spec["task"] != task:
+        return
+    st.markdown(f"#### A recorded run, on one {_noun(task)} {figures.badge(Source.MEASURED)}")
+    st.html(_CSS + sample_html(trajectory.example, trajectory.answers, {10}, trajectory.spec["steps"], False))
+
+
+def _noun(task: str) -> str:
+    return "order" if task in _ORDERS else "row"
 
 
 def sample_html(

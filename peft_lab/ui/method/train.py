@@ -31,9 +31,9 @@ from peft_lab.ui.components.knobs import OWN_TASK, Choice, set_knobs
 from peft_lab.ui.components.waiting import come_back, look, shown
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method import settings
-from peft_lab.ui.method.sample import sample
+from peft_lab.ui.method.sample import recorded_sample, sample
 from peft_lab.ui.method.settings import FIELDS, SAY, START, start_of, task_of, turn
-from peft_lab.ui.runs.shown import go_on, live_run, show_run, shown_run, stale, trajectory_of
+from peft_lab.ui.runs.shown import go_on, live_run, recorded, show_run, shown_run, stale, trajectory_of
 from peft_lab.ui.runs.shown import stop as ask_to_stop
 from peft_lab.workers import inspector
 from peft_lab.workers.inspector import get_pool
@@ -340,6 +340,7 @@ def train(choice: Choice) -> None:
     run = shown_run(choice.spec.slug)
     if run is None:
         with st.container(key="first-run"):  # a phone shows the knobs before it
+            recorded_sample(recorded(choice.spec.slug, choice.entry.name)[0], str(choice.task))
             _form(choice, locked=False)
             _before_first_run(choice)
     else:

@@ -10,7 +10,7 @@ import streamlit as st
 from peft_lab.ask.field import as_text
 from peft_lab.core.errors import PeftLabError, RunError
 from peft_lab.core.units import roughly
-from peft_lab.drawing.trajectory.format import Trajectory
+from peft_lab.drawing.trajectory.format import Trajectory, shipped_on
 from peft_lab.models.catalogue import model_title
 from peft_lab.runs import store
 from peft_lab.runs.kept import TRAJECTORY
@@ -228,6 +228,22 @@ def _trajectory(folder: Path, changed: int) -> Trajectory | None:
         return Run(folder.name, folder).trajectory()
     except RunError:
         return None
+
+
+def recorded(slug: str, model: str, run: Run | None = None) -> tuple[Trajectory | None, str]:
+    """Return the run's own states, or the shipped recording if it is of this model, and a title."""
+    mine = run if run is not None and run.spec.model == model else None
+    own = None if mine is None else trajectory_of(mine)
+    if own is not None:
+        return own, "Your run"
+    title = "Recorded run"
+    if mine is not None:
+        title += " (yours kept no states)" if mine.status().final else " (until yours takes its first steps)"
+    try:
+        found = shipped_on(slug, model)
+    except PeftLabError:  # a file of another version; the drawing stands still then
+        found = None
+    return (found, title) if found is not None else (None, "")
 
 
 def short_id(identity: str) -> str:
