@@ -166,7 +166,7 @@ def test_the_papers_placements_are_written_where_they_are_the_same(
 
 @pytest.mark.parametrize("name", saved.OTHERS)
 def test_what_is_not_built_is_refused_in_a_sentence(name: str) -> None:
-    with pytest.raises(BadInput, match=facts("adapters library", "opened")):
+    with pytest.raises(BadInput, match=facts("adapters library", "can open")):
         library_files.values_of(STORED["others"][name], built("bert")[1])
 
 
