@@ -218,9 +218,7 @@ def short(room: Room, situation: Situation, method: str, sharding: str, least: i
     split = splits(sharding)
     run = list(room.states(method, sharding))[-1]
     wide = (
-        f" with {OPTIMIZER_TITLES[run.optimizer]} and weights stored in {run.dtype}"
-        if method == "full"
-        else ""
+        f" with {OPTIMIZER_TITLES[run.optimizer]} and weights kept in {run.dtype}" if method == "full" else ""
     )
     usable = room.usable_split if split else room.usable
     device = situation.hardware

@@ -98,12 +98,12 @@ def test_a_file_of_lengths_sets_the_rows_once_and_what_is_typed_then_holds() -> 
     rows = next(item for item in app.number_input if item.label == "Training rows")
     assert (rows.value, app.query_params["rows"]) == (40, "40")
     assert app.query_params["row_tokens"] == "200"
-    assert any(one.value.startswith("Rows are padded now") for one in app.caption)
+    assert any(one.value.startswith("The rows have changed") for one in app.caption)
 
 
 def test_plans_are_ranked_with_badges_files_and_the_ranks_drawing() -> None:
     app = settled(settled(opened(**SMALL), "plans that fit"), "#### The files")
-    app = settled(app, "Activations are not split")
+    app = settled(app, "Activations are not sharded")
     assert "## LoRA on one RTX 4090" in told(app) and "**Runner-up:** Full fine-tuning" in told(app)
     assert "**Bottleneck:" in told(app) and "**Quality.** Unknown" in told(app)
     seen, without = without_badge(app)
@@ -275,7 +275,7 @@ def test_an_optimizer_is_chosen_and_says_where_it_does_not_work() -> None:
     # the plan that comes first until all are ranked may be one that no script does
     app = settled(settled(app, "plans that fit"), "MuonBesideAdamW(masters.parameters")
     assert any("MuonBesideAdamW(masters.parameters" in code.value for code in app.code)
-    waits = "That wait is not in the time"
+    waits = "The time does not include this wait"
     assert waits in "".join(one.value for one in opened(**SMALL, optimizer="adafactor").caption)
     assert not any(waits in one.value for one in app.caption)
     assert any("no optimizer called 'lion'" in line for line in told(opened(optimizer="lion")).split("\n"))
