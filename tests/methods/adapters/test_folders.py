@@ -178,7 +178,7 @@ def changed(**settings: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"leave_out": [0]}, "leaves layers out"),
+        ({"leave_out": [0]}, "skips some layers"),
         ({"dropout": 0.1}, "dropout"),
         ({"reduction_factor": {"0": 8, "default": 16}}, "differs by layer"),
         ({"non_linearity": "gelu_new"}, "function gelu_new"),
