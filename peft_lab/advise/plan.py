@@ -262,8 +262,8 @@ def _shared(step: Step, devices: int) -> str:
         return f"Each of {devices:,} devices has the whole model; gradients are averaged."
     if step.sharding == TENSOR:
         return (
-            "Every matrix is split over the devices, which read the same rows and sum up in every layer. Such a step "
-            "was simulated."
+            "Every matrix is split over the devices, which read the same rows and sum their outputs in every layer. "
+            "Such a step was simulated."
         )
     where = "; the frozen weights stay in main memory" if step.host else ""
     return f"Weights, gradients and moments sharded over {devices:,} devices{where}: the sharded step was simulated."
@@ -330,7 +330,7 @@ def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[st
     if situation.purpose == "rl":
         yield (
             "What generating and judging the answers takes: time and memory are those of the training steps alone, on "
-            f"{plan.group:,} answers to each prompt. Generation and its cache come on top."
+            f"{plan.group:,} answers to each prompt. Generation and its cache are additional."
         )
     if situation.purpose == "preference":
         yield "The reference's forward pass is not simulated; both answers of each row are."

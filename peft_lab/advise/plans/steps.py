@@ -274,8 +274,10 @@ _BESIDE: Mapping[str, str] = {
     "preference": "Time and memory are those of the passes with gradients, over both answers of a row. The "
     "reference's pass is not included: it adds a quarter to a half of the multiplications. If all weights are "
     "trained, the reference is a second copy of them unless its log-probabilities are computed beforehand.",
-    "rl": "Time and memory are those of the training steps alone, on {} answers to each prompt. Generating and "
-    "judging the answers comes on top.",
+    "rl": (
+        "Time and memory are those of the training steps alone, on {} answers to each prompt. Generating and judging "
+        "the answers is not included."
+    ),
 }
 
 

@@ -107,7 +107,8 @@ def headline(situation: Situation, found: Recommendation) -> None:
             every = units.span(low * tasks, high * tasks)
             takes = f"Training one task takes {span}, all {tasks:,} one after the other {every}"
         apart = (
-            f" This is for training on {plan.group:,} answers to each prompt; generating and judging them comes on top."
+            f" This is for training on {plan.group:,} answers to each prompt; generating and judging them is not "
+            "included."
             if plan.group > 1
             else ""
         )

@@ -238,7 +238,7 @@ def test_rows_longer_than_their_limit_are_cut_later_with_a_click() -> None:
     app = opened(**SMALL)
     (field,) = [one for one in app.number_input if one.label == "Tokens in a row"]
     field.set_value(200).run()
-    assert "Rows of 200 tokens on average cannot be cut at 128." in told(app)
+    assert "Rows of 200 tokens on average cannot be cut to 128." in told(app)
     app.button(key="plan-way-seq").click().run()
     assert app.query_params["seq"] == "256" and "cannot be cut" not in told(app)
 
@@ -257,7 +257,7 @@ def test_a_deadline_that_has_passed_or_is_too_short_is_planned_and_mended() -> N
     assert "No plan is sure" not in told(app) and "The deadline has passed" not in told(app)
     (field,) = [one for one in app.text_input if one.label == "Must be done in"]
     field.set_value("0.0001").run()
-    app = settled(app, "No plan is sure to end within 0.0001 hours")
+    app = settled(app, "No plan is sure to finish within 0.0001 hours")
     app = settled(app, "The nearest that works")
     app.button(key="plan-way-deadline").click().run()
     assert float(app.query_params["deadline"]) > 0.0001
@@ -299,7 +299,7 @@ def test_packed_rows_come_from_the_address_and_say_what_they_save() -> None:
 
 def test_a_contradiction_is_one_sentence_and_the_nearest_is_planned() -> None:
     app = opened(model="bert-base", gpu="t4", seq="600", row_tokens="100")
-    assert told(app).count("512 positions") == 1 and "Planned here: **rows cut at 512 tokens**" in told(app)
+    assert told(app).count("512 positions") == 1 and "Planned here: **rows cut to 512 tokens**" in told(app)
     app.button(key="plan-way-seq").click().run()
     assert "512 positions" not in told(app) and app.query_params["seq"] == "512"
 
@@ -398,7 +398,7 @@ def test_a_drawing_says_whether_its_step_is_checkpointed(monkeypatch: pytest.Mon
     ("objective", "said"),
     [
         ("preference", "reference's pass"),
-        ("rl", "64 answers to each prompt. Writing the answers"),
+        ("rl", "64 answers to each prompt. Generating and judging"),
         ("sft", ""),
     ],
 )
@@ -512,6 +512,6 @@ def test_a_search_for_what_meets_a_deadline_that_fails_is_said(monkeypatch: pyte
     ranked: Any = [SimpleNamespace(hours=(50.0, 60.0), title="LoRA")]
     page._late(Wanted(deadline="5"), ranked)
     (line,) = said
-    assert line.startswith("No plan is sure to end within 5 hours.") and line.endswith(
+    assert line.startswith("No plan is sure to finish within 5 hours.") and line.endswith(
         "The process was ended."
     )

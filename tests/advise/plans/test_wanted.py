@@ -33,7 +33,7 @@ from tests.advise.plans.reading import read
         ({"link": "string"}, "link", "link"),
         ({"optimizer": "adam"}, "optimizer", "adamw"),
         ({"packed": "many"}, "packed", "whole number"),
-        ({"packed": "20000"}, "packed", "do not fill 20,000"),
+        ({"packed": "20000"}, "packed", "cannot fill 20,000"),
         ({"packed": "100"}, "packed", "100 rows"),
         ({"packed": "9000", "model": "bert-base"}, "packed", "Only decoders"),
         ({"packed": "9000", "objective": "preference"}, "packed", "Only decoders"),
