@@ -71,21 +71,21 @@ def _of_what_was_given(situation: Situation, room: Room, found: Recommendation) 
     few, many = FEW_ROWS, int(MANY_ROWS.value)
     changes: tuple[tuple[str, str, str, Any, str], ...] = (
         ("prompting", "yes", "prompting", "yes", "A prompt reaches the target"),
-        ("prompting", "retrieval", "prompting", "retrieval", "What is missing are facts to look up"),
-        ("prompting", "no", "prompting", "no", "That is not enough"),
+        ("prompting", "retrieval", "prompting", "retrieval", "It lacks facts, which can be retrieved"),
+        ("prompting", "no", "prompting", "no", "Neither is enough"),
         ("tasks", "one", "tasks", 1, "One task only"),
         ("tasks", "many", "tasks", 2, "Two or more tasks from one base"),
-        ("objective", "cpt", "objective", "cpt", "It has to read raw text: continued pretraining"),
-        ("objective", "sft", "objective", "sft", "It has to follow instructions"),
-        ("forgetting", "ok", "forgetting", "ok", "What it could do before may get worse"),
-        ("forgetting", "matters", "forgetting", "matters", "What it could do before may not get worse"),
+        ("objective", "cpt", "objective", "cpt", "It should learn raw text: continued pretraining"),
+        ("objective", "sft", "objective", "sft", "It should follow instructions"),
+        ("forgetting", "ok", "forgetting", "ok", "Its earlier skills may get worse"),
+        ("forgetting", "matters", "forgetting", "matters", "Its earlier skills may not get worse"),
         ("serving", "plain", "serving", "plain", "Your own code serves it"),
-        ("serving", "vllm", "serving", "vllm", "vLLM or a server like it serves it"),
+        ("serving", "vllm", "serving", "vllm", "vLLM or a similar server serves it"),
         ("rows", "few", "rows", few - 1, f"Fewer than {few:,} rows"),
         ("rows", "some", "rows", few, f"{few:,} to {many:,} rows"),
         ("rows", "many", "rows", many, f"{many:,} rows or more"),
-        ("latency", "strict", "latency", 0.0, f"Less than {ADAPTER_LATENCY} more time for a request"),
-        ("latency", "relaxed", "latency", None, f"{ADAPTER_LATENCY} more time for a request, or no limit"),
+        ("latency", "strict", "latency", 0.0, f"Less than {ADAPTER_LATENCY} more time per request"),
+        ("latency", "relaxed", "latency", None, f"{ADAPTER_LATENCY} more time per request, or no limit"),
     )
     for question, value, name, setting, text in changes:
         if found_answer(question, situation)[0] == value or getattr(situation, name) == setting:

@@ -160,7 +160,7 @@ def _settled(
             batch, name="accumulation", value=accumulate, kind=str(Source.COUNTED), agreeing=(),
             why=f"{step.batch} × {f'{devices} × ' if devices > 1 else ''}{accumulate} "
             f"{f'answers for one update, {group:,} to a prompt' if group > 1 else 'rows for one update'}"
-            f"{f', which hold {read} of the data' if step.packed else ''}; the band is of those.",
+            f"{f', which hold {read} of the data' if step.packed else ''}; the usual range is for these.",
         ),
         "optimizer": _optimizer(step, said["optimizer"], how),
         "quantization": _own("quantization", "nf4", f"QLoRA's own: {src.QLORA}, section 3.", cited)
@@ -169,35 +169,35 @@ def _settled(
         "sharding": _own("sharding", step.sharding, _shared(step, devices)),
     }  # fmt: skip
     if step.loss == "chunked":
-        chunks = "all logits at once do not fit, so the loss is taken a few rows at a time"
+        chunks = "the logits do not fit all at once, so the loss is computed a few rows at a time"
         settled["loss"] = _own("loss", step.loss, f"{how}: {chunks} (torch's linear_cross_entropy).")
     if step.offload:
-        waits = "what the backward pass needs does not fit, so it waits in main memory and is copied back"
+        waits = "activations do not fit, so they are copied to main memory and back"
         settled["activations"] = _own("activations", "main memory", f"{how}: {waits}.")
     if advice.method == "full":
         lost = f"{how}: float32 does not fit. Small updates are rounded away: {src.PURE_BF16}."
-        kept = f"{how}: weights are remembered in float32. {src.MIXED}, section 3.1."
+        kept = f"{how}: weights are stored in float32. {src.MIXED}, section 3.1."
         settled["master_weights"] = _own(
             "master_weights", step.dtype, kept if step.dtype == "float32" else lost
         )
     if situation.rows < FEW_ROWS:
-        widely = f"Equal runs with other seeds differ widely: {src.FEW_SAMPLE}."
+        widely = f"Runs that differ only in the seed vary widely: {src.FEW_SAMPLE}."
         settled["seeds"] = _own("seeds", SEEDS[-1], widely, cited, (float(SEEDS[0]), float(SEEDS[-1])))
-        by_rows = f"By held-out rows, not by a fixed number of steps: {src.FEW_SAMPLE}."
+        by_rows = f"Decided by held-out rows, not by a fixed number of steps: {src.FEW_SAMPLE}."
         settled["early_stopping"] = _own("early_stopping", True, by_rows, cited)
     usual = get_method(advice.method).defaults(situation.shape)
     for name, value in values.items():
         if name not in said:
-            why = "The method's default." if value == usual[name] else "Chosen for the room there is."
+            why = "The method's default." if value == usual[name] else "Chosen to fit in memory."
             if name == "target_parameters" and value:
-                why = "All experts: they are stacked in parameters, which no name of a module reaches."
+                why = "All experts. They are bare parameters, which target modules cannot name."
             settled[name] = _own(name, value, why, LAB)
     return {**{name: one for name, one in said.items() if name not in settled}, **settled}
 
 
 #: torch's default rates of optimizers for which AdamW's rates have another meaning.
 _TORCHS = {
-    "adafactor": (1e-2, "torch's default. Adafactor multiplies it by each parameter's own size"),
+    "adafactor": (1e-2, "torch's default. Adafactor multiplies it by the size of each parameter"),
     "sgd": (1e-3, "torch's default. SGD's updates are as large as its gradients"),
 }
 
@@ -211,10 +211,10 @@ def _with_optimizer(name: str, settings: Mapping[str, RecipeSetting], asked: Job
         found["learning_rate"] = own
     elif name in _TORCHS:
         value, why = _TORCHS[name]
-        why += "; the sources' rates are AdamW's, and we know none for this job. Try several."
+        why += "; the sources give AdamW's rates, and none is known for this job. Try several."
         found["learning_rate"] = replace(rate, value=value, band=None, kind=LAB, agreeing=(), why=why)
     elif name == "muon":
-        scaled = f"AdamW's rate: Muon's updates are scaled to be as large as AdamW's ({src.MUON})."
+        scaled = f"AdamW's rate: Muon scales its updates to be as large as AdamW's ({src.MUON})."
         found["learning_rate"] = replace(rate, why=f"{rate.why} {scaled}".strip())
     return found
 
@@ -222,9 +222,13 @@ def _with_optimizer(name: str, settings: Mapping[str, RecipeSetting], asked: Job
 def _optimizer(step: Step, said: RecipeSetting, how: str) -> RecipeSetting:
     """Return the optimizer that the step was simulated with, which scripts use too."""
     if step.optimizer != "adamw":
-        return _own("optimizer", step.optimizer, f"{how}: states of full width do not fit. {src.BLOCKWISE}.")
+        return _own(
+            "optimizer",
+            step.optimizer,
+            f"{how}: full-precision states do not fit. {src.BLOCKWISE}.",
+        )
     if said.value == PAGED:
-        why = f"AdamW's states fit on the device. {src.QLORA}, section 3, has them make room in it for long rows."
+        why = f"AdamW's states fit on the device. {src.QLORA}, section 3, pages them out to make room for long rows."
         return _own("optimizer", ADAMW, f"{how}: {why}")
     return said
 
@@ -243,28 +247,26 @@ def _own(
 def _at_once(situation: Situation, step: Step, accumulate: int) -> str:
     """Return why so many rows go through a device at once."""
     if accumulate == 1:
-        return "all rows of an update that a device reads fit at once."
-    fewer = "of an update's rows no more fit a device at once in this way"
+        return "each device processes all its rows of an update at once."
+    fewer = "no more of an update's rows fit on a device at once in this plan"
     if negatives(situation, 2):
         others = several(negatives(situation, step.batch), "in-batch negative")
-        return f"{fewer}. A row has {others}, so that the way with most rows comes before a quicker one."
-    return f"{fewer}, and none that fits is quicker by our own estimate."
+        return f"{fewer}. A row has {others}, so more rows at once come before a faster plan."
+    return f"{fewer}, and we estimate that no plan that fits is faster."
 
 
 def _shared(step: Step, devices: int) -> str:
     if step.sharding == "none":
         return "One device."
     if step.sharding == "ddp":
-        return f"All of the model on each of {devices:,} devices, gradients averaged."
+        return f"Each of {devices:,} devices has the whole model; gradients are averaged."
     if step.sharding == TENSOR:
         return (
-            "Every matrix split over the devices, which read the same rows and sum up in every layer: such a step was "
-            "simulated."
+            "Every matrix is split over the devices, which read the same rows and sum their outputs in every layer. "
+            "Such a step was simulated."
         )
-    where = "; what is frozen waits in main memory" if step.host else ""
-    return (
-        f"Weights, gradients and moments split over {devices:,} devices{where}: the split step was simulated."
-    )
+    where = "; the frozen weights stay in main memory" if step.host else ""
+    return f"Weights, gradients and moments sharded over {devices:,} devices{where}: the sharded step was simulated."
 
 
 # ----------------------------------------
@@ -303,40 +305,40 @@ def unknown(situation: Situation, advice: Advice, plan: StepPlan | None) -> tupl
 def _untrained(advice: Advice) -> Iterator[str]:
     if advice.method not in UNTRAINED[:2]:
         return
-    yield "What it costs for each request: that depends on the length of the prompt and on your price for tokens."
-    yield "Whether it still reaches the target on requests that nobody tried: score held-out rows."
+    yield "Cost per request: it depends on the length of the prompt and your price per token."
+    yield "Whether it also reaches the target on new requests: score held-out rows."
 
 
 def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[str]:
     if plan.split:
         yield (
-            f"How much memory the link between {plan.devices:,} devices takes: NCCL's buffers are not simulated, so "
-            "twice the usual headroom is kept. Try a few steps first."
+            f"How much memory communication between {plan.devices:,} devices takes: NCCL's buffers are not simulated, "
+            "so the plan leaves twice the usual headroom. Try a few steps first."
         )
     if plan.host_bytes:
         yield (
-            f"Whether main memory has {units.size(plan.host_bytes * plan.devices)} to spare: what is split waits "
-            "there, and is fetched layer by layer at every step."
+            f"Whether main memory has {units.size(plan.host_bytes * plan.devices)} free: the sharded state stays "
+            "there, and each step fetches it layer by layer."
         )
     if situation.devices > 1 and not situation.link:
-        yield "How the devices are connected: you did not say, so PCIe, the slower, is assumed."
+        yield "How the devices are connected: you gave no link, so the plan assumes PCIe, the slower one."
     if plan.remembered == "float32" and advice.method == "full":
         yield (
-            "Mixed precision itself is not simulated: the step is, with all in float32, and two bytes for each weight "
-            "are added for the 16-bit copies. That is more than it takes."
+            "Mixed precision itself is not simulated: the step is simulated in float32, and two bytes per weight are "
+            "added for the 16-bit copies. This is more than mixed precision takes."
         )
     if situation.purpose == "rl":
         yield (
-            f"What writing and judging the answers takes: time and memory are of the training steps alone, on "
-            f"{plan.group:,} answers to each prompt. Generation, with its cache, is in neither and comes on top."
+            "What generating and judging the answers takes: time and memory are those of the training steps alone, on "
+            f"{plan.group:,} answers to each prompt. Generation and its cache are additional."
         )
     if situation.purpose == "preference":
-        yield "The comparison's second pass, without gradients, is not simulated; both sequences of a row are."
+        yield "The reference's forward pass is not simulated; both answers of each row are."
 
 
 def _time(situation: Situation, plan: StepPlan) -> Iterator[str]:
     if plan.seconds is None and situation.shape.mixtures:
-        yield "How long it takes: the work of experts is not counted here. Plan simulates the step and tells."
+        yield ("How long it takes: the work of the experts is not counted here. Plan estimates it.")
         return
     if plan.seconds is None:
         yield f"How long it takes: the speed of {situation.hardware.title} is not known here. Time a few steps."
@@ -344,12 +346,12 @@ def _time(situation: Situation, plan: StepPlan) -> Iterator[str]:
     tasks = situation.tasks  # trained one after the other on the same devices
     low, high = (end * tasks for end in plan.seconds)
     span = units.span(low, high)
-    yield "Where in that range the time will be: no step was timed."
+    yield "Where in this range the time will be: no step was timed."
     limit = situation.deadline_hours
     if limit is not None and high > 3600 * limit:
-        sure = "It does not end" if low > 3600 * limit else "Whether it ends"
+        sure = "It does not finish" if low > 3600 * limit else "Whether it finishes"
         time = f"{limit:g} hour" + ("" if limit == 1 else "s")
-        what = f"the range of all {tasks:,} tasks is" if tasks > 1 else "the range is"
+        what = f"all {tasks:,} tasks take" if tasks > 1 else "it takes"
         yield f"{sure} within {time}: {what} {span}. Fewer rows or epochs, or more devices, shorten it."
 
 
@@ -357,25 +359,25 @@ def _quality(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[s
     entry = catalogue().get(situation.model)
     if entry is None or not entry.live:
         yield (
-            f"How good it gets: nothing was trained on {situation.shape.title} here. Rates are those of the sources; "
-            "try a third of it and three times it on part of the data."
+            f"How good it gets: {situation.shape.title} was not trained here. The learning rates are from the "
+            "sources; try a third and three times the rate on part of the data."
         )
     rate = plan.settings["learning_rate"]
     if rate.why:
         yield f"The learning rate: {rate.why}"
     if situation.forgetting == "matters":
-        yield "How much it forgets on your data: score a general benchmark before and after."
+        yield "How much it forgets: score a general benchmark before and after."
     if situation.purpose == "embedding" and plan.accumulate > 1:
         yield (
-            "Whether the batch is large enough: rows of accumulated steps are no negatives for each other. A loss that "
-            "caches gradients makes them so, and is not simulated."
+            "Whether the batch is large enough: rows of different accumulated passes are not negatives for each "
+            "other. With a loss that caches gradients they are, but it is not simulated."
         )
     if situation.tasks > 1 and advice.method in ("lora", "qlora"):
-        yield "What the adapter adds to a request on your server: that depends on rank, batch and kernels. Measure it."
+        yield "What the adapter adds to a request on your server: this depends on rank, batch and kernels. Measure it."
     if advice.method == "qlora":
         yield (
-            "On which base it is served: on the 16-bit weights the adapter meets other values than the 4-bit ones that "
-            "it was trained beside. Score it as it will be served."
+            "On which base it is served: it was trained beside 4-bit weights, and 16-bit weights differ slightly from "
+            "them. Score it as it will be served."
         )
 
 

@@ -126,7 +126,7 @@ def recommend(situation: Situation, room: Room, claims: Mapping[str, str] | None
     named: tuple[str, str] | None = None
     if chosen.method in UNTRAINED and chosen.method != NOTHING:
         trained = decide(replace(situation, prompting="no"), room).advice
-        named = trained.method, f"If that is not enough after all: {trained.title}."
+        named = trained.method, f"If that is not enough: {trained.title}."
     elif chosen.id == "no-way":  # a smaller model does not help if the storage per task is too small
         named = None
     elif chosen.method == NOTHING:
@@ -136,7 +136,7 @@ def recommend(situation: Situation, room: Room, claims: Mapping[str, str] | None
         named = (second.method, f"{second.title} {second.instead}") if second else None
         if named is not None and decided.saved and named[0] == "lora":
             more = 1 / (1 - decided.saved) - 1
-            named = "lora", f"LoRA over a base in 16 bits fits too, but takes {more:.0%} more time."
+            named = "lora", f"LoRA over a 16-bit base fits too, but takes {more:.0%} more time."
         if named is None and chosen.method == "qlora":
             named = _on_a_smaller_model(situation, room, "lora")
     why = [
@@ -227,13 +227,13 @@ def _faster(situation: Situation, room: Room, leaf: Advice) -> tuple[float, str]
         return 0.0, ""
     saved = 1 - sum(times[1]) / sum(times[0])
     free = [units.percent(100 * (1 - step.needed / room.memory)) for step in (wide, narrow)]
-    twice = " by computing activations twice" if wide.checkpointing else ""
-    split = f" split over {room.devices:,} devices" if wide.split else ""
+    twice = " with activations computed twice" if wide.checkpointing else ""
+    split = f" sharded over {room.devices:,} devices" if wide.split else ""
     again = ", without computing anything twice" if wide.checkpointing and not narrow.checkpointing else ""
     share = f"{abs(saved):.0%} {'less' if saved >= 0 else 'more'} time"
     because = (
-        f"16 bits fit{split or ' only'}{twice} and leave {free[0]} of each device free; "
-        f"4 bits leave {free[1]}{again}, and take {share}"
+        f"16 bits fit{split or ' only'}{twice} and leave {free[0]} of each device free; 4 bits leave {free[1]} "
+        f"free{again} and take {share}"
     )
     return (saved if saved >= WORTH else 0.0), because
 
@@ -247,7 +247,7 @@ def _late(situation: Situation, room: Room, advice: Advice, step: Step) -> Why |
     if seconds is None or seconds[1] * situation.tasks <= limit * 3600:
         return None
     span = units.span(seconds[0] * situation.tasks, seconds[1] * situation.tasks)
-    return _against(f"it is not sure to end within {units.several(f'{limit:g}', 'hour')}: {span}.")
+    return _against(f"it is not sure to finish within {units.several(f'{limit:g}', 'hour')}: {span}.")
 
 
 def _second(situation: Situation, room: Room, decided: Decision) -> Advice | None:
@@ -337,7 +337,7 @@ def _step(
         stored = stored_bytes(shape, advice.method, values)
         if situation.storage is not None and stored > situation.storage:
             said, most = units.unlike(stored, situation.storage)
-            return _against(f"it stores {said}, at most {most} is allowed.")
+            return _against(f"it stores {said}; at most {most} is allowed.")
         refused = unserved(situation, advice)
         if refused is not None:
             return refused
@@ -347,7 +347,7 @@ def _step(
             return longer
         if limit is not None and situation.seq + virtual > limit:
             more = f"{situation.seq:,} tokens and {virtual:,} virtual ones"
-            return _against(f"{shape.title} has {limit:,} positions, {more} do not fit.")
+            return _against(f"{shape.title} has {limit:,} positions, too few for {more}.")
         step = (fitting or room.step)(advice.method, values)
     except (BadInput, SimulationError) as error:
         return _against(str(error))
@@ -367,9 +367,9 @@ def lengthens(situation: Situation, advice: Advice) -> Why | None:
     spec = get_method(advice.method)
     virtual = spec.virtual_tokens(spec.complete(situation.shape, advice.knobs(situation.shape)))
     if virtual:
-        return _against(f"its {virtual:,} virtual tokens lengthen every request; {allowed}")
+        return _against(f"its {virtual:,} virtual tokens make every request longer; {allowed}")
     if advice.method == "adapters":
-        text = f"its layers in sequence took {ADAPTER_LATENCY} longer or more; {allowed}"
+        text = f"its layers, which run in sequence, added {ADAPTER_LATENCY} or more; {allowed}"
         return Why(text, ADAPTER_LATENCY.note, str(ADAPTER_LATENCY.source))
     return None
 
@@ -384,7 +384,7 @@ def unserved(situation: Situation, advice: Advice) -> Why | None:
     merged = situation.tasks == 1 and (spec.mergeable or advice.method == "bitfit")
     if situation.serving != "vllm" or advice.method in _SERVED or merged:
         return None
-    return Why("servers such as vLLM apply LoRA beside a base, and not this.", src.VLLM, str(Source.CITED))
+    return Why("servers such as vLLM apply LoRA, but not this method.", src.VLLM, str(Source.CITED))
 
 
 def _is_so(reason: Reason, situation: Situation, room: Room, path: tuple[Answered, ...]) -> bool:

@@ -46,8 +46,8 @@ class Situation(Form):
     """Everything a recommendation depends on. Some defaults depend on the model, and are then ``None`` or empty."""
 
     prompting: str = choice(
-        "no", "Is training needed?", "Whether a prompt alone reaches the target, or retrieval does.",
-        {"no": "Yes", "yes": "No: a prompt does it", "retrieval": "No: looking things up does"},
+        "no", "Is training needed?", "Whether a prompt, or retrieval, already reaches the target.",
+        {"no": "Yes", "yes": "No: a prompt is enough", "retrieval": "No: retrieval is enough"},
     )  # fmt: skip
     model: str = text(
         tree.FIRST_EXAMPLES.model, "Model", "Catalogue name, Hugging Face id or local path.",
@@ -58,32 +58,32 @@ class Situation(Form):
         reader=read_device, shared="device",
     )  # fmt: skip
     batch: int | None = whole(
-        None, "Rows of an update, at least",
-        "Rows that an optimizer step reads, over all devices; the sources' number where that is more. How many of "
-        "them go through a device at once is searched.",
-        least=1, most=limits.BATCH, empty="as sources use",
+        None, "Least rows per update",
+        "Rows per optimizer step, over all devices; the sources' number if that is larger. How many of them a device "
+        "processes at once is found by search.",
+        least=1, most=limits.BATCH, empty="as in the sources",
     )  # fmt: skip
     seq: int = whole(
-        512, "Longest row", "In tokens: longer rows are cut in a training step.",
+        512, "Longest row", "In tokens. Longer rows are cut.",
         least=1, most=limits.SEQ, shared="seq",
     )  # fmt: skip
     tasks: int = whole(
-        1, "Tasks on one base", "How many tasks or customers are served from the same base model.",
+        1, "Tasks per base", "How many tasks or customers share one base model.",
         least=1, most=limits.TASKS, words={"one": 1, "many": 20},
     )  # fmt: skip
     output: str = choice(
-        "", "Output", "What comes out; by default what suits the model.",
+        "", "Output", "What the model outputs. By default, what is usual for the model.",
         {"": "Recommended", "classification": "classification", "generation": "generation"},
     )  # fmt: skip
     rows: int = whole(
-        10_000, "Training rows", "How many clean examples there are to train one task on.",
+        10_000, "Training rows", "How many clean examples there are for one task.",
         least=1, most=limits.ROWS, shared="rows",
         words={"few": FEW_ROWS // 10, "some": 10_000, "many": int(MANY_ROWS.value)},
     )  # fmt: skip
     latency: float | None = number(
         None, "Extra latency allowed, %",
-        "How much longer a request may take than on the base model. In a published measurement adapters added "
-        f"{ADAPTER_LATENCY}; any limit below that counts as No.",
+        "How much longer a request may take than on the base model. In a published measurement, adapters added "
+        f"{ADAPTER_LATENCY}; any lower limit counts as No.",
         least=0, most=limits.LATENCY_PERCENT, empty="no limit", noun="latency",
         words={"strict": 0.0, "relaxed": None}, unit="%",
     )  # fmt: skip
@@ -106,7 +106,7 @@ class Situation(Form):
         "", "Connected by", "What connects the devices.", {"": "Not known", **LINKS}, shared="link"
     )
     objective: str = choice(
-        "", "What it should learn", "The goal of the training.",
+        "", "What it should learn", "What the model should learn.",
         {"": "Recommended", **QUESTIONS["objective"].answers}, shared="objective", spellings={
             "instruction": "sft", "instructions": "sft", "summarisation": "sft", "summarization": "sft",
             "translation": "sft", "chat": "sft", "pretraining": "cpt", "continued": "cpt", "ner": "extraction",
@@ -116,18 +116,21 @@ class Situation(Form):
     )  # fmt: skip
     row_tokens: int | None = whole(
         None, "Tokens in a row", "The average. Rows times tokens is what there is to learn.",
-        least=1, most=limits.SEQ, empty="as the longest", shared="row_tokens",
+        least=1, most=limits.SEQ, empty="as the maximum", shared="row_tokens",
     )  # fmt: skip
     serving: str = choice(
-        "plain", "Served by", "What answers requests later.", {"plain": "Own code", "vllm": "vLLM or similar"}
+        "plain",
+        "Served by",
+        "What answers requests after training.",
+        {"plain": "Own code", "vllm": "vLLM or similar"},
     )
     forgetting: str = choice(
-        "ok", "What it can do now", "Whether what the base model can do must not get worse.",
+        "ok", "Earlier skills", "Whether the base model's earlier skills may get worse.",
         {"ok": "May get worse", "matters": "Has to stay"}, spellings={"yes": "matters", "no": "ok"},
     )  # fmt: skip
     deadline_hours: float | None = number(
         None, "Must be done in, h",
-        "How long the training may take. The time is a range from arithmetic and data sheets.",
+        "How long the training may take. The time is a range, estimated from FLOPs and data sheets.",
         above=0, most=limits.HOURS, noun="deadline", empty="no limit",
     )  # fmt: skip
 
@@ -174,21 +177,23 @@ class Situation(Form):
         shape = self.shape
         if shape.kind == "encoder" and self.output == "generation":
             yield BadInput(
-                f"{shape.title} is an encoder and writes no text: choose output=classification or another model.",
+                f"{shape.title} is an encoder and writes no text. Choose output=classification or another model.",
                 "output",
             )
         if shape.kind == "encoder" and self.objective and self.objective not in OF_ENCODERS:
             yield BadInput(
-                f"{shape.title} is an encoder and writes no text: choose objective={', '.join(OF_ENCODERS)} or "
+                f"{shape.title} is an encoder and writes no text. Choose objective={', '.join(OF_ENCODERS)} or "
                 "another model.",
                 "objective",
             )
         if self.devices > 1 and self.hardware.kind != "cuda":
-            yield BadInput("Several devices are several GPUs: name one with device=NAME or 24GB.", "devices")
+            yield BadInput(
+                "Several devices must be several GPUs. Name one with device=NAME or 24GB.", "devices"
+            )
         limit = shape.max_positions
         if limit is not None and self.seq > limit:
             short = BadInput(
-                f"{shape.title} has {limit:,} positions, so rows of {self.seq:,} do not fit.", "seq"
+                f"{shape.title} has {limit:,} positions, too few for rows of {self.seq:,}.", "seq"
             )
             short.nearest = limit
             yield short
@@ -300,5 +305,5 @@ def tight(shape: ModelShape) -> int:
 def _found_word(name: str, text: str) -> str:
     answers = {**QUESTIONS[name].answers, **({"decoder": ""} if name == "kind" else {})}
     if text not in answers:
-        raise BadInput(f"{name} is {', '.join(QUESTIONS[name].answers)}; '{text[:40]}' is not.", name)
+        raise BadInput(f"{name} must be {', '.join(QUESTIONS[name].answers)}; '{text[:40]}' is not.", name)
     return "causal-lm" if text == "decoder" else text

@@ -174,9 +174,7 @@ class Advice:
             block = shape.block
             role = next((role for role in _ROLES[named] if role in block), None)
             if role is None:
-                raise BadInput(
-                    f"{shape.title} has no map of {named[0]} that PEFT Lab recognises.", "target_modules"
-                )
+                raise BadInput(f"PEFT Lab finds no map of {named[0]} in {shape.title}.", "target_modules")
             values["target_modules"] = (shape.target_name(block[role]),)
         return values
 
@@ -409,4 +407,4 @@ def find_example(
     if model is not None or device is not None:
         return ExampleModel(model or FIRST_EXAMPLES.model, device or FIRST_EXAMPLES.device, "", "")
     asked = ", ".join(f"{key}={values[0]}" for key, values in wanted.items())
-    raise BadInput(f"No example model is like that ({asked}); name a model and a device.", next(iter(wanted)))
+    raise BadInput(f"No example model fits ({asked}). Name a model and a device.", next(iter(wanted)))

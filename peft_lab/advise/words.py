@@ -58,7 +58,7 @@ def least(room: Room, method: str) -> str:
 
 GIVEN = "told"  # ``how`` of an answer that the user gave
 ASKED = tuple(key for key, question in QUESTIONS.items() if question.by == "you")
-OWN_LIMIT = "a limit that this lab chose"  # from no paper, so it has no badge
+OWN_LIMIT = "a limit chosen by this lab"  # from no paper, so it has no badge
 
 
 def answer(key: str, situation: Situation, room: Room) -> tuple[str, str]:
@@ -94,7 +94,7 @@ def found_answer(key: str, situation: Situation) -> tuple[str, str]:
         UnknownName: none of those questions has this key.
     """
     if key not in ASKED:
-        raise UnknownName("question to you", key, ASKED, "answer")
+        raise UnknownName("your answer", key, ASKED, "answer")
     if key == "tasks":
         served = f"{units.several(situation.tasks, 'task')} served from one base"
         return ("one" if situation.tasks == 1 else "many"), served
@@ -110,7 +110,7 @@ def found_answer(key: str, situation: Situation) -> tuple[str, str]:
         longer = situation.latency
         strict = longer is not None and longer < ADAPTER_LATENCY.value
         said = "no limit" if longer is None else f"at most {units.percent(longer)} longer"
-        return ("strict" if strict else "relaxed"), f"{said}; adapters took {ADAPTER_LATENCY} longer or more"
+        return ("strict" if strict else "relaxed"), f"{said}; adapters added {ADAPTER_LATENCY} or more"
     if key == "storage":
         room_for_one, lora = situation.storage, lora_bytes(situation.shape)
         said = "no limit" if room_for_one is None else units.size(room_for_one)
@@ -120,17 +120,17 @@ def found_answer(key: str, situation: Situation) -> tuple[str, str]:
         ), f"{said} per task; LoRA at its defaults stores {units.size(lora)}"
     if key == "objective":
         said = (
-            "as you say"
+            "your answer"
             if situation.objective or situation.output
             else "what models of this kind are used for"
         )
         return situation.purpose, said
     if key == "serving":
-        return situation.serving, "as you say" if situation.serving != "plain" else "nothing else was said"
+        return situation.serving, "your answer" if situation.serving != "plain" else "nothing else was given"
     if key == "forgetting":
         may = "may" if situation.forgetting == "ok" else "may not"
-        return situation.forgetting, f"what the model could do before {may} get worse"
-    reaches = {"yes": "a prompt reaches the target", "retrieval": "looking things up reaches the target"}
+        return situation.forgetting, f"earlier skills {may} get worse"
+    reaches = {"yes": "a prompt reaches the target", "retrieval": "retrieval reaches the target"}
     return situation.prompting, reaches.get(situation.prompting, "a prompt does not reach the target")
 
 
@@ -163,13 +163,13 @@ def _step_said(situation: Situation, room: Room, method: str) -> str:
     step = room.smallest(method, room.usual(method))
     title = get_method(method).title
     if step is None:
-        needs = f"{title} row by row, {situation.seq:,} tokens each, needs {least(room, method)}"
-        return f"{needs}; on each device {units.size(room.usable)} may be used"
-    how = f", split over {room.devices:,} devices" if step.split else ""
+        needs = f"{title} with single rows of {situation.seq:,} tokens needs {least(room, method)}"
+        return f"{needs}; {units.size(room.usable)} may be used on each device"
+    how = f", sharded over {room.devices:,} devices" if step.split else ""
     rows = f"{step.batch} × {situation.seq:,} tokens{' and checkpointing' if step.checkpointing else ''}"
     most = "at most " if step.bound else ""
     needed, usable = units.unlike(step.needed, room.usable_split if step.split else room.usable)
-    return f"{title} with {rows}{how} needs {most}{needed}; on each device {usable} may be used"
+    return f"{title} with {rows}{how} needs {most}{needed}; {usable} may be used on each device"
 
 
 #: The published row that stands for each method.
@@ -186,9 +186,8 @@ PUBLISHED = {
 #: What full fine-tuning loses when everything is kept in 16 bits.
 _STEPS = 2**8  # bfloat16 has 2**7 numbers per power of two; an update below half a step is rounded away
 LOST = (
-    f"All of it is kept in bfloat16: an update smaller than a {_STEPS}th of a weight is rounded away, which at usual "
-    "rates is most of them. Stochastic rounding or a float32 copy of the weights, for which there is no room here, "
-    "keeps them."
+    f"All weights are kept in bfloat16: an update smaller than a {_STEPS}th of its weight is rounded away, and at "
+    "usual rates most are. Stochastic rounding or a float32 copy, for which there is no room here, avoids this."
 )
 
 
@@ -215,7 +214,9 @@ def _too_much(words: TemplateWords) -> str:
     needs = words.room.least_of_all("qlora")
     more = needs - words.room.usable
     # several devices also hold gradient buckets, so a step within ``usable`` may still not fit
-    beyond = f"{units.size(more)} too much" if more > 0 else "and beside it what gradients are averaged in"
+    beyond = (
+        f"{units.size(more)} too much" if more > 0 else "plus the buffers in which gradients are averaged"
+    )
     return f"{units.size(needs)}, {beyond}"
 
 
@@ -225,12 +226,12 @@ def _smaller(words: TemplateWords) -> str:
     larger = larger_device(words.situation, words.room)
     return " ".join(
         (
-            f"{fitting} with QLoRA would fit here."
+            f"With QLoRA, {fitting} would fit here."
             if fitting
-            else "No smaller model of this kind fits either.",
+            else "No smaller model of this type fits either.",
             f"{larger.holding} would have room for this model."
             if larger
-            else "No device in the list has room for it alone.",
+            else "No single device in the list has room for it.",
         )
     )
 
@@ -284,7 +285,7 @@ def allowance(situation: Situation, room: Room) -> str:
     device = situation.hardware
     several = situation.devices > 1
     name = f"Each {device.called}" if several else device.called
-    split = f", {units.size(room.usable_split)} where a step is split" if several else ""
+    split = f", or {units.size(room.usable_split)} if a step is sharded" if several else ""
     total, usable = units.size(device.total), units.size(room.usable)
     return f"{name[:1].upper()}{name[1:]} has {total}; {usable} of it may be used{split}."
 

@@ -150,7 +150,7 @@ class Field:
         if self.kind == "modules":
             return self._names(value)
         if not isinstance(value, str):
-            raise self._bad(value, "must be a text")
+            raise self._bad(value, "must be text")
         return value
 
     def _number(self, value: Any) -> float | int:

@@ -47,7 +47,7 @@ def join_code() -> str:
     code = os.environ.get(CLASS_VARIABLE, "").strip()
     if len(code) < SHORTEST:
         raise BadInput(
-            f"{CLASS_VARIABLE} is the code by which learners join: at least {SHORTEST} characters."
+            f"{CLASS_VARIABLE}, the code with which learners join, needs at least {SHORTEST} characters."
         )
     return code
 
@@ -78,7 +78,7 @@ class NobodyAsks(PeftLabError):
 
     def __init__(self) -> None:
         super().__init__(
-            "Nobody is known to ask for this. Open the app's first page and join the class again."
+            "Your class membership is unknown. Open the app's first page and join the class again."
         )
 
 
@@ -216,7 +216,7 @@ class Limits:
         """Return the limits of a learner as the end of a sentence."""
         runs = "1 run that has" if self.runs == 1 else f"{self.runs} runs that have"
         return (
-            f"{runs} not ended, of {self.steps:,} steps at most, {self.minutes:,} minutes of training within a day, "
+            f"{runs} not ended, each of at most {self.steps:,} steps, {self.minutes:,} minutes of training per day, "
             f"{self.megabytes:,} MB of runs and {self.upload_megabytes:,} MB of uploads"
         )
 
@@ -233,7 +233,8 @@ def limits() -> Limits:
         name, _, value = (each.strip() for each in part.partition("="))
         if name not in known or not value.isascii() or not value.isdigit() or int(value) < 1:
             raise BadInput(
-                f"{LIMITS_VARIABLE} holds '{part[:60]}'; it takes whole numbers above 0 for {', '.join(sorted(known))}."
+                f"{LIMITS_VARIABLE} contains '{part[:60]}'; it needs whole numbers above 0 for "
+                f"{', '.join(sorted(known))}."
             )
         found = replace(found, **{name: int(value)})
     return found

@@ -80,7 +80,7 @@ def read_typed(cls: type, data: Any, what: str) -> dict[str, Any]:
     kinds = get_type_hints(cls)
     for name in data:
         if name not in kinds:
-            raise BadInput(f"{what} has nothing called '{str(name)[:40]}'.", str(name))
+            raise BadInput(f"{what} has no field '{str(name)[:40]}'.", str(name))
     for item in fields(cls):
         if item.name not in data and item.default is item.default_factory is MISSING:
             raise BadInput(f"{what} needs a value for '{item.name}'.", item.name)
@@ -180,7 +180,7 @@ def read_fact(stated: Any) -> Fact:
     if not isinstance(stated, Mapping) or not {"subject", "relation"} <= set(stated):
         raise ValueError("a fact needs 'subject' and 'relation'")
     if unknown := sorted(set(stated) - {"subject", "relation", "object", "holds", "when"}):
-        raise ValueError(f"a fact has no '{unknown[0]}'")
+        raise ValueError(f"a fact has no field '{unknown[0]}'")
     relation, holds = stated["relation"], stated.get("holds", "always")
     if relation not in RELATIONS:
         raise ValueError(f"there is no relation '{relation}'{_nearest(str(relation), RELATIONS)}")
@@ -189,7 +189,9 @@ def read_fact(stated: Any) -> Fact:
     subject, about, when = stated["subject"], stated.get("object", ""), stated.get("when", {})
     words = str | tuple[str, ...]
     if not (fits(words, subject) and fits(str | float | tuple[float, float], about)):
-        raise ValueError("a fact's subject is one or several names, its object a name, a number or two")
+        raise ValueError(
+            "a fact's subject is one or several names; its object is a name, a number or two numbers"
+        )
     if not fits(Mapping[str, words], when):
         raise ValueError("a fact's 'when' is answers by question: {tasks: many}")
     return fact(subject, relation, about, holds, **when)
@@ -232,7 +234,7 @@ def by_id(path: Path, entries: Iterable[T]) -> dict[str, T]:
     for entry in entries:
         name = str(vars(entry)["id"])
         if name in known:
-            raise mistake(path, f"there are two entries '{name}'.", f"id: {name}", f"id: {name}")
+            raise mistake(path, f"there are two entries named '{name}'.", f"id: {name}", f"id: {name}")
         known[name] = entry
     return known
 
@@ -252,7 +254,7 @@ def read_table(
             entry = reader.make(kind, node, "an entry")
             name = getattr(entry, key)
             if name in table:
-                raise ContentError(path, node, f"there is another entry '{name}'.")
+                raise ContentError(path, node, f"there is another entry named '{name}'.")
             table[name] = entry
     return table
 
@@ -300,7 +302,7 @@ class _Reader:
             node = yaml.compose(text, Loader=_LOADER)
         except yaml.MarkedYAMLError as error:
             place = yaml.ScalarNode("", "", error.problem_mark or error.context_mark)
-            raise ContentError(self.path, place, f"this is no YAML: {error.problem}.") from None
+            raise ContentError(self.path, place, f"this is not valid YAML: {error.problem}.") from None
         if node is None:
             raise ContentError(
                 self.path, yaml.ScalarNode("", "", yaml.Mark("", 0, 0, 0, None, 0)), "it is empty."

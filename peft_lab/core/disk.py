@@ -31,7 +31,7 @@ _WHY = {
     errno.EACCES: "this user may not write there",
     errno.EPERM: "this user may not write there",
     errno.EIO: "the disk reports an error",
-    errno.EFBIG: "a file would become larger than is allowed",
+    errno.EFBIG: "a file would exceed the allowed size",
     errno.ENAMETOOLONG: "the name is too long for the disk",
     errno.ESTALE: "the network disk is gone",
     errno.EMFILE: "too many files are open",
@@ -168,7 +168,7 @@ def read(path: Path, most: int, pipes: bool = True) -> bytes:
                 pieces.append(file.read(_PIECE) or b"")
                 held += len(pieces[-1])
     if held > most:
-        raise OSError(errno.EFBIG, f"it is too large, with more than {units.size(most)}", str(path))
+        raise OSError(errno.EFBIG, f"it is too large (more than {units.size(most)})", str(path))
     return b"".join(pieces)
 
 
@@ -197,9 +197,7 @@ def _opened(path: Path, pipes: bool) -> int:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if stat.S_ISFIFO(mode) and not pipes:
-        raise OSError(
-            errno.EINVAL, "it is a pipe, not a file; save what comes out of it to a file first", str(path)
-        )
+        raise OSError(errno.EINVAL, "it is a pipe, not a file; save its output to a file first", str(path))
     if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
         raise OSError(errno.EINVAL, "it is a device, not a file", str(path))
     return os.open(path, os.O_RDONLY | _AT_ONCE | getattr(os, "O_BINARY", 0))
@@ -216,7 +214,7 @@ def _first(pipe: RawIOBase) -> bytes:
     deadline = time.monotonic() + _WRITER_SECONDS
     while (piece := pipe.read(_PIECE)) == b"":
         if time.monotonic() > deadline:
-            raise OSError(errno.EPIPE, "it is a pipe out of which nothing comes")
+            raise OSError(errno.EPIPE, "it is a pipe without output")
         time.sleep(_WRITER_SECONDS / 50)
     os.set_blocking(pipe.fileno(), True)
     return piece or b""  # None: nothing yet, of somebody who writes
@@ -251,9 +249,7 @@ def _to_write(path: Path, how: int) -> int:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | how | _AT_ONCE, 0o666)
     except OSError as error:
         if error.errno == errno.ENXIO:
-            raise OSError(
-                error.errno, "it is a pipe that nobody reads, or no file at all", str(path)
-            ) from None
+            raise OSError(error.errno, "it is a pipe that nobody reads, or not a file", str(path)) from None
         raise
     if _AT_ONCE:
         os.set_blocking(descriptor, True)

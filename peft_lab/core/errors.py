@@ -157,6 +157,6 @@ class Replacement:
         except (ImportError, AttributeError, KeyError):
             raise PeftLabError(
                 f"PEFT Lab replaces {self.module}.{self.attribute}, which the installed release of "
-                f"{self.module.partition('.')[0]} does not have: constraints.txt lists the releases that work."
+                f"{self.module.partition('.')[0]} does not have. constraints.txt lists the releases that work."
             ) from None
         return owner, last

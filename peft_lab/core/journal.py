@@ -35,7 +35,7 @@ def note(event: str, **facts: str | int | float | bool) -> None:
     """
     unknown = facts.keys() - FACTS
     if unknown:
-        raise ValueError(f"{sorted(unknown)} cannot stand in the log.")
+        raise ValueError(f"{sorted(unknown)} must not be in the log.")
     _log.info(event, extra={"facts": facts})
 
 
@@ -46,7 +46,7 @@ def note_error(event: str, error: BaseException, **facts: str | int | float | bo
         ValueError: a fact that is not in :data:`FACTS`.
     """
     if facts.keys() - FACTS:
-        raise ValueError(f"{sorted(facts.keys() - FACTS)} cannot stand in the log.")
+        raise ValueError(f"{sorted(facts.keys() - FACTS)} must not be in the log.")
     _log.error(event, exc_info=error, extra={"facts": facts})
 
 

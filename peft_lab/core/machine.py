@@ -220,8 +220,8 @@ class Mps(LocalDevice):
         if find_spec("bitsandbytes.backends.mps") is not None:
             return None
         return (
-            "The installed bitsandbytes cannot quantise on Apple's GPUs: install 0.50 or newer, or choose a method "
-            "that keeps the base in 16 or 32 bits."
+            "The installed bitsandbytes cannot quantise on Apple's GPUs. Install 0.50 or newer, or choose a method "
+            "that stores the base in 16 or 32 bits."
         )
 
 

@@ -28,7 +28,7 @@ CONTEXT = GIB // 2
 #: step, as NCCL's buffers are in none of the figures.
 HEADROOM, HEADROOM_SPLIT = 0.05, 0.10
 #: The note shown once wherever a card's memory appears.
-SOLD = f"Cards are sold by GiB, written as GB: 24 GB on the box are {units.size(24 * GIB)}."
+SOLD = f"Cards are sold by GiB, written as GB: a 24 GB card has {units.size(24 * GIB)}."
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def sold_as(text: str, gigabytes: float) -> Device:
     """
     total = int(gigabytes * GIB)
     title = f"a card sold as {gigabytes:g} GB"
-    taken = f"as you said, less {units.size(TAKEN)} for driver and context"
+    taken = f"as you entered it, less {units.size(TAKEN)} for driver and context"
     return Device(text, f"{title} ({units.size(total)})", total - TAKEN, "cuda", (8, 9), taken, total)
 
 
@@ -245,7 +245,7 @@ def device_of(text: str) -> Device:
     size = float(match[1].replace(",", "").replace("_", ""))
     if size > limits.DEVICE_GB:
         raise BadInput(
-            f"No device has {echoed(text)}: {limits.DEVICE_GB:,} GB are the most that can be asked for.",
+            f"No device has {echoed(text)}: the most is {limits.DEVICE_GB:,} GB.",
             "device",
         )
     card = sold_as(text, size)

@@ -221,33 +221,33 @@ MASK_READING = Replacement(
     "mask reading",
     "transformers.utils.import_utils",
     "is_fake_tensor",
-    "Transformers looks whether a mask is all ones, to leave it out, unless the tensor is a fake one.",
+    "Unless the tensor is a fake one, transformers checks whether a mask is all ones and can be left out.",
 )
 PACKED_ROWS = Replacement(
     "packed rows",
     "transformers.masking_utils",
     "find_packed_sequence_indices",
-    "Without a cache (checkpointing turns it off) transformers looks in the positions whether rows are packed, and "
-    "takes them to be where it cannot look.",
+    "Without a cache (checkpointing turns it off), transformers reads the positions to see whether rows are packed. "
+    "Where it cannot read them, it assumes that they are.",
 )
 FOREACH_DEVICES = Replacement(
     "foreach devices",
     "torch.utils._foreach_utils",
     "_get_foreach_kernels_supported_devices",
-    "A device works on many gradients at once when it clips them; torch does so for no tensor that is on none.",
+    "On a device, torch clips many gradients at once; for tensors without a device it does not.",
 )
 GROUPED_PRODUCT = Replacement(
     "grouped product",
     "torch._meta_registrations",
     "_meta_grouped_mm_common",
-    "torch lays out the experts' common product without values in bfloat16 only, and computes it in float32 as well.",
+    "Without values, torch allows the experts' grouped product in bfloat16 only; with values, in float32 too.",
 )
 FOLDED_STACK = Replacement(
     "folded stack",
     "peft.tuners.lora.layer",
     "_LoraFactorsProxy.forward",
-    "PEFT folds a correction into a stack of experts without autocast, of which torch knows none for tensors that are "
-    "on no device.",
+    "PEFT merges a correction into a stack of experts without autocast, which torch does not have for tensors without "
+    "a device.",
 )
 
 
@@ -439,11 +439,11 @@ def refusal(config: Any, checkpointing: bool) -> str | None:
     peft_type = getattr(config, "peft_type", None)
     kind = str(getattr(peft_type, "value", peft_type))
     if getattr(config, "alora_invocation_tokens", None):
-        return "aLoRA starts where its invocation tokens stand in the text: without a text it cannot be simulated."
+        return "aLoRA starts at the invocation tokens in the text. A simulation has no text."
     if kind == "POLY" and checkpointing:
         return (
-            "Poly cannot be trained with gradient checkpointing: PEFT tells its modules the task in the forward pass "
-            "only, and layers are computed again after it."
+            "Poly cannot be trained with gradient checkpointing: PEFT passes the task to its modules only in the "
+            "forward pass, but checkpointing computes layers again later."
         )
     return None
 
@@ -527,25 +527,25 @@ CLUSTERS = Replacement(
     "AdaMSS clusters",
     "peft.tuners.adamss.layer",
     "clustering_Z",
-    "k-means reads the singular vectors of the base, which has no values.",
+    "k-means reads the singular vectors of the base, which has no values here.",
 )
 SHARED_BASIS = Replacement(
     "FRoD basis",
     "peft.tuners.frod.model",
     "_projection_from_weights",
-    "The joint decomposition reads the weights of the base, which has no values.",
+    "The joint decomposition reads the weights of the base, which has no values here.",
 )
 BASIS_COORDINATES = Replacement(
     "FRoD coordinates",
     "peft.tuners.frod.layer",
     "FrodLayer._calculate_frod_u_and_lambda",
-    "Solving for the weights of the base reads them, and it has no values.",
+    "Solving for the weights reads the base, which has no values here.",
 )
 MIXED_ADAPTERS = Replacement(
     "X-LoRA adapters",
     "peft.tuners.xlora.model",
     "_load_adapter_into_lora_model",
-    "The adapters that are mixed are read from folders, whose weights a model without values has no use for.",
+    "The mixed adapters are read from folders, but a model without values cannot use their weights.",
 )
 _BUILDING: dict[str, tuple[tuple[Replacement, Callable[..., Any]], ...]] = {
     "ADAMSS": ((CLUSTERS, _even_clusters),),

@@ -35,7 +35,7 @@ ATTENTION = Replacement(
     "attention",
     "torch.nn.functional",
     "scaled_dot_product_attention",
-    "For tensors that are on no device torch takes the plain formula, which keeps the scores in memory.",
+    "For tensors without a device, torch uses the plain formula, which stores the scores.",
 )
 
 
@@ -377,10 +377,10 @@ SPARSE_MATRIX = Replacement(
     "sparse matrix",
     "torch",
     "sparse_coo_tensor",
-    "Tensors without values have no coalesce and no dense sum in torch's sparse layout.",
+    "torch's sparse layout has no coalesce and no dense sum for tensors without values.",
 )
 SPARSE_PRODUCT = Replacement(
-    "sparse product", "torch.sparse", "mm", "It takes torch's own sparse matrices only, not their stand-in."
+    "sparse product", "torch.sparse", "mm", "It accepts torch's own sparse matrices only."
 )
 
 
@@ -441,19 +441,19 @@ LOOP = Replacement(
     "chunked loop",
     _MODULE,
     "_linear_cross_entropy_batch_chunked",
-    "The operation's form without values makes its results alone: the chunks of logits, its largest part, are missing.",
+    "Without values, the operation allocates only its results. The chunks of logits, its largest part, are missing.",
 )
 BUFFERS = Replacement(
     "chunk buffers",
     _MODULE,
     "_ChunkContext.build",
-    "Which buffers it takes goes by the device of its input, which is none here.",
+    "Which buffers it allocates depends on the device of its input, and there is none here.",
 )
 SIZES = Replacement(
     "chunk sizes",
     "torch.nn",
     "LinearCrossEntropyOptions._adjust",
-    "How large its chunks are goes by the device of its input, which is none here.",
+    "Its chunk size depends on the device of its input, and there is none here.",
 )
 
 

@@ -53,7 +53,10 @@ class LabBatch(StepSetting):
         """Check the sizes. Raises BadInput if one is out of range or they contradict each other."""
         super().check()
         if self.kept < 0 or (self.kept > self.seq and not self.apart):
-            raise BadInput(f"{self.kept:,} positions cannot be kept of a row of {self.seq:,}.", "kept")
+            raise BadInput(
+                (f"A row of {self.seq:,} tokens cannot have {self.kept:,} positions that need logits."),
+                "kept",
+            )
         if not 0 <= self.predicted <= self.batch * self.kept:
             raise BadInput(
                 f"{self.predicted:,} predicted tokens are more than there are positions.", "predicted"

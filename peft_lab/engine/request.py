@@ -38,27 +38,26 @@ class StepForm(Form):
         "llama-3.2-3b", "Model", "Catalogue name, Hugging Face id or local path.", shared="model"
     )
     device: str = text(
-        "rtx-4090", "Device", "A name from the list of devices, or a size such as 24GB.", reader=read_device,
+        "rtx-4090", "Device", "A name from the device list, or a memory size such as 24GB.", reader=read_device,
         shared="device",
     )  # fmt: skip
-    batch: int = whole(4, "Batch size", "Rows of one step.", least=1, most=limits.BATCH)
-    seq: int = whole(768, "Tokens per row", "Tokens of one row.", least=1, most=limits.SEQ)
+    batch: int = whole(4, "Batch size", "Rows per training step.", least=1, most=limits.BATCH)
+    seq: int = whole(768, "Tokens per row", "Tokens per row.", least=1, most=limits.SEQ)
     dtype: str = choice(
         "bfloat16", "The base is stored in", "How the base is stored: a precision, or packed.",
         {name: name for name in PRECISIONS} | PACKED_TITLES, noun="precision",
     )  # fmt: skip
     optimizer: str = choice(
-        "adamw", "Optimizer", "What the optimizer keeps is part of the step's memory.", step.OPTIMIZER_TITLES
+        "adamw", "Optimizer", "Its states are part of the step's memory.", step.OPTIMIZER_TITLES
     )
     checkpointing: bool = yes_no(
         False, "Checkpointing",
-        "Gradient checkpointing keeps only every layer's input and recomputes the rest in the backward pass: less "
-        "memory, more time.",
+        "Keeps only the input of each layer and computes the rest again in the backward pass. Less memory, more time.",
     )  # fmt: skip
     offload: bool = yes_no(
         False, "Offloading",
-        "Activation offloading copies what the backward pass needs to main memory in the forward pass, and back when "
-        "it is needed. With checkpointing that is only every layer's input.",
+        "Moves activations to main memory in the forward pass and copies them back for the backward pass. With "
+        "checkpointing, only the inputs of the layers are moved.",
     )  # fmt: skip
 
     def rules(self) -> Iterator[BadInput]:
@@ -75,7 +74,7 @@ class StepForm(Form):
 def too_many_tokens(tokens: int, field: str) -> BadInput:
     """Return the error for a step of more tokens than can be simulated."""
     return BadInput(
-        f"{tokens:,} tokens in all rows together are too many: choose at most {limits.TOKENS_IN_A_STEP:,}.",
+        f"One step would have {tokens:,} tokens. Choose at most {limits.TOKENS_IN_A_STEP:,}.",
         field,
     )
 
@@ -116,7 +115,7 @@ class StepSetting:
         rows, new = self.generate or (1, 1)
         for value, most in ((rows, limits.BATCH), (new, limits.NEW_TOKENS)):
             if not 1 <= value <= most:
-                raise BadInput(f"A generation takes from 1 to {most:,}; {value:,} is not.", "generate")
+                raise BadInput(f"A generation takes from 1 to {most:,}, not {value:,}.", "generate")
         tokens = max(self.batch * self.seq, rows * (self.seq + new) if self.generate else 0)
         if tokens > limits.TOKENS_IN_A_STEP:
             raise too_many_tokens(tokens, "batch" if self.batch * self.seq == tokens else "generate")
@@ -124,11 +123,9 @@ class StepSetting:
             raise BadInput(f"There is no loss called '{self.loss}'. Known: {', '.join(LOSSES)}.", "loss")
         if self.packed and (self.padded or self.generate is not None):
             other = "padding" if self.padded else "a generation"
-            raise BadInput(f"Packed rows are full and kept in no cache: leave {other} out.", "packed")
+            raise BadInput(f"Packed rows need no padding and have no cache: leave {other} out.", "packed")
         if self.loss == "chunked" and self.generate is not None:
-            raise BadInput(
-                "A model with a chunked loss has no logits to generate from: leave one of them out.", "loss"
-            )
+            raise BadInput("A chunked loss leaves no logits to generate from. Choose one of the two.", "loss")
 
 
 def torch_dtype(name: str) -> torch.dtype:

@@ -136,7 +136,7 @@ def run(
             raise
         text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise Unsupported(
-            f"With a base in {blueprint.quantise.bits} bits this cannot be trained, or cannot be simulated: {text}.",
+            f"A base in {blueprint.quantise.bits} bits cannot be trained this way, or not be simulated: {text}.",
             "dtype",
         ) from error
 
@@ -229,7 +229,9 @@ def _chunk_the_loss(model: Any) -> None:
         try:
             yield
         except ValueError as error:
-            raise Unsupported(f"This model cannot take its loss in chunks: {error}.", "loss") from error
+            raise Unsupported(
+                f"The loss of this model cannot be computed in chunks: {error}.", "loss"
+            ) from error
 
     with refusing():
         without_logits(model)
@@ -261,8 +263,8 @@ def away(stage: Stage) -> AbstractContextManager[Any]:
         return nullcontext()
     if any(hasattr(parameter, "_local_tensor") for parameter in stage.subject.parameters):
         raise Unsupported(
-            "What the backward pass needs waits in main memory where a device has all of the model; split weights are "
-            "gathered anew for it: leave one of them out.",
+            "Activation offloading needs the whole model on each device; sharded weights are gathered again for the "
+            "backward pass. Choose one of the two.",
             "offload",
         )
     found: AbstractContextManager[Any] = offloading(stage.subject.model, leave, back)
@@ -297,6 +299,6 @@ def _run_at(
             return recorder.stop(), stage
     except NotImplementedError as error:
         raise SimulationError(
-            "This step cannot be simulated: it needs the values of a tensor, or an operation that has no form without "
-            f"values, and a simulation has none ('{in_short(error, 120)}')."
+            "This step cannot be simulated: it needs the values of a tensor, or an operation that torch cannot run "
+            f"without them ('{in_short(error, 120)}')."
         ) from error

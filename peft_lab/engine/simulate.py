@@ -51,7 +51,7 @@ def stored_in(dtype: str) -> tuple[torch.dtype, Quantise | None]:
         return torch_dtype("bfloat16"), PACKED[dtype]
     if dtype not in PRECISIONS:
         known = ", ".join((*PRECISIONS, *PACKED))
-        raise BadInput(f"'{dtype}' is not a way to store a base model. Known: {known}.", "dtype")
+        raise BadInput(f"A base model cannot be stored in '{dtype}'. Known: {known}.", "dtype")
     return torch_dtype(dtype), None
 
 
@@ -166,8 +166,8 @@ def refusing(entry: ModelEntry, spec: MethodSpec) -> Iterator[None]:
         yield
     except REFUSALS as error:
         raise SimulationError(
-            f"A step of {entry.title} with {spec.title} could not be simulated: the code of the model or of "
-            f"the method stopped with '{in_short(error, 200).rstrip('.')}' ({type(error).__name__})."
+            f"A step of {entry.title} with {spec.title} could not be simulated: the code of the model or of the "
+            f"method failed with '{in_short(error, 200).rstrip('.')}' ({type(error).__name__})."
         ) from error
 
 
@@ -180,22 +180,21 @@ def _check_length(entry: ModelEntry, kind: str, setting: StepSetting, virtual: i
         what = {
             "encoder": f"{entry.title} is an encoder and writes no text",
             "vision": f"{entry.title} reads images and writes no text",
-            "seq2seq": f"{entry.title} has an encoder beside its decoder, and writing text is simulated for decoders "
-            "alone",
-            "causal-lm": "A config for classification has no text written",
+            "seq2seq": f"{entry.title} is an encoder-decoder, and generation is simulated for decoders only",
+            "causal-lm": "A config for classification does not generate text",
         }[entry.kind]
         raise BadInput(f"{what}: leave the generation out.", "generate")
     limit = entry.shape.max_positions
     if kind == "vision" and setting.seq != limit:
         raise BadInput(
-            f"{entry.title} reads images of {images.words(entry.config)}, each of which is {limit:,} positions: "
-            f"{setting.seq:,} tokens do not apply.",
+            f"{entry.title} reads images of {images.words(entry.config)}, and each is {limit:,} positions. The length "
+            f"of {setting.seq:,} tokens does not apply.",
             "seq",
         )
     extra = virtual + (setting.generate[1] if setting.generate else 0)
     if limit is not None and setting.seq + extra > limit:
         more = f" and {extra:,} virtual or generated ones" if extra else ""
-        message = f"{entry.title} has {limit:,} positions: {setting.seq:,} tokens{more} do not fit."
+        message = f"{entry.title} has {limit:,} positions, too few for {setting.seq:,} tokens{more}."
         raise BadInput(message, "seq")
 
 
@@ -227,8 +226,8 @@ def blueprint_of(request: StepRequest) -> Blueprint:
             if not (request.checkpointing and "checkpointing" in str(error)):
                 raise
             raise Unsupported(
-                f"{spec.title} cannot be trained with gradient checkpointing: PEFT hands its vectors to the layers in "
-                "the cache, which is off then.",
+                f"{spec.title} cannot be trained with gradient checkpointing: PEFT passes its vectors to the layers "
+                "in the cache, and checkpointing turns the cache off.",
                 "checkpointing",
             ) from error
 
@@ -236,7 +235,7 @@ def blueprint_of(request: StepRequest) -> Blueprint:
     how = spec.quantization(full)
     if packed is not None and how is not None:
         raise Unsupported(
-            f"{spec.title}'s own settings say how the base is stored: leave its precision at bfloat16.",
+            f"{spec.title}'s own settings state how the base is stored: leave the precision at bfloat16.",
             "dtype",
         )
     _check_trainable(spec.slug, packed, bool(full.get("use_dora")))
@@ -258,14 +257,14 @@ def _check_trainable(method: str, packed: Quantise | None, dora: bool = False) -
     """Raise Unsupported if packed weights would have to be trained, or (for DoRA in 4 bits) read."""
     if dora and packed is not None and packed.bits == 4:
         raise Unsupported(
-            "DoRA starts from the norms of the base's weights, which have no values here once they are packed into 4 "
-            "bits: store the base in 8 or more.",
+            "DoRA starts from the norms of the base's weights, which a simulation cannot read from 4-bit weights. "
+            "Store the base in 8 bits or more.",
             "dtype",
         )
     if method == "full" and packed is not None:
         raise Unsupported(
-            f"Full fine-tuning changes the weights themselves, which {packed.bits} bits do not let: store the base in "
-            "16 or 32.",
+            f"Full fine-tuning changes the weights themselves, which is not possible in {packed.bits} bits. Store the "
+            "base in 16 or 32.",
             "dtype",
         )
 
@@ -296,7 +295,8 @@ def simulate_config(request: ConfigRequest, schedule: Schedule = two_steps) -> S
             kind = "encoder"
             if entry.kind == "seq2seq":
                 raise SimulationError(
-                    f"{entry.title} would classify at its end-of-text token: without a text it cannot be simulated."
+                    f"{entry.title} classifies at its end-of-text token. A simulation has no text, so it cannot be "
+                    "simulated."
                 )
     _check_length(entry, kind, setting, getattr(config, "num_virtual_tokens", None) or 0)
     precision, packed = stored_in(request.dtype)
@@ -324,7 +324,7 @@ def _check_task(adapter_config: Mapping[str, Any]) -> None:
     task = adapter_config.get("task_type")
     if task not in _TASKS:
         raise BadInput(
-            f"This config is for {task}; steps are simulated for {', '.join(filter(None, _TASKS))}, or with no task.",
+            f"This config is for {task}; steps are simulated for {', '.join(filter(None, _TASKS))}, or without a task.",
             "adapter_config",
         )
 

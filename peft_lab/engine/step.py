@@ -345,7 +345,7 @@ def _lora_fa(model: Any) -> Any:
     kind = getattr(config, "peft_type", None)
     if config is None or str(getattr(kind, "value", kind)) != "LORA":
         raise Unsupported(
-            "LoRA-FA's optimizer trains LoRA's pairs alone, which this method has none of.", "optimizer"
+            "LoRA-FA's optimizer trains only LoRA's pairs, and this method has none.", "optimizer"
         )
     from peft.optimizers import create_lorafa_optimizer
 

@@ -24,8 +24,8 @@ from peft_lab.models.own import has_weights, is_folder
 from peft_lab.models.shapes import ModelEntry
 
 _BY_SHAPE = (
-    "{} is known here by its shape: it can be counted and drawn, not trained. To train, choose {}, or a folder with a "
-    "model of your own; your settings stay as they are."
+    "{} is known here by its shape only, so it can be counted and drawn, not trained. To train, choose {}, or a "
+    "folder with your own model; your settings stay as they are."
 )
 
 
@@ -128,7 +128,7 @@ def misshapen(
 ) -> BadInput:
     """Return the error for a stored tensor whose shape differs from the model's; both shapes in torch's order."""
     shapes = (" × ".join(map(str, shape)) or "a single number" for shape in (stored, wanted))
-    return BadInput("{} holds '{}' as {}, where this model has {}.".format(holder, name, *shapes), field)
+    return BadInput("{} stores '{}' as {}, but this model has {}.".format(holder, name, *shapes), field)
 
 
 @contextmanager

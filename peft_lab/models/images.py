@@ -40,8 +40,8 @@ def require_text(shape: ModelShape, what: str) -> None:
     """Check that a model reads text. Raises BadInput if not. ``what``: the feature that needs it, such as ``Plan``."""
     if shape.kind == "vision":
         raise BadInput(
-            f"{shape.title} reads images, and {what} knows models of text only. It can be counted, drawn, simulated on "
-            "Memory, and trained on the methods' pages.",
+            f"{shape.title} reads images, and {what} supports models of text only. You can count, draw and train it "
+            "on the methods' pages and simulate it on Memory.",
             "model",
         )
 
@@ -136,12 +136,12 @@ def eye_of(size: tuple[int, int, int], path: str | Path | None) -> Eye:
     """
     channels, height, width = size
     if channels not in (1, 3):
-        raise ValueError(f"the model reads pictures of {channels} channels; PNG and JPEG have 1 or 3")
+        raise ValueError(f"the model reads images with {channels} channels; PNG and JPEG have 1 or 3")
     told: Mapping[str, Any] = {}
     if path is not None:
         told = read_json(Path(path))
     if not isinstance(told, Mapping):
-        raise ValueError(f"its {PROCESSOR} holds no settings")
+        raise ValueError(f"its {PROCESSOR} contains no settings")
     mean, deviation = (
         _by_channel(told.get(name, _HALF[:channels]), channels, name) for name in ("image_mean", "image_std")
     )

@@ -46,9 +46,7 @@ class _Guarded:
             with _limited(LONGEST_TEMPLATE):
                 return super().apply_chat_template(*args, **options)  # type: ignore[misc]
         except Exception as error:  # whatever code of a template's raises
-            raise TemplateError(
-                f"the model's chat template refuses it: {in_short(error).rstrip('.')}"
-            ) from error
+            raise TemplateError(f"the model's chat template fails: {in_short(error).rstrip('.')}") from error
 
 
 def guard_template(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -66,7 +64,7 @@ def _limited(seconds: float) -> Iterator[None]:
         return
 
     def over(_number: int, _frame: object) -> None:
-        raise TimeoutError(f"it takes more than {seconds:g} s")
+        raise TimeoutError(f"it took more than {seconds:g} s")
 
     before = signal.signal(signal.SIGVTALRM, over)
     signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
@@ -124,8 +122,8 @@ def weights_of(name: str) -> str:
     if not entry.live:
         live = " or ".join(known.title for known in catalogue().values() if known.live)
         raise BadInput(
-            f"{entry.title} is known by its shape only: it can be counted and simulated, not trained. "
-            f"Train {live}, or give the Hugging Face id '{entry.source}' if this machine has room and a connection.",
+            f"{entry.title} is known here by its shape only, so it can be counted and simulated, not trained. Train "
+            f"{live}, or give the Hugging Face id '{entry.source}' if this machine has room and a connection.",
             "model",
         )
     return str(assets.path(name))
@@ -209,7 +207,7 @@ PICKLES = Replacement(
     "pickled weights",
     "torch",
     "load",
-    "A config or an index may lead a library to a pickle, which may run code when it is read.",
+    "A config or an index can lead a library to a pickle, which can run code when it is read.",
 )
 _loading = RLock()
 
@@ -220,7 +218,7 @@ def no_pickles() -> Iterator[None]:
 
     def refuse(file: object, *_: object, **__: object) -> NoReturn:
         name = Path(file).name if isinstance(file, str | os.PathLike) else "a file"
-        raise BadInput(f"{name} is a pickle, which may run code when it is read: it is not opened.", "model")
+        raise BadInput(f"{name} is a pickle, which can run code when it is read. It was not opened.", "model")
 
     with _loading, PICKLES.by(refuse):
         yield
@@ -250,7 +248,7 @@ def _reader(entry: ModelEntry, source: str) -> Any:
         told = cached_file(source, looks.PROCESSOR, _raise_exceptions_for_missing_entries=False)
         return looks.eye_of(images.size_of(entry.config), told)
     except (OSError, ValueError, UnreadableFile) as error:
-        raise BadInput(f"'{entry.title}' cannot be shown images: {_first_line(error)}.", "model") from error
+        raise BadInput(f"'{entry.title}' cannot read images: {_first_line(error)}.", "model") from error
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
@@ -313,7 +311,8 @@ def _require_whole(name: str, missing: Iterable[str], misfits: Iterable[tuple[st
     if absent:
         more = f" and {len(absent) - 1:,} more" if len(absent) > 1 else ""
         raise BadInput(
-            f"The weights of '{name}' are not all those of its config: {absent[0]}{more} would be random.",
+            f"The weights file of '{name}' does not contain all weights of its config: {absent[0]}{more} would be "
+            "random.",
             "model",
         )
 
@@ -322,13 +321,9 @@ def _require_words(source: str, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise BadInput for the tokenizer that transformers makes without a vocabulary, which maps every text to unknown
     tokens, and for one with neither a padding nor an end token."""
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
-        raise BadInput(
-            f"'{source}' has no tokenizer's vocabulary, without which text cannot be read.", "model"
-        )
+        raise BadInput(f"'{source}' has no tokenizer vocabulary, so it cannot read text.", "model")
     if tokenizer.pad_token_id is None:
-        raise BadInput(
-            f"The tokenizer of '{source}' has neither a padding token nor one for the end.", "model"
-        )
+        raise BadInput(f"The tokenizer of '{source}' has neither a padding token nor an end token.", "model")
 
 
 def decoder_start(entry: ModelEntry) -> int | None:

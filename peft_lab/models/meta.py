@@ -302,7 +302,7 @@ def _first(config: Any, *names: str, default: Any = BadInput) -> Any:
             return value
     if default is BadInput:
         raise BadInput(
-            f"The config of a '{config.model_type}' model states none of {', '.join(names)}.", "model"
+            f"The config of a '{config.model_type}' model has none of {', '.join(names)}.", "model"
         )
     return default
 
@@ -419,7 +419,7 @@ def _stand_ins() -> list[tuple[Any, str, Any]]:
         shape = tuple(self.get_base_layer().weight.shape)
         if self.r[adapter] > min(shape):
             raise ValueError(
-                f"MiCA takes a rank of at most {min(shape)} for weights of {shape}, not {self.r[adapter]}"
+                f"MiCA needs a rank of at most {min(shape)} for weights of {shape}, not {self.r[adapter]}"
             )
 
     def kasa(module: Any, adapter_name: str, **more: Any) -> None:
@@ -427,7 +427,7 @@ def _stand_ins() -> list[tuple[Any, str, Any]]:
         start_kasa(module, adapter_name, **more)
         shape, rank = tuple(module.get_base_layer().weight.shape), module.r[adapter_name]
         if rank >= min(shape):
-            raise ValueError(f"KaSA takes a rank below {min(shape)} for weights of {shape}, not {rank}")
+            raise ValueError(f"KaSA needs a rank below {min(shape)} for weights of {shape}, not {rank}")
 
     def monteclora(module: Any, adapter_name: str, config: Any, **more: Any) -> None:
         """Create the sampler, whose deviations are trained; PEFT postpones it until there are values."""

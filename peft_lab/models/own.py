@@ -143,18 +143,18 @@ def astray(name: str) -> str | None:
     foreign = [each for each in _indexed(find) or () if not _is_own(each, find)]
     if foreign:
         return (
-            f"The index of the weights in '{name}' names '{echoed(foreign[0])}', which is no .safetensors file beside "
-            "it, so nothing of it is opened: save the model anew with model.save_pretrained."
+            f"The index of the weights in '{name}' names '{echoed(foreign[0])}', but there is no such .safetensors "
+            "file beside it, so it was not opened. Save the model again with model.save_pretrained."
         )
     if _config(find).get("transformers_weights") is not None:
         return (
-            f"The config of '{name}' names a file of weights itself (transformers_weights), which is not opened: take "
-            f"that line out; the weights lie in {WEIGHTS}."
+            f"The config of '{name}' names a weights file (transformers_weights), which PEFT Lab does not open. "
+            f"Remove that line; the weights belong in {WEIGHTS}."
         )
     if find(ADAPTER) and (find(WEIGHTS) or find(INDEX)):
         return (
-            f"'{name}' holds an adapter ({ADAPTER}) beside its model, and transformers would put the two together: "
-            "move the adapter to a folder of its own."
+            f"'{name}' contains an adapter ({ADAPTER}) beside its model, and transformers would combine them. Move "
+            "the adapter to a folder of its own."
         )
     return None
 
@@ -174,8 +174,8 @@ def lacks(name: str, reached: bool | None = None) -> str | None:
     find, folder = finder(name), is_folder(name)
     if asking.class_is_on() and not folder:
         return (
-            f"'{name}' can be counted and simulated here, not trained: a class trains models of the catalogue and "
-            "those in folders that its teacher allowed."
+            f"'{name}' can be counted and simulated here, not trained: a class trains catalogue models and models in "
+            "folders that the teacher allowed."
         )
     if problem := astray(name):
         return problem
@@ -184,25 +184,22 @@ def lacks(name: str, reached: bool | None = None) -> str | None:
         if hub_answers() if reached is None else reached:
             return None
         return (
-            f"The weights of '{name}' are not in the cache of this machine and the Hugging Face Hub was not reached: "
-            "it can be counted and simulated, not trained."
+            f"The weights of '{name}' are not in this machine's cache and the Hugging Face Hub was not reached, so it "
+            "can be counted and simulated, not trained."
         )
     if lacking:
         return _no_weights(name, bool(files), lacking)
     if how := _few_bits(find):
         return (
-            f"The weights of '{name}' are stored in few bits ({how}), of which nothing here counts or trains: take the "
-            "model that they were made from. The method qlora stores it in few bits itself."
+            f"The weights of '{name}' are quantised ({how}), so PEFT Lab cannot count or train the model. Use the "
+            "original; the method qlora quantises it itself."
         )
     reads_images = _config(find).get("model_type") in images.TYPES  # and so needs no tokenizer
     if any(find(file) for file in VOCABULARIES) or _needs_none(find) or reads_images:
         return None
     if not folder and (hub_answers() if reached is None else reached):
         return None
-    return (
-        f"'{name}' has weights but no tokenizer, without which text cannot be read: save one beside them with "
-        "tokenizer.save_pretrained."
-    )
+    return f"'{name}' has weights but no tokenizer, so it cannot read text. Save one with tokenizer.save_pretrained."
 
 
 def require(name: str) -> None:
@@ -224,17 +221,19 @@ def _no_weights(name: str, some: bool, lacking: list[str]) -> str:
     folder = Path(name)
     if some or lacking[0] not in (WEIGHTS, INDEX):
         more = f" and {len(lacking) - 1:,} more" if len(lacking) > 1 else ""
-        return f"'{name}' is incomplete: {lacking[0]}{more}, which its index names, is not there."
+        return f"'{name}' is incomplete: its index names {lacking[0]}{more}, but there is no such file."
     if lacking == [INDEX]:
         return f"The index of the weights in '{name}' cannot be read: {INDEX}."
     if any(any(folder.glob(pattern)) for pattern in _PICKLED):
         return (
-            f"'{name}' holds its weights as pickles, which may run code when they are read and are never opened here: "
-            "save them with model.save_pretrained(..., safe_serialization=True)."
+            f"The weights of '{name}' are pickles, which can run code when read, so PEFT Lab never opens them. Save "
+            "them with model.save_pretrained(..., safe_serialization=True)."
         )
     if (folder / ADAPTER).is_file():
-        return f"'{name}' holds an adapter and no model: name the folder of its base, or merge the two first."
-    return f"'{name}' has a config and no weights ({WEIGHTS}): it can be counted and simulated, not trained."
+        return f"'{name}' contains an adapter but no model. Give its base's folder, or merge the two."
+    return (
+        f"'{name}' has a config and no weights ({WEIGHTS}), so it can be counted and simulated, not trained."
+    )
 
 
 def _needs_none(find: Find) -> bool:
@@ -306,7 +305,7 @@ def _check_file(config: Path) -> None:
     """Raise OSError if ``config`` is not a regular file (a pipe would block, a device never end) or too large."""
     found = config.stat()
     if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST_CONFIG:
-        raise OSError(f"{config} is not a file, or far too large for a config")
+        raise OSError(f"{config} is not a file, or is far too large for a config")
 
 
 def _first_line(error: Exception) -> str:
@@ -318,7 +317,7 @@ def _first_line(error: Exception) -> str:
 
 def _reason(name: str, error: Exception) -> str:
     if "trust_remote_code" in str(error):
-        return "it needs code of its own, which is never run here"
+        return "it needs code of its own, which PEFT Lab never runs"
     if "model type" in str(error) or "Unrecognized model" in str(error):
         return "the installed transformers does not know its architecture"
     if is_folder(name):
@@ -327,10 +326,10 @@ def _reason(name: str, error: Exception) -> str:
 
     causes = [error, error.__cause__, error.__context__]
     if any(isinstance(cause, GatedRepoError) for cause in causes):
-        return "its owner wants its terms accepted on its page first"
+        return "its owner requires you to accept its terms on its page first"
     if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
-        return "the Hugging Face Hub has no such model, or only for those it is shared with"
-    return "the Hugging Face Hub was not reached and nothing of it is kept here (is there a connection?)"
+        return "the Hugging Face Hub has no such model, or it is private"
+    return "the Hugging Face Hub was not reached and the model is not in this machine's cache (is there a connection?)"
 
 
 def _kind(config: Any, name: str) -> ModelKind:
@@ -340,7 +339,7 @@ def _kind(config: Any, name: str) -> ModelKind:
         return "vision"
     other = what_it_is(config.model_type)
     message = (
-        f"'{name}' is {other} ('{config.model_type}'); the lab counts language models, and classifiers of images of "
+        f"'{name}' is {other} ('{config.model_type}'). PEFT Lab supports language models, and image classifiers of "
         f"the types {', '.join(images.TYPES)}."
         if other
         else f"'{name}' is a '{config.model_type}' model, which is not a language model."
@@ -368,7 +367,7 @@ def _check_ends(told: Mapping[str, Any], name: str) -> None:
         if isinstance(value, dict):
             _check_ends(value, name)
         elif field in DEPTH_FIELDS and isinstance(value, int) and value > MOST_LAYERS:
-            raise BadInput(f"The config of '{name}' says {field} {value:,}, which cannot be right.", "model")
+            raise BadInput(f"The config of '{name}' has {field} {value:,}, which is out of range.", "model")
 
 
 def _check_depth(config: Any, name: str) -> None:
@@ -377,13 +376,13 @@ def _check_depth(config: Any, name: str) -> None:
     words = getattr(text, "vocab_size", None)
     if isinstance(words, int) and words < 1:
         raise BadInput(
-            f"The config of '{name}' says vocab_size {words}; a model has at least one token.", "model"
+            f"The config of '{name}' has vocab_size {words}; a model has at least one token.", "model"
         )
     for field in DEPTH_FIELDS:
         layers = getattr(text, field, None)
         if isinstance(layers, int) and layers < 1:
             raise BadInput(
-                f"The config of '{name}' says {field} {layers}; a model has at least one layer.", "model"
+                f"The config of '{name}' has {field} {layers}; a model has at least one layer.", "model"
             )
 
 
@@ -394,7 +393,7 @@ def _check_depth(config: Any, name: str) -> None:
 # Parts of the names of transformers' lists (MODEL_FOR_..._MAPPING_NAMES), most specific first: CLIP is also listed with
 # the image classifiers, Whisper with the decoders.
 _SENSES = {
-    "a model of images and text": (
+    "a model for images and text": (
         "IMAGE_TEXT_TO_TEXT", "MULTIMODAL", "VISUAL_QUESTION", "ZERO_SHOT_IMAGE", "ZERO_SHOT_OBJECT",
     ),
     "a speech or audio model": ("SPEECH", "AUDIO", "CTC", "WAVEFORM", "SPECTROGRAM", "RNNT", "TDT"),

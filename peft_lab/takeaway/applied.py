@@ -89,7 +89,7 @@ def peft_call(
             continue  # written with the optimizer, or where the method is applied
         if knob.name not in held and values[knob.name] != method.defaults(entry.shape)[knob.name]:
             raise BadInput(
-                f"'{knob.label}' is not part of PEFT's {call.name}, so the plain libraries alone cannot repeat it.",
+                f"'{knob.label}' is not part of PEFT's {call.name}, so a script without PEFT Lab cannot repeat it.",
                 knob.name,
             )
     return call

@@ -60,7 +60,7 @@ def adapter_zip(facts: RunFacts) -> bytes:
     """
     folder = facts.run.adapter
     if not _has_adapter(facts.run):
-        raise BadInput(f"'{facts.run.id}' saved no adapter, so there is none to take away.", "run")
+        raise BadInput(f"'{facts.run.id}' saved no adapter, so there is none to export.", "run")
     kept.kept_adapter(folder.parent)
     texts = _papers(facts)
     made = io.BytesIO()
@@ -122,12 +122,12 @@ def require_adapters_library(run: Run) -> RunOutcome:
     known = outcome(run)
     if known.method.slug != "adapters":
         raise BadInput(
-            f"'{run.id}' trained {known.method.title}: a folder of the adapters library is made of bottleneck adapters "
-            "alone.",
+            f"'{run.id}' trained {known.method.title}. Only bottleneck adapters can be exported to the adapters "
+            "library.",
             "run",
         )
     if not all((run.adapter / name).is_file() for name in (CONFIG_FILE, WEIGHTS_FILE)):
-        raise BadInput(f"'{run.id}' saved no adapter, so there is none to take away.", "run")
+        raise BadInput(f"'{run.id}' saved no adapter, so there is none to export.", "run")
     adapters_library.content_of(known.entry.shape, known.values, known.spec.task, "", "")
     kept.kept_adapter(run.folder)
     return known
@@ -238,14 +238,14 @@ def _judge(facts: RunFacts) -> str:
     if facts.classifies:
         if task.metric != "accuracy":
             metric = task.metric.replace("_", " ")
-            raise BadInput(f"A script cannot score '{task.name}' by {metric} yet.", "task")
+            raise BadInput(f"A script cannot score '{task.name}' by {metric}.", "task")
         return "classes"
     kinds = ((orders.Orders, "json"), (orders.Fields, "fields"), (made.ShipsLog, "style"))
     judge = next((judge for kind, judge in kinds if isinstance(task, kind)), None)
     if judge is None and isinstance(task, OwnTask):
         judge = "chat" if facts.chats else "own"
     if judge is None:
-        raise BadInput(f"A script cannot score the answers of '{task.name}' yet.", "task")
+        raise BadInput(f"A script cannot score the answers of '{task.name}'.", "task")
     return judge
 
 
@@ -290,9 +290,9 @@ def _images(facts: RunFacts) -> dict[str, Any]:
     )
     if isinstance(task, OwnTask):
         source: dict[str, Any] = {"zip": task.place, "digest": task.sha256}
-        return {"images_at": "in the zip that the run kept", "eye": eye, "images": source}
+        return {"images_at": "in the zip that the run saved", "eye": eye, "images": source}
     if not isinstance(task, made.Digits):
-        raise BadInput(f"A script cannot get the images of '{task.name}' yet.", "task")
+        raise BadInput(f"A script cannot get the images of '{task.name}'.", "task")
     asset = ASSETS[task.asset]
     source = {
         "zip": None,
@@ -303,7 +303,7 @@ def _images(facts: RunFacts) -> dict[str, Any]:
         "folder": asset.folder,
         "file": made.DIGITS_FILE,
     }
-    place = f"in the package {asset.package}, which is fetched where they are not on this machine"
+    place = f"in the package {asset.package}, which is fetched if they are not on this machine"
     return {"images_at": place, "eye": eye, "images": source}
 
 

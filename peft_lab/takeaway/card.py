@@ -144,7 +144,7 @@ def living_html(run: Run) -> str:
     trajectory = run.trajectory()
     if trajectory is None:
         raise BadInput(
-            f"'{run.id}' recorded nothing of its steps: it made none, or an older version trained it. Train it again.",
+            f"'{run.id}' recorded no steps: it made none, or an older version trained it. Train it again.",
             "run",
         )
     return living_page(trajectory, entry_of(run.spec.model).shape)
@@ -173,7 +173,7 @@ def _script() -> str:
     """Return the component's JavaScript module, with code that mounts it on the page."""
     module = living.living_module()
     if _EXPORTED not in module or "</script" in module:
-        raise AssertionError("the living block's module cannot stand in a page")
+        raise AssertionError("the drawing's module cannot be put into a page")
     return (
         module.replace(_EXPORTED, "const mount = function", 1)
         + '\nconst data = JSON.parse(document.getElementById("data").textContent);\n'

@@ -116,7 +116,7 @@ class RunOutcome:
     @property
     def base_at(self) -> str:
         """Return where the base came from, as text."""
-        return "a folder of whoever trained it" if self.unnamed else self.entry.source
+        return "a folder on the trainer's machine" if self.unnamed else self.entry.source
 
     @property
     def pipeline(self) -> str:
@@ -177,14 +177,14 @@ def gather(run: Run) -> RunFacts:
     _require_ended(run, record)
     for field in fields(spec):
         if field.name not in _FOLLOWED and getattr(spec, field.name) != field.default:
-            raise BadInput(f"A script cannot repeat the setting '{field.name}' yet.", field.name)
+            raise BadInput(f"A script cannot repeat the setting '{field.name}'.", field.name)
     known = outcome(run)
     method, entry, task, values = known.method, known.entry, known.task, known.values
     splits = task.load()
     ready = run.view().ready
     if ready.get("rows", len(splits.train)) != len(splits.train):
         raise BadInput(
-            f"The run learned from {ready['rows']:,} rows of '{task.name}' and there are {len(splits.train):,} now, "
+            f"The run learned from {ready['rows']:,} rows of '{task.name}', and now there are {len(splits.train):,}, "
             "so its batches cannot be repeated.",
             "task",
         )
@@ -204,6 +204,6 @@ def _require_ended(run: Run, record: Mapping[str, Any]) -> None:
         reason = (
             f"it is {known}" if not known.final else f"it {'was lost' if known is Status.LOST else known}"
         )
-        raise BadInput(f"'{run.id}' has no result to take away: {reason}.", "run")
+        raise BadInput(f"'{run.id}' has no result to export: {reason}.", "run")
     if not record["loss"]:
-        raise BadInput(f"'{run.id}' was stopped before its first step: there is nothing to repeat.", "run")
+        raise BadInput(f"'{run.id}' was stopped before its first step, so there is nothing to repeat.", "run")

@@ -77,7 +77,7 @@ def layers_of(model: Any) -> list[torch.nn.Module]:
     names = set(inner._no_split_modules or ())
     layers = [module for module in inner.modules() if type(module).__name__ in names]
     if not layers:
-        raise ValueError("this model does not say what its layers are, so it cannot be split by layers")
+        raise ValueError("this model does not state its layers, so it cannot be sharded by layers")
     return layers
 
 
@@ -199,7 +199,7 @@ def update_loss(
                 return loss + total
             loss.backward()
         total = total + loss.detach()
-    raise ValueError("an update without rows")
+    raise ValueError("an update has no rows")
 
 
 def averaged(value: torch.Tensor, world: int) -> float:
@@ -327,7 +327,7 @@ def kept(file: Path, same: Mapping[str, Any], rank: int) -> dict[str, Any] | Non
         return None
     state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     if state["same"] != dict(same):
-        raise SystemExit(f"{file} is of other rows, settings or ranks: name another folder, or delete it.")
+        raise SystemExit(f"{file} is from other rows, settings or ranks. Name another folder, or delete it.")
     own = state["random"][rank]
     torch.set_rng_state(own[0])
     if len(own) > 1:
@@ -362,7 +362,7 @@ def begin_telling(folder: Path | None, spec: dict[str, Any], facts: dict[str, An
     events.write_text("", "utf-8")
     (folder / "spec.json").write_text(json.dumps(spec, indent=2) + "\n", "utf-8")
     node = platform.node()
-    owner = {"pid": os.getpid(), "started": time.time(), "host": f"{node}, outside the lab", "name": node}
+    owner = {"pid": os.getpid(), "started": time.time(), "host": f"{node}, outside PEFT Lab", "name": node}
     tell(folder, "queued", owner=owner, carrier="script")
     tell(folder, "starting")
     tell(folder, "ready", **facts)

@@ -87,7 +87,7 @@ def answers_in(
             if not (whole.startswith(after) and after.startswith(before)):
                 raise ValueError(
                     f"the model's chat template writes it differently up to message {number + 1} than as a whole, so "
-                    "which tokens are that answer cannot be told; end the conversation after its first answer"
+                    "PEFT Lab cannot tell which tokens are that answer. End the conversation after its first answer"
                 )
             spans.append((len(before), len(after)))
     return whole, spans
@@ -103,7 +103,7 @@ def read_chat(
         ValueError: as :func:`answers_in`, or the tokenizer cannot map tokens to characters.
     """
     if not tokenizer.is_fast:
-        raise ValueError("this model's tokenizer does not tell which letters a token stands for")
+        raise ValueError("this model's tokenizer does not show which characters a token stands for")
     whole, spans = answers_in(tokenizer, turns)
     read = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
     ids, places = list(read["input_ids"]), list(read["offset_mapping"])
@@ -274,7 +274,7 @@ def encode_chat(
     ids, counted = read_chat(tokenizer, turns)
     if True not in counted[:max_length]:
         raise ValueError(
-            f"its first answer begins after token {max_length:,}, where rows are cut, so nothing of it would be learned"
+            f"its first answer begins after token {max_length:,}, where rows are cut, so none of it would be learned"
         )
     first = counted.index(True)
     return Encoded(tuple(ids[:max_length]), first, counted=tuple(counted[:max_length]))

@@ -212,7 +212,7 @@ class Examiner:
                 return batches.write_chat(self.tokenizer, turns, opens=True)
             return batches.render(self.tokenizer, str(request))
         except TemplateError as error:
-            raise BadInput(f"The model cannot be asked: {error}.", "text") from None
+            raise BadInput(f"The model cannot answer: {error}.", "text") from None
 
     def reading(self, texts: Sequence[Asked]) -> dict[str, torch.Tensor]:
         """Return the inputs of one forward pass: :meth:`prepare`, and an encoder-decoder's first decoder token.

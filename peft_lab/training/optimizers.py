@@ -63,13 +63,11 @@ def without_logits(model: Any) -> None:
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     head = base.get_output_embeddings()
     if type(head) is not torch.nn.Linear:
-        obstacle = (
-            "no head over a vocabulary" if head is None else "an adapter or something else on its output head"
-        )
-        raise ValueError(f"it has {obstacle}, where chunks need a plain linear map")
+        obstacle = "no vocabulary head" if head is None else "an adapter or another layer on its output head"
+        raise ValueError(f"it has {obstacle}, but chunks need a plain linear map")
     own = "self.loss_function(" not in inspect.getsource(type(base).forward)
     if own or base.loss_function is not ForCausalLMLoss:
-        raise ValueError("it takes its loss in a way of its own")
+        raise ValueError("it computes its loss in a way of its own")
     how = altered(base.config.get_text_config().to_dict())
     if how:
         raise ValueError(f"it alters its logits ({how}) before the loss")

@@ -287,7 +287,7 @@ class Workers:
                 result = future.result()
             except BrokenProcessPool:
                 member.executor = None
-                ended = RunError("The process that answers questions about models was ended; try again.")
+                ended = RunError("The process that answers questions about models has ended; try again.")
                 question = self._settle(member, question, error=ended)
             except CancelledError:
                 question = self._settle(member, question, error=_dropped())
@@ -350,11 +350,11 @@ class Workers:
 
 
 def _dropped() -> RunError:
-    return RunError("The question was dropped: the app is closing.")
+    return RunError("The app is closing, so the question was not answered.")
 
 
 def _not_started(error: BaseException) -> RunError:
-    reason = getattr(error, "strerror", None) or str(error) or "the process that starts others was ended"
+    reason = getattr(error, "strerror", None) or str(error) or "the process that starts others has ended"
     return RunError(f"No process could be started for this question: {reason}.")
 
 

@@ -256,9 +256,9 @@ def test_a_deadline_that_cannot_be_met_is_said() -> None:
     assert found.plan is not None and found.plan.seconds is not None
     assert found.plan.seconds[0] > 3600 and found.plan.seconds[0] < found.plan.seconds[1]
     assert any("1 hour" in one.text for one in found.unknown)
-    assert {one.kind for one in found.unknown if "end within" in one.text} == {"cited"}
+    assert {one.kind for one in found.unknown if "finish within" in one.text} == {"cited"}
     open_end = recommend(replace(situation, deadline_hours=None), standin.room(situation))
-    assert not any("end within" in one.text for one in open_end.unknown)
+    assert not any("finish within" in one.text for one in open_end.unknown)
 
 
 def test_a_deadline_is_for_all_tasks() -> None:

@@ -84,7 +84,7 @@ READINGS = {
         lambda p, w: w + S * p.lora_B @ torch.diag(p.lora_E[:, 0]) @ p.lora_A,
     ),
     "delora": Reading(
-        "W + (λ/r)·B·Ξ·A·diag(‖w‖), every rank-one part scaled to length 1, ‖w‖ the lengths of W's columns",
+        "W + (λ/r)·B·Ξ·A·diag(‖w‖), every rank-one part scaled to length 1, and ‖w‖ the lengths of W's columns",
         {"r": RANK},
         lambda p, w: (
             w
@@ -129,7 +129,7 @@ READINGS = {
         _tiny,
     ),
     "randlora": Reading(
-        "W + (α/r)·Σ_i B_i·diag(λ_i)·A·diag(γ_i), with one random frozen A and as many B_i as make full rank",
+        "W + (α/r)·Σ_i B_i·diag(λ_i)·A·diag(γ_i), with one random frozen A and enough B_i for full rank",
         {"r": RANK, "randlora_alpha": ALPHA},
         lambda p, w: w + S * _bases(p),
     ),
@@ -150,7 +150,7 @@ READINGS = {
         lambda p, w: w + (_skills(p, p.poly_lora_A) @ _skills(p, p.poly_lora_B)).T / RANK,
     ),
     "lily": Reading(
-        "W + s·(Σ_e g_e·B_e)·A, with A shared by neighbouring layers, B_e by all, and one g for all of a batch",
+        "W + s·(Σ_e g_e·B_e)·A, with A shared by neighbouring layers, B_e by all layers, and one g per batch",
         {"r": RANK, "num_B": 3, "scaling": 2.0},
         lambda p, w: w + 2 * torch.einsum("e,eio->oi", _gates(p), p.lily_B.reshape(3, RANK, OUT)) @ p.lily_A,
     ),
@@ -174,7 +174,7 @@ READINGS |= {
         lambda p, w: w + 5 * torch.fft.ifft2(_placed(p.indices, p.fourierft_spectrum)).real,
     ),
     "shira": Reading(
-        "W + S, with S zero but at chosen places",
+        "W + S, with S zero except at chosen places",
         {"r": 2},
         lambda p, w: w + _placed(p.shira_indices, p.shira_weight),
     ),

@@ -72,7 +72,7 @@ def _empty(images: Path) -> None:
         (_broken, "'blue/3.png' is damaged"),
         (_one_class, "folder 'red'"),
         (_no_class, "'loose.png'"),
-        (_empty, "holds no images"),
+        (_empty, "contains no images"),
     ],
 )
 def test_images_that_cannot_be_trained_on(

@@ -189,7 +189,7 @@ def test_what_was_counted_twice_is_named() -> None:
     question = get_question("lora-one-map")
     verdict = judge(question, question.compute(), "196,608")
     assert verdict.grade == "near_miss"
-    assert "A and B already: both were counted twice" in verdict.message
+    assert "already covers A and B: you counted both twice" in verdict.message
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,7 @@ def test_the_index_of_an_id_is_looked_at_before_what_it_names_is_fetched(
 ) -> None:
     cached(bert, tmp_path / "hub", monkeypatch, indexed("pytorch_model.bin"))
     assert "pytorch_model.bin" in str(own.lacks("somebody/tiny", reached=True))
-    with pytest.raises(BadInput, match=r"'pytorch_model\.bin', which is no"):
+    with pytest.raises(BadInput, match=r"'pytorch_model\.bin', but there is no such"):
         loading.load_base("somebody/tiny")
 
 

@@ -46,7 +46,7 @@ def test_what_a_learner_wrote_stays_text() -> None:
 
 def test_a_run_without_a_trajectory_says_why(assets_home: Path) -> None:
     run = store.create(RunRequest("minilm-l6", "bitfit", "sentiment", steps=2).complete())
-    with pytest.raises(BadInput, match="recorded nothing"):
+    with pytest.raises(BadInput, match="recorded no steps"):
         takeaway.living_html(run)
     (run.folder / kept.TRAJECTORY).write_text(
         recorder.compact_trajectory(shipped("bitfit").to_dict()), "utf-8"

@@ -22,7 +22,7 @@ def test_digits_are_offered_and_trained_on(own_home: Path) -> None:
     assert not app.exception
     box = next(box for box in app.selectbox if box.label == "Task")
     assert box.options == ["Handwritten digits", "Your own images"] and box.value == "digits"
-    assert "28 × 28 pixels of grey" in told(app)
+    assert "28 × 28 grey pixels" in told(app)
     assert not [box for box in app.text_area if box.label == "Your sentence"]
     next(button for button in app.button if button.label.startswith("Train")).click().run()
     identity = str(app.session_state[state._COMPLETE]["run"])

@@ -88,7 +88,7 @@ def test_every_method_or_its_reason() -> None:
     [
         ("timeline", "the peak"),
         pytest.param("fits", "Searched on", marks=pytest.mark.slow),
-        pytest.param("curves", "Every dot is one simulated step with", marks=pytest.mark.slow),
+        pytest.param("curves", "Each dot is one simulated step with", marks=pytest.mark.slow),
         ("why", "Why LoRA does not shrink activations"),
         ("published", f"{len(published.rows())} published runs of"),
     ],

@@ -43,7 +43,7 @@ def test_a_zip_of_images_is_uploaded_and_trained_on(vit: str, tmp_path: Path) ->
     assert {"Held-out images", "Batch size"} <= {box.label for box in app.number_input}
     assert not [box for box in app.text_area if box.label == "Your sentence"]
     box: Any = app.file_uploader[0]
-    assert box.label == "Zip of images, a folder for each class"
+    assert box.label == "Zip of images, one folder per class"
     box.upload("red-or-blue.zip", data, "application/zip")
     app.run()
     assert not app.exception

@@ -30,24 +30,24 @@ from peft_lab.takeaway.ranks import HELD, PARTS
 #: Versions in whose sources the keys were read.
 ACCELERATE, AXOLOTL, LLAMA_FACTORY, SKYPILOT = "1.15.0", "0.19.0", "0.9.5", "0.14.1"
 #: A note on padding, whatever the recipe says.
-PADDED = "Rows are padded, not packed: the plan's memory and time are of such steps."
+PADDED = "Rows are padded, not packed, because the plan's memory and time are for padded rows."
 #: A note on rows with answers, if the other tool adds no chat format.
-BARE = "Prompts go in as they are; the script gives them the chat format of a tokenizer that has one."
+BARE = "Prompts are used as they are; the script applies the tokenizer's chat template if there is one."
 NOT_PACKED_ALIKE = (
-    "LLaMA-Factory packs texts without keeping them apart: its neat_packing is for answers alone."
+    "LLaMA-Factory packs texts so that they attend to each other: its neat_packing works for answers only."
 )
 #: How Axolotl's precision differs from a full fine-tuning plan's (its ``resolve_dtype``; accelerate's
 #: ``fsdp2_prepare_model``): for whole weights, and for split ones.
 NARROW = (
-    "Axolotl loads weights in the half precision in which it computes, and updates them there; this plan remembers "
-    "them in full precision."
+    "Axolotl loads and updates the weights in the half precision in which it computes; this plan stores them in full "
+    "precision."
 )
 WIDE = (
-    "Where FSDP2 splits weights that learn, Axolotl has accelerate widen them to full precision; this plan keeps them "
+    "When FSDP2 shards trained weights, Axolotl has accelerate convert them to full precision; this plan keeps them "
     "in half precision."
 )
 #: Axolotl's ``check_fsdp2_base_model_quant_rl``.
-UNJUDGED = "Axolotl refuses preferences where FSDP2 splits a base in 4 bits."
+UNJUDGED = "Axolotl does not train preferences when FSDP2 shards a 4-bit base."
 _OPTIMIZERS = {
     "adamw": "adamw_torch", "adamw8bit": "adamw_bnb_8bit", "paged_adamw8bit": "paged_adamw_8bit",
     "paged_adamw": "paged_adamw_32bit", "sgd": "sgd",
@@ -125,28 +125,26 @@ def axolotl_refusal(facts: PlanFacts) -> str:
 def _refusal(facts: PlanFacts) -> str:
     """Return why neither Axolotl nor LLaMA-Factory can run this plan; empty if they can."""
     if facts.method.slug not in ("lora", "qlora", "full") or facts.entry.kind != "causal-lm":
-        return "Axolotl and LLaMA-Factory train decoders with LoRA, QLoRA or in full."
+        return "Axolotl and LLaMA-Factory train decoders with LoRA, with QLoRA or in full."
     if facts.objective in ("rl", "embedding"):
-        return "Rewards and embeddings take settings that a plan does not have."
+        return "Rewards and embeddings need settings that a plan does not have."
     if facts.values.get("target_parameters"):
-        return "How Axolotl and LLaMA-Factory adapt stacks of experts was not tried: the script adapts them."
+        return "Axolotl and LLaMA-Factory were not tested on stacks of experts. Use the script."
     if facts.by_matrices:
         return (
-            "How Axolotl and LLaMA-Factory split matrices was not tried, and of LLaMA-Factory it was reported to fail "
+            "Axolotl and LLaMA-Factory were not tested with tensor parallelism, and LLaMA-Factory is reported to fail "
             "with LoRA (hiyouga/LlamaFactory, issue 10140)."
         )
     packed = facts.four_bits and facts.sharded
     if packed and loading(facts.entry.shape, facts.method.slug, facts.plan) > facts.plan.memory_bytes:
         # transformers' quantizer names the card where no device is named, and Axolotl does (cpu_ram_efficient_loading)
         return (
-            "Axolotl and LLaMA-Factory load the whole packed base on each card before FSDP2 splits it, and this card "
-            "does not hold it."
+            "Axolotl and LLaMA-Factory load the whole 4-bit base on each card before FSDP2 shards it, and it does not "
+            "fit on this card."
         )
     if facts.plan.optimizer not in _OPTIMIZERS:
         title = OPTIMIZER_TITLES[facts.plan.optimizer].partition(" with")[0]
-        return (
-            f"What Axolotl and LLaMA-Factory call {title} is not what the plan simulates, or they have none."
-        )
+        return f"In Axolotl and LLaMA-Factory, {title} is missing or differs from what the plan simulates."
     return ""
 
 
@@ -240,7 +238,7 @@ def layer_class(entry: ModelEntry) -> str:
     names = sorted(model._no_split_modules or ())
     found = {type(module).__name__ for module in model.modules()} & set(names)
     if not found:
-        raise BadInput(f"transformers does not say what the layers of {entry.title} are called.", "model")
+        raise BadInput(f"transformers does not give the name of the layers of {entry.title}.", "model")
     return ",".join(sorted(found))
 
 

@@ -99,7 +99,7 @@ def _row_tokens(text: str, wanted: Wanted) -> Meant:
     if tokens > wanted.seq:
         cut = room(replace(wanted, row_tokens=tokens))
         return Meant(
-            {**own, "seq": cut}, f"rows cut at {units.several(cut, 'token')}", f"rows cut at {cut:,}"
+            {**own, "seq": cut}, f"rows cut to {units.several(cut, 'token')}", f"rows cut to {cut:,}"
         )
     said = f"rows of {units.several(tokens, 'token')}"
     return Meant({"row_tokens": tokens}, said, said)
@@ -108,7 +108,7 @@ def _row_tokens(text: str, wanted: Wanted) -> Meant:
 def _seq(text: str, wanted: Wanted) -> Meant:
     many = _number(text)
     cut = room(wanted) if many is None or many < 1 else min(round(many), most_tokens(wanted.model))
-    return Meant({"seq": cut}, f"rows cut at {units.several(cut, 'token')}", f"rows cut at {cut:,}")
+    return Meant({"seq": cut}, f"rows cut to {units.several(cut, 'token')}", f"rows cut to {cut:,}")
 
 
 def _devices(text: str, _: Wanted) -> Meant:
@@ -128,13 +128,13 @@ def _price(text: str, _: Wanted) -> Meant:
             return Meant({"price": price}, f"a price of {price:g}", f"a price of {price:g}")
     except BadInput:
         pass
-    return Meant({"price": None}, "no price, so that hours decide the order and no cost is told", "no price")
+    return Meant({"price": None}, "no price, so plans are ranked by time and have no cost", "no price")
 
 
 def _objective(text: str, wanted: Wanted) -> Meant:
     encoder = resolve(wanted.model).shape.kind == "encoder"
     near = _nearest(text, OF_ENCODERS if encoder else OBJECTIVES)
-    said = OBJECTIVES[near] if near else "what suits the model"
+    said = OBJECTIVES[near] if near else "the usual goal for this model"
     return Meant({"objective": near}, said, said)
 
 
@@ -152,8 +152,8 @@ def _optimizer(text: str, _: Wanted) -> Meant:
 def _also(text: str, _: Wanted) -> Meant:
     kept = [name for name in Wanted(also=text).further if name in FURTHER]
     titles = " and ".join(get_method(name).title for name in kept)
-    said = f"{titles} ranked beside the usual methods" if kept else "the usual methods alone"
-    return Meant({"also": ",".join(kept)}, said, titles or "the usual methods alone")
+    said = f"{titles} ranked beside the usual methods" if kept else "only the usual methods"
+    return Meant({"also": ",".join(kept)}, said, titles or "only the usual methods")
 
 
 def _model(text: str, _: Wanted) -> Meant:
@@ -198,8 +198,8 @@ def _card(text: str, _: Wanted) -> Meant:
     order = sorted(cards, key=lambda name: (-alike[name], cards[name].memory))
     near = [name for name in order if alike[name] >= _ALIKE][:_NEAR]
     name = near[0] if near else Wanted().gpu
-    names = f"Near it in name: {', '.join(near)}." if near else f"Known: {', '.join(cards)}."
-    hint = f"{names} Any other card goes by its memory, such as 24GB."
+    names = f"Similar names: {', '.join(near)}." if near else f"Known: {', '.join(cards)}."
+    hint = f"{names} For any other card, give its memory, such as 24GB."
     title = cards[name].title
     return Meant({"gpu": name}, title, title, hint)
 
@@ -219,7 +219,7 @@ _MEANT: Mapping[str, Callable[[str, Wanted], Meant]] = {
 #: Evaluates a candidate.
 Ask = Callable[[Wanted, Candidate], Planned]
 #: Ways to split a 4-bit base, with the text that each adds.
-_WAYS = {"fsdp2": "", "fsdp2+offload": ", offloaded to {} of main memory for each"}
+_WAYS = {"fsdp2": "", "fsdp2+offload": ", each with {} offloaded to main memory"}
 _COUNTS = (2, 4, 8, 16, 32)
 _TRIES = 8  # maximum numbers of rows tried to meet a deadline
 
@@ -276,7 +276,7 @@ class Nearest:
 def nearest(wanted: Wanted, ask: Ask) -> Nearest:
     """Return the nearest plans that work for a model that does not fit in any way."""
     situation = wanted.situation()
-    start = f"{situation.shape.title} does not fit on {_cards(wanted)} in any way."
+    start = f"{situation.shape.title} does not fit on {_cards(wanted)}."
     for devices in _COUNTS:
         if devices <= wanted.devices or situation.hardware.kind != "cuda":
             continue
@@ -285,7 +285,7 @@ def nearest(wanted: Wanted, ask: Ask) -> Nearest:
             plan = ask(more, Candidate("qlora", way, True)).plan
             if plan is not None:
                 where = offloaded.format(units.size(plan.host_bytes)) if offloaded else ""
-                text = f"QLoRA split over {devices} of these cards with FSDP2{where}"
+                text = f"QLoRA sharded over {devices} of these cards with FSDP2{where}"
                 return Nearest(start, (Way(text, f"{devices} of these cards", {"devices": devices}),))
     return Nearest(start, tuple(way for way in _others(wanted) if _fits(replace(wanted, **way.changes), ask)))
 
@@ -333,7 +333,7 @@ def too_late(wanted: Wanted, ranked: Sequence[Planned]) -> str:
     if left is None or best is None or best.hours is None or best.hours[1] <= left:
         return ""
     within = units.several(f"{left:,.3g}", "hour")
-    return f"No plan is sure to end within {within}. The quickest, {best.title}, takes {_takes(best)}."
+    return f"No plan is sure to finish within {within}. The fastest, {best.title}, takes {_takes(best)}."
 
 
 def meeting(wanted: Wanted, best: Planned, ask: Ask) -> tuple[Way, ...]:
@@ -390,7 +390,7 @@ def until_deadline(best: Planned) -> Way:
     scale = 10 if best.hours[1] < 10 else 1
     hours = f"{math.ceil(best.hours[1] * scale) / scale:.1f}".removesuffix(".0")
     short = f"a deadline of {units.several(hours, 'hour')}"
-    text = f"{short}, as the quickest, {best.title}, takes {_takes(best)}"
+    text = f"{short}: the fastest, {best.title}, takes {_takes(best)}"
     return Way(text, short, {"deadline": hours})
 
 

@@ -50,9 +50,7 @@ def quality(wanted: Wanted, method: str) -> Quality:
     """Return the quality from published runs of the same model and kind of task; others are not extrapolated."""
     same = wanted.model == published.MODEL and wanted.situation().purpose == "sft"
     if not same or method not in PUBLISHED:
-        return Quality(
-            None, "Unknown: no training of this model with this method that we know was published."
-        )
+        return Quality(None, "Unknown: we know of no published training of this model with this method.")
     row = published.rows()[PUBLISHED[method]]
     return Quality(
         row.accuracy, f"{units.percent(100 * row.accuracy)} right on MetaMathQA's test", published.SOURCE
@@ -236,7 +234,9 @@ def get_refusals(wanted: Wanted) -> dict[str, str]:
     if wanted.packed:
         specs = map(get_method, methods(wanted))
         virtual = {spec.slug: spec.title for spec in specs if spec.virtual_tokens(spec.defaults(shape))}
-        because = "puts virtual tokens before a row; of packed rows only the first would have them"
+        because = (
+            "adds virtual tokens before a row, and only the first of several packed rows would have them"
+        )
         refused |= {slug: f"{title} {because}." for slug, title in virtual.items() if slug not in refused}
     return refused
 

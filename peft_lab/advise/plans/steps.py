@@ -186,20 +186,20 @@ def added(parts: list[Seconds]) -> Seconds:
 
 #: How plans are ordered, as the user reads it.
 ORDER = (
-    "The best plan of the method that Choose recommends comes first. Of the others, plans that meet your deadline come "
-    "first, then those no other plan of that method beats on time, memory and cost. For embeddings, plans with more "
-    "rows at once come before faster ones: the other rows of a pass are a row's negatives."
+    "The best plan of the method that Choose recommends comes first. Then come the other plans that meet your "
+    "deadline, and then those no other plan of that method beats on time, memory and cost. For embeddings, plans with "
+    "more rows at once come before faster ones, because the other rows of a pass are a row's negatives."
 )
 #: What each bottleneck means, as a sentence.
 MEANS: Mapping[str, str] = {
-    "compute": "The GPU multiplies most of the time.",
+    "compute": "Most of the time the GPU multiplies.",
     "memory": "The GPU waits for its own memory: weights and activations are read faster than they are used.",
-    "launch": "The GPU waits for the host to start its kernels: the step is small for this card.",
+    "launch": "The GPU waits for the host to start kernels: the step is small for this card.",
     "host": "The GPU waits for copies from main memory.",
-    "link": "The GPUs wait for each other: what they exchange takes longer than what it hides behind.",
+    "link": "The GPUs wait for each other: communication takes longer than the computation that hides it.",
 }
 #: This change is also a candidate of its own.
-UNCHECKED = "No gradient checkpointing, if there is room"
+UNCHECKED = "No gradient checkpointing, if memory allows"
 #: A change that saves a smaller share is not mentioned.
 _LEAST = 0.03
 
@@ -223,7 +223,7 @@ def short(room: Room, situation: Situation, method: str, sharding: str, least: i
     usable = room.usable_split if split else room.usable
     device = situation.hardware
     needed, there, taken = map(units.size, (least, device.total, usable))
-    return f"Even one row needs at least {needed}{wide}; a plan may use {taken} of the {there} of each {device.called}."
+    return f"Even one row needs at least {needed}{wide}; a plan may use {taken} of the {there} on each {device.called}."
 
 
 def unmeasured(shape: ModelShape) -> str:
@@ -231,9 +231,9 @@ def unmeasured(shape: ModelShape) -> str:
     if not shape.mixtures:
         return ""
     return (
-        f"Time is that of the experts which a token uses ({shape.mixtures[0].chosen}). No step of such a model is "
-        "among those that the band comes from: what a card's kernel for many experts loses is not known, so the real "
-        "time may lie above the band."
+        f"The time counts only the experts that a token uses ({shape.mixtures[0].chosen}). The published steps behind "
+        "the range include no such model, and the efficiency of a card's expert kernel is unknown, so the real time "
+        "may be above the range."
     )
 
 
@@ -248,7 +248,7 @@ def loading(shape: ModelShape, method: str, plan: StepPlan) -> int:
 
 
 #: safetensors maps files: a tensor that is not cast stays part of the file, which the system keeps once.
-_MAPPED = " Less where its file is in that precision: it is mapped then, not copied."
+_MAPPED = " It takes less if its file is in that precision: it is then mapped, not copied."
 
 
 def told_loading(shape: ModelShape, method: str, plan: StepPlan) -> str:
@@ -260,7 +260,7 @@ def told_loading(shape: ModelShape, method: str, plan: StepPlan) -> str:
     if loads_alone(get_method(method), plan):
         return (
             f"While the script loads, the first of the {plan.devices:,} processes holds the whole model in main "
-            f"memory, {units.size(each)}, and sends the others their shares.{mapped}"
+            f"memory, {units.size(each)}, and sends the others their shards.{mapped}"
         )
     return (
         f"While the script loads, each of the {plan.devices:,} processes holds the whole model in main memory: "
@@ -271,11 +271,13 @@ def told_loading(shape: ModelShape, method: str, plan: StepPlan) -> str:
 #: Work beside the simulated and timed steps, by objective. A reference's forward pass is two products per weight
 #: and token; a step has four to eight.
 _BESIDE: Mapping[str, str] = {
-    "preference": "Time and memory are of the passes with gradients, over both answers of a row. The reference's pass "
-    "over them is in neither: a quarter to a half more multiplying. Where all weights learn, the reference is a second "
-    "copy of them, unless its log-probabilities are computed before.",
-    "rl": "Time and memory are of the training steps alone, on {} answers to each prompt. Writing the answers and "
-    "judging them is in neither, and comes on top.",
+    "preference": "Time and memory are those of the passes with gradients, over both answers of a row. The "
+    "reference's pass is not included: it adds a quarter to a half of the multiplications. If all weights are "
+    "trained, the reference is a second copy of them unless its log-probabilities are computed beforehand.",
+    "rl": (
+        "Time and memory are those of the training steps alone, on {} answers to each prompt. Generating and judging "
+        "the answers is not included."
+    ),
 }
 
 
@@ -313,7 +315,7 @@ def change(situation: Situation, method: str, plan: StepPlan, step: Step, pace: 
     if situation.hardware.kind == "cuda" and bottleneck == "compute" and not step.split and not tried:
         more = replace(situation, devices=2 * situation.devices)
         again(
-            "Twice the cards with DDP, each with half the rows of an update", more,
+            "Twice the cards with DDP, each with half the rows per update", more,
             replace(step, sharding="ddp"), (plan.accumulate + 1) // 2,
         )  # fmt: skip
     worth = [one for one in tried if one.factor < 1 - _LEAST]
@@ -372,7 +374,7 @@ def _run_spec(facts: PlanFacts) -> dict[str, Any]:
 def _stored(facts: PlanFacts, how: Applied) -> str:
     """Return how the base is quantised; in a split base, packed numbers have the precision of the other weights."""
     text = how.stored.replace("torch.bfloat16", "DTYPE")
-    storage = "    bnb_4bit_quant_storage=DTYPE,  # packed in numbers of the precision of all other weights\n"
+    storage = "    bnb_4bit_quant_storage=DTYPE,  # stored in the precision of all other weights\n"
     return text.replace("(\n", f"(\n{storage}", 1) if facts.sharded else text
 
 
@@ -428,14 +430,14 @@ def settled(plan: StepPlan, made: Course, packs: bool) -> StepPlan:
         rows += f", packed into {made.packed:,}"
     each = plan.batch * plan.readers * plan.accumulate
     why = (
-        f"{rows}, {units.several(written_figure(plan.settings['epochs'].value), 'time')}, {each:,} a step. "
+        f"{rows}, {units.several(written_figure(plan.settings['epochs'].value), 'time')}, {each:,} per step. "
         f"{made.held:,} are held out."
     )
     settings = {**plan.settings, "steps": replace(steps, value=made.updates, why=why)}
-    padded = "Rows are padded to the longest of their batch: how many fill a row together is not known here."
+    padded = "Rows are padded to the longest in their batch, since how many would fill a packed row is unknown here."
     if packs and asked is not None and asked.value is True:
         settings["packing"] = asked
     else:
-        told = "As you set it." if packs else padded
+        told = "Your setting." if packs else padded
         settings["packing"] = RecipeSetting("packing", packs, None, (), (), LAB, told, "")
     return replace(plan, settings=settings, packed=packs)

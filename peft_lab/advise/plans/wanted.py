@@ -114,14 +114,14 @@ def refusal_to_write(facts: PlanFacts) -> str:
     plan = facts.plan
     if facts.objective not in WRITTEN or (facts.classifies and facts.objective != "classification"):
         what = OBJECTIVES[facts.objective]
-        return f"The script's loss is that of the next token or of a class; {what} takes another."
+        return f"The script's loss predicts the next token or a class, but {what} needs another loss."
     if plan.dtype == "float16":
         return (
-            "This card lacks the precision that the script computes in; with its own, losses need scaling, which the "
-            "script does not do."
+            "This card does not compute in the script's precision. In its own precision, losses need scaling, which "
+            "the script does not do."
         )
     if facts.sharded and facts.call is None and facts.method.slug != "full":
-        return f"PEFT does not have {facts.method.title}: what is the method's own is not split by layers."
+        return f"PEFT does not have {facts.method.title}, so its parameters are not split by layers."
     if facts.by_matrices and (
         reason := tensor.why_not(facts.entry.shape, facts.method, facts.values, plan.devices)
     ):
@@ -147,11 +147,11 @@ def why_no_lengths(entry: ModelEntry, objective: str) -> str:
     """Return why rows cannot be packed for this model and objective; empty if they can."""
     kind = entry.config.get("text_config", entry.config).get("model_type", "")
     if entry.kind != "causal-lm" or objective not in WRITTEN:
-        return "Only decoders that learn the next token have packed rows here: leave packing out."
+        return "Only decoders that learn the next token can use packed rows. Turn packing off."
     if kind not in TYPES:
         return (
-            f"Packed rows were not compared with rows apart for models of type '{kind}': leave packing out, or choose "
-            f"one of {', '.join(TYPES)}."
+            f"Packed rows were not tested on models of type '{kind}'. Turn packing off, or choose one of "
+            f"{', '.join(TYPES)}."
         )
     return ""
 
@@ -166,7 +166,7 @@ def check_packing(
         every = f"{units.several(rows, 'row')} of {units.several(row_tokens, 'token')}"
         filled = f"{units.several(packed, 'row')} of {seq:,}"
         raise BadInput(
-            f"{every} on average do not fill {filled}: give their lengths again.",
+            f"{every} on average cannot fill {filled}. Give their lengths again.",
             "packed",
         )
 
@@ -222,7 +222,7 @@ def read_lengths(text: str) -> Lengths:
     if not found:
         raise BadInput("The file has no rows.", "lengths")
     if len(found) > MOST_LENGTHS:
-        raise BadInput(f"The file has {len(found):,} rows; at most {MOST_LENGTHS:,} are read.", "lengths")
+        raise BadInput(f"The file has {len(found):,} rows; at most {MOST_LENGTHS:,} are allowed.", "lengths")
     return Lengths(tuple(sorted(found)))
 
 
@@ -238,8 +238,8 @@ def _length(number: int, line: str) -> int:
         value = next((row[key] for key in _KEYS if key in row), None)
         if value is None and isinstance(row, dict):
             raise BadInput(
-                f"Line {number} has no '{_KEYS[0]}': count each row with your tokenizer, as texts alone do not say how "
-                "long they are.",
+                f"Line {number} has no '{_KEYS[0]}'. Count each row with your tokenizer; a text alone does not give "
+                "its number of tokens.",
                 "lengths",
             )
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LONGEST:
@@ -258,7 +258,7 @@ def read_further(text: str) -> str:
     """Return the methods to rank beside the usual ones, checked. Raises UnknownName."""
     for name in filter(None, (name.strip() for name in text.split(","))):
         if name not in FURTHER:
-            raise UnknownName("method to rank beside the usual ones", name, FURTHER, "also")
+            raise UnknownName("method that can be ranked beside the usual ones", name, FURTHER, "also")
     return text
 
 
@@ -285,26 +285,28 @@ class Wanted(Form):
         "device",
         "rtx-4090",
         label="GPU",
-        help="A name; another card goes by its memory: type 24GB.",
+        help="A name or, for any other card, its memory: type 24GB.",
     )
     devices: int = again(Situation, "devices")
-    link: str = choice("pcie", "Connected by", "What connects the GPUs.", LINKS, noun="link", shared="link")
+    link: str = choice(
+        "pcie", "Connected by", "How the GPUs are connected.", LINKS, noun="link", shared="link"
+    )
     price: float | None = number(
-        None, "Price of one GPU for an hour", "In any currency; plans are then ranked by cost too.",
+        None, "Price of one GPU per hour", "In any currency. Plans are then ranked by cost too.",
         above=0, most=limits.PRICE, noun="price", empty="no price",
     )  # fmt: skip
     deadline: str = text(
         "", "Deadline", "Hours from now, or a moment such as 2026-11-27T08:00.", reader=read_deadline
     )
     also: str = text(
-        "", "Rank as well", f"Methods beside the usual ones: {', '.join(FURTHER)}.", reader=read_further
+        "", "Also rank", f"Methods beside the usual ones: {', '.join(FURTHER)}.", reader=read_further
     )
     optimizer: str = choice(
-        "", "Optimizer", "By default AdamW, in 8 bits where necessary.",
-        {"": "AdamW, in 8 bits where necessary", **OPTIMIZER_TITLES}, noun="optimizer",
+        "", "Optimizer", "AdamW by default, in 8 bits if necessary.",
+        {"": "AdamW, in 8 bits if necessary", **OPTIMIZER_TITLES}, noun="optimizer",
     )  # fmt: skip
     packed: int = whole(
-        0, "Packed rows", "Full rows that all rows fill together; 0: padded.", least=0, most=limits.ROWS
+        0, "Packed rows", "Number of full rows after packing; 0: padded.", least=0, most=limits.ROWS
     )
 
     @property
@@ -329,16 +331,14 @@ class Wanted(Form):
             start = now or datetime.now(moment.tzinfo)
             left = (moment - start).total_seconds() / HOUR
         if not math.isfinite(left):
-            raise BadInput(f"'{self.deadline[:40]}' is no time.", "deadline")
+            raise BadInput(f"'{self.deadline[:40]}' is not a time.", "deadline")
         if left > limits.HOURS:
             raise BadInput(
-                f"A deadline is at most {limits.HOURS:,} hours away: give an earlier one, or none.",
+                f"A deadline is at most {limits.HOURS:,} hours away. Give an earlier one, or none.",
                 "deadline",
             )
         if left <= 0:
-            raise BadInput(
-                "The deadline has passed: give hours from now, or a moment that is still to come.", "deadline"
-            )
+            raise BadInput("The deadline has passed. Give hours from now, or a later moment.", "deadline")
         return left
 
     def situation(self) -> Situation:
@@ -391,18 +391,19 @@ class Wanted(Form):
         device = self.situation().hardware
         if device.kind != "cuda":
             raise BadInput(
-                f"{device.title} is no GPU, and Plan is for GPUs; Choose answers for a processor too.", "gpu"
+                f"{device.title} is not a GPU, and Plan is only for GPUs. Choose also covers processors.",
+                "gpu",
             )
 
     def _check_objective(self) -> None:
         shape = resolve(self.model).shape
         if shape.kind == "encoder" and self.objective and self.objective not in OF_ENCODERS:
-            raise BadInput(f"{shape.title} writes no text: choose {', '.join(OF_ENCODERS)}.", "objective")
+            raise BadInput(f"{shape.title} writes no text. Choose {', '.join(OF_ENCODERS)}.", "objective")
 
     def _check_tokens(self) -> None:
         if self.row_tokens > self.seq > 0:
             raise BadInput(
-                f"Rows of {self.row_tokens:,} tokens on average cannot be cut at {self.seq:,}.", "row_tokens"
+                f"Rows of {self.row_tokens:,} tokens on average cannot be cut to {self.seq:,}.", "row_tokens"
             )
 
     def _check_packed(self) -> None:

@@ -45,8 +45,8 @@ _KNOBS = (
 )  # fmt: skip
 _OPTIONAL = ("use_rslora", "loraplus_lr_ratio")
 _LEAST_STEPS = 10  # per epoch: with fewer, hardly anything is learnt from few rows
-_USUAL = "No source that we know says it for such a job; this is a usual value."
-_OUTSIDE = "The plan's own: chosen for the room or the data there are, outside what the sources used."
+_USUAL = "We know no source for such a job; this is a usual value."
+_OUTSIDE = "The plan's own: chosen for the available memory or data, outside the sources' range."
 #: Objectives to look at if no source covers one, nearest first.
 _NEAR = {
     "style": ("sft",), "extraction": ("classification", "sft"), "embedding": ("classification", "sft"),
@@ -148,7 +148,7 @@ def recipe(job: Job) -> Recipe:
     epochs = _said(job, "epochs")
     steps = math.ceil(epochs.value * job.steps_per_epoch)
     packing = _said(job, "packing")
-    fewer = ", each for itself; packed, they make fewer" if packing.value is True else ""
+    fewer = ", one per row; packed, they make fewer" if packing.value is True else ""
     rows = told_rows(job.rows, job.group)
     ordered = {
         RATE: _rate(job, steps),
@@ -214,11 +214,11 @@ def _few(statements: Statements, agreeing: tuple[str, ...]) -> str:
     if len(agreeing) >= 2:
         return ""
     if not agreeing:
-        return "No source that we know uses this value."
+        return "We know no source that uses this value."
     others = tuple(dict.fromkeys(rule.source for rule, _ in statements if rule.source not in agreeing))
     if not others:
-        return "This is the only source that we know for such a job."
-    return "The sources disagree: no two of them allow one value, so try the others' as well."
+        return "We know only this source for such a job."
+    return "The sources disagree: no two of them allow the same value. Try the others' values as well."
 
 
 def _said(job: Job, name: str) -> RecipeSetting:
@@ -250,13 +250,13 @@ def _step(job: Job, name: str, value: Any) -> RecipeSetting:
     if value is None:
         return _said(job, name)
     statements = evidence(job, name)
-    why = "As in this plan's simulated step."
+    why = "As in the simulated step of this plan."
     if value == "float16":
-        why = "This device does not compute in bfloat16. float16 needs loss scaling."
+        why = "This device does not compute in bfloat16, and float16 needs loss scaling."
     elif name == "dtype" and job.method in ("full", "bitfit"):
         why += (
-            " Weights that are trained in this format lose updates that are small beside them; float32 copies keep "
-            "them, for four more bytes a parameter."
+            " Weights trained in this format lose updates that are small beside them; float32 copies keep them, at "
+            "four more bytes per parameter."
         )
     return _setting(name, value, statements, str(Source.SIMULATED), why)
 
@@ -275,13 +275,13 @@ def _batch(job: Job) -> RecipeSetting:
     if job.batch is not None:
         statements = evidence(job, "batch")
         agree = bool(allowing(statements, job.batch))
-        why = "As you set it." if agree else "As you set it; the sources used other batches."
+        why = "Your setting." if agree else "Your setting; the sources used other batches."
         return _setting("batch", job.batch, statements, TOLD, why)
     setting = _said(job, "batch")
     most = max(job.sequences // (_LEAST_STEPS * job.group), 1) * job.group  # groups stay whole
     if setting.value > most:
         steps = several(math.ceil(job.sequences / most), "step")
-        why = f"Smaller than the sources', so that {told_rows(job.rows, job.group)} make {steps}."
+        why = f"Smaller than the sources', so that {told_rows(job.rows, job.group)} give {steps}."
         setting = _setting("batch", most, evidence(job, "batch"), LAB, why)
     if setting.value < job.devices:
         why = f"One row on each of {job.devices:,} devices."
@@ -312,23 +312,21 @@ def _rate(job: Job, steps: int) -> RecipeSetting:
     value = min(said.value for _, said in statements) if job.objective in _LOW else choose(statements)
     title, objective = get_method(job.method).title, OBJECTIVES[job.objective]
     lower = (
-        " The lowest of them is taken: such training takes lower rates than answers do."
+        " The lowest of them is used, because such training needs lower rates than training on answers."
         if job.objective in _LOW
         else ""
     )
     own, other = f"{KIND_NAMES[job.kind]}s", f"{KIND_NAMES[near.kind]}s"
     why = (
-        f"No source that we know gives a rate for {title} in {objective} on {own} of this size. Shown is "
-        f"what is used for {OBJECTIVES[near.objective]} on {other}.{lower}"
+        f"We know no source for the rate of {title} in {objective} on {own} of this size. Shown is the rate for "
+        f"{OBJECTIVES[near.objective]} on {other}.{lower}"
     )
     return _setting(RATE, value, statements, LAB, why)
 
 
 def _own_rate(job: Job, statements: Statements) -> RecipeSetting:
     value = get_method(job.method).learning_rate(job.kind, job.values)
-    why = (
-        f"Chosen so that {STEPS} steps learn on this small model. Published rates are for thousands of steps."
-    )
+    why = f"Chosen so that {STEPS} steps are enough on this small model. Published rates are for thousands of steps."
     return replace(_setting(RATE, value, statements, LAB, why), band=None)
 
 

@@ -113,7 +113,7 @@ def _tried(what: str, note: str, unit: str, expected: tuple[float, float], pairs
     kept = [(group, found, used) for group, found, used in pairs if found is not None]
     out = len(pairs) - len(kept)
     used = {point.name for _, _, each in kept for curve in each for point in curve.points}
-    more = f"; {out} left out, whose best rate may lie beyond the sweep's" if out else ""
+    more = f"; {out} left out, because the best rate may lie outside the sweep" if out else ""
     return Tried(
         what, note + more, unit, expected, tuple((group, found) for group, found, _ in kept), len(used)
     )
@@ -137,7 +137,7 @@ def _times_full(sweep: Sweep) -> Tried:
         for lora, full in _pairs(sweep, method=FULL, rank=0, targets=ALL)
     ]
     return _tried(
-        "Best rate of LoRA over that of full fine-tuning",
+        "Best rate of LoRA divided by that of full fine-tuning",
         "same model, batch and seed; geometric mean over ranks and targets",
         TIMES,
         (TIMES_FULL / GRAIN, TIMES_FULL_SHORT * GRAIN),
@@ -153,7 +153,7 @@ def _rate_by_rank(sweep: Sweep) -> Tried:
             if small.at.model == model and small.at.rank == min(ranks):
                 pairs.append((_group(small), _apart(large, small), (small, large)))
     return _tried(
-        "Best rate at the largest rank over that at the smallest",
+        "Best rate at the largest rank divided by that at the smallest",
         "α fixed, same targets, batch and seed",
         TIMES,
         (1 / GRAIN, GRAIN),
@@ -175,9 +175,11 @@ def _feed_forward(sweep: Sweep) -> Tried:
         note += f"; feed-forward maps train {budget:.2g} times as many parameters"
     if mixed:
         names = ", ".join(get_model(model).title for model in mixed)
-        note += f"; not on {names}, where the feed-forward maps were trained with one of the attention only"
+        note += (
+            f"; not on {names}, where feed-forward maps were trained only together with one of the attention"
+        )
     return _tried(
-        "Lowest loss of attention alone over that of the feed-forward maps alone",
+        "Lowest loss with attention only, divided by that with feed-forward maps only",
         note,
         PERCENT,
         (0.0, math.inf),
@@ -206,8 +208,8 @@ def _large_batches(sweep: Sweep) -> Tried:
             pairs.append(((model, 0, at.seed), found, (small, large, full[0], full[1])))
     span = " to ".join(map(str, sorted(sizes_seen)))
     return _tried(
-        "What the larger batch costs LoRA over what it costs full fine-tuning, in loss",
-        f"batches {span} over the same rows, same rank, targets and seed; a group is a model and a seed",
+        "Loss that the larger batch costs LoRA, divided by what it costs full fine-tuning",
+        f"batches {span} over the same rows, same rank, targets and seed; a group is one model and seed",
         PERCENT,
         (0.0, math.inf),
         pairs,
@@ -229,8 +231,8 @@ def _rank_beyond(sweep: Sweep) -> Tried:
                 pairs.append((_group(small), _worse(small, large), (small, large)))
     moved = _moved_by_seed(sweep)
     return _tried(
-        "Lowest loss at the rule's largest rank over that at the sweep's largest",
-        f"same targets, batch and seed; expected within what another seed moves in the median, {moved:.1f}%",
+        "Lowest loss at the rule's largest rank divided by that at the sweep's largest",
+        f"same targets, batch and seed; expected within the median effect of another seed, {moved:.1f}%",
         PERCENT,
         (-math.inf, moved),
         pairs,
@@ -277,7 +279,7 @@ def rate_in_band(rule: Rule, sweep: Sweep) -> Tried | None:
     span = " and ".join(map(str, sorted(steps)))
     return _tried(
         f"Best rate of {method}",
-        f"in {span} steps; the source's trainings are longer",
+        f"in {span} steps; the source's runs are longer",
         RATE,
         (min(low for low, _ in bands), max(high for _, high in bands)),
         pairs,
@@ -293,7 +295,7 @@ class RuleVerdict(StrEnum):
 
     SEEN = "seen here"
     NOT_SEEN = "not seen here"
-    OPEN = "open: the interval reaches over the edge"
+    OPEN = "open: the interval includes the limit"
     NOT_TESTABLE = "not testable here"
 
 
@@ -342,7 +344,7 @@ class Replication:
         """Return the verdict with the figure and the expected range, or with the reason."""
         if self.verdict is RuleVerdict.NOT_TESTABLE:
             return f"{self.verdict}: {self.note}"
-        return f"{self.verdict}: {self.measured}; expected {self.limits}; {self.runs:,} short trainings"
+        return f"{self.verdict}: {self.measured}; expected {self.limits}; {self.runs:,} short runs"
 
     @property
     def measured(self) -> str:
@@ -422,7 +424,7 @@ def _replication(rule: Rule, sweep: Sweep) -> Replication:
         return Replication(rule.id, _reason(rule, sweep))
     whole = interval(found.differences)
     if whole is None:
-        return Replication(rule.id, f"the sweep has no pair of trainings for it ({found.note})", found.what)
+        return Replication(rule.id, f"the sweep has no pair of runs for it ({found.note})", found.what)
     note = found.note + _beyond(rule, found, sweep)
     if whole.groups < 2:
         note += "; a single group has no interval"
@@ -440,7 +442,7 @@ def _beyond(rule: Rule, found: Tried, sweep: Sweep) -> str:
         if model in used and not any(rule.says(job_of(point)) for point in _one_of_each(sweep.on(model)))
     ]  # fmt: skip
     names = ", ".join(get_model(model).title for model in outside)
-    return f"; the source speaks of no model such as {names}" if names else ""
+    return f"; the source does not cover models such as {names}" if names else ""
 
 
 def _one_of_each(points: Iterable[SweepPoint]) -> Iterable[SweepPoint]:
@@ -465,9 +467,7 @@ def _by_model(found: Tried, sweep: Sweep) -> tuple[tuple[str, Interval], ...]:
 def _reason(rule: Rule, sweep: Sweep) -> str:
     """Return why a sweep of such runs shows nothing about a rule."""
     if not any(rule.says(job_of(point)) for model in sweep.models for point in _one_of_each(sweep.on(model))):
-        return (
-            "the sweep trains LoRA and all weights, and none of its trainings is what this source speaks of"
-        )
+        return "the sweep trains LoRA and all weights, and the source covers none of its runs"
     if rule.field not in VARIED:
         return f"the sweep does not vary {label(rule.field)}"
     return f"the sweep has too few values of {label(rule.field)} for it"

@@ -134,7 +134,7 @@ def job(
         raise UnknownName("objective", objective, OBJECTIVES, "objective")
     if shape.kind == "encoder" and objective not in OF_ENCODERS:
         raise BadInput(
-            f"{shape.title} is an encoder and writes no text, so it is not trained for {OBJECTIVES[objective]}.",
+            f"{shape.title} is an encoder and writes no text, so it cannot be trained for {OBJECTIVES[objective]}.",
             "objective",
         )
     if shape.kind in spec.refuses:
@@ -146,7 +146,7 @@ def job(
         ("batch", batch or 1),
     ):
         if number < 1:
-            raise BadInput(f"{name} is a whole number from 1 on; {number} is not.", name)
+            raise BadInput(f"{name} must be a whole number from 1; {number} is not.", name)
     complete = spec.complete(shape, values or {})
     settled = frozenset(values or ())
     return Job(
@@ -336,7 +336,7 @@ class Rule:
     def __post_init__(self) -> None:
         ways = (self.value is not None, bool(self.cases), bool(self.best_row), self.calculate is not None)
         if sum(ways) != 1:
-            raise ValueError("one of 'value', 'cases', 'best row' and 'calculate' is needed")
+            raise ValueError("a rule needs one of 'value', 'cases', 'best row' and 'calculate'")
         if self.value is not None:
             object.__setattr__(self, "cases", (RuleCase(self.value, self.low, self.high),))
         object.__setattr__(self, "untestable", UNTESTABLE.get(self.untestable, self.untestable))

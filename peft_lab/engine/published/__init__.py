@@ -288,8 +288,8 @@ SOURCE, ADDRESS = BENCHMARKS[METAMATH].source, BENCHMARKS[METAMATH].address
 #: Rows that today's PEFT would run differently, and why. ``tools.simulate_superseded`` simulated them with the layer as
 #: it was then; that outcome is stored.
 SUPERSEDED = {
-    "osf--llama-3.2-3B-rank128": "It was run with a PEFT before 0.21, whose OSF kept and multiplied both halves of "
-    "every matrix; PEFT now multiplies the low half alone."
+    "osf--llama-3.2-3B-rank128": "It was run with PEFT before 0.21, whose OSF stored and multiplied both halves of "
+    "every matrix. PEFT now multiplies only the low half."
 }
 
 
@@ -408,7 +408,7 @@ PROMPT = 190
 PROTOCOL_SETTING = StepSetting(batch=4, seq=LONGEST, padded=True, capability=(8, 9))
 
 
-_DECODERS = "The published runs are of decoders that learn to write text;"
+_DECODERS = "The published runs train decoders that write text;"
 
 
 def check_protocol(entry: ModelEntry) -> None:

@@ -187,7 +187,7 @@ META_PARAMETERS = Replacement(
     "meta parameters",
     "torch.distributed.fsdp._fully_shard._fsdp_param_group",
     "FSDPParamGroup._validate_no_meta_params",
-    "FSDP2 wants parameters with values before it trains.",
+    "FSDP2 needs parameters with values before it trains.",
 )
 
 
@@ -455,7 +455,8 @@ def _check_matrices(request: StepRequest, how: Sharding) -> None:
         raise Unsupported(reason, "sharding")
     if request.setting.loss == "chunked":
         raise Unsupported(
-            "A loss in chunks reads the whole head, of which each device has a part: take it whole.", "loss"
+            "A loss in chunks reads the whole head, of which each device has a part. Choose the usual loss.",
+            "loss",
         )
 
 

@@ -29,30 +29,27 @@ def why_not(shape: ModelShape, spec: MethodSpec, values: Mapping[str, Any], devi
     """Explain why a method on a model cannot be split by matrices over so many devices; empty if it can."""
     if spec.slug not in METHODS:
         return (
-            f"{spec.title}'s matrices are packed into few bits, in which torch finds no rows and columns: LoRA "
-            "beside plain ones works."
+            f"{spec.title}'s matrices are quantised, and torch cannot split such matrices by rows or columns. Use "
+            "LoRA on a 16-bit base."
         )
     if values.get("version", "v1") == "v1" and values.get("encoder_reparameterization_type") == "LSTM":
-        return (
-            f"torch's styles do not reach an LSTM's weights, which it keeps in a list of its own: {spec.title}'s MLP "
-            "works."
-        )
+        return f"torch cannot split the weights of an LSTM. Use {spec.title} with its MLP."
     if values.get("use_dora"):
-        return "DoRA needs the lengths of whole rows, which tensor parallelism leaves to no device."
+        return "DoRA needs the norms of whole rows, but with tensor parallelism no device has whole rows."
     if shape.mixtures:
         return (
-            f"How tensor parallelism splits the experts of {shape.title} was not tried here: FSDP2 splits them by "
+            f"Tensor parallelism was not tested on the experts of {shape.title}. Use FSDP2, which splits them by "
             "layers."
         )
     if devices > NODE:
         return (
-            f"Tensor parallelism is simulated within one node of up to {NODE} devices, not over {devices:,}."
+            f"Tensor parallelism is simulated within one node of up to {NODE} devices, not for {devices:,}."
         )
-    for heads, what in ((shape.heads, "heads"), (shape.kv_heads, "heads of keys and values")):
+    for heads, what in ((shape.heads, "heads"), (shape.kv_heads, "key and value heads")):
         if heads % devices:
             return (
-                f"{shape.title} has {heads} {what}, which {devices} devices cannot share evenly: take a number that "
-                "divides them."
+                f"{shape.title} has {heads} {what}, which cannot be split evenly over {devices} devices. Choose a "
+                "number that divides them."
             )
     return ""
 
@@ -61,7 +58,7 @@ def why_no_optimizer(name: str) -> str:
     """Explain why an optimizer does not update matrices that tensor parallelism splits; empty if it does."""
     if name in OPTIMIZERS:
         return ""
-    return f"{OPTIMIZER_TITLES[name]} is not tried on matrices that tensor parallelism splits: AdamW and SGD are."
+    return f"{OPTIMIZER_TITLES[name]} was not tested on matrices that tensor parallelism splits; AdamW and SGD were."
 
 
 def split_styles(model: Any, devices: int) -> dict[str, str]:
@@ -101,11 +98,11 @@ def split_styles(model: Any, devices: int) -> dict[str, str]:
         elif style == "embedding_rowwise" and type(module) is torch.nn.Embedding:
             found[name] = style
         elif style not in columns + rows or type(base) is not torch.nn.Linear:
-            raise ValueError(f"torch does not split {name}, a {type(base).__name__}, as '{style}'")
+            raise ValueError(f"torch cannot split {name}, a {type(base).__name__}, as '{style}'")
         elif (style == "colwise" and base.out_features % devices) or (
             style == "rowwise" and base.in_features % devices
         ):
-            raise ValueError(f"{devices} devices cannot share {name} evenly")
+            raise ValueError(f"{name} cannot be split evenly over {devices} devices")
         elif base is module:
             found[name] = style
         elif hasattr(module, "ia3_l"):
@@ -113,7 +110,7 @@ def split_styles(model: Any, devices: int) -> dict[str, str]:
             split = (style == "rowwise") if module.is_feedforward else (style == "colwise")
             found[f"{name}.ia3_l"] = ("columns" if module.is_feedforward else "rows") if split else "factors"
         elif not hasattr(module, "lora_A") or any(getattr(module, "lora_variant", {}).values()):
-            raise ValueError(f"what is beside {name} is no plain LoRA")
+            raise ValueError(f"the adapter at {name} is not a plain LoRA")
         else:
             first, second = ("whole", style) if style in columns else (style, "whole")
             found[f"{name}.base_layer"] = style
@@ -180,7 +177,7 @@ def split_matrices(model: Any, mesh: Any, device: Any) -> Any:
     plan = split_styles(model, mesh.size())
     for heads in (config.num_attention_heads, getattr(config, "num_key_value_heads", None) or mesh.size()):
         if heads % mesh.size():
-            raise ValueError(f"{heads} heads cannot be shared out evenly to {mesh.size()} devices")
+            raise ValueError(f"{heads} heads cannot be split evenly over {mesh.size()} devices")
     styles = {
         "colwise": ColwiseParallel(),
         "colwise_gather_output": ColwiseParallel(output_layouts=Replicate()),

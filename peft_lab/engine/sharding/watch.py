@@ -24,16 +24,16 @@ FREES = Replacement(
     "gathered freed",
     _PARAM,
     "FSDPParam.free_unsharded_param",
-    "FSDP2 empties the storages of gathered weights in place, which no operation tells of.",
+    "FSDP2 frees the storage of gathered weights in place, without an operation that could be observed.",
 )
 FILLS = Replacement(
-    "gathered filled", _PARAM, "FSDPParam.alloc_all_gather_outputs", "It fills them in place as well."
+    "gathered filled", _PARAM, "FSDPParam.alloc_all_gather_outputs", "It also fills them in place."
 )
 PLANS = Replacement(
     "sharding plans",
     "torch.distributed.tensor._sharding_prop",
     "ShardingPropagator._propagate_tensor_meta_non_cached",
-    "The first time torch tries an operation out on whole tensors without values, which no device holds.",
+    "On first use, torch runs an operation on whole tensors without values, which no device stores.",
 )
 _NUMBER = re.compile(r"\.\d+(?=\.)")
 #: The prefixes of PEFT's and DDP's wrappers.

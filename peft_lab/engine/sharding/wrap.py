@@ -76,22 +76,22 @@ class Sharding:
         """Check the settings. Raises BadInput if one is unknown or out of range, or they contradict each other."""
         if self.kind not in SHARDING_KINDS:
             raise BadInput(
-                f"There is no way to split a step called '{self.kind}'. Known: {', '.join(SHARDING_KINDS)}.",
+                f"There is no sharding called '{self.kind}'. Known: {', '.join(SHARDING_KINDS)}.",
                 "sharding",
             )
         if not 1 <= self.devices <= limits.DEVICES:
             raise BadInput(
-                f"{self.devices:,} devices cannot be meant: choose from 1 to {limits.DEVICES:,}.", "devices"
+                f"{self.devices:,} devices are out of range: choose from 1 to {limits.DEVICES:,}.", "devices"
             )
         if self.kind == "none" and self.devices > 1:
-            raise BadInput("Several devices need a way to work together, such as fsdp2.", "sharding")
+            raise BadInput("Several devices need a way to share the work, such as fsdp2.", "sharding")
         if self.bucket_mb is not None and not 0 < self.bucket_mb <= limits.BUCKET_MB:
-            raise BadInput(f"{self.bucket_mb:g} MB is no size for a bucket.", "bucket_mb")
+            raise BadInput(f"A bucket of {self.bucket_mb:g} MB is out of range.", "bucket_mb")
         if not 1 <= self.accumulate <= limits.DEVICES:
-            raise BadInput(f"{self.accumulate:,} passes for one step cannot be meant.", "accumulate")
+            raise BadInput(f"{self.accumulate:,} accumulated passes per step are out of range.", "accumulate")
         if self.runs != "fsdp2" and (self.offload or self.compute or self.reduce):
             raise BadInput(
-                "Offloading and the precisions of gathering and reducing are settings of fsdp2, zero2 and zero3.",
+                "Offloading and the precisions for gathering and reducing are settings of fsdp2, zero2 and zero3.",
                 "sharding",
             )
 
@@ -100,22 +100,19 @@ def sharding_notes(how: Sharding) -> tuple[str, ...]:
     """Return what the figures of such a step leave out, as sentences."""
     if how.runs == "none":
         return ()
-    found = [
-        "NCCL's own buffers lie outside PyTorch's allocator and are not counted; nor is loading the model."
-    ]
+    found = ["Not counted: NCCL's own buffers, which are outside PyTorch's allocator, and loading the model."]
     if how.kind in STANDS_FOR:
         run = {"ddp": "DDP with torch's ZeroRedundancyOptimizer", "fsdp2": "FSDP2"}[how.runs]
         found.append(
-            f"Run as {run}, which splits the same; DeepSpeed's own buffers and float32 copies are not simulated."
+            f"Simulated as {run}, which shards alike. DeepSpeed's buffers and float32 copies are not simulated."
         )
     if how.runs == "tp":
         found.append(
-            "All devices read the same rows. What each sums up with the others in every layer is waited for: nothing "
-            "computes meanwhile."
+            "All devices read the same rows and wait for each other's sums in every layer; nothing computes meanwhile."
         )
     if how.offload:
         found.append(
-            "The optimizer runs on the processor; what it takes there is counted, its work is not simulated."
+            "The optimizer runs on the processor. The main memory it takes is counted, its work is not simulated."
         )
     return tuple(found)
 
@@ -274,22 +271,22 @@ _MOMENTS = {"adamw": 2, "sgd": 0}
 
 def _refuse(name: str, where: str) -> Unsupported:
     known = " and ".join(OPTIMIZER_TITLES[each] for each in _MOMENTS)
-    return Unsupported(f"{OPTIMIZER_TITLES[name]} is not simulated {where}: {known} are.", "optimizer")
+    return Unsupported(f"{OPTIMIZER_TITLES[name]} is not simulated {where}. Use {known}.", "optimizer")
 
 
 #: Why optimizers of torch and PEFT do not work on what FSDP2 shards. Tested on two processes with torch 2.13.
 _WHOLE = {
-    "adafactor": "torch's Adafactor stops at parameters that FSDP2 has split: it squares a norm in place of which each "
-    "device has a part.",
-    "muon": "Muon needs whole matrices; on the parts of them that FSDP2 leaves it, its sums in bfloat16 moved losses "
-    "further from one process's than DDP does.",
-    "lorafa": "LoRA-FA's optimizer mixes whole matrices with the parts that FSDP2 leaves it, which torch refuses.",
+    "adafactor": "torch's Adafactor fails on parameters that FSDP2 has sharded: it squares a norm of which each "
+    "device has only a part.",
+    "muon": "Muon needs whole matrices. On FSDP2's shards, its sums in bfloat16 changed the losses more than DDP "
+    "does, compared with one process.",
+    "lorafa": "LoRA-FA's optimizer mixes whole matrices with FSDP2's shards, which torch refuses.",
 }
 
 
 #: Why LoRA-FA does not work with DDP, which expects a gradient of every parameter that required one when wrapped.
 _BEFORE_DDP = (
-    "PEFT's LoRA-FA optimizer freezes every A when it is made, whose gradients DDP waits for by then."
+    "PEFT's LoRA-FA optimizer freezes every A when it is created, but DDP waits for their gradients."
 )
 
 
@@ -305,7 +302,7 @@ def why_not(name: str, runs: str) -> str:
         return tensor.why_no_optimizer(name)
     if runs != "fsdp2" or name in _MOMENTS:
         return ""
-    theirs = f"{OPTIMIZER_TITLES[name]} is bitsandbytes', whose optimizers do not take parameters that FSDP2 has split."
+    theirs = f"{OPTIMIZER_TITLES[name]} is bitsandbytes', whose optimizers do not accept FSDP2's shards."
     return _WHOLE.get(name, theirs)
 
 
@@ -325,7 +322,7 @@ class Hosted:
 
     def __init__(self, name: str, parameters: Sequence[torch.nn.Parameter]) -> None:
         if name not in _MOMENTS:
-            raise _refuse(name, "with what is split in main memory")
+            raise _refuse(name, "with shards in main memory")
         self._moments = _MOMENTS[name]
         self._parameters = list(parameters)
 
@@ -356,7 +353,7 @@ def divided_moments(name: str, parameters: Sequence[torch.nn.Parameter], foreach
 
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     if name not in _MOMENTS:
-        raise _refuse(name, "with its states split")
+        raise _refuse(name, "with sharded optimizer states")
     if not trained:
         return Nothing()
     kinds = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}

@@ -52,7 +52,7 @@ def speed() -> Speed:
     kept = known()
     if kept is None:
         raise BadInput(
-            "How fast this machine is was not measured yet: peft-lab doctor --calibrate does.", "gpu"
+            "This machine's speed has not been measured yet. Run peft-lab doctor --calibrate.", "gpu"
         )
     return Speed(**{name: float(kept["constants"][name]) for name in CONSTANTS})
 
@@ -75,7 +75,7 @@ def loading(name: str, nbytes: int, packed: bool = False) -> float:
     loads = _known_loads()
     if loads is None:
         raise BadInput(
-            "How fast models are read on this machine was not measured yet: peft-lab doctor --calibrate does.",
+            "How fast this machine loads models has not been measured yet. Run peft-lab doctor --calibrate.",
             "gpu",
         )
     measured = dict(loads["models"])

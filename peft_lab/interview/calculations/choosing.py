@@ -194,8 +194,8 @@ def negatives(case: Case) -> Answer:
     return result(
         value, "passages", steps,
         (rows - 1, "the hard negatives, also those of the other queries"),
-        (rows - 1 + hard, "that the others' hard negatives count as well"),
-        (rows * (1 + hard), "that the right passage is none of them"),
+        (rows - 1 + hard, "that the hard negatives of other queries count too"),
+        (rows * (1 + hard), "that one of them is the right passage"),
         (hard, "the other rows of the batch"),
     )  # fmt: skip
 
@@ -266,11 +266,11 @@ def vocabulary(case: Case) -> Answer:
     value = new * shape.hidden * sides
     return result(
         value, "parameters", [rf"{product(new, shape.hidden)} \cdot {sides} = {tex(value)}"],
-        (new * shape.hidden * (3 - sides), "to look whether the output layer is tied to the embedding"),
-        ((shape.vocab + new) * shape.hidden * sides, "that only the new rows are asked for"),
+        (new * shape.hidden * (3 - sides), "to check whether the output layer is tied to the embedding"),
+        ((shape.vocab + new) * shape.hidden * sides, "that the question is about the new rows only"),
         (new * sides, "that a token is a whole row"),
         named={
-            "sides": "embedding and output layer" if sides > 1 else "the embedding, which is the output layer, too"
+            "sides": "embedding and output layer" if sides > 1 else "the embedding, which is also the output layer"
         },
         wholes=beside(case),
     )  # fmt: skip
@@ -283,7 +283,7 @@ def hypernetwork(case: Case) -> Answer:
     value = width * written
     return result(
         value, "parameters", [rf"{width} \cdot {tex(written)} = {tex(value)}"],
-        (written, "that every number has a row of weights"),
+        (written, "that every number needs a row of weights"),
         (width * r, "the widths of the maps"),
         (width * written // case.shape.num_layers, "the layers"),
         named={"times": value / case.shape.total, "written": written},

@@ -39,8 +39,8 @@ def one_map(case: Case) -> Answer:
     return result(
         value, "parameters", steps,
         (r * q.in_features, "B: the correction is a product of two matrices"),
-        (2 * value, "that r times inputs and outputs together is A and B already: both were counted twice"),
-        (entries(q), "the factorisation: that is the whole matrix"),
+        (2 * value, "that r times (inputs + outputs) already covers A and B: you counted both twice"),
+        (entries(q), "the factorisation: this is the whole matrix"),
         (r * entries(q), "that inputs and outputs are added, not multiplied"),
         named={"share": share(value, entries(q))},
         wholes=(Whole(case.shape.total), Whole(entries(q), "the matrix", added=False)),
@@ -62,7 +62,7 @@ def query_value(case: Case) -> Answer:
     return result(
         value, "parameters", steps,
         (2 * layers * r * both(q), NO_GQA),
-        (value // layers, "the layers: every one of them has its own A and B"),
+        (value // layers, "the layers: each of them has its own A and B"),
         (layers * r * (q.in_features + v.in_features), "B: the correction is a product of two matrices"),
         (layers * r * (q.out_features + v.out_features), "A: the correction is a product of two matrices"),
         (layers * r * both(q), "the values: two maps per layer are adapted"),
@@ -94,7 +94,7 @@ def every_map(case: Case) -> Answer:
         value, "parameters", steps,
         (layers * r * (sum(sums) + full_kv), NO_GQA),
         (layers * (each - gate), "the gate: this feed-forward part has three maps"),
-        (layers * r * sum(sums[:4]), "the feed-forward part: all linear maps are adapted, not the attention alone"),
+        (layers * r * sum(sums[:4]), "the feed-forward part: all linear maps are adapted, not only the attention"),
         (each, "the layers"),
         named={"attention": share(sum(sums[:4]), sum(sums))},
         wholes=beside(case),
@@ -114,7 +114,7 @@ def break_even(case: Case) -> Answer:
         (entries(q) / both(q), NO_GQA),
         (
             min(v.in_features, v.out_features),
-            "that both A and B cost parameters; this is the rank at which nothing is lost any more",
+            "that both A and B cost parameters; this rank is the full rank",
         ),
         named={"q_even": entries(q) / both(q)},
     )  # fmt: skip
@@ -244,8 +244,8 @@ def tenfold(case: Case) -> Answer:
     value = TENFOLD * full
     return result(
         value, "millionths", [rf"{product(TENFOLD, full)} = {tex(value)}"],
-        (full, "the factor of ten: that is the rate of full fine-tuning itself"),
-        (SHORT_RUN * full, "that the factor of fifteen was found for runs of about a hundred steps only"),
+        (full, "the factor of ten: this is the rate of full fine-tuning itself"),
+        (SHORT_RUN * full, "that the factor of fifteen was found only for runs of about a hundred steps"),
         (full / TENFOLD, "the direction: LoRA takes the larger rate"),
         named={"short": SHORT_RUN * full},
     )  # fmt: skip
@@ -262,8 +262,8 @@ def invariant_rates(case: Case) -> Answer:
     return result(
         value, "times", steps,
         (float(factor), "that the factor is shared by A and B: each takes its square root"),
-        (1 / value, "the direction: what the scale loses, A and B have to gain"),
-        (1.0, "that a smaller scale asks for larger steps of A and B"),
+        (1 / value, "the direction: A and B must make up for what the scale loses"),
+        (1.0, "that a smaller scale needs larger steps of A and B"),
         tolerance=0.005,
     )  # fmt: skip
 
@@ -300,9 +300,9 @@ def capacity_rank(case: Case) -> Answer:
     ]
     return result(
         value, "", steps,
-        (math.ceil(corpus * bits / each), "what a parameter holds: more than one bit"),
+        (math.ceil(corpus * bits / each), "that a parameter holds more than one bit"),
         (math.ceil(corpus * bits * 16 / (held * each)), "that this is counted in bits of information, not of storage"),
-        (math.floor(corpus * bits / (held * each)), "to round up: a rank below does not hold it"),
+        (math.floor(corpus * bits / (held * each)), "to round up: the next lower rank cannot hold it"),
         named={"each": each},
     )  # fmt: skip
 
@@ -320,8 +320,8 @@ def reward_room(case: Case) -> Answer:
     return result(
         value, "times", steps,
         (each * held / prompts, "that every prompt is answered several times, and each answer is an episode"),
-        (each / episodes, "what a parameter holds: more than one bit"),
-        (episodes / (each * held), "the direction: ask how often the adapter holds it"),
+        (each / episodes, "that a parameter holds more than one bit"),
+        (episodes / (each * held), "the direction: ask how many times the adapter could hold it"),
         tolerance=0.01,
         named={"episodes": episodes},
     )  # fmt: skip
@@ -337,8 +337,8 @@ def random_cosine(case: Case) -> Answer:
     return result(
         value, "", steps,
         (1 / hidden, "the square root: a cosine falls with the root of the dimension"),
-        (1 / math.sqrt(hidden), "the mean of the absolute value: that is its root mean square"),
-        (0.0, "the absolute value: with signs the mean is zero"),
+        (1 / math.sqrt(hidden), "the mean of the absolute value: this is its root mean square"),
+        (0.0, "the absolute value: with the sign, the mean is zero"),
         tolerance=0.02,
         named={"times": 0.5 / value},
     )  # fmt: skip
@@ -356,7 +356,9 @@ def first_step(case: Case) -> Answer:
         value, "millionths", steps,
         (float(rate), "that all entries of B move, not one"),
         (float(rate * out * r), "the square root: a norm adds squares"),
-        (rate * math.sqrt(case.matrix("q").in_features * r + out * r), "that A's first gradient is zero: it stays"),
+        (rate * math.sqrt(case.matrix("q").in_features * r + out * r), (
+            "that A's first gradient is zero, so A stays the same"
+        )),
         (rate * math.sqrt(out), "the rank: B has r columns"),
         tolerance=0.01,
     )  # fmt: skip
@@ -387,7 +389,7 @@ def rank_of_the_rest(case: Case) -> Answer:
     ]
     return result(
         value, "", steps,
-        (float(r), "that ranks are moved, not added: the others pay for them"),
+        (float(r), "that ranks are moved, not added: other maps lose them"),
         (r * (1 - capped * rho), "that the rest is shared by fewer maps"),
         (r * (1 - capped), "that the maps at the cap take ρ times the rank"),
         tolerance=0.01,
@@ -403,7 +405,7 @@ def converted(case: Case) -> Answer:
     ]
     return result(
         value, "parameters", steps,
-        (value // 2, "the start: it is subtracted, and takes as many columns and rows again"),
+        (value // 2, "the start: it is subtracted, which needs as many columns and rows again"),
         (value // 4, "both the start and one of A and B"),
         (value * 2, "that two adapters are joined, not squared: the rank doubles once"),
         wholes=beside(case),
@@ -445,6 +447,6 @@ def rate_of_b(case: Case) -> Answer:
     return result(
         value, "millionths", [rf"{product(ratio, rate)} = {tex(value)}"],
         (rate / ratio, "the direction: B takes the larger rate"),
-        (rate, "the ratio: that is A's rate"),
-        (rate + ratio, "that the ratio multiplies"),
+        (rate, "the ratio: this is A's rate"),
+        (rate + ratio, "that the rate is multiplied by the ratio"),
     )  # fmt: skip

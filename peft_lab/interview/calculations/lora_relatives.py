@@ -26,11 +26,11 @@ def experts(case: Case) -> Answer:
     ]
     return result(
         value, "parameters", steps,
-        (layers * each, "the experts: every one has its own A and B"),
+        (layers * each, "the experts: each has its own A and B"),
         (count * each, "the layers"),
         (layers * count * each // MAPS, "two of the three maps of an expert"),
         (layers * count * r * (hidden + width), "that gate, up and down are adapted"),
-        (layers * case["active"] * each, "that experts which are not active for a token still have to be stored"),
+        (layers * case["active"] * each, "that experts which are inactive for a token must still be stored"),
         named={"share": 100 * case["active"] / count},
     )  # fmt: skip
 
@@ -89,7 +89,7 @@ def trained_head(case: Case) -> Answer:
         (vocab * hidden * SINGLE, "its gradient and Adam's moments"),
         (vocab * hidden * 3 * SINGLE, "one of Adam's two moments (or the copy itself)"),
         (value // 2, "that everything trained is in float32"),
-        (hidden * hidden * STATE, "that the output layer is as high as the vocabulary"),
+        (hidden * hidden * STATE, "that the output layer has one row per vocabulary token"),
         tolerance=0.01,
         named={"times": vocab * hidden / lora},
     )  # fmt: skip
@@ -116,7 +116,7 @@ def vera(case: Case) -> Answer:
         value, "parameters", steps,
         (case.lora(r, "q", "v"), "that A and B are frozen and shared: only two vectors are trained"),
         (layers * (q.out_features + v.out_features), "the vector between A and B"),
-        (2 * layers * r, "the vector behind B, as long as the output"),
+        (2 * layers * r, "the vector after B, as long as the output"),
         (value // layers, "the layers: vectors are not shared, only A and B are"),
         named={"lora": case.lora(16, "q", "v") / value},
         wholes=beside(case),
@@ -188,12 +188,12 @@ def xs_times(case: Case) -> Answer:
     steps = [rf"\frac{{r (d_{{in}} + d_{{out}})}}{{r^2}} = \frac{{{tex(both(q))}}}{{{r}}} = {tex(value)}"]
     return result(
         value, "times", steps,
-        (float(both(q)), "that r² is divided by, not r"),
+        (float(both(q)), "that the divisor is r², not r"),
         (q.in_features / r, "one of A and B"),
         (r / both(q), "the direction: ask how many times fewer"),
         (
             q.in_features * q.out_features / r**2,
-            "that LoRA adds inputs and outputs: that is the ratio to the whole map",
+            "that LoRA adds inputs and outputs: this is the ratio to the whole map",
         ),
         tolerance=0.005,
         named={"full": full, "least": both(q) / full},
@@ -235,7 +235,7 @@ def miss_parameters(case: Case) -> Answer:
     steps = [rf"{layers} \cdot {r} \cdot ({tex(q.out_features)} + {tex(v.out_features)}) = {tex(value)}"]
     return result(
         value, "parameters", steps,
-        (case.lora(r, "q", "v"), "that there is no second matrix: inputs are summed in groups instead"),
+        (case.lora(r, "q", "v"), "that there is no second matrix: groups of inputs are summed instead"),
         (layers * r * (q.in_features + v.in_features), "that the trained matrix is as wide as the outputs"),
         (value // layers, "the layers"),
         named={"lora": case.lora(r, "q", "v")},
@@ -257,7 +257,7 @@ def randlora(case: Case) -> Answer:
         value, "parameters", steps,
         (r * both(q), "that A and B are random and frozen"),
         (r + narrow, "that enough bases are summed to reach full rank"),
-        (bases * r, "the diagonal on the wide side"),
+        (bases * r, "the diagonal of the wide side"),
         (bases * narrow, "the diagonal of length r"),
         named={"bases": bases, "lora": r * both(q)},
         wholes=beside(case),
@@ -293,9 +293,9 @@ def boft(case: Case) -> Answer:
         value, "parameters", steps,
         (
             blocks * b * (b - 1) // 2 + q.out_features,
-            "that PEFT keeps each block's full matrix and makes it skew-symmetric on the way",
+            "that PEFT stores each block's full matrix and makes it skew-symmetric when it is used",
         ),
-        (blocks * b * b, "the scale for each output"),
+        (blocks * b * b, "the scale of each output"),
         (b * b + q.out_features, "that every block has its own matrix"),
         wholes=beside(case),
     )  # fmt: skip

@@ -138,7 +138,7 @@ def gqa_factor(case: Case) -> Answer:
     return result(
         value, "times", steps,
         (kv_heads / heads, "the direction: ask how many times smaller"),
-        (float(heads), "that some key/value heads are left"),
+        (float(heads), "that some key/value heads remain"),
         named={"group": value},
     )  # fmt: skip
 
@@ -252,9 +252,9 @@ def least_rank(case: Case) -> Answer:
     value = math.ceil(LEAST / inputs)
     return result(
         value, "", [rf"\lceil {tex(LEAST)} / {tex(inputs)} \rceil = {value}"],
-        (LEAST, "that a rank holds as many numbers as the map has inputs"),
+        (LEAST, "that each rank stores one number per input"),
         (LEAST // inputs if LEAST % inputs else value + 1, "to round up to a rank that reaches the threshold"),
-        (math.ceil(LEAST / inputs**2), "that A is thin: r rows of inputs"),
+        (math.ceil(LEAST / inputs**2), "that A is thin: it has r rows"),
     )  # fmt: skip
 
 
@@ -269,7 +269,7 @@ def offloading(case: Case) -> Answer:
     return result(
         value, "seconds", steps,
         (value / 2, "one of the two directions"),
-        (total * 8 / (speed * 1e9), "that the moments stay with the CPU: only gradients and weights travel"),
+        (total * 8 / (speed * 1e9), "that the moments stay on the CPU: only gradients and weights are copied"),
         (value * 1000, "that the question is in seconds"),
         (value * 8, "that the link's speed is in bytes, not bits"),
         tolerance=0.01,
@@ -289,7 +289,7 @@ def galore(case: Case) -> Answer:
     ]
     return result(
         value, "percent", steps,
-        (100 * MOMENTS * r * wide / full, "the projection, which has to be kept as well"),
+        (100 * MOMENTS * r * wide / full, "the projection, which must be stored too"),
         (100 * r * wide / full, "that Adam keeps two moments"),
         (
             100 * MOMENTS * r * (wide + narrow) / full,

@@ -64,7 +64,7 @@ def hours(case: Case) -> Answer:
     ]
     return result(
         value, "hours", steps,
-        (value * percent / 100, "that a card does not reach its peak"),
+        (value * percent / 100, "that a card does not reach its peak speed"),
         (value * FULL / FROZEN, "that frozen weights need no gradients"),
         (value / 2, "the backward pass through the frozen maps"),
         (value * HOUR, "that the question is in hours, not seconds"),
@@ -124,7 +124,7 @@ def utilisation(case: Case) -> Answer:
         (value * FULL / FROZEN, "that frozen weights need no gradients: four operations, not six"),
         (value / 2, "the backward pass"),
         (value / FROZEN, "the operations for each weight and token"),
-        (value * total / multiply, "that the input embedding is looked up: no operation is done with it"),
+        (value * total / multiply, "that the input embedding is a lookup, which costs no operations"),
         tolerance=0.01,
         named={"multiply": multiply},
     )  # fmt: skip
@@ -157,9 +157,9 @@ def worth_it(case: Case) -> Answer:
     ]
     return result(
         value, "requests", steps,
-        (dollars / price * 1e6, "that a request saves many tokens"),
+        (dollars / price * 1e6, "that each request saves many tokens"),
         (dollars / (saved * price / 1e3), "that the price is for a million tokens"),
-        (dollars * each, "to divide by what a request saves"),
+        (dollars * each, "to divide by the saving per request"),
         tolerance=0.01,
     )  # fmt: skip
 
@@ -192,10 +192,10 @@ def rows_needed(case: Case) -> Answer:
     ]
     return result(
         value, "rows", steps,
-        (math.ceil(accuracy * (1 - accuracy) * (Z / drop) ** 2), "that both scores scatter, before and after"),
+        (math.ceil(accuracy * (1 - accuracy) * (Z / drop) ** 2), "that both scores vary, before and after"),
         (
             math.ceil(2 * accuracy * (1 - accuracy) * Z / drop),
-            "the square: half the difference takes four times the rows",
+            "the square: halving the difference takes four times the rows",
         ),
         (math.ceil(2 * accuracy * (1 - accuracy) / drop**2), "the factor for the level of confidence"),
         tolerance=0.01,
@@ -209,9 +209,9 @@ def replayed(case: Case) -> Answer:
     steps = [rf"{tex(corpus)} \cdot \frac{{{percent}}}{{100 - {percent}}} = {tex(value)}"]
     return result(
         value, "tokens", steps,
-        (corpus * percent / 100, "that the share is one of the mixture, not of the new text"),
+        (corpus * percent / 100, "that the share is of the mixture, not of the new text"),
         (corpus * (100 - percent) / 100, "the direction: ask for the old text"),
-        (corpus * (100 + percent) / 100, "that the old text alone is asked for"),
+        (corpus * (100 + percent) / 100, "that the question is about the old text only"),
         tolerance=0.001,
         named={"more": 100 * percent / (100 - percent)},
     )  # fmt: skip
@@ -224,9 +224,9 @@ def answered(case: Case) -> Answer:
     steps = [rf"\frac{{100 - {after}}}{{100 - {before}}} = {tex(value)}"]
     return result(
         value, "times", steps,
-        (before / after, "that what counts is what is answered, not what is refused"),
-        (float(before - after), "that a factor is asked for, not a difference in points"),
-        ((100 - before) / (100 - after), "the direction: more are answered afterwards"),
+        (before / after, "that the question counts answers, not refusals"),
+        (float(before - after), "that the question asks for a factor, not a difference in points"),
+        ((100 - before) / (100 - after), "the direction: more requests are answered afterwards"),
         tolerance=0.005,
         named={"points": before - after},
     )  # fmt: skip
@@ -238,8 +238,8 @@ def safety_pairs(case: Case) -> Answer:
     value = count + count * (count - 1) // 2
     return result(
         value, "combinations", [rf"{count} + \tfrac{{{product(count, count - 1)}}}{{2}} = {tex(value)}"],
-        (count, "that adapters are combined"),
-        (count * (count - 1) // 2, "the adapters by themselves"),
-        (count + count * (count - 1), "that the order of a pair does not matter"),
+        (count, "that several adapters are combined"),
+        (count * (count - 1) // 2, "the single adapters"),
+        (count + count * (count - 1), "that a pair has no order"),
         (count * count, "that a pair has two different adapters and no order"),
     )  # fmt: skip

@@ -37,7 +37,7 @@ def prefix_stored(case: Case) -> Answer:
         (2 * shape.num_layers * widest_kv(case) * n, NO_GQA),
         (value // 2, "that there are keys and values"),
         (value // shape.num_layers, "the layers: each of them has its own prefix"),
-        (n * shape.hidden, "that this is not Prompt Tuning: a prefix stands in every layer"),
+        (n * shape.hidden, "that this is not Prompt Tuning: every layer has a prefix"),
         named={"share": share(value, shape.total + value)},
         wholes=beside(case),
     )  # fmt: skip
@@ -60,10 +60,10 @@ def projected(case: Case) -> Answer:
     ]
     return result(
         value, "parameters", steps,
-        (kept, "the projection: that is what is stored"),
+        (kept, "the projection: this is what is stored"),
         (value - width - out, "the biases of the projection"),
-        (value - n * width, "the table that goes into the projection"),
-        (n * width + 2 * (width * width + width), "that its output holds the keys and values of all layers"),
+        (value - n * width, "the table that is the input of the projection"),
+        (n * width + 2 * (width * width + width), "that its output contains the keys and values of all layers"),
         named={"share": share(value, shape.total + value), "kept": kept, "times": value / kept},
         wholes=beside(case),
     )  # fmt: skip
@@ -76,11 +76,11 @@ def projected_share(case: Case) -> Answer:
     kept = case.stored("prefix", num_virtual_tokens=n)
     value = 100 * trained / (shape.total + trained)
     if value < case["claimed"]:  # what is kept is less than what is trained
-        verdict = "both of what is kept and of what is trained here"
+        verdict = "both what is stored and what is trained here"
     elif 100 * kept / (shape.total + kept) < case["claimed"]:
-        verdict = "of what is kept, not of what is trained here"
+        verdict = "what is stored, not what is trained here"
     else:
-        verdict = "neither of what is kept nor of what is trained here"
+        verdict = "neither what is stored nor what is trained here"
     steps = [rf"\frac{{{tex(trained)}}}{{{tex(shape.total)} + {tex(trained)}}} = {tex(value)}\,\%"]
     return result(
         value, "percent", steps,
@@ -159,7 +159,7 @@ def uniform_attention(case: Case) -> Answer:
         value,
         "percent",
         steps,
-        (100 * n / length, "that the weights are shared out over prefix and text together"),
+        (100 * n / length, "that the weights are shared by prefix and text"),
     )
 
 
@@ -201,7 +201,7 @@ def prompt_parameters(case: Case) -> Answer:
     steps = [rf"n \cdot d = {n} \cdot {tex(shape.hidden)} = {tex(value)}"]
     return result(
         value, "parameters", steps,
-        (value * shape.num_layers, "that the prompt stands at the input only, not in every layer"),
+        (value * shape.num_layers, "that the prompt is at the input only, not in every layer"),
         (
             2 * shape.num_layers * shape.kv_width * n,
             "that this is not Prefix Tuning: there are no keys and values to learn",
@@ -222,7 +222,7 @@ def prompt_share(case: Case) -> Answer:
     ]
     return result(
         value, "percent", steps,
-        (value * shape.num_layers, "that the prompt stands at the input only, not in every layer"),
+        (value * shape.num_layers, "that the prompt is at the input only, not in every layer"),
         (value / n, "the number of tokens"),
         (100 * n / shape.vocab, "that the share is of all parameters, not of the vocabulary"),
         named={"trained": trained},
@@ -253,7 +253,7 @@ def positions_left(case: Case) -> Answer:
     ]
     return result(
         value, "percent", steps,
-        (100 * n / (positions - n), "that the share is of all positions, not of those that are left"),
+        (100 * n / (positions - n), "that the share is of all positions, not of the remaining ones"),
         (100 * (positions - n) / positions, "the direction: ask what is lost, not what is left"),
         named={"left": f"{positions - n:,}"},
     )  # fmt: skip
@@ -266,7 +266,7 @@ def attention_growth(case: Case) -> Answer:
     steps = [rf"\frac{{({n} + {length})^2}}{{{length}^2}} = {tex(value)}"]
     return result(
         value, "times", steps,
-        ((n + length) / length, "the square: every position attends to every other"),
+        ((n + length) / length, "the square: each position attends to each other"),
         (value - 1, "the original pairs: ask for the ratio, not the increase"),
         named={"linear": f"{(n + length) / length:.3g}"},
     )  # fmt: skip
@@ -317,7 +317,7 @@ def returned_length(case: Case) -> Answer:
         value,
         "positions",
         steps,
-        (length, "the virtual tokens: the model sees a longer sequence"),
+        (length, "the virtual tokens: they make the sequence longer"),
         (n, "the text"),
     )
 
@@ -348,8 +348,8 @@ def ptuning_stored(case: Case) -> Answer:
     steps = [rf"n \cdot d = {n} \cdot {tex(shape.hidden)} = {tex(value)}"]
     return result(
         value, "parameters", steps,
-        (trained, "that the encoder is thrown away after training"),
-        (trained - value, "the tokens: it is the encoder that goes"),
+        (trained, "that the encoder is discarded after training"),
+        (trained - value, "the tokens: only the encoder is discarded"),
         (2 * shape.num_layers * shape.kv_width * n, "that version 1 acts at the input only"),
         named={"bytes": value * SINGLE / 1e6, "trained": trained},
         wholes=beside(case),
@@ -368,7 +368,7 @@ def mlp(case: Case) -> Answer:
     return result(
         value, "parameters", steps,
         (n * d, "the encoder, which is trained as well"),
-        (value - n * d, "the table that goes into the encoder"),
+        (value - n * d, "the table that is the input of the encoder"),
         (value - h * h - h, "that the MLP has three linear layers"),
         (value - 2 * h - d, "the biases"),
         tolerance=0.0005,
@@ -414,7 +414,7 @@ def lstm(case: Case) -> Answer:
         value, "parameters", steps,
         (value - recurrent // 2, "that the LSTM runs in both directions"),
         (value - recurrent * 3 // 4, "the four gates of an LSTM"),
-        (value - head, "the two linear layers behind the LSTM"),
+        (value - head, "the two linear layers after the LSTM"),
         (value - (layers - 1) * later, "that the LSTM has more than one layer"),
         (n * d, "the encoder, which is trained as well"),
         tolerance=0.001,
@@ -447,7 +447,7 @@ def deep_prompts(case: Case) -> Answer:
     ]
     return result(
         value, "parameters", steps,
-        (n * shape.hidden, "that version 2 puts prompts into every layer"),
+        (n * shape.hidden, "that version 2 has prompts in every layer"),
         (value // 2, "that there are keys and values"),
         (
             2 * shape.num_layers * widest_kv(case) * n,

@@ -78,7 +78,7 @@ def double_saving(case: Case) -> Answer:
     return result(
         value, "bytes", steps,
         (value * BITS, "that eight bits make a byte"),
-        (computed.nf4_bits() % 1 * billions * 1e9 / BITS, "that the constants are made smaller, not removed"),
+        (computed.nf4_bits() % 1 * billions * 1e9 / BITS, "that the constants get smaller, but are not removed"),
         tolerance=0.01,
         named={"bits": f"{saved:.3g}"},
     )  # fmt: skip
@@ -98,8 +98,8 @@ def round_trip(case: Case) -> Answer:
     other = above if code == below else below
     return result(
         value, "", steps,
-        (code, "to multiply by the block's constant again"),
-        (other * largest, "that the nearer of the two neighbours is taken"),
+        (code, "to multiply by the block's constant at the end"),
+        (other * largest, "that the nearer of the two neighbours is chosen"),
         (weight, "the rounding"),
         tolerance=0.002,
         named={"error": f"{100 * abs(value / weight - 1):.2g}%"},
@@ -120,7 +120,7 @@ def negative_values(case: Case) -> Answer:
         value,
         "values",
         steps,
-        (positive, "that an exact zero takes one place, from the negative side"),
+        (positive, "that the exact zero takes one of the values"),
         named={"positive": str(positive)},
     )
 
@@ -165,7 +165,7 @@ def seven_billion(case: Case) -> Answer:
         "bytes",
         steps,
         (value * BITS, "that eight bits make a byte"),
-        (billions * 1e9 * 2, "the quantisation: that is 16 bits each"),
+        (billions * 1e9 * 2, "the quantisation: this is 16 bits each"),
         tolerance=0.005,
     )
 
@@ -202,7 +202,7 @@ def gaussian_error(case: Case) -> Answer:
     ]
     return result(
         value, "percent", steps,
-        (value**2 / 100, "the square root: that is the share of squared error"),
+        (value**2 / 100, "the square root: this is the share of the squared error"),
         (100 * errors["fp4"], "that NF4 is better than FP4 on normal numbers"),
         tolerance=0.1,
         named={"fp4": 100 * errors["fp4"]},
@@ -233,7 +233,7 @@ def base_bytes(case: Case) -> Answer:
         (weights * computed.nf4_bits() / BITS, "double quantisation: the constants are quantised, too"),
         (weights * computed.CODE_BITS / BITS, "the constants of the blocks"),
         (weights * DOUBLE, "that eight bits make a byte"),
-        (weights * HALF, "the quantisation: that is 16 bits each"),
+        (weights * HALF, "the quantisation: this is 16 bits each"),
         tolerance=0.005,
     )  # fmt: skip
 
@@ -253,7 +253,7 @@ def model_bytes(case: Case) -> Answer:
         value, "bytes", steps,
         (shape.total * DOUBLE / BITS, "that embeddings, norms and the output layer stay in 16 bits"),
         (small, "the embeddings, norms and output layer"),
-        (shape.total * HALF, "the quantisation: that is 16 bits each"),
+        (shape.total * HALF, "the quantisation: this is 16 bits each"),
         tolerance=0.01,
         named={"rest": share(large, value), "half": shape.total * HALF / 1e9},
     )  # fmt: skip
@@ -273,7 +273,7 @@ def left_in_half(case: Case) -> Answer:
     norms = sum(group.each * group.count for group in shape.groups if group.is_norm)
     return result(
         value, "percent", steps,
-        (100 * norms / shape.total, "the embeddings, by far the largest part that stays"),
+        (100 * norms / shape.total, "the embeddings, by far the largest part that stays in 16 bits"),
         named={"bytes_share": bytes_share},
     )  # fmt: skip
 
@@ -307,7 +307,7 @@ def adapter_against_base(case: Case) -> Answer:
         value, "percent", steps,
         (
             100 * adapter / (shape.total * HALF),
-            "that the base is in 4 bits: that is its share of a 16-bit base",
+            "that the base is in 4 bits: this is the share of a 16-bit base",
         ),
         (100 * adapter / 4 / shape.total, "the bytes: adapter and base are stored in different widths"),
         (100 * adapter / 2 / base, "that the adapter is in 32 bits"),
@@ -328,7 +328,7 @@ def largest_model(case: Case) -> Answer:
         value, "parameters", steps,
         (gigabytes * 1e9 * BITS / computed.CODE_BITS, "the constants of the blocks"),
         (gigabytes * 1e9 * BITS / computed.nf4_bits(), "double quantisation"),
-        (gigabytes * 1e9 / HALF, "the quantisation: that is what fits in 16 bits"),
+        (gigabytes * 1e9 / HALF, "the quantisation: this is what fits in 16 bits"),
         (gigabytes * 1e9 / computed.CODE_BITS, "that these are bits, not bytes"),
         tolerance=0.01,
     )  # fmt: skip
@@ -343,7 +343,7 @@ def naive_numel(case: Case) -> Answer:
     return result(
         value, "", steps,
         (weights, "that two 4-bit weights share one byte, and a packed tensor counts bytes"),
-        (weights // 4, "that it is two to a byte"),
+        (weights // 4, "that two weights share a byte"),
     )  # fmt: skip
 
 
@@ -385,7 +385,7 @@ def grouped(case: Case) -> Answer:
         value, "bytes", steps,
         (total * each / BITS, "that embeddings, norms and output layer stay in two bytes"),
         (blocks * CODE / BITS + (total - blocks) * HALF, "the scale and zero point of each group"),
-        (blocks * each / BITS, "what is not in the blocks"),
+        (blocks * each / BITS, "everything outside the blocks"),
         (total * HALF, "that the blocks' maps are in 4 bits"),
         tolerance=0.005,
         named={"bits": each, "nf4": four_bit_bytes(case.shape) / 1e9},
@@ -403,7 +403,7 @@ def qdora_magnitudes(case: Case) -> Answer:
     ]
     return result(
         value, "percent", steps,
-        (100 * outputs / case.shape.total, "that it is compared with LoRA, not with the model"),
+        (100 * outputs / case.shape.total, "that the comparison is with LoRA, not with the model"),
         (
             100 * case.shape.num_layers * sum(group.in_features for group in inside) / lora,
             "that there is a magnitude for each output",
@@ -451,9 +451,9 @@ def shard(case: Case) -> Answer:
     value = whole / devices
     return result(
         value, "bytes", [rf"{tex(whole)} / {devices} = {tex(value)}\ \text{{bytes}}"],
-        (whole, "that every device holds a part only"),
+        (whole, "that each device holds only a part"),
         (case.shape.total * HALF / devices, "that the blocks' maps are in 4 bits"),
-        (whole / devices / 2, "to divide once"),
+        (whole / devices / 2, "to divide only once"),
         tolerance=0.01,
         named={"whole": whole / 1e9},
     )  # fmt: skip
@@ -471,7 +471,7 @@ def gathered(case: Case) -> Answer:
         value, "bytes", steps,
         (layer * HALF, "that weights travel packed, in 4 bits"),
         (value * case.shape.num_layers, "that layers are gathered one at a time"),
-        (value / case["devices"], "that the whole layer has to be there for its turn"),
+        (value / case["devices"], "that the whole layer must be present while it computes"),
         tolerance=0.01,
         named={"half": units.size(layer * HALF)},
     )  # fmt: skip
@@ -506,7 +506,7 @@ def traffic(case: Case) -> Answer:
     ]
     return result(
         value, "bytes", steps,
-        (value / 2, "that weights are let go after the forward pass and gathered again for the backward pass"),
+        (value / 2, "that weights are freed after the forward pass and gathered again for the backward pass"),
         (value * 1.5, "that frozen weights have no gradients to scatter"),
         (2 * total * HALF, "that a device has its own part already"),
         tolerance=0.005,

@@ -79,8 +79,8 @@ def unmerged_work(case: Case) -> Answer:
     steps = [rf"\frac{{{tex(added)}}}{{{tex(base)}}} = {tex(value)}\,\%"]
     return result(
         value, "percent", steps,
-        (100 * added / shape.total, "that a token is not multiplied with the embedding table"),
-        (100 * case.lora(case["r"], "q", "v") / base, "that every linear map is adapted, not query and value alone"),
+        (100 * added / shape.total, "that the embedding is a lookup, not a product with a token"),
+        (100 * case.lora(case["r"], "q", "v") / base, "that every linear map is adapted, not only query and value"),
         tolerance=0.01,
     )  # fmt: skip
 
@@ -122,7 +122,7 @@ def requests_lost(case: Case) -> Answer:
         value, "requests", steps,
         (with_prefix, "to take the difference"),
         (without, "the prefix"),
-        (0, "that virtual tokens take cache like any others"),
+        (0, "that virtual tokens take up cache like all others"),
         named={"without": without, "with": with_prefix},
     )  # fmt: skip
 
@@ -158,7 +158,7 @@ def mixed_batch(case: Case) -> Answer:
         value, "bytes", steps,
         (trained * HALF, "that every request has its own adapter"),
         (requests * trained, "the two bytes of each number"),
-        (value + base, "that the base is in memory anyway: the question is what comes on top"),
+        (value + base, "that the base is in memory anyway: the question is what is added"),
         tolerance=0.01,
         named={"share": f"{100 * value / base:.3g}%"},
     )  # fmt: skip
@@ -193,7 +193,7 @@ def slot_padding(case: Case) -> Answer:
     value = 100 * (1 - own / rank)
     return result(
         value, "percent", [rf"1 - {own} / {rank} = {tex(value)}\,\%"],
-        (100 * own / rank, "the direction: ask for what stays empty"),
+        (100 * own / rank, "the direction: ask how much stays empty"),
         (100 * (1 - (own / rank) ** 2), "that A and B each are linear in the rank"),
         (0.0, "that a slot is allocated at the largest rank"),
     )  # fmt: skip
@@ -230,8 +230,8 @@ def prefill(case: Case) -> Answer:
     ]
     return result(
         value, "times", steps,
-        (checks * (document + own) / (checks * own), "that the base has to read the document once"),
-        (float(checks + 1), "the instructions of each check, which are read anyway"),
+        (checks * (document + own) / (checks * own), "that the base must read the document once"),
+        (float(checks + 1), "the instructions of each check, which are read in any case"),
         (reused / lora, "the direction: ask how many times fewer"),
         tolerance=0.01,
         named={"lora": lora, "reused": reused},
@@ -250,10 +250,10 @@ def parallel(case: Case) -> Answer:
     return result(
         value, "parameters", steps,
         (r * (q.in_features + q.out_features) / devices, "that A is held in full on each device"),
-        (float(r * (q.in_features + q.out_features)), "that B is divided with the outputs"),
+        (float(r * (q.in_features + q.out_features)), "that B is divided along the outputs"),
         (
             r * q.in_features / devices + r * q.out_features,
-            "which side is divided: a column-parallel map splits its outputs",
+            "which side is divided: a column-parallel map divides its outputs",
         ),
         named={"sharded": r * (q.in_features + q.out_features) / devices},
         wholes=beside(case),
@@ -266,7 +266,7 @@ def stacked(case: Case) -> Answer:
     value = sum(ranks)
     return result(
         value, "", [" + ".join(map(str, ranks)) + rf" = {value}"],
-        (max(ranks), "that all columns and rows are kept side by side"),
+        (max(ranks), "that all columns and rows are placed side by side"),
         (math.prod(ranks), "that ranks are added"),
         (value / len(ranks), "that nothing is averaged"),
     )  # fmt: skip
@@ -284,9 +284,9 @@ def crossed(case: Case) -> Answer:
     ]
     return result(
         value, "", steps,
-        (wanted, "that A and B are combined apart: their product has cross terms"),
-        (2 * value, "that a weight of a half is shared by A and B as its root"),
-        (weight * value, "that the root of the weight is taken on each side, not the weight"),
+        (wanted, "that A and B are combined separately: their product has cross terms"),
+        (2 * value, "that A and B each get the square root of the weight"),
+        (weight * value, "that each side gets the square root of the weight, not the weight"),
         (-value, "the sign of the second B"),
         named={"wanted": wanted},
     )  # fmt: skip
@@ -305,9 +305,9 @@ def elected(case: Case) -> Answer:
     return result(
         value, "hundredths", steps,
         (sum(values) / len(values), "that entries of the other sign are left out"),
-        (sum(agree) / len(values), "that only those that agree are counted in the mean"),
+        (sum(agree) / len(values), "that the mean covers only the entries that agree"),
         (float(sum(agree)), "to divide: it is a mean"),
-        (float(max(values, key=abs)), "the smaller entries that agree"),
+        (float(max(values, key=abs)), "the smaller of the agreeing entries"),
     )  # fmt: skip
 
 
@@ -318,8 +318,8 @@ def rescaled(case: Case) -> Answer:
     return result(
         value, "times", [rf"1 / {tex(percent / 100)} = {tex(value)}"],
         (100 / (100 - percent), "that density is the share that is kept, not dropped"),
-        (percent / 100, "the direction: what is kept has to grow"),
-        (1.0, "the rescaling, which keeps the expected value"),
+        (percent / 100, "the direction: the remaining entries must grow"),
+        (1.0, "the rescaling, which preserves the expected value"),
     )  # fmt: skip
 
 
@@ -333,7 +333,7 @@ def spread(case: Case) -> Answer:
     ]
     return result(
         value, "times", steps,
-        (1 / density - 1, "the square root: that is the variance"),
+        (1 / density - 1, "the square root: this is the variance"),
         (1 / density, "to subtract the square of the mean"),
         (math.sqrt(density * (1 - density)), "the rescaling"),
         tolerance=0.005,
@@ -353,9 +353,9 @@ def energy(case: Case) -> Answer:
     ]
     return result(
         value, "percent", steps,
-        (100 * sum(values[:kept]) / sum(values), "that the error is measured by squares"),
+        (100 * sum(values[:kept]) / sum(values), "that the error is measured in squares"),
         (100 * kept / len(values), "that singular values differ"),
-        (100 - value, "the direction: ask for what is kept"),
+        (100 - value, "the direction: ask how much is kept"),
         tolerance=0.005,
     )  # fmt: skip
 
@@ -371,10 +371,10 @@ def routed(case: Case) -> Answer:
     ]
     return result(
         value, "percent", steps,
-        (every, "that only the top ones take part"),
+        (every, "that only the best ones take part"),
         (100 * best[0] / sum(best), "the exponential"),
-        (100 / top, "that weights follow the scores"),
-        (100.0, "that several adapters share a token"),
+        (100 / top, "that the weights follow the scores"),
+        (100.0, "that several adapters share each token"),
         tolerance=0.01,
     )  # fmt: skip
 
@@ -401,7 +401,9 @@ def file_bytes(case: Case) -> Answer:
         value, "bytes", steps,
         (total * bits, "that eight bits make a byte"),
         (float(total * HALF), "that the weights are quantised"),
-        (total * math.floor(bits) / BITS, "the scales: six bits of code are not all"),
+        (total * math.floor(bits) / BITS, (
+            "the scales: the codes alone take six bits, but each block also stores its scale"
+        )),
         tolerance=0.005,
         named={"half": total * HALF / 1e9},
     )  # fmt: skip
@@ -412,8 +414,8 @@ def e4m3(case: Case) -> Answer:
     value = 2.0**-E4M3_FRACTION
     return result(
         value, "", [rf"2^{{-{E4M3_FRACTION}}} = {tex(value)}"],
-        (2.0**-BF16_FRACTION, "that E4M3 has three stored bits of the significand: that is bfloat16's step"),
-        (2.0**-E5M2_FRACTION, "that E4M3 has three stored bits: that is E5M2's step"),
-        (2.0**-4, "that the four bits are the exponent's"),
+        (2.0**-BF16_FRACTION, "that E4M3 stores three bits of the significand: this is bfloat16's step"),
+        (2.0**-E5M2_FRACTION, "that E4M3 stores three bits: this is E5M2's step"),
+        (2.0**-4, "that four is the number of exponent bits"),
         named={"lost": value / 2},
     )  # fmt: skip

@@ -31,7 +31,7 @@ def one_adapter(case: Case) -> Answer:
     return result(
         value, "parameters", steps,
         (2 * m * d, "the biases"),
-        (m * d + m, "the way back up: an adapter has two matrices"),
+        (m * d + m, "the map back up: an adapter has two matrices"),
         (m * d + d + m, "one of the two matrices"),
         wholes=beside(case),
     )  # fmt: skip
@@ -48,7 +48,7 @@ def houlsby(case: Case) -> Answer:
     ]
     return result(
         value, "parameters", steps,
-        (value // 2, "that Houlsby puts two adapters into each layer"),
+        (value // 2, "that Houlsby adds two adapters to each layer"),
         (2 * layers * 2 * m * d, "the biases"),
         (2 * each, "the layers"),
         named={"share": share(value, case.shape.total + value)},
@@ -89,9 +89,9 @@ def extra_work(case: Case) -> Answer:
     ]
     return result(
         value, "percent", steps,
-        (value / 2, "that Houlsby puts two adapters into each layer, each with two matrices"),
+        (value / 2, "that Houlsby adds two adapters to each layer, each with two matrices"),
         (value / 4, "that there are two adapters of two matrices in each layer"),
-        (100 * added / shape.total, "that a token is not multiplied with the embedding table"),
+        (100 * added / shape.total, "that the embedding is a lookup, not a product with a token"),
         tolerance=0.01,
     )  # fmt: skip
 
@@ -214,7 +214,7 @@ def none_here(case: Case) -> Answer:
         found,
         "parameters",
         steps,
-        (outputs, "to look: these linear maps are built without biases"),
+        (outputs, "to check: these linear maps are built without biases"),
         wholes=within(case),
     )
 
@@ -283,9 +283,9 @@ def inert_keys(case: Case) -> Answer:
     ]
     return result(
         value, "parameters", steps,
-        (2 * value, "that the query's bias does change the scores: it meets every key differently"),
+        (2 * value, "that the query's bias does change the scores: its effect differs by key"),
         (k.bias, "the layers"),
-        (0, "that softmax does not see what is added to all scores of a row"),
+        (0, "that softmax ignores a constant added to all scores of a row"),
         named={"share": share(value, every)},
         wholes=within(case),
     )  # fmt: skip

@@ -39,7 +39,7 @@ def steps(case: Case) -> Answer:
         value, "steps", working,
         (rows // batch * epochs, "the last, smaller batch of each epoch"),
         (each, "the epochs"),
-        (rows * epochs, "that a step takes a whole batch"),
+        (rows * epochs, "that each step takes a whole batch"),
     )  # fmt: skip
 
 
@@ -67,8 +67,8 @@ def work_ratio(case: Case) -> Answer:
     ]
     return result(
         value, "percent", working,
-        (100 * 2 / 6, "that the gradient for the inputs still passes through every frozen map"),
-        (100 * added / maps, "that the frozen maps still work forward and backward"),
+        (100 * 2 / 6, "that the gradient with respect to the inputs still passes through every frozen map"),
+        (100 * added / maps, "that the frozen maps still compute forward and backward"),
         (100 * (1 - lora / full), "the direction: ask what is left, not what is saved"),
         tolerance=0.02,
         named={"saved": 100 - value},
@@ -83,7 +83,7 @@ def warm_up(case: Case) -> Answer:
     return result(
         value, "steps", [working],
         (total - value, "the direction: ask how many steps warm up, not how many are left"),
-        (math.floor(exact), "that Transformers rounds up: a step that has begun counts"),
+        (math.floor(exact), "that Transformers rounds up: a started step counts"),
     )  # fmt: skip
 
 
@@ -118,7 +118,7 @@ def bf16_spacing(case: Case) -> Answer:
         value, "", [rf"2^{{-{BF16_FRACTION}}} = {tex(value)}"],
         (2.0**-FP16_FRACTION, "that bfloat16 spends its bits on range: this is float16's spacing"),
         (2.0**-FP32_FRACTION, "that bfloat16 is short: this is float32's spacing"),
-        (2.0 ** -(BF16_FRACTION + 1), "that half the spacing is what rounding swallows; the spacing is twice that"),
+        (2.0 ** -(BF16_FRACTION + 1), "that updates below half the spacing are lost; the spacing is twice that"),
         (2.0**-16, "that sign and exponent take most of the 16 bits"),
         tolerance=0.03,
         named={"lost": value / 2},
@@ -213,7 +213,7 @@ def accumulated(case: Case) -> Answer:
     parts = " + ".join(rf"{n} \cdot {tex(loss)}" for n, loss in zip(tokens, losses, strict=True))
     return result(
         value, "", [rf"\frac{{{parts}}}{{{sum(tokens)}}} = {tex(value)}"],
-        (means, "that batches hold different numbers of tokens: a mean of means weighs the short one too much"),
+        (means, "that batches hold different numbers of tokens: a mean of means gives the shorter one too much weight"),
         (max(losses), "the longer batch"),
         (sum(losses), "to divide by the tokens"),
         tolerance=0.005,
@@ -310,7 +310,7 @@ def dpo_start(case: Case) -> Answer:
         value, "", [rf"-\log \sigma(\beta \cdot (0 - 0)) = \log 2 = {tex(value)}"],
         (0.0, "the logarithm: σ(0) is a half, not one"),
         (0.5, "the logarithm of the half"),
-        (1.0, "that the logarithm is the natural one: log₂ of a half has the size one"),
+        (1.0, "that the logarithm is natural: log₂ of a half is −1"),
         tolerance=0.005,
         named={"beta": case.number("strength")},
     )  # fmt: skip
@@ -329,7 +329,7 @@ def dpo_loss(case: Case) -> Answer:
         value, "", steps,
         (_loss(beta * (chosen + rejected)), "that the rejected answer's log ratio is subtracted"),
         (_loss(chosen - rejected), "β, which scales the margin"),
-        (_loss(-margin), "the sign: the chosen answer's ratio should be the larger one"),
+        (_loss(-margin), "the sign: the chosen answer's ratio should be larger"),
         (_loss(beta * chosen), "the rejected answer"),
         tolerance=0.005,
         named={"start": _loss(0.0)},
@@ -350,8 +350,8 @@ def advantage(case: Case) -> Answer:
     return result(
         value, "", steps,
         (1 - mean, "to divide by the standard deviation"),
-        ((1 - mean) / spread**2, "the square root: that is the variance"),
-        ((1 - mean) / sample, "that the group is all there is: divide by its size (TRL's code: by one less)"),
+        ((1 - mean) / spread**2, "the square root: this is the variance"),
+        ((1 - mean) / sample, "that the group is the whole population: divide by its size (TRL's code: by one less)"),
         (1 / spread, "to subtract the group's mean"),
         tolerance=0.005,
         named={"wrong": -mean / spread, "mean": mean, "sample": (1 - mean) / sample},
@@ -368,7 +368,7 @@ def silent_groups(case: Case) -> Answer:
     ]
     return result(
         value, "percent", steps,
-        (100 * (1 - right - none), "the direction: that is the share of groups which teach something"),
+        (100 * (1 - right - none), "the direction: this is the share of groups that teach something"),
         (100 * rate, "that all answers of the group have to agree"),
         (100 * (1 - rate) * size, "that chances are multiplied, not added"),
         tolerance=0.01,
@@ -400,8 +400,8 @@ def largest_half(case: Case) -> Answer:
     return result(
         value, "", [rf"(2 - 2^{{-{FRACTION}}}) \cdot 2^{{{EXPONENT}}} = {tex(value)}"],
         (2.0 ** (EXPONENT + 1), "that the significand stays below two"),
-        (2.0**EXPONENT, "the significand: the largest one is almost two"),
-        (448.0, "that float16 has ten stored bits: that is an eight-bit format's largest number"),
+        (2.0**EXPONENT, "the significand: the largest is almost two"),
+        (448.0, "that float16 stores ten bits: this is an eight-bit format's largest number"),
     )  # fmt: skip
 
 
@@ -411,10 +411,10 @@ def first_loss(case: Case) -> Answer:
     value = math.log(classes)
     return result(
         value, "", [rf"-\log \tfrac{{1}}{{{classes}}} = \log {classes} = {tex(value)}"],
-        (math.log2(classes), "that the logarithm is the natural one"),
+        (math.log2(classes), "that the logarithm is natural"),
         (1 / classes, "the logarithm"),
-        (1 - 1 / classes, "that it is a loss, not an error rate"),
-        (0.0, "that a head which knows nothing is wrong most of the time"),
+        (1 - 1 / classes, "that this is a loss, not an error rate"),
+        (0.0, "that a head that knows nothing is usually wrong"),
         tolerance=0.01,
         named={"chance": 100 / classes},
     )  # fmt: skip
@@ -444,7 +444,7 @@ def better_than_chance(case: Case) -> Answer:
     ]
     return result(
         value, "percent", steps,
-        (100 * chance, "that chance scatters"),
+        (100 * chance, "that chance makes the score vary"),
         (100 * (chance + deviation), "the second standard deviation"),
         (100 * (chance + SIGMAS * chance * (1 - chance) / rows), "the square root"),
         tolerance=0.005,
@@ -458,7 +458,7 @@ def scaler(case: Case) -> Answer:
     value = SCALE / 2**overflows
     return result(
         value, "", [rf"65{{,}}536 / 2^{{{overflows}}} = {tex(value)}"],
-        (SCALE / (2 * overflows), "that it halves at each of them"),
+        (SCALE / (2 * overflows), "that the scale halves at each of them"),
         (float(SCALE), "that an overflow lowers the scale"),
         (float(SCALE * 2**overflows), "the direction: it falls"),
     )  # fmt: skip

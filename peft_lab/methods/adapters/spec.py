@@ -40,10 +40,10 @@ KNOBS = (
     Knob(
         "placement", "Placement", "choice", "houlsby",
         "houlsby: after the attention and after the feed-forward part. pfeiffer: after the feed-forward part only. "
-        "parallel: beside the feed-forward part, reading its input. double_seq_bn: the adapters library's Houlsby, "
-        "with none on cross-attention. seq_bn: the adapters library's Pfeiffer, which reads the sum after the "
-        "feed-forward part, through the norm that follows if there is one. par_bn: the adapters library's parallel, "
-        "which reads the stream before the feed-forward part's norm.",
+        "parallel: beside the feed-forward part, reading its input. double_seq_bn: Houlsby as in the adapters "
+        "library, none on cross-attention. seq_bn: Pfeiffer as in the adapters library, which reads the sum after the "
+        "feed-forward part, through the next norm if there is one. par_bn: parallel as in the adapters library, which "
+        "reads the stream before the feed-forward part's norm.",
         usual="pfeiffer for half the parameters and time",
         paper="two per layer; Pfeiffer et al. 2020 found one enough, He et al. 2021 "
         "preferred it beside the feed-forward part", choices=("houlsby", "pfeiffer", "parallel", *bottleneck.LIBRARY),
@@ -55,21 +55,20 @@ KNOBS = (
     ),
     Knob(
         "nonlinearity", "Nonlinearity f", "choice", "gelu",
-        "The function between the two matrices, and the reason why they cannot be merged.",
+        "The function between the two matrices. It is the reason why they cannot be merged.",
         usual="relu or gelu", paper="gelu in the authors' code; relu in Pfeiffer et al. and He et al.",
         choices=bottleneck.NONLINEARITIES,
     ),
     Knob(
         "init_std", "Initial deviation", "float", 1e-3,
-        "Standard deviation of both matrices at the start. A small value means that the model starts almost "
-        "unchanged.",
-        usual="0.001 to 0.01", paper="0.01, and scores held below it (section 3.6); 0.001 in the authors' code",
+        "Standard deviation of both matrices at the start. With a small value the model starts almost unchanged.",
+        usual="0.001 to 0.01", paper="0.01; smaller values scored as well (section 3.6); 0.001 in the authors' code",
         min=1e-6, max=1.0,
         stops=(1e-6, 1e-4, 1e-3, 1e-2, 0.1, 1.0), advanced=True,
     ),
     Knob(
         "scale", "Parallel scale s", "float", 4.0,
-        "What a parallel adapter's output is multiplied by. The other placements add theirs as it is.",
+        "Factor on the output of a parallel adapter. The other placements add theirs unscaled.",
         usual="4", paper="4 (He et al. 2021, section 4.5 and table 5)", min=0.1, max=16.0,
         stops=(0.5, 1, 2, 4, 8), advanced=True,
         read_when=("placement", bottleneck.SCALED),

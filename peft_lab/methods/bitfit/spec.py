@@ -37,8 +37,8 @@ SUBSET_ROLES = ("q", "up")  # b_q and b_m2 of the paper
 KNOBS = (
     Knob(
         "subset", "Biases", "choice", "all",
-        "all: every bias, those of the norms included. query_mlp: those of the query and of the feed-forward "
-        "part's widening map.",
+        "all: every bias, also those of the norms. query_mlp: the biases of the query and of the feed-forward part's "
+        "up map.",
         usual="all", paper="all, and query_mlp at half the parameters with nearly the same scores",
         choices=("all", "query_mlp"),
     ),
@@ -80,9 +80,8 @@ class BitFit(peft_backed.OwnFormat):
         if not shape.biases:
             yield Problem(
                 "model",
-                f"{shape.title} has no biases: its linear maps and norms are built without them, so there is nothing "
-                "for BitFit to train. GPT-2, BERT and RoBERTa have biases everywhere, Qwen2.5 in query, key and "
-                "value.",
+                f"{shape.title} has no biases: its linear maps and norms are built without them, so BitFit has "
+                "nothing to train. GPT-2, BERT and RoBERTa have biases everywhere, Qwen2.5 in query, key and value.",
             )
             return
         if values["subset"] == "all":
@@ -91,7 +90,7 @@ class BitFit(peft_backed.OwnFormat):
         if not found:
             yield Problem("subset", f"{shape.title} has no bias at either of these places. Choose all.")
         elif found != set(SUBSET_ROLES):
-            names = {"q": "the query", "up": "the feed-forward widening map"}
+            names = {"q": "the query", "up": "the feed-forward up map"}
             missing = " and ".join(names[role] for role in SUBSET_ROLES if role not in found)
             message = f"{shape.title} has no bias in {missing}; only the other one is trained."
             yield Problem("subset", message, "warning")

@@ -38,7 +38,7 @@ _REQUIRED = {
 # Those of them that are sizes; PEFT accepts any value and fails later, or makes an empty adapter.
 _NUMBERS = frozenset({"adapter_len", "adapter_layers", "num_virtual_tokens", "num_tasks"})
 _NO_ADAPTERS = (
-    "X-LoRA mixes LoRA adapters that are already trained; without those folders there is nothing to count."
+    "X-LoRA mixes LoRA adapters that are already trained. Without their folders there is nothing to count."
 )
 # Initialisations of LoRA that first need a pass over data or a quantiser; they train what the default one trains.
 _PREPARED = ("corda", "loftq")
@@ -66,14 +66,14 @@ def parse_config(entry: ModelEntry, content: Mapping[str, Any]) -> PeftConfig:
     if kind == "XLORA" and not _mixes_settings(content):
         raise BadInput(_NO_ADAPTERS, "adapter_config")
     if kind == "XLORA" and entry.kind != "causal-lm":
-        raise BadInput("PEFT loads the adapters that X-LoRA mixes into decoders alone.", "adapter_config")
+        raise BadInput("PEFT loads the adapters that X-LoRA mixes into decoders only.", "adapter_config")
     for name in _REQUIRED.get(kind, ()):
         value = content.get(name)
         if value is None:
-            message = f"This {kind} config leaves {name} empty; without it there is nothing to count."
+            message = f"This {kind} config leaves {name} empty, so there is nothing to count."
             raise BadInput(message, "adapter_config")
         if name in _NUMBERS and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            message = f"This {kind} config says {name} {value!r}; it takes a whole number from 1."
+            message = f"This {kind} config has {name} {value!r}; it must be a whole number from 1."
             raise BadInput(message, "adapter_config")
     _check_values(entry, kind, content)
     task = task_of(entry, content)
@@ -122,7 +122,7 @@ def _task(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> str:
 
     task = content.get("task_type")
     known = task is None or task in {each.value for each in TaskType}
-    return "" if known else f"is for {task!r}, which is not one of PEFT's tasks."
+    return "" if known else f"is for {task!r}, which is not a task of PEFT."
 
 
 def _start(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> str:
@@ -135,13 +135,13 @@ def _start(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> str:
     known = {name for hint in get_args(hints) for name in get_args(hint)} | _UNLISTED
     if start in known:
         return ""
-    return f"starts from {start!r}, which PEFT does not know: {', '.join(sorted(known))}."
+    return f"starts from {start!r}, which PEFT does not know. Known: {', '.join(sorted(known))}."
 
 
 def _size(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> str:
     for name, value in content.items():
         if isinstance(value, int) and abs(value) > _MOST:
-            return f"says {name} {value:,}, which cannot be right."
+            return f"has {name} {value:,}, which is out of range."
     return ""
 
 
@@ -149,8 +149,8 @@ def _ranks(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> str:
     if kind != "ADAMSS" or not content.get("use_dynamic_rank"):
         return ""
     return (
-        "has its ranks chosen by the singular values of the weights (use_dynamic_rank), so without the weights they "
-        "cannot be counted."
+        "lets the singular values of the weights choose its ranks (use_dynamic_rank), so it cannot be counted without "
+        "the weights."
     )
 
 
@@ -159,7 +159,7 @@ def _tokens(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> str:
     if isinstance(indices, list) and isinstance(vocabulary, int):
         for index in indices:
             if isinstance(index, int) and not 0 <= index < vocabulary:
-                return f"names token {index:,}; {entry.title} has {vocabulary:,}."
+                return f"names token {index:,}, but {entry.title} has only {vocabulary:,}."
     return ""
 
 
@@ -185,7 +185,7 @@ def _check_sizes(entry: ModelEntry, kind: str, config: PeftConfig) -> None:
         given = getattr(config, name, None)
         if given is not None and given not in known:
             raise BadInput(
-                f"This {kind} config says {name} {given!r}; {entry.title} has {getattr(own, name):,}.",
+                f"This {kind} config has {name} {given!r}, but {entry.title} has {getattr(own, name):,}.",
                 "adapter_config",
             )
 
@@ -258,13 +258,13 @@ def note(content: Mapping[str, Any]) -> str | None:
     """Return, in one sentence, how the real count may differ; ``None`` if the count is exact."""
     if content.get("peft_type") == "ADAMSS":
         return (
-            "AdaMSS sorts the rows of each matrix into clusters by their values. Without the weights, clusters of "
-            "equal size are counted; with uneven ones a little less is trained."
+            "AdaMSS clusters the rows of each matrix by their values. Without the weights, clusters of equal size are "
+            "counted; uneven ones train slightly fewer parameters."
         )
     if content.get("init_lora_weights") == "eva":
         return (
-            "EVA moves ranks between matrices once it has seen your data, which changes the count; this is the count "
-            "before."
+            "EVA moves ranks between matrices after it has read your data, which changes the count. This is the count "
+            "before that."
         )
     return None
 
@@ -311,9 +311,9 @@ def difference(formula: Formula, tree: Iterable[GroupCount]) -> str | None:
     less = {place: -number for place, number in surplus.items() if number < 0}
     parts = []
     if more:
-        parts.append(f"PEFT trains {_listed(more)} that the formula does not know")
+        parts.append(f"PEFT trains {_listed(more)} that the formula does not include")
     if less:
-        parts.append(f"the formula counts {_listed(less)} that PEFT leaves out")
+        parts.append(f"the formula includes {_listed(less)} that PEFT does not train")
     sentence = ", and ".join(parts)
     return f"The formula gives {formula.trainable:,}, the count {counted:,}: {sentence}. The count is right."
 
@@ -393,7 +393,7 @@ def count(model: str, method: str, values: Values, num_labels: int | None = None
     start = time.perf_counter()
     entry, spec = resolve(model), get_method(method)
     if num_labels is not None and entry.kind not in CLASSIFIERS:
-        raise BadInput("A classification head is put on encoders only; causal models train on text.", "task")
+        raise BadInput("A classification head is for encoders only; causal models train on text.", "task")
     full = spec.require(entry.shape, values)
     base = meta.build(meta.make_config(entry.config), entry.kind, num_labels)
     shape = entry.shape if num_labels is None else _shape_under_head(base, entry)
@@ -464,7 +464,7 @@ def _frozen(tree: Iterable[GroupCount]) -> str | None:
         }
     )
     total = sum(group.parameters for group in kept)
-    return f"PEFT also puts in {total:,} parameters that stay frozen ({', '.join(names)})."
+    return f"PEFT also adds {total:,} frozen parameters ({', '.join(names)})."
 
 
 def _report(

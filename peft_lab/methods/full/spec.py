@@ -35,7 +35,7 @@ class FullFineTuning(peft_backed.OwnFormat):
     slug = "full"
     peft_type = PEFT_TYPE
     title = "Full fine-tuning"
-    summary = "Train every parameter. The most capacity, the most memory, and a whole model to store for every task."
+    summary = "Train every parameter: the most capacity, the most memory, and a whole model per task."
     paper = Paper(
         "Howard & Ruder",
         2018,

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 KNOBS = (
     Knob(
         "target_modules", "Target modules", "modules", (),
-        "Which maps get a vector: on their output, or on their input if they are also feed-forward targets.",
+        "Maps that get a vector, on their output or, if they are also listed as feed-forward, on their input.",
         usual="keys, values and the feed-forward down map", paper="k, v and the feed-forward activations",
     ),
     Knob(
@@ -68,9 +68,7 @@ class Ia3(PeftMethod):
 
     slug = "ia3"
     title = "IA³"
-    summary = (
-        "Freeze everything. Learn one factor per feature that amplifies or inhibits keys, values and the FFN."
-    )
+    summary = "Freeze everything. Learn one factor per feature that amplifies or inhibits keys, values and activations."
     paper = Paper(
         "Liu et al.", 2022, "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context "
         "Learning", "2205.05638", "section 3.3"
@@ -111,14 +109,14 @@ class Ia3(PeftMethod):
             elif tuple(targets) != (ALL_LINEAR,) and name not in targets:
                 listed = echoed(", ".join(targets), 200)
                 message = (
-                    f"'{echoed(name)}' is named as feed-forward but is not among the targets ({listed}). Add it to the "
-                    f"targets, too."
+                    f"'{echoed(name)}' is named as feed-forward but is not among the targets ({listed}). Add it to "
+                    "the targets, too."
                 )
                 yield Problem("feedforward_modules", message)
         yield from unfit_problems(shape, shape.match(targets).groups)
         yield from _expert_problems(shape)
         if any(group.role == "qkv" for group in shape.match(targets).groups):
-            message = f"{shape.title} fuses query, key and value in one map, so the vector scales the queries as well."
+            message = f"{shape.title} fuses query, key and value in one map; the vector also scales queries."
             yield Problem("target_modules", message, "warning")
 
     def formula(self, shape: ModelShape, values: Values) -> Formula:
@@ -171,8 +169,8 @@ def _expert_problems(shape: ModelShape) -> Iterable[Problem]:
     rest = f"; {' and '.join(where)} can have one" if where else ""
     yield Problem(
         "feedforward_modules",
-        f"The experts that the router of {shape.title} chooses from get no feed-forward vector: they are stacked in "
-        f"bare parameters, and PEFT's IA³ multiplies at linear maps only{rest}.",
+        f"The experts of {shape.title} get no feed-forward vector: they are bare parameters, and PEFT's IA³ scales "
+        f"linear maps only{rest}.",
         "warning",
     )
 

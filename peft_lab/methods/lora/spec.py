@@ -41,13 +41,12 @@ if TYPE_CHECKING:
 
 PARAMETERS = Knob(
     "target_parameters", "Target parameters", "modules", (),
-    "Experts of a mixture are stacked in bare parameters, which no name of a module reaches. Each expert gets an A "
-    "and a B of its own.",
-    usual="none: the attention's maps alone", paper="none: the paper's models have no experts",
+    "Experts of a mixture are bare parameters, which Target modules cannot name. Each expert gets its own A and B.",
+    usual="none: the attention's maps only", paper="none: the paper's models have no experts",
 )  # fmt: skip
 KNOBS = (
     Knob(
-        "r", "Rank r", "int", 8, "Width of the bottleneck: capacity and parameters grow with it.",
+        "r", "Rank r", "int", 8, "Width of the bottleneck. Capacity and parameters grow with it.",
         usual="4 to 64", paper="1 to 64, 4 or 8 in most tables", min=1, max=1024,
         stops=(1, 2, 4, 8, 16, 32, 64, 128, 256),
     ),
@@ -57,12 +56,12 @@ KNOBS = (
     ),
     Knob(
         "target_modules", "Target modules", "modules", (),
-        "Which matrices get a correction. The names are path endings, as in PEFT.",
+        "Matrices that get a correction. The names are path endings, as in PEFT.",
         usual="q and v, or all linear maps", paper="W_q and W_v in most experiments",
     ),
     PARAMETERS,
     Knob(
-        "lora_dropout", "Dropout", "float", 0.0, "Applied to the input of A, in training only.",
+        "lora_dropout", "Dropout", "float", 0.0, "Applied to the input of A during training only.",
         usual="0 to 0.1", paper="0 to 0.1", min=0.0, max=0.9,
     ),
     Knob(
@@ -72,29 +71,27 @@ KNOBS = (
     ),
     Knob(
         "use_dora", "DoRA", "bool", False,
-        "Also train the length of every output row of W (Liu et al. 2024): one more parameter per output. The paper "
-        "takes the length of every column; PEFT takes rows, and so does PEFT Lab.",
+        "Also train the norm of every output row of W (Liu et al. 2024), one more parameter per output. The paper "
+        "trains the norms of the columns; PEFT and PEFT Lab train those of the rows.",
         usual="off", paper="off, as it was proposed later",
     ),
     Knob(
         "init_lora_weights", "Start", "choice", "default",
-        "How A and B start. default: A Kaiming-uniform, B zero. gaussian: A normal, B zero. "
-        "pissa: both from W's top singular vectors, which changes the base (Meng et al. 2024).",
+        "Values of A and B at the start. default: A Kaiming-uniform, B zero. gaussian: A normal, B zero. pissa: both "
+        "from W's top singular vectors, which changes the base (Meng et al. 2024).",
         usual="default", paper="gaussian", choices=("default", "gaussian", "pissa"), advanced=True,
     ),
     Knob(
         "loraplus_lr_ratio", "LoRA+ ratio", "float", 1.0,
-        "B learns at this many times the learning rate of A (Hayou et al. 2024). 1 is plain LoRA. This is a "
-        "setting of the optimizer; the adapter itself stays the same.",
+        "B's learning rate is this many times that of A (Hayou et al. 2024). 1 is plain LoRA. This is a setting of "
+        "the optimizer and does not change the adapter.",
         usual="1 to 16", paper="1", min=1.0, max=64.0, stops=(1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0), advanced=True,
         of="training",
     ),
     Knob(
         "rank_pattern", "Ranks by module", "text", "",
-        "Different ranks for some matrices, such as 'v_proj=4, 0-9=16': the ending of a name or a range of layers, "
-        "then the rank. The first matching rule applies. α stays the same, so a matrix with another rank is "
-        "also scaled "
-        "differently.",
+        "Other ranks for some matrices, such as 'v_proj=4, 0-9=16': the ending of a name or a range of layers, then "
+        "the rank. The first matching rule applies. α stays the same, so another rank also means another scale.",
         usual="empty", paper="one rank for all", advanced=True,
     ),
     Knob(
@@ -164,7 +161,7 @@ class Lora(PeftMethod):
             dense = group.in_features * group.out_features
             name = group.path.removesuffix(".weight").split(".")[-1]
             if rank * (group.in_features + group.out_features) >= dense:
-                message = f"At rank {rank}, A and B hold no fewer parameters than {name} itself ({dense:,})."
+                message = f"At rank {rank}, A and B have no fewer parameters than {name} itself ({dense:,})."
                 yield Problem("r", message, "warning")
                 break
 
@@ -257,7 +254,7 @@ def _pissa_problems(sized: Iterable[tuple[ModuleGroup, int]]) -> Iterator[Proble
         if rank > narrow:
             name = group.path.removesuffix(".weight").split(".")[-1]
             message = (
-                f"{name} has only {narrow} singular vectors to start from; rank {rank} is too much for PiSSA."
+                f"{name} has only {narrow} singular vectors to start from, too few for PiSSA at rank {rank}."
             )
             yield Problem("r", message)
             return

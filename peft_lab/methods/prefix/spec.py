@@ -40,29 +40,28 @@ if TYPE_CHECKING:
 
 KNOBS = (
     tokens_knob(
-        "How many key/value pairs stand before the text in every layer.", "10 to 100",
+        "Number of key/value pairs added before the text in every layer.", "10 to 100",
         "10 for table-to-text, 200 for summaries",
     ),
     Knob(
         "prefix_projection", "Projection", "bool", False,
-        "During training, make the prefix from a small table through an MLP. More stable, but far more parameters "
-        "are trained than stored.",
-        usual="no; yes where training it directly is unstable",
-        paper="yes, direct training was unstable (section 4.3)",
+        "Compute the prefix during training from a small table by an MLP. This is more stable, but you train far more "
+        "parameters than you store.",
+        usual="off; on if training is unstable without it",
+        paper="on; without it, training was unstable (section 4.3)",
     ),
     Knob(
         "encoder_hidden_size", "Projection width", "int", 0,
-        "Width of that MLP's hidden layer. Used only with the projection.",
+        "Width of the MLP's hidden layer. Used only with the projection.",
         usual="512 to the hidden size", paper="512 for table-to-text, 800 for summaries", min=1, max=16384,
         read_when=("prefix_projection", (True,)),
         stops=(64, 128, 256, 512, 768, 800, 1024, 2048, 3072, 4096, 8192),
     ),
     *text_knobs(
         "init_weights", ("zero", "random", "text"),
-        "zero: keys and values of zero; all virtual tokens are then alike and, without the projection, get the same "
-        "gradients and stay alike. "
-        "random: normal noise, PEFT's own default, which throws the model off before it can help. text: the keys and "
-        "values of your text in the frozen model.",
+        "zero: keys and values of zero. All virtual tokens are then equal and, without the projection, stay equal. "
+        "random: normal noise, PEFT's default, which disturbs the model at first. text: the keys and values of your "
+        "text in the frozen model.",
         ("activations of real words", "words of the task, slightly better than others (section 7.4)"), "zero",
     ),
 )  # fmt: skip
@@ -82,7 +81,7 @@ class PrefixTuning(VirtualTokenMethod):
 
     slug = "prefix"
     title = "Prefix Tuning"
-    summary = "Learn key and value vectors that stand before the text in every layer's attention."
+    summary = "Learn key and value vectors that are added before the text in every layer's attention."
     paper = Paper(
         "Li & Liang",
         2021,
@@ -92,9 +91,9 @@ class PrefixTuning(VirtualTokenMethod):
     )
     knobs = KNOBS
     refuses: ClassVar[Mapping[ModelKind, str]] = {
-        "encoder": "Prefix Tuning writes its keys and values into the model's key/value cache, which a BERT-type "
-        "classifier does not take: PEFT refuses it with 'does not support past key values'. The same keys and values "
-        "can be trained there through the attention function: P-Tuning with its version set to v2 does.",
+        "encoder": "Prefix Tuning writes to the model's key/value cache, which a BERT-type classifier does not have: "
+        "PEFT refuses it with 'does not support past key values'. P-Tuning v2 trains the same keys and values there, "
+        "through the attention function.",
         "vision": NO_TEXT,
     }
     learning_rates: ClassVar[Mapping[ModelKind, float]] = {"causal-lm": 1e-2, "seq2seq": 1e-1}
@@ -111,8 +110,8 @@ class PrefixTuning(VirtualTokenMethod):
         if not shape.heads:
             yield Problem(
                 "model",
-                f"{shape.title} carries a state from token to token and has no keys and values, so a prefix has no "
-                "place.",
+                f"{shape.title} carries a state from token to token and has no keys and values, so there is no place "
+                "for a prefix.",
             )
             return
         yield from room_problems(shape, values["num_virtual_tokens"])
@@ -121,25 +120,25 @@ class PrefixTuning(VirtualTokenMethod):
         elif shape.kv_width != _width(shape):
             yield Problem(
                 "model",
-                f"The keys of {shape.title} are {shape.kv_width} wide and PEFT would make a prefix {_width(shape)} "
+                f"The keys of {shape.title} are {shape.kv_width} wide. PEFT would make the prefix {_width(shape)} "
                 "wide (it assumes heads that share the hidden size), which does not fit.",
             )
         yield from text_problems(values, "init_weights")
         if shape.kind == "seq2seq":
             yield Problem(
                 "num_virtual_tokens",
-                "On encoder-decoder models PEFT puts the prefix before the keys and values of the decoder's attention "
-                "to its own text; the encoder, and the decoder's attention to it, get none.",
+                "On encoder-decoder models, PEFT adds the prefix only to the decoder's attention to its own text, not "
+                "to the encoder or the cross-attention.",
                 "warning",
             )
         if values["init_weights"] == "text" and shape.kind == "seq2seq":
             yield Problem(
-                "init_weights", "PEFT reads the keys and values of a text from decoders only; choose zero."
+                "init_weights", "PEFT reads the keys and values of a text only from decoders. Choose zero."
             )
         elif values["init_weights"] == "text" and values["prefix_projection"]:
             yield Problem(
                 "init_weights",
-                "With the projection the prefix comes out of the MLP. PEFT fills no text in there: it starts at "
+                "With the projection, the MLP computes the prefix. PEFT does not start it from a text: it starts at "
                 "zero.",
                 "warning",
             )
@@ -211,22 +210,22 @@ def _without_keys(shape: ModelShape) -> str:
     """Return why a model's layers cannot take a prefix; empty if they can."""
     if any(group.role == "kv" for group in shape.groups):
         return (
-            f"{shape.title} makes keys and values of different widths from one compressed vector (multi-head latent "
-            "attention); PEFT makes a prefix of one width for both, which does not fit its cache."
+            f"{shape.title} computes keys and values of different widths from one compressed vector (multi-head "
+            "latent attention). PEFT makes a prefix of one width for both, which does not fit its cache."
         )
     widths = sorted({group.out_features for group in shape.groups if group.role == "k"})
     if len(widths) > 1 and shape.kind == "causal-lm":
         return (
-            f"The keys of {shape.title} are {' or '.join(map(str, widths))} wide, by the layer; PEFT makes a prefix of "
-            "one width for all of them, which does not fit."
+            f"The keys of {shape.title} are {' or '.join(map(str, widths))} wide, depending on the layer. PEFT makes "
+            "a prefix of one width for all layers, which does not fit."
         )
     found = {layer for group in shape.groups if group.role in ("k", "qkv") for layer in group.layers}
     if not found:
-        return f"{shape.title} has no attention that PEFT Lab recognises, so a prefix has no place."
+        return f"PEFT Lab finds no attention in {shape.title}, so there is no place for a prefix."
     if len(found) < shape.num_layers:
         return (
             f"Only {len(found)} of the {shape.num_layers} layers of {shape.title} have keys and values; the others "
-            "keep a running state instead. PEFT makes a prefix for all of them, which its cache does not take."
+            "keep a running state. PEFT makes a prefix for all of them, which its cache does not accept."
         )
     return ""
 

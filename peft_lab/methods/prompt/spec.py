@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 
 KNOBS = (
     tokens_knob(
-        "How many learned tokens stand before the text.", "8 to 100", "1 to 150, 100 by default, little gain beyond 20"
+        "Number of learned tokens before the text.", "8 to 100", "1 to 150, 100 by default; little gain above 20"
     ),
     Knob(
         "prompt_tuning_init", "Start", "choice", "SAMPLE_VOCAB",
         "RANDOM: noise, far from any word's embedding. SAMPLE_VOCAB: embeddings of random words. TEXT: embeddings "
         "of your text, "
         "repeated or cut to the number of tokens.",
-        usual="TEXT or SAMPLE_VOCAB", paper="class labels, then sampled vocabulary; random is worst (section 3.2)",
+        usual="TEXT or SAMPLE_VOCAB", paper="class labels, then sampled vocabulary; random was worst (section 3.2)",
         choices=("RANDOM", "SAMPLE_VOCAB", "TEXT"),
     ),
     Knob(
@@ -69,7 +69,7 @@ class PromptTuning(InputPromptMethod):
 
     slug = "prompt"
     title = "Prompt Tuning"
-    summary = "Freeze the model. Learn a few input embeddings that stand before the text."
+    summary = "Freeze the model. Learn a few input embeddings that are added before the text."
     paper = Paper(
         "Lester et al.",
         2021,

@@ -52,39 +52,39 @@ _LSTM = ("encoder_reparameterization_type", ("LSTM",))
 KNOBS = (
     Knob(
         "version", "Version", "choice", "v1",
-        "v1: virtual tokens in front of the input, made by an encoder. v2: deep prompts, trained keys and values in "
-        "front of every layer's, without an encoder.",
+        "v1: an encoder makes virtual tokens that are added before the input. v2 (deep prompts): trained keys and "
+        "values before the text in every layer, without an encoder.",
         usual="v1 for decoders, v2 for encoders",
         paper="v1: arXiv 2103.10385; v2: Liu et al. 2021, arXiv 2110.07602", choices=("v1", "v2"), of="application",
     ),
-    tokens_knob("How many virtual tokens stand before the text.", "8 to 50", "few, placed by hand in a template"),
+    tokens_knob("Number of virtual tokens before the text.", "8 to 50", "few, placed by hand in a template"),
     Knob(
         "encoder_reparameterization_type", "Encoder", "choice", "MLP",
-        "What turns the trained table into virtual tokens: three linear layers, or a bidirectional LSTM and two "
-        "linear layers. Version 1 only, like every setting of the encoder.",
+        "Network that turns the trained table into virtual tokens: three linear layers, or a bidirectional LSTM and "
+        "two linear layers. Version 1 only, like all settings of the encoder.",
         usual="MLP", paper="BiLSTM and a two-layer MLP", choices=("MLP", "LSTM"), read_when=("version", ("v1",)),
     ),
     Knob(
         "encoder_hidden_size", "Encoder width", "int", 0,
-        "Width of the encoder's hidden layers. PEFT's default is the model's hidden size, which can exceed "
-        "everything else by far.",
+        "Width of the encoder's hidden layers. PEFT's default is the model's hidden size, and the encoder then dwarfs "
+        "everything else that is trained.",
         usual="128 to the hidden size", paper="not stated", min=1, max=16384, read_when=("version", ("v1",)),
         stops=(64, 128, 256, 384, 512, 768, 1024, 2048, 3072, 4096, 8192),
     ),
     Knob(
         "encoder_num_layers", "LSTM layers", "int", 2,
-        "Layers of the LSTM. The MLP always has its three linear layers.",
+        "Layers of the LSTM. The MLP always has three linear layers.",
         usual="1 or 2", paper="not stated", min=1, max=8, advanced=True, read_when=_LSTM,
     ),
     Knob(
-        "encoder_dropout", "LSTM dropout", "float", 0.0, "Between the layers of the LSTM, in training only.",
+        "encoder_dropout", "LSTM dropout", "float", 0.0, "Between the layers of the LSTM, during training only.",
         usual="0", paper="not stated", min=0.0, max=0.9, advanced=True, read_when=_LSTM,
     ),
     *text_knobs(
         "init_weights", ("random", "text", "zero"),
-        "random: noise, as PEFT starts. text: version 1 sets the encoder's last layer so that it makes the embeddings "
-        "of your text, version 2 takes its keys and values in the frozen model. zero: version 2 only; all virtual "
-        "tokens are alike and stay alike.",
+        "random: noise, PEFT's default. text: version 1 sets the encoder's last layer so that it produces the "
+        "embeddings of your text; version 2 takes your text's keys and values in the frozen model. zero: version 2 "
+        "only; all virtual tokens are equal and stay equal.",
         ("random", "none"), "random", of="application",
     ),
 )  # fmt: skip
@@ -105,7 +105,7 @@ class PTuning(InputPromptMethod):
 
     slug = "ptuning"
     title = "P-Tuning"
-    summary = "Learn virtual tokens through a small encoder, which is thrown away after training."
+    summary = "Learn virtual tokens through a small encoder, which is discarded after training."
     paper = Paper("Liu et al.", 2021, "GPT Understands, Too", "2103.10385", "section 2")
     knobs = KNOBS
     head_learning_rate = 2e-2
@@ -137,8 +137,8 @@ class PTuning(InputPromptMethod):
         elif not virtual_tokens.fits(shape):
             yield Problem(
                 "version",
-                f"Deep prompts go into attention modules called '{virtual_tokens.ATTENTION}', as BERT, RoBERTa "
-                f"and ELECTRA have them; {shape.title} has none. Version v1 works.",
+                f"Deep prompts go into attention modules called '{virtual_tokens.ATTENTION}', as in BERT, RoBERTa and "
+                f"ELECTRA. {shape.title} has none. Choose version v1.",
             )
         else:
             yield from text_problems(values, "init_weights")
@@ -147,7 +147,7 @@ class PTuning(InputPromptMethod):
         """Yield the problems of an encoder's start."""
         yield from text_problems(values, "init_weights")
         if values["init_weights"] == "zero":
-            yield Problem("init_weights", "An encoder starts random or from a text; zero is for version v2.")
+            yield Problem("init_weights", "The encoder starts random or from a text. zero is for version v2.")
 
     # -- without torch -------------------------------------------------------------------------------------------
 

@@ -44,7 +44,7 @@ BASE_FILE = "base_quantization.json"
 _FOUR = ("load_in_8bit", (False,))
 KNOBS = (
     Knob(
-        "r", "Rank r", "int", 16, "Width of the bottleneck: capacity and parameters grow with it.",
+        "r", "Rank r", "int", 16, "Width of the bottleneck. Capacity and parameters grow with it.",
         usual="8 to 64", paper="64; the rank did not matter once every layer was adapted (appendix A)", min=1, max=1024,
         stops=(1, 2, 4, 8, 16, 32, 64, 128, 256),
     ),
@@ -54,12 +54,12 @@ KNOBS = (
     ),
     Knob(
         "target_modules", "Target modules", "modules", (ALL_LINEAR,),
-        "Which matrices get a correction. The rounded base covers every linear map whatever is chosen here.",
+        "Matrices that get a correction. All linear maps of the base are quantised, whichever you choose here.",
         usual="all linear maps", paper="all linear maps, needed to match full fine-tuning (figure 2)",
     ),
     PARAMETERS,
     Knob(
-        "lora_dropout", "Dropout", "float", 0.0, "Applied to the input of A, in training only.",
+        "lora_dropout", "Dropout", "float", 0.0, "Applied to the input of A during training only.",
         usual="0 to 0.1", paper="0.1 up to 13B, 0.05 above", min=0.0, max=0.9,
     ),
     Knob(
@@ -70,12 +70,12 @@ KNOBS = (
     ),
     Knob(
         "bnb_4bit_quant_type", "4-bit type", "choice", "nf4",
-        "nf4: 16 values that suit normally distributed weights. fp4: a 4-bit floating point number.",
+        "nf4: 16 values chosen for normally distributed weights. fp4: a 4-bit floating-point number.",
         usual="nf4", paper="nf4, better than fp4 (table 2)", choices=("nf4", "fp4"), read_when=_FOUR,
     ),
     Knob(
         "bnb_4bit_use_double_quant", "Double quantisation", "bool", True,
-        "Store the constants of the blocks in 8 bits as well: 4.13 bits per weight instead of 4.5.",
+        "Also store the blocks' constants in 8 bits: 4.13 bits per weight instead of 4.5.",
         usual="yes", paper="yes", read_when=_FOUR,
     ),
     Knob(
@@ -139,8 +139,8 @@ class QLora(Lora):
         if ragged is not None:
             yield Problem(
                 "bnb_4bit_quant_type",
-                f"{ragged.path.split('.')[-1]} of {shape.title} has {ragged.in_features} inputs, no multiple of "
-                f"the block of {BLOCK}: bitsandbytes' CPU kernels rebuild such maps wrongly. Use a GPU.",
+                f"{ragged.path.split('.')[-1]} of {shape.title} has {ragged.in_features} inputs, which is not a "
+                f"multiple of the block size {BLOCK}. bitsandbytes' CPU kernels decode such maps wrongly. Use a GPU.",
                 "warning",
             )
 
@@ -195,15 +195,15 @@ def _whole(shape: ModelShape) -> Iterable[Problem]:
     if shape.mixtures:
         yield Problem(
             "load_in_8bit",
-            f"The base shrinks little: bitsandbytes rounds linear maps, and the experts of {shape.title}, "
-            f"{targets.expert_share(shape)} of its parameters, are stacked in bare parameters that stay as they are.",
+            f"The base shrinks little: bitsandbytes quantises linear maps, but the experts of {shape.title}, "
+            f"{targets.expert_share(shape)} of its parameters, are bare parameters that stay as they are.",
             "warning",
         )
     elif not any(group.layers for group in quantise.quantised(shape)):
         yield Problem(
             "load_in_8bit",
-            f"Nothing of {shape.title} gets smaller: its linear maps are of a class of their own, which transformers "
-            "leaves in the model's precision.",
+            f"Quantising makes no part of {shape.title} smaller: transformers leaves its special linear maps in the "
+            "model's precision.",
             "warning",
         )
 

@@ -77,7 +77,7 @@ def values_of(content: Mapping[str, Any], shape: ModelShape) -> dict[str, Any]:
     """
     config = content.get("config")
     if not isinstance(config, Mapping):
-        raise BadInput("The adapters library's config names no settings (its 'config' is empty).", FIELD)
+        raise BadInput("The adapters library's config has no settings (its 'config' is empty).", FIELD)
     _refuse_others(config)
     placement = _placement(config)
     _require_model(content, shape)
@@ -88,7 +88,7 @@ def values_of(content: Mapping[str, Any], shape: ModelShape) -> dict[str, Any]:
     }
     scaling = config.get("scaling", 1.0)
     if isinstance(scaling, bool) or not isinstance(scaling, int | float):
-        raise _unbuilt("one that learns its scale")
+        raise _unbuilt("an adapter that learns its scale")
     if placement in bottleneck.SCALED:
         values["scale"] = float(scaling)
     elif scaling != 1.0:
@@ -116,7 +116,8 @@ def _plain() -> dict[str, Any]:
 def _unbuilt(what: str) -> BadInput:
     known = ", ".join(bottleneck.LIBRARY)
     return BadInput(
-        f"This folder of the adapters library holds {what}; opened are {known} as they are.", FIELD
+        f"This folder of the adapters library contains {what}. PEFT Lab can open {known} with their default settings.",
+        FIELD,
     )
 
 
@@ -134,8 +135,8 @@ def _require_model(content: Mapping[str, Any], shape: ModelShape) -> None:
     kind, hidden = content.get("model_type"), content.get("hidden_size")
     if kind != shape.model_type or hidden != shape.hidden:
         raise BadInput(
-            f"This adapter was made for a {kind} model of width {hidden}; {shape.title} is a {shape.model_type} of "
-            f"width {shape.hidden}.",
+            f"This adapter was made for a {kind} model of width {hidden}, but {shape.title} is a {shape.model_type} "
+            f"of width {shape.hidden}.",
             FIELD,
         )
 
@@ -143,7 +144,9 @@ def _require_model(content: Mapping[str, Any], shape: ModelShape) -> None:
 def _width(factor: Any, shape: ModelShape) -> int:
     """Return the adapter width, computed as in the library; refuse a factor that differs by layer."""
     if isinstance(factor, bool) or not isinstance(factor, int | float) or not factor > 0:
-        raise _unbuilt("one whose width differs by layer" if isinstance(factor, Mapping) else "no width")
+        raise _unbuilt(
+            "an adapter whose width differs by layer" if isinstance(factor, Mapping) else "no width"
+        )
     return max(1, int(shape.hidden // factor))
 
 
@@ -151,7 +154,7 @@ def _nonlinearity(content: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     named = str(config.get("non_linearity")).lower()
     found = named if "version" in content else _WRITTEN.old_functions.get(named, named)
     if found not in _WRITTEN.functions:
-        raise _unbuilt(f"one with the function {found[:40]}")
+        raise _unbuilt(f"an adapter with the function {found[:40]}")
     return _WRITTEN.functions[found]
 
 
@@ -181,11 +184,11 @@ def content_of(
     placement = same_in_library(shape, values["placement"])
     if placement is None:
         raise BadInput(
-            f"The adapters library has no placement that is {values['placement']} on {shape.title}; "
+            f"On {shape.title}, the adapters library has no placement equal to {values['placement']}; "
             + (
                 f"train with {', '.join(bottleneck.LIBRARY)}."
                 if bottleneck.host_places(shape, "seq_bn")
-                else "none is known there."
+                else "none is known."
             ),
             "placement",
         )
@@ -280,7 +283,7 @@ def read_content(place: Path) -> dict[str, Any]:
     except ValueError as error:
         raise BadInput(f"The {CONFIG} in {place.name} is not valid JSON.", FIELD) from error
     if not is_library(found):
-        raise BadInput(f"The {CONFIG} in {place.name} is no config of the adapters library.", FIELD)
+        raise BadInput(f"The {CONFIG} in {place.name} is not a config of the adapters library.", FIELD)
     return dict(found)
 
 
@@ -321,8 +324,8 @@ def _bytes(place: Path, name: str) -> bytes | None:
             _require_small(name, entry.file_size)
             if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise BadInput(
-                    f"{name} in {place.name} is packed by another method than deflate: pack the folder as a plain "
-                    "zip, or name the folder.",
+                    f"{name} in {place.name} is not compressed with deflate. Pack the folder as a plain zip, or give "
+                    "the folder.",
                     FIELD,
                 )
             return archive.read(entry)
@@ -334,7 +337,7 @@ def _bytes(place: Path, name: str) -> bytes | None:
 def _require_small(name: str, size: int) -> None:
     if size > MAX_BYTES:
         said, most = units.unlike(size, MAX_BYTES)
-        raise BadInput(f"{name} has {said}; at most {most} are taken.", FIELD)
+        raise BadInput(f"{name} has {said}; the limit is {most}.", FIELD)
 
 
 def put_adapter(model: torch.nn.Module, shape: ModelShape, folder: Path, task_type: TaskType) -> None:
@@ -353,7 +356,9 @@ def put_adapter(model: torch.nn.Module, shape: ModelShape, folder: Path, task_ty
     expected = {bare(theirs): ours for ours, theirs in wanted.items()}
     if odd := sorted(state.keys() ^ expected.keys()):
         what = "lacks" if odd[0] in expected else "also holds"
-        raise BadInput(f"The weights of this folder are not whole: it {what} '{odd[0]}'.", FIELD)
+        raise BadInput(
+            f"The weights in this folder do not match its config: the folder {what} '{odd[0]}'.", FIELD
+        )
     peft_backed.require_same({theirs: own[ours] for theirs, ours in expected.items()}, state)
     peft_backed.copy_into(own, {ours: state[theirs] for theirs, ours in expected.items()})
     _put_head(model, folder, task_type)
@@ -365,7 +370,7 @@ def _put_head(model: torch.nn.Module, folder: Path, task_type: TaskType) -> None
     if all(_bytes(folder, name) is None for name in HEAD):
         if task_type in CLASSIFYING:
             raise BadInput(
-                "This folder holds no classification head (model_head.safetensors), so it cannot classify: save it "
+                "This folder has no classification head (model_head.safetensors), so it cannot classify. Use "
                 "with_head=True.",
                 FIELD,
             )
@@ -373,14 +378,14 @@ def _put_head(model: torch.nn.Module, folder: Path, task_type: TaskType) -> None
     state, parameters = _read(folder, HEAD), dict(model.named_parameters())
     if any(key.startswith("heads.") for key in state):
         raise BadInput(
-            "The head of this folder is one of AutoAdapterModel's; opened are those of transformers' own classes "
+            "The head in this folder is from AutoAdapterModel. PEFT Lab opens heads of transformers' own classes "
             "(AutoModelForSequenceClassification with adapters.init).",
             FIELD,
         )
     if task_type in CLASSIFYING:
         own = {key: value for key, value in parameters.items() if shapes.in_head(key)}
         if odd := sorted(state.keys() ^ own.keys()):
-            raise BadInput(f"The head of this folder is of another model: '{odd[0]}'.", FIELD)
+            raise BadInput(f"The head in this folder belongs to another model: '{odd[0]}'.", FIELD)
         peft_backed.copy_into(own, state)
         return
     for key, tensor in state.items():
@@ -389,7 +394,7 @@ def _put_head(model: torch.nn.Module, folder: Path, task_type: TaskType) -> None
             raise misshapen("This folder", key, tensor.shape, known.shape, FIELD)
         if known is not None and not torch.equal(known, tensor.to(known.dtype)):
             raise BadInput(
-                f"This folder holds an output head of its own: '{key}' is not the base's. It is not exchanged here.",
+                f"This folder has its own output head: '{key}' differs from the base's and is not replaced.",
                 FIELD,
             )
 
@@ -417,14 +422,14 @@ def _read(folder: Path, files: tuple[str, str]) -> dict[str, torch.Tensor]:
         if content is None:
             raise BadInput(f"There is neither {safe} nor {pickled} in {folder.name}.", FIELD)
         if asking.class_is_on():
-            raise BadInput(f"In a class {safe} is read alone: save with use_safetensors=True.", FIELD)
+            raise BadInput(f"In a class only {safe} is read. Save with use_safetensors=True.", FIELD)
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except BadInput:
         raise
     except Exception as error:  # the two readers raise errors of any kind on a damaged file
         raise BadInput(f"{name} cannot be read: {str(error).splitlines()[0][:200]}", FIELD) from error
     if not isinstance(state, Mapping) or not all(isinstance(each, torch.Tensor) for each in state.values()):
-        raise BadInput(f"{name} does not hold tensors by name.", FIELD)
+        raise BadInput(f"{name} does not contain named tensors.", FIELD)
     return dict(state)
 
 

@@ -107,7 +107,7 @@ def _classes() -> tuple[type[Any], type[Any]]:
         ) -> torch.Tensor:
             if len(active) != len(output):
                 raise BadInput(
-                    f"{len(active)} adapters are named for a batch of {len(output)} rows; name one for each.",
+                    f"A batch of {len(output)} rows got {len(active)} adapters. Name one adapter per row.",
                     "adapter",
                 )
             mixed = output.clone()
@@ -159,10 +159,11 @@ def add(
     modules = dict(model.named_modules())
     absent = [path for place in hosts for path in place if path is not None and path not in modules]
     if absent:
-        raise BadInput(f"This adapter belongs on another model: there is no '{absent[0]}' here.", "adapter")
+        raise BadInput(f"This adapter is for another model: this one has no '{absent[0]}'.", "adapter")
     if name in names(model) or "." in name or not name:
         raise BadInput(
-            f"'{name}' cannot name a new adapter here: it is taken, empty or contains a dot.", "adapter"
+            f"'{name}' cannot be the name of a new adapter: it is taken, is empty or contains a dot.",
+            "adapter",
         )
     make, _ = _classes()
     for path, source, *norm in hosts:
@@ -367,7 +368,7 @@ _WORDS: Mapping[str, str] = {
     "houlsby": "after the attention and after the feed-forward part",
     "pfeiffer": "after the feed-forward part, before the sum",
     "parallel": "beside the feed-forward part, from the same input",
-    "double_seq_bn": "as houlsby, but none on cross-attention: the adapters library's Houlsby",
+    "double_seq_bn": "as houlsby, but not on cross-attention: the adapters library's Houlsby",
     "seq_bn": "on the sum after the feed-forward part, through the norm that follows: the adapters library's Pfeiffer",
     "par_bn": "beside the feed-forward part, from the stream before its norm: the adapters library's parallel",
 }
@@ -379,10 +380,10 @@ def no_places(shape: ModelShape, placement: str) -> Problem:
         known = ", ".join(sorted({**_NORM_BEFORE, **_NORM_AFTER}))
         return Problem(
             "placement",
-            f"Where the adapters library puts {placement} on {shape.title} PEFT Lab has not compared; it has for "
-            f"{known}. Take houlsby, pfeiffer or parallel.",
+            f"PEFT Lab has not compared where the adapters library puts {placement} on {shape.title}, only on "
+            f"{known}. Choose houlsby, pfeiffer or parallel.",
         )
-    message = f"{shape.title} has no {_SUBLAYERS[-1]} that PEFT Lab recognises, so adapters have no place."
+    message = f"PEFT Lab finds no {_SUBLAYERS[-1]} in {shape.title}, so adapters have no place."
     return Problem("placement" if _has(shape, "o") else "model", message)
 
 
@@ -411,9 +412,8 @@ def place_problems(shape: ModelShape, placement: str) -> Iterable[Problem]:
         place = "beside" if placement == "parallel" else "after"
         yield Problem(
             "placement",
-            f"{shape.title} has {shape.mixtures[0].experts} experts in a feed-forward part: one adapter stands "
-            f"{place} "
-            "them all, on their sum, and none in a single expert.",
+            f"The feed-forward part of {shape.title} has {shape.mixtures[0].experts} experts. One adapter is put "
+            f"{place} all of them, on their sum, and none in a single expert.",
             "warning",
         )
 

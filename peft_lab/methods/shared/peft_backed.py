@@ -89,7 +89,7 @@ def wrap(model: Any, config: PeftConfig) -> torch.nn.Module:
             kind = getattr(config.peft_type, "value", config.peft_type)
             architecture = model.config.model_type
             raise Unsupported(
-                f"PEFT cannot put {kind} with these settings on a '{architecture}' model: {reason(error)}"
+                f"PEFT cannot apply {kind} with these settings to a '{architecture}' model: {reason(error)}"
             ) from error
     return peft_model
 
@@ -204,7 +204,7 @@ def require_same(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tens
     """Check that ``own`` has every tensor of ``state`` in the same shape. Raises :class:`BadInput` otherwise."""
     for name, tensor in state.items():
         if name not in own:
-            raise BadInput(f"The adapter holds '{name}', which this model does not have.", "adapter")
+            raise BadInput(f"The adapter contains '{name}', which this model does not have.", "adapter")
         if own[name].shape != tensor.shape:
             raise misshapen("The adapter", name, tensor.shape, own[name].shape)
 
@@ -393,7 +393,7 @@ def _read_tables(name: str) -> Table:
                 break
             return {kind: names if isinstance(names, str) else tuple(names) for kind, names in table.items()}
     raise PeftLabError(
-        f"The installed PEFT does not state its default targets where they are looked for ({name})."
+        f"The installed PEFT does not have its default targets in the expected place ({name})."
     )
 
 

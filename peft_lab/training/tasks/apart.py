@@ -158,7 +158,7 @@ def _content(code: int, ending: str, answer: bytes, log: bytes) -> Content:
         raise _too_long(ending)
     if code != 0:
         last_line = log.decode("utf-8", "replace").strip().splitlines()[-1:] or [f"exit code {code}"]
-        raise RunError(f"The process that reads the file was ended: {last_line[0]}.")
+        raise RunError(f"The process that reads the file ended: {last_line[0]}.")
     parsed: dict[str, Any] = json.loads(answer)
     if "refused" in parsed:
         raise BadInput(parsed["refused"], parsed["field"])

@@ -109,7 +109,7 @@ class Task(ABC):
 
     def pictures(self, names: Iterable[str]) -> Iterator[bytes]:
         """Yield the bytes of images by name. Raises BadInput for a missing file, ValueError for text rows."""
-        raise ValueError(f"the rows of '{self.name}' are no images")
+        raise ValueError(f"the rows of '{self.name}' are not images")
 
     @abstractmethod
     def load(self) -> Splits:
@@ -174,7 +174,7 @@ def check_paired(predictions: Sequence[str], rows: Sequence[Row]) -> None:
     """Raise ValueError unless there is at least one row, and one prediction for each."""
     if not rows or len(predictions) != len(rows):
         raise ValueError(
-            f"{len(predictions)} predictions for {len(rows)} rows: need one for each, at least one"
+            f"{len(predictions)} predictions for {len(rows)} rows: one per row is needed, and at least one"
         )
 
 

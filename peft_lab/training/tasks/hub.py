@@ -78,7 +78,7 @@ def remove_file(path: Path) -> None:
     """
     if path not in [file.path for file in kept_files()]:
         if path.exists():
-            raise BadInput(f"{path.name} is none of your files.", "own_data")
+            raise BadInput(f"{path.name} is not one of your files.", "own_data")
         return
     try:
         path.unlink(missing_ok=True)
@@ -145,7 +145,7 @@ class Fetched:
     def said(self) -> str:
         """Return the source of the rows in words, and how many were taken if not all."""
         return source(str(self.asked)) + (
-            f" {self.rows:,} of its {self.available:,} rows were taken, at equal steps."
+            f" {self.rows:,} of its {self.available:,} rows were taken, evenly spaced."
             if self.rows < self.available
             else ""
         )
@@ -168,12 +168,12 @@ def parse(text: str) -> HubDataset:
     match = _FORM.fullmatch(text.strip())
     if match is None:
         raise BadInput(
-            f"'{text[:120]}' names no dataset: write hf:owner/name, or hf:owner/name:split for another split.",
+            f"'{text[:120]}' names no dataset. Write hf:owner/name, or hf:owner/name:split for another split.",
             FIELD,
         )
     columns = {theirs: ours for ours, theirs in parse_qsl(match["columns"] or "")}
     if odd := sorted(set(columns.values()) - set(hub_rows.WANTED)):
-        raise BadInput(f"'{odd[0]}' is no column of ours: {', '.join(hub_rows.WANTED)} are.", FIELD)
+        raise BadInput(f"'{odd[0]}' is not a column to name. Use {', '.join(hub_rows.WANTED)}.", FIELD)
     return HubDataset(
         match["repo"], match["split"] or SPLIT, (match["folder"] or "").strip("/"), match["revision"], columns
     )
@@ -193,7 +193,7 @@ def fetch(text: str) -> Fetched:
         BadInput: in a class; no such dataset, split or columns; too many bytes; neither hub nor cache has it.
     """
     if asking.class_is_on():
-        raise BadInput("In a class nothing is fetched from the Hugging Face Hub: upload a file.", FIELD)
+        raise BadInput("In a class nothing is fetched from the Hugging Face Hub. Upload a file.", FIELD)
     dataset = parse(text)
     reached = hub_answers()
     revision, sizes = _listed(dataset) if reached else _cached(dataset)
@@ -202,7 +202,7 @@ def fetch(text: str) -> Fetched:
     if total > MAX_FETCH:
         size, most = units.unlike(total, MAX_FETCH)
         raise BadInput(
-            f"The split {dataset.split} of {dataset.repo} has {size}; at most {most} are fetched. Take a smaller "
+            f"The split {dataset.split} of {dataset.repo} has {size}; at most {most} are allowed. Choose a smaller "
             "split, or save a sample as a file.",
             FIELD,
         )
@@ -229,8 +229,8 @@ def chosen(dataset: HubDataset, files: Sequence[str] | Mapping[str, int]) -> lis
     ]
     if not data:
         raise BadInput(
-            f"{dataset.repo}{f'/{dataset.folder}' * bool(dataset.folder)} has no file that is read ("
-            f"{', '.join(hub_rows.ENDINGS)}); a dataset that is made by code is not run.",
+            f"{dataset.repo}{f'/{dataset.folder}' * bool(dataset.folder)} has no file that PEFT Lab can read "
+            f"({', '.join(hub_rows.ENDINGS)}); it does not run code, so a dataset made by code is not read.",
             FIELD,
         )
     named = re.compile(rf"(?:^|[/_.-]){re.escape(dataset.split)}(?:[/_.-]|$)")
@@ -284,7 +284,7 @@ def _listed(dataset: HubDataset) -> tuple[str, dict[str, int]]:
         Exception
     ) as error:  # what a broken connection raises is that of its client's HTTP library, which changes
         raise BadInput(
-            f"The Hugging Face Hub did not answer about {dataset.repo}: {_line(error)}", FIELD
+            f"The Hugging Face Hub could not be asked about {dataset.repo}: {_line(error)}", FIELD
         ) from error
     files = {file.rfilename: int(file.size or 0) for file in info.siblings or ()}
     return str(info.sha), files
@@ -304,8 +304,8 @@ def _cached(dataset: HubDataset) -> tuple[str, dict[str, int]]:
     top = folder / "snapshots" / revision
     if not _COMMIT.fullmatch(revision) or not top.is_dir():
         raise BadInput(
-            f"The Hugging Face Hub is not reached from here, and the dataset {dataset.repo} is not in this machine's "
-            "cache: save its rows as a file and give that.",
+            f"The Hugging Face Hub was not reached, and the dataset {dataset.repo} is not in this machine's cache. "
+            "Save its rows as a file and use that.",
             FIELD,
         )
     return revision, {

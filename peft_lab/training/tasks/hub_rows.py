@@ -70,14 +70,14 @@ def read(paths: Sequence[Path], columns: Mapping[str, str]) -> Rows:
     if done.returncode == _REFUSED:
         raise BadInput(last, FIELD)
     if done.returncode != 0:
-        raise RunError(f"The process that reads the dataset was ended: {last or done.returncode}.")
+        raise RunError(f"The process that reads the dataset ended: {last or done.returncode}.")
     taken, available = json.loads(last)
     return Rows(done.stdout, taken, available)
 
 
 def _too_long() -> BadInput:
     return BadInput(
-        "The dataset takes too long to read: take a smaller split, or save a sample as a file.", FIELD
+        "The dataset takes too long to read. Choose a smaller split, or save a sample as a file.", FIELD
     )
 
 
@@ -98,7 +98,7 @@ def main() -> None:
         sys.stderr.write(f"{refusal}\n")
         sys.exit(_REFUSED)
     except MemoryError:
-        sys.stderr.write("The dataset takes too much memory to read: save a sample as a file.\n")
+        sys.stderr.write("The dataset takes too much memory to read. Save a sample as a file.\n")
         sys.exit(_REFUSED)
     sys.stdout.buffer.write(b"".join(lines))
     sys.stderr.write(f"{json.dumps([len(lines), available])}\n")
@@ -140,7 +140,7 @@ def _wanted(names: Sequence[str], columns: Mapping[str, str], file: str) -> dict
     ours = {name: name for name in names if name in WANTED and name not in named} | dict(columns)
     if not ours:
         raise BadInput(
-            f"{file} has the columns {', '.join(names)[:200]}; say which is which, as ?text=sentence&label=label or "
+            f"{file} has the columns {', '.join(names)[:200]}. State which to use, as ?text=sentence&label=label or "
             "?prompt=question&completion=answer.",
             FIELD,
         )

@@ -95,7 +95,7 @@ class Digits(Task):
             number = name.removesuffix(".png")
             if not number.isdecimal() or int(number) >= len(lines):
                 raise BadInput(
-                    f"There is no digit '{name[:40]}': they are 0000.png to {len(lines) - 1}.png.", "task"
+                    f"There is no digit '{name[:40]}'. Use 0000.png to {len(lines) - 1}.png.", "task"
                 )
             yield png_of(lines[int(number)])
 
@@ -268,7 +268,7 @@ class RatedSentences(Task):
 
 _RATED = (
     f"each rated from −4 to 4 by about twenty people. A mean above {NEUTRAL} is positive, below −{NEUTRAL} negative; "
-    "the rest is left out."
+    "others are left out."
 )
 RATED_TASKS = tuple(
     stated_task(RatedSentences, name, rated=_RATED)

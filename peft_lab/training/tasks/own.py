@@ -56,30 +56,30 @@ def chat_row(record: Record, column: str, longest: int) -> Row:
     where = f"line {record.number:,}"
     value = record.values.get(column)
     if not isinstance(value, list) or not value:
-        raise bad(f"The column '{column}' holds no list of messages in {where}.")
+        raise bad(f"The column '{column}' does not contain a list of messages in {where}.")
     if len(value) > MAX_MESSAGES:
-        raise bad(f"There are {len(value):,} messages in {where}; at most {MAX_MESSAGES} are taken.")
+        raise bad(f"{where} has {len(value):,} messages; at most {MAX_MESSAGES} are allowed.")
     turns = [
         _turn(message, CHAT_COLUMNS[column], f"Message {number} in {where}", longest)
         for number, message in enumerate(value, start=1)
     ]
     roles = [role for role, _ in turns]
     if "assistant" not in roles:
-        raise bad(f"Nothing in {where} is said by the assistant, so there is no answer to learn.")
+        raise bad(f"{where} has no message from the assistant, so there is no answer to learn.")
     if roles[-1] != "assistant":
-        raise bad(f"The last message in {where} is the {roles[-1]}'s and has no answer: leave it out.")
+        raise bad(f"The last message in {where} is the {roles[-1]}'s and has no answer. Remove it.")
     if len(turns) == 1:
-        raise bad(f"The answer in {where} answers nothing: a message has to come before it.")
+        raise bad(f"The answer in {where} comes before any message. Add a message before it.")
     *before, (_, answer) = turns
     return Row(_readable(before), answer, tuple(before), record.number)
 
 
 def _turn(message: Any, names: tuple[str, str], where: str, longest: int) -> tuple[str, str]:
     if not isinstance(message, Mapping):
-        raise bad(f"{where} is no object with '{names[0]}' and '{names[1]}'.")
+        raise bad(f"{where} is not an object with '{names[0]}' and '{names[1]}'.")
     for name in _NOT_READ:
         if message.get(name) is not None:
-            raise bad(f"{where} has '{name}', which is not followed here: leave it out.")
+            raise bad(f"{where} has '{name}', which PEFT Lab does not support. Remove it.")
     role = _role(message.get(names[0]), names, where)
     words = message.get(names[1])
     if not isinstance(words, str):
@@ -89,7 +89,7 @@ def _turn(message: Any, names: tuple[str, str], where: str, longest: int) -> tup
     if len(words) > longest:
         raise bad(f"{where} is longer than {longest:,} characters.")
     if any("\ud800" <= char <= "\udfff" for char in words):
-        raise bad(f"{where} holds half of a character (a lone surrogate).")
+        raise bad(f"{where} contains half a character (a lone surrogate).")
     return role, words.strip()
 
 
@@ -99,7 +99,7 @@ def _role(value: Any, names: tuple[str, str], where: str) -> str:
         return str(role)
     known = [*_SHARED, *ROLES] if names[0] == "from" else list(ROLES)
     named = f"the role '{shorten(value)}'" if isinstance(value, str) and value.strip() else "no role"
-    raise bad(f"{where} has {named}; '{names[0]}' is one of {', '.join(known)}.")
+    raise bad(f"{where} has {named}, but '{names[0]}' must be {', '.join(known)}.")
 
 
 def _readable(turns: list[tuple[str, str]]) -> str:
@@ -214,7 +214,7 @@ def content(data: bytes, filename: str) -> Content:
     texts = different_texts(rows)
     if texts < MIN_ROWS:
         repeated = f" with {texts} different texts" if texts < len(rows) else ""
-        raise bad(f"The file has {len(rows)} rows{repeated}; at least {MIN_ROWS} different ones are needed.")
+        raise bad(f"The file has {len(rows)} rows{repeated}; at least {MIN_ROWS} different rows are needed.")
     labels = _labels(rows) if kind == "classification" else ()
     return Content(kind, labels, _split(rows, kind))
 
@@ -222,7 +222,7 @@ def content(data: bytes, filename: str) -> Content:
 def too_large(size: int) -> BadInput:
     """Return the error for a file of that many bytes."""
     amount, most = units.unlike(size, MAX_BYTES)
-    return bad(f"The file has {amount}; at most {most} are taken. Keep a sample of it.")
+    return bad(f"The file has {amount}; at most {most} are allowed. Keep a sample of it.")
 
 
 def _kind(table: RecordTable) -> Kind:
@@ -232,14 +232,16 @@ def _kind(table: RecordTable) -> Kind:
         return kinds[0]
     names = shorten(",".join(table.columns))
     if kinds:
-        raise bad(f"The columns {names} fit two kinds of task: keep either {_EXPECTED}.")
-    raise bad(f"The columns found are '{names}'; expected are {_EXPECTED}.")
+        raise bad(f"The columns {names} fit two kinds of task. Keep either {_EXPECTED}.")
+    raise bad(f"The file has the columns '{names}' but needs {_EXPECTED}.")
 
 
 def _chats(table: RecordTable) -> list[Row]:
     column = next(name for name in CHAT_COLUMNS if name in table.columns)
     if table.unit != "line":
-        raise bad(f"The column '{column}' holds conversations, which are read from JSON Lines (.jsonl) only.")
+        raise bad(
+            f"The column '{column}' contains conversations, which are read from JSON Lines (.jsonl) only."
+        )
     return [chat_row(record, column, MAX_CHARS) for record in table.records]
 
 
@@ -276,13 +278,13 @@ def _cell(value: Any) -> str | None:
 
 def _fault(cell: str | None, longest: int) -> str | None:
     if cell is None:
-        return "holds neither text nor a whole number"
+        return "contains neither text nor a whole number"
     if is_blank(cell):
         return "is blank"
     if len(cell) > longest:
         return f"is longer than {longest:,} characters"
     if not cell.isascii() and any("\ud800" <= char <= "\udfff" for char in cell):
-        return "holds half of a character (a lone surrogate)"
+        return "contains half a character (a lone surrogate)"
     return None
 
 
@@ -306,8 +308,8 @@ def _labels(rows: Sequence[Row]) -> tuple[str, ...]:
     labels = sorted({row.target for row in rows})
     if pair := alike(labels):
         raise bad(
-            f"The labels '{pair[0]}' and '{pair[1]}' look the same but are written differently, so they would count as "
-            "two: write them alike."
+            f"The labels '{pair[0]}' and '{pair[1]}' look the same but are written differently, so they would count "
+            "as two. Write them alike."
         )
     if len(labels) < MIN_LABELS:
         raise bad(
@@ -315,8 +317,8 @@ def _labels(rows: Sequence[Row]) -> tuple[str, ...]:
         )
     if len(labels) > MAX_LABELS:
         raise bad(
-            f"The column 'label' holds {len(labels):,} different labels; at most {MAX_LABELS} are taken. "
-            "For free answers name the columns prompt,completion."
+            f"The column 'label' contains {len(labels):,} different labels; at most {MAX_LABELS} are allowed. For free "
+            "answers, name the columns prompt,completion."
         )
     groups = _by_label(rows)
     for label in labels:
@@ -325,8 +327,8 @@ def _labels(rows: Sequence[Row]) -> tuple[str, ...]:
             plural = "" if texts == 1 else "s"
             raise bad(
                 f"The label '{label}' has {texts} text{plural} of its own; each label needs at least "
-                f"{MIN_TEXTS_PER_LABEL}, one to learn from and one to test on. Texts that differ in case, spaces, "
-                "punctuation or emoji alone are one text, of the label that it has first."
+                f"{MIN_TEXTS_PER_LABEL}, one to train on and one to test on. Texts that differ only in case, spaces, "
+                "punctuation or emoji count as one, with the label that comes first."
             )
     return tuple(labels)
 
@@ -359,9 +361,9 @@ def task_of(filename: str, data: bytes, found: Content) -> OwnTask:
         **stated_fields(f"own {kind}"),
         description=(
             f"{_what(kind)} of {name}: {len(splits.train):,} {'conversations' if chats else 'rows'} to train on, "
-            f"{len(splits.test):,} held out. Those longer than {tokens} tokens are cut."
+            f"{len(splits.test):,} held out. Longer ones are cut to {tokens} tokens."
         ),
-        source="Your own file; it stays on this machine.",
+        source="Your own file. It stays on this machine.",
         license="yours",
         max_length=tokens,
         max_new_tokens=0 if classifies else min(MAX_NEW_TOKENS, longest // CHARS_PER_TOKEN + 8),

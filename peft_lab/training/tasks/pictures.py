@@ -38,7 +38,7 @@ MAX_PIXELS = 24_000_000
 TEST_SHARE = 0.2
 MAX_TEST = 500
 _DATE = (1980, 1, 1, 0, 0, 0)  # the same folder is the same zip
-_FIRST = "one folder for each class, with PNG or JPEG files in it"
+_FIRST = "one folder per class, with PNG or JPEG files in it"
 
 
 def pack(folder: Path) -> bytes:
@@ -50,7 +50,7 @@ def pack(folder: Path) -> bytes:
     made, size = io.BytesIO(), 0
     files = sorted(_inside(folder))
     if not files:
-        raise bad(f"'{shorten(str(folder))}' holds no images; expected is {_FIRST}.")
+        raise bad(f"'{shorten(str(folder))}' contains no images. Give {_FIRST}.")
     if len(files) > MAX_IMAGES:
         raise _too_many(len(files))
     with zipfile.ZipFile(made, "w") as packed:
@@ -91,13 +91,13 @@ def too_large(size: int) -> BadInput:
     """Return the error for images of that many bytes together."""
     amount, most = units.unlike(size, MAX_BYTES)
     return bad(
-        f"The images take {amount} or more; at most {most} are taken. Make them smaller "
-        "(the model reads a few hundred pixels), or keep a sample of them."
+        f"The images take {amount} or more; at most {most} are allowed. Make them smaller (the model reads a few "
+        "hundred pixels), or keep a sample of them."
     )
 
 
 def _too_many(number: int) -> BadInput:
-    return bad(f"There are {number:,} images; at most {MAX_IMAGES:,} are taken. Keep a sample of them.")
+    return bad(f"There are {number:,} images; at most {MAX_IMAGES:,} are allowed. Keep a sample of them.")
 
 
 def rows_of(data: bytes) -> tuple[tuple[str, ...], Splits]:
@@ -114,10 +114,10 @@ def rows_of(data: bytes) -> tuple[tuple[str, ...], Splits]:
     with _opened(data) as packed:
         entries = packed.infolist()
         if len(entries) > MAX_ENTRIES:
-            raise bad(f"The zip holds {len(entries):,} entries; at most {MAX_ENTRIES:,} are looked at.")
+            raise bad(f"The zip has {len(entries):,} entries; at most {MAX_ENTRIES:,} are allowed.")
         images = [entry for entry in entries if not entry.is_dir() and _is_image(entry.filename)]
         if not images:
-            raise bad(f"The zip holds no images; expected is {_FIRST}.")
+            raise bad(f"The zip contains no images. It needs {_FIRST}.")
         if len(images) > MAX_IMAGES:
             raise _too_many(len(images))
         for entry in sorted(images, key=lambda entry: entry.filename):
@@ -128,7 +128,7 @@ def rows_of(data: bytes) -> tuple[tuple[str, ...], Splits]:
             if before is not row:
                 if before.target != row.target:
                     raise bad(
-                        f"'{shorten(before.text)}' and '{shorten(row.text)}' are the same image in two classes: keep "
+                        f"'{shorten(before.text)}' and '{shorten(row.text)}' are the same image in two classes. Keep "
                         "one."
                     )
                 continue
@@ -168,11 +168,11 @@ def _label(name: str) -> str:
     path = PurePosixPath(name)
     label = path.parent.name.strip()
     if len(name) > MAX_NAME or not name.isprintable() or "\\" in name:
-        raise bad(f"'{shorten(name)}' is no name that is taken: rename it with fewer and plainer letters.")
+        raise bad(f"The name '{shorten(name)}' is not accepted. Use fewer and plainer letters.")
     if path.is_absolute() or ".." in path.parts:
-        raise bad(f"'{shorten(name)}' leads out of the zip.")
+        raise bad(f"'{shorten(name)}' points outside the zip.")
     if is_blank(label):
-        raise bad(f"The image '{shorten(name)}' lies in no folder; expected is {_FIRST}.")
+        raise bad(f"The image '{shorten(name)}' is in no folder. The zip needs {_FIRST}.")
     if len(label) > MAX_LABEL_CHARS:
         raise bad(f"The class '{shorten(label)}' has more than {MAX_LABEL_CHARS} characters.")
     return label
@@ -183,7 +183,7 @@ def _opened(data: bytes) -> zipfile.ZipFile:
         with disk.unzipping():
             return zipfile.ZipFile(io.BytesIO(data))
     except (OSError, zipfile.BadZipFile) as trouble:
-        raise bad("This is no zip archive, or it is damaged.") from trouble
+        raise bad("This is not a zip archive, or it is damaged.") from trouble
 
 
 def _read(packed: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
@@ -194,7 +194,7 @@ def _read(packed: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
         with disk.unzipping(), packed.open(entry) as stream:
             content = stream.read(MAX_BYTES + 1)
     except (OSError, zipfile.BadZipFile) as trouble:  # OSError: bz2's, too
-        raise bad(f"'{shorten(entry.filename)}' cannot be read out of the zip: {trouble}.") from trouble
+        raise bad(f"'{shorten(entry.filename)}' cannot be read from the zip: {trouble}.") from trouble
     if len(content) > MAX_BYTES:
         raise too_large(len(content))
     return content
@@ -213,10 +213,10 @@ def check_image(content: bytes, name: str) -> None:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 amount, most = units.unlike(width * height, MAX_PIXELS, _millions, " pixels")
-                raise bad(f"'{shorten(name)}' has {amount}; at most {most} are taken.")
+                raise bad(f"'{shorten(name)}' has {amount}; at most {most} are allowed.")
             image.load()
     except UnidentifiedImageError:
-        raise bad(f"'{shorten(name)}' is no PNG or JPEG image, whatever its name says.") from None
+        raise bad(f"'{shorten(name)}' is not a PNG or JPEG image, despite its name.") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as trouble:
         raise bad(f"'{shorten(name)}' is damaged: {shorten(str(trouble)).rstrip('.')}.") from trouble
 
@@ -229,19 +229,19 @@ def _labels(rows: Sequence[Row]) -> tuple[str, ...]:
     if pair := alike(labels):
         raise bad(
             f"The classes '{pair[0]}' and '{pair[1]}' look the same but are written differently, so they would count "
-            "as two: name their folders alike."
+            "as two. Name their folders alike."
         )
     if len(labels) < 2:
         raise bad(
-            f"All images lie in the folder '{labels[0]}'; at least 2 classes are needed, a folder each."
+            f"All images are in the folder '{labels[0]}'. At least 2 classes are needed, each in a folder."
         )
     if len(labels) > MAX_LABELS:
-        raise bad(f"There are {len(labels):,} classes; at most {MAX_LABELS} are taken.")
+        raise bad(f"There are {len(labels):,} classes; at most {MAX_LABELS} are allowed.")
     for label in labels:
         if counts[label] < MIN_PER_LABEL:
             raise bad(
-                f"The class '{label}' has one image; each needs at least {MIN_PER_LABEL}, one to learn from and one to "
-                "test on."
+                f"The class '{label}' has one image; each class needs at least {MIN_PER_LABEL}, one to train on and "
+                "one to test on."
             )
     return tuple(labels)
 

@@ -80,20 +80,20 @@ def decode(data: bytes) -> str:
     if not data.strip():
         raise bad("The file is empty.")
     if data.startswith(_ZIP):
-        raise bad("This is a zip archive or an Excel workbook (.xlsx), not text: export it as 'CSV UTF-8'.")
+        raise bad("This is a zip archive or an Excel workbook (.xlsx), not text. Export it as 'CSV UTF-8'.")
     for name, marks in _MARKED:
         if data.startswith(marks):
             raise bad(f"The file is in {name}: {_SAVE_AS}.")
     if b"\0" in data:
         raise bad(
-            f"The file holds binary data (a NUL byte at position {data.index(0):,}), not text in UTF-8."
+            f"The file contains binary data (a NUL byte at position {data.index(0):,}), not UTF-8 text."
         )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as trouble:
         line = trouble.object.count(b"\n", 0, trouble.start) + 1
         byte = trouble.object[trouble.start]
-        raise bad(f"The file is not in UTF-8 (byte 0x{byte:02X} in line {line:,}): {_SAVE_AS}.") from None
+        raise bad(f"The file is not UTF-8 (byte 0x{byte:02X} in line {line:,}): {_SAVE_AS}.") from None
     if not text.strip():
         raise bad("The file is empty.")
     return text
@@ -105,7 +105,7 @@ def reader_of(filename: str) -> Callable[[str, Container[str]], RecordTable]:
         if filename.lower().endswith(suffix):
             return reader
     known = " or ".join(f"{suffix} ({title})" for suffix, title in SUFFIXES.items())
-    raise bad(f"'{shorten(filename)}' cannot be read: the name has to end in {known}.")
+    raise bad(f"'{shorten(filename)}' cannot be read: its name must end in {known}.")
 
 
 def column_name(name: str) -> str:
@@ -130,8 +130,8 @@ def _read_csv(text: str, wanted: Container[str]) -> RecordTable:
                 places = [(place, name) for place, name in enumerate(columns) if name in wanted]
             elif len(cells) > len(columns):
                 raise bad(
-                    f"Row {number:,} has {len(cells):,} cells but the header names {len(columns):,} columns: "
-                    'put a text that holds the separator in double quotes, "like, this".'
+                    f"Row {number:,} has {len(cells):,} cells but the header has {len(columns):,} columns. Put a text "
+                    'that contains the separator in double quotes, "like, this".'
                 )
             else:
                 values = {name: cells[place] if place < len(cells) else "" for place, name in places}
@@ -146,14 +146,14 @@ def unreadable(trouble: csv.Error) -> str:
     if "field limit" not in str(trouble):
         return f"cannot be read as CSV: {trouble}"
     return (
-        f"has a cell of more than {csv.field_size_limit():,} characters, the most that are read: shorten it, or end "
-        "it with the double quote that it may lack"
+        f"has a cell of more than {csv.field_size_limit():,} characters, which is the limit. Shorten it, or add the "
+        "double quote that may be missing at its end"
     )
 
 
 def _add(records: list[Record], record: Record) -> None:
     if len(records) == MAX_ROWS:
-        raise bad(f"The file has more than {MAX_ROWS:,} rows, the most that are taken. Keep a sample of it.")
+        raise bad(f"The file has more than {MAX_ROWS:,} rows, which is the limit. Keep a sample of it.")
     records.append(record)
 
 
@@ -161,7 +161,7 @@ def _few(columns: Iterable[str], count: int) -> None:
     if count > MAX_COLUMNS:
         first = shorten(", ".join(columns))
         raise bad(
-            f"The file has {count:,} columns ({first}); at most {MAX_COLUMNS:,} are taken. Leave some out."
+            f"The file has {count:,} columns ({first}); at most {MAX_COLUMNS:,} are allowed. Remove some."
         )
 
 
@@ -169,7 +169,7 @@ def _distinct(names: list[str]) -> tuple[str, ...]:
     _few(names[:3], len(names))
     for name, times in Counter(names).items():
         if name and times > 1:
-            raise bad(f"The column '{shorten(name)}' occurs {times} times in the header: keep one.")
+            raise bad(f"The column '{shorten(name)}' occurs {times} times in the header. Keep one.")
     return tuple(names)
 
 
@@ -191,16 +191,14 @@ def _json_object(line: str, number: int) -> dict[str, Any]:
     try:
         parsed = parse_json(line)
     except json.JSONDecodeError as trouble:
-        hint = (
-            " JSON Lines has one whole object in each line." if number == 1 and line.strip() in "[{" else ""
-        )
+        hint = " Each line of JSON Lines is one whole object." if number == 1 and line.strip() in "[{" else ""
         raise bad(f"Line {number:,} is not JSON: {trouble.msg} at column {trouble.colno}.{hint}") from None
     except ValueError:  # a number of thousands of digits, or as many nested brackets
         raise bad(
-            f"Line {number:,} is not JSON that can be read: its value is too long or too deep."
+            f"Line {number:,} is not readable JSON: a value is too long or nested too deeply."
         ) from None
     if not isinstance(parsed, dict):
-        raise bad(f"Line {number:,} holds {_kind(parsed)}, where one JSON object in braces was expected.")
+        raise bad(f"Line {number:,} contains {_kind(parsed)}, but a JSON object in braces was expected.")
     values = {column_name(key): value for key, value in parsed.items()}
     if len(values) < len(parsed):
         raise bad(f"Line {number:,} names a column twice.")

@@ -107,7 +107,8 @@ def headline(situation: Situation, found: Recommendation) -> None:
             every = units.span(low * tasks, high * tasks)
             takes = f"Training one task takes {span}, all {tasks:,} one after the other {every}"
         apart = (
-            f" This is for training on {plan.group:,} answers to each prompt; writing and judging them comes on top."
+            f" This is for training on {plan.group:,} answers to each prompt; generating and judging them is not "
+            "included."
             if plan.group > 1
             else ""
         )
@@ -311,7 +312,7 @@ def _own(method: str) -> None:
 def _cited(method: str) -> None:
     shown = [slug for slug in dict.fromkeys((method, "lora", "full")) if slug in PUBLISHED]
     if method not in PUBLISHED:
-        st.markdown(f"No published row is of {get_method(method).title}; these are for comparison.")
+        st.markdown(f"No published run uses {get_method(method).title}; these are for comparison.")
     rows, tests = [], []
     for slug in shown:
         row = published.rows()[PUBLISHED[slug]]

@@ -163,7 +163,7 @@ def _head(spec: MethodSpec) -> None:
             icon=":material/restart_alt:",
             type="tertiary",
             disabled=bool(state.fixed_on(spec.slug)),
-            help="Back to the method's defaults. The model, the task and the run that is shown stay.",
+            help="Resets the method's settings to their defaults. The model, the task and the run that is shown stay.",
         )
     if pressed:
         kept = {
@@ -241,8 +241,8 @@ def _task_control(spec: MethodSpec, entry: ModelEntry, places: dict[str, Any]) -
         key=state.widget_key("shared", "task", entry.kind),
         format_func=lambda name: images.get(name) or task_title(name),
         disabled=state.is_fixed("task"),
-        help="What the mini fine-tune teaches. Encoders classify sentences, models of images classify those, causal "
-        "models write text.",
+        help="What the model learns. Encoders classify sentences, image models classify images, causal models write "
+        "text.",
     )
     if task != options[index]:
         state.remember("shared", "task", task)

@@ -32,10 +32,10 @@ MOST_CHARACTERS = 300
 PATIENCE = 1.0  # seconds that a page waits for a typed name before it is drawn without
 ADDRESS_PATIENCE = 20.0  # the same for a name in an address, on which all else in the address may depend
 HELP = (
-    "The first ones are at hand and can be trained. The others are built without their weights: everything is "
-    "counted exactly, nothing is trained. For a model of your own, type the folder with its config.json; it is trained "
-    "if its weights (safetensors) and its tokenizer are there too. A Hugging Face id (owner/name) works where the hub "
-    "can be reached, or what is in its cache."
+    "The first models can be trained here. The others are built without weights: everything is counted exactly, but "
+    "nothing can be trained. For your own model, enter the folder with its config.json; it can be trained if its "
+    "weights (safetensors) and its tokenizer are there too. You can also enter a Hugging Face id (owner/name), if the "
+    "hub can be reached or the model is cached."
 )
 
 
@@ -91,7 +91,7 @@ def from_address(text: str) -> str:
     try:
         _entry_now(name, ADDRESS_PATIENCE)
     except TimeoutError:
-        raise BadInput(f"'{name}' could not be looked up within {ADDRESS_PATIENCE:.0f} s.", "model") from None
+        raise BadInput(f"'{name}' could not be found within {ADDRESS_PATIENCE:.0f} s.", "model") from None
     except PeftLabError as error:
         raise BadInput(str(error), "model") from None
     return name
@@ -154,7 +154,7 @@ def _own(entry: ModelEntry) -> str:
         return lacking
     if models.weights_here(entry):
         return f"Its weights are on {asking.here()}: it can be trained."
-    return "Its weights are fetched from the Hugging Face Hub when it is first trained."
+    return "Its weights are downloaded from the Hugging Face Hub at its first training."
 
 
 def _look_up(name: str) -> Future[ModelEntry]:

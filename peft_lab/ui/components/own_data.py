@@ -31,11 +31,11 @@ _COLUMNS = {
     "encoder": "text,label",
     "causal-lm": "prompt,completion, or messages",
     "seq2seq": "prompt,completion",
-    "vision": "a folder for each class",
+    "vision": "one folder per class",
 }
 _CONVERSATIONS = (
-    ' A conversation is one line of JSON Lines: {"messages": [{"role": "user", "content": "…"}, '
-    '{"role": "assistant", "content": "…"}]}; all answers of the assistant are learned.'
+    ' A conversation is one line of JSON Lines: {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", '
+    '"content": "…"}]}. The model learns all answers of the assistant.'
 )
 
 
@@ -62,7 +62,7 @@ def upload(kind: ModelKind, locked: bool) -> str | None:
             return None
         task = apart.load_file(path, lambda: _reading(slot))
         if kind not in task.model_kinds:
-            raise BadInput(f"This file has other columns; this kind of model trains on {wanted}.", "own_data")
+            raise BadInput(f"This file has other columns. Models of this kind train on {wanted}.", "own_data")
     except PeftLabError as error:
         error_line(error)
         return None
@@ -114,10 +114,11 @@ def _remember(kind: ModelKind, path: str, source: str | None) -> None:
 def _from_hub(kind: ModelKind, locked: bool) -> None:
     """Draw the field for a dataset's name, and fetch it when it changes. Raises PeftLabError."""
     named = st.text_input(
-        "Or a dataset of the Hugging Face Hub", state.remembered("own", "hub", "", kind), disabled=locked,
+        "Or a Hugging Face dataset", state.remembered("own", "hub", "", kind), disabled=locked,
         key=f"own-hub.{kind}", placeholder=f"{hub.MARK}owner/name:{hub.SPLIT}",
-        help="hf:owner/name:split. Where its columns are called otherwise, say which is which: "
-        "hf:owner/name?text=sentence&label=label. Parquet, JSON Lines and CSV are read; no code of it is run.",
+        help="hf:owner/name:split. If its columns have other names, state which to use: "
+        "hf:owner/name?text=sentence&label=label. Parquet, JSON Lines and CSV can be read; no code of the dataset is "
+        "run.",
     ).strip()  # fmt: skip
     if named and named != state.remembered("own", "hub", "", kind):
         with st.spinner("Fetching the dataset…"):
@@ -132,9 +133,9 @@ def _from_hub(kind: ModelKind, locked: bool) -> None:
 def _images(locked: bool) -> Any:
     """Draw the control for images; browsers can upload a folder only as a zip."""
     return st.file_uploader(
-        "Zip of images, a folder for each class", type=["zip"], disabled=locked, key="own-file.vision",
+        "Zip of images, one folder per class", type=["zip"], disabled=locked, key="own-file.vision",
         max_upload_size=pictures.MAX_UPLOAD_BYTES // 1_000_000,
-        help="PNG or JPEG; the name of the folder that an image lies in is its class. At most "
+        help="PNG or JPEG. The name of an image's folder is its class. At most "
         f"{pictures.MAX_UPLOAD_BYTES // 1_000_000} MB, {pictures.MAX_IMAGES:,} images, {pictures.MAX_LABELS} classes. "
         f"They stay on {asking.here()}." + _kept(),
     )  # fmt: skip
@@ -143,7 +144,7 @@ def _images(locked: bool) -> Any:
 def _kept() -> str:
     """Return how much a learner of a class may store, as a sentence; empty without a class."""
     found = limits_of_asker()
-    return f" In this class you may keep {found.upload_megabytes} MB, for {found.days} days." if found else ""
+    return f" In this class you may store {found.upload_megabytes} MB for {found.days} days." if found else ""
 
 
 def _reading(slot: DeltaGenerator) -> None:

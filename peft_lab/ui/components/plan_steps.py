@@ -17,7 +17,7 @@ from peft_lab.ui.components.form import SHARED, Controls
 from peft_lab.ui.foreign import plain
 
 STEPS = ("choose", "memory", "plan")
-LEAD = "Describe your situation once. All three steps answer from it."
+LEAD = "Describe your situation once, for all three steps."
 #: Shared fields that each page's default is written to, so that the next step starts from the same.
 _SEEDED = ("model", "device", "devices", "rows", "seq")
 _SHARED = (*_SEEDED, "link", "row_tokens", "objective")

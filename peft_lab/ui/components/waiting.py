@@ -193,9 +193,8 @@ def offer_fetch(where: str, needed: Collection[str] | None = None) -> None:
 def _described(one: AssetStatus) -> str:
     if one.damaged:
         return (
-            f"**{one.title}** is damaged on this disk: {plain(', '.join(one.damaged))} no longer holds what was "
-            "fetched. "
-            "It cannot be trained until it is fetched again."
+            f"**{one.title}** is damaged on this disk: {plain(', '.join(one.damaged))} differs from what was fetched. "
+            "Fetch it again to train it."
         )
     return f"**{one.title}** is not on {asking.here()} yet. Counting and drawing work without it; training needs it."
 

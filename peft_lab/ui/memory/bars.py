@@ -120,11 +120,11 @@ def _table(answers: Simulated, chosen: MemoryForm) -> None:
     figures.table(heads, rows, numeric=(1, 2) if hosts else (1,), fold=hosts)
     waiting = " Main memory: what is offloaded or paged to it." if hosts else ""
     st.caption(
-        f"{_settings(answers, chosen)} Reserved: what PyTorch's caching allocator would reserve under its "
-        f"documented rules; the device must have that much.{waiting} In the bars: the tensors alive at the "
-        f"peak, and what it holds beside them. Usable on {device.holding}: "
-        f"{units.size(device.memory)}, {device.source}; a step fits within {units.size(device.allowed)} of it, as the "
-        f"rest stays free.{f' {SOLD}' if device.holding != device.title else ''}"
+        f"{_settings(answers, chosen)} Reserved: what PyTorch's caching allocator would reserve by its documented "
+        f"rules; the device needs this much.{waiting} Bars: the tensors alive at the peak, and what the allocator "
+        f"holds beside them. Usable on {device.holding}: {units.size(device.memory)}, {device.source}; a step may "
+        f"take {units.size(device.allowed)} of it, and the rest stays "
+        f"free.{f' {SOLD}' if device.holding != device.title else ''}"
     )
     if chosen.targets == OWN and {"lora", "qlora"} <= answers.found.keys():
         _targets(answers, chosen.entry)
@@ -138,7 +138,7 @@ def _settings(answers: Simulated, chosen: MemoryForm) -> str:
     titles = " and ".join(all_methods()[slug].title for slug in shown)
     maps = listed(named(shown[0], chosen.entry.shape, chosen.targets))
     verb = "adapt" if len(shown) > 1 else "adapts"
-    return f"{titles} {verb} {maps}; all other settings are each method's defaults."
+    return f"{titles} {verb} {maps}; all other settings are the methods' defaults."
 
 
 def _targets(answers: Simulated, entry: ModelEntry) -> None:
@@ -310,8 +310,8 @@ def curves(chosen: MemoryForm, answers: Simulated) -> None:
     rest = "batch" if over == "seq" else "seq"
     unit = "positions per image" if chosen.entry.kind == "vision" else UNITS[rest]
     st.markdown(
-        f"Every dot is one simulated step with {getattr(chosen, rest):,} {unit}; the dotted line marks the "
-        f"setting above. {figures.badge('simulated')}"
+        f"Each dot is one simulated step with {getattr(chosen, rest):,} {unit}; the dotted line marks the setting "
+        f"above. {figures.badge('simulated')}"
     )
     for slug in methods:
         reasons = {reason for (name, _), reason in found.refused.items() if name == slug}
@@ -343,8 +343,8 @@ MEANING = {
     "adapter": "what the method added",
     "gradients": "of what is trained",
     "optimizer": "its moments",
-    "activations": "kept by the forward pass for the backward pass",
-    "logits": "the output head's scores and their loss",
+    "activations": "stored in the forward pass for the backward pass",
+    "logits": "the output head's scores, and their loss",
     "temporary": "within one operation or layer",
 }
 

@@ -32,8 +32,8 @@ from peft_lab.workers.inspector import get_pool
 
 OWN = "own"
 TARGETS = {
-    "query-value": "The same: query and value",
-    "all-linear": "The same: every linear map",
+    "query-value": "Same for all: query and value",
+    "all-linear": "Same for all: every linear map",
     OWN: "Each method's own default",
 }
 
@@ -74,8 +74,8 @@ TABS = {
     "published": "Published peaks",
 }
 _TARGETS_HELP = (
-    "With the same targets, the bars of LoRA and QLoRA differ only by the method. By default LoRA adapts query "
-    "and value, and QLoRA every linear map, which keeps far more activations."
+    "With the same targets, the bars of LoRA and QLoRA differ only by the method. By default LoRA adapts query and "
+    "value, but QLoRA every linear map, which stores far more activations."
 )
 
 
@@ -182,8 +182,8 @@ def controls() -> MemoryForm:
         positions = entry.shape.max_positions or 0
         top[3].number_input(
             "Positions per image", value=positions, disabled=True, key=form.key("seq", entry.name),
-            help=f"An image of {images.words(entry.config)} is cut into patches: a position each, and one for the "
-            "class.",
+            help=f"An image of {images.words(entry.config)} is cut into patches. Each patch is one position, and one "
+            "more is for the class.",
         )  # fmt: skip
     else:
         form.draw("seq", top[3])

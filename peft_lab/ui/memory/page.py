@@ -76,7 +76,7 @@ def fitting(chosen: MemoryForm, answers: Simulated) -> None:
     what, for_which = st.session_state.get(KEY, (None, None))
     if what is None or for_which != wanted:
         st.markdown(
-            f"Searched on {chosen.card.holding} ({units.size(chosen.card.allowed)} usable), all other settings "
+            f"Searched on {chosen.card.holding} ({units.size(chosen.card.allowed)} usable), with all other settings "
             "as above. A size is doubled until the step no longer fits, then narrowed down by halving: about ten "
             "simulations."
         )
@@ -194,10 +194,10 @@ def published_peaks() -> None:
                 st.caption(f"{rows[name].title}: {published.SUPERSEDED[name]} {outcome.note}")
     versions = ", ".join(f"{name} {version}" for name, version in published.simulated_with().items())
     st.caption(
-        f"Published: [{published.SOURCE}]({published.ADDRESS}), reserved bytes at the peak. Simulated with "
-        f"{versions} by `python -m tools.simulate_published`. One number was not published and is inferred, the "
-        "length of the longest batch: it comes from the row of plain LoRA with rank 32 "
-        "(`peft_lab/engine/published/__init__.py`). The allocator's model has no fitted number."
+        f"Published: [{published.SOURCE}]({published.ADDRESS}), reserved bytes at the peak. Simulated with {versions} "
+        "by `python -m tools.simulate_published`. One number was not published, the length of the longest batch: it "
+        "is inferred from the run of plain LoRA with rank 32 (`peft_lab/engine/published/__init__.py`). The model of "
+        "the allocator has no fitted number."
     )
 
 
@@ -278,7 +278,9 @@ class Lesson:
 
 def lessons(chosen: MemoryForm, answers: Simulated) -> None:
     if chosen.offload:
-        st.info("The lessons are about activations that stay on the device; now they wait in main memory.")
+        st.info(
+            "The lessons are about activations that stay on the device, but now they are offloaded to main memory."
+        )
         if st.button("Keep activations on the device", key="lessons-keep"):
             set_page(offload=False)
         return
@@ -329,12 +331,10 @@ def _lora(chosen: MemoryForm, found: Mapping[str, Simulation]) -> LessonText:
     kept = fullest(full).parts["activations"], fullest(lora).parts["activations"]
     saved = _trained(full), _trained(lora)
     text = (
-        "The backward pass has to pass through every frozen layer to reach the adapters, so what it needs there is "
-        f"still kept: **{units.size(kept[1])}** of activations, {kept[1] / kept[0]:.0%} of the "
-        f"{units.size(kept[0])} that full fine-tuning keeps. LoRA saves elsewhere, on what only trained weights "
-        f"need: gradients and {OPTIMIZER_TITLES[chosen.optimizer]} states shrink from "
-        f"{units.size(saved[0])} to "
-        f"{units.size(saved[1])}."
+        "The backward pass runs through every frozen layer to reach the adapters, so the activations it needs are "
+        f"still stored: **{units.size(kept[1])}**, {kept[1] / kept[0]:.0%} of the {units.size(kept[0])} with full "
+        f"fine-tuning. LoRA saves what only trained weights need: gradients and {OPTIMIZER_TITLES[chosen.optimizer]} "
+        f"states shrink from {units.size(saved[0])} to {units.size(saved[1])}."
     )
     rows = {"Full": fullest(full).parts, "LoRA": fullest(lora).parts}
     return LessonText(text, rows, "At the moment with the most activations.")
@@ -350,12 +350,11 @@ def _ia3(chosen: MemoryForm, found: Mapping[str, Simulation]) -> LessonText:
     than = "more" if difference > 0 else "less"
     each = "position" if shape.kind == "vision" else "token"
     text = (
-        f"IA³ trains {units.short_count(count['ia3'])} numbers, LoRA {units.short_count(count['lora'])}; its step "
+        f"IA³ trains {units.short_count(count['ia3'])} numbers, LoRA {units.short_count(count['lora'])}; IA³'s step "
         f"peaks at **{units.size(abs(difference))} {than}** ({units.size(ia3.peak_bytes)} against "
-        f"{units.size(lora.peak_bytes)}). The gradient of a vector needs everything that the vector multiplied: "
-        f"keys, values and the {shape.intermediate:,} inner values of the feed-forward part, for every {each} in "
-        f"every layer. LoRA keeps the inputs of its matrices, {shape.hidden:,} wide, and values that are only r "
-        "wide."
+        f"{units.size(lora.peak_bytes)}). The gradient of a vector needs everything that the vector multiplied: keys, "
+        f"values and the {shape.intermediate:,} inner values of the feed-forward part, for every {each} in every "
+        f"layer. LoRA stores the inputs of its matrices, {shape.hidden:,} wide, and values that are only r wide."
     )
     rows = {"IA³": fullest(ia3).parts, "LoRA": fullest(lora).parts}
     return LessonText(text, rows, "At the moment with the most activations.")
@@ -367,12 +366,12 @@ def _checkpointing(chosen: MemoryForm, found: Mapping[str, Simulation]) -> Lesso
     kept = fullest(off).parts["activations"], fullest(on).parts["activations"]
     largest = max(on.parts, key=lambda part: on.parts[part] if part != "weights" else -1)
     text = (
-        f"With LoRA the step's peak falls from {units.size(off.peak_bytes)} to **{units.size(on.peak_bytes)}**, "
-        f"activations from {units.size(kept[0])} to {units.size(kept[1])}: only the layers' inputs stay "
+        f"With LoRA the step's peak falls from {units.size(off.peak_bytes)} to **{units.size(on.peak_bytes)}**, and "
+        f"activations from {units.size(kept[0])} to {units.size(kept[1])}: only the layers' inputs are stored "
         f"({chosen.batch:,} × {chosen.seq:,} × {shape.hidden:,} numbers for each of {shape.num_layers} layers, "
-        f"{units.size(inputs)}), and one layer at a time is recomputed in the backward pass. The price is a second "
-        f"forward pass in every step (Chen et al. 2016, arXiv 1604.06174). Next to the weights, most of what is left "
-        f"is {'the ' if largest == 'logits' else ''}{largest}: {units.size(on.parts[largest])}."
+        f"{units.size(inputs)}), and the backward pass recomputes one layer at a time. This costs a second forward "
+        "pass in every step (Chen et al. 2016, arXiv 1604.06174). Next to the weights, the largest remaining part is "
+        f"{'the ' if largest == 'logits' else ''}{largest}: {units.size(on.parts[largest])}."
     )
     return LessonText(text, {"Without": off.parts, "With": on.parts}, "LoRA, at the peak.")
 
@@ -398,11 +397,10 @@ def _qlora(chosen: MemoryForm, found: Mapping[str, Simulation]) -> LessonText:
     text = (
         f"Of **{units.size(one.peak_bytes)}** ({one.peak_bytes / 2**30:.1f} GiB) at the peak, "
         f"{units.size(packed * bits // 8)} are {units.short_count(packed)} weights in {bits} bits and "
-        f"{units.size(one.parts['quantisation'])} the constants of their {unit}. Everything else (embeddings, "
-        f"output head, norms) stays in {8 * _WIDTH[chosen.dtype]} bits: {units.size(whole)}. The adapter with "
-        f"gradients and optimizer states takes {units.size(trained)}, activations "
-        f"{units.size(rest['activations'])}, logits and loss {units.size(rest['logits'])}. In "
-        f"{8 * _WIDTH[chosen.dtype]} bits the weights alone would be "
+        f"{units.size(one.parts['quantisation'])} the constants of their {unit}. Everything else (embeddings, output "
+        f"head, norms) stays in {8 * _WIDTH[chosen.dtype]} bits: {units.size(whole)}. The adapter with gradients and "
+        f"optimizer states takes {units.size(trained)}, activations {units.size(rest['activations'])}, logits and "
+        f"loss {units.size(rest['logits'])}. In {8 * _WIDTH[chosen.dtype]} bits the weights alone would take "
         f"{units.size(chosen.entry.parameters * _WIDTH[chosen.dtype])}."
     )
     return LessonText(text, {"QLoRA": one.parts}, "At the peak.")
@@ -436,10 +434,10 @@ def offloaded(answers: Simulated) -> None:
         return
     both_ways = copied(answers.found[slug].work[-1])
     st.caption(
-        f"Offloading takes time: with {all_methods()[slug].title} a step copies {units.size(both_ways)} over the "
-        f"bus, there and back, for {units.seconds(both_ways / kernels.PINNED)} that nothing hides. "
+        f"Offloading takes time: with {all_methods()[slug].title} a step copies {units.size(both_ways)} over the bus, "
+        f"there and back. This takes {units.seconds(both_ways / kernels.PINNED)}, during which nothing else runs. "
         f"{figures.badge('simulated')} Assumed: {kernels.REACHED:.0%} of PCIe 4.0's "
-        f"{units.size(kernels.LINKS['pcie'])} a second."
+        f"{units.size(kernels.LINKS['pcie'])} per second."
     )
 
 
@@ -448,8 +446,8 @@ def memory_page() -> None:
     read_address()
     bar = plan_steps.head("memory")
     st.markdown(
-        "The memory of one training step, before you download anything: the lab runs the real step on tensors with "
-        f"shapes but no data, and adds up every byte. {figures.badge('simulated')}"
+        "The memory of one training step, before you download anything. PEFT Lab runs the real step on tensors with "
+        f"shapes but no data and adds up every byte. {figures.badge('simulated')}"
     )
     with st.container(key="memory-controls"):
         chosen = controls()
@@ -459,9 +457,7 @@ def memory_page() -> None:
         with below:
             offloaded(answers)
     if answers is None:
-        st.info(
-            "One of the settings above is not possible: see the reason below it. Change it to see the memory."
-        )
+        st.info("One of the settings above is not possible; the reason is below it.")
     sections: dict[str, Callable[[], None]] = {TABS["published"]: published_peaks}
     if answers is not None:
         own = {

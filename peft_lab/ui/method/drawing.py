@@ -62,8 +62,8 @@ def drawing(choice: Choice, report: CountReport | None) -> str | None:
             st.session_state[key] = picked
         if choice.entry.live and recorded(slug, choice.entry.name, run)[0] is None:
             st.caption(
-                f"No training of {plain(choice.spec.title)} on this model comes recorded with the app: "
-                "the drawing stands still until a run of yours moves it."
+                f"The app has no recorded training of {plain(choice.spec.title)} on this model, so the drawing does "
+                "not move until you train."
             )
     return st.session_state.get(key)
 
@@ -220,7 +220,7 @@ class ExpectedStep:
 def expect(choice: Choice) -> ExpectedStep:
     """Request the step that Train would measure; for a model not trained here, the Memory part's step."""
     if not choice.valid:
-        return ExpectedStep(None, problem="No figure: one of the settings below does not work.")
+        return ExpectedStep(None, problem="Not available: one of the settings below does not work.")
     try:
         spec = settings.planned(choice)
     except PeftLabError as error:

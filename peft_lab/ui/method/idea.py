@@ -94,7 +94,7 @@ def headline(choice: Choice, report: CountReport | None, expected: ExpectedStep)
 def _tiles(choice: Choice, report: CountReport | None, expected: ExpectedStep, going: bool) -> None:
     with st.container(key="headline"):
         cells = st.columns(4)
-        waiting = "Counting…" if choice.valid else "No figure: one of the settings below does not work."
+        waiting = "Counting…" if choice.valid else "Not available: one of the settings below does not work."
         with cells[0]:
             _trainable(choice, report, waiting)
         with cells[1]:
@@ -129,11 +129,11 @@ def _metric(choice: Choice, last: RunSummary | None, going: bool) -> None:
 def _no_metric(choice: Choice, going: bool) -> str:
     """Return why there is no score, and how to get one."""
     if not choice.entry.live:
-        return "This model is known by its shape only: it is not trained here."
+        return "Only this model's shape is known, so it cannot be trained here."
     if choice.entry.lacking is not None:
-        return "Something is missing to train this model; the Train tab says what."
+        return "This model cannot be trained yet; the Train tab says what is missing."
     if choice.task is None:
-        return "No training task here fits this model."
+        return "No training task fits this model."
     if going:
         return "A run is under way; both scores appear when it ends."
     return "Press Train to measure it."
@@ -154,9 +154,9 @@ def interview_questions(choice: Choice) -> None:
     """Draw one question per level, and a button to all of them."""
     st.markdown(f"#### Interview questions on {choice.spec.title}")
     if choice.entry.kind == "vision":
-        st.caption("Questions are asked about models that read text; this one reads images.")
+        st.caption("The questions are about models that read text, but this one reads images.")
     elif choice.entry.name not in readers_of_text():
-        st.caption("Questions are asked about the models in the list only; yours is not one of them.")
+        st.caption("The questions cover only the models in the list, not your own.")
     for question, model in chosen_questions(choice.spec, choice.entry):
         with st.container(border=True):
             _question(question, model)
@@ -210,7 +210,7 @@ def _to_practice(choice: Choice) -> None:
         f"Practise {choice.spec.title}",
         icon=":material/arrow_forward:",
         key=f"practise-{choice.spec.slug}",
-        help="All questions of this topic as flash cards, with a schedule.",
+        help="All questions on this topic as flash cards, with a schedule.",
     ):
         for name, value in ({"level": "", "model": "", "tab": "cards"} | wanted).items():
             state.remember(SCOPE, name, value)
@@ -225,8 +225,8 @@ def _to_practice(choice: Choice) -> None:
 def what_changed(slug: str) -> None:
     """Draw every discovery about the method, the first one unfolded."""
     st.markdown(
-        "What others found after the paper, each with one thing to see it by: an experiment at this lab's size, "
-        "published runs, or another page."
+        "Findings published after the paper. Each can be seen here: in an experiment at this lab's size, in published "
+        "runs, or on another page."
     )
     for number, discovery in enumerate(since.of_method(slug)):
         with st.expander(f"**{discovery.title}**", expanded=number == 0, key=f"since-{discovery.id}"):
@@ -439,9 +439,7 @@ def _conclusion(experiment: Experiment, found: Sequence[PlannedRun]) -> None:
     st.markdown(f"{icon} **{conclusion.text}** {figures.badge(Source.MEASURED)}")
     st.markdown(experiment.why)
     seeds = (
-        ""
-        if experiment.expect.reseeded
-        else (" One seed each: another seed may turn a small difference around.")
+        "" if experiment.expect.reseeded else (" One seed each; another seed may reverse a small difference.")
     )
     st.caption(
         f"{experiment.source}.{seeds} Open a run to load its settings and to see {experiment.quantity.title} on its "

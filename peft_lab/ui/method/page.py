@@ -123,7 +123,7 @@ def _section(
     if view is not None:
         sections[tabs.PICTURE] = lambda: view(choice)
     if not choice.valid and title in NEEDS_VALID:
-        st.info("One of the settings does not work. The red line under it says why.")
+        st.info("One of the settings does not work; the red line below it says why.")
     elif report is None and title in NEEDS_COUNT:
         st.markdown("Counting…")
     else:
@@ -147,14 +147,14 @@ def _take_run(slug: str, text: str) -> None:
     try:
         run = store.get(text)
     except RunError:
-        raise BadInput("The run that it names is not here.", "run") from None
+        raise BadInput("The run in this address does not exist here.", "run") from None
     try:
         method = run.spec.method
     except RunError as error:
         raise BadInput(str(error), "run") from None
     if method != slug:
         trained = get_method(method).title
-        raise BadInput(f"The run '{text}' trained {trained}: it is shown on the page of that method.", "run")
+        raise BadInput(f"The run '{text}' trained {trained}, so it is shown on that method's page.", "run")
     show_run(slug, text)
 
 

@@ -45,7 +45,7 @@ def parameters(choice: Choice, report: CountReport) -> None:
     formula = choice.spec.formula(choice.shape, choice.values)
     left, right = st.columns([6, 5], gap="large")
     with left:
-        st.markdown(f"#### Counted, and calculated by formula {figures.badge(report.source)}")
+        st.markdown(f"#### Count and formula {figures.badge(report.source)}")
         _equality(report, formula)
         _substituted(formula)
         _totals(report, formula)
@@ -56,8 +56,8 @@ def parameters(choice: Choice, report: CountReport) -> None:
         st.markdown(f"{caption(found)} {figures.badge(report.source)}")
     st.markdown("#### The same setting on well-known models")
     st.caption(
-        "Worked out with the formula above, so no weights are needed. "
-        f"To see one of them counted module by module, choose it as the model. {figures.badge('counted')}"
+        "Calculated with the formula above, so no weights are needed. To count one of them module by module, choose "
+        f"it as the model. {figures.badge('counted')}"
     )
     _other_models(choice)
 
@@ -303,7 +303,7 @@ def memory(choice: Choice) -> None:
     found = {name: answer[0] if ahead else answer for name, answer in answers.found.items()}
     if ahead and found:
         batch = batch_words(next(iter(answers.found.values()))[1])
-        st.markdown(f"Your next run measures this step: {batch}, the same as in the headline.")
+        st.markdown(f"Your next run measures this step: {batch}, as in the headline.")
     if not found:
         st.markdown("Simulating a step…" if answers.waiting else "")
         return
@@ -352,13 +352,13 @@ def _measured(choice: Choice, common: bool) -> None:
     if not common:
         return
     practice = "adapters in float32, full fine-tuning with optimizer states in the base's precision"
-    here = "Runs here keep the trained parameters in the base's precision with float32 copies beside them"
+    here = "Runs here store the trained parameters in the base's precision, with float32 copies"
     if choice.entry.kind == "vision":
         st.caption(f"The bars above follow common practice on a GPU: {practice}. {here}.")
         return
     st.caption(
-        f"The bars above follow common practice on a GPU: {practice}, logits at every position. {here}, compute logits "
-        "only where a token is predicted, and pad rows to the longest of their batch."
+        f"The bars above follow common practice on a GPU: {practice}, logits at every position. {here}, compute "
+        "logits only where a token is predicted, and pad rows to the longest in their batch."
     )
 
 
@@ -422,7 +422,8 @@ def _controls(choice: Choice) -> StepRequest:
     key = state.widget_key(slug, "m-checkpointing")
     checkpointing = cells[5].toggle(
         "Checkpointing", value=state.remembered(slug, "m-checkpointing", False), key=key,
-        help="Gradient checkpointing keeps only every layer's input and recomputes the rest in the backward pass.",
+        help="Gradient checkpointing stores only the input of each layer and computes the rest again in the backward "
+        "pass.",
     )  # fmt: skip
     values = (int(batch), int(seq), dtype, optimizer, device, checkpointing)
     now = dict(zip(usual, values, strict=True))

@@ -223,7 +223,7 @@ def duration_below(slug: str, offer: Offer) -> None:
         icon=":material/timer:",
         disabled=bool(refused),
         help=refused
-        or f"Measures {asking.here()} once, in a few seconds. The button then says how long a run takes.",
+        or f"Measures the speed of {asking.here()} once, in a few seconds. The button then shows how long a run takes.",
     )
     problem = calibration.exception() if calibration is not None else None
     if problem is not None:

@@ -26,7 +26,7 @@ def take_away(choice: Choice) -> None:
         if choice.valid:
             _settings(choice)
         else:
-            st.info("One of the settings does not work; the message under it says why.")
+            st.info("One of the settings does not work; the message below it says why.")
     with right:
         st.markdown("#### Files of a finished run")
         runs = finished_of(choice.spec.slug)
@@ -72,7 +72,7 @@ _FILES: tuple[tuple[str, Callable[[Run], str | bytes], str, str, str], ...] = (
         takeaway.living_html,
         "html",
         "text/html",
-        "The block with this run's steps inside: one file that plays without a server.",
+        "The drawing with this run's steps: one file that plays without a server.",
     ),
 )
 _LIBRARY = (
@@ -80,7 +80,7 @@ _LIBRARY = (
     takeaway.library_zip,
     "zip",
     "application/zip",
-    "The same adapter as a folder for its `model.load_adapter(folder)`.",
+    "The same adapter, as a folder for its `model.load_adapter(folder)`.",
 )
 
 

@@ -100,7 +100,7 @@ def _go_on(run: Run, seen: RunView, slug: str) -> None:
             width="stretch",
             on_click=go_on,
             args=(run.id,),
-            help=f"From step {saved} of {seen.steps}, as if it had not ended.",
+            help=f"Continues from step {saved} of {seen.steps}, with the same result as without the interruption.",
         )
 
 
@@ -453,7 +453,7 @@ def _sentence(choice: Choice, locked: bool) -> None:
         key=settings.sentence_key(choice),
         height=90,
         disabled=locked,
-        help="The base model and the tuned one both answer it, so that you see what was learnt.",
+        help="The base and the tuned model both answer it, so you see what was learned.",
     )
     state.remember(choice.spec.slug, SAY, text, str(choice.task))
 
@@ -469,12 +469,13 @@ _TYPES = ["json", "safetensors", "bin"]
 def open_folder(choice: Choice, own: str | None, locked: bool) -> None:
     """Draw the control, and the opened adapter. ``own``: the learner's file, if that is the task."""
     place = start_of(choice)
-    with st.expander("Train on from the adapters library", expanded=place is not None):
+    with st.expander("Continue an adapter of the adapters library", expanded=place is not None):
         files = st.file_uploader(
-            "The files of a folder that it saved", type=_TYPES, accept_multiple_files=True, disabled=locked,
+            "The files of a saved folder", type=_TYPES, accept_multiple_files=True, disabled=locked,
             key=state.widget_key(OPENED, START, choice.entry.kind),
-            help="adapter_config.json and adapter.safetensors (or pytorch_adapter.bin), of a classifier "
-            "head_config.json and model_head.safetensors too. seq_bn, par_bn and double_seq_bn can be opened.",
+            help="adapter_config.json and adapter.safetensors (or pytorch_adapter.bin); for a classifier also "
+            "head_config.json and model_head.safetensors. The placements seq_bn, par_bn and double_seq_bn can be "
+            "opened.",
         )  # fmt: skip
         try:
             if files:
@@ -503,13 +504,13 @@ def _opened(choice: Choice, place: str, read: dict[str, Any], own: str | None, l
         with st.container(horizontal=True):
             if differ:
                 st.button(
-                    "Set the knobs as it has them", key=f"{OPENED}-start-knobs", icon=":material/tune:",
+                    "Apply its settings", key=f"{OPENED}-start-knobs", icon=":material/tune:",
                     disabled=locked, on_click=set_knobs, args=(choice.spec, choice.shape, differ),
                 )  # fmt: skip
             asked = st.button(
                 "Score it", key=f"{OPENED}-start-score", icon=":material/scoreboard:",
                 disabled=locked or (choice.task == OWN_TASK and own is None),
-                help="Base and opened adapter on the held-out rows of the task, before any training.",
+                help="The base and the opened adapter on the task's held-out rows, before any training.",
             )  # fmt: skip
             st.button(
                 "Leave it out", key=f"{OPENED}-start-out", type="tertiary", disabled=locked,

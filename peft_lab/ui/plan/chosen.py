@@ -56,14 +56,14 @@ def _waiting(drawn: Drawn) -> str:
     if drawn.kind == AWAY:
         around = forward.taken - forward.layers
         return (
-            f"**Activations wait in main memory.** {units.size(forward.taken)} leave each rank on the way forward and "
-            f"come back on the way back. {units.size(forward.layers)} of them belong to the {drawn.depth} layers, "
-            f"{units.size(around)} to what stands around them, such as the logits. {badge}"
+            f"**Activations are stored in main memory.** {units.size(forward.taken)} leave each rank in the forward "
+            f"pass and return in the backward pass: {units.size(forward.layers)} belong to the {drawn.depth} layers, "
+            f"{units.size(around)} to other parts, such as the logits. {badge}"
         )
     return (
-        f"**Shares wait in main memory**, {units.size(most)} for each rank. A step copies "
-        f"{units.size(forward.brought + backward.brought)} of weights to it and {units.size(backward.taken)} of "
-        f"gradients back; moments never leave. {badge}"
+        f"**Shards are stored in main memory**, {units.size(most)} per rank. A step copies "
+        f"{units.size(forward.brought + backward.brought)} of weights to the rank and {units.size(backward.taken)} of "
+        f"gradients back; moments never leave main memory. {badge}"
     )
 
 
@@ -72,7 +72,7 @@ def why_refused(drawn: Drawn, beside: Drawn | None) -> None:
     most = max(drawn.moments, key=lambda moment: moment.total)
     kept = max(moment.parts["activations"] for moment in drawn.moments)
     full = drawn.method == "full"
-    held = f", weights kept in {KEPT} (plans that split them keep float32 where that fits)" if full else ""
+    held = f", weights kept in {KEPT} (plans that shard them keep float32 where that fits)" if full else ""
     step = "checkpointed step" if drawn.checkpointing else "step"
     cuts = "fewer rows or tokens" if drawn.checkpointing else "fewer rows or tokens, or checkpointing"
     lines = [
@@ -83,22 +83,22 @@ def why_refused(drawn: Drawn, beside: Drawn | None) -> None:
         lines.append(_waiting(drawn))
     if drawn.kind == "tp":
         lines.append(
-            "**Activations are split in part.** Heads, and what is inside the MLP, are a rank's own; what goes from "
-            "layer to layer, and the logits, are whole on each. All ranks read the same rows, so that more "
-            f"ranks make a step smaller and not more of them. {figures.badge('simulated')}"
+            "**Activations are split in part.** Each rank has its own heads and part of the MLP, but the values "
+            "between layers and the logits are whole on every rank. All ranks read the same rows, so more ranks make "
+            f"a step smaller; they do not add steps. {figures.badge('simulated')}"
         )
     elif beside is not None and beside.kind != drawn.kind and drawn.kind != AWAY:
         whole = max(moment.parts["activations"] for moment in beside.moments)
         lines.append(
-            f"**Activations are not split.** They belong to a rank's own rows: {units.size(kept)} here, "
-            f"{units.size(whole)} with {MOMENT_KINDS[beside.kind]}. What cuts them is {cuts}. "
+            f"**Activations are not sharded.** They belong to a rank's own rows: {units.size(kept)} here, "
+            f"{units.size(whole)} with {MOMENT_KINDS[beside.kind]}. To reduce them, use {cuts}. "
             f"{figures.badge('simulated')}"
         )
     lines.append(
-        "**QLoRA and FSDP: the storage type.** bitsandbytes packs two weights into a byte. FSDP1 flattens a layer into "
-        "one tensor, which has to be of one floating type, so the bytes are stored as numbers of the computing "
-        "precision (`bnb_4bit_quant_storage`). FSDP2 splits each tensor for itself and leaves alone what is no "
-        "floating number; the files here set the storage type all the same, which works with both."
+        "**QLoRA and FSDP: the storage type.** bitsandbytes packs two weights into a byte. FSDP1 flattens a layer "
+        "into one tensor, which needs one floating-point type, so the bytes are stored in the precision of the "
+        "computation (`bnb_4bit_quant_storage`). FSDP2 shards each tensor separately and accepts other types; the "
+        "files here still set the storage type, which works with both."
     )
     for line in lines:
         st.markdown(line)
@@ -106,14 +106,14 @@ def why_refused(drawn: Drawn, beside: Drawn | None) -> None:
 
 PATIENCE = 0.8
 _PADDED = (
-    "Rows are padded, not packed: memory and time are of such steps. With a file of their lengths, short rows can be "
+    "Rows are padded, not packed; memory and time are for padded rows. If you give their lengths, short rows can be "
     "packed."
 )
-_NEARBY = "Activations go to main memory where a checkpointed step fits in no other way."
-_AWAY = "Activations wait in main memory: nothing hides their copies, and their rate is assumed."
+_NEARBY = "Activations are offloaded to main memory only if a checkpointed step does not fit otherwise."
+_AWAY = "Activations are offloaded to main memory: nothing else runs during the copies, and their speed is assumed."
 _PACKED = (
-    "Rows are packed: memory and time are of full rows, with the mask that keeps the rows in them apart. Kernels that "
-    "know where rows end need no mask and less time, and are not assumed."
+    "Rows are packed; memory and time are for full rows, with the mask that separates the rows in them. Kernels that "
+    "know where rows end need no mask and less time, but are not assumed."
 )
 
 
@@ -148,7 +148,8 @@ def in_full(wanted: Wanted, one: Planned) -> None:
     if one.saved is not None:
         beside = f"{abs(one.saved):.0%} {'less' if one.saved >= 0 else 'more'} time"
         st.markdown(
-            f"**Packed.** {beside} than padded rows of average length, as many at once. {figures.badge('simulated')}"
+            f"**Packed.** {beside} than padded rows of average length at the same batch size. "
+            f"{figures.badge('simulated')}"
         )
     if loads := told_loading(wanted.situation().shape, one.candidate.method, plan):
         st.markdown(f"{loads} {figures.badge('counted')}")

@@ -300,22 +300,22 @@ def _drawn(controls: Places) -> PlanRequest:
         optimizer = controls.draw("optimizer", options=_OPTIMIZERS, help=None)
         if optimizer == "adafactor":
             st.caption(
-                "Adafactor reads norms back from the GPU in every update. That wait is not in the time."
+                "Adafactor reads norms back from the GPU in every update. The time does not include this wait."
             )
         also = st.multiselect(
             "Also rank", list(dict.fromkeys([*FURTHER, *start.further])), start.further, key=controls.key("also"),
             placeholder="no other method", format_func=_method_title,
-            help="Beside full fine-tuning, LoRA and QLoRA. A method's quality is known only where a training of the "
-            "same model was published; without one, its plans beat no other method's.",
+            help="Ranked with full fine-tuning, LoRA and QLoRA. A method's quality is known only from published "
+            "trainings of the same model; without one, its plans beat no other method's.",
         )  # fmt: skip
         controls.below("also")
     controls.below("packed")
     rows = controls.draw("rows", second[0], label="Training rows", help=None)
     tokens = controls.draw(
-        "row_tokens", second[1], label="Tokens in a row", help="The average: it decides the time."
+        "row_tokens", second[1], label="Tokens in a row", help="The average. It decides the time."
     )
     seq = controls.draw(
-        "seq", third[0], label="Longest row", help="In tokens; longer rows are cut. It decides the memory."
+        "seq", third[0], label="Longest row", help="In tokens. Longer rows are cut. It decides the memory."
     )
     deadline = controls.draw(
         "deadline", third[1], label="Must be done in", placeholder="any time",
@@ -345,8 +345,8 @@ def _packed(wanted: Wanted, before: Wanted, lengths: Lengths | None) -> int:
         return 0
     on = st.toggle(
         "Pack short rows", bool(before.packed), key=state.widget_key(SCOPE, "packed"),
-        help="Several rows fill one of so many tokens. Each keeps its own positions and attends to itself alone, so "
-        "what is learned stays the same.",
+        help="Several rows are packed into one of this many tokens. Each has its own positions and attends only to "
+        "itself, so the training result stays the same.",
     )  # fmt: skip
     if not on:
         return 0
@@ -356,7 +356,7 @@ def _packed(wanted: Wanted, before: Wanted, lengths: Lengths | None) -> int:
         found = before.packed
     else:
         st.caption(
-            "Rows are padded now, as they are others than those that were packed. Give their lengths again."
+            "The rows have changed since they were packed, so they are padded now. Give their lengths again."
         )
         return 0
     st.caption(
@@ -369,7 +369,7 @@ def _lengths() -> Lengths | None:
     """Return the rows' lengths from a file, drawn as a histogram; None without a valid file."""
     with st.expander("Lengths from a file"):
         file = st.file_uploader(
-            "A number of tokens a line, or JSON lines with `tokens`",
+            "One token count per line, or JSON Lines with `tokens`",
             type=["txt", "jsonl", "csv"],
             key="plan-lengths",
         )

@@ -171,33 +171,35 @@ _COLOURS = {
 #: What the ranks do in a phase, by what is split.
 _DOES = {
     "zero_grad": {
-        "ddp": "Every rank has all weights and all moments.",
-        "zero1": "Every rank has all weights, and its share of the moments.",
-        "fsdp2": "Every rank has its share of weights and moments, and nothing more.",
-        "tp": "Every rank has its columns or rows of each matrix, and their moments.",
-        OFFLOADED: "Shares of weights and moments wait in main memory; a card holds little but what the model put out.",
-        AWAY: "Every rank has all weights and all moments.",
+        "ddp": "Every rank stores all weights and all moments.",
+        "zero1": "Every rank stores all weights and its share of the moments.",
+        "fsdp2": "Every rank stores only its share of weights and moments.",
+        "tp": "Every rank stores its columns or rows of each matrix, and their moments.",
+        OFFLOADED: (
+            "The shares of weights and moments are in main memory; a card stores little more than the head's output."
+        ),
+        AWAY: "Every rank stores all weights and all moments.",
     },
     "forward": {
         "ddp": "Each computes its own rows; nothing is sent.", "zero1": "Each computes its own rows; nothing is sent.",
-        "fsdp2": "Layer after layer is gathered from all ranks, computes, and is let go.",
-        "tp": "All read the same rows; what each has of a layer's output is summed up, and all wait for it.",
-        OFFLOADED: "Before a layer computes, each rank copies its share in and all gather it; then it is let go.",
-        AWAY: "What the backward pass needs leaves for main memory: the input of each layer, and what the loss reads.",
+        "fsdp2": "Each layer is gathered from all ranks, computes, and is freed.",
+        "tp": "All read the same rows. In every layer, all wait until the parts of its output are summed.",
+        OFFLOADED: "Before a layer computes, each rank copies its share in and all gather it; then it is freed.",
+        AWAY: "Activations are copied to main memory: the input of each layer, and what the loss reads.",
     },
     "backward": {
         "ddp": "Gradients are averaged over the ranks, bucket by bucket.",
         "zero1": "Gradients are averaged over the ranks, bucket by bucket.",
         "fsdp2": "Layers are gathered again; each rank keeps the sum of its share of the gradients.",
-        "tp": "Gradients of what goes into a layer are summed up; those of its matrices stay where these are.",
-        OFFLOADED: "Layers are copied in and gathered again; each rank's share of the summed gradients goes back.",
-        AWAY: "Layer by layer an input comes back and the layer is computed again. Gradients are averaged.",
+        "tp": "Gradients of a layer's input are summed over the ranks; those of its matrices stay where these are.",
+        OFFLOADED: "Layers are copied in and gathered again; each rank's share of the summed gradients is copied back.",
+        AWAY: "Layer by layer, an input is copied back and the layer is computed again. Gradients are averaged.",
     },
     "optimizer": {
         "ddp": "Every rank makes the same update.", "zero1": "Each updates its share and sends the new weights round.",
         "fsdp2": "Each updates its own share; nothing is sent.",
-        "tp": "Each updates its own part; only the norm of all gradients is summed up.",
-        OFFLOADED: "The processor makes the update in main memory. The cards have nothing to do.",
+        "tp": "Each updates its own part; only the norm of all gradients is summed.",
+        OFFLOADED: "The processor updates the weights in main memory. The cards are idle.",
         AWAY: "Every rank makes the same update.",
     },
 }  # fmt: skip
@@ -326,9 +328,9 @@ def what_to_buy(wanted: Wanted) -> None:
         figures.table(("Cards", *map(method_title, methods)), rows, fold=True)
     progress(answers, "steps")
     st.caption(
-        "The smallest card here that does it, and in brackets what a step takes of each: one row at once, "
-        "checkpointed; several cards split it with FSDP2. Full fine-tuning with weights kept in bfloat16, which rounds "
-        "small updates away; plans try float32 first."
+        "The smallest listed card that is enough, and in brackets the memory of a step on each: one row at once, "
+        "checkpointed; several cards shard it with FSDP2. Full fine-tuning stores the weights in bfloat16, which "
+        "rounds small updates away; plans try float32 first."
     )
 
 

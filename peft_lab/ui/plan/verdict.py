@@ -91,7 +91,7 @@ def reason(one: Planned, count: int) -> str:
     again = (
         "intermediate results are computed twice to save memory"
         if plan.checkpointing
-        else f"there is room to keep every intermediate result, so {who} nothing twice"
+        else f"memory is enough to keep every intermediate result, so {who} nothing twice"
     )
     held = {
         "qlora": "The frozen weights are stored in 4 bits",
@@ -100,11 +100,11 @@ def reason(one: Planned, count: int) -> str:
     }.get(method, f"{get_method(method).title} trains {units.short_count(plan.trainable)} parameters")
     more = ""
     if plan.split:
-        more = " Each card holds a share of the model" + (
-            "; the rest waits in main memory." if plan.host_bytes else "."
+        more = " Each card stores a share of the model" + (
+            "; the rest is in main memory." if plan.host_bytes else "."
         )
     if plan.offload:
-        more += " Intermediate results wait in main memory."
+        more += " Intermediate results are stored in main memory."
     return f"{held}; {again}.{more}"
 
 

@@ -151,9 +151,9 @@ def test_what_is_drawn_is_what_is_simulated(monkeypatch: pytest.MonkeyPatch) -> 
     assert away["backward"].total < at["ddp"]["backward"].total
     assert away["zero_grad"].waiting == away["optimizer"].waiting == 0
     shown_plans.why_refused(drawn[AWAY], drawn["ddp"])
-    (line,) = [one for one in said if one.startswith("**Activations wait in main memory")]
+    (line,) = [one for one in said if one.startswith("**Activations are stored in main memory")]
     assert units.size(away["forward"].taken) in line and "the 30 layers" in line
-    assert not any("not split" in one for one in said)
+    assert not any("not sharded" in one for one in said)
     shown_plans.why_refused(drawn[OFFLOADED], drawn["ddp"])
-    (line,) = [one for one in said if one.startswith("**Shares wait in main memory**")]
+    (line,) = [one for one in said if one.startswith("**Shards are stored in main memory**")]
     assert units.size(off["backward"].taken) in line and units.size(off["optimizer"].waiting) in line

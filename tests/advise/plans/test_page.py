@@ -98,12 +98,12 @@ def test_a_file_of_lengths_sets_the_rows_once_and_what_is_typed_then_holds() -> 
     rows = next(item for item in app.number_input if item.label == "Training rows")
     assert (rows.value, app.query_params["rows"]) == (40, "40")
     assert app.query_params["row_tokens"] == "200"
-    assert any(one.value.startswith("Rows are padded now") for one in app.caption)
+    assert any(one.value.startswith("The rows have changed") for one in app.caption)
 
 
 def test_plans_are_ranked_with_badges_files_and_the_ranks_drawing() -> None:
     app = settled(settled(opened(**SMALL), "plans that fit"), "#### The files")
-    app = settled(app, "Activations are not split")
+    app = settled(app, "Activations are not sharded")
     assert "## LoRA on one RTX 4090" in told(app) and "**Runner-up:** Full fine-tuning" in told(app)
     assert "**Bottleneck:" in told(app) and "**Quality.** Unknown" in told(app)
     seen, without = without_badge(app)
@@ -238,7 +238,7 @@ def test_rows_longer_than_their_limit_are_cut_later_with_a_click() -> None:
     app = opened(**SMALL)
     (field,) = [one for one in app.number_input if one.label == "Tokens in a row"]
     field.set_value(200).run()
-    assert "Rows of 200 tokens on average cannot be cut at 128." in told(app)
+    assert "Rows of 200 tokens on average cannot be cut to 128." in told(app)
     app.button(key="plan-way-seq").click().run()
     assert app.query_params["seq"] == "256" and "cannot be cut" not in told(app)
 
@@ -257,7 +257,7 @@ def test_a_deadline_that_has_passed_or_is_too_short_is_planned_and_mended() -> N
     assert "No plan is sure" not in told(app) and "The deadline has passed" not in told(app)
     (field,) = [one for one in app.text_input if one.label == "Must be done in"]
     field.set_value("0.0001").run()
-    app = settled(app, "No plan is sure to end within 0.0001 hours")
+    app = settled(app, "No plan is sure to finish within 0.0001 hours")
     app = settled(app, "The nearest that works")
     app.button(key="plan-way-deadline").click().run()
     assert float(app.query_params["deadline"]) > 0.0001
@@ -275,7 +275,7 @@ def test_an_optimizer_is_chosen_and_says_where_it_does_not_work() -> None:
     # the plan that comes first until all are ranked may be one that no script does
     app = settled(settled(app, "plans that fit"), "MuonBesideAdamW(masters.parameters")
     assert any("MuonBesideAdamW(masters.parameters" in code.value for code in app.code)
-    waits = "That wait is not in the time"
+    waits = "The time does not include this wait"
     assert waits in "".join(one.value for one in opened(**SMALL, optimizer="adafactor").caption)
     assert not any(waits in one.value for one in app.caption)
     assert any("no optimizer called 'lion'" in line for line in told(opened(optimizer="lion")).split("\n"))
@@ -299,7 +299,7 @@ def test_packed_rows_come_from_the_address_and_say_what_they_save() -> None:
 
 def test_a_contradiction_is_one_sentence_and_the_nearest_is_planned() -> None:
     app = opened(model="bert-base", gpu="t4", seq="600", row_tokens="100")
-    assert told(app).count("512 positions") == 1 and "Planned here: **rows cut at 512 tokens**" in told(app)
+    assert told(app).count("512 positions") == 1 and "Planned here: **rows cut to 512 tokens**" in told(app)
     app.button(key="plan-way-seq").click().run()
     assert "512 positions" not in told(app) and app.query_params["seq"] == "512"
 
@@ -398,7 +398,7 @@ def test_a_drawing_says_whether_its_step_is_checkpointed(monkeypatch: pytest.Mon
     ("objective", "said"),
     [
         ("preference", "reference's pass"),
-        ("rl", "64 answers to each prompt. Writing the answers"),
+        ("rl", "64 answers to each prompt. Generating and judging"),
         ("sft", ""),
     ],
 )
@@ -512,6 +512,6 @@ def test_a_search_for_what_meets_a_deadline_that_fails_is_said(monkeypatch: pyte
     ranked: Any = [SimpleNamespace(hours=(50.0, 60.0), title="LoRA")]
     page._late(Wanted(deadline="5"), ranked)
     (line,) = said
-    assert line.startswith("No plan is sure to end within 5 hours.") and line.endswith(
+    assert line.startswith("No plan is sure to finish within 5 hours.") and line.endswith(
         "The process was ended."
     )

@@ -404,7 +404,7 @@ def test_a_rank_that_is_sent_its_shards_never_holds_a_whole_model(
         ("full", "fsdp2", {"optimizer": "adafactor"}, "squares a norm"),
         ("lora", "fsdp2+offload", {"optimizer": "muon"}, "whole matrices"),
         ("lora", "ddp", {"optimizer": "lorafa"}, "DDP waits"),
-        ("qlora", "tp", {}, "few bits"),
+        ("qlora", "tp", {}, "quantised"),
         ("lora", "tp", {"devices": 5}, "5 devices"),
         ("full", "tp", {"optimizer": "adamw8bit"}, "AdamW and SGD"),
     ],

@@ -19,7 +19,7 @@ from tests.advise.plans.reading import read
     ("told", "field", "message"),
     [
         ({"gpu": "gtx-1"}, "gpu", "no device called 'gtx-1'"),
-        ({"gpu": "this-machine"}, "gpu", "is no GPU, and Plan is for GPUs"),
+        ({"gpu": "this-machine"}, "gpu", "is not a GPU, and Plan is only for GPUs"),
         ({"rows": "0"}, "rows", "from 1 to"),
         ({"deadline": "-1"}, "deadline", "has passed"),
         ({"deadline": "2020-01-01T00:00"}, "deadline", "has passed"),
@@ -33,7 +33,7 @@ from tests.advise.plans.reading import read
         ({"link": "string"}, "link", "link"),
         ({"optimizer": "adam"}, "optimizer", "adamw"),
         ({"packed": "many"}, "packed", "whole number"),
-        ({"packed": "20000"}, "packed", "do not fill 20,000"),
+        ({"packed": "20000"}, "packed", "cannot fill 20,000"),
         ({"packed": "100"}, "packed", "100 rows"),
         ({"packed": "9000", "model": "bert-base"}, "packed", "Only decoders"),
         ({"packed": "9000", "objective": "preference"}, "packed", "Only decoders"),

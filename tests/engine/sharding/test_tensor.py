@@ -122,7 +122,7 @@ def test_where_a_vocabulary_is_split_unevenly_the_fullest_process_is_simulated()
 @pytest.mark.parametrize(
     ("method", "asked", "reason"),
     [
-        ("qlora", {}, "few bits"),
+        ("qlora", {}, "quantised"),
         ("ptuning", {"values": {"encoder_reparameterization_type": "LSTM"}}, "P-Tuning's MLP works"),
         ("lora", {"values": {"use_dora": True}}, "DoRA needs"),
         ("lora", {"devices": 16}, "8 devices"),

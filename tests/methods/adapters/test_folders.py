@@ -166,7 +166,7 @@ def test_the_papers_placements_are_written_where_they_are_the_same(
 
 @pytest.mark.parametrize("name", saved.OTHERS)
 def test_what_is_not_built_is_refused_in_a_sentence(name: str) -> None:
-    with pytest.raises(BadInput, match=facts("adapters library", "opened")):
+    with pytest.raises(BadInput, match=facts("adapters library", "can open")):
         library_files.values_of(STORED["others"][name], built("bert")[1])
 
 
@@ -178,7 +178,7 @@ def changed(**settings: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"leave_out": [0]}, "leaves layers out"),
+        ({"leave_out": [0]}, "skips some layers"),
         ({"dropout": 0.1}, "dropout"),
         ({"reduction_factor": {"0": 8, "default": 16}}, "differs by layer"),
         ({"non_linearity": "gelu_new"}, "function gelu_new"),

@@ -143,7 +143,7 @@ def test_the_command_line_takes_it(vit: str, run: Run) -> None:  # noqa: F811
     told = run("memory", "--model", vit, "--batch", "4", "--method", "lora").stdout
     assert "4 × images of 224 × 224 pixels" in " ".join(told.split())
     refused = {
-        ("memory", "--batch", "4", "--seq", "64", "--method", "lora"): "64 tokens do not apply",
+        ("memory", "--batch", "4", "--seq", "64", "--method", "lora"): "64 tokens does not apply",
         ("memory", "--batch", "4", "--method", "lora", "--fits", "a100-80"): "have one length",
         ("memory", "--batch", "4", "--method", "lora", "--gpu", "l40s"): "no times for models of images",
         (

@@ -88,7 +88,7 @@ def test_a_rank_changes_its_scale_with_it() -> None:
         ("q_prj=4", "no adapted matrix"),
         ("k_proj=4", "no adapted matrix"),
         ("7=4", "layers 0 to 1"),
-        ("3-1=4", "write 1-3"),
+        ("3-1=4", "Write 1-3"),
         ("q_proj=4, v_proj=2, 0-1=8", "has no effect"),
         ("v_proj)=4", "written like"),
     ],

@@ -119,7 +119,7 @@ def test_models_without_experts_are_offered_no_parameters() -> None:
 @pytest.mark.parametrize(
     ("name", "slug", "values", "field", "says"),
     [
-        ("qwen3_moe", "lora", {"target_modules": ("up_proj",)}, "target_modules", "add gate_proj"),
+        ("qwen3_moe", "lora", {"target_modules": ("up_proj",)}, "target_modules", "Add gate_proj"),
         ("mixtral", "lora", {"target_modules": ALL, "lora_dropout": 0.1}, "lora_dropout", "without dropout"),
         ("mixtral", "lora", {"target_modules": ALL, "use_dora": True}, "use_dora", "without DoRA"),
         ("deepseek_v3", "lora", {"target_modules": ALL, "init_lora_weights": "pissa"}, "init_lora_weights", "PiSSA"),
@@ -148,8 +148,8 @@ def test_what_peft_could_not_build_is_refused_in_a_sentence(
         ("falcon", "qlora", {}, "Falcon"),
         ("mixtral", "ia3", {}, "feed-forward vector"),
         ("qwen3_next", "ia3", {}, "the shared expert"),
-        ("mixtral", "adapters", {}, "after them all"),
-        ("mixtral", "adapters", {"placement": "parallel"}, "beside them all"),
+        ("mixtral", "adapters", {}, "after all"),
+        ("mixtral", "adapters", {"placement": "parallel"}, "beside all"),
         ("mamba2", "adapters", {}, "no feed-forward part"),
     ],
 )
@@ -220,7 +220,7 @@ def test_a_count_that_differs_says_where(counted: Count, monkeypatch: pytest.Mon
     report = counted("mixtral", "lora", {})
     assert report.trainable != report.formula
     assert report.difference is not None
-    assert "self_attn.q_proj" in report.difference and "not know" in report.difference
+    assert "self_attn.q_proj" in report.difference and "not include" in report.difference
 
 
 @pytest.mark.parametrize("name", ["mixtral", "gpt_oss", "llama4_text"])

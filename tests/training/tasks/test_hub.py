@@ -180,7 +180,7 @@ def test_offline_and_not_in_the_cache_is_one_sentence(served: Hub, monkeypatch: 
         ({"reviews.py": b"print()", "README.md": b""}, f"hf:{REPO}", "made by code"),
         ({"a/train.csv": b"", "b/train.csv": b""}, f"hf:{REPO}", f"name one, as hf:{REPO}/a:train"),
         ({"train.csv": b"", "test.csv": b""}, f"hf:{REPO}:validation", "split validation"),
-        ({"train.csv": b"a,b\n1,2\n"}, f"hf:{REPO}", "which is which"),
+        ({"train.csv": b"a,b\n1,2\n"}, f"hf:{REPO}", "State which to use"),
         ({"train.csv": b"a,b\n1,2\n"}, f"hf:{REPO}?text=c", "column 'c'"),
         ({"train.parquet": b"PAR1 no"}, f"hf:{REPO}", "train.parquet cannot be read"),
         ({"train.csv": b""}, "hf:owner/other", "owner/other"),

@@ -114,7 +114,7 @@ def test_repeated_texts_stay_in_one_part() -> None:
         (csv_of(GOOD), "a.xlsx", ["'a.xlsx'", ".csv", ".jsonl"]),
         (csv_of(GOOD), "", ["''", ".csv"]),
         (csv_of(GOOD, "sentence,label"), "a.csv", ["sentence,label", "text,label or prompt,completion"]),
-        (csv_of(GOOD, "text,label,prompt,completion"), "a.csv", ["two kinds", "keep either"]),
+        (csv_of(GOOD, "text,label,prompt,completion"), "a.csv", ["two kinds", "Keep either"]),
         (csv_of(GOOD, "text,text"), "a.csv", ["'text'", "2 times"]),
         (b"just one line of prose", "a.csv", ["just one line of prose", "text,label"]),
         (jsonl_of(GOOD) + b'\n{"text": "a", ', "a.jsonl", ["Line 21", "not JSON", "column"]),
@@ -145,7 +145,7 @@ def test_repeated_texts_stay_in_one_part() -> None:
         (csv_of([*GOOD, ("x", "\u200b")]), "a.csv", ["'label'", "blank", "row 22"]),
         (
             csv_of([*GOOD, ("x", "good\u200b")]), "a.csv",
-            ["'good[U+200B", "write them alike"],
+            ["'good[U+200B", "Write them alike"],
         ),
         (
             csv_of([*GOOD, ("x", "caf\u00e9"), ("y", "cafe\u0301")]), "a.csv",
@@ -159,7 +159,7 @@ def test_repeated_texts_stay_in_one_part() -> None:
         (csv_of([*GOOD, (GOOD[0][0], "echo")]), "a.csv", ["'echo'", "0 texts"]),
         (
             csv_of([(f"{face} film {n}", face) for n in range(9) for face in "\N{GRINNING FACE}\N{POUTING FACE}"]),
-            "a.csv", ["0 texts", "emoji alone"],
+            "a.csv", ["0 texts", "emoji count"],
         ),
     ],
 )  # fmt: skip
@@ -231,8 +231,8 @@ def test_a_cell_without_end_is_told_in_our_words() -> None:
     """More than the csv module takes; of a quote that is never closed, too."""
     long = b"x" * 140_000
     expected = (
-        "Row 2 has a cell of more than 131,072 characters, the most that are read: shorten it, or end it with the "
-        "double quote that it may lack."
+        "Row 2 has a cell of more than 131,072 characters, which is the limit. Shorten it, or add the double quote "
+        "that may be missing at its end."
     )
     assert refusal(b"text,label\n" + long + b",a\n") == expected
     assert refusal(b'text,label\n"' + b"one,a\n" * 30_000) == expected

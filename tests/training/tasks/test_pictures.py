@@ -108,21 +108,21 @@ def without(label: str) -> Files:
 
 
 BAD: dict[str, tuple[Callable[[], bytes], str]] = {
-    "no zip": (lambda: b"text", "no zip archive"),
-    "cut off": (lambda: zipped(good())[:-40], "no zip archive"),
-    "nothing in it": (lambda: zipped({"a.txt": b"x"}), "holds no images"),
-    "no folders": (lambda: zipped({f"{n}.png": image(n) for n in range(9)}), "'0.png' lies in no folder"),
-    "one class": (lambda: zipped({f"cat/{n}.png": image(n) for n in range(9)}), "All images lie in the folder 'cat'"),
+    "no zip": (lambda: b"text", "not a zip archive"),
+    "cut off": (lambda: zipped(good())[:-40], "not a zip archive"),
+    "nothing in it": (lambda: zipped({"a.txt": b"x"}), "contains no images"),
+    "no folders": (lambda: zipped({f"{n}.png": image(n) for n in range(9)}), "'0.png' is in no folder"),
+    "one class": (lambda: zipped({f"cat/{n}.png": image(n) for n in range(9)}), "All images are in the folder 'cat'"),
     "few": (lambda: zipped({f"{'ab'[n % 2]}/{n}.png": image(n) for n in range(4)}), "There are 4 different images"),
     "one of a class": (
         lambda: zipped(without("dog") | {"animals/dog/1.png": image(99), "animals/cat/8.png": image(98),
                                          "animals/cat/9.png": image(97)}), "The class 'dog' has one image"),
-    "no image": (lambda: zipped(good() | {"animals/cat/9.png": b"GIF89a"}), "is no PNG or JPEG image"),
+    "no image": (lambda: zipped(good() | {"animals/cat/9.png": b"GIF89a"}), "is not a PNG or JPEG image"),
     "half an image": (lambda: zipped(good() | {"animals/cat/9.png": image(7, "PNG", (90, 90))[:60]}), "damaged"),
     "two classes": (lambda: zipped(good() | {"animals/dog/9.png": good()["animals/cat/1.png"]}),
                     "are the same image in two classes"),
-    "out of it": (lambda: zipped(good() | {"../cat/9.png": image(9)}), "leads out of the zip"),
-    "alike": (lambda: zipped({**good(), **{f"ca\u200bt/{n}.png": image(70 + n) for n in range(3)}}), "no name that"),
+    "out of it": (lambda: zipped(good() | {"../cat/9.png": image(9)}), "points outside the zip"),
+    "alike": (lambda: zipped({**good(), **{f"ca\u200bt/{n}.png": image(70 + n) for n in range(3)}}), "is not accepted"),
     "bomb": (lambda: zipped(good() | {"animals/cat/9.png": image(3, "PNG", (6_000, 4_100))}), "million pixels"),
 }  # fmt: skip
 

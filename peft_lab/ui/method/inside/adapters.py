@@ -106,25 +106,27 @@ def _not_linear(found: dict[str, Any], run: RunSpec) -> None:
     parallel = placement in (*SCALED, *SUMMED)
     st.markdown(f"#### Why they cannot be merged {figures.badge(Source.MEASURED)}")
     place = (
-        "This adapter reads the stream, not the output of the map before it alone, and is added to the stream, so "
-        "not even a linear one could be merged into a matrix. How far it is from linear can still be measured"
-        if placement in SUMMED
-        else "A parallel adapter runs from the feed-forward part's input to its output, past the nonlinearity in "
-        "between, so not even a linear one could be merged into a matrix. How far it is from linear can still be "
+        "This adapter reads the residual stream, not just the output of the map before it, and is added to the "
+        "stream, so not even a linear one could be merged into a matrix. How far it is from linear can still be "
         "measured"
+        if placement in SUMMED
+        else (
+            "A parallel adapter maps the feed-forward part's input to its output and bypasses the nonlinearity in "
+            "between, so not even a linear one could be merged into a matrix. How far it is from linear can still be "
+            "measured"
+        )
         if parallel
-        else "Only a linear map can be added into the matrix before it"
+        else "Only a linear map can be merged into the matrix before it"
     )
     st.markdown(
-        f"{place}. So here is the **best linear map in each adapter's place**, fitted by least squares to the "
-        "trained adapter's inputs and outputs and tested on other rows: how much of the adapter's output does it "
-        "miss?"
+        f"{place}. So each adapter was replaced by its **best linear map**, fitted by least squares to the trained "
+        "adapter's inputs and outputs. How much of the adapter's output does this map miss on other rows?"
     )
     missed, lines = found["missed"], found["straightened"]
     if not missed:
         st.info(
-            "This run had too few held-out rows to fit linear maps (two tokens are needed for each input). Train "
-            "with more held-out rows."
+            "This run had too few held-out rows to fit linear maps, which need two tokens per input. Train with more "
+            "held-out rows."
         )
         return
     series: dict[str, Any] = {}
@@ -133,14 +135,15 @@ def _not_linear(found: dict[str, Any], run: RunSpec) -> None:
     for name, key in (("at the start", "start"), ("without f: a LoRA", "without_function")):
         worst = _worst({path: row[key] for path, row in missed.items()})
         series[name] = (list(worst), [100 * value for value in worst.values()])
-    figure = charts.curves(series, "layer", "missed by the best linear map, %", height=320)
+    figure = charts.curves(series, "layer", "not captured by the best linear map, %", height=320)
     figure.update_traces(mode="lines+markers")
     st.plotly_chart(figure, key=f"{SLUG}-missed", config=charts.CONFIG)
     largest = max(row["trained"] for row in missed.values())
     straight = max(row["without_function"] for row in missed.values())
     st.markdown(
-        f"The trained adapters are missed by up to **{units.percent(100 * largest)}**; the same matrices without "
-        f"{found['nonlinearity']} by {straight:.0e} of their output, which is rounding. {_at_the_start(found)}"
+        f"The best linear map misses up to **{units.percent(100 * largest)}** of a trained adapter; for the same "
+        f"matrices without {found['nonlinearity']} it misses {straight:.0e} of the output, which is rounding. "
+        f"{_at_the_start(found)}"
     )
     _merged_anyway(lines, found, "Linear all the same" if parallel else "Merged all the same", run.model)
 
@@ -152,7 +155,7 @@ def _at_the_start(found: dict[str, Any]) -> str:
         return f"relu has its kink at zero, so it is not linear even at the start ({start})."
     return (
         f"At the start the best linear map misses {start}: the hidden values are tiny, and near zero a smooth "
-        "function is almost linear. What cannot be merged is learnt in training."
+        "function is almost linear. The nonlinear part is learned in training."
     )
 
 
@@ -189,10 +192,10 @@ def _merged_anyway(lines: dict[str, Any], found: dict[str, Any], title: str, mod
     )
     fitted = found["fitted"]
     other = (
-        "What changes when LoRA is merged is rounding: large in 16 bits, almost nothing in float32. What linear "
-        "maps miss of an adapter is missing at any precision."
+        "Merging LoRA only costs rounding: large in 16 bits, almost nothing in float32. What linear maps miss of an "
+        "adapter is missing at any precision."
         if lora is not None
-        else "Train a LoRA on this model to see its merge beside this."
+        else "Train a LoRA on this model to compare its merge."
     )
     st.caption(f"Fitted to {fitted['tokens']:,} tokens, tested on {fitted['judged']:,} others. {other}")
 
@@ -209,9 +212,8 @@ Found = dict[str, list[PlannedRun]]  # a method's runs, labelled by their domain
 def show_domains() -> None:
     st.markdown("#### Three domains, one base")
     st.markdown(
-        "One base model in memory, and one small file each for movies, products and tweets. A batch may mix "
-        "requests: every row goes through its own adapter. Unmerged LoRA can do the same; here the two stand side "
-        "by side."
+        "One base model in memory, and one small file each for movies, products and tweets. A batch can mix requests, "
+        "because every row uses its own adapter. Unmerged LoRA can do the same; here you can compare the two."
     )
     try:
         wanted = {method: serving.specs(method) for method in serving.METHODS}

@@ -72,10 +72,7 @@ def _missing(model: str, reasons: list[str]) -> str:
     """Return what to do if no other run fits, or why the existing ones do not."""
     if reasons:
         return f"No other run can be combined with this one. {plain(reasons[0])}"
-    return (
-        f"Train a second LoRA on {plain(model_title(model))}, on another task for example; then both can be "
-        "combined here."
-    )
+    return f"Train a second LoRA on {plain(model_title(model))}, for example on another task, to combine both here."
 
 
 def _second(slug: str, lines: list[RunSummary]) -> str:
@@ -163,13 +160,15 @@ def _intruders_shown(slug: str, rows: list[Row]) -> None:
     told = (
         f"**{total}** intruders in {len(with_any)} of {len(rows)} adapted matrices."
         if total
-        else f"**None** of the {STRONGEST} strongest vectors of any of the {len(rows)} adapted matrices is an "
-        "intruder: so short a training turned what was there and put nothing new on top."
+        else (
+            f"**None** of the {STRONGEST} strongest vectors of the {len(rows)} adapted matrices is an intruder: such "
+            "a short training turned existing directions and added no new strong ones."
+        )
     )
     st.markdown(f"{told} {figures.badge(Source.MEASURED)}")
     st.caption(
-        f"How many vectors are looked at ({STRONGEST}) and where an intruder begins ({INTRUDER_THRESHOLD:g}) are the "
-        "defaults of PEFT's reduce_intruder_dimension. The effect was found in longer trainings of larger models: "
+        f"The number of vectors ({STRONGEST}) and the threshold for an intruder ({INTRUDER_THRESHOLD:g}) are the "
+        "defaults of PEFT's reduce_intruder_dimension. The effect was found in longer training of larger models: "
         "Shuttleworth et al. 2024, arXiv 2410.21228."
     )
 
@@ -236,7 +235,7 @@ def _at(slug: str, identity: str, row: Row, index: int) -> None:
         figure.update_traces(zmin=0, zmax=highest or 1.0)
         st.plotly_chart(figure, key=f"{slug}-delta", config=charts.CONFIG)
         st.caption(
-            f"{len(cells)} × {len(cells[0])} cells; each shows the root mean square of the entries of ΔW in it."
+            f"{len(cells)} × {len(cells[0])} cells; each shows the root mean square of the entries of ΔW in its area."
         )
     with right:
         values = snapshot["singular_values"][name]
@@ -249,8 +248,8 @@ def _at(slug: str, identity: str, row: Row, index: int) -> None:
         st.plotly_chart(figure, key=f"{slug}-singular", config=charts.CONFIG)
         ratio = snapshot["norms"][name] / row["base_norm"]
         st.markdown(
-            f"The other {min(out, into) - len(values):,} are exactly zero: a product of {len(values)} columns "
-            "cannot have more. The effective rank (exponential of the entropy of their shares) is "
+            f"The other {min(out, into) - len(values):,} are exactly zero: a product of {len(values)} columns cannot "
+            "have more. The effective rank (exponential of the entropy of their shares) is "
             f"**{snapshot['effective_ranks'][name]:.1f}**; ‖ΔW‖ is **{units.percent(100 * ratio)}** of ‖W‖."
         )
     values_of_run = store.get(identity).spec.values
@@ -259,7 +258,7 @@ def _at(slug: str, identity: str, row: Row, index: int) -> None:
             "PiSSA starts from W's own top directions; ΔW is what training added to W: up to twice the rank."
         )
     if values_of_run.get("use_dora"):
-        st.caption("DoRA also rescales every row of W + ΔW; what is shown is ΔW = (α/r)·BA alone.")
+        st.caption("DoRA also rescales every row of W + ΔW; shown is only ΔW = (α/r)·BA.")
 
 
 def _relative(slug: str, rows: list[Row]) -> None:
@@ -340,6 +339,6 @@ def _merge(rows: list[Row], held: str) -> None:
     cells = [(title, *(written(row) for row in rows)) for title, written in lines]
     figures.table(("", *(row["dtype"] for row in rows)), cells, numeric=range(1, len(rows) + 1))
     st.caption(
-        f"The same {held} with the adapter beside W, with BA added into W, and with BA taken out again. "
-        "What differs is rounding: a merged W that is unmerged is not bit for bit what it was, so keep the base."
+        f"The same {held} with the adapter beside W, with BA merged into W, and with BA removed again. The "
+        "differences are rounding. An unmerged W is not bit for bit the original, so keep the base."
     )

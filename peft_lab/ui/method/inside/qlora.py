@@ -33,7 +33,7 @@ def stored_base(choice: Choice) -> None:
     """Draw the chosen model's own weights after quantisation; needs no run."""
     if not weights_here(choice.entry):
         st.info(
-            f"The weights of {plain(choice.entry.title)} are not here, so their rounding cannot be shown. "
+            f"The weights of {plain(choice.entry.title)} are not on this machine, so their rounding cannot be shown. "
             "Choose a model that can be trained."
         )
         return
@@ -65,22 +65,22 @@ def _code_book(slug: str, found: dict[str, Any], kind: str) -> None:
     for value in codes:
         figure.add_vline(x=value, line={"width": 1.5, "color": theme.QUANTISED})
     st.plotly_chart(figure, key=f"{slug}-code-book", config=charts.CONFIG)
-    lost = f"Lost in this matrix: **{units.percent(100 * row['errors'][kind])}** of its norm."
+    lost = f"Error in this matrix: **{units.percent(100 * row['errors'][kind])}** of its norm."
     if kind == "int8":
         st.markdown(
-            "In 8 bits the values are even steps from a row's largest magnitude to its negative, too close to draw: "
-            f"each weight becomes the nearest. {lost}"
+            "In 8 bits the values are evenly spaced between a row's largest magnitude and its negative, too close to "
+            f"draw. Each weight is rounded to the nearest. {lost}"
         )
         return
     st.markdown(
-        f"Blue: the {len(set(codes))} different values of {kind.upper()}. Each weight becomes the nearest of them, "
-        f"times the largest of its block of {BLOCK}. {lost}"
+        f"Blue: the {len(set(codes))} different values of {kind.upper()}. Each weight is rounded to the nearest of "
+        f"them, times the largest magnitude in its block of {BLOCK}. {lost}"
     )
 
 
 def _errors(slug: str, found: dict[str, Any]) -> None:
     """Draw the root mean square error in each layer's matrices, by format."""
-    st.markdown(f"#### What rounding loses, by layer {figures.badge(Source.MEASURED)}")
+    st.markdown(f"#### Rounding error by layer {figures.badge(Source.MEASURED)}")
     series: dict[str, tuple[list[float], list[float]]] = {}
     for form in ("nf4", "fp4", "int8"):
         layers: dict[int, list[float]] = {}
@@ -94,7 +94,7 @@ def _errors(slug: str, found: dict[str, Any]) -> None:
     st.plotly_chart(figure, key=f"{slug}-errors", config=charts.CONFIG)
     most = max(abs(row["errors"]["nf4 double"] - row["errors"]["nf4"]) for row in found["modules"])
     st.caption(
-        f"Root mean square over a layer's matrices. Double quantisation moves no matrix's error by more than "
+        "Root mean square over a layer's matrices. Double quantisation changes no matrix's error by more than "
         f"{units.percent(100 * most)}."
     )
 
@@ -115,13 +115,13 @@ def _sizes(found: dict[str, Any]) -> None:
     header = ("Stored as", "Bits per weight", "In memory", "On disk", "Memory, with the rest")
     figures.table(header, rows, numeric=(1, 2, 3, 4))
     st.caption(
-        f"The {units.count(found['weights'])} weights of the linear maps with their constants and code books. The "
-        f"rest, embeddings above all, stays in {found['dtype']}: {units.size(found['kept'])}."
+        f"The {units.count(found['weights'])} weights of the linear maps, with their constants and code books. "
+        f"Everything else, mainly the embeddings, stays in {found['dtype']}: {units.size(found['kept'])}."
     )
 
 
 _WAYS = {
-    "expanded": "into the rounded base, expanded",
+    "expanded": "into the rounded base, dequantised",
     "fresh": "into a fresh base that was never rounded",
     "rounded again": "into the rounded base, rounded again",
     "repacked": "the same after an ordinary evaluation",
@@ -130,11 +130,12 @@ _VERDICTS = {
     "expanded": "the model that was trained, at full size.",
     "fresh": "usual, and close to the better base; not the model that was trained.",
     "rounded again": "small, but part of the correction is rounded away.",
-    "repacked": "the evaluation had repacked the weights, and merging does not know about it.",
+    "repacked": "the evaluation had repacked the weights, and merging does not take this into account.",
 }
 _EIGHT_BITS = {
-    "expanded": "close, at full size: in 8 bits the inputs of every matrix are rounded too; once merged, they are not.",
-    "fresh": "close as well, with nothing rounded at all.",
+    "expanded": "close, at full size: in 8 bits the inputs of every matrix are also rounded; once merged, they are "
+    "not.",
+    "fresh": "also close, with nothing rounded at all.",
 }
 
 
@@ -161,7 +162,7 @@ def _rounding(found: dict[str, Any], kind: ModelKind | None, held: str) -> None:
     small = " Its head starts at random, so they are small." if kind in CLASSIFIERS else ""
     st.markdown(
         f"Without an adapter, the outputs of the rounded base differ by **{outputs}** from those of the base in its "
-        f"own precision; the trained adapter then moves them by **{training}**. Both in percent of the norm of the "
+        f"own precision; the trained adapter then changes them by **{training}**. Both as a share of the norm of the "
         f"base's outputs, on {held}.{small}"
     )
 
@@ -177,11 +178,11 @@ def _merges(rows: list[dict[str, Any]], bits: int, held: str) -> None:
     )
     lines = (f"- **{_WAYS[row['way']].capitalize()}:** {_verdict(row, bits)}" for row in rows)
     st.markdown("\n".join(lines))
-    repacking = " So that none is merged wrongly, repacking is switched off here." if bits == 4 else ""
+    repacking = " Repacking is switched off here, so that every merge is right." if bits == 4 else ""
     st.caption(
-        f"Against the trained model, adapter beside rounded base, on {held}. 100% is as far as the "
-        "adapter itself moved the outputs, or the weights. Merged weights are rounded to the base's own precision, "
-        f"which takes away much of a small correction.{repacking}"
+        f"Difference from the trained model, with the adapter beside the rounded base, on {held}. 100% is the change "
+        "that the adapter itself made to the outputs or weights. Merged weights are rounded to the base's own "
+        f"precision, which removes much of a small correction.{repacking}"
     )
 
 

@@ -57,15 +57,14 @@ def _words(slug: str, found: dict[str, Any]) -> None:
         kept = sum(near[0][0] == start for near, start in zip(shot["nearest"], starts, strict=True))
         best = max(near[0][1] for near in shot["nearest"])
         st.markdown(
-            f"After **{shot['step']} steps**, {kept} of {len(starts)} are still nearest to the word they started at. "
-            f"The best match has a cosine of **{best:.2f}**; 1 would be the word itself."
+            f"After **{shot['step']} steps**, {kept} of {len(starts)} are still nearest to the word they started "
+            f"from. The best match has a cosine of **{best:.2f}**; 1 would be the word itself."
         )
 
     played(slug, [shot["step"] for shot in shots], draw, "inside-soft")
     st.caption(
-        "Of the model's whole vocabulary, by cosine. Moved: distance from the start; a word's own embedding has a "
-        f"length of {found['word_norm']:.2f} (median). ␣ stands for a space. None of these words has to mean "
-        "anything."
+        "Nearest in the model's whole vocabulary, by cosine. Moved: distance from the start; a word's own embedding "
+        f"has a length of {found['word_norm']:.2f} (median). ␣ is a space. These words need not mean anything."
     )
 
 
@@ -168,7 +167,7 @@ def _attention(slug: str, found: dict[str, Any]) -> None:
     played(slug, [shot["step"] for shot in shots], draw, "inside-keys")
     st.caption(
         f"Mean over the {found['tokens']:,} real tokens of {found['rows']} held-out rows. Each step's prefix is put "
-        "back into the model and the same rows are read again."
+        "back into the model, which then reads the same rows."
     )
 
 
@@ -187,8 +186,8 @@ def _along(slug: str, found: dict[str, Any]) -> None:
     st.caption(
         "Difference: the mean distance of a virtual token from their common mean, as a share of its length. "
         + (
-            f"It is zero: all {found['virtual_tokens']} started alike, got the same gradients and are still the "
-            "same token. Choose another start to make them differ."
+            f"It is zero: all {found['virtual_tokens']} started equal, got the same gradients and are still the same "
+            "token. Choose another start to make them differ."
             if alike
             else "At zero, all of them would be one and the same token."
         )
@@ -214,9 +213,9 @@ def _costs(shape: ModelShape, found: dict[str, Any]) -> None:
     figures.table(("", "Without", "With", "Source"), rows, numeric=(1, 2))
     memory = (
         f"{tokens} virtual tokens × 2 × {shape.num_layers} layers × {shape.kv_width} wide × {each} bytes, **for every "
-        f"sequence** of a batch: that is what {tokens} tokens of text would take."
+        f"sequence** of a batch, as much as {tokens} tokens of text."
         if generates
-        else f"Nothing is kept between passes; each layer's attention is {tokens} keys longer."
+        else f"Nothing is stored between passes; each layer's attention has {tokens} more keys."
     )
     st.markdown(f"{memory} {slower(timed)}")
 
@@ -225,13 +224,13 @@ def slower(timed: dict[str, Any]) -> str:
     """Return a sentence on the slowdown; no figure if rounds with and without the trained keys overlap."""
     rounds = timed.get("rounds")
     if rounds is None:  # a run of an earlier version kept the medians only
-        return "The spread of the single rounds was not recorded: a small difference may be noise."
+        return "The spread of the single rounds was not recorded, so a small difference may be noise."
     spread = ", ".join(
         f"{units.span(rounds[name][0], rounds[name][-1])} {name}" for name in ("without", "with")
     )
     medians = f"Medians of {len(rounds['with'])} rounds ({spread})"
     if rounds["with"][0] <= rounds["without"][-1] and rounds["without"][0] <= rounds["with"][-1]:
-        return f"{medians}: they overlap, so no difference was measured."
+        return f"{medians}: they overlap, so this is no measurable difference."
     return f"{medians}: {timed['with'] / timed['without'] - 1:+.0%}."
 
 
@@ -289,8 +288,8 @@ def _projection(choice: Choice) -> None:
         rows.append((name, choice.spec.formula(choice.shape, full)))
     trained_and_stored(rows)
     st.markdown(
-        f"With the current settings, on {plain(choice.shape.title)}. The projection's MLP makes the prefix during "
-        "training; afterwards it is run once, its output is stored, and the MLP is thrown away."
+        f"With the current settings, on {plain(choice.shape.title)}. The projection's MLP computes the prefix during "
+        "training. Afterwards it runs once, its output is stored, and the MLP is discarded."
     )
 
 
@@ -307,11 +306,11 @@ def show_ptuning(choice: Choice) -> None:
 
 
 def _encoders(choice: Choice) -> None:
-    st.markdown(f"#### The encoder, trained and thrown away {figures.badge(Source.COUNTED)}")
+    st.markdown(f"#### The encoder, trained and discarded {figures.badge(Source.COUNTED)}")
     trained_and_stored(list(_settings(choice)))
     st.markdown(
         f"On {plain(choice.shape.title)}, {choice.values['num_virtual_tokens']} virtual tokens. The encoder exists "
-        "only during training: afterwards it is run once, and only its output is stored."
+        "only during training. Afterwards it runs once, and only its output is stored."
     )
 
 
@@ -361,9 +360,9 @@ def _beside_prefix(choice: Choice) -> None:
         lines.append((name, where, encoder, units.count(formula.trainable), units.count(formula.stored)))
     figures.table(("Method", "Trained in front of", "Encoder", "Trained", "Stored"), lines, numeric=(3, 4))
     st.markdown(
-        "Version 2 **is** Prefix Tuning without the projection, aimed at classification; PEFT has no class of that "
-        "name. On decoders both are one PEFT config. On encoders, where PEFT refuses it, version 2 goes through "
-        "transformers' attention function here."
+        "Version 2 **is** Prefix Tuning without the projection, applied to classification; PEFT has no class of that "
+        "name. On decoders both are one PEFT config. On encoders, where PEFT refuses it, PEFT Lab runs version 2 "
+        "through transformers' attention function."
     )
     for reason in reasons:
         st.markdown(f":orange[:material/info: {plain(reason)}]")

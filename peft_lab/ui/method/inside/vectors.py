@@ -65,10 +65,10 @@ def _moves(found: dict[str, Any]) -> None:
         st.plotly_chart(figure, key=f"{BITFIT}-moves", config=charts.CONFIG)
         most = max(shots[index]["moves"], key=lambda row: row["moved"])
         if not most["moved"]:
-            st.markdown(f"After **{shots[index]['step']} steps** no bias has moved.")
+            st.markdown(f"After **{shots[index]['step']} steps** no bias has changed.")
             return
         st.markdown(
-            f"After **{shots[index]['step']} steps** `{most['bias']}` has moved furthest: its entries by "
+            f"After **{shots[index]['step']} steps**, `{most['bias']}` has changed most: its entries by "
             f"**{most['moved']:.3f}** (root mean square), from values of {most['start']:.3f}."
         )
 
@@ -79,12 +79,12 @@ def _moves(found: dict[str, Any]) -> None:
 
 
 def _put_back(found: dict[str, Any]) -> None:
-    st.markdown(f"#### What each kind is worth {figures.badge(Source.MEASURED)}")
+    st.markdown(f"#### Effect of each kind of bias {figures.badge(Source.MEASURED)}")
     moved: dict[str, list[float]] = {}
     for row in found["snapshots"][-1]["moves"]:
         moved.setdefault(bitfit.kind_of(row["bias"])[0], []).append(row["moved"])
     figures.table(
-        ("Put back to the start", "Had moved", "Logit change", "Answers changed"),
+        ("Reset to the start", "Had moved", "Logit change", "Answers changed"),
         [
             (
                 f"`{row['kind']}`",
@@ -96,13 +96,12 @@ def _put_back(found: dict[str, Any]) -> None:
         ],
         numeric=(1, 2, 3),
     )
-    st.caption("Moves as root mean squares, logit changes as means. One kind at a time, in all layers.")
+    st.caption("Changes as root mean squares, logit changes as means. One kind at a time, in all layers.")
     if any(row["kind"] == KEY for row in found["put_back"]):
         st.markdown(
-            "**The keys' biases move, but have no effect.** A bias on the key adds the same number to all scores "
-            "of one query, and softmax does not see what is added to all of them. Their gradient is nothing but "
-            "rounding, which Adam scales up to full steps. Any change that remains here is rounding in "
-            f"{found['dtype']}."
+            "**The keys' biases change, but have no effect.** A bias on the key adds the same number to all scores of "
+            "one query, and softmax ignores a constant added to all scores. Their gradient is only rounding, which "
+            f"Adam scales up to full steps. Any change that remains here is rounding in {found['dtype']}."
         )
 
 
@@ -151,7 +150,7 @@ def _who_has_biases() -> None:
     figures.table(("Model", "Bias parameters", "Of the model"), rows, numeric=(1, 2))
     without = next(entry for entry in catalogue().values() if not entry.shape.biases)
     (problem,) = spec.problems(without.shape, {})
-    st.markdown(f"With 0 there is nothing to train, and BitFit says so: *{plain(problem.message)}*")
+    st.markdown(f"With 0 there is nothing to train, and BitFit reports it: *{plain(problem.message)}*")
 
 
 # ----------------------------------------
@@ -188,7 +187,7 @@ def _vectors(found: dict[str, Any]) -> None:
         key=state.widget_key(IA3, "inside-kind", "-".join(kinds)),
         format_func=lambda name: f"{name} · {'input' if name in inputs else 'output'}",
         required=True,
-        help="By the map they belong to, and whether they multiply its input or its output.",
+        help="Grouped by map, and by whether they multiply its input or its output.",
     )
     state.remember(IA3, "inside-kind", kind)
     limit = max(abs(cell) for row in _of(shots[-1], kind) for cell in row["cells"]) or ia3.FELT
@@ -290,8 +289,8 @@ def _twins(twins: dict[str, Any]) -> None:
         return
     st.markdown(
         f"#### {twins['size']:,} redundant factors {figures.badge(Source.MEASURED)}\n\nPEFT's `output.dense` also "
-        "matches the attention's output map. A factor on that map's input does what one on the value does, because "
-        "attention only averages values over tokens. Equal gradients, equal learning: their correlation is "
+        "matches the attention's output map. A factor on that map's input has the same effect as one on the value, "
+        "because attention only averages values over tokens. So the two get equal gradients: their correlation is "
         f"**{twins['correlation']:.4f}**."
     )
 
