@@ -46,7 +46,9 @@ def test_every_script_and_style_is_what_streamlit_sends(
     for name in TEXTS[::7] + [name for name in TEXTS if "/index." in name]:
         ours, own = client.get(f"/{name}"), streamlit_itself.get(f"/{name}")
         assert ours.status_code == own.status_code == 200
-        assert ours.content == own.content == (STATIC / name).read_bytes(), name
+        assert own.content == (STATIC / name).read_bytes(), name
+        assert ours.content == assets._without_whole_fonts(own.content), name
+        assert name.endswith(".css") or ours.content == own.content, name
         for header in ("content-type", "cache-control"):
             assert ours.headers[header] == own.headers[header], name
         assert ours.headers["content-encoding"] == "gzip" and ours.headers["vary"] == "Accept-Encoding"

@@ -55,7 +55,10 @@ def test_the_style_is_the_last_thing_in_the_body(client: TestClient) -> None:
         assert answer.status_code == 200
         assert answer.text.endswith("</style></body></html>")
         assert ".st-key-bench" in answer.text and ".st-key-home-first" in answer.text
-        assert int(answer.headers["content-length"]) == len(answer.content)
+        sent = int(answer.headers["content-length"])
+        assert sent == len(answer.content) or (
+            answer.headers["content-encoding"] == "gzip" and sent < len(answer.content) / 4
+        )
         assert "etag" not in answer.headers
 
 
@@ -81,4 +84,4 @@ def test_every_control_is_a_script_that_streamlit_has(client: TestClient) -> Non
 
 def scripts(text: str) -> list[str]:
     """Those that the page asks for ahead."""
-    return re.findall(r'modulepreload" crossorigin href="\./static/js/([^"]+)"', text)
+    return re.findall(r'modulepreload" fetchpriority="low" crossorigin href="\./static/js/([^"]+)"', text)

@@ -6,11 +6,13 @@ import asyncio
 import ctypes
 import gc
 import gzip
+import re
 import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ import peft_lab
 from peft_lab.core import asking, journal
 from peft_lab.core.errors import PeftLabError, Replacement
 from peft_lab.training.tasks import all_tasks
+from peft_lab.ui import web
 from peft_lab.ui.server import sessions
 from peft_lab.ui.server.door import root
 from peft_lab.workers import inspector
@@ -136,9 +139,17 @@ def ended_in_order(first: Callable[[], None]) -> Callable[[Any], AbstractAsyncCo
 
 
 FOLDER = "static"
+#: The app's own fonts, served beside Streamlit's; see tools/subset_fonts.py.
+FONTS, FONT = web.FONTS, ".woff2"
 #: As Streamlit has it: names hold a hash of what is in the file.
 KEPT_BY_BROWSERS = "public, immutable, max-age=31536000"
-_TEXT = {".js": "text/javascript", ".css": "text/css"}
+_TYPES = {
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".woff2": "font/woff2",
+}
+_ICONS = re.compile(rb"@font-face\{font-family:Material Symbols Rounded;[^}]*\}")
+_TEXT_FONT = re.compile(rb"@font-face\{font-family:Source (?:Sans|Serif|Code Pro);")
 _OTHERWISE = ("range", "if-none-match", "if-modified-since", "if-range")  # answered by Streamlit
 
 
@@ -154,8 +165,10 @@ class Assets:
         self._app, self._below = app, f"{root()}{FOLDER}/"
         folder = Path(st.__file__).with_name("static") / FOLDER
         self._files = {
-            file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.suffix in _TEXT
-        }
+            file.relative_to(folder).as_posix(): file
+            for file in folder.rglob("*")
+            if file.suffix in _TYPES and file.suffix != FONT
+        } | {f"media/{file.name}": file for file in FONTS.glob(f"*{FONT}")}
         self._assets: dict[str, asyncio.Task[Response]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -178,20 +191,31 @@ class Assets:
         if scope["type"] != "http" or scope["method"] != "GET" or not scope["path"].startswith(self._below):
             return None
         headers = Headers(scope=scope)
+        file = self._files.get(scope["path"].removeprefix(self._below))
+        if file is None or file.suffix == FONT:  # only these are ours, and they are compressed in themselves
+            return file
         if "gzip" not in headers.get("accept-encoding", "") or any(name in headers for name in _OTHERWISE):
             return None
-        return self._files.get(scope["path"].removeprefix(self._below))
+        return file
+
+
+def _without_whole_fonts(style: bytes) -> bytes:
+    """Return a file in which Streamlit's text fonts are for letters that ours lack, and its icons are ours alone."""
+    style = _ICONS.sub(b"", style)
+    return _TEXT_FONT.sub(lambda rule: rule[0] + b"unicode-range:" + _others() + b";", style)
+
+
+@cache
+def _others() -> bytes:
+    return (FONTS / "others.txt").read_bytes()
 
 
 def _read(file: Path) -> Response:
-    body = gzip.compress(file.read_bytes(), 6, mtime=0)
-    headers = {
-        "content-type": f"{_TEXT[file.suffix]}; charset=utf-8",
-        "content-encoding": "gzip",
-        "vary": "Accept-Encoding",
-        "cache-control": KEPT_BY_BROWSERS,
-    }
-    return Response(body, headers=headers)
+    headers = {"content-type": _TYPES[file.suffix], "cache-control": KEPT_BY_BROWSERS}
+    if file.suffix == FONT:
+        return Response(file.read_bytes(), headers=headers)
+    body = gzip.compress(_without_whole_fonts(file.read_bytes()), 9, mtime=0)
+    return Response(body, headers=headers | {"content-encoding": "gzip", "vary": "Accept-Encoding"})
 
 
 # ----------------------------------------

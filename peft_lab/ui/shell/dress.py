@@ -7,6 +7,7 @@ scripts of common controls are loaded with the page, too: a control whose script
 
 from __future__ import annotations
 
+import gzip
 import re
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from peft_lab.ui import claims, home, pages, theme, web
 from peft_lab.ui.method import page as method
+from peft_lab.ui.server.door import below, root
 from peft_lab.ui.server.guard import is_page
 
 SIDEBAR = 204  # pixels: every page's name fits, and the page has the rest
@@ -30,6 +32,7 @@ _SHELL = f"""
 [data-testid="stSidebarContent"]:not(:has([data-testid="stSidebarNavItems"])) [data-testid="stSidebarUserContent"] {{
   visibility: hidden; }}"""
 _RULES = (
+    web.read("fonts/fonts.css"),
     theme.CSS,
     theme.ROOM_CSS,
     _SHELL,
@@ -39,11 +42,21 @@ _RULES = (
     claims.CLAIMS_CSS,
 )
 STYLE = f"<style>{''.join(_RULES)}</style>".encode()
-#: Streamlit's names for what most pages have.
+#: Streamlit's preload of its whole font, in whose place ours is preloaded.
+_WHOLE_FONT = re.compile(rb"\./static/media/SourceSansVF-Upright\.[^\"]+")
+_FONT = f"./static/media/{next(web.FONTS.glob('PEFTLabSans.*')).name}".encode()
+#: Streamlit's names for what every page has, Home too, and for what most others have.
+EVERYWHERE = ("BidiComponent", "Button", "Checkbox", "Html", "PageLink")
 CONTROLS = (
-    "BidiComponent", "Button", "ButtonGroup", "Checkbox", "Html", "Metric", "NumberInput", "PageLink", "Progress",
-    "Selectbox", "Slider", "TextInput",
-)  # fmt: skip
+    *EVERYWHERE,
+    "ButtonGroup",
+    "Metric",
+    "NumberInput",
+    "Progress",
+    "Selectbox",
+    "Slider",
+    "TextInput",
+)
 #: Of a request for a page: what would have it answered compressed, or not at all as nothing changed.
 _UNASKED = (b"accept-encoding", b"if-none-match", b"if-modified-since", b"range")
 
@@ -58,6 +71,9 @@ def ahead(names: tuple[str, ...]) -> bytes:
     """Return links that preload the named scripts with the page, and the scripts that these import."""
     folder = Path(st.__file__).with_name("static") / "static/js"
     waiting = [file.name for name in names for file in sorted(folder.glob(f"{name}.*.js"))]
+    index = (folder.parents[1] / "index.html").read_text(
+        encoding="utf-8"
+    )  # it preloads its own, which come first
     found: dict[str, None] = {}
     while waiting:
         name = waiting.pop(0)
@@ -65,13 +81,16 @@ def ahead(names: tuple[str, ...]) -> bytes:
             found[name] = None
             waiting += _NEEDED.findall((folder / name).read_text(encoding="utf-8"))
     return "".join(
-        f'<link rel="modulepreload" crossorigin href="./static/js/{name}">' for name in found
+        f'<link rel="modulepreload" fetchpriority="low" crossorigin href="./static/js/{name}">'
+        for name in found
+        if name not in index
     ).encode()
 
 
 def _ahead_of(path: str) -> bytes:
-    """Return the preload links for the page at a path."""
-    return ahead(CONTROLS + (FORMULAS if path.rpartition("/")[2] in pages.method_pages() else ()))
+    """Return the preload links for the page at a path: of Home, few, as it is what a newcomer waits for."""
+    page = below(root(), path)
+    return ahead((CONTROLS if page else EVERYWHERE) + (FORMULAS if page in pages.method_pages() else ()))
 
 
 def middleware() -> list[Middleware]:
@@ -89,6 +108,7 @@ class Dress:
         if scope["type"] != "http" or "text/html" not in Headers(scope=scope).get("accept", ""):
             await self._app(scope, receive, send)
             return
+        accepted = Headers(scope=scope).get("accept-encoding", "")
         start: Message = {}
         body = b""
 
@@ -109,7 +129,12 @@ class Dress:
                 dressed = body.replace(b"</head>", head + b"</head>", 1).replace(
                     b"</body>", STYLE + b"</body>", 1
                 )
+                dressed = _WHOLE_FONT.sub(_FONT, dressed)
                 headers = MutableHeaders(scope=start)
+                headers.add_vary_header("Accept-Encoding")
+                if "gzip" in accepted:
+                    dressed = gzip.compress(dressed, 6, mtime=0)
+                    headers["content-encoding"] = "gzip"
                 headers["content-length"] = str(len(dressed))
                 for name in ("etag", "last-modified"):
                     del headers[name]
