@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -24,10 +23,11 @@ from peft_lab.ui import pages, state
 from peft_lab.ui.components import charts, figures, frame
 from peft_lab.ui.components.form import choose
 from peft_lab.ui.components.frame import error_line, errors_boxed, part
+from peft_lab.ui.components.qr import show_way_in
 from peft_lab.ui.components.rows import Column, RowOf, rows
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.server import sessions
-from peft_lab.ui.server.door import is_loopback
+from peft_lab.ui.tour.page import root
 
 # ----------------------------------------
 # What the teacher shows, as a line over every page of a class, and the teacher's button for it.
@@ -152,18 +152,13 @@ def class_page() -> None:
         places.require_teacher()
         found = limits()
         st.markdown(
-            f"Up to {found.people} can join at {_where()} with the code **{plain(asking.join_code())}**. Each may "
-            f"have {found.in_words()}; data older than {found.days} days is deleted."
+            f"Up to {found.people} can join. Each may have {found.in_words()}; data older than {found.days} days is "
+            "deleted."
         )
+        show_way_in(root(), asking.join_code())
         take_back_button()
         part(_everybody, every=REFRESH)
         part(foretold, every=REFRESH)
-
-
-def _where() -> str:
-    """Return the words for the address to join at; unknown if the teacher uses the server's own machine."""
-    own = is_loopback(urlsplit(st.context.url or "").hostname or "")
-    return "this computer's network address" if own else "this address"
 
 
 def _everybody() -> None:

@@ -29,12 +29,15 @@ def sample(trajectory: Trajectory | None, spec: RunSpec, seen: RunView) -> None:
         return
     noun, going = "order" if spec.task in _ORDERS else "row", not seen.status.final
     st.markdown(f"#### The same {noun}, as it learns {figures.badge(Source.MEASURED)}")
-    st.html(
-        _CSS
-        + sample_html(
-            trajectory.example, trajectory.answers, asked_states(spec.steps, spec.watched), seen.step, going
-        )
-    )
+    due = asked_states(spec.steps, spec.watched)
+    card(trajectory.example, trajectory.answers, due, seen.step, going)
+
+
+def card(
+    example: Example, answers: Sequence[RecordedAnswer], due: set[int], step: int, going: bool = False
+) -> None:
+    """Draw the card's body, as :func:`sample_html`."""
+    st.html(_CSS + sample_html(example, answers, due, step, going))
 
 
 def sample_html(

@@ -16,10 +16,12 @@ import socket
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import suppress
 from html import escape
 from importlib import util
+from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
 
 import psutil
 import streamlit as st
@@ -325,6 +327,7 @@ _HEADER = re.compile(
 )
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _LONGEST = 260  # a name of 253 characters, a colon and a port
+_CONTAINER = ("/.dockerenv", "/run/.containerenv")
 _FRESH_SECONDS = 5.0  # a laptop changes networks while the app runs
 
 
@@ -421,6 +424,31 @@ def is_loopback(name: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return name == "localhost"
+
+
+def class_address(seen: str) -> str | None:
+    """Return the app's base URL for the learners' machines; ``None`` if none is known that reaches this one.
+
+    Args:
+        seen: the base URL in the teacher's browser. If it names this machine only, the machine's address in its
+            network takes that name's place.
+    """
+    parts = urlsplit(seen)
+    if not is_loopback(parts.hostname or ""):
+        return seen if parts.hostname else None
+    listens = str(st.get_option("server.address") or "")
+    inside = any(Path(mark).exists() for mark in _CONTAINER)  # its own address leads nowhere outside
+    address = None if is_loopback(listens) or inside else lan_address()
+    return None if address is None else urlunsplit(parts._replace(netloc=address + f":{parts.port or 80}"))
+
+
+def lan_address() -> str | None:
+    """Return this machine's IPv4 address in its network; ``None`` without a network. Nothing is sent."""
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # for documentation (RFC 5737): the way out of here leads there, too
+        return str(probe.getsockname()[0])
+    known = sorted(name for name in own_names() if re.fullmatch(r"[0-9.]+", name))
+    return next((name for name in known if not is_loopback(name) and not name.startswith("169.254.")), None)
 
 
 def _port(host: str, scheme: str) -> int | None:
