@@ -35,7 +35,7 @@ from streamlit.web.server.server_util import get_cookie_secret
 from streamlit.web.server.starlette.starlette_app_utils import decode_signed_value
 from streamlit.web.server.starlette.starlette_server_config import USER_COOKIE_NAME
 
-from peft_lab.classroom import joining
+from peft_lab.classroom import joining, places
 from peft_lab.core import asking, disk, journal, palette
 from peft_lab.core.asking import Asker, limits
 from peft_lab.core.errors import BadInput, PeftLabError
@@ -121,6 +121,7 @@ def _cleared(headers: Headers) -> bool:
 
 JOIN = "join"
 OPEN_PATHS = ("_stcore/health",)  # asked by machines that watch over the server; says nothing of anybody
+SHOWN = "join/shown"  # asked by learners' pages: which page the teacher shows
 CLOSED = ("_stcore/agent", "_stcore/metrics")  # nobody in a class needs them
 _UPLOAD, _MEDIA = "_stcore/upload_file/", "media/"
 _LONGEST_FORM = 4096  # bytes
@@ -153,6 +154,10 @@ class Door:
             await self._begin(scope)(scope, receive, send)
         elif http and path == JOIN:
             await (await self._join(scope, headers, receive, who))(scope, receive, send)
+        elif who is not None and http and path == SHOWN:
+            await PlainTextResponse(places.shown_version(), 200, {"cache-control": "no-store"})(
+                scope, receive, send
+            )
         elif who is not None and _may(who, path, headers):
             await self._app(scope, receive, send)
         elif not http:
