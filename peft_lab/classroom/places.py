@@ -160,6 +160,15 @@ def take_back_page() -> None:
         ) from error
 
 
+def shown_version() -> str:
+    """Return a text that changes with each page that is shown or taken back; "0" without one. Reads no content."""
+    try:
+        found = _file().stat()
+    except OSError:
+        return "0"
+    return f"{found.st_ino}.{found.st_mtime_ns}"
+
+
 def shown_page() -> ShownPage | None:
     """Return the page shown to the class; ``None`` without one, without a class, or if the file is damaged."""
     if not asking.class_is_on():

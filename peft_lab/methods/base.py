@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from peft_lab.ask.field import Field, Values, field_named
 from peft_lab.ask.form import Form, form_of
+from peft_lab.core import asking
 from peft_lab.core.errors import BadInput, Unsupported
 from peft_lab.models.quantise import Quantization
 from peft_lab.models.shapes import ModelKind, ModelShape
@@ -132,6 +133,8 @@ class Part:
     size: Mapping[str, int]
 
 
+CLASS_STEPS = 15  # thirty learners share a machine
+LANGUAGE: tuple[ModelKind, ...] = ("causal-lm", "seq2seq")
 STEPS = 60  # of a run, in which every default rate learns; comparisons and sweeps give it to all methods
 
 
@@ -247,8 +250,9 @@ class MethodSpec(ABC):
         return self.learning_rates[kind]
 
     def usual_steps(self, kind: ModelKind) -> int:
-        """Return the default number of steps of a run on the model kind."""
-        return self.short_runs.get(kind, STEPS)
+        """Return the default number of steps of a run on the model kind; in a class, language models get few."""
+        usual = self.short_runs.get(kind, STEPS)
+        return min(usual, CLASS_STEPS) if asking.class_is_on() and kind in LANGUAGE else usual
 
     def rate_factor(self, parameter: str, values: Values) -> float:
         """Return the factor on a trained parameter's learning rate, by its name; 1 unless a method overrides it."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -20,36 +19,57 @@ from peft_lab.methods import all_methods
 from peft_lab.runs import queue
 from peft_lab.runs.queue import QUIET, WAITING, ClassRow, PageVisit
 from peft_lab.runs.view import Status
-from peft_lab.ui import pages, state
+from peft_lab.ui import pages, state, web
 from peft_lab.ui.components import charts, figures, frame
 from peft_lab.ui.components.form import choose
 from peft_lab.ui.components.frame import error_line, errors_boxed, part
+from peft_lab.ui.components.qr import show_way_in
 from peft_lab.ui.components.rows import Column, RowOf, rows
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.server import sessions
-from peft_lab.ui.server.door import is_loopback
+from peft_lab.ui.server.door import SHOWN as SHOWN_AT
+from peft_lab.ui.server.door import root as door_root
+from peft_lab.ui.tour.page import root
 
 # ----------------------------------------
 # What the teacher shows, as a line over every page of a class, and the teacher's button for it.
 
 
 SCOPE = "shown-to-class"
-SHOWN_NOW = ":material/check: Every learner sees a link to this page at their next click."
+SHOWN_NOW = ":material/check: Every learner's page changes to this one within a second."
+_mount = st.components.v2.component("peft_follow", html="<span hidden></span>", js=web.read("follow.js"))
 
 
 def shown_bar(page: str) -> None:
-    """Draw a link to the page that the teacher shows, unless this is that page."""
+    """Follow to a page that the teacher has shown since the session began; link to it on every other page.
+
+    A browser asks for the version twice a second (:mod:`peft_lab.ui.server.door`), and the page is drawn again only
+    where it has changed. Who has left the page that is shown is not taken back to it.
+    """
+    if not asking.class_is_on() or pages.teaches():
+        return
+    version = places.shown_version()
+    before = state.remembered(SCOPE, "version", version)
+    state.remember(SCOPE, "version", version)
+    with st.sidebar:
+        _mount(
+            key="follow", height=0, data={"url": door_root() + SHOWN_AT, "version": version},
+            on_version_change=lambda: None,
+        )  # fmt: skip
     found = places.shown_page()
     title = pages.titles().get(found.page) if found is not None else None
-    if found is None or title is None or pages.teaches():
+    if found is None or title is None:
         return
     opened = page == found.page and all(
         st.query_params.get(name) == value for name, value in found.settings.items()
     )
     if opened:
         return
+    query = {**found.settings, frame.SHOWN: "1"}
+    if version != before:
+        pages.go_to(found.page, query)
     with st.container(key="shown-to-class"):
-        label, query = f"Your teacher shows: {plain(title)}", {**found.settings, frame.SHOWN: "1"}
+        label = f"Your teacher shows: {plain(title)}"
         pages.link(found.page, label, "cast_for_education", query, width="stretch")
 
 
@@ -152,18 +172,13 @@ def class_page() -> None:
         places.require_teacher()
         found = limits()
         st.markdown(
-            f"Up to {found.people} can join at {_where()} with the code **{plain(asking.join_code())}**. Each may "
-            f"have {found.in_words()}; data older than {found.days} days is deleted."
+            f"Up to {found.people} can join. Each may have {found.in_words()}; data older than {found.days} days is "
+            "deleted."
         )
+        show_way_in(root(), asking.join_code())
         take_back_button()
         part(_everybody, every=REFRESH)
         part(foretold, every=REFRESH)
-
-
-def _where() -> str:
-    """Return the words for the address to join at; unknown if the teacher uses the server's own machine."""
-    own = is_loopback(urlsplit(st.context.url or "").hostname or "")
-    return "this computer's network address" if own else "this address"
 
 
 def _everybody() -> None:

@@ -128,13 +128,15 @@ def _train() -> None:
         if going is None:
             _as_shown()
         pages.go_to(METHOD)
-    st.caption(f"{units.count(shipped().spec['steps'])} steps. Nothing leaves {asking.here()}.")
+    st.caption(f"{units.count(request().steps or 0)} steps. Nothing leaves {asking.here()}.")
 
 
 def request() -> RunRequest:
-    """Return the run that the button starts: the recorded one's settings, and the learner's order as its sample."""
+    """Return the run that the button starts: the recorded one's settings, in a class with fewer steps, and the
+    learner's order as its sample."""
     order = orders.prompt(order_of(shipped(), SCOPE))
-    return RunRequest(MODEL, METHOD, TASK, steps=shipped().spec["steps"], probes=(order,))
+    steps = min(shipped().spec["steps"], get_method(METHOD).usual_steps(get_model(MODEL).kind))
+    return RunRequest(MODEL, METHOD, TASK, steps=steps, probes=(order,))
 
 
 def _offer() -> Offer | None:

@@ -16,7 +16,9 @@ from peft_lab.core.asking import acting_for
 from peft_lab.interview.tour import FIRST
 from peft_lab.ui import state
 from peft_lab.ui.server import sessions
-from tests.classroom.conftest import joined
+from peft_lab.ui.server.door import SHOWN
+from tests.classroom.conftest import CODE, joined
+from tests.classroom.test_door import asked
 from tests.classroom.test_turns import queued
 from tests.prose import says
 from tests.ui.test_tour import address_of, again, opened, press
@@ -56,6 +58,31 @@ def test_a_page_that_was_open_before_takes_what_is_shown(
         again(app)
         assert app.session_state[state._COMPLETE][name] == theirs[name]
         assert address_of(app) == theirs and not lines(app), "the learner is where the teacher is"
+
+
+def test_an_open_page_follows_what_is_shown_next(empty_class: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for each page that is shown: who then goes elsewhere is not taken back."""
+    ada, teacher = joined("Ada"), joined("Grace", joining.class_keys().teacher)
+    monkeypatch.setattr(sessions, "who_asks", lambda: ada)
+    app = opened("words")
+    before = places.shown_version()
+    with acting_for(teacher):
+        places.show_page("runs", {})
+    assert places.shown_version() != before == "0"
+    assert app.session_state[state._PAGE] == "words"
+    again(app)
+    assert app.session_state[state._PAGE] == "runs" and not lines(app)
+    app.switch_page("pages/words.py")
+    again(app)
+    assert app.session_state[state._PAGE] == "words" and len(lines(app)) == 1
+
+
+def test_only_who_has_joined_is_told_what_is_shown(empty_class: Path) -> None:
+    cookie = joining.join(CODE)[1]
+    status, headers, version = asked(f"/{SHOWN}", cookie)
+    assert (status, headers["cache-control"], version) == (200, "no-store", places.shown_version())
+    assert asked(f"/{SHOWN}")[0] == 401
+    assert asked(f"/{SHOWN}", kind="websocket")[0] == 403
 
 
 def test_a_run_of_the_teachers_own_is_not_shown(empty_class: Path, monkeypatch: pytest.MonkeyPatch) -> None:

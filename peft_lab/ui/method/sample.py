@@ -27,14 +27,16 @@ def sample(trajectory: Trajectory | None, spec: RunSpec, seen: RunView) -> None:
     """Draw the card; nothing for a run without held-out rows, or one of images."""
     if trajectory is None or trajectory.example is None:
         return
-    going = not seen.status.final
     st.markdown(f"#### The same {_noun(spec.task)}, as it learns {figures.badge(Source.MEASURED)}")
-    st.html(
-        _CSS
-        + sample_html(
-            trajectory.example, trajectory.answers, asked_states(spec.steps, spec.watched), seen.step, going
-        )
-    )
+    due = asked_states(spec.steps, spec.watched)
+    card(trajectory.example, trajectory.answers, due, seen.step, not seen.status.final)
+
+
+def card(
+    example: Example, answers: Sequence[RecordedAnswer], due: set[int], step: int, going: bool = False
+) -> None:
+    """Draw the card's body, as :func:`sample_html`."""
+    st.html(_CSS + sample_html(example, answers, due, step, going))
 
 
 def recorded_sample(trajectory: Trajectory | None, task: str) -> None:
@@ -43,7 +45,7 @@ def recorded_sample(trajectory: Trajectory | None, task: str) -> None:
     if trajectory is None or trajectory.example is None or trajectory.spec["task"] != task:
         return
     st.markdown(f"#### A recorded run, on one {_noun(task)} {figures.badge(Source.MEASURED)}")
-    st.html(_CSS + sample_html(trajectory.example, trajectory.answers, {10}, trajectory.spec["steps"], False))
+    card(trajectory.example, trajectory.answers, {10}, trajectory.spec["steps"])
 
 
 def _noun(task: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
@@ -13,6 +14,7 @@ import streamlit as st
 from peft_lab.core import palette, units
 from peft_lab.core.errors import AssetError, BadInput, PeftLabError
 from peft_lab.core.units import Source
+from peft_lab.drawing.trajectory.format import asked_states, shipped, shipped_names, shipped_on
 from peft_lab.methods import get_method
 from peft_lab.methods.counting.count import count
 from peft_lab.methods.shared import adapters_library as library_files
@@ -31,7 +33,7 @@ from peft_lab.ui.components.knobs import OWN_TASK, Choice, set_knobs
 from peft_lab.ui.components.waiting import come_back, look, shown
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method import settings
-from peft_lab.ui.method.sample import recorded_sample, sample
+from peft_lab.ui.method.sample import card, recorded_sample, sample
 from peft_lab.ui.method.settings import FIELDS, SAY, START, start_of, task_of, turn
 from peft_lab.ui.runs.shown import go_on, live_run, recorded, show_run, shown_run, stale, trajectory_of
 from peft_lab.ui.runs.shown import stop as ask_to_stop
@@ -54,6 +56,8 @@ def live(run: Run, choice: Choice) -> None:
         seen = run.view()
         with st.container(key=f"{slug}-standing"):
             _status(run, seen, choice)
+        if seen.status is Status.QUEUED and not seen.losses:
+            _meanwhile(run.spec)
         sample(trajectory_of(run), run.spec, seen)
         _curves(seen, slug)
         _results(run, seen)
@@ -88,6 +92,24 @@ def _status(run: Run, seen: RunView, choice: Choice) -> None:
         on_click=ask_to_stop,
         args=(run.id,),
     )
+
+
+def _meanwhile(spec: RunSpec) -> None:
+    """Draw a recorded run of the method while the learner's own waits: of the same model, or else of another."""
+    with errors_here():
+        recorded = shipped_on(spec.method, spec.model)
+        if recorded is None and spec.method in shipped_names():
+            recorded = shipped(spec.method)
+        if recorded is None:
+            return
+        losses = recorded.curve.loss
+        st.markdown(
+            f"**While you wait, a recorded run:** {plain(recorded.model.title)}, {units.several(len(losses), 'step')}, "
+            f"{plain(recorded.label)} {figures.badge(Source.MEASURED)}"
+        )
+        if recorded.example is not None:
+            card(recorded.example, recorded.answers, asked_states(len(losses)), len(losses))
+        loss_curve(losses, f"{spec.method}-recorded", len(losses))
 
 
 def _go_on(run: Run, seen: RunView, slug: str) -> None:
@@ -159,17 +181,22 @@ def _line(seen: RunView) -> str:
 
 
 def _curves(seen: RunView, slug: str) -> None:
-    if not seen.losses:
-        return
+    if seen.losses:
+        loss_curve(seen.losses, slug, seen.steps, seen.steps if seen.status.final else seen.step)
+
+
+def loss_curve(losses: Sequence[float], name: str, steps: int, reached: int | None = None) -> None:
+    """Draw a run's loss by step; what is ``reached`` of its ``steps`` is all by default."""
     st.markdown("#### Loss: :small[how surprised it is by the right answers]")
-    steps = list(range(1, len(seen.losses) + 1))
-    figure = charts.curves({"loss": (steps, seen.losses)}, "step", "nats", height=220, until=seen.steps)
-    if not seen.status.final and seen.step < seen.steps:
+    figure = charts.curves(
+        {"loss": (list(range(1, len(losses) + 1)), losses)}, "step", "nats", height=220, until=steps
+    )
+    if reached is not None and reached < steps:
         figure.add_vrect(
-            seen.step, seen.steps, fillcolor=palette.CHART_QUIET, opacity=0.1, line_width=0, layer="below",
+            reached, steps, fillcolor=palette.CHART_QUIET, opacity=0.1, line_width=0, layer="below",
             annotation={"text": "still to come"}, annotation_position="top",
         )  # fmt: skip
-    st.plotly_chart(figure, key=f"{slug}-loss", config=charts.CONFIG)
+    st.plotly_chart(figure, key=f"{name}-loss", config=charts.CONFIG)
 
 
 def _results(run: Run, seen: RunView) -> None:

@@ -16,10 +16,12 @@ import socket
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import suppress
 from html import escape
 from importlib import util
+from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
 
 import psutil
 import streamlit as st
@@ -33,7 +35,7 @@ from streamlit.web.server.server_util import get_cookie_secret
 from streamlit.web.server.starlette.starlette_app_utils import decode_signed_value
 from streamlit.web.server.starlette.starlette_server_config import USER_COOKIE_NAME
 
-from peft_lab.classroom import joining
+from peft_lab.classroom import joining, places
 from peft_lab.core import asking, disk, journal, palette
 from peft_lab.core.asking import Asker, limits
 from peft_lab.core.errors import BadInput, PeftLabError
@@ -119,6 +121,7 @@ def _cleared(headers: Headers) -> bool:
 
 JOIN = "join"
 OPEN_PATHS = ("_stcore/health",)  # asked by machines that watch over the server; says nothing of anybody
+SHOWN = "join/shown"  # asked by learners' pages: which page the teacher shows
 CLOSED = ("_stcore/agent", "_stcore/metrics")  # nobody in a class needs them
 _UPLOAD, _MEDIA = "_stcore/upload_file/", "media/"
 _LONGEST_FORM = 4096  # bytes
@@ -151,6 +154,10 @@ class Door:
             await self._begin(scope)(scope, receive, send)
         elif http and path == JOIN:
             await (await self._join(scope, headers, receive, who))(scope, receive, send)
+        elif who is not None and http and path == SHOWN:
+            await PlainTextResponse(places.shown_version(), 200, {"cache-control": "no-store"})(
+                scope, receive, send
+            )
         elif who is not None and _may(who, path, headers):
             await self._app(scope, receive, send)
         elif not http:
@@ -325,6 +332,7 @@ _HEADER = re.compile(
 )
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _LONGEST = 260  # a name of 253 characters, a colon and a port
+_CONTAINER = ("/.dockerenv", "/run/.containerenv")
 _FRESH_SECONDS = 5.0  # a laptop changes networks while the app runs
 
 
@@ -421,6 +429,31 @@ def is_loopback(name: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return name == "localhost"
+
+
+def class_address(seen: str) -> str | None:
+    """Return the app's base URL for the learners' machines; ``None`` if none is known that reaches this one.
+
+    Args:
+        seen: the base URL in the teacher's browser. If it names this machine only, the machine's address in its
+            network takes that name's place.
+    """
+    parts = urlsplit(seen)
+    if not is_loopback(parts.hostname or ""):
+        return seen if parts.hostname else None
+    listens = str(st.get_option("server.address") or "")
+    inside = any(Path(mark).exists() for mark in _CONTAINER)  # its own address leads nowhere outside
+    address = None if is_loopback(listens) or inside else lan_address()
+    return None if address is None else urlunsplit(parts._replace(netloc=address + f":{parts.port or 80}"))
+
+
+def lan_address() -> str | None:
+    """Return this machine's IPv4 address in its network; ``None`` without a network. Nothing is sent."""
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # for documentation (RFC 5737): the way out of here leads there, too
+        return str(probe.getsockname()[0])
+    known = sorted(name for name in own_names() if re.fullmatch(r"[0-9.]+", name))
+    return next((name for name in known if not is_loopback(name) and not name.startswith("169.254.")), None)
 
 
 def _port(host: str, scheme: str) -> int | None:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from functools import lru_cache
-from urllib.parse import urlsplit
 
-import segno
 import streamlit as st
 
-from peft_lab.core import asking, palette
+from peft_lab.core import asking
 from peft_lab.core.errors import BadInput, PeftLabError
 from peft_lab.interview import tour
 from peft_lab.interview.learners.schedule import Learners
@@ -18,56 +15,11 @@ from peft_lab.interview.tour import LONGEST_TEXT, LONGEST_TITLE, MOST_MINUTES, S
 from peft_lab.ui import pages, state
 from peft_lab.ui.classroom import show_button
 from peft_lab.ui.components.frame import errors_boxed
+from peft_lab.ui.components.qr import show_qr
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner
-from peft_lab.ui.server.door import is_loopback
 from peft_lab.ui.tour import page as links
 from peft_lab.ui.tour.page import fixable, labels, lockable, of_one_person
-
-# ----------------------------------------
-# An address as a QR code that a class reads off the projector with its phones.
-
-
-# 117 squares a side: at full screen on a projector of 1,080 lines each is 8 pixels wide.
-_LARGEST_VERSION = 25
-_SIZE = 800  # CSS pixels a side, where the screen has as many
-_BORDER = 4  # white squares around it, which readers need
-
-
-def show_qr(address: str) -> None:
-    """Draw an address as a QR code, as large as fits the screen (``theme.py``)."""
-    picture = drawn(address)
-    if picture is None:
-        st.markdown(
-            ":orange[:material/info: This link is too long for a QR code that phones can read. Send the link "
-            "instead.]"
-        )
-        return
-    if is_loopback(urlsplit(address).hostname or ""):
-        st.markdown(
-            ":orange[:material/info: This link works only on this computer. To make a link for other devices, open "
-            "the app at this computer's network address.]"
-        )
-    with st.container(key="qr"):
-        st.image(picture, width="stretch", alt="QR code of the link")
-
-
-@lru_cache(maxsize=32)
-def drawn(address: str) -> str | None:
-    """Return the QR code as SVG, dark on white in every theme; None if too fine to read from afar.
-
-    The lowest level of error correction gives the largest squares, which matter more on a clean screen; a
-    higher level is used if the code keeps its size.
-    """
-    try:
-        code = segno.make(address, error="l", version=None, micro=False, boost_error=True)
-    except segno.DataOverflowError:
-        return None
-    if int(code.version) > _LARGEST_VERSION:
-        return None
-    scale = _SIZE // code.symbol_size(border=_BORDER)[0]
-    return code.svg_inline(scale=scale, border=_BORDER, dark=palette.BLACK, light=palette.WHITE)
-
 
 TEACH_SCOPE = "teach"
 
