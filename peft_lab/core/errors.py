@@ -7,11 +7,12 @@ learner's terms. Anything else that escapes is a bug and is meant to look like o
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Self
 
 _NAME = 80  # characters of a name that is not known; a model's folder may have as many
 
@@ -32,7 +33,17 @@ def echoed(text: object, most: int = 60) -> str:
 
 
 class PeftLabError(Exception):
-    """Base of every error this package raises on purpose. Pickling keeps its message and its fields."""
+    """Base of every error this package raises on purpose. Pickling keeps its message and its fields.
+
+    ``works``: settings with which the same would work, by name, as far as they are known.
+    """
+
+    works: Mapping[str, float] = MappingProxyType({})
+
+    def with_works(self, **works: float) -> Self:
+        """Return this error with the settings that would work."""
+        self.works = works
+        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, self.__dict__)

@@ -62,12 +62,12 @@ def require(spec: RunSpec, waits: bool = False) -> None:
     problem = disk_refusal(spec)
     if problem is not None:
         raise RunError(problem)
-    problem = None if waits else refusal(spec)
-    if problem is not None:
-        raise BadInput(problem, "batch")
+    error = None if waits else refusal(spec)
+    if error is not None:
+        raise error
 
 
-def refusal(spec: RunSpec) -> str | None:
+def refusal(spec: RunSpec) -> BadInput | None:
     """Return why a validated spec cannot fit and what would; ``None`` if it fits or cannot be simulated."""
     device, free = free_memory()
     if bound(spec) <= free:
@@ -82,10 +82,16 @@ def refusal(spec: RunSpec) -> str | None:
     would = inspector.get_inspector(inspector.Worker.MEMORY).ask(what_fits, data, device, free)
     kept = f", without the {units.size(RESERVE)} reserved for Python" if device == "cpu" else ""
     needs, room = units.unlike(needed, max(0, free))
-    return (
+    works = {field: would[name] for name, field in _SMALLER.items() if would[name]}
+    return BadInput(
         f"This run does not fit: a step needs {needs}, and this {'machine' if device == 'cpu' else 'GPU'} has {room} "
-        f"free{kept}. {_sentence(would)}"
-    )
+        f"free{kept}. {_sentence(would)}",
+        "batch",
+    ).with_works(**works)
+
+
+#: The settings of a run that can be smaller, by their name in :func:`what_fits`.
+_SMALLER = {"batch": "batch", "length": "max_length"}
 
 
 def free_memory() -> tuple[str, int]:

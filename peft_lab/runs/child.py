@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,10 @@ from peft_lab.takeaway.bundle import write_papers
 from peft_lab.workers import processes
 
 
-def end_run(run: Run, ending: str, message: str) -> None:
+def end_run(run: Run, ending: str, message: str, works: Mapping[str, float] | None = None) -> None:
     """Write record and model card, then the final event: whoever reads that a run has ended finds both.
+
+    ``works``: settings with which a failed run would work.
 
     Raises what :func:`~peft_lab.takeaway.bundle.write_papers` raises, after the run has been ended.
     """
@@ -38,7 +41,7 @@ def end_run(run: Run, ending: str, message: str) -> None:
     finally:
         # hashed after the papers are written, and before the ending is told
         disk.write_json(run.folder / kept.RECORD, {**found, "files": kept.file_hashes(run.folder)})
-        run.log.emit(ending, message=message)
+        run.log.emit(ending, message=message, **({"works": dict(works)} if works else {}))
         if ending == Status.DONE:
             checkpoints.clear(run.folder)
 
@@ -95,8 +98,16 @@ class Child:
     def _there(self) -> bool:
         return self._known is not None and owners.running(self._known)
 
-    def cause(self) -> str:
-        """Return why the process ended without a final event, in one sentence."""
+    def cause(self) -> RunError:
+        """Return why the process ended without a final event."""
+        error = RunError(self._cause())
+        if self._process.exitcode == -signal.SIGKILL:
+            with suppress(RunError):  # a damaged folder
+                batch = self._run.spec.batch
+                return error.with_works(batch=batch // 2) if batch > 1 else error
+        return error
+
+    def _cause(self) -> str:
         code = self._process.exitcode
         if code == -signal.SIGKILL:
             return "The training process was killed from outside, usually because memory ran out."
@@ -182,24 +193,27 @@ def main(folder: str, home: str, turn: float, threads: int | None = None) -> Non
         os._exit(STORAGE + code)
 
 
-def _trained(run: Run) -> tuple[str, str]:
-    """Train; return the final event's type and message. Disk errors are reported as such, whatever raised them."""
+def _trained(run: Run) -> tuple[str, str, Mapping[str, float]]:
+    """Train; return the final event's type, its message, and settings that would work.
+
+    Disk errors are reported as such, whatever raised them.
+    """
     try:
         ending, message = training.train(run)
-        return ending, f"{message} {run.why_stopped()}".strip() if ending == Status.STOPPED else message
+        return ending, f"{message} {run.why_stopped()}".strip() if ending == Status.STOPPED else message, {}
     except PeftLabError as error:
-        return "failed", str(error)
+        return "failed", str(error), error.works
     except Exception as error:
         reason = disk.explained(error, run.folder)
         if reason is None:
             raise
-        return "failed", reason
+        return "failed", reason, {}
 
 
-def _end(run: Run, ending: str, message: str) -> None:
+def _end(run: Run, ending: str, message: str, works: Mapping[str, float]) -> None:
     """Write the record and the final event; if the disk takes only the event, write that."""
     try:
-        end_run(run, ending, message)
+        end_run(run, ending, message, works)
     except OSError:
         run.log.emit(ending, message=message)
 

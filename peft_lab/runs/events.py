@@ -261,5 +261,8 @@ _KINDS: Mapping[str, Mapping[str, Any]] = {
         "detail": dict | None,
         "timeline": list | None,
     },
-    **{ending: {"message": str | None} for ending in ("done", "stopped", "failed", "lost")},
+    **{
+        ending: {"message": str | None, "works": dict[str, float] | None}
+        for ending in ("done", "stopped", "failed", "lost")
+    },
 }

@@ -57,7 +57,7 @@ def carry_out_turn(
     """
     problem = _refusal(run)
     if problem is not None:
-        end_turn(run, "failed", problem)
+        end_turn(run, "failed", str(problem), problem.works)
         return
     used_up = allowance.minutes_refusal() if timed else None
     if used_up is not None:
@@ -100,13 +100,17 @@ def carry_out_turn(
     if asked is not None:
         end_turn(run, "stopped", checkpoints.words_of_a_stop(run))
     else:
-        end_turn(run, "failed", child.cause())
+        cause = child.cause()
+        end_turn(run, "failed", str(cause), cause.works)
 
 
-def end_turn(run: Run, ending: str, message: str) -> None:
-    """Append the run's final event, unless its folder was deleted meanwhile."""
+def end_turn(run: Run, ending: str, message: str, works: Mapping[str, float] | None = None) -> None:
+    """Append the run's final event, unless its folder was deleted meanwhile.
+
+    ``works``: settings with which a failed run would work.
+    """
     if run.folder.exists():
-        run.log.end(ending, message=message)
+        run.log.end(ending, message=message, **({"works": dict(works)} if works else {}))
 
 
 def end_unstarted(run: Run) -> None:
@@ -114,10 +118,11 @@ def end_unstarted(run: Run) -> None:
     end_turn(run, "stopped", f"Stopped before it began. {run.why_stopped()}".strip())
 
 
-def _refusal(run: Run) -> str | None:
+def _refusal(run: Run) -> PeftLabError | None:
     """Return why there is no room for a run now; ``None`` also if unknown: the run will report it."""
     try:
-        return admission.disk_refusal(run.spec) or admission.refusal(run.spec)
+        full = admission.disk_refusal(run.spec)
+        return RunError(full) if full else admission.refusal(run.spec)
     except PeftLabError:
         return None
 

@@ -367,7 +367,7 @@ def _require_numbers(made: Made, run: Run) -> None:
         raise RunError(
             f"The loss is not a number (NaN) at step {made.step + 1}: the learning rate {run.spec.learning_rate:g} "
             "is too high. Lower it."
-        )
+        ).with_works(learning_rate=run.spec.learning_rate / 10)
 
 
 # -- comparing ---------------------------------------------------------------------------------------------------

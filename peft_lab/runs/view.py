@@ -92,6 +92,7 @@ class RunView:
             a GPU ``device_allocated_bytes`` and ``device_reserved_bytes``, its allocator's peaks over all steps.
         ready: fields of that event: trainable, total, head, dtype, device, learning_rate.
         message: why it failed, stopped or was lost; while starting, what it is doing.
+        works: settings with which a failed run would work, by name.
         started: when it was submitted; begun: when its process began, after it had waited for its turn; ended.
         first_loss_after: seconds from being submitted to the first loss; ``None`` also if the clock was set back
             between the two.
@@ -120,6 +121,7 @@ class RunView:
     memory: dict[str, Any]
     ready: dict[str, Any]
     message: str
+    works: dict[str, float]
     started: float | None
     begun: float | None
     ended: float | None
@@ -178,6 +180,7 @@ def view(events: Sequence[Event], steps: int, gone: str) -> RunView:
         memory={key: value for e in events if e["type"] == "memory" for key, value in _fields(e).items()},
         ready=_fields(latest(events, "ready")),
         message=_message(status, events, ending, gone),
+        works=dict((ending or {}).get("works") or {}),
         started=times[0] if times else None,
         begun=next((event["time"] for event in events if event["type"] in _BEGUN), None),
         ended=ending["time"] if ending else times[-1] if status.final and times else None,

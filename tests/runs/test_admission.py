@@ -75,12 +75,15 @@ def test_one_line_says_how_much_and_what_would_fit(monkeypatch: pytest.MonkeyPat
     free(monkeypatch, needed)
     assert admission.refusal(spec) is None
     free(monkeypatch, needed - 1)
-    said = admission.refusal(spec)
-    assert said is not None and "\n" not in said
+    error = admission.refusal(spec)
+    assert error is not None and error.field == "batch" and error.works["batch"] == 16
+    said = str(error)
+    assert "\n" not in said
     for part in ("does not fit", *units.unlike(needed, needed - 1), "a batch of 16", "tokens"):
         assert part in said
     free(monkeypatch, 1)
-    assert "No smaller batch" in (admission.refusal(spec) or "")
+    none = admission.refusal(spec)
+    assert "No smaller batch" in str(none) and none is not None and none.works == {}
 
 
 def test_halving_asks_little() -> None:

@@ -8,21 +8,18 @@ from typing import Any
 
 import pytest
 
+from peft_lab.core.errors import BadInput
 from peft_lab.drawing.trajectory.format import RecordedAnswer, asked_states, shipped
-from peft_lab.runs import store
+from peft_lab.runs import admission, store
 from peft_lab.runs.owners import myself
-from peft_lab.runs.spec import RunRequest, RunSpec
+from peft_lab.runs.spec import RunRequest
 from peft_lab.ui.method.sample import sample_html
-from peft_lab.ui.method.train import remedy
 from peft_lab.ui.server import sessions
 from tests.conftest import link
 from tests.prose import says
-from tests.ui.test_pages import opened, told
+from tests.ui.test_pages import came, opened, told
 
 RECORDED = shipped("lora")
-SPEC = RunSpec(
-    "minilm-l6", "lora", "sentiment", steps=4, batch=8, learning_rate=0.5, max_length=64, eval_rows=4
-)
 
 
 def card(step: int, steps: int = 25, going: bool = True) -> str:
@@ -88,21 +85,6 @@ def test_what_a_model_writes_stays_text() -> None:
     assert '<b>"' not in sample_html(RECORDED.example, [answer], asked_states(25), 1, True)
 
 
-@pytest.mark.parametrize(
-    ("message", "setting"),
-    [
-        (
-            "At step 4 the loss is no longer a number: 0.5 is too high a learning rate.",
-            ("learning_rate", 0.05),
-        ),
-        ("The training process was killed; usually the system does that when memory runs out.", ("batch", 4)),
-        ("The disk is full.", None),
-    ],
-)
-def test_a_failure_names_the_setting_that_would_work(message: str, setting: tuple[str, float] | None) -> None:
-    assert remedy(SPEC, message) == setting
-
-
 @pytest.fixture
 def failed(assets_home: Any, own_home: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The id of a run of this browser that failed at its fourth step."""
@@ -110,9 +92,7 @@ def failed(assets_home: Any, own_home: Any, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(sessions, "_sent", lambda: "a-browser-of-these-tests")
     run = store.create(RunRequest("minilm-l6", "bitfit", "sentiment", steps=9, learning_rate=0.5).complete())
     run.log.emit("queued", owner=myself().to_dict())
-    run.log.emit(
-        "failed", message="At step 4 the loss is no longer a number: 0.5 is too high a learning rate."
-    )
+    run.log.emit("failed", message="At step 4 the loss is not a number.", works={"learning_rate": 0.05})
     store.note_starter(run, "a-browser-of-these-tests")
     yield run.id
     store.delete(run.id)
@@ -121,6 +101,20 @@ def failed(assets_home: Any, own_home: Any, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.weights
 def test_a_failed_run_says_what_happened_and_offers_what_would_work(failed: str) -> None:
     app = opened("bitfit", model="minilm-l6", tab="train", lr="0.5", steps="9", run=failed)
-    assert says(told(app), "At step 4 the loss is no longer a number", "0.05", "nothing was lost")
+    assert says(told(app), "At step 4 the loss is not a number", "0.05", "nothing was lost")
     assert [button.label for button in app.button if button.key == "bitfit-remedy"] == ["Train it this way"]
     assert not app.error
+
+
+@pytest.mark.weights
+def test_a_refused_start_offers_what_would_work(
+    assets_home: Any, own_home: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link(own_home)
+    error = BadInput("This run does not fit.", "batch").with_works(batch=16, max_length=32)
+    monkeypatch.setattr(admission, "refusal", lambda spec: error)
+    app = opened("bitfit", model="minilm-l6", tab="train")
+    next(button for button in app.button if button.key == "bitfit-train").click()
+    assert says(told(came(app.run())), "This run does not fit.", "16")
+    next(button for button in app.button if button.key == "bitfit-remedy").click()
+    assert next(box for box in came(app.run()).number_input if box.label == "Batch size").value == 16

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -29,7 +30,7 @@ from peft_lab.training.tasks.base import Task
 from peft_lab.ui import state
 from peft_lab.ui.components import figures, own_data
 from peft_lab.ui.components.form import Controls
-from peft_lab.ui.components.frame import error_line, errors_here, show_tab
+from peft_lab.ui.components.frame import error_line, show_tab
 from peft_lab.ui.components.knobs import OWN_TASK, Choice, tasks_for
 from peft_lab.ui.components.waiting import Look, look
 from peft_lab.ui.foreign import plain
@@ -276,15 +277,16 @@ def foot(choice: Choice, form_is_open: bool, work: Look[RunWork]) -> None:
     if standing_bar(slug):
         state.scope(slug).pop(_BEGIN, None)
     else:
-        train_bar(slug, offer_of(choice, work), form_is_open)
+        train_bar(choice, offer_of(choice, work), form_is_open)
 
 
-def train_bar(slug: str, offer: Offer | PeftLabError | None, form_is_open: bool) -> None:
+def train_bar(choice: Choice, offer: Offer | PeftLabError | None, form_is_open: bool) -> None:
     """Draw the button. ``form_is_open``: whether the form is drawn, which then shows the errors of its settings."""
     if not isinstance(offer, Offer):
         if offer is not None and not form_is_open:
             error_line(offer)
         return
+    slug = choice.spec.slug
     pressed = st.button(
         f"{TRAIN} · {offer.duration}" if offer.duration else TRAIN,
         type="primary",
@@ -295,22 +297,49 @@ def train_bar(slug: str, offer: Offer | PeftLabError | None, form_is_open: bool)
     if offer.limits:
         st.caption(offer.limits)
     if pressed or state.scope(slug).get(_BEGIN):
-        start_run(slug, offer)
+        start_run(choice, offer)
     duration_below(slug, offer)
 
 
-def start_run(slug: str, offer: Offer) -> None:
-    """Start the run and show it on the method's page.
+def start_run(choice: Choice, offer: Offer) -> None:
+    """Start the run and show it on the method's page; if it may not start, say why and what would work.
 
     Only a run that may not fit into memory takes a moment, to simulate its step.
     """
-    with errors_here():
+    slug = choice.spec.slug
+    state.scope(slug).pop(_BEGIN, None)
+    try:
         with st.spinner("Checking"):
-            state.scope(slug).pop(_BEGIN, None)
             identity = offer.start(browser_mark())
-        show_run(slug, identity)
-        show_tab(slug, TRAIN)
-        st.rerun()
+    except PeftLabError as error:
+        error_line(error)
+        would_work(choice, error.works)
+        return
+    show_run(slug, identity)
+    show_tab(slug, TRAIN)
+    st.rerun()
+
+
+def would_work(choice: Choice, works: Mapping[str, float]) -> None:
+    """Draw a button for the first setting with which a refused or failed run would work; nothing without one."""
+    name = next((name for name in works if name in FIELDS), "")
+    if name:
+        value = type(TrainingControls(choice).default(name))(works[name])
+        st.markdown(f"**What would work:** {RunRequest.field(name).label.lower()} {value:g}")
+        st.button(
+            "Train it this way",
+            key=f"{choice.spec.slug}-remedy",
+            on_click=_begin_with,
+            args=(choice, name, value),
+        )
+
+
+def _begin_with(choice: Choice, name: str, value: float) -> None:
+    """Change one setting, and train."""
+    controls = TrainingControls(choice)
+    controls.remember(name, value)
+    st.session_state[controls.key(name)] = value
+    begin(choice.spec.slug)
 
 
 # ----------------------------------------

@@ -21,7 +21,7 @@ from peft_lab.methods.shared import adapters_library as library_files
 from peft_lab.models.shapes import CLASSIFIERS
 from peft_lab.runs import admission, checkpoints, record, respond, store
 from peft_lab.runs.admission import parts_ahead
-from peft_lab.runs.spec import RunRequest, RunSpec, entry_of
+from peft_lab.runs.spec import RunSpec, entry_of
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import RunView, Status, scoring
 from peft_lab.training.evaluation import ModelAnswer
@@ -134,28 +134,8 @@ def _failed(run: Run, seen: RunView, choice: Choice) -> None:
     with st.container(border=True, key=f"{slug}-failed"):
         st.markdown(f":red-badge[:material/close: **{str(seen.status).title()}**] :small[{begun}]")
         st.markdown(f"#### {plain(seen.message)}")
-        name, value = remedy(run.spec, seen.message) or ("", 0.0)
-        if name:
-            st.markdown(f"**What would work:** {RunRequest.field(name).label.lower()} {value:g}")
-            st.button("Train it this way", key=f"{slug}-remedy", on_click=_again, args=(choice, name, value))
+        settings.would_work(choice, seen.works)
         _go_on(run, seen, slug)
-
-
-def remedy(spec: RunSpec, message: str) -> tuple[str, float] | None:
-    """Return the setting that would let a failed run work, and its value; None if settings are not to blame."""
-    if "learning rate" in message:
-        return "learning_rate", spec.learning_rate / 10
-    if "memory" in message and spec.batch > 1:
-        return "batch", spec.batch // 2
-    return None
-
-
-def _again(choice: Choice, name: str, value: float) -> None:
-    """Change one setting, and train."""
-    controls = settings.TrainingControls(choice)
-    controls.remember(name, value)
-    st.session_state[controls.key(name)] = value
-    settings.begin(choice.spec.slug)
 
 
 def _line(seen: RunView) -> str:
