@@ -13,6 +13,7 @@ import streamlit as st
 
 from peft_lab.atlas import all_types
 from peft_lab.core.asking import NobodyAsks, asker
+from peft_lab.interview import glossary
 from peft_lab.methods import all_methods
 from peft_lab.ui import web
 
@@ -93,9 +94,11 @@ def doors() -> dict[str, tuple[str, ...]]:
 
 @cache
 def folding_script() -> str:
-    """Return the script that folds every door but the current page's, before the navigation is drawn."""
+    """Return the script that folds every door but the current page's, before the navigation is drawn, and the one
+    that explains each word of the glossary where a page uses it first."""
     labels = {name: door_label(door) for door, names in doors().items() for name in names}
-    return web.read("doors.js", DOORS=json.dumps(labels))
+    words = {word.meaning: [word.term, *word.also] for word in glossary.words().values()}
+    return web.read("doors.js", DOORS=json.dumps(labels)) + web.read("words.js", WORDS=json.dumps(words))
 
 
 def teaches() -> bool:

@@ -11,7 +11,7 @@ r"""BitFit: train the bias vectors and nothing else (Ben Zaken et al. 2021, arXi
               h
 
 Nothing is added, so nothing is slower afterwards; a model without biases (Llama types) has nothing to train. The
-paper's subset trains two kinds only: the query's bias and that of the feed-forward part's first, widening map,
+paper's subset trains two kinds only: the query's bias and that of the feed-forward part's first, the up map,
 which the paper calls the second MLP layer (its first is the attention's output map).
 
 The frozen model's dropout is off while the biases train, which the paper does not say.

@@ -56,13 +56,13 @@ def _waiting(drawn: Drawn) -> str:
     if drawn.kind == AWAY:
         around = forward.taken - forward.layers
         return (
-            f"**Activations are stored in main memory.** {units.size(forward.taken)} leave each rank in the forward "
+            f"**Activations are stored in main memory.** {units.size(forward.taken)} leave each GPU in the forward "
             f"pass and return in the backward pass: {units.size(forward.layers)} belong to the {drawn.depth} layers, "
             f"{units.size(around)} to other parts, such as the logits. {badge}"
         )
     return (
-        f"**Shards are stored in main memory**, {units.size(most)} per rank. A step copies "
-        f"{units.size(forward.brought + backward.brought)} of weights to the rank and {units.size(backward.taken)} of "
+        f"**Shards are stored in main memory**, {units.size(most)} per GPU. A step copies "
+        f"{units.size(forward.brought + backward.brought)} of weights to the GPU and {units.size(backward.taken)} of "
         f"gradients back; moments never leave main memory. {badge}"
     )
 
@@ -76,21 +76,21 @@ def why_refused(drawn: Drawn, beside: Drawn | None) -> None:
     step = "checkpointed step" if drawn.checkpointing else "step"
     cuts = "fewer rows or tokens" if drawn.checkpointing else "fewer rows or tokens, or checkpointing"
     lines = [
-        f"On each of {drawn.devices} ranks a {step} of {get_method(drawn.method).title} with one row holds at most "
+        f"On each of {drawn.devices} GPUs a {step} of {get_method(drawn.method).title} with one row holds at most "
         f"{units.size(most.total)} with {MOMENT_KINDS[drawn.kind]}{held}. {figures.badge('simulated')}"
     ]
     if drawn.waits:
         lines.append(_waiting(drawn))
     if drawn.kind == "tp":
         lines.append(
-            "**Activations are split in part.** Each rank has its own heads and part of the MLP, but the values "
-            "between layers and the logits are whole on every rank. All ranks read the same rows, so more ranks make "
+            "**Activations are split in part.** Each GPU has its own heads and part of the MLP, but the values "
+            "between layers and the logits are whole on every GPU. All GPUs read the same rows, so more GPUs make "
             f"a step smaller; they do not add steps. {figures.badge('simulated')}"
         )
     elif beside is not None and beside.kind != drawn.kind and drawn.kind != AWAY:
         whole = max(moment.parts["activations"] for moment in beside.moments)
         lines.append(
-            f"**Activations are not sharded.** They belong to a rank's own rows: {units.size(kept)} here, "
+            f"**Activations are not sharded.** They belong to a GPU's own rows: {units.size(kept)} here, "
             f"{units.size(whole)} with {MOMENT_KINDS[beside.kind]}. To reduce them, use {cuts}. "
             f"{figures.badge('simulated')}"
         )

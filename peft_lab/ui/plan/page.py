@@ -171,36 +171,36 @@ _COLOURS = {
 #: What the ranks do in a phase, by what is split.
 _DOES = {
     "zero_grad": {
-        "ddp": "Every rank stores all weights and all moments.",
-        "zero1": "Every rank stores all weights and its share of the moments.",
-        "fsdp2": "Every rank stores only its share of weights and moments.",
-        "tp": "Every rank stores its columns or rows of each matrix, and their moments.",
+        "ddp": "Every GPU stores all weights and all moments.",
+        "zero1": "Every GPU stores all weights and its share of the moments.",
+        "fsdp2": "Every GPU stores only its share of weights and moments.",
+        "tp": "Every GPU stores its columns or rows of each matrix, and their moments.",
         OFFLOADED: (
             "The shares of weights and moments are in main memory; a card stores little more than the head's output."
         ),
-        AWAY: "Every rank stores all weights and all moments.",
+        AWAY: "Every GPU stores all weights and all moments.",
     },
     "forward": {
         "ddp": "Each computes its own rows; nothing is sent.", "zero1": "Each computes its own rows; nothing is sent.",
-        "fsdp2": "Each layer is gathered from all ranks, computes, and is freed.",
+        "fsdp2": "Each layer is gathered from all GPUs, computes, and is freed.",
         "tp": "All read the same rows. In every layer, all wait until the parts of its output are summed.",
-        OFFLOADED: "Before a layer computes, each rank copies its share in and all gather it; then it is freed.",
+        OFFLOADED: "Before a layer computes, each GPU copies its share in and all gather it; then it is freed.",
         AWAY: "Activations are copied to main memory: the input of each layer, and what the loss reads.",
     },
     "backward": {
-        "ddp": "Gradients are averaged over the ranks, bucket by bucket.",
-        "zero1": "Gradients are averaged over the ranks, bucket by bucket.",
-        "fsdp2": "Layers are gathered again; each rank keeps the sum of its share of the gradients.",
-        "tp": "Gradients of a layer's input are summed over the ranks; those of its matrices stay where these are.",
-        OFFLOADED: "Layers are copied in and gathered again; each rank's share of the summed gradients is copied back.",
+        "ddp": "Gradients are averaged over the GPUs, bucket by bucket.",
+        "zero1": "Gradients are averaged over the GPUs, bucket by bucket.",
+        "fsdp2": "Layers are gathered again; each GPU keeps the sum of its share of the gradients.",
+        "tp": "Gradients of a layer's input are summed over the GPUs; those of its matrices stay where these are.",
+        OFFLOADED: "Layers are copied in and gathered again; each GPU's share of the summed gradients is copied back.",
         AWAY: "Layer by layer, an input is copied back and the layer is computed again. Gradients are averaged.",
     },
     "optimizer": {
-        "ddp": "Every rank makes the same update.", "zero1": "Each updates its share and sends the new weights round.",
+        "ddp": "Every GPU makes the same update.", "zero1": "Each updates its share and sends the new weights round.",
         "fsdp2": "Each updates its own share; nothing is sent.",
         "tp": "Each updates its own part; only the norm of all gradients is summed.",
         OFFLOADED: "The processor updates the weights in main memory. The cards are idle.",
-        AWAY: "Every rank makes the same update.",
+        AWAY: "Every GPU makes the same update.",
     },
 }  # fmt: skip
 
@@ -257,11 +257,13 @@ def _phase(drawn: Drawn, moment: Moment, turn: int, scale: Scale) -> str:
     ground = scale.ground
     bars = "".join(_bar(moment.parts, x, ground, scale.each) for x in places)
     names = "".join(
-        element("text", str(rank or "rank 0"), x=x + WIDTH / 2, y=f"{ground + 13:g}")
+        element("text", str(rank or "GPU 0"), x=x + WIDTH / 2, y=f"{ground + 13:g}")
         for rank, x in enumerate(places)
     )
     title, total = html.escape(PHASES[moment.phase]), units.size(moment.total)
-    said = f"{MOMENT_KINDS[drawn.kind]}, {PHASES[moment.phase].lower()}: {total} on each of {drawn.devices} ranks"
+    said = (
+        f"{MOMENT_KINDS[drawn.kind]}, {PHASES[moment.phase].lower()}: {total} on each of {drawn.devices} GPUs"
+    )
     below, more, height = "", "", ground + 18
     if drawn.waits:
         floor = lane_floor(scale)
@@ -279,7 +281,7 @@ def _phase(drawn: Drawn, moment: Moment, turn: int, scale: Scale) -> str:
     svg = element("svg", held + base + names + below, viewBox=view, role="img", aria_label=said)
     return (
         f'<section class="phase" style="--turn:{turn}"><h4>{title}</h4>{svg}'
-        f'<p class="bytes">{total} on each rank</p>{more}<p>{html.escape(does(moment.phase, drawn.kind))}</p></section>'
+        f'<p class="bytes">{total} on each GPU</p>{more}<p>{html.escape(does(moment.phase, drawn.kind))}</p></section>'
     )
 
 
@@ -591,5 +593,5 @@ def _ranks(wanted: Wanted, planned: Planned | None) -> None:
         else:
             chosen.why_refused(drawn, alone.answer)
 
-    shown(asked[0], draw, "Simulating the step of one rank…")
+    shown(asked[0], draw, "Simulating the step of one GPU…")
     come_back(alone)

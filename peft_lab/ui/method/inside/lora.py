@@ -255,7 +255,7 @@ def _at(slug: str, identity: str, row: Row, index: int) -> None:
     values_of_run = store.get(identity).spec.values
     if values_of_run.get("init_lora_weights") == "pissa":
         st.caption(
-            "PiSSA starts from W's own top directions; ΔW is what training added to W: up to twice the rank."
+            "PiSSA starts from W's own top directions; ΔW is the change from training and has up to twice the rank."
         )
     if values_of_run.get("use_dora"):
         st.caption("DoRA also rescales every row of W + ΔW; shown is only ΔW = (α/r)·BA.")

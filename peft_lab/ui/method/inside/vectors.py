@@ -109,7 +109,7 @@ def _subsets(choice: Choice) -> None:
     st.markdown(f"#### All biases, or the paper's two {figures.badge(Source.COUNTED)}")
     spec, shape = get_method(BITFIT), choice.shape
     rows = []
-    for subset, title in (("all", "All biases"), ("query_mlp", "Query and widening map")):
+    for subset, title in (("all", "All biases"), ("query_mlp", "Query and up map")):
         if spec.refusal(shape, {"subset": subset}):
             rows.append((title, "0", "0%"))
             continue
