@@ -95,13 +95,13 @@ def home_page() -> None:
             _words()
         with st.container(key="home-train"):
             _train()
+        with st.container(key="home-doors"):  # seen under the run, but reached by Tab before what is in it
+            _doors()
         with st.container(key="home-view"):
             missing = any(one.name == MODEL and not one.present for one in assets.status())
             frame.part(
                 lambda: sentence(shipped(), SCOPE, "fetch the weights to type your own" if missing else "")
             )
-        with st.container(key="home-doors"):
-            _doors()
     gallery()
     st.markdown("## Where figures come from")
     figures.legend()

@@ -75,12 +75,12 @@ _FOCUSED = """(name) => {
 }"""
 
 
-def reach(page: Page, name: str) -> None:
-    """Press Tab until the control of that name has the focus."""
-    for _ in range(MOST_TABS):
+def reach(page: Page, name: str) -> int:
+    """Press Tab until the control of that name has the focus; return how often."""
+    for stop in range(1, MOST_TABS + 1):
         page.keyboard.press("Tab")
         if page.evaluate(_FOCUSED, name):
-            return
+            return stop
     raise AssertionError(f"'{name}' cannot be reached by Tab")
 
 

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Page
 
-from tests.browser.driver import visit
+from tests.browser.driver import reach, settled, visit
 
 
 def test_the_first_page_opens_and_nothing_leaves_the_machine(page: Page, app_url: str) -> None:
@@ -33,3 +33,19 @@ def test_home_is_small(page: Page, app_url: str) -> None:
     visit(page, app_url)
     page.evaluate("document.fonts.ready.then(() => true)")
     assert 300_000 < sum(sizes) <= LARGEST_HOME
+
+
+def test_by_tab_the_doors_and_the_first_setting_are_near(page: Page, app_url: str) -> None:
+    """Past the navigation, the doors come before the stops of the run; a link leads over a method's figures."""
+    visit(page, app_url)
+    stops = reach(page, "Skip to main content")
+    page.keyboard.press("Enter")
+    stops += reach(page, "Learn a method")
+    assert stops <= 4 and reach(page, "Plan a fine-tune") == reach(page, "Prepare for an interview") == 1
+    visit(page, f"{app_url}/lora")
+    stops = reach(page, "Skip to main content")
+    page.keyboard.press("Enter")
+    stops += reach(page, "Skip to settings")
+    page.keyboard.press("Enter")
+    settled(page)
+    assert stops + reach(page, "Rank r") <= 12

@@ -47,7 +47,7 @@ def test_what_stays_on_top_leaves_three_quarters_and_leads_to_the_knobs(
     visit(page, f"{app_url}/{method}")
     strip = page.locator(".st-key-bench-strip")
     expect(strip).to_contain_text("counted")
-    strip.get_by_role("link", name="Knobs").click()
+    strip.get_by_role("link", name="Settings").click()
     model = page.get_by_test_id("stSelectbox").filter(has_text="Model").first
     expect(model).to_be_in_viewport(ratio=1)
     page.wait_for_timeout(500)  # it may scroll smoothly

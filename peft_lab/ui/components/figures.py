@@ -38,7 +38,8 @@ def card(
 ) -> None:
     """Draw one headline figure in a bordered box.
 
-    ``absent`` is the text if there is none; ``word``: the word of the glossary that explains the label.
+    ``absent`` is the text if there is none; ``word``: the word of the glossary that explains the label. Where
+    there is a note, the finding's own stands in the help.
     """
     meaning = f"{glossary.meaning(word)} " if word else ""
     with st.container(border=True, height="stretch"):
@@ -49,7 +50,7 @@ def card(
         st.metric(
             label,
             text or str(finding),
-            help=f"{meaning}{str(finding.source).capitalize()}: {SOURCE_HELP[finding.source]}.",
+            help=f"{meaning}{str(finding.source).capitalize()}: {SOURCE_HELP[finding.source]}. {note and finding.note}",
         )
         st.markdown(f":small[{note or finding.note}] {badge(finding.source)}".strip())
 

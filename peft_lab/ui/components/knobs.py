@@ -156,7 +156,7 @@ def _knobs(spec: MethodSpec, entry: ModelEntry, task: str | None, places: Mappin
 def _head(spec: MethodSpec) -> None:
     """Draw the title, with a button for the defaults. It keeps the run shown and the open tab."""
     with st.container(horizontal=True, vertical_alignment="center", key="knobs-head"):
-        st.markdown("### Knobs", width="stretch")
+        st.subheader("Settings", anchor="knobs", width="stretch")
         pressed = st.button(
             "Reset",
             key=f"{spec.slug}-reset",

@@ -110,7 +110,7 @@ def strip(choice: Choice, report: CountReport | None, spec: RunSpec | None) -> N
             f"**{units.count(report.trainable)}** :small[trainable, {units.percent(report.percent)}] "
             f"{badge(Source.COUNTED)}"
         )
-    st.markdown(f"{counted} [Knobs](#knobs)")
+    st.markdown(f"{counted} [Settings](#knobs)")
     thumb(
         choice.spec,
         choice.shape,
@@ -239,10 +239,9 @@ def peak(choice: Choice, expected: ExpectedStep) -> tuple[Finding | None, str]:
     if measured is not None:
         identity, spec, memory = measured
         if expected.spec is None or alike(spec, expected.spec):
-            size_of = f"{batch_words(memory)}, " if "rows" in memory else ""
-            found = Finding(memory["peak_bytes"], "bytes", Source.MEASURED)
-            return found, f"{size_of}run {short_id(identity)}"
-        beside = f"; {size(memory['peak_bytes'])} measured with other settings"
+            found = Finding(memory["peak_bytes"], "bytes", Source.MEASURED, f"Run {short_id(identity)}.")
+            return found, batch_words(memory) if "rows" in memory else f"run {short_id(identity)}"
+        beside = f"{size(memory['peak_bytes'])} were measured with other settings."
     if expected.answer is None:
         return None, expected.problem
     answer, error = expected.answer.answer, expected.answer.error
@@ -250,7 +249,7 @@ def peak(choice: Choice, expected: ExpectedStep) -> tuple[Finding | None, str]:
         return None, "Simulating…" if error is None else f"Cannot be simulated: {error}"
     if expected.spec is not None:
         simulated, batch = answer
-        return Finding(simulated.peak_bytes, "bytes", Source.SIMULATED), batch_words(batch) + beside
+        return Finding(simulated.peak_bytes, "bytes", Source.SIMULATED, beside), batch_words(batch)
     step = step_now(choice)
     each = "positions" if choice.entry.kind == "vision" else "tokens"
     note = f"batch of {step.setting.batch} × {step.setting.seq} {each} in {step.dtype}"

@@ -112,16 +112,16 @@ def _trainable(choice: Choice, report: CountReport | None, waiting: str) -> None
     if report is None:
         figures.card("Trainable parameters", None, absent=waiting)
         return
-    note = f"{units.percent(report.percent)} of {units.count(report.total)}"
-    found = Finding(report.trainable, "parameters", Source.COUNTED)
-    figures.card("Trainable parameters", found, note, word="parameter")
+    of_all = f"Of {units.count(report.total)} in all."
+    found = Finding(report.trainable, "parameters", Source.COUNTED, of_all)
+    figures.card("Trainable parameters", found, f"{units.percent(report.percent)} of all", word="parameter")
 
 
 def _metric(choice: Choice, last: RunSummary | None, going: bool) -> None:
     if last is None or last.after is None or last.before is None:
         figures.card("Before → after training", None, absent=_no_metric(choice, going))
         return
-    finding = Finding(last.after, last.metric, Source.MEASURED)
+    finding = Finding(last.after, last.metric, Source.MEASURED, f"Run {short_id(last.id)}.")
     text = f"{last.before:.0%} → {last.after:.0%}"
     figures.card(last.metric_title, finding, _from(choice, last), text=text)
 
@@ -140,10 +140,10 @@ def _no_metric(choice: Choice, going: bool) -> str:
 
 
 def _from(choice: Choice, last: RunSummary) -> str:
-    """Return the run behind a measured figure, with a warning if its knobs differ from the current ones."""
+    """Return the steps behind a measured figure, with a warning if the run's knobs differ from the current ones."""
     knobs, now, spec = choice.spec.knobs, choice.values, last.spec
     same = spec is not None and read(knobs, now) == read(knobs, {**now, **spec.values})
-    return f"run {short_id(last.id)}, {last.steps} steps" + ("" if same else ", **with other settings**")
+    return f"{last.steps} steps" + ("" if same else ", **other settings**")
 
 
 # ----------------------------------------
@@ -310,14 +310,17 @@ def try_it(experiments: Sequence[Experiment]) -> None:
         "Guess first, then run it. One click trains each variant as an ordinary run with all other settings at "
         "their defaults; a finished run with the same settings is reused."
     )
-    for experiment in experiments:
+    for number, experiment in enumerate(experiments):
         with st.container(border=True):
             st.markdown(f"#### {experiment.title}")
-            experiment_card(experiment)
+            experiment_card(experiment, first=number == 0)
 
 
-def experiment_card(experiment: Experiment) -> None:
-    """Draw one experiment below its title: the question, its runs, and their results."""
+def experiment_card(experiment: Experiment, first: bool = False) -> None:
+    """Draw one experiment below its title: the question, its runs, and their results.
+
+    ``first``: whether it has the page's main button.
+    """
     st.markdown(experiment.question)
     try:
         complete = [request.complete() for request in experiment.requests()]
@@ -334,7 +337,7 @@ def experiment_card(experiment: Experiment) -> None:
             _arms(experiment, now)
         else:
             st.markdown(f":small[{_planned(now)}]")
-        _button(experiment, now)
+        _button(experiment, now, first)
         if any(item.done for item in now) or going:
             _curves(experiment, now)
         if all(item.status in (Status.DONE, Status.FAILED) for item in now):
@@ -388,7 +391,7 @@ def _stop(found: Sequence[PlannedRun]) -> None:
             stop(item.line.id)
 
 
-def _button(experiment: Experiment, found: Sequence[PlannedRun]) -> None:
+def _button(experiment: Experiment, found: Sequence[PlannedRun], first: bool) -> None:
     missing = [item for item in found if item.line is None or item.status is Status.FAILED]
     if any(item.under_way for item in found):
         st.button("Stop", key=f"{experiment.id}-stop", icon=":material/stop:", on_click=_stop, args=(found,))
@@ -396,9 +399,8 @@ def _button(experiment: Experiment, found: Sequence[PlannedRun]) -> None:
     if not missing:
         return
     count = f"{len(missing)} short run" + ("s" if len(missing) > 1 else "")
-    if st.button(
-        f"Run it: {count}", key=f"{experiment.id}-run", type="primary", icon=":material/play_arrow:"
-    ):
+    kind = "primary" if first else "secondary"
+    if st.button(f"Run it: {count}", key=f"{experiment.id}-run", type=kind, icon=":material/play_arrow:"):
         train(missing)
 
 

@@ -23,7 +23,7 @@ from peft_lab.ui.components.knobs import Choice, address, knobs_card, readers
 from peft_lab.ui.components.waiting import Look, come_back, look
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method import tabs
-from peft_lab.ui.method.drawing import drawing, expect, fold_button, folding, strip
+from peft_lab.ui.method.drawing import drawing, expect, fold_button, folded, folding, strip
 from peft_lab.ui.method.idea import Words, headline, idea, try_it, what_changed
 from peft_lab.ui.method.inside import view_of
 from peft_lab.ui.method.parts import memory, modules, parameters
@@ -56,6 +56,7 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
     )
     with st.container(key="bench-top"):
         with st.container(key="bench-title", gap=None):
+            skip = st.empty()
             st.title(spec.title)
             figures.explained(spec.summary)
             for name in ("run", "tab", "part"):  # in the grid below they would stand under everything
@@ -64,6 +65,8 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
     with st.container(key="bench"):
         # first of all, as one sees them: by Tab the list is reached, then what it opens, then knobs and drawing
         tab, open_tab = tabs.tabs(slug)
+        if not folded(tab):
+            skip.html('<a class="skip" href="#knobs">Skip to settings</a>')
         # its button marks the bench as folded: before the columns, which else would stand there for a moment
         with st.container(key="bench-strip"):
             fold = folding(tab)
