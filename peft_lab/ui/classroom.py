@@ -176,6 +176,9 @@ def class_page() -> None:
             "deleted."
         )
         show_way_in(root(), asking.join_code())
+        pages.link(
+            "class_map", "One class, one landscape: each learner guesses and trains one square", "grid_on"
+        )
         take_back_button()
         part(_everybody, every=REFRESH)
         part(foretold, every=REFRESH)

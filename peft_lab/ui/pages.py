@@ -12,6 +12,7 @@ from typing import Any
 import streamlit as st
 
 from peft_lab.atlas import all_types
+from peft_lab.core import asking
 from peft_lab.core.asking import NobodyAsks, asker
 from peft_lab.interview import glossary
 from peft_lab.methods import all_methods
@@ -19,6 +20,7 @@ from peft_lab.ui import web
 
 _METHODS, _TEACH = "Methods", "Teach"
 _CLASS = ("classroom", "Your class")  # for the teacher of a class
+_MAP = ("class_map", "One class, one landscape")  # for everybody in a class
 #: The doors of the navigation, each with its pages; that of the methods begins with their registry.
 _SECTIONS: dict[str, tuple[tuple[str, str], ...]] = {
     "Start": (("home", "Home"), ("tour", "Guided tour")),
@@ -67,7 +69,9 @@ def sections() -> dict[str, tuple[tuple[str, str], ...]]:
         for door, entries in _SECTIONS.items()
     }
     found[_METHODS] = methods + found[_METHODS]
-    return found | {_TEACH: (*found[_TEACH], _CLASS)} if teaches() else found
+    if asking.class_is_on():
+        found[_TEACH] += (_MAP, *([_CLASS] if teaches() else []))
+    return found
 
 
 def door_label(door: str) -> str:
@@ -89,7 +93,10 @@ def foot() -> tuple[str, ...]:
 def doors() -> dict[str, tuple[str, ...]]:
     """Return the names of the pages behind each door, the teacher's own included."""
     behind = {door: tuple(name for name, _ in entries) for door, entries in _SECTIONS.items()}
-    return behind | {_METHODS: (*method_pages(), *behind[_METHODS]), _TEACH: (*behind[_TEACH], _CLASS[0])}
+    return behind | {
+        _METHODS: (*method_pages(), *behind[_METHODS]),
+        _TEACH: (*behind[_TEACH], _MAP[0], _CLASS[0]),
+    }
 
 
 @cache

@@ -18,6 +18,7 @@ def test_every_page_stands_behind_one_of_six_doors() -> None:
     assert len(behind) == len(set(behind)) and set(behind) | set(pages.foot()) == {
         *pages.titles(),
         "classroom",
+        "class_map",
     }
     assert {pages.door_of(name) for name in ("choose", "memory", "plan")} == {"Plan a fine-tune"}
     assert str(len(all_types())) in pages.titles()["atlas"]
@@ -28,7 +29,7 @@ def test_the_script_that_folds_them_names_every_page_and_is_allowed() -> None:
     found = re.search(r"doors = ({.*});", script)
     assert found is not None
     labels = json.loads(found[1])
-    assert set(labels) == {*pages.titles(), "classroom"} - set(pages.foot())
+    assert set(labels) == {*pages.titles(), "classroom", "class_map"} - set(pages.foot())
     assert set(labels.values()) == {pages.door_label(door) for door in pages.sections()}
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"'sha256-{allowed}'" in guard.headers()["content-security-policy"]

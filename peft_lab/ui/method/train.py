@@ -57,7 +57,7 @@ def live(run: Run, choice: Choice) -> None:
         with st.container(key=f"{slug}-standing"):
             _status(run, seen, choice)
         if seen.status is Status.QUEUED and not seen.losses:
-            _meanwhile(run.spec)
+            meanwhile(run.spec)
         sample(trajectory_of(run), run.spec, seen)
         _curves(seen, slug)
         _results(run, seen)
@@ -94,7 +94,7 @@ def _status(run: Run, seen: RunView, choice: Choice) -> None:
     )
 
 
-def _meanwhile(spec: RunSpec) -> None:
+def meanwhile(spec: RunSpec) -> None:
     """Draw a recorded run of the method while the learner's own waits: of the same model, or else of another."""
     with errors_here():
         recorded = shipped_on(spec.method, spec.model)

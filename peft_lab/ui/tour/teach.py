@@ -159,7 +159,7 @@ def _edit_file(file: Learners, name: str) -> None:
 
 
 SCOPE = "share"
-_NO_STOPS = ("tour", "teach", "classroom")
+_NO_STOPS = ("tour", "teach", "classroom", "class_map")
 
 
 def share(page: str) -> None:
