@@ -1,4 +1,4 @@
-"""Practice: flash cards, the mock interview, predictions."""
+"""Practice: flash cards and the mock interview."""
 
 from peft_lab.ui.practice.page import practice_page
 

@@ -37,6 +37,24 @@ MOST_MINUTES = 60
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
 # Parameters of an address that are not settings of a page but of what surrounds it.
 RESERVED = ("stop", "fixed", "projector", "path")
+# What an older address calls a page, what that is now, and which of its settings have another name.
+_MOVED: dict[str, tuple[str, dict[str, str]]] = {
+    "fact_check": ("myths", {}),
+    "misconceptions": ("myths", {"belief": "claim"}),
+}
+
+
+def moved(page: str, settings: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """Return the page and settings that an address names, in its old or its new words.
+
+    >>> moved("misconceptions", {"belief": "predict-alpha"}), moved("practice", {"tab": "predict", "topic": "lora"})
+    (('myths', {'claim': 'predict-alpha'}), ('myths', {'topic': 'lora'}))
+    """
+    if page == "practice" and settings.get("tab") == "predict":
+        kept = ("topic", "belief", *RESERVED)
+        return moved("misconceptions", {name: value for name, value in settings.items() if name in kept})
+    now, names = _MOVED.get(page, (page, {}))
+    return now, {names.get(name, name): value for name, value in settings.items()}
 
 
 @dataclass(frozen=True)
@@ -97,6 +115,12 @@ class Stop:
             raise BadInput(f"A stop can have at most {MOST_MOVES} changes.", "moves")
         self._check_settings()
         return self
+
+    def _moved(self) -> Stop:
+        """Return the stop with its page and settings as they are called now."""
+        page, settings = moved(self.page, self.settings)
+        fixed = tuple(name for name in self.fixed if name in settings)
+        return replace(self, page=page, settings=settings, fixed=fixed) if page != self.page else self
 
     def _check_settings(self) -> None:
         if len(self.settings) > MOST_SETTINGS:
@@ -160,9 +184,8 @@ class Tour:
         wrong = misfit({"title": str, "stops": list}, data) if isinstance(data, dict) else "title"
         if wrong:
             raise BadInput(f"This path is damaged: its {wrong} is missing or invalid.", "path")
-        return cls(
-            data["title"], tuple(Stop(**read_typed(Stop, stop, "A stop")) for stop in data["stops"])
-        ).check(pages)
+        stops = tuple(Stop(**read_typed(Stop, stop, "A stop"))._moved() for stop in data["stops"])
+        return cls(data["title"], stops).check(pages)
 
 
 @cache

@@ -136,8 +136,8 @@ def foretold() -> None:
     st.markdown("## What the class predicts")
     if not found:
         st.caption(
-            "No predictions yet. Learners predict on *Cards and mock interview* and *Misconceptions*. Their choices "
-            "appear here before the experiment runs, without names."
+            "No predictions yet. Learners guess on *Myths*. Their choices appear here before the experiment runs, "
+            "without names."
         )
         return
     rows_of = {row.id: row for row in found}

@@ -33,8 +33,7 @@ _SECTIONS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "Interview": (
         ("practice", "Cards and mock interview"),
-        ("misconceptions", "Misconceptions"),
-        ("fact_check", "Fact check"),
+        ("myths", "Myths"),
         ("clinic", "Debug clinic"),
     ),
     _TEACH: (("teach", "For teachers"),),

@@ -19,7 +19,6 @@ STATES = [
     *(f"lora?tab=inside&part={part}" for part in ("modules", "parameters", "picture")),
     *(f"lora?tab={tab}" for tab in ("train", "export")),
     "practice?tab=interview",
-    "practice?tab=predict",
     # a stop of the tour, a lesson with everything locked, a room
     "lora?stop=newcomer.2&model=smollm2-135m",
     "memory?model=minilm-l6&device=this-machine&batch=2&seq=16&tab=curves",

@@ -105,9 +105,17 @@ def test_the_path_on_a_phone(page: Page, app_url: str) -> None:
     assert wide <= 0
 
 
-def test_a_claim_is_checked_on_another_model(page: Page, app_url: str) -> None:
+def test_a_guess_about_a_claim_gets_its_verdict(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/fact_check?claim=ia3-share&topic=ia3")
-    expect(page.get_by_text("On Llama 3.2 3B:")).to_be_visible(timeout=SECONDS)
+    in_address(page, "/myths?")
+    verdict = page.get_by_text("The claim is ")
+    expect(page.get_by_role("radiogroup", name="Your guess")).to_be_visible(timeout=SECONDS)
+    expect(verdict).to_have_count(0)
+    page.get_by_role("radiogroup", name="Your guess").get_by_text("wrong").click()
+    page.get_by_role("button", name="Check my guess").click()
+    expect(verdict).to_be_visible(timeout=SECONDS)
+    expect(page.get_by_role("button", name="Next claim")).to_be_visible()
+    page.get_by_text("Filters").click()
     page.get_by_label("Check on").click()
     page.get_by_role("option", name="BERT-base (uncased)").click()
     settled(page)

@@ -81,7 +81,7 @@ def test_a_hostile_path_shows_its_letters_and_no_more(page: Page, hostile_url: s
     page.on("request", lambda request: asked.append(request.url))
     stops = tuple(
         Stop(page=name, title=f"{PICTURE} {LINKS}"[:80], read=f"{PICTURE}\n\n{LINKS}", move=MARKUP, see=LINKS)
-        for name in ("home", "misconceptions")
+        for name in ("home", "myths")
     )
     visit(page, f"{hostile_url}/tour?path={tour.pack_path(Tour(PICTURE, stops))}")
     assert "evil" in check(page, asked)

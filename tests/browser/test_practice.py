@@ -52,9 +52,9 @@ def test_a_day_that_is_typed_counts_when_the_field_is_left(page: Page, app_url: 
 @pytest.mark.further
 @pytest.mark.parametrize("page", [PHONE], indirect=True)
 def test_a_prediction_on_a_phone(page: Page, app_url: str) -> None:
-    visit(page, f"{app_url}/misconceptions?belief=predict-value-map")
+    visit(page, f"{app_url}/myths?claim=predict-value-map")
     page.get_by_text("the value maps").click()
-    page.get_by_role("button", name="Commit and run").click()
+    page.get_by_role("button", name="Check my guess").click()
     expect(page.get_by_role("heading", name="What the experiment shows")).to_be_visible(timeout=60_000)
     settled(page)
     wide = page.evaluate(

@@ -98,7 +98,7 @@ def test_a_lesson_that_was_sent(page: Page, app_url: str) -> None:
 
 
 def test_projector_mode_hides_all_but_the_page(page: Page, app_url: str) -> None:
-    visit(page, f"{app_url}/misconceptions?projector=on")
+    visit(page, f"{app_url}/myths?projector=on")
     expect(page.get_by_test_id("stSidebar")).to_be_hidden()
     size = "parseFloat(getComputedStyle(document.querySelector('[data-testid=stMain] p')).fontSize)"
     large = page.evaluate(size)

@@ -29,7 +29,7 @@ _DRAWING = """() => {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [TABLET], indirect=True)
-@pytest.mark.parametrize("name", ["memory", "fact_check", "plan"])
+@pytest.mark.parametrize("name", ["memory", "myths", "plan"])
 def test_on_a_tablet_no_word_is_cut(name: str, page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/{name}", 120)
     assert page.evaluate(_CUT) == []
@@ -38,7 +38,7 @@ def test_on_a_tablet_no_word_is_cut(name: str, page: Page, app_url: str) -> None
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [WIDE], indirect=True)
 def test_on_a_wide_screen_no_choice_is_cut(page: Page, app_url: str) -> None:
-    visit(page, f"{app_url}/fact_check", 120)
+    visit(page, f"{app_url}/myths", 120)
     assert page.evaluate(_CUT) == []
 
 

@@ -12,7 +12,7 @@ from peft_lab.core.asking import Asker, acting_for
 from peft_lab.interview.learners import schedule
 from peft_lab.interview.learners.schedule import Learners
 from peft_lab.interview.predictions import all_predictions
-from peft_lab.ui.practice import page as predicting
+from peft_lab.ui.myths import predicted as predicting
 from peft_lab.ui.server import sessions
 from tests.classroom.conftest import joined
 from tests.ui.test_pages import opened
@@ -83,8 +83,8 @@ def test_the_practice_page_keeps_what_was_committed(
     ada, _, _, teacher = people
     monkeypatch.setattr(sessions, "who_asks", lambda: ada)
     monkeypatch.setattr(predicting, "_values", lambda prediction: None)  # the experiment is still under way
-    app = opened("misconceptions")
+    app = opened("myths", claim=ASKED)
     app.radio[0].set_value(1)
-    next(button for button in app.button if "Commit and run" in button.label).click().run()
+    next(button for button in app.button if "Check my guess" in button.label).click().run()
     with acting_for(teacher):
         assert [row.counts for row in schedule.expected_by_class()] == [{1: 1}]

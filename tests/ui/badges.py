@@ -18,7 +18,7 @@ from peft_lab.engine.devices import devices
 from peft_lab.interview.bank import all_questions
 from peft_lab.interview.claims import all_claims
 from peft_lab.interview.predictions import all_predictions
-from peft_lab.interview.question import LEVELS
+from peft_lab.interview.question import LEVELS, topics
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import catalogue
 from peft_lab.studies.experiments import all_experiments
@@ -34,6 +34,7 @@ _FOUND = re.compile("|".join(rf"-badge\[({source})\]|source ({source})\\?\"" for
 YOURS = (
     ":gray-badge[you]",
     "**Your situation:**",
+    "Your guess: ",
     OWN_LIMIT,
     " of them already done",
     "Setting</th>",
@@ -48,10 +49,15 @@ YOURS = (
     " steps each]",  # an experiment's arms before they have run: settings
 )
 LISTED = re.compile(
-    r"\d+ claims: |Not shown: \d+ claims|\d+ runs of \d+ steps|You have tested none of the|\d+ lines: |"
+    r":small\[\d+ things people say|\*\*\d+\*\* of \d+ judged|\d+ runs of \d+ steps|\d+ lines: |"
     r"1\. Open any page|:gray-badge\[\d+ of \d+\] \*\*"
 )  # how much there is or was asked for; a place in a chain, with its question
-QUOTED = ("**The claim:**", ":small[Method:", ":small[Stored result", ":small[[PEFT library")
+QUOTED = (
+    *(f":small[{topic}" for topic in topics().values()),
+    ":small[Method:",
+    ":small[Stored result",
+    ":small[[PEFT library",
+)
 #: A question has givens of its own, and a wrong answer's figures are wrong on purpose.
 ASKED = tuple(f":gray-badge[{level}]" for level in LEVELS)
 WRONG = ": forgets "
@@ -97,7 +103,7 @@ def _described() -> set[str]:
         texts |= {question.ask(), *("\n".join(f"- {line}" for line in lines) for lines in lists)}
     knobs = [knob for method in all_methods().values() for knob in method.knobs]
     texts |= {plain(knob.brief(value)) for knob in knobs for value in (knob.default, *knob.choices)}
-    texts |= {f"### {plain(claim.claim)}" for claim in all_claims().values()}  # what others say
+    texts |= {f"## {plain(claim.claim)}" for claim in all_claims().values()}  # what others say
     texts |= {prediction.question for prediction in all_predictions().values()}
     texts |= {experiment.question for experiment in all_experiments()}
     for task in all_tasks():

@@ -27,7 +27,7 @@ PAGES = (
     "memory",
     "choose",
     "practice",
-    "fact_check",
+    "myths",
     "tour",
     "teach",
 )

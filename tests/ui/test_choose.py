@@ -1,4 +1,4 @@
-"""The pages Choose a method and Fact check, through the app, and the pictures of the tree."""
+"""The page Choose a method, through the app, and the pictures of the tree."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from streamlit.testing.v1 import AppTest
 from peft_lab.advise.recommend import recommend
 from peft_lab.advise.situation import Situation
 from peft_lab.advise.tree import places
-from peft_lab.interview import claims
-from peft_lab.interview.claims import all_claims, get_claim
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
 from peft_lab.ui.choose import page as tree
@@ -240,60 +238,3 @@ def test_the_picture_shows_every_place_once_and_the_path_lit() -> None:
         "fits its box"
     )
     assert 'data-place="base.four"' in tree.path_picture(lit)
-
-
-def test_fact_check_lists_all_and_shows_the_one_in_the_address() -> None:
-    app = opened("fact_check", claim="ia3-share")
-    assert len(app.expander) == len(all_claims())
-    assert get_claim("ia3-share").on().found in told(app)
-    assert "On which models does it hold?" in told(app)
-
-
-def test_fact_check_says_what_is_kept_and_badges_what_is_cited() -> None:
-    shown = told(opened("fact_check", claim="prompt-minimal-memory"))
-    found, was_kept = claims.is_settled("prompt-minimal-memory")
-    assert re.search(rf"{re.escape(found.found)}\. :\S+-badge\[simulated\]", shown)
-    assert re.search(rf"{re.escape(found.cited)}\. :\S+-badge\[cited\]", shown)
-    assert was_kept
-    assert f"Stored result of {claims.result_seconds()}" in shown
-    other = claims.result_seconds().differing()
-    assert all(f"{name} {version}" in shown or len(other) > 1 for name, version in other.items())
-
-
-def test_fact_check_follows_the_model_and_the_filters() -> None:
-    app = opened("fact_check", claim="ia3-share", model="bert-base", topic="ia3")
-    assert get_claim("ia3-share").on("bert-base").found in told(app)
-    assert get_claim("ia3-share").on("llama-3.2-3b").found not in told(app)
-    assert len(app.expander) == sum(claim.topic == "ia3" for claim in all_claims().values())
-    assert opened("fact_check", verdict="wrong", origin="saying", topic="choosing").expander
-
-
-def test_fact_check_asks_for_a_guess_before_it_tells_a_verdict() -> None:
-    app = opened("fact_check", topic="ia3")
-    first = next(claim for claim in all_claims().values() if claim.topic == "ia3" and claim.needs == "shape")
-    assert first is next(claim for claim in all_claims().values() if claim.topic == "ia3")
-    assert first.on().found not in told(app)
-    assert any("decide above" in row.label for row in app.expander)
-    app.button(key="guess-wrong").click().run()
-    assert first.on().found in told(app)
-    assert "you chose wrong" in told(app)
-    assert not any("decide above" in row.label for row in app.expander)
-
-
-def test_fact_check_hides_all_verdicts_for_a_class_that_is_to_guess() -> None:
-    app = opened("fact_check", topic="ia3", hide="yes")
-    labels = [one.label for one in app.expander]
-    assert labels and not any(
-        verdict in label for label in labels for verdict in ("right", "wrong", "imprecise")
-    )
-    assert "claims" in told(app) and not re.search(r"(right|wrong|imprecise)\W+\d", told(app))
-    app.toggle[0].set_value(False)
-    app.run()
-    assert any("imprecise" in one.label for one in app.expander)
-    assert "hide" not in app.query_params
-
-
-def test_fact_check_says_what_is_wrong_in_an_address() -> None:
-    app = opened("fact_check", verdict="maybe", claim="moon")
-    assert "no verdict called 'maybe'" in told(app)
-    assert "no claim called 'moon'" in told(app)

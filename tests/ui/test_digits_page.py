@@ -40,7 +40,7 @@ def test_methods_of_virtual_tokens_say_why_not(slug: str, own_home: Path) -> Non
 
 
 def test_what_is_about_texts_does_not_list_it() -> None:
-    for name in ("choose", "practice", "fact_check"):
+    for name in ("choose", "practice", "myths"):
         app = opened(name, model="dinov2-small")
         assert not app.exception
         for box in app.selectbox:

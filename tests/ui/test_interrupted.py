@@ -79,9 +79,9 @@ def test_a_stop_is_as_its_path_says(step: int, monkeypatch: pytest.MonkeyPatch) 
 )
 def test_what_a_teacher_shows_is_opened(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     address = {SHOWN: "1", "topic": "lora"}
-    app = opened("fact_check", verdict="wrong")
-    assert interrupted(monkeypatch, turned(app, "fact_check", address), step)
-    app.switch_page("pages/fact_check.py")
+    app = opened("myths", verdict="wrong")
+    assert interrupted(monkeypatch, turned(app, "myths", address), step)
+    app.switch_page("pages/myths.py")
     again(app)  # with the address that the run has left, as when its last message has reached the browser
     assert "wrong" not in (box.value for box in app.selectbox)
     assert "lora" in (box.value for box in app.selectbox)
@@ -93,7 +93,7 @@ def test_what_a_teacher_shows_is_opened(step: int, monkeypatch: pytest.MonkeyPat
 def test_projector_mode_is_entered(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """By an address that is the first of its session."""
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
-    turned(app, "misconceptions", {"projector": "on"})
+    turned(app, "myths", {"projector": "on"})
     assert interrupted(monkeypatch, app, step)
-    again(turned(app, "misconceptions", {"projector": "on"}))
+    again(turned(app, "myths", {"projector": "on"}))
     assert app.session_state[state._CARRIED] == {"projector": "on"}

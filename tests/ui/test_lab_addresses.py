@@ -18,7 +18,7 @@ from peft_lab.interview.question import Opens
 from peft_lab.interview.since import all_discoveries
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models.catalogue import catalogue
-from peft_lab.ui import claims, pages, state
+from peft_lab.ui import pages, state
 from peft_lab.ui.atlas import list as atlas
 from peft_lab.ui.choose import page as form
 from peft_lab.ui.compare import landscape
@@ -26,9 +26,9 @@ from peft_lab.ui.components.knobs import readers
 from peft_lab.ui.memory import controls
 from peft_lab.ui.method import tabs
 from peft_lab.ui.method.settings import training_readers
+from peft_lab.ui.myths import page as myths
 from peft_lab.ui.plan import form as plan
 from peft_lab.ui.practice import learner
-from peft_lab.ui.practice import page as misconceptions
 from peft_lab.ui.practice.answering import address
 from tests.conftest import link
 from tests.prose import facts
@@ -56,8 +56,7 @@ def readers_of(page: str) -> dict[str, Any]:
     others: dict[str, Callable[[], dict[str, Any]]] = {
         "memory": lambda: controls.form_controls().readers(),
         "choose": lambda: form.controls().readers(),
-        "fact_check": lambda: claims.form_controls().readers(),
-        "misconceptions": lambda: misconceptions.belief_controls().readers(),
+        "myths": lambda: myths.myth_controls().readers(),
         "atlas": lambda: atlas.atlas_controls().readers(),
         "compare": lambda: landscape.landscape_controls().readers(),
         "plan": plan.readers,

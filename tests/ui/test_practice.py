@@ -1,4 +1,4 @@
-"""The Practice and Misconceptions pages, through the app, with a clock of our own and an empty lab folder."""
+"""The Practice and Myths pages, through the app, with a clock of our own and an empty lab folder."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ from peft_lab.runs import store
 from peft_lab.runs.child import end_run
 from peft_lab.runs.record import stands_for
 from peft_lab.ui import state, theme
+from peft_lab.ui.myths.predicted import chart_of
 from peft_lab.ui.practice.answering import _ADVICE, ANSWER_FIRST, GIVE_WAY, HOLD, SELF_CHECK
 from peft_lab.ui.practice.cards import away, interview_date
 from peft_lab.ui.practice.learner import anki_deck
-from peft_lab.ui.practice.page import chart_of
 from tests.conftest import link
 from tests.prose import says
 
@@ -405,18 +405,18 @@ def test_an_interview_goes_on_after_a_reload_and_ends_with_the_time(clock: Clock
 
 
 def test_a_prediction_is_committed_run_and_kept(clock: Clock) -> None:
-    app = opened("misconceptions", belief="predict-value-map")
-    press(app, "Commit and run")
+    app = opened("myths", claim="predict-value-map")
+    press(app, "Check my guess")
     assert "Choose an option first" in told(app)
     app.radio[0].set_value(1)
-    press(app, "Commit and run")
+    press(app, "Check my guess")
     wait_for(app, lambda app: "What the experiment shows" in told(app))
     assert "right" in told(app)
     assert ":blue-badge[counted]" in told(app)
-    later = opened("misconceptions", belief="predict-value-map")
+    later = opened("myths", claim="predict-value-map")
     assert "right" in told(later), "replayed"
     assert "**1** of" in told(later)
-    press(later, "Predict and run again")
+    press(later, "Guess again")
     assert later.radio[0].value is None
 
 
@@ -430,9 +430,9 @@ def test_a_contest_uses_finished_runs_of_the_same_settings(clock: Clock, own_hom
         scored = {"metrics": {"accuracy": accuracy}, "loss": 0.5, "rows": 100, "seconds": 0.1}
         run.log.emit("evaluated", which="tuned", **scored)
         end_run(run, "done", "")
-    app = opened("misconceptions", belief=prediction.id)
+    app = opened("myths", claim=prediction.id)
     app.radio[0].set_value(1)
-    press(app, "Commit and run")
+    press(app, "Check my guess")
     assert says(told(app), "2e-5", "2e-3")
     assert ":green-badge[measured]" in told(app)
     chart = app.get("plotly_chart")[0].proto.spec
@@ -465,9 +465,9 @@ def test_a_stored_run_is_replayed_at_once(clock: Clock, name: str) -> None:
     kept = stored(prediction)
     assert kept is not None, "made anew by python -m tools.store_contests"
     outcome = decide(prediction, kept.values)
-    app = opened("misconceptions", belief=name)
+    app = opened("myths", claim=name)
     app.radio[0].set_value(outcome.right)
-    press(app, "Commit and show")
+    press(app, "Check it with a stored run")
     assert "right" in told(app)
     assert f"A stored run, measured {kept.measured}." in told(app)
     assert not store.runs(), "nothing was trained"
@@ -498,18 +498,18 @@ def test_what_an_earlier_version_kept_is_not_shown_as_it_is(clock: Clock) -> Non
     file.create("Me")
     old = {"id": "predict-misspelt", "guess": 2, "right": 2, "correct": True, "values": [0.0, 0.0, 1.0]}
     file.add_result("Me", "prediction", old)
-    app = opened("misconceptions", belief="predict-misspelt")
+    app = opened("myths", claim="predict-misspelt")
     assert "changed" in told(app)
-    assert any(button.label == "Commit and run" for button in app.button)
+    assert any(button.label == "Check my guess" for button in app.button)
 
 
-def test_there_are_enough_beliefs_and_each_opens(clock: Clock) -> None:
-    names = list(all_predictions())
-    assert len(names) >= LEAST_BELIEFS
-    app = opened("misconceptions")
-    for name in names[1:]:
-        press(app, "Next")
-        assert all_predictions()[name].belief in told(app)
+@pytest.mark.sampled(5)
+@pytest.mark.parametrize("name", list(all_predictions()))
+def test_each_belief_opens(clock: Clock, name: str) -> None:
+    assert len(all_predictions()) >= LEAST_BELIEFS
+    app = opened("myths", claim=name)
+    assert all_predictions()[name].belief in told(app)
+    assert list(app.radio[0].options) == list(all_predictions()[name].options)
 
 
 def test_the_page_starts_with_one_question_and_one_field(clock: Clock) -> None:
@@ -620,13 +620,10 @@ def test_a_bad_address_is_told_at_its_control(clock: Clock, address: dict[str, s
     assert message in told(opened(**address))
 
 
-@pytest.mark.parametrize(("page", "name"), [("fact_check", "claim"), ("misconceptions", "belief")])
-def test_an_unknown_name_in_another_address_is_told_once_and_left_out(
-    own_home: Path, page: str, name: str
-) -> None:
-    app = opened(page, **{name: "no-such"})
+def test_an_unknown_name_in_another_address_is_told_once_and_left_out(own_home: Path) -> None:
+    app = opened("myths", claim="no-such")
     assert told(app).count("link_off") == 1 and "'no-such'" in told(app)
-    assert name not in app.query_params
+    assert "claim" not in app.query_params
 
 
 @pytest.mark.slow
@@ -634,8 +631,8 @@ def test_the_server_never_imports_torch(own_home: Path) -> None:
     lines = (
         "import sys",
         "from tests.ui.test_practice import opened",
-        "for page in ('practice', 'misconceptions'): opened(page)",
-        "opened(tab='interview'); opened(tab='predict')",
+        "for page in ('practice', 'myths'): opened(page)",
+        "opened(tab='interview')",
         "sys.exit('torch' in sys.modules)",
     )
     done = subprocess.run(

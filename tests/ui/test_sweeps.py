@@ -10,16 +10,19 @@ import pytest
 import yaml
 from streamlit.testing.v1 import AppTest
 
+from peft_lab.core.errors import BadInput
 from peft_lab.runs import checkpoints
 from peft_lab.runs import store as runs
 from peft_lab.runs.tracking import start as tracking
+from peft_lab.studies import carrying
 from peft_lab.studies.landscape import METRIC
 from peft_lab.studies.sweeps import picture, plan, store
 from peft_lab.ui import theme
 from peft_lab.ui.compare.landscape import RATES
-from peft_lab.ui.sweeps import pictures
+from peft_lab.ui.sweeps import pictures, setup
 from tests.conftest import link
 from tests.prose import says
+from tests.studies.compare.conftest import FakeQueue
 from tests.studies.sweeps import made
 from tests.ui.badges import without_badge
 from tests.ui.test_pages import opened, told
@@ -53,12 +56,73 @@ def figure(app: AppTest) -> list[Any]:
     return [str(each.proto.spec) for each in app.get("plotly_chart")]
 
 
-def test_without_any_it_says_how_to_start_one_with_a_file_that_works() -> None:
+def test_the_form_and_its_file_for_the_command_line_ask_for_the_same_runs() -> None:
     app = opened("sweeps")
-    assert not app.exception and "No sweeps yet" in app.info[0].value
+    assert not app.exception and "No sweeps yet" in app.info[0].value and "12 runs of 30 steps" in told(app)
     file, command = (block.value for block in app.code[:2])
     assert command == "python -m peft_lab sweep sweep.yaml"
-    assert len(plan.sweep_of(yaml.safe_load(file)).specs) == 12 and file.strip() == plan.EXAMPLE_FILE.strip()
+    wanted = plan.sweep_of(yaml.safe_load(file))
+    assert wanted == plan.sweep_of(made.EXAMPLE) == setup.SweepSetup.usual("minilm-l6").request()
+
+
+@pytest.mark.parametrize(
+    ("address", "field", "offender"),
+    [
+        ({"values": "2, x"}, "values", "'x'"),
+        ({"values": " , "}, "values", "commas"),
+        ({"knob": "learning_rate"}, "second", "same"),
+        ({"second_values": "0.001, -1"}, "second_values", "0"),
+        ({"values": "0"}, "values", "0"),
+    ],
+)
+def test_what_is_wrong_is_told_at_its_control_before_anything_starts(
+    address: dict[str, str], field: str, offender: str
+) -> None:
+    app = opened("sweeps", **address)
+    assert not app.exception
+    with pytest.raises(BadInput, match=offender) as refused:
+        replace(setup.SweepSetup.usual("minilm-l6"), **address).request()
+    assert refused.value.field == field
+    assert not [button for button in app.button if button.label == "Start the sweep"]
+    assert any(offender in line for line in told(app).split("\n") if "error:" in line)
+    assert not store.sweeps() and not runs.runs()
+
+
+def test_a_knob_that_the_methods_lack_gives_way_to_one_that_they_have() -> None:
+    app = opened("sweeps", methods="ia3", knob="r", second="none")
+    assert chosen(app, "Vary").value == "learning_rate" and "r" not in chosen(app, "Also vary").options
+    assert "6 runs of 30 steps" in told(app)
+
+
+def test_a_sweep_is_started_stopped_and_continued_from_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+    monkeypatch.setattr(carrying, "start", lambda study, queue: begun.append(study.id))
+    app = opened("sweeps", values="2", second="none", seeds="1", model="minilm-l6")
+    next(button for button in app.button if button.label == "Start the sweep").click().run()
+    (sweep,) = store.sweeps()
+    assert begun == [sweep.id] and [spec.values["r"] for spec in sweep.specs] == [2]
+    assert sweep.specs == plan.sweep_of({**made.EXAMPLE, "seeds": [0], "grid": {"r": [2]}}).specs
+    next(button for button in app.button if button.label == "Continue").click().run()
+    assert begun == [sweep.id] * 2
+    monkeypatch.setattr(carrying, "at_work", lambda study: True)
+    app = opened("sweeps")
+    next(button for button in app.button if button.label == "Stop").click().run()
+    assert sweep.asked_to_stop()
+
+
+def test_a_stop_of_the_page_ends_the_command_too() -> None:
+    wanted = plan.sweep_of({**made.EXAMPLE, "seeds": [0], "grid": {"r": [2]}})
+    queue = FakeQueue()
+    sweep = store.keep(wanted.specs)
+    sweep.ask_to_stop()
+    rows = store.carry_out_sweep(wanted.specs, carrying.Local(queue), lambda *_: None, lambda: False)
+    assert [row["status"] for row in rows] == ["missing"] and not runs.runs()
+
+
+def test_the_address_of_a_form_states_the_model() -> None:
+    wanted = {"model": "smollm2-135m", "seeds": "4"}
+    for page in ("sweeps", "compare"):
+        assert wanted.items() <= address(opened(page, **wanted)).items()
 
 
 def test_the_best_is_told_with_its_interval_and_how_that_is_computed() -> None:

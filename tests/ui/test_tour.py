@@ -15,9 +15,10 @@ from peft_lab.core.errors import BadInput
 from peft_lab.interview import tour
 from peft_lab.interview.learners.schedule import Learners
 from peft_lab.interview.tour import FIRST, Stop, Tour, newcomer
-from peft_lab.ui import claims, pages, shell, state
+from peft_lab.ui import pages, shell, state
 from peft_lab.ui.components.frame import SHOWN
 from peft_lab.ui.foreign import plain
+from peft_lab.ui.myths import page as myths
 from peft_lab.ui.tour import page as links
 from peft_lab.ui.tour import teach
 from peft_lab.ui.tour.page import DONE, NO_RUN, NO_WORDS
@@ -187,15 +188,16 @@ def test_practice_is_locked_too() -> None:
     assert not control(app, "selectbox", "Learner").disabled
 
 
-def test_what_a_teacher_shows_on_the_fact_check_replaces_filters_and_no_guess() -> None:
-    app = opened("fact_check", verdict="wrong")
-    app.button(key="guess-wrong").click().run()
+def test_what_a_teacher_shows_on_myths_replaces_filters_and_no_guess() -> None:
+    app = opened("myths", verdict="wrong")
+    app.radio[0].set_value(0)
+    press(app, "Check my guess")
     app.query_params.clear()
     app.query_params.update({SHOWN: "1", "topic": "lora"})
     again(app)
     assert control(app, "selectbox", "Topic").value == "lora"
     assert control(app, "selectbox", "Verdict").value == "all"
-    assert len(app.session_state["settings"][claims.GUESS_SCOPE]["guesses"]) == 1
+    assert len(Learners().results("Me", myths.KIND)) == 1
 
 
 def test_any_page_becomes_a_stop_with_all_fixed_or_some_free() -> None:

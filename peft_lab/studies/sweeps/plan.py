@@ -336,8 +336,8 @@ def _has(method: MethodSpec, name: str) -> bool:
     return name == RATE or any(knob.name == name for knob in method.knobs)
 
 
-def _parsed(method: MethodSpec, name: str, value: Any) -> Any:
-    """Return a value as the method takes it, from a number, a text or a list."""
+def read_value(method: MethodSpec, name: str, value: Any) -> Any:
+    """Return a value as the method takes it, from a number, a text or a list. Raises BadInput if it takes none such."""
     if name == RATE:
         try:
             return float(value)
@@ -355,7 +355,7 @@ def _combined(varied: Mapping[str, Any], method: MethodSpec) -> Iterator[dict[st
         if not isinstance(values, list) or not values:
             raise BadInput(f"'{echoed(name)}' needs a list of values in a grid, such as [4, 8].", name)
     for values in itertools.product(*own.values()):
-        yield {name: _parsed(method, name, value) for name, value in zip(own, values, strict=True)}
+        yield {name: read_value(method, name, value) for name, value in zip(own, values, strict=True)}
 
 
 def _drawn(varied: Mapping[str, Any], method: MethodSpec) -> Iterator[dict[str, Any]]:
@@ -365,7 +365,7 @@ def _drawn(varied: Mapping[str, Any], method: MethodSpec) -> Iterator[dict[str, 
     chance = random.Random(method.slug)
     own = {name: values for name, values in varied.items() if name != "runs" and _has(method, name)}
     for _ in range(runs):
-        yield {name: _parsed(method, name, _draw(name, values, chance)) for name, values in own.items()}
+        yield {name: read_value(method, name, _draw(name, values, chance)) for name, values in own.items()}
 
 
 def _draw(name: str, values: Any, chance: random.Random) -> Any:
@@ -386,20 +386,5 @@ def _draw(name: str, values: Any, chance: random.Random) -> Any:
     )
 
 
-# ----------------------------------------
-# An example sweep: minutes on a laptop, with all that a sweep's page can show.
-
-
-EXAMPLE_NAME = "sweep.yaml"
-EXAMPLE_FILE = """\
-model: minilm-l6
-task: sentiment
-methods: [lora]
-steps: 30
-eval_rows: 200
-seeds: [0, 1]
-grid:
-  r: [2, 8]
-  learning_rate: [0.001, 0.003, 0.01]
-"""
-COMMAND = f"python -m peft_lab sweep {EXAMPLE_NAME}"
+FILE_NAME = "sweep.yaml"
+COMMAND = f"python -m peft_lab sweep {FILE_NAME}"

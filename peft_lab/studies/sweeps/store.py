@@ -38,6 +38,11 @@ class KeptSweep(Study):
     def specs(self) -> tuple[RunSpec, ...]:
         return _specs(self)
 
+    @property
+    def ends_early(self) -> bool:
+        """Return whether poor runs are ended early, which only the command line does."""
+        return "stop" in self.content()
+
 
 # A sweep's name contains a hash of its content, which never changes.
 @lru_cache(maxsize=16)
@@ -249,7 +254,8 @@ def carry_out_sweep(
     """Make the missing runs; return a row for each run, in order.
 
     Args:
-        stop: whether to end: runs under way end after their current step, and continue the next time.
+        stop: whether to end: runs under way end after their current step, and continue the next time; the page's Stop
+            ends them likewise.
 
     Raises:
         RunError: another process carries out this sweep. BadInput: early stopping needs Ray Tune, which is missing.
@@ -257,7 +263,8 @@ def carry_out_sweep(
     sweep = keep(specs, ending_early)
     judge = None if ending_early is None else Judge(ending_early, sweep.id)
     with sweep.claimed():
-        return [_row(one, judge) for one in make_runs(specs, executor, watch, stop, judge)]
+        attempts = make_runs(specs, executor, watch, lambda: stop() or sweep.asked_to_stop(), judge)
+        return [_row(one, judge) for one in attempts]
 
 
 def _row(attempt: Attempt, judge: Judge | None) -> dict[str, Any]:

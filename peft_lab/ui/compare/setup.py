@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import streamlit as st
 
@@ -61,7 +61,7 @@ class CompareForm(Form):
     eval_rows: int = again(RunRequest, "eval_rows", 1000, empty="")
 
     @classmethod
-    def usual(cls, model: str) -> CompareForm:
+    def usual(cls, model: str) -> Self:
         """Return the defaults for a model."""
         task = next(iter(task_titles(model)))
         kind = get_task(task).kind
@@ -89,57 +89,93 @@ class CompareForm(Form):
         )
 
 
-def _model() -> str:
-    return str(state.remembered(SCOPE, "model", next(iter(model_titles()))))
+F = TypeVar("F", bound=CompareForm)
+Plan = TypeVar("Plan")
 
 
-def _controls() -> Controls[CompareForm]:
-    """Return the controls: tasks are remembered per model and sizes per kind of model, as their defaults differ."""
+def setup_controls(
+    form: type[F],
+    scope: str,
+    further: Callable[[str], tuple[str, ...]] = lambda name: (),
+    adapted: Callable[[F], F] = lambda usual: usual,
+) -> Controls[F]:
+    """Return the controls: tasks are remembered per model and sizes per kind of model, as their defaults differ.
+
+    Args:
+        further: keys of a form's other fields, as for :class:`Controls`. adapted: changes the model's defaults.
+    """
+
+    def model() -> str:
+        return str(state.remembered(scope, "model", next(iter(model_titles()))))
 
     def keys(name: str) -> tuple[str, ...]:
         if name == "task":
-            return (_model(),)
-        return (catalogue()[_model()].kind,) if name in ("batch", "eval_rows") else ()
+            return (model(),)
+        return (catalogue()[model()].kind,) if name in ("batch", "eval_rows") else further(name)
 
-    return Controls(CompareForm, SCOPE, lambda: CompareForm.usual(_model()), keys)
+    return Controls(form, scope, lambda: adapted(form.usual(model())), keys)
 
 
-def readers() -> dict[str, Any]:
+def _controls() -> Controls[CompareForm]:
+    return setup_controls(CompareForm, SCOPE)
+
+
+def setup_readers(controls: Controls[F]) -> dict[str, Any]:
     """Return functions that read each setting from the URL; the model first, as the others depend on it."""
 
     def read_task(text: str) -> str:
-        known = task_titles(_model())
+        known = task_titles(controls.value("model"))
         return str(CompareForm.field("task").among(known).parse(text))
 
-    return _controls().readers(task=read_task)
+    return controls.readers(task=read_task)
+
+
+def readers() -> dict[str, Any]:
+    """Return functions that read each setting of a comparison from the URL."""
+    return setup_readers(_controls())
+
+
+def setup_address(controls: Controls[F]) -> dict[str, tuple[Any, Any]]:
+    """Return the URL's parameters, ``name: (value, default)``; defaults are those of the model, which is stated."""
+    return controls.address() | {"model": (controls.value("model"), next(iter(model_titles())))}
 
 
 def address() -> dict[str, tuple[Any, Any]]:
-    """Return the URL's parameters: ``name: (value, default)``."""
-    return _controls().address()
+    """Return the URL's parameters of a comparison: ``name: (value, default)``."""
+    return setup_address(_controls())
 
 
-def misread() -> bool:
+def misread(form: type[Form] = CompareForm, scope: str = SCOPE) -> bool:
     """Return whether the URL ever had an invalid value for the form.
 
     The form shows the message and stays open from then on, so that fixing the value does not close it.
     """
-    wrong = [state.address_problem(SCOPE, field.key) for field in CompareForm.fields().values()]
-    state.remember(SCOPE, "misread", state.remembered(SCOPE, "misread", False) or any(wrong))
-    return bool(state.remembered(SCOPE, "misread", False))
+    wrong = [state.address_problem(scope, field.key) for field in form.fields().values()]
+    state.remember(scope, "misread", state.remembered(scope, "misread", False) or any(wrong))
+    return bool(state.remembered(scope, "misread", False))
 
 
-def form() -> ComparisonPlan | None:
-    """Draw the form; return the comparison, or ``None`` for an invalid setting, with the error drawn."""
-    controls = _controls()
+def draw_setup(controls: Controls[F]) -> None:
+    """Draw the controls of model, task, methods, steps and seeds."""
     left, right = st.columns(2)
     model = controls.draw("model", left)
     task = controls.draw("task", right, options=task_titles(model))
     controls.draw("methods")
     for cell, name in zip(st.columns(len(_NUMBERS)), _NUMBERS, strict=True):
         controls.draw(name, cell, noun=get_task(task).each)
+
+
+def form() -> ComparisonPlan | None:
+    """Draw the form; return the comparison, or ``None`` for an invalid setting, with the error drawn."""
+    controls = _controls()
+    draw_setup(controls)
+    return planned(controls, lambda: controls.form().plan())
+
+
+def planned(controls: Controls[F], make: Callable[[], Plan]) -> Plan | None:
+    """Return the plan of a form; ``None`` for an invalid setting, with the error drawn at its control."""
     try:
-        return controls.form().plan()
+        return make()
     except PeftLabError as error:
         if isinstance(error, BadInput):
             controls.show([error])

@@ -174,7 +174,7 @@ def anki_deck(pool: list[Question], model: str | None) -> bytes:
 
 ALL = ""  # every topic, every level, each question's own model
 ANY, USUAL = "any", "usual"  # role and length of an interview
-TABS = {"cards": "Flash cards", "interview": "Mock interview", "predict": "Predict, then run"}
+TABS = {"cards": "Flash cards", "interview": "Mock interview"}
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,18 @@ import gzip
 import re
 from functools import cache
 from pathlib import Path
+from urllib.parse import parse_qsl, urlencode
 
 import streamlit as st
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from peft_lab.ui import claims, home, pages, theme, web
+from peft_lab.interview.tour import moved
+from peft_lab.ui import home, pages, theme, web
 from peft_lab.ui.method import page as method
+from peft_lab.ui.myths.page import MYTHS_CSS
 from peft_lab.ui.server.door import below, root
 from peft_lab.ui.server.guard import is_page
 
@@ -39,7 +43,7 @@ _RULES = (
     web.read("doors.css"),
     home.HOME_CSS,
     method.BENCH_CSS,
-    claims.CLAIMS_CSS,
+    MYTHS_CSS,
 )
 STYLE = f"<style>{''.join(_RULES)}</style>".encode()
 #: Streamlit's preload of its whole font, in whose place ours is preloaded.
@@ -99,7 +103,8 @@ def middleware() -> list[Middleware]:
 
 
 class Dress:
-    """Adds :func:`ahead`, :data:`STYLE` and the script that folds the navigation to every HTML page."""
+    """Adds :func:`ahead`, :data:`STYLE` and the script that folds the navigation to every HTML page; sends the
+    browser on where an older address's content is now."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -107,6 +112,14 @@ class Dress:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or "text/html" not in Headers(scope=scope).get("accept", ""):
             await self._app(scope, receive, send)
+            return
+        name, query = (
+            scope["path"].rpartition("/")[2],
+            dict(parse_qsl(scope["query_string"].decode("latin-1"))),
+        )
+        page, settings = moved(name, query)
+        if page != name:
+            await RedirectResponse(f"{page}?{urlencode(settings)}")(scope, receive, send)
             return
         accepted = Headers(scope=scope).get("accept-encoding", "")
         start: Message = {}

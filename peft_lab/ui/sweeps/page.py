@@ -8,16 +8,18 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from peft_lab.core import asking, units
+from peft_lab.core import units
 from peft_lab.core.errors import PeftLabError
 from peft_lab.core.units import written_figure
 from peft_lab.models.catalogue import model_title
+from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import Status
+from peft_lab.studies import carrying
 from peft_lab.studies.landscape import METRIC
 from peft_lab.studies.shipped_sweep import SURE
 from peft_lab.studies.store import runs_of
-from peft_lab.studies.sweeps import picture, plan, store
+from peft_lab.studies.sweeps import picture, store
 from peft_lab.studies.sweeps.store import EARLY, TO_COME, KeptSweep, SweepSetting, Trial
 from peft_lab.training.tasks.own import task_title
 from peft_lab.ui import pages, state
@@ -25,10 +27,9 @@ from peft_lab.ui.components import figures
 from peft_lab.ui.components.figures import told_to
 from peft_lab.ui.components.frame import address_line, errors_boxed, part
 from peft_lab.ui.components.knobs import apart
-from peft_lab.ui.components.rows import listing
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.runs.shown import REFRESH, short_id
-from peft_lab.ui.sweeps import pictures
+from peft_lab.ui.sweeps import pictures, setup
 from peft_lab.ui.sweeps.pictures import SCOPE, SWEEP, written_value
 
 # ----------------------------------------
@@ -101,7 +102,7 @@ def watch_sweep(sweep: KeptSweep) -> list[Trial]:
     """Draw the progress, redraw the page when a run has ended, and return the current runs."""
     found = store.trials(sweep.specs)
     if not _going(sweep, found):
-        _bar(found, going=False)
+        _bar(sweep, found, going=False)
         told_to([run for run in runs_of(sweep.specs) if run])
         return found
     before = _ended(found)
@@ -110,21 +111,21 @@ def watch_sweep(sweep: KeptSweep) -> list[Trial]:
         now = store.trials(sweep.specs)
         if not _going(sweep, now) or _ended(now) != before:
             st.rerun()
-        _bar(now, going=True)
+        _bar(sweep, now, going=True)
 
     part(progress, every=REFRESH)
     return found
 
 
 def _going(sweep: KeptSweep, found: list[Trial]) -> bool:
-    return sweep.running or any(trial.under_way for trial in found)
+    return sweep.running or carrying.at_work(sweep) or any(trial.under_way for trial in found)
 
 
 def _ended(found: list[Trial]) -> int:
     return sum(trial.status != TO_COME and not trial.under_way for trial in found)
 
 
-def _bar(found: list[Trial], going: bool) -> None:
+def _bar(sweep: KeptSweep, found: list[Trial], going: bool) -> None:
     total = len(found)
     done = sum(trial.done for trial in found)
     running = [trial for trial in found if trial.under_way]
@@ -147,8 +148,25 @@ def _bar(found: list[Trial], going: bool) -> None:
         at = f", step {trial.step:,} of {trial.spec.steps:,}" if trial.status == Status.RUNNING else ""
         st.markdown(f":small[{_named(trial)}: {trial.status}{at}]")
     if not going and done + early < total:
-        st.warning("This sweep is not running. To continue it, run the same command again.")
+        _rest(sweep)
+    elif going and not sweep.asked_to_stop():
+        st.button("Stop", key="sweep-stop", on_click=sweep.ask_to_stop)
+    elif going:
+        st.markdown("Stopping after the current step…")
     _why(found)
+
+
+def _rest(sweep: KeptSweep) -> None:
+    """Draw that a sweep is neither running nor complete, and how to continue it."""
+    if sweep.ends_early:
+        st.warning("This sweep is not running. To continue it, run the same command again.")
+        return
+    left, right = st.columns([4, 1], vertical_alignment="center")
+    why = plain(sweep.problem) or "It was stopped, or the app closed."
+    left.warning(f"This sweep is not running. {why} Continuing repeats no finished run.")
+    if right.button("Continue", type="primary", key=f"sweep-resume-{sweep.id}", width="stretch"):
+        carrying.start(sweep, get_queue())
+        st.rerun()
 
 
 def _named(trial: Trial) -> str:
@@ -214,9 +232,6 @@ def _cells(trial: Trial, names: Sequence[str], measured: Sequence[str]) -> list[
     ]
 
 
-_WIDE = 100  # letters in a line of code on a wide page
-
-
 def sweeps_page() -> None:
     pages.open_page()
     st.title("Sweeps")
@@ -224,36 +239,19 @@ def sweeps_page() -> None:
         "A sweep trains many settings, from a grid or drawn at random, each with several seeds. Its runs also "
         "appear on the Runs page."
     )
-    state.read_address(SCOPE, pictures.sweep_readers())
+    state.read_address(SCOPE, pictures.sweep_readers() | setup.readers())
     kept = store.sweeps()
-    if not kept:
-        _empty()
-        return
     with errors_boxed():
-        shown = _choose(kept)
-        address = _show(shown)
-        state.write_address({SWEEP: (shown.id, kept[0].id)} | address)
-        with st.expander("How to start another sweep", icon=":material/add:"):
-            _how()
-
-
-def _empty() -> None:
-    address_line(SCOPE, SWEEP)
-    if asking.class_is_on():
-        st.info(
-            "You have no sweeps here. Sweeps start from the command line on your own computer and then appear in "
-            "the app there."
-        )
-    else:
-        st.info("No sweeps yet. Save these lines as a file and run the command to see its progress here.")
-    _how()
-
-
-def _how() -> None:
-    st.markdown("An example file:")
-    listing(plan.EXAMPLE_FILE.strip(), "sweep-file", _WIDE)
-    st.markdown("The command (if it is interrupted, run it again; finished runs are skipped):")
-    listing(plan.COMMAND, "sweep-command", _WIDE)
+        with st.expander("New sweep", expanded=not kept or setup.was_misread(), icon=":material/add:"):
+            setup.new_sweep()
+        address = setup.address()
+        if kept:
+            shown = _choose(kept)
+            address |= {SWEEP: (shown.id, kept[0].id)} | _show(shown)
+        else:
+            address_line(SCOPE, SWEEP)
+            st.info("No sweeps yet. Choose settings above and press *Start the sweep*.")
+        state.write_address(address)
 
 
 def _choose(kept: list[KeptSweep]) -> KeptSweep:

@@ -36,8 +36,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
         first.scope = "row";
         first.style.fontWeight = "400";
         const button = document.createElement("button");
-        // a path may break after its dots
-        for (const piece of text.split(/(?<=[._])/)) button.append(piece, document.createElement("wbr"));
+        // a path may break after its dots, a sentence at its spaces
+        for (const piece of text.includes(" ") ? [text] : text.split(/(?<=[._])/)) button.append(piece, document.createElement("wbr"));
         first.append(button);
         line.append(first);
       });

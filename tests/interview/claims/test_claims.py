@@ -32,8 +32,8 @@ from peft_lab.methods.counting.count import count
 from peft_lab.models.catalogue import resolve
 from peft_lab.studies import compare
 from peft_lab.ui import choose as choose_page
-from peft_lab.ui import claims as claims_page
 from peft_lab.ui import compare as compare_page
+from peft_lab.ui.myths import checked as claims_page
 
 QUICK = [claim for claim in all_claims().values() if claim.needs == "shape"]
 GENERAL = [claim for claim in QUICK if claim.general]

@@ -59,7 +59,7 @@ def test_the_newcomers_path_takes_half_an_hour_and_meets_every_kind_of_page() ->
     assert 25 <= NEWCOMER.minutes <= 35
     assert all(stop.read and stop.move and stop.see for stop in NEWCOMER.stops)
     visited = {stop.page for stop in NEWCOMER.stops}
-    assert {"lora", "memory", "misconceptions", "practice"} <= visited
+    assert {"lora", "memory", "myths", "practice"} <= visited
     assert not any(stop.fixed for stop in NEWCOMER.stops)
 
 

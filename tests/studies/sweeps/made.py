@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import yaml
-
 from peft_lab.runs import owners, store
 from peft_lab.runs.child import end_run
 from peft_lab.runs.spec import RunSpec
@@ -15,7 +13,15 @@ from peft_lab.studies.sweeps import plan
 from peft_lab.studies.sweeps import store as keeping
 from peft_lab.studies.sweeps.store import KeptSweep
 
-EXAMPLE: dict[str, Any] = yaml.safe_load(plan.EXAMPLE_FILE)
+EXAMPLE: dict[str, Any] = {
+    "model": "minilm-l6",
+    "task": "sentiment",
+    "methods": ["lora"],
+    "steps": 30,
+    "eval_rows": 200,
+    "seeds": [0, 1],
+    "grid": {"r": [2, 8], "learning_rate": [0.001, 0.003, 0.01]},
+}
 
 
 def accuracy(spec: RunSpec) -> float:

@@ -1,0 +1,310 @@
+"""A belief that an experiment tests: its runs with their progress, the chart that settles it, the stored outcome."""
+
+from __future__ import annotations
+
+import textwrap
+from concurrent.futures import Future
+from dataclasses import dataclass
+from itertools import pairwise
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from peft_lab.core import asking
+from peft_lab.core.errors import BadInput, PeftLabError, RunError
+from peft_lab.core.palette import faint
+from peft_lab.core.units import Source
+from peft_lab.interview.learners import schedule
+from peft_lab.interview.learners.schedule import Learners
+from peft_lab.interview.learners.storage import Result
+from peft_lab.interview.predictions import (
+    Contest,
+    Figure,
+    Inquiry,
+    Prediction,
+    PredictionOutcome,
+    decide,
+    decide_records,
+    score,
+    stored,
+    submission,
+)
+from peft_lab.runs import store
+from peft_lab.runs.queue import get_queue
+from peft_lab.runs.spec import RunRequest
+from peft_lab.runs.store import Run
+from peft_lab.runs.view import Status
+from peft_lab.studies import experiments
+from peft_lab.ui import state, theme
+from peft_lab.ui.components import charts, figures
+from peft_lab.ui.components.frame import part
+from peft_lab.ui.components.waiting import come_back, look
+from peft_lab.ui.foreign import plain
+from peft_lab.ui.practice.learner import GUESSES
+from peft_lab.ui.runs.shown import REFRESH, summaries
+from peft_lab.workers import inspector
+
+# ----------------------------------------
+# A prediction that trains: its runs through the queue with their progress, finished equal ones used again.
+
+
+RUNS = "contests"  # scope of the runs that a prediction waits for
+
+
+def contest(prediction: Prediction) -> list[float] | None:
+    """Return the figures of the runs; None while they are under way, when the page refreshes itself.
+
+    Raises:
+        PeftLabError: a run that could not start, or did not finish.
+    """
+    assert isinstance(prediction.experiment, Contest)
+    runs = _runs(prediction, prediction.experiment)
+    views = [run.view() for run in runs]
+    failed = next((seen for seen in views if seen.status.final and seen.status is not Status.DONE), None)
+    if failed is not None:
+        raise RunError(f"A run did not finish ({failed.status}). {failed.message}".strip())
+    if all(seen.status is Status.DONE for seen in views):
+        outcome = decide_records(prediction, [run.record() for run in runs])
+        return [figure.value for figure in outcome.figures]
+    _progress(prediction.experiment.labels, runs)
+    return None
+
+
+def forget_runs(prediction: Prediction) -> None:
+    """Let the next commitment find or start its runs anew."""
+    state.scope(RUNS).pop(prediction.id, None)
+
+
+def _runs(prediction: Prediction, experiment: Contest) -> list[Run]:
+    identities = state.remembered(RUNS, prediction.id, None)
+    if identities is None:
+        identities = [_finished(spec) or get_queue().submit(spec) for spec in experiment.runs]
+        state.remember(RUNS, prediction.id, identities)
+    return [store.get(identity) for identity in identities]
+
+
+def _finished(spec: RunRequest) -> str | None:
+    """Return the id of a finished run with the same settings, or None."""
+    found = experiments.run_of(spec.complete(), summaries())
+    return found.id if found and found.status == Status.DONE else None
+
+
+def _progress(labels: tuple[str, ...], runs: list[Run]) -> None:
+    def progress() -> None:
+        views = [run.view() for run in runs]
+        for label, seen in zip(labels, views, strict=True):
+            st.progress(min(1.0, seen.progress), text=f"**{label}** · {seen.status}")
+        broken = any(seen.status.final and seen.status is not Status.DONE for seen in views)
+        if broken or all(seen.status.final for seen in views):
+            st.rerun()
+
+    part(progress, every=REFRESH)
+
+
+# ----------------------------------------
+# The chart that settles a prediction: the contenders as bars, or the figure found among the options' ranges.
+
+
+_GIGA = 1e9
+_ROOM = 1.3  # the axis ends that much beyond the figure and the last limit
+_PALE = 0.5  # opacity of a range
+_WRAP = 26  # characters of an option's line beside the chart
+
+
+def evidence(prediction: Prediction, outcome: PredictionOutcome) -> None:
+    """Draw the chart, and a table of the contenders' figures."""
+    st.plotly_chart(chart_of(prediction, outcome), key=f"outcome-{prediction.id}", config=charts.CONFIG)
+    if prediction.rule == "bands":
+        return
+    figures.table(
+        ("Case" if _categorical(prediction) else "Contender", "Result"),
+        [(figure.label, figure.shown) for figure in outcome.figures],
+        numeric=(1,),
+    )
+
+
+def chart_of(prediction: Prediction, outcome: PredictionOutcome) -> go.Figure:
+    """Return the chart that settles it: the right option has the accent colour."""
+    return _ranges(prediction, outcome) if prediction.rule == "bands" else _contenders(prediction, outcome)
+
+
+def _contenders(prediction: Prediction, outcome: PredictionOutcome) -> go.Figure:
+    values, axis = _axis(outcome.figures)
+    labels = [figure.label for figure in outcome.figures]
+    decisive = "" if _categorical(prediction) else labels[outcome.right]
+    chart = charts.bars(labels, values, axis, height=70 + 44 * len(labels))
+    colours = [theme.TRAINABLE if label == decisive else theme.MEMORY["weights"] for label in labels]
+    chart.update_traces(marker={"color": colours})
+    chart.update_yaxes(type="category")  # a label such as 2e-5 is no number
+    return chart
+
+
+def _ranges(prediction: Prediction, outcome: PredictionOutcome) -> go.Figure:
+    """Return one row per option, drawn as its range; a line marks the measured figure."""
+    found = outcome.figures[0]
+    end = max(found.value, *prediction.bands) * _ROOM
+    limits = (0.0, *prediction.bands, end)
+    rows = ["<br>".join(textwrap.wrap(option, _WRAP)) for option in prediction.options]
+    colours = [
+        theme.TRAINABLE if index == outcome.right else theme.MEMORY["weights"] for index in range(len(rows))
+    ]
+    chart = go.Figure(
+        go.Bar(
+            y=rows,
+            x=[high - low for low, high in pairwise(limits)],
+            base=list(limits[:-1]),
+            orientation="h",
+            # pale, so that the line across is seen; the outline is what stands out from the page
+            marker={
+                "color": [faint(colour, _PALE) for colour in colours],
+                "line": {"width": 2, "color": colours},
+            },
+            hovertemplate="%{y}<extra></extra>",
+        )
+    )
+    chart.add_vline(x=found.value, line={"width": 3, "color": theme.TRAINABLE})
+    chart.add_annotation(
+        x=found.value, y=1, yref="paper", yanchor="bottom", showarrow=False, text=f"<b>{found.shown}</b>"
+    )
+    across = {"title": found.unit or "value", "range": [0, end]}
+    up = {"autorange": "reversed", "title": None, "type": "category"}
+    return charts.laid_out(chart, 90 + 48 * len(rows), across, up, 28, bargap=0.35)
+
+
+def _categorical(prediction: Prediction) -> bool:
+    return isinstance(prediction.experiment, Inquiry) and prediction.experiment.categorical
+
+
+def _axis(found: tuple[Figure, ...]) -> tuple[list[float], str]:
+    """Return the values, and the title of the chart's axis."""
+    unit = found[0].unit
+    if unit == "bytes":
+        return [figure.value / _GIGA for figure in found], "peak memory (GB)"
+    return [figure.value for figure in found], unit or "value"
+
+
+# ----------------------------------------
+# From the guess to the figures: a guess is kept until the experiment has answered, then stored with its figures.
+
+
+KIND = "prediction"
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What a learner committed to: an option's index, and how sure they were in percent."""
+
+    option: int
+    sure: int
+
+
+def settled(file: Learners, learner: str) -> dict[str, Result]:
+    """Return the learner's latest outcome of every prediction committed to."""
+    return {result.content["id"]: result for result in file.results(learner, KIND, {"id": str})}
+
+
+def replayed(prediction: Prediction, before: Result) -> PredictionOutcome | None:
+    """Return the settled outcome; None if it was stored for an earlier form of the experiment."""
+    try:
+        return decide(prediction, before.content["values"])
+    except BadInput:
+        return None
+
+
+def commit(prediction: Prediction, guess: Guess, file: Learners, learner: str, replay: bool) -> None:
+    """Keep a guess and begin the experiment; ``replay``: take the stored run in its place."""
+    if asking.class_is_on():
+        schedule.commit_prediction(file, learner, prediction.id, guess.option)
+    kept = stored(prediction)
+    if replay and kept is not None:
+        record(prediction, guess, list(kept.values), file, learner, kept.measured)
+    else:
+        state.remember(GUESSES, f"{learner}/{prediction.id}", guess)
+
+
+def committed(prediction: Prediction, learner: str) -> Guess | None:
+    """Return the guess whose experiment has not answered yet."""
+    found: Guess | None = state.remembered(GUESSES, f"{learner}/{prediction.id}", None)
+    return found
+
+
+def settle(prediction: Prediction, guess: Guess, file: Learners, learner: str) -> None:
+    """Run the experiment, and store its outcome once it is there; until then the page refreshes itself."""
+    try:
+        values = _values(prediction)
+    except PeftLabError as error:
+        st.error(plain(error))
+        if st.button("Try again", icon=":material/replay:", key=f"retry-{prediction.id}"):
+            forget_runs(prediction)
+            st.rerun()
+        return
+    if values is None:
+        return
+    record(prediction, guess, values, file, learner)
+    state.scope(GUESSES).pop(f"{learner}/{prediction.id}", None)
+    st.rerun()
+
+
+def announcement(prediction: Prediction) -> str:
+    """Return what the experiment does and how long it takes, and whether a stored run can be shown instead."""
+    kept = stored(prediction)
+    more = f" A stored run is available, measured {kept.measured}." if kept else ""
+    if isinstance(prediction.experiment, Contest):
+        runs = prediction.experiment.runs
+        return (
+            f"Trains {len(runs)} small models here, one after another, {runs[0].steps} steps each: one or two "
+            f"minutes. Finished runs with the same settings are reused.{more}"
+        )
+    kinds = {
+        Source.COUNTED: "Counts the parameters of the model, built without its weights.",
+        Source.SIMULATED: "Simulates whole training steps: a few seconds.",
+    }
+    return kinds.get(
+        prediction.experiment.source, f"Runs a small experiment on {asking.here()}: a few seconds."
+    )
+
+
+def _values(prediction: Prediction) -> list[float] | None:
+    """Return the experiment's figures; None while it is under way, when the page refreshes itself."""
+    if isinstance(prediction.experiment, Contest):
+        return contest(prediction)
+    future = _asked(prediction)
+    seen = look(future)
+    if seen.open is None:
+        return list(future.result())
+    come_back(seen)
+    doing = "Simulating…" if prediction.experiment.source is Source.SIMULATED else "Running…"
+    st.markdown(f":material/hourglass_top: {doing}")
+    return None
+
+
+def _asked(prediction: Prediction) -> Future[list[float]]:
+    """Request the figures from a process that does not count, so that other pages stay quick."""
+    function, arguments = submission(prediction)
+    simulated = prediction.experiment.source is Source.SIMULATED
+    return inspector.get_inspector(inspector.Worker.MEMORY if simulated else inspector.Worker.ANSWERS).submit(
+        function, *arguments
+    )
+
+
+def record(
+    prediction: Prediction,
+    guess: Guess,
+    values: list[float],
+    file: Learners,
+    learner: str,
+    measured: str = "",
+) -> None:
+    """Store the guess and the figures; ``measured``: for figures not measured here."""
+    outcome = decide(prediction, values)
+    correct, _ = score(prediction, outcome, guess.option)
+    content = {
+        "id": prediction.id,
+        "guess": guess.option,
+        "right": outcome.right,
+        "correct": correct,
+        "values": values,
+        "measured": measured,
+        "sure": guess.sure,
+    }
+    file.add_result(learner, KIND, content)
