@@ -241,8 +241,8 @@ def _task_control(spec: MethodSpec, entry: ModelEntry, places: dict[str, Any]) -
         key=state.widget_key("shared", "task", entry.kind),
         format_func=lambda name: images.get(name) or task_title(name),
         disabled=state.is_fixed("task"),
-        help="What the mini fine-tune teaches. Encoders classify sentences, models of images classify those, causal "
-        "models write text.",
+        help="What the mini fine-tune teaches. Encoders classify sentences or tag their words, models of images "
+        "classify those, causal models write text.",
     )
     if task != options[index]:
         state.remember("shared", "task", task)
