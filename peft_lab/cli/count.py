@@ -45,7 +45,7 @@ def count_command(
 ) -> None:
     """Count parameters exactly, without weights. By default, for every method that applies to the model."""
     entry = resolve(model)
-    named = _labels(task, entry)
+    named, per_token = options.head_of(task, entry)
     if task is not None and labels is not None:
         raise BadInput("--task sets the number of labels. Leave --labels out.", "labels")
     if labels is not None and not 1 <= labels <= MOST_LABELS:
@@ -61,7 +61,7 @@ def count_command(
     results, left_out = [], []
     for spec, values in chosen.methods:
         try:
-            results.append(_Counted(count(model, spec.slug, values, labels)))
+            results.append(_Counted(count(model, spec.slug, values, labels, per_token)))
         except BadInput as error:
             if method:
                 raise
@@ -95,21 +95,6 @@ def _count_file(model: str, file: options.AdapterConfigFile) -> _Counted:
         return _Counted(counted, file.path)
     except BadInput as error:
         raise BadInput(f"{file.path}: {error}", error.field) from error
-
-
-def _labels(task: str | None, entry: ModelEntry) -> int | None:
-    """Return the number of outputs of the task's head; ``None`` if it has none."""
-    if task is None:
-        return None
-    from peft_lab.training.tasks import get_task
-
-    known = get_task(task)
-    if entry.kind not in known.model_kinds:
-        kinds = " or ".join(known.model_kinds)
-        raise BadInput(
-            f"The task '{task}' needs a model of kind {kinds}; {entry.title} is of kind {entry.kind}.", "task"
-        )
-    return len(known.labels) or None
 
 
 def _human(entry: ModelEntry, results: Sequence[_Counted], with_head: bool) -> list[Any]:

@@ -277,6 +277,7 @@ def memory_command(
     fits: Annotated[
         str | None, option("--fits", "DEVICE", "Find the largest batch and row on a device, such as a100-80.")
     ] = None,
+    task: Annotated[str | None, option("--task", "NAME", "Simulate this task's head and labels.")] = None,
     gpu: Annotated[
         str | None, option("--gpu", "NAME", "Also estimate the time per step on a GPU, such as h100 or l40s.")
     ] = None,
@@ -284,6 +285,7 @@ def memory_command(
 ) -> None:
     """Simulate a training step's memory on a GPU, without weights. By default, for every method that applies."""
     entry, wanted = resolve(model), MemoryOptions(**given)
+    labels, per_token = options.head_of(task, entry)
     how = _sharing(wanted, adapter_config, protocol)
     card = None if gpu is None else get_device(gpu)
     device = None if fits is None else get_device(fits)
@@ -308,7 +310,8 @@ def memory_command(
         heading = f"{entry.title}, {wanted.batch:,} × {size}"
         if how.runs != "none":
             heading += f" on each of {how.devices:,} devices ({SHARDING_TITLES[how.kind]})"
-    setting = replace(setting, generate=_generation(generate))
+    tags = labels if labels and per_token else 0
+    setting = replace(setting, generate=_generation(generate), tags=tags)
     if entry.kind == "vision":
         _check_for_images(entry, fits, gpu)
     if card is not None:
@@ -317,6 +320,8 @@ def memory_command(
         setting = replace(setting, device=card.kind, capability=card.capability)
     setting.check()
     chosen = options.choose(entry, method, sets, adapter_config)
+    if task is not None and chosen.files:
+        raise BadInput("An adapter config names its own task. Leave --task out.", "task")
     jobs = _published(entry, chosen) if protocol else _jobs(entry.name, chosen, wanted, how)
     every = not method and not adapter_config
     results, failed, left_out = _simulate_all(entry, chosen, jobs, setting, device, every)

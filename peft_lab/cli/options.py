@@ -284,6 +284,25 @@ def choose(
     return Subjects(tuple(chosen), files, tuple(notes))
 
 
+def head_of(task: str | None, entry: ModelEntry) -> tuple[int | None, bool]:
+    """Return the number of labels of a task's head, ``None`` without one, and whether it labels every token.
+
+    Raises:
+        BadInput: there is no such task, or it is not for models of this kind.
+    """
+    if task is None:
+        return None, False
+    from peft_lab.training.tasks import get_task
+
+    known = get_task(task)
+    if entry.kind not in known.model_kinds:
+        kinds = " or ".join(known.model_kinds)
+        raise BadInput(
+            f"The task '{task}' needs a model of kind {kinds}; {entry.title} is of kind {entry.kind}.", "task"
+        )
+    return len(known.labels) or None, known.per_token
+
+
 def known_run(identity: str) -> Run:
     """Return a run by its id. Raises BadInput if there is none."""
     for run in store.runs():

@@ -65,7 +65,7 @@ class Blueprint:
     Attributes:
         method: a PEFT config, a callable that applies a method, or None for full fine-tuning.
         kind: ``causal-lm``, ``seq2seq``, ``vision``, or ``encoder`` (reads text and has a classification head).
-        num_labels: classes of that head.
+        num_labels: classes of that head. per_token: whether it labels every token rather than the row.
         alike: whether all layers are known to get the same adapter, so a few represent all (:func:`layers_alike`).
         source: a string that is equal for equal models; empty if unknown.
     """
@@ -77,6 +77,7 @@ class Blueprint:
     quantise: Quantise | None = None
     checkpointing: bool = False
     num_labels: int = 2
+    per_token: bool = False
     alike: bool = False
     source: str = ""
 
@@ -116,6 +117,7 @@ class Blueprint:
             return None
         method = None if self.method is None else self.method.to_dict()
         parts = [self.config.to_dict(), method, str(self.dtype), repr(self.quantise), self.kind]
+        parts += [self.num_labels, self.per_token]
         return json.dumps(parts, sort_keys=True, default=str)
 
     def at_depth(self, depth: int) -> PretrainedConfig:
@@ -148,7 +150,7 @@ class Blueprint:
         factory: Any = {
             "causal-lm": transformers.AutoModelForCausalLM,
             "seq2seq": transformers.AutoModelForSeq2SeqLM,
-        }.get(self.kind) or classifier(self.kind)
+        }.get(self.kind) or classifier(self.kind, self.per_token)
         with torch.device("meta"):
             model = factory.from_config(config, dtype=self.dtype)
         head_apart(model, config)

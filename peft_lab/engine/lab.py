@@ -29,7 +29,7 @@ class LabBatch(StepSetting):
     Attributes:
         padded: whether a row is shorter than the longest.
         kept: positions at which the head is applied (from the first that predicts a completion to the last).
-        predicted: tokens that the loss counts, over all rows. Both are 0 when classifying.
+        predicted: tokens that the loss counts, over all rows. Both are 0 when classifying rows.
         apart: whether the model is an encoder-decoder; ``seq`` is then the encoder's, ``kept`` the decoder's.
         attention: the attention implementation of transformers; ``None``: its default.
     """
@@ -42,12 +42,18 @@ class LabBatch(StepSetting):
     attention: str | None = None
 
     @classmethod
-    def of(cls, size: Mapping[str, Any], device: str, attention: str | None = None) -> LabBatch:
-        """Return the batch whose size a run's events recorded (:func:`peft_lab.training.batches.size_of`)."""
+    def of(
+        cls, size: Mapping[str, Any], device: str, attention: str | None = None, tags: int = 0
+    ) -> LabBatch:
+        """Return the batch whose size a run's events recorded (:func:`peft_lab.training.batches.size_of`).
+
+        ``tags``: labels of a task that tags tokens, else 0.
+        """
         picked = {name: size[name] for name in ("padded", "kept", "predicted")}
         apart = bool(size.get("apart", False))  # absent from runs made before there were such models
         length = 1 if "image" in size else size["length"]  # the model decides the length of images
-        return cls(size["rows"], length, device=device, attention=attention, apart=apart, **picked)
+        more = {"device": device, "attention": attention, "apart": apart, "tags": tags}
+        return cls(size["rows"], length, **more, **picked)
 
     def check(self) -> None:
         """Check the sizes. Raises BadInput if one is out of range or they contradict each other."""

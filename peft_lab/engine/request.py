@@ -94,6 +94,7 @@ class StepSetting:
         loss: one of :data:`LOSSES`.
         packed: several rows are concatenated in each of ``seq`` tokens, and attention is told where they end.
         offload: tensors saved for the backward pass wait in main memory (training/optimizers.py).
+        tags: of an encoder whose head labels every token, the number of labels; 0: the head labels the row.
     """
 
     batch: int
@@ -107,6 +108,7 @@ class StepSetting:
     loss: str = "whole"
     packed: bool = False
     offload: bool = False
+    tags: int = 0
 
     def check(self) -> None:
         """Check the sizes and names. Raises BadInput if one is out of range or unknown, or two do not go together."""

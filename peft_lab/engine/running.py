@@ -45,16 +45,19 @@ class Stage:
     def train(self, length: int | None = None, batch: int | None = None) -> None:
         """Run one optimizer step on ``batch`` rows of ``length`` tokens (the setting's by default)."""
         setting = self.setting
-        inputs = step.training_batch(
-            self.subject, batch or setting.batch, length or setting.seq, setting.padded, setting.packed
-        )
+        inputs = self._batch(batch or setting.batch, length or setting.seq)
         step.train(self.subject, self.recorder, self.optimizer, inputs, setting.device == "cuda")
 
     def accumulate(self) -> None:
         """Run a forward and backward pass on the setting's batch without an optimizer step."""
-        setting = self.setting
-        inputs = step.training_batch(self.subject, setting.batch, setting.seq, setting.padded, setting.packed)
+        inputs = self._batch(self.setting.batch, self.setting.seq)
         step.accumulate(self.subject, self.recorder, inputs)
+
+    def _batch(self, rows: int, length: int) -> dict[str, Any]:
+        setting = self.setting
+        return step.training_batch(
+            self.subject, rows, length, setting.padded, setting.packed, setting.tags > 0
+        )
 
     def settle(self) -> None:
         """Create the optimizer's states as the first step leaves them, from empty gradients and without a pass."""

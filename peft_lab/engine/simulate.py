@@ -32,7 +32,7 @@ from peft_lab.engine.work import Work, left, steps_of
 from peft_lab.models import images
 from peft_lab.models.catalogue import REFUSALS, reason
 from peft_lab.models.meta import uncollected
-from peft_lab.models.shapes import CLASSIFIERS
+from peft_lab.models.shapes import CLASSIFIERS, a_model
 
 if TYPE_CHECKING:
     import torch
@@ -212,7 +212,10 @@ def blueprint_of(request: StepRequest) -> Blueprint:
 
     entry, spec = resolve(request.model), get_method(request.method)
     full = spec.require(entry.shape, request.values)
-    task = classifying_task(entry.kind) if entry.kind in CLASSIFIERS else plain_task(entry.kind)
+    tags = request.setting.tags
+    if tags and entry.kind != "encoder":
+        raise BadInput(f"Tokens are tagged by encoders only; {entry.title} is {a_model(entry.kind)}.", "task")
+    task = classifying_task(entry.kind, tags > 0) if entry.kind in CLASSIFIERS else plain_task(entry.kind)
 
     def apply(base: torch.nn.Module, depth: int) -> torch.nn.Module:
         shape = entry.shape
@@ -246,9 +249,12 @@ def blueprint_of(request: StepRequest) -> Blueprint:
         dtype=precision,
         quantise=packed if how is None else _quantise(how),
         checkpointing=request.checkpointing,
+        num_labels=tags or Blueprint.num_labels,
+        per_token=tags > 0,
         alike=layers_alike(entry.shape, lambda shape: spec.formula(shape, full)),
         source=json.dumps(
-            [entry.config, entry.kind, spec.slug, full, request.dtype, request.checkpointing], default=str
+            [entry.config, entry.kind, spec.slug, full, request.dtype, request.checkpointing, tags],
+            default=str,
         ),
     )
 
@@ -290,7 +296,9 @@ def simulate_config(request: ConfigRequest, schedule: Schedule = two_steps) -> S
     if config is not None and adapter_config is not None:
         # As in counting: an initialisation that reads values changes no shape, so it is dropped.
         count.drop_values(config)
-        _check_task(adapter_config)
+        _check_task(entry, adapter_config)
+        if count.task_of(entry, adapter_config) == "TOKEN_CLS":
+            setting = replace(setting, tags=setting.tags or count.CONFIG_LABELS)
         if count.task_of(entry, adapter_config) == "SEQ_CLS" and kind != "vision":
             kind = "encoder"
             if entry.kind == "seq2seq":
@@ -308,6 +316,8 @@ def simulate_config(request: ConfigRequest, schedule: Schedule = two_steps) -> S
         dtype=precision,
         quantise=packed,
         checkpointing=request.checkpointing,
+        num_labels=setting.tags or Blueprint.num_labels,
+        per_token=setting.tags > 0,
     )
     name = "full" if config is None else str(getattr(config.peft_type, "value", config.peft_type)).lower()
     try:
@@ -319,12 +329,13 @@ def simulate_config(request: ConfigRequest, schedule: Schedule = two_steps) -> S
         raise BadInput(message, "adapter_config") from error
 
 
-def _check_task(adapter_config: Mapping[str, Any]) -> None:
+def _check_task(entry: ModelEntry, adapter_config: Mapping[str, Any]) -> None:
     """Raise BadInput for a task whose head and loss are not simulated."""
     task = adapter_config.get("task_type")
-    if task not in _TASKS:
+    known = (*_TASKS, "TOKEN_CLS") if entry.kind == "encoder" else _TASKS
+    if task not in known:
         raise BadInput(
-            f"This config is for {task}; steps are simulated for {', '.join(filter(None, _TASKS))}, or without a task.",
+            f"This config is for {task}; steps are simulated for {', '.join(filter(None, known))}, or without a task.",
             "adapter_config",
         )
 

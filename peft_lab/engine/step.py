@@ -191,13 +191,14 @@ def _tasks(model: torch.nn.Module, size: int) -> dict[str, torch.Tensor]:
 
 
 def training_batch(
-    subject: SteppedModel, size: int, length: int, padded: bool, packed: bool = False
+    subject: SteppedModel, size: int, length: int, padded: bool, packed: bool = False, per_token: bool = False
 ) -> dict[str, torch.Tensor]:
     """Return token ids with labels; ``padded`` adds an attention mask, ``packed`` the position of each token in its row
     (as :func:`peft_lab.training.batches.collate_packed` does). An image model gets pictures instead.
 
-    Ids, mask and positions have the shape (``size``, ``length``), and so have a language model's labels; a
-    classifier's have (``size``,). Pictures: (``size``, channels, height, width) in 32 bits.
+    Ids, mask and positions have the shape (``size``, ``length``), and so have a language model's labels. Those of a
+    head for every token (``per_token``) cover virtual tokens too; a classifier's have (``size``,). Pictures:
+    (``size``, channels, height, width) in 32 bits.
     """
     import torch
 
@@ -212,7 +213,10 @@ def training_batch(
     if packed:
         batch["position_ids"] = torch.zeros(size, length, dtype=torch.long)
     batch |= _tasks(subject.model, size)
-    if subject.kind == "encoder":
+    if per_token:
+        # PEFT puts virtual tokens in front of the text, but none in front of its labels.
+        batch["labels"] = torch.zeros(size, virtual_tokens(subject.model) + length, dtype=torch.long)
+    elif subject.kind == "encoder":
         batch["labels"] = torch.zeros(size, dtype=torch.long)
     else:
         batch["labels"] = ids.clone()
@@ -273,6 +277,12 @@ def generate(subject: SteppedModel, recorder: MemoryRecorder, size: int, prompt:
             outputs = decoder(**step, **tasks, cache=held.pop("cache"))
             _keep(recorder, _cache_of(outputs))
     recorder.enter("idle")
+
+
+def virtual_tokens(model: torch.nn.Module) -> int:
+    """Return the number of virtual tokens that PEFT puts in front of a text."""
+    config: Any = getattr(model, "active_peft_config", None)
+    return int(config.num_virtual_tokens) if config is not None and config.is_prompt_learning else 0
 
 
 def inner_model(model: torch.nn.Module) -> torch.nn.Module:

@@ -30,8 +30,8 @@ Knob = Field
 
 #: PEFT's task types. It has none for classifying images: ``IMAGE_CLS`` stands for a config without a task type that
 #: saves the head (:func:`peft_lab.methods.shared.peft_backed.config_of`).
-TaskType = Literal["CAUSAL_LM", "SEQ_CLS", "FEATURE_EXTRACTION", "SEQ_2_SEQ_LM", "IMAGE_CLS"]
-CLASSIFYING: tuple[TaskType, ...] = ("SEQ_CLS", "IMAGE_CLS")
+TaskType = Literal["CAUSAL_LM", "SEQ_CLS", "TOKEN_CLS", "FEATURE_EXTRACTION", "SEQ_2_SEQ_LM", "IMAGE_CLS"]
+CLASSIFYING: tuple[TaskType, ...] = ("SEQ_CLS", "TOKEN_CLS", "IMAGE_CLS")
 _PLAIN_TASK: dict[ModelKind, TaskType] = {
     "causal-lm": "CAUSAL_LM",
     "encoder": "FEATURE_EXTRACTION",
@@ -269,8 +269,8 @@ class MethodSpec(ABC):
         Args:
             model: a transformers model, changed in place. Never wrap a base twice: start from a fresh one.
             values: complete and checked.
-            task_type: ``SEQ_CLS`` and ``IMAGE_CLS`` keep the classification head trainable and save it with the
-                adapter.
+            task_type: ``SEQ_CLS``, ``TOKEN_CLS`` and ``IMAGE_CLS`` keep the classification head trainable and save it
+                with the adapter.
 
         Returns:
             the model to train: same call signature, including ``generate``; ``requires_grad`` marks what is trained.
@@ -296,8 +296,10 @@ class MethodSpec(ABC):
         return None
 
 
-def classifying_task(kind: ModelKind) -> TaskType:
-    """Return the task type of a model with a classification head."""
+def classifying_task(kind: ModelKind, per_token: bool = False) -> TaskType:
+    """Return the task type of a model with a classification head. ``per_token``: it labels tokens, not rows."""
+    if per_token:
+        return "TOKEN_CLS"
     return "IMAGE_CLS" if kind == "vision" else "SEQ_CLS"
 
 

@@ -135,6 +135,7 @@ def load_base(
     quantization: Quantization | None = None,
     dtype: torch.dtype | None = None,
     attention: str | None = None,
+    per_token: bool = False,
 ) -> Base:
     """Load a model with its pretrained weights, and its tokenizer.
 
@@ -144,6 +145,7 @@ def load_base(
         quantization: stores the linear maps in 4 or 8 bit (bitsandbytes), on the CPU too.
         dtype: of everything else; :func:`peft_lab.core.machine.compute_dtype` when ``None``.
         attention: one of transformers' implementations, as :func:`attention_for` names it; ``None``: its own choice.
+        per_token: whether the head labels every token rather than the row.
 
     Raises:
         BadInput: the model is not live, needs its own code, or has no safetensors weights; or the device cannot hold
@@ -167,7 +169,7 @@ def load_base(
         options["attn_implementation"] = attention
     if looks_external(name):
         _require_own(name)
-    factory = _factory(entry, num_labels)
+    factory = _factory(entry, num_labels, per_token)
     with _verified(source), no_pickles():
         try:
             options["config"] = _config(source, num_labels)
@@ -359,14 +361,14 @@ def _first_line(error: Exception) -> str:
     return in_short(error, 200)
 
 
-def _factory(entry: ModelEntry, num_labels: int | None) -> Any:
+def _factory(entry: ModelEntry, num_labels: int | None, per_token: bool) -> Any:
     import transformers
 
     if entry.kind == "seq2seq":
         return transformers.AutoModelForSeq2SeqLM
     if entry.kind == "causal-lm":
         return transformers.AutoModelForCausalLM
-    return transformers.AutoModel if num_labels is None else meta.classifier(entry.kind)
+    return transformers.AutoModel if num_labels is None else meta.classifier(entry.kind, per_token)
 
 
 def _bitsandbytes(quantization: Quantization) -> Any:

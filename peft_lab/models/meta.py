@@ -77,7 +77,11 @@ def forget_kernels(config: PretrainedConfig) -> None:
 
 
 def build(
-    config: PretrainedConfig, kind: ModelKind, num_labels: int | None = None, dtype: Any = None
+    config: PretrainedConfig,
+    kind: ModelKind,
+    num_labels: int | None = None,
+    dtype: Any = None,
+    per_token: bool = False,
 ) -> torch.nn.Module:
     """Build the model of ``config`` on the meta device: 0.1 to 0.4 s at any size.
 
@@ -85,6 +89,7 @@ def build(
         kind: ``causal-lm``, ``encoder``, ``seq2seq`` or ``vision``.
         num_labels: if given, adds a classification head of that many labels.
         dtype: parameter type; float32 when ``None``.
+        per_token: whether the head labels every token rather than the row.
     """
     import torch
     from transformers import (
@@ -101,7 +106,7 @@ def build(
     }[kind]
     if num_labels is not None:
         config.num_labels = num_labels
-        factory = classifier(kind)
+        factory = classifier(kind, per_token)
     # A pooler that only serves other uses takes no part in classification; a classifier's folder has no weights for it.
     pooled = {"add_pooling_layer": False} if num_labels is None and config.model_type in POOLING else {}
     with torch.device("meta"):
@@ -111,10 +116,12 @@ def build(
     return model
 
 
-def classifier(kind: str) -> Any:
-    """Return transformers' auto class for models of this kind with a classification head."""
+def classifier(kind: str, per_token: bool = False) -> Any:
+    """Return transformers' auto class for models of this kind with a head that labels rows, or every token."""
     import transformers
 
+    if per_token:
+        return transformers.AutoModelForTokenClassification
     return {
         "vision": transformers.AutoModelForImageClassification,
     }.get(kind, transformers.AutoModelForSequenceClassification)

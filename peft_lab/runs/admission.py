@@ -32,6 +32,7 @@ from peft_lab.models import images
 from peft_lab.models.shapes import CLASSIFIERS, ModelShape
 from peft_lab.runs import store
 from peft_lab.runs.spec import SHORTEST, RunSpec
+from peft_lab.training.tasks import all_tasks
 from peft_lab.training.tasks.pictures import MAX_BYTES, MAX_LABELS
 from peft_lab.workers import inspector
 
@@ -200,7 +201,13 @@ def step_request(
 ) -> StepRequest:
     """Return the request to simulate one step of a run. ``batch``: its size, as :func:`largest_batch`."""
     dtype = str(machine.compute_dtype()).removeprefix("torch.")
-    return StepRequest(spec.model, spec.method, spec.values, LabBatch.of(batch, device, attention), dtype)
+    sized = LabBatch.of(batch, device, attention, tags_of(spec.task))
+    return StepRequest(spec.model, spec.method, spec.values, sized, dtype)
+
+
+def tags_of(task: str) -> int:
+    """Return the number of labels of a task that tags tokens; 0 for others, a learner's own among them."""
+    return next((len(known.labels) for known in all_tasks() if known.name == task and known.per_token), 0)
 
 
 def _simulated(spec: RunSpec, batch: Mapping[str, Any], device: str) -> int:
@@ -347,7 +354,7 @@ def ask_of_run(record: Mapping[str, Any]) -> Future[int] | None:
     memory, spec = record["memory"] or {}, record["spec"]
     if not all(name in memory for name in SIMULATED_BATCH):
         return None
-    batch = LabBatch.of(memory, record["device"], memory.get("attention"))
+    batch = LabBatch.of(memory, record["device"], memory.get("attention"), tags_of(spec.get("task", "")))
     asked = StepRequest(spec["model"], spec["method"], spec["values"], batch, record["dtype"])
     return inspector.get_inspector(inspector.Worker.MEMORY).submit(peak_of_step, asked)
 

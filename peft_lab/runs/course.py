@@ -65,9 +65,10 @@ def fresh_base(spec: RunSpec, task: Task, quantised: bool = True) -> loading.Bas
     """Load the model a run starts from, the same every time, its randomly initialised head included."""
     method = get_method(spec.method)
     seed_everything(spec.seed)
-    labels = len(task.labels) if task.kind == "classification" else None
+    labels = None if task.writes else len(task.labels)
     quantization = method.quantization(spec.values) if quantised else None
-    base = loading.load_base(spec.model, labels, quantization, attention=attention_for(spec))
+    attention = attention_for(spec)
+    base = loading.load_base(spec.model, labels, quantization, attention=attention, per_token=task.per_token)
     if labels is not None:
         config: Any = base.model.config
         config.id2label = dict(enumerate(task.labels))
@@ -82,7 +83,7 @@ def attention_for(spec: RunSpec) -> str:
 
 def task_type(task: Task, kind: ModelKind) -> TaskType:
     """Return PEFT's task type for the task on a model of this ``kind``."""
-    return classifying_task(kind) if task.kind == "classification" else plain_task(kind)
+    return plain_task(kind) if task.writes else classifying_task(kind, task.per_token)
 
 
 def prepare(spec: RunSpec, begins: Callable[[str], object] = lambda phase: None) -> Prepared:

@@ -172,7 +172,7 @@ def run_work(data: Mapping[str, Any]) -> RunWork:
         lengths[first : first + at_once[task.kind]] for first in range(0, len(held), at_once[task.kind])
     ]
     read, token = float(sum(len(group) * group[-1] for group in groups)), Work()
-    if task.kind != "classification":
+    if task.writes:
         read += sum(prompt for _, prompt in held)
         # An encoder's text is read once; a token of its decoder is treated as one of a single stack.
         one = {

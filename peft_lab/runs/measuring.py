@@ -140,8 +140,8 @@ UNRELATED_ROWS = 64
 UNRELATED_LENGTH = 64  # maximum tokens of such a sentence
 AT_ONCE = 16
 NEW_TOKENS = 16
-ROUNDS = {"classification": 40, "generation": 6, "chat": 6}  # pairs of timed requests
-UNIT = {"classification": "row", "generation": "token", "chat": "token"}
+ROUNDS = {"classification": 40, "tagging": 40, "generation": 6, "chat": 6}  # pairs of timed requests
+UNIT = {"classification": "row", "tagging": "row", "generation": "token", "chat": "token"}
 _NO_LOSS = {
     "encoder": "not measurable: the loss on text needs a model that predicts words, and this encoder has only its "
     "task's classification head",
@@ -172,7 +172,7 @@ def inference_time(
     ``heartbeat`` is called before every pair of requests and may raise.
     """
     kind = examiner.task.kind
-    per_request = 1 if kind == "classification" else NEW_TOKENS
+    per_request = NEW_TOKENS if examiner.task.writes else 1
     base.eval()
     tuned.eval()
     pairs: list[tuple[float, float]] = []
@@ -201,10 +201,10 @@ def _timed(examiner: Examiner, model: Model, asked: Asked) -> float:
     with torch.no_grad():
         settle()
         start = time.perf_counter()
-        if examiner.task.kind == "classification":
-            model(**request)
-        else:
+        if examiner.task.writes:
             examiner.write(model, request, NEW_TOKENS, least=NEW_TOKENS)
+        else:
+            model(**request)
         settle()
     return time.perf_counter() - start
 

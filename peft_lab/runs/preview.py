@@ -131,7 +131,7 @@ def preview(
     Raises:
         BadInput: rows that cannot be trained on, or a task that classifies: its rows have one label each.
     """
-    if task.kind == "classification":
+    if not task.writes:
         raise BadInput(
             "There is nothing to preview: from rows with labels, the model learns the label, no tokens.",
             "task",

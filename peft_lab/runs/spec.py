@@ -24,12 +24,9 @@ from peft_lab.training.tasks import apart, hub, own
 from peft_lab.training.tasks.base import Task
 
 Schedule = Literal["linear", "cosine", "constant"]  # the last only in a plan's scripts
-BATCH = {"classification": 32, "generation": 8, "chat": 8}
-_EVAL_ROWS = {
-    "classification": 1000,
-    "generation": 24,
-    "chat": 24,
-}  # a generated answer takes 0.3 s on two cores
+BATCH = {"classification": 32, "tagging": 32, "generation": 8, "chat": 8}
+# Few where answers are generated: one takes 0.3 s on two cores.
+_EVAL_ROWS = {"classification": 1000, "tagging": 1000, "generation": 24, "chat": 24}
 _COMPARED_ROWS = 64  # what two runs are told apart by
 _IMAGES = 500  # all that the digits hold out
 PROBES = 8
@@ -199,7 +196,7 @@ class RunRequest(Form):
 
     def _head_rate(self, task: Task, method: MethodSpec, rate: float) -> float | None:
         """Return a new head's rate: it needs larger steps than most methods, or it decides the comparison."""
-        if task.kind != "classification":
+        if task.writes:
             return None
         if self.head_learning_rate is not None:
             return self.head_learning_rate
@@ -264,7 +261,7 @@ def _require_start(
                 name,
             )
     labels = library_files.labels_of(place)
-    if task.kind == "classification" and labels and labels != task.labels:
+    if not task.writes and labels and labels != task.labels:
         raise BadInput(
             f"The folder's head has the labels {', '.join(labels)}, but '{task.name}' has {', '.join(task.labels)}.",
             "start",
@@ -302,7 +299,7 @@ def _require_trainable(name: str) -> None:
 
 def _mismatch(entry: ModelEntry, task: Task) -> str:
     writers, own_kind = " or ".join(map(a_model, task.model_kinds)), a_model(entry.kind)
-    does = "needs an encoder" if task.kind == "classification" else f"needs {writers}"
+    does = f"needs {writers}" if task.writes else "needs an encoder"
     fitting = [other.name for other in tasks.all_tasks() if entry.kind in other.model_kinds]
     if task.images:
         return f"'{task.name}' has images and needs a model that reads them; {entry.title} is {own_kind}."

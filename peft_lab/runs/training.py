@@ -191,7 +191,7 @@ def _asked(ready: course.Prepared, row: Row) -> EncodedExample:
         inputs,
         answer,
         score,
-        task.kind != "classification",
+        task.writes,
     )
 
 

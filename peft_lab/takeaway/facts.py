@@ -50,7 +50,8 @@ class RunOutcome:
 
     @property
     def classifies(self) -> bool:
-        return self.task.kind == "classification"
+        """Return whether a task head answers, for the row or for every token."""
+        return not self.task.writes
 
     @property
     def chats(self) -> bool:
@@ -58,7 +59,8 @@ class RunOutcome:
 
     @property
     def task_type(self) -> TaskType:
-        return classifying_task(self.entry.kind) if self.classifies else plain_task(self.entry.kind)
+        kind = self.entry.kind
+        return classifying_task(kind, self.task.per_token) if self.classifies else plain_task(kind)
 
     @property
     def apart(self) -> bool:
@@ -70,6 +72,8 @@ class RunOutcome:
         """Return the end of the name of the transformers class that loads the base, after ``AutoModelFor``."""
         if self.task.images:
             return "ImageClassification"
+        if self.task.per_token:
+            return "TokenClassification"
         return "SequenceClassification" if self.classifies else "Seq2SeqLM" if self.apart else "CausalLM"
 
     @property
@@ -123,6 +127,8 @@ class RunOutcome:
         """Return what the tuned model does, in Hugging Face's words."""
         if self.task.images:
             return "image-classification"
+        if self.task.per_token:
+            return "token-classification"
         if self.classifies:
             return "text-classification"
         return "text2text-generation" if self.apart else "text-generation"

@@ -17,6 +17,7 @@ from peft_lab.core.errors import BadInput
 from peft_lab.models import images
 from peft_lab.models.loading import TemplateError
 from peft_lab.training.tasks.base import Row, Task
+from peft_lab.training.tasks.tags import tags_in, words_of
 
 if TYPE_CHECKING:
     import torch
@@ -149,6 +150,7 @@ class Encoded:
         start: the first decoder token of an encoder-decoder, whose encoder reads the prompt; ``None`` for other models.
         counted: for a conversation, whether each token is an answer's; empty if all after the prompt are.
         pixels: of an image, which has no tokens (:class:`peft_lab.models.images.Pixels`).
+        tags: the label of each token, ``IGNORED`` for most, when every word is labelled; there is no prompt then.
     """
 
     ids: tuple[int, ...]
@@ -157,6 +159,7 @@ class Encoded:
     start: int | None = None
     counted: tuple[bool, ...] = ()
     pixels: Any = None
+    tags: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -188,6 +191,12 @@ def encode(
         return [Encoded((), 0, label, pixels=pixels) for pixels, label in zip(seen, labels, strict=True)]
     if task.kind == "classification":
         return encode_labels(tokenizer, texts, [task.labels.index(target) for target in targets], max_length)
+    if task.per_token:
+        numbered = [[task.labels.index(tag) for tag in tags_in(target)] for target in targets]
+        try:
+            return encode_tags(tokenizer, texts, numbered, max_length)
+        except ValueError as error:
+            raise BadInput(f"'{task.name}' cannot be trained on: {error}.", "model") from None
     try:
         if start is not None:
             return encode_pairs(tokenizer, texts, targets, max_length, start)
@@ -212,6 +221,49 @@ def encode_labels(
     """Encode texts to classify, with their label indices; a text that is too long loses its end."""
     tokens = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
     return [Encoded(tuple(ids), len(ids), label) for ids, label in zip(tokens, labels, strict=True)]
+
+
+def word_tokens(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int
+) -> list[tuple[list[int], list[int | None]]]:
+    """Return each text's token ids, and the place of each word's first token among them; ``None`` for words cut off.
+
+    Raises:
+        ValueError: the tokenizer cannot map tokens to characters.
+    """
+    if not tokenizer.is_fast:
+        raise ValueError("this model's tokenizer does not tell which letters a token stands for")
+    read = tokenizer(list(texts), truncation=True, max_length=max_length, return_offsets_mapping=True)
+    found = []
+    for text, ids, offsets in zip(texts, read["input_ids"], read["offset_mapping"], strict=True):
+        ends = [end for _, end in offsets]  # 0 for the tokens that a tokenizer adds
+        words = [first for first, _ in words_of(text)]
+        found.append((ids, [next((at for at, end in enumerate(ends) if end > word), None) for word in words]))
+    return found
+
+
+def encode_tags(
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    tags: Sequence[Sequence[int]],
+    max_length: int,
+) -> list[Encoded]:
+    """Encode texts with the label of each word, which its first token has; the other tokens have none. A text that is
+    too long loses its end.
+
+    Raises:
+        ValueError: tokens have no known place in the text, or none follows the last word.
+    """
+    encoded = []
+    for (ids, places), labels in zip(word_tokens(tokenizer, texts, max_length), tags, strict=True):
+        own = [IGNORED] * len(ids)
+        for place, label in zip(places, labels, strict=True):
+            if place is not None and own[place] == IGNORED:
+                own[place] = label
+        if own[-1] != IGNORED:
+            raise ValueError("this model's tokenizer ends no text with a token of its own")
+        encoded.append(Encoded(tuple(ids), 0, tags=tuple(own)))
+    return encoded
 
 
 def encode_completions(
@@ -324,7 +376,13 @@ def plan(lengths: Sequence[int], steps: int, batch: int, seed: int) -> list[list
 
 
 def wanted(row: Encoded) -> list[int]:
-    """Return the token to predict at each place after the prompt; ``IGNORED`` where none is learned."""
+    """Return the token to predict at each place after the prompt; ``IGNORED`` where none is learned.
+
+    The loss reads each label from the place before it. So a token's own label stands one place late; the last token,
+    with which a tokenizer ends every text, has none.
+    """
+    if row.tags:
+        return [IGNORED, *row.tags[:-1]]
     after = row.ids[row.prompt :]
     counted = row.counted[row.prompt :] or (True,) * len(after)
     return [token if counts else IGNORED for token, counts in zip(after, counted, strict=True)]

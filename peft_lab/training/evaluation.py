@@ -14,6 +14,7 @@ from peft_lab.models.loading import TemplateError
 from peft_lab.training import batches
 from peft_lab.training.batches import IGNORED, Encoded
 from peft_lab.training.tasks.base import Row, Task, Turns
+from peft_lab.training.tasks.tags import OUTSIDE, tagged
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelAnswer:
-    """A model's answer to one probe. ``scores``: probability by label, empty for generated text."""
+    """A model's answer to one probe. ``scores``: probability by label, empty for generated or tagged text."""
 
     text: str
     answer: str
@@ -42,7 +43,7 @@ class Evaluation:
     seconds: float
 
 
-ROWS_AT_ONCE = {"classification": 64, "generation": 32, "chat": 32}
+ROWS_AT_ONCE = {"classification": 64, "tagging": 64, "generation": 32, "chat": 32}
 #: Receives how many rows are answered, of how many, and how many answers are right; None if they are right by degrees.
 Report = Callable[[int, int, int | None], None]
 #: Receives answers that have ended while others are still being written, by their place in the batch.
@@ -121,7 +122,7 @@ class Examiner:
         return Evaluation(metrics, loss, len(rows), time.perf_counter() - start)
 
     def answer(self, model: torch.nn.Module, texts: Sequence[Asked]) -> list[ModelAnswer]:
-        """Return the model's answer to each text: a label with all labels' probabilities, or generated text.
+        """Return the model's answer to each text: a label with all labels' probabilities, tagged or generated text.
         The ``text`` of a conversation's answer is its last message.
         """
         import torch
@@ -131,11 +132,15 @@ class Examiner:
         with torch.no_grad():
             for request in texts:
                 text = request if isinstance(request, str) else request[-1][1]
-                if self.task.kind != "classification":
+                if self.task.writes:
                     answers.append(ModelAnswer(text, self._generate(model, [request])[0].strip()))
                     continue
-                logits = model(**self.prepare([request])).logits[0]
-                scores = dict(zip(self.task.labels, logits.float().softmax(-1).tolist(), strict=True))
+                inputs = self.prepare([request])
+                logits = model(**inputs).logits.float()
+                if self.task.per_token:
+                    answers.append(ModelAnswer(text, self._tagged([text], logits, inputs)[0]))
+                    continue
+                scores = dict(zip(self.task.labels, logits[0].softmax(-1).tolist(), strict=True))
                 answers.append(ModelAnswer(text, max(scores, key=lambda label: scores[label]), scores))
         return answers
 
@@ -165,14 +170,31 @@ class Examiner:
     ) -> list[str]:
         import torch
 
-        if self.task.kind == "classification":
+        if not self.task.writes:
             read = {name: tensor for name, tensor in batch.items() if name != "labels"}
-            logits = model(**read).logits.float()
-            losses.append((float(torch.nn.functional.cross_entropy(logits, batch["labels"])), len(texts)))
-            return [self.task.labels[number] for number in logits.argmax(-1).tolist()]
+            logits, labels = model(**read).logits.float(), batch["labels"]
+            chosen = batches.picked(labels)
+            if chosen is None:
+                losses.append((float(torch.nn.functional.cross_entropy(logits, labels)), len(texts)))
+                return [self.task.labels[number] for number in logits.argmax(-1).tolist()]
+            scored = logits[:, chosen.positions].flatten(0, 1)[chosen.tokens]
+            loss = torch.nn.functional.cross_entropy(scored, chosen.targets)
+            losses.append((float(loss), len(chosen.targets)))
+            return self._tagged(list(map(str, texts)), logits, batch)
         amount = int((batch["labels"] != IGNORED).sum())
         losses.append((float(batches.loss_of(model, batch)), amount))
         return self._generate(model, texts, hear)
+
+    def _tagged(
+        self, texts: Sequence[str], logits: torch.Tensor, inputs: Mapping[str, torch.Tensor]
+    ) -> list[str]:
+        """Return the texts, tagged. ``logits``: (rows, positions, labels); virtual tokens precede a text's own."""
+        chosen = logits[:, -inputs["input_ids"].shape[1] :].argmax(-1).tolist()
+        words = batches.word_tokens(self.tokenizer, texts, self.max_length)
+        return [
+            tagged(text, [OUTSIDE if at is None else self.task.labels[row[at]] for at in places])
+            for text, row, (_, places) in zip(texts, chosen, words, strict=True)
+        ]
 
     def prepare(self, texts: Sequence[Asked]) -> dict[str, torch.Tensor]:
         """Return the model's inputs for these texts; in a chat, a text is a single user message.
@@ -185,7 +207,7 @@ class Examiner:
             named = [Row(str(text), self.task.labels[0]) for text in texts]
             encoded = batches.encode(self.task, named, self.tokenizer, self.max_length)
             return {"pixel_values": batches.collate(encoded, self.pad, self.device)["pixel_values"]}
-        if self.task.kind == "classification":
+        if not self.task.writes:
             made: Any = self.tokenizer(
                 list(map(str, texts)),
                 truncation=True,

@@ -1,4 +1,4 @@
-"""Mark an answer against the right one, piece by piece: the fields of a JSON object, or else the words."""
+"""Mark an answer against the right one, piece by piece: the fields of a JSON object, tagged spans, or the words."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any, Literal
 
+from peft_lab.training.tasks.tags import spans, tags_in, words_of
+
 Verdict = Literal["right", "wrong", "neutral"]
 Unit = Literal["field", "word"]
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of an answer's text. Punctuation, spaces and what is not scored are ``neutral``."""
+    """A stretch of an answer's text. Punctuation, spaces and what is not scored are ``neutral``. ``tag``: of a span."""
 
     text: str
     verdict: Verdict
+    tag: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,25 @@ def marked(answer: str, right: str | None) -> Marked:
     if isinstance(wanted, dict) and wanted:
         return _by_fields(answer, wanted)
     return _by_words(answer, right or "")
+
+
+def marked_tags(text: str, answer: str, right: str) -> Marked:
+    """Mark the spans of ``text`` in a tagged answer, a field each; one is right if name, first and last word are.
+
+    >>> found = marked_tags("for Ann, 7 pm", "for/B-name Ann/B-name , 7/B-time pm/I-time", "for Ann/B-name , 7 pm")
+    >>> [(piece.text, piece.verdict, piece.tag) for piece in found.pieces if piece.tag][:2], found.right
+    ([('for', 'wrong', 'name'), ('Ann', 'right', 'name')], 1)
+    """
+    words, given, wanted = words_of(text), spans(tags_in(answer)), spans(tags_in(right))
+    pieces, at = [], 0
+    for name, first, end in given:
+        begin, stop = words[first][0], words[end - 1][1]
+        verdict: Verdict = "right" if (name, first, end) in wanted else "wrong"
+        pieces += [Piece(text[at:begin], "neutral"), Piece(text[begin:stop], verdict, name)]
+        at = stop
+    pieces.append(Piece(text[at:], "neutral"))
+    missing = tuple(name for name, _, _ in wanted if name not in {span[0] for span in given})
+    return Marked(_joined(iter(pieces)), missing, len(set(given) & set(wanted)), len(wanted), "field")
 
 
 def _joined(pieces: Iterator[Piece]) -> tuple[Piece, ...]:

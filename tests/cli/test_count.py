@@ -134,6 +134,9 @@ def test_a_tasks_head_is_a_group_of_its_own(run: Run) -> None:
     assert roles == {"method", "head"}
     assert bare["head"] == 0
     assert "head" in run(*command, "--task", "sentiment").stdout
+    (tagging,) = run(*command, "--task", "tags", "--json").document
+    assert tagging["head"] == (hidden + 1) * len(get_task("tags").labels)
+    assert tagging["trainable"] == bare["trainable"]
 
 
 def test_a_task_has_to_suit_the_model(run: Run) -> None:

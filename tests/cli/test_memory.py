@@ -13,10 +13,12 @@ from peft_lab.core.errors import SimulationError
 from peft_lab.engine import account, simulate
 from peft_lab.engine import published as protocol
 from peft_lab.engine.devices import HEADROOM, get_device
-from peft_lab.engine.request import Simulation, StepRequest, StepSetting
+from peft_lab.engine.request import ConfigRequest, Simulation, StepRequest, StepSetting
 from peft_lab.engine.simulate import simulate as simulate_step
+from peft_lab.engine.simulate import simulate_config
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model
+from peft_lab.training.tasks import get_task
 from tests.cli.conftest import Run
 from tests.cli.test_count import SLIPS
 
@@ -48,6 +50,20 @@ def test_the_contracts_fields(run: Run) -> None:
         row["peak_bytes"]
         == simulate_step(StepRequest("gpt2", "lora", {"r": 4}, StepSetting(2, 32))).peak_bytes
     )
+
+
+def test_a_task_that_tags_is_simulated_with_its_own_head(run: Run) -> None:
+    """PEFT makes logits for the prompt's tokens too and takes labels for the text's alone."""
+    asked = ("memory", "--batch", "2", "--seq", "32", "--method", "prompt", "--task", "tags")
+    (row,) = run(*asked, "--model", "minilm-l6", "--json").document
+    setting = StepSetting(2, 32, tags=len(get_task("tags").labels))
+    assert row["peak_bytes"] == simulate_step(StepRequest("minilm-l6", "prompt", {}, setting)).peak_bytes
+    plain = simulate_step(StepRequest("minilm-l6", "prompt", {}, replace(setting, tags=0)))
+    assert row["peak_bytes"] != plain.peak_bytes
+    assert "encoder" in run(*asked, "--model", "gpt2").refused()
+    config = {"peft_type": "LORA", "r": 4, "target_modules": ["query"], "task_type": "TOKEN_CLS"}
+    asked_config = ConfigRequest("minilm-l6", config, StepSetting(2, 32))
+    assert simulate_config(asked_config).parts["adapter"] > 0
 
 
 @pytest.mark.slow

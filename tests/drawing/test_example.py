@@ -26,7 +26,7 @@ def test_each_tasks_first_words_are_drawn_and_nobody_elses(layout: str) -> None:
         words = strip_of(task.samples[0])
         drawing = draw_block(shape, tokens=words, layout=layout)  # type: ignore[arg-type]
         assert f">{words[0]}<" in drawing.svg
-        assert ("Anna" in drawing.svg) is (task.name in ("json", "fields"))
+        assert ("Anna" in drawing.svg) is (task.name in ("json", "fields", "tags"))
 
 
 def test_without_a_task_no_ones_order_is_drawn() -> None:

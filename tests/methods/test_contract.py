@@ -74,7 +74,7 @@ def by_term(trained: Mapping[str, int], formula: Formula) -> dict[str, int]:
     return dict(found)
 
 
-def check_contract(spec: MethodSpec, name: str, head: bool, values: dict[str, Any]) -> None:
+def check_contract(spec: MethodSpec, name: str, head: int, values: dict[str, Any]) -> None:
     import torch
 
     shape = tiny.shape_of(name)
@@ -90,7 +90,7 @@ def check_contract(spec: MethodSpec, name: str, head: bool, values: dict[str, An
     model = tiny.apply(spec, name, values, head)
 
     # Counts: the model's own, the formula's, and what is stored.
-    formula = spec.formula(tiny.shape_under_head(name) if head else shape, full)
+    formula = spec.formula(tiny.shape_under_head(name, head) if head else shape, full)
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
     own = {n: p.numel() for n, p in trained.items() if not (head and in_head(n))}
     assert sum(own.values()) == formula.trainable
@@ -98,7 +98,7 @@ def check_contract(spec: MethodSpec, name: str, head: bool, values: dict[str, An
     assert spec.low_rank == any(".lora_A." in n for n in own)
     stored = spec.state(model)
     assert sum(t.numel() for n, t in stored.items() if not (head and in_head(n))) == formula.stored
-    assert any(in_head(n) for n in stored) == head
+    assert any(in_head(n) for n in stored) == bool(head)
 
     # One step moves what is trained, and nothing else.
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
@@ -124,7 +124,7 @@ def check_contract(spec: MethodSpec, name: str, head: bool, values: dict[str, An
 @pytest.mark.parametrize("slug", METHODS)
 def test_defaults_work_or_are_refused(slug: str, name: str, head: int) -> None:
     spec = get_method(slug)
-    check_contract(spec, name, bool(head), small(spec))
+    check_contract(spec, name, head, small(spec))
 
 
 CHOICES = [
@@ -155,9 +155,9 @@ def test_starts_as_the_base(slug: str, values: dict[str, Any], off: float, name:
     values = small(spec) | values
     if refusal(spec, name, values):
         pytest.skip("refused")
-    rows = tiny.batch(name, bool(head))
-    start = tiny.outputs(tiny.apply(spec, name, values, bool(head)), rows)
-    base = tiny.outputs(tiny.build(name, bool(head)), rows)
+    rows = tiny.batch(name, head)
+    start = tiny.outputs(tiny.apply(spec, name, values, head), rows)
+    base = tiny.outputs(tiny.build(name, head), rows)
     torch.testing.assert_close(start, base, rtol=0, atol=off)
 
 
@@ -241,7 +241,7 @@ def choices(draw: st.DrawFn, slug: str) -> tuple[str, bool, dict[str, Any]]:
             values[knob.name] = draw(
                 values_of(knob, name).filter(lambda value: value not in ("TEXT", "text"))
             )
-    return name, bool(head), values
+    return name, head, values
 
 
 @pytest.mark.filterwarnings("ignore")

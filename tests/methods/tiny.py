@@ -73,8 +73,10 @@ CONFIGS: dict[str, tuple[ModelKind, dict[str, Any]]] = {
 }
 MODELS = tuple(CONFIGS)
 DECODERS = tuple(name for name, (kind, _) in CONFIGS.items() if kind == "causal-lm")
-# The encoder's two guises: bare, and with a classification head. PEFT's wrapper of bare models hands them token ids.
-_HEADS: dict[ModelKind, tuple[int, ...]] = {"encoder": (0, 1), "vision": (1,)}
+# The encoder's guises: bare, and with a head for the row or for every token. PEFT's wrapper of bare models hands them
+# token ids.
+PER_TOKEN = 2
+_HEADS: dict[ModelKind, tuple[int, ...]] = {"encoder": (0, 1, PER_TOKEN), "vision": (1,)}
 CASES = tuple((name, heads) for name, (kind, _) in CONFIGS.items() for heads in _HEADS.get(kind, (0,)))
 
 
@@ -90,19 +92,20 @@ def shape_of(name: str) -> ModelShape:
 
 
 @cache
-def shape_under_head(name: str) -> ModelShape:
-    """What a classifier has besides its head: RoBERTa's has no pooler."""
+def shape_under_head(name: str, head: int = 1) -> ModelShape:
+    """What a classifier has besides its head: RoBERTa's has no pooler, nor has a BERT that labels tokens."""
     from dataclasses import replace
 
     from peft_lab.models.shapes import in_head
 
     kind, values = CONFIGS[name]
     config = meta.make_config(values)
-    shape = meta.read_shape(meta.build(config, kind, LABELS), config, kind, name, name)
+    model = meta.build(config, kind, LABELS, per_token=head == PER_TOKEN)
+    shape = meta.read_shape(model, config, kind, name, name)
     return replace(shape, groups=tuple(group for group in shape.groups if not in_head(group.path)))
 
 
-def build(name: str, head: bool = False) -> Any:
+def build(name: str, head: int = False) -> Any:
     """A fresh model with the same random weights every time, in evaluation mode."""
     import torch
     import transformers
@@ -117,7 +120,7 @@ def build(name: str, head: bool = False) -> Any:
     }[kind]
     if head:
         config.num_labels = LABELS
-        factory = meta.classifier(kind)
+        factory = meta.classifier(kind, head == PER_TOKEN)
     torch.manual_seed(0)
     model = getattr(factory, "from_config", factory)(config, dtype=torch.float32)
     with torch.no_grad():
@@ -127,11 +130,11 @@ def build(name: str, head: bool = False) -> Any:
     return model.eval()
 
 
-def task_of(name: str, head: bool = False) -> TaskType:
-    return classifying_task(kind_of(name)) if head else plain_task(kind_of(name))
+def task_of(name: str, head: int = False) -> TaskType:
+    return classifying_task(kind_of(name), head == PER_TOKEN) if head else plain_task(kind_of(name))
 
 
-def batch(name: str, head: bool = False) -> dict[str, Any]:
+def batch(name: str, head: int = False) -> dict[str, Any]:
     """Three rows of seven tokens, one of them padded, or three images; labels where the model takes any."""
     import torch
 
@@ -143,7 +146,9 @@ def batch(name: str, head: bool = False) -> dict[str, Any]:
     mask = torch.ones_like(ids)
     mask[1, 5:] = 0
     rows: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
-    if head:
+    if head == PER_TOKEN:
+        rows["labels"] = (ids % LABELS).masked_fill(mask == 0, -100)
+    elif head:
         rows["labels"] = torch.tensor([0, 1, 0])
     elif kind_of(name) == "causal-lm":
         rows["labels"] = ids.masked_fill(mask == 0, -100)
@@ -157,17 +162,28 @@ def outputs(model: Any, rows: dict[str, Any]) -> Any:
     import torch
 
     with torch.no_grad():
-        result = model(**rows)
+        result = model(**_with_labels(model, rows))
     return result.logits if "logits" in result else result.last_hidden_state
 
 
 def loss(model: Any, rows: dict[str, Any]) -> Any:
-    result = model(**rows)
+    result = model(**_with_labels(model, rows))
     if result.get("loss") is not None:
         return result.loss
     # The pooler has to take part, so that what trains there gets a gradient.
     extra = 0 if result.get("pooler_output") is None else result.pooler_output.square().mean()
     return (result.last_hidden_state * _weights_like(result.last_hidden_state)).sum() + extra
+
+
+def _with_labels(model: Any, rows: dict[str, Any]) -> dict[str, Any]:
+    """The rows with labels for the virtual tokens before a text too, which PEFT leaves to its caller."""
+    import torch
+
+    config = getattr(model, "active_peft_config", None)
+    if getattr(config, "task_type", None) != "TOKEN_CLS" or not config.is_prompt_learning:
+        return rows
+    ahead = torch.full((len(rows["labels"]), config.num_virtual_tokens), -100)
+    return {**rows, "labels": torch.cat((ahead, rows["labels"]), dim=1)}
 
 
 def _weights_like(tensor: Any) -> Any:
@@ -176,7 +192,7 @@ def _weights_like(tensor: Any) -> Any:
     return torch.randn(tensor.shape, generator=torch.Generator().manual_seed(2))
 
 
-def apply(spec: MethodSpec, name: str, values: dict[str, Any], head: bool = False) -> Any:
+def apply(spec: MethodSpec, name: str, values: dict[str, Any], head: int = False) -> Any:
     """The method on a fresh model, with values checked and completed as everywhere."""
     import torch
 

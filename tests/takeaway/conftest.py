@@ -28,6 +28,7 @@ KINDS = ("encoder", "causal-lm", "seq2seq")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Folders of a BERT, a Llama and a T5 with random weights and a byte-level tokenizer, by model kind."""
     import torch
+    from tokenizers.processors import TemplateProcessing
     from transformers import (
         BertConfig,
         BertModel,
@@ -75,6 +76,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     for kind, model in models.items():
         model.save_pretrained(folder / kind)
         tokenizer = byte_tokenizer()
+        if kind == "encoder":  # as BERT's, whose texts end with a token of their own
+            ends = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+            tokenizer.backend_tokenizer.post_processor = ends
         if kind == "causal-lm":
             tokenizer.chat_template = (
                 "{% for turn in messages %}[{{ turn.role }}]{{ turn.content }}{% endfor %}>"

@@ -138,6 +138,23 @@ def test_settings_are_repeated(
         assert_same(run, left)
 
 
+@pytest.mark.sampled(7)
+@pytest.mark.parametrize("slug", ["prompt", "lora", "qlora", "adapters", "bitfit", "ia3", "ptuning"])
+def test_a_run_that_tags_is_repeated(
+    slug: str, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"task": "tags", "own_data": None, "max_length": 110, "learning_rate": 0.02}
+    run = train("encoder", slug, **settings)
+    memory, record = run.view().memory, run.record()
+    assert memory["predicted"] > memory["rows"], "labels for words, not for rows"
+    assert record["metric"]["name"] == "span_f1"
+    left = carry_out(run, tmp_path, monkeypatch)
+    assert_same(run, left)
+    assert_same_adapter(run, left)
+    assert_loads(run, takeaway.model_card(run), Path(left["OUT"]))
+    assert_clean(tmp_path / "repeat.py")
+
+
 @pytest.mark.slow
 @pytest.mark.further
 def test_a_model_without_a_chat_format(

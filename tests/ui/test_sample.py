@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from peft_lab.core.errors import BadInput
-from peft_lab.drawing.trajectory.format import RecordedAnswer, asked_states, shipped
+from peft_lab.drawing.trajectory.format import Example, RecordedAnswer, asked_states, shipped
 from peft_lab.runs import admission, store
 from peft_lab.runs.owners import myself
 from peft_lab.runs.spec import RunRequest
+from peft_lab.training.tasks.tags import TASK
 from peft_lab.ui.method.sample import sample_html
 from peft_lab.ui.server import sessions
 from tests.conftest import link
@@ -58,6 +59,16 @@ def test_fields_are_marked_and_the_newest_answer_is_lit() -> None:
     assert spans(before, "right") == []
     last = boxes(card(25))[-1]
     assert len(spans(last, "right")) == 10 and spans(last, "wrong") == spans(last, "missing") == []
+
+
+def test_tagged_spans_are_marked_with_their_names() -> None:
+    example = Example("<b>, two teas", (), "< b > , two/B-quantity teas/B-item", TASK.metric)
+    answer = RecordedAnswer(0, "</B-name b/I-name > , two/B-quantity teas", 0.0)
+    html = sample_html(example, [answer], asked_states(25), 1, True)
+    assert spans(html, "wrong")[0] == "&lt;b <small>name</small>"
+    assert spans(html, "right")[0] == "two <small>quantity</small>"
+    assert [name.split()[0] for name in spans(html, "missing")] == ["item"]
+    assert says(html, "1 of 2 fields right")
 
 
 @pytest.mark.parametrize(

@@ -192,16 +192,19 @@ def _check_sizes(entry: ModelEntry, kind: str, config: PeftConfig) -> None:
 
 def task_of(entry: ModelEntry, content: Mapping[str, Any]) -> TaskType:
     """Return the task type: classification if the config asks for it, else the model's plain task. PEFT has no task for
-    images: a config that saves the head means classification."""
+    images: a config that saves the head means classification. Tokens are classified by encoders only."""
     if entry.kind == "vision" and HEADS[0] in (content.get("modules_to_save") or ()):
         return "IMAGE_CLS"
+    if content.get("task_type") == "TOKEN_CLS" and entry.kind == "encoder":
+        return "TOKEN_CLS"
     return "SEQ_CLS" if content.get("task_type") == "SEQ_CLS" else plain_task(entry.kind)
 
 
 def build_base(entry: ModelEntry, content: Mapping[str, Any]) -> torch.nn.Module:
     """Build the bare model on the meta device, with a head if the config is for classification."""
-    labels = CONFIG_LABELS if task_of(entry, content) in CLASSIFYING else None
-    return meta.build(meta.make_config(entry.config), entry.kind, labels)
+    task = task_of(entry, content)
+    labels = CONFIG_LABELS if task in CLASSIFYING else None
+    return meta.build(meta.make_config(entry.config), entry.kind, labels, per_token=task == "TOKEN_CLS")
 
 
 def apply_config(
@@ -379,13 +382,15 @@ class CountReport:
 
 
 @meta.uncollected()
-def count(model: str, method: str, values: Values, num_labels: int | None = None) -> CountReport:
+def count(
+    model: str, method: str, values: Values, num_labels: int | None = None, per_token: bool = False
+) -> CountReport:
     """Count one method on one model.
 
     Args:
         model: catalogue name, Hugging Face id or local path.
         values: the method's knobs; missing ones get their defaults for the model.
-        num_labels: adds a classification head, counted apart.
+        num_labels: adds a classification head, counted apart. per_token: it labels every token, not the row.
 
     Raises:
         BadInput: the values cannot be applied; the message gives the reason.
@@ -395,11 +400,11 @@ def count(model: str, method: str, values: Values, num_labels: int | None = None
     if num_labels is not None and entry.kind not in CLASSIFIERS:
         raise BadInput("A classification head is for encoders only; causal models train on text.", "task")
     full = spec.require(entry.shape, values)
-    base = meta.build(meta.make_config(entry.config), entry.kind, num_labels)
+    base = meta.build(meta.make_config(entry.config), entry.kind, num_labels, per_token=per_token)
     shape = entry.shape if num_labels is None else _shape_under_head(base, entry)
     bare = frozenset(name for name, _ in base.named_parameters())
     small = _quantised_paths(shape) if spec.quantization(full) else frozenset()
-    task = plain_task(entry.kind) if num_labels is None else classifying_task(entry.kind)
+    task = plain_task(entry.kind) if num_labels is None else classifying_task(entry.kind, per_token)
     adapted = spec.apply(base, entry.shape, full, task)
     tree = read_tree(adapted, bare, with_head=num_labels is not None, quantised=small)
     report = _report(entry, spec.slug, tree, spec.state(adapted))

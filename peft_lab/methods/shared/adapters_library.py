@@ -435,13 +435,13 @@ def _read(folder: Path, files: tuple[str, str]) -> dict[str, torch.Tensor]:
 
 def write_files(
     folder: Path, saved: Path, shape: ModelShape, values: Mapping[str, Any], name: str, model_name: str,
-    labels: tuple[str, ...] = (),
+    labels: tuple[str, ...] = (), per_token: bool = False,
 ) -> None:  # fmt: skip
     """Write the library's folder for an adapter that was saved here.
 
     Args:
         folder: created if missing. saved: the adapter's folder. name: of the adapter, without a dot.
-        labels: of a classifier, in order.
+        labels: of a classifier, in order. per_token: it labels every token rather than the row.
 
     Raises:
         BadInput: the library lacks this placement on this model.
@@ -449,7 +449,7 @@ def write_files(
     config, state = peft_backed.read_any_config(saved), peft_backed.read_state(saved)
     hosts = [place[0] for place in config["hosts"]]
     wanted = names(shape, hosts, name)
-    model_class = _class_of(shape, bool(labels))
+    model_class = _class_of(shape, bool(labels), per_token)
     content = content_of(shape, values, name, model_class, model_name)
     folder.mkdir(parents=True, exist_ok=True)
     _json(folder / CONFIG, content)
@@ -464,7 +464,7 @@ def write_files(
         _tensors(folder, HEAD, {key: tensor for key, tensor in state.items() if shapes.in_head(key)})
 
 
-def _class_of(shape: ModelShape, classifies: bool) -> str:
+def _class_of(shape: ModelShape, classifies: bool, per_token: bool) -> str:
     """Return the name of the transformers class that the library expects."""
     from transformers.models.auto import modeling_auto as auto
 
@@ -472,7 +472,10 @@ def _class_of(shape: ModelShape, classifies: bool) -> str:
         "encoder": auto.MODEL_MAPPING_NAMES, "causal-lm": auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         "seq2seq": auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
     }  # fmt: skip
-    table = auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES if classifies else tables[shape.kind]
+    heads = auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+    if per_token:
+        heads = auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES
+    table = heads if classifies else tables[shape.kind]
     return str(table[shape.model_type])
 
 

@@ -64,7 +64,13 @@ def config_of(
     method: MethodSpec, shape: ModelShape, values: Values, task_type: TaskType
 ) -> PeftConfig | None:
     """Return a method's PEFT config for the task, ``None`` if PEFT lacks the method. PEFT has no task type for images:
-    the config then has none and names the head to save, as in PEFT's own guide to image classification."""
+    the config then has none and names the head to save, as in PEFT's own guide to image classification. PEFT's
+    ``all-linear`` leaves out the head of SEQ_CLS but not that of TOKEN_CLS, which is excluded here."""
+    if task_type == "TOKEN_CLS":
+        config = method.config(shape, values, task_type)
+        if getattr(config, "target_modules", None) == "all-linear":
+            config.exclude_modules = list(HEADS)  # type: ignore[union-attr]
+        return config
     if task_type != "IMAGE_CLS":
         return method.config(shape, values, task_type)
     config = method.config(shape, values, "SEQ_CLS")

@@ -308,7 +308,7 @@ def document(
             "title": task.metric.replace("_", " ").capitalize(),
             "rows": one["metric"]["rows"] if one else 0,
         },
-        "inference_unit": task.each if task.kind == "classification" else measuring.UNIT[task.kind],
+        "inference_unit": measuring.UNIT[task.kind] if task.writes else task.each,
         "machines": comparison.machines,
         "packages": _versions(records.values()),
         "device": one.get("device"),

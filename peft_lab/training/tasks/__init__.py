@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from peft_lab.core.errors import UnknownName
-from peft_lab.training.tasks import made, orders
+from peft_lab.training.tasks import made, orders, tags
 from peft_lab.training.tasks.base import Kind, Row, Splits, Task
 
 __all__ = ["Kind", "Row", "Splits", "Task", "all_tasks", "get_task"]
 
 _TASKS: dict[str, Task] = {
     task.name: task
-    for task in (*made.RATED_TASKS, orders.TASK, made.STYLE_TASK, orders.FIELDS_TASK, made.DIGITS_TASK)
+    for task in (
+        *made.RATED_TASKS,
+        orders.TASK,
+        made.STYLE_TASK,
+        orders.FIELDS_TASK,
+        tags.TASK,
+        made.DIGITS_TASK,
+    )
 }
 
 

@@ -22,7 +22,7 @@ import yaml
 
 from peft_lab.core import content
 
-Kind = Literal["classification", "generation", "chat"]
+Kind = Literal["classification", "tagging", "generation", "chat"]
 #: Messages of a conversation, each a role (``system``, ``user``, ``assistant``) and a text.
 Turns = tuple[tuple[str, str], ...]
 
@@ -32,9 +32,11 @@ class Row:
     """One example.
 
     Attributes:
-        text: what the model reads: the sentence (classification), the prompt without a chat template (generation), or
-            the conversation up to its last answer, as a person would read it (chat). For an image, its name.
-        target: the label's name (classification), the completion (generation), or the last answer (chat).
+        text: what the model reads: the sentence (classification, tagging), the prompt without a chat template
+            (generation), or the conversation up to its last answer, as a person would read it (chat). For an image,
+            its name.
+        target: the label's name (classification), the tagged text (:mod:`peft_lab.training.tasks.tags`), the completion
+            (generation), or the last answer (chat).
         turns: for a chat, the messages before its last answer; the assistant's among them are trained too.
         line: its line in the learner's file; 0 if unknown.
     """
@@ -67,8 +69,8 @@ class Task(ABC):
     Attributes:
         name: its name on the command line and in the run store.
         title: its name on pages.
-        kind: ``classification`` (predict one of ``labels``), ``generation`` (write the completion) or ``chat`` (write
-            every answer of a conversation).
+        kind: ``classification`` (predict one of ``labels``), ``tagging`` (predict one for each word), ``generation``
+            (write the completion) or ``chat`` (write every answer of a conversation).
         model_kinds: the kinds of model it runs on, such as ``("encoder",)`` or ``("causal-lm",)``.
         labels: the label names in the order of the head's outputs; empty if the model writes text.
         metric: the headline metric, a key of what :meth:`score` returns; between 0 and 1, higher is better.
@@ -77,7 +79,7 @@ class Task(ABC):
         source: citation of the data.
         license: of the data.
         max_length: tokens that hold every row but the rarest: the sentence, or prompt and completion together.
-        max_new_tokens: how many tokens to generate for one answer; 0 for classification.
+        max_new_tokens: how many tokens to generate for one answer; 0 where a task head answers.
         samples: three inputs to offer a learner who wants to try the model; none for images.
         asset: the asset that its rows are read from; empty if nothing must be downloaded.
     """
@@ -101,6 +103,16 @@ class Task(ABC):
     def images(self) -> bool:
         """Return whether its rows are images; the text of a row is then the image's name."""
         return "vision" in self.model_kinds
+
+    @property
+    def writes(self) -> bool:
+        """Return whether the model writes its answers; if not, a new task head chooses among ``labels``."""
+        return self.kind in ("generation", "chat")
+
+    @property
+    def per_token(self) -> bool:
+        """Return whether the task head labels every token rather than the whole row."""
+        return self.kind == "tagging"
 
     @property
     def each(self) -> str:
@@ -132,7 +144,7 @@ class Task(ABC):
 
     @abstractmethod
     def score(self, predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
-        """Compare ``predictions`` (label names, or generated text) with the targets of ``rows``, in the same order.
+        """Compare ``predictions`` (label names, or tagged or generated text) with the targets of ``rows``, in order.
 
         Returns values between 0 and 1 by metric name, the headline metric among them.
 

@@ -151,14 +151,14 @@ class Orders(Task):
         }
 
 
-_FIGURES = {
+FIGURES = {
     "fields": ", ".join(FIELDS),
     "train_patterns": len(WORDS.train_templates),
     "test_patterns": len(WORDS.test_templates),
     "train_names": len(WORDS.train_names),
     "test_names": len(WORDS.test_names),
 }
-_ORDERS = stated_task(Orders, "json", **_FIGURES)
+_ORDERS = stated_task(Orders, "json", **FIGURES)
 TASK = replace(_ORDERS, samples=tuple(map(prompt, _ORDERS.samples)))
 
 
@@ -231,5 +231,5 @@ class Fields(Task):
         }
 
 
-_FIELDS = stated_task(Fields, "fields", **_FIGURES)
+_FIELDS = stated_task(Fields, "fields", **FIGURES)
 FIELDS_TASK = replace(_FIELDS, samples=tuple(map(fields_prompt, _FIELDS.samples)))

@@ -241,8 +241,8 @@ def _task_control(spec: MethodSpec, entry: ModelEntry, places: dict[str, Any]) -
         key=state.widget_key("shared", "task", entry.kind),
         format_func=lambda name: images.get(name) or task_title(name),
         disabled=state.is_fixed("task"),
-        help="What the model learns. Encoders classify sentences, image models classify images, causal models write "
-        "text.",
+        help="What the model learns. Encoders classify sentences or tag their words, image models classify images, "
+        "causal models write text.",
     )
     if task != options[index]:
         state.remember("shared", "task", task)

@@ -12,7 +12,8 @@ from peft_lab.core.units import Source, several
 from peft_lab.drawing.trajectory.format import Example, RecordedAnswer, Trajectory, asked_states
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import RunView
-from peft_lab.training.marking import Marked, marked
+from peft_lab.training.marking import Marked, marked, marked_tags
+from peft_lab.training.tasks import tags
 from peft_lab.ui import web
 from peft_lab.ui.components import figures
 
@@ -20,7 +21,7 @@ _COLOURS = palette.variables(
     soft=palette.SOFT, frame=palette.FRAME, trained=palette.TRAINED, right=palette.RIGHT, wrong=palette.WRONG
 )  # fmt: skip
 _CSS = f"<style>{web.read('sample.css', colours=_COLOURS, tint=palette.MARK_TINT)}</style>"
-_ORDERS = ("json", "fields")  # tasks whose rows are orders
+_ORDERS = ("json", "fields", "tags")  # tasks whose rows are orders
 
 
 def sample(trajectory: Trajectory | None, spec: RunSpec, seen: RunView) -> None:
@@ -75,10 +76,12 @@ def sample_html(
 
 def _box(example: Example, answer: RecordedAnswer, newest: bool, going: bool) -> str:
     found = marked(answer.text, example.expected)
+    if example.metric == tags.TASK.metric:
+        found = marked_tags(example.text, answer.text, example.expected)
     spans = "".join(
         html.escape(piece.text)
         if piece.verdict == "neutral"
-        else f'<span class="{piece.verdict}">{html.escape(piece.text)}</span>'
+        else f'<span class="{piece.verdict}">{html.escape(piece.text)}{_tag(piece.tag)}</span>'
         for piece in found.pieces
     )
     missing = "".join(f' <span class="missing">{html.escape(name)} missing</span>' for name in found.missing)
@@ -88,6 +91,10 @@ def _box(example: Example, answer: RecordedAnswer, newest: bool, going: bool) ->
         f'<span>{_verdict(found, answer)}</span></p><p class="text">{spans or "(nothing)"}'
         f"{missing if found.right else ''}</p></div>"
     )
+
+
+def _tag(name: str) -> str:
+    return f" <small>{html.escape(name)}</small>" if name else ""
 
 
 def _verdict(found: Marked, answer: RecordedAnswer) -> str:

@@ -11,6 +11,7 @@ from peft_lab.core.errors import AssetError, BadInput
 from peft_lab.training import tasks
 from peft_lab.training.tasks import Task, all_tasks, get_task
 from peft_lab.training.tasks.base import same_text
+from peft_lab.training.tasks.tags import tags_in
 
 EVERY = [
     pytest.param(task, id=task.name, marks=[pytest.mark.weights] * bool(task.asset)) for task in all_tasks()
@@ -20,7 +21,7 @@ OF_TEXTS = [param for task, param in zip(all_tasks(), EVERY, strict=True) if not
 
 def test_names_are_found_again() -> None:
     assert [get_task(task.name) for task in all_tasks()] == list(all_tasks())
-    assert {"sentiment", "products", "tweets", "editorials", "json", "style", "fields", "digits"} == {
+    assert {"sentiment", "products", "tweets", "editorials", "json", "style", "fields", "tags", "digits"} == {
         t.name for t in all_tasks()
     }
 
@@ -46,7 +47,8 @@ def test_rows_are_usable(task: Task) -> None:
     splits = task.load()
     for row in (*splits.train, *splits.test):
         assert row.text.strip() and row.target.strip()
-        assert not task.labels or row.target in task.labels
+        labels = tags_in(row.target) if task.per_token else [row.target]
+        assert not task.labels or set(labels) <= set(task.labels)
 
 
 @pytest.mark.parametrize("task", EVERY)
@@ -76,7 +78,7 @@ def test_described_for_a_learner(task: Task) -> None:
     for text in (task.title, task.metric_help, task.description, task.source, task.license):
         assert text.strip()
     assert len(set(task.samples)) == (0 if task.images else 3)
-    assert bool(task.labels) == (task.kind == "classification")
+    assert bool(task.labels) == (not task.writes) == (task.kind in ("classification", "tagging"))
     assert bool(task.max_new_tokens) == (task.kind == "generation")
 
 
@@ -92,7 +94,7 @@ def test_lengths_hold_nearly_every_row(task: Task) -> None:
     from peft_lab.models.assets import store as assets
 
     transformers = pytest.importorskip("transformers")
-    encoder, pairs = task.kind == "classification", task.model_kinds == ("seq2seq",)
+    encoder, pairs = not task.writes, task.model_kinds == ("seq2seq",)
     name = "minilm-l6" if encoder else "flan-t5-small" if pairs else "smollm2-135m"
     tokenizer = transformers.AutoTokenizer.from_pretrained(assets.path(name))
     splits = task.load()
