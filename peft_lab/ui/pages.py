@@ -22,7 +22,12 @@ _CLASS = ("classroom", "Your class")  # for the teacher of a class
 _SECTIONS: dict[str, tuple[tuple[str, str], ...]] = {
     "Start": (("home", "Home"), ("tour", "Guided tour")),
     _METHODS: (("atlas", "All {types} methods"),),
-    "Experiments": (("compare", "Compare"), ("sweeps", "Sweeps"), ("runs", "Runs")),
+    "Experiments": (
+        ("compare", "Compare"),
+        ("sweeps", "Sweeps"),
+        ("playground", "Playground"),
+        ("runs", "Runs"),
+    ),
     "Plan a fine-tune": (
         ("choose", "Choose a method"),
         ("memory", "Will it fit"),

@@ -32,7 +32,8 @@ PAGES = [
     ("fact_check", {"claim": "lora-near-baseline"}),
     ("fact_check", {"claim": "nf4-better"}),
     ("fact_check", {"claim": "lora-share", "model": "qwen2.5-0.5b"}),
-    *((name, {}) for name in ("home", "tour", "runs", "sweeps", "practice", "misconceptions", "clinic", "teach")),
+    *((name, {}) for name in ("home", "tour", "runs", "sweeps", "playground", "practice")),
+    *((name, {}) for name in ("misconceptions", "clinic", "teach")),
 ]  # fmt: skip
 WITHOUT_FIGURES = (
     "tour",

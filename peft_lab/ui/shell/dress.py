@@ -16,7 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from peft_lab.ui import claims, home, pages, theme, web
+from peft_lab.ui import claims, home, pages, playground, theme, web
 from peft_lab.ui.method import page as method
 from peft_lab.ui.server.guard import is_page
 
@@ -35,6 +35,7 @@ _RULES = (
     _SHELL,
     web.read("doors.css"),
     home.HOME_CSS,
+    playground.PLAYGROUND_CSS,
     method.BENCH_CSS,
     claims.CLAIMS_CSS,
 )
