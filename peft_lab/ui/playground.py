@@ -3,7 +3,6 @@ asked only for how long a run would take here, and to open the page that trains 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -14,17 +13,8 @@ from peft_lab.drawing.trajectory.sentence import ASKED, METHOD, MODEL, STEPS, TA
 from peft_lab.models.catalogue import get_model
 from peft_lab.runs.forecast import predicts
 from peft_lab.runs.offer import make_offer
-from peft_lab.studies.playground import (
-    ALL,
-    DEFAULT_RATE,
-    LEADING,
-    SOME,
-    UNIT,
-    Playground,
-    PlaygroundRun,
-    Setting,
-    shipped,
-)
+from peft_lab.studies import playground as recorded
+from peft_lab.studies.playground import DEFAULT_RATE, Playground, PlaygroundRun, Setting, shipped
 from peft_lab.training.tasks import get_task
 from peft_lab.ui import pages, web
 from peft_lab.ui.components.block import record
@@ -36,7 +26,7 @@ from peft_lab.ui.runs.shown import summaries
 
 _mount = mounted("playground")
 OPENS = Setting(8, 16, DEFAULT_RATE)
-TARGETS = {SOME: "q and v", ALL: "all linear maps"}
+TARGETS = {recorded.SOME: "q and v", recorded.ALL: "all linear maps"}
 SEEN = 1e-3  # of the peak: a smaller part is left out
 _PARTS = {
     "weights": ("weights", "quantisation"),
@@ -92,7 +82,8 @@ def costs(runs: Playground) -> dict[tuple[int, tuple[str, ...]], PlaygroundRun]:
 
 def sent(runs: Playground) -> dict[str, Any]:
     """Return the runs as plain data for ``web/playground.js``; equal answers and costs stand in it once."""
-    answers = {text: number for number, text in enumerate(_texts(runs))}
+    texts = [runs.base, *(text for run in runs.runs for text in run.answers)]
+    answers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     kinds = list(costs(runs))
     targets = list(TARGETS)
     last = max(run.recorded for run in runs.runs)
@@ -102,8 +93,8 @@ def sent(runs: Playground) -> dict[str, Any]:
         "steps": STEPS,
         "asked": ASKED,
         "blocks": len(runs.runs[0].moved[0]),
-        "unit": UNIT,
-        "leading": LEADING,
+        "unit": recorded.UNIT,
+        "leading": recorded.LEADING,
         "slots": runs.slots,
         "order": runs.order.partition("\n")[0],
         "what": f"{title} · {get_task(TASK).title}",
@@ -131,10 +122,6 @@ def sent(runs: Playground) -> dict[str, Any]:
             for run in runs.runs
         ],
     }
-
-
-def _texts(runs: Playground) -> Mapping[str, None]:
-    return dict.fromkeys([runs.base, *(text for run in runs.runs for text in run.answers)])
 
 
 def _strengths(run: PlaygroundRun) -> dict[str, Any]:
