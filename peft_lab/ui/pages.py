@@ -25,7 +25,12 @@ _MAP = ("class_map", "One class, one landscape")  # for everybody in a class
 _SECTIONS: dict[str, tuple[tuple[str, str], ...]] = {
     "Start": (("home", "Home"), ("tour", "Guided tour")),
     _METHODS: (("atlas", "All {types} methods"),),
-    "Experiments": (("compare", "Compare"), ("sweeps", "Sweeps"), ("runs", "Runs")),
+    "Experiments": (
+        ("compare", "Compare"),
+        ("sweeps", "Sweeps"),
+        ("playground", "Playground"),
+        ("runs", "Runs"),
+    ),
     "Plan a fine-tune": (
         ("choose", "Choose a method"),
         ("memory", "Will it fit"),

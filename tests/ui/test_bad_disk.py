@@ -23,6 +23,7 @@ PAGES = (
     "lora",
     "runs",
     "sweeps",
+    "playground",
     "compare",
     "memory",
     "choose",

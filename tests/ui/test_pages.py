@@ -90,7 +90,7 @@ def test_every_section_of_every_method_opens(slug: str, tab: str, own_home: Path
         assert own[tab] <= sources(app) <= own[tab] | headline
 
 
-@pytest.mark.parametrize("page", ["home", "runs", "sweeps", "practice", "myths"])
+@pytest.mark.parametrize("page", ["home", "runs", "sweeps", "playground", "practice", "myths"])
 def test_the_other_pages_open(page: str) -> None:
     app = opened(page)
     assert not app.exception

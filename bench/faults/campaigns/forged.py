@@ -26,8 +26,8 @@ from tests.browser.conftest import served
 
 TIMES = 200
 PAGES = (
-    "", "lora", "qlora", "choose", "memory", "plan", "compare", "sweeps", "runs", "practice", "tour", "teach", "clinic",
-    "atlas",
+    "", "lora", "qlora", "choose", "memory", "plan", "compare", "sweeps", "playground", "runs", "practice", "tour",
+    "teach", "clinic", "atlas",
 )  # fmt: skip
 MESSAGES = 5  # in one session, after the page has been drawn
 _NUMBERS = (0.0, -1.0, 1e308, -1e308, float("nan"), float("inf"), 0.5, 2.0**63)

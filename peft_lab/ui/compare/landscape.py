@@ -11,7 +11,6 @@ import streamlit as st
 
 from peft_lab.advise.recipes.replications import Replication, RuleVerdict, measured, replications
 from peft_lab.advise.recipes.rules import all_rules
-from peft_lab.ask.field import as_text
 from peft_lab.ask.form import Form, choice
 from peft_lab.core import units
 from peft_lab.core.palette import faint
@@ -30,6 +29,7 @@ from peft_lab.ui.components.charts import band, laid_out
 from peft_lab.ui.components.form import Controls
 from peft_lab.ui.components.frame import open_button
 from peft_lab.ui.foreign import plain
+from peft_lab.ui.method.settings import address_of_run
 
 # ----------------------------------------
 # The landscape's figure: a figure over the learning rate or another axis, with the spread over seeds as bands.
@@ -323,16 +323,7 @@ def _table(lines: list[Line], titles: Mapping[str, str]) -> None:
 
 def address_of(sweep: Sweep, point: SweepPoint) -> dict[str, str]:
     """Return the URL parameters with which the method's page trains it again."""
-    asked = shipped_sweep.request_again(sweep, point)
-    run = {
-        "steps": asked.steps,
-        "batch": asked.batch,
-        "lr": point.rate,
-        "seed": asked.seed,
-        "rows": asked.eval_rows,
-    }
-    told = {name: as_text(value) for name, value in (dict(asked.values) | run).items()}
-    return {"model": asked.model, "task": asked.task, **told, "tab": "train"}
+    return address_of_run(shipped_sweep.request_again(sweep, point))
 
 
 def _open(sweep: Sweep, best: tuple[Line, Spot] | None) -> None:

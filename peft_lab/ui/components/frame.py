@@ -239,16 +239,21 @@ def tab_list(
 # the whole page ("Bad delta path index"). In a container of its own nothing follows.
 
 
+def open_afresh(page: str, query: Mapping[str, str]) -> None:
+    """Open a page with the settings of ``query``: only a freshly opened page reads them."""
+    state.begin_afresh(page)
+    pages.go_to(page, query)
+
+
 def open_button(
     page: str, query: Mapping[str, str], label: str, key: str, link: str = "[as a link]({})", **options: Any
 ) -> None:
     """Draw a button that opens a page with the settings of ``query``, and a ``link`` unless that is empty.
 
-    Only a freshly opened page reads settings from a link. ``options`` are the button's.
+    ``options`` are the button's.
     """
     if st.button(label, key=key, **{"icon": ":material/arrow_forward:", **options}):
-        state.begin_afresh(page)
-        pages.go_to(page, query)
+        open_afresh(page, query)
     if link:
         st.markdown(link.format(f"{page}?{urlencode(query)}"), width="content")
 

@@ -15,7 +15,7 @@ import streamlit as st
 
 from peft_lab.core import palette
 from peft_lab.core.errors import PeftLabError
-from peft_lab.drawing.trajectory.sentence import SentenceAnswer, SentenceRun
+from peft_lab.drawing.trajectory.sentence import SentenceRun
 from peft_lab.models.catalogue import get_model
 from peft_lab.models.loading import split_text
 from peft_lab.runs import respond
@@ -31,15 +31,23 @@ LONGEST = 200
 _COLOURS = palette.variables(
     ink=palette.INK, soft=palette.SOFT, page=palette.PAGE, panel=palette.PANEL, card=palette.PAGE, frame=palette.FRAME,
     line=palette.LINE, edge=palette.EDGE, frozen=palette.FROZEN, trained=palette.TRAINED, accent=palette.ACCENT,
-    forward=palette.FORWARD, right=palette.RIGHT, wrong=palette.WRONG,
+    forward=palette.FORWARD, right=palette.RIGHT, wrong=palette.WRONG, counted=palette.COUNTED,
+    simulated=palette.SIMULATED,
 )  # fmt: skip
-_mount = st.components.v2.component(
-    "peft_sentence",
-    html=web.read("sentence.html"),
-    css=web.read("sentence.css", COLOURS=_COLOURS, MARK_TINT=palette.MARK_TINT),
-    js=web.read("sentence.js"),
-)
 _LETTERS = {"right": "r", "wrong": "w", "neutral": "n"}
+
+
+def mounted(name: str) -> Any:
+    """Return the component of that name, a view of recorded runs: its own files, and what such views share."""
+    return st.components.v2.component(
+        f"peft_{name}",
+        html=web.read(f"{name}.html"),
+        css=web.read("recorded.css", COLOURS=_COLOURS, MARK_TINT=palette.MARK_TINT) + web.read(f"{name}.css"),
+        js=web.read("recorded.js") + web.read(f"{name}.js"),
+    )
+
+
+_mount = mounted("sentence")
 
 
 def sentence(run: SentenceRun, scope: str, editable: str = "") -> None:
@@ -129,7 +137,7 @@ def sent(run: SentenceRun) -> dict[str, Any]:
         # the first token of the first field's name: what a model that never saw this format cannot know
         "place": 1,
         "rows": [
-            {"steps": [answer.step for answer in same], **_row(same[0], run.right)}
+            {"steps": [answer.step for answer in same], **row(same[0].text, run.right)}
             for same in (list(group) for _, group in groupby(run.answers, lambda answer: answer.text))
         ],
         "answers": [{"step": answer.step, "likeliest": answer.likeliest} for answer in run.answers],
@@ -141,12 +149,16 @@ def sent(run: SentenceRun) -> dict[str, Any]:
 _SENT = ("order_tokens", "right_tokens", "words", "loss", "moved", "surprise", "first")
 
 
-def _row(answer: SentenceAnswer, right: str) -> dict[str, Any]:
-    found = marked(answer.text, right)
-    closed = _closed(answer.text)
+def row(answer: str, right: str) -> dict[str, Any]:
+    """Return an answer as plain data for ``marks`` of ``web/recorded.js``, and how many of its fields are right."""
+    found, closed = marked(answer, right), _closed(answer)
     pieces = [[piece.text, _LETTERS[piece.verdict]] for piece in found.pieces]
+    if not answer.strip():
+        pieces = [["(nothing)", "n"]]
+    elif not closed:
+        pieces.append([" …", "n"])
     return {
-        "pieces": pieces if closed else [*pieces, [" …", "n"]],
+        "pieces": pieces,
         "missing": found.missing if closed else (),
         "right": found.right,
         "total": found.total,

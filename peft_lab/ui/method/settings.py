@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import streamlit as st
 
-from peft_lab.ask.field import Field
+from peft_lab.ask.field import Field, as_text
 from peft_lab.core import asking, units
 from peft_lab.core.errors import BadInput, PeftLabError
 from peft_lab.core.units import Source
@@ -177,6 +177,15 @@ def training_address(choice: Choice) -> dict[str, tuple[Any, Any]]:
         for name in FIELDS:
             table[RunRequest.field(name).key] = (controls.value(name), controls.default(name))
     return table
+
+
+def address_of_run(request: RunRequest) -> dict[str, str]:
+    """Return the URL parameters with which its method's page is set to train this run."""
+    training = {request.field(name).key: getattr(request, name) for name in FIELDS}
+    set_here = {
+        name: as_text(value) for name, value in (dict(request.values) | training).items() if value is not None
+    }
+    return {"model": request.model, "task": request.task, **set_here, "tab": "train"}
 
 
 # ----------------------------------------

@@ -20,7 +20,7 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from peft_lab.interview.tour import moved
-from peft_lab.ui import home, pages, theme, web
+from peft_lab.ui import home, pages, playground, theme, web
 from peft_lab.ui.method import page as method
 from peft_lab.ui.myths.page import MYTHS_CSS
 from peft_lab.ui.server.door import below, root
@@ -42,6 +42,7 @@ _RULES = (
     _SHELL,
     web.read("doors.css"),
     home.HOME_CSS,
+    playground.PLAYGROUND_CSS,
     method.BENCH_CSS,
     MYTHS_CSS,
 )
@@ -52,15 +53,8 @@ _FONT = f"./static/media/{next(web.FONTS.glob('PEFTLabSans.*')).name}".encode()
 #: Streamlit's names for what every page has, Home too, and for what most others have.
 EVERYWHERE = ("BidiComponent", "Button", "Checkbox", "Html", "PageLink")
 CONTROLS = (
-    *EVERYWHERE,
-    "ButtonGroup",
-    "Metric",
-    "NumberInput",
-    "Progress",
-    "Selectbox",
-    "Slider",
-    "TextInput",
-)
+    *EVERYWHERE, "ButtonGroup", "Metric", "NumberInput", "Progress", "Selectbox", "Slider", "TextInput",
+)  # fmt: skip
 #: Of a request for a page: what would have it answered compressed, or not at all as nothing changed.
 _UNASKED = (b"accept-encoding", b"if-none-match", b"if-modified-since", b"range")
 

@@ -15,22 +15,8 @@ const HIGH = 176; // pixels of the curve's picture
 const PLOT = { left: 26, right: 12, top: 10, bottom: 142 };
 // What this tokenizer never joins; within a piece the server may find several tokens.
 const PIECES = /'(?:s|t|re|ve|m|ll|d)| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu;
-const SVG = "http://www.w3.org/2000/svg";
 const STILL = matchMedia("(prefers-reduced-motion: reduce)");
 
-const made = (tag, name = "", ...content) => {
-  const it = document.createElement(tag);
-  if (name) it.className = name;
-  it.append(...content);
-  return it;
-};
-const drawn = (tag, attributes, text) => {
-  const it = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) it.setAttribute(name, value);
-  if (text !== undefined) it.textContent = text;
-  return it;
-};
-const clamp = (value, least, most) => Math.min(most, Math.max(least, value));
 const percent = (share) => (share < 0.01 ? "<1%" : share > 0.99 ? ">99%" : `${Math.round(100 * share)}%`);
 /** Spaces and line ends as something to be seen. */
 const visible = (text) => text.replace(/^ /, "·").replaceAll("\n", "↵");
@@ -157,10 +143,7 @@ class Sentence {
         return;
       }
       fields.textContent = answer.right === answer.total ? "right" : `${answer.right} of ${answer.total} fields`;
-      text.replaceChildren(
-        ...answer.pieces.map(([piece, verdict]) => made("span", verdict, piece)),
-        ...answer.missing.map((name) => made("span", "missing", `${name} missing`)),
-      );
+      text.replaceChildren(...marks(answer));
     });
     this.show();
   }
@@ -429,21 +412,9 @@ class Sentence {
     this.timers[answer] = setTimeout(() => {
       if (this.told === told || (this.told === `true${order}` && !answer)) return;
       this.told = told;
-      this.send("order", { order, answer });
+      this.send("order", { order, answer }, true);
     }, after);
   }
 }
 
-export default function ({ data: [data], parentElement, setStateValue, setTriggerValue }) {
-  const host = parentElement.querySelector(".sentence");
-  const sentence = (host.sentence ??= new Sentence(host));
-  const send = (name, value) => (name === "order" ? setStateValue : setTriggerValue)(name, value);
-  const again = () => {
-    const run = globalThis.peftRecords?.get(data.record);
-    if (run) sentence.take(run, data, send);
-  };
-  const come = ({ detail }) => detail === data.record && again();
-  window.addEventListener("peft-record", come);
-  again();
-  return () => window.removeEventListener("peft-record", come);
-}
+export default mounted(".sentence", (host) => new Sentence(host));
