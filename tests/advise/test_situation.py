@@ -156,7 +156,7 @@ def test_found_answers_choose_an_example() -> None:
         ({"storage": "huge"}, "storage is tight, roomy or a size"),
         ({"storage": "0"}, "torage"),
         ({"prompting": "maybe"}, "no prompting"),
-        ({"kind": "rnn"}, "kind is encoder"),
+        ({"kind": "rnn"}, "kind must be encoder"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(answers: dict[str, str], message: str) -> None:

@@ -33,7 +33,7 @@ def why_not(shape: ModelShape, spec: MethodSpec, values: Mapping[str, Any], devi
             "LoRA on a 16-bit base."
         )
     if values.get("version", "v1") == "v1" and values.get("encoder_reparameterization_type") == "LSTM":
-        return f"torch cannot split the weights of an LSTM. Use {spec.title} with its MLP."
+        return f"torch cannot split the weights of an LSTM: {spec.title}'s MLP works."
     if values.get("use_dora"):
         return "DoRA needs the norms of whole rows, but with tensor parallelism no device has whole rows."
     if shape.mixtures:
@@ -45,7 +45,7 @@ def why_not(shape: ModelShape, spec: MethodSpec, values: Mapping[str, Any], devi
         return (
             f"Tensor parallelism is simulated within one node of up to {NODE} devices, not for {devices:,}."
         )
-    for heads, what in ((shape.heads, "heads"), (shape.kv_heads, "key and value heads")):
+    for heads, what in ((shape.heads, "heads"), (shape.kv_heads, "heads of keys and values")):
         if heads % devices:
             return (
                 f"{shape.title} has {heads} {what}, which cannot be split evenly over {devices} devices. Choose a "

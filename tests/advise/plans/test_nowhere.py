@@ -23,7 +23,7 @@ GB = 10**9
 @pytest.mark.parametrize(
     ("fits", "said"),
     [
-        ({(2, "fsdp2+offload"), (8, "fsdp2")}, "FSDP2, offloaded"),
+        ({(2, "fsdp2+offload"), (8, "fsdp2")}, "FSDP2, each"),
         ({(4, "fsdp2"), (4, "fsdp2+offload")}, "4 of"),
     ],
 )  # fmt: skip
@@ -94,7 +94,7 @@ def test_what_would_meet_a_deadline_is_tried() -> None:
     ("name", "text", "changes", "said"),
     [
         ("gpu", "RTX 3090", {"gpu": "rtx-3060"}, "such as 24GB"),
-        ("gpu", "h1000", {"gpu": "h100"}, "name: h100"),
+        ("gpu", "h1000", {"gpu": "h100"}, "names: h100"),
         ("gpu", "\N{GRINNING FACE}", {"gpu": "rtx-4090"}, "Known: rtx-3060"),
         ("rows", "0", {"rows": 1_000}, "LIMA"),
         ("rows", "99999999999", {"rows": 10**10}, "10,000,000,000"),
@@ -116,7 +116,7 @@ def test_what_would_meet_a_deadline_is_tried() -> None:
         ("price", "$1,200.50", {"price": 1_200.5}, "a price of 1200.5"),
         ("price", "inf", {"price": None}, "no price"),
         ("objective", "preferences", {"objective": "preference"}, "preference training"),
-        ("objective", "magic", {"objective": ""}, "the model"),
+        ("objective", "magic", {"objective": ""}, "this model"),
         ("link", "nvlnk", {"link": "nvlink"}, "NVLink"),
         ("link", "string", {"link": "pcie"}, "PCIe"),
         ("optimizer", "adam", {"optimizer": "adamw"}, "AdamW"),
