@@ -145,9 +145,10 @@ def _published(entry: AtlasType) -> None:
          units.short_count(row.trainable), units.size(row.reserved))
         for row in rows
     ]  # fmt: skip
-    figures.table(("Run", "Score", "Trained", "Memory"), shown, numeric=(1, 2, 3), fold=True)
     sources = dict.fromkeys(published.BENCHMARKS[row.benchmark].source for row in rows)
-    st.markdown(f":small[{plain('; '.join(sources))}.]")
+    with st.expander(f"{len(rows)} with score, size and memory"):
+        figures.table(("Run", "Score", "Trained", "Memory"), shown, numeric=(1, 2, 3), fold=True)
+        st.markdown(f":small[{plain('; '.join(sources))}.]")
 
 
 def _short(row: published.PublishedRow) -> str:
