@@ -105,8 +105,8 @@ def home_page() -> None:
     gallery()
     st.markdown("## Where figures come from")
     figures.legend()
-    st.markdown(f"## Models on {asking.here()}")
-    _models()
+    with st.expander(f"Models on {asking.here()}"):
+        _models()
 
 
 def _words() -> None:

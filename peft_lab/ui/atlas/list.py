@@ -53,10 +53,10 @@ def atlas_controls() -> Controls[AtlasForm]:
 
 def filters(controls: Controls[AtlasForm]) -> list[AtlasType]:
     """Draw the filters; return the types that match family, search and capabilities."""
-    first, second, third = st.columns([3, 3, 6])
-    said = controls.draw("search", first, max_chars=LONGEST, placeholder="a name or a word, such as rotate")
-    family = controls.draw("family", second)
-    can = controls.draw("can", third, placeholder="any capability")
+    place = st.container(gap="xsmall")
+    said = controls.draw("search", place, max_chars=LONGEST, placeholder="a name or a word, such as rotate")
+    family = controls.draw("family", place)
+    can = controls.draw("can", place, placeholder="any capability")
     return matching(family, said or "", can)
 
 
@@ -75,7 +75,7 @@ def matching(family: str, text: str, can: tuple[str, ...]) -> list[AtlasType]:
 
 
 # ----------------------------------------
-# Cards of types by family, each with its update and a picture of ΔW; a click on one chooses it.
+# A list of types by family, each with a picture of ΔW; a click on one opens it beside the list.
 #
 # The picture is drawn in the browser from one letter an entry: orange adds to W, blue takes away, what is blank is
 # zero.
@@ -127,22 +127,21 @@ def _card(entry: AtlasType) -> str:
     of = f"variant of {parent}" if entry.variant else f"changes {parent}" if parent else "no parent"
     return (
         f'<button type="button" class="card" data-name="{entry.name}"><b>{html.escape(entry.title)}</b>{drawn}'
-        f'<span class="of">{html.escape(of)}</span><span class="update">{html.escape(entry.update)}</span>'
-        f'<span class="facts">{html.escape(seen)}</span></button>'
+        f'<span class="of">{html.escape(of)}</span></button>'
     )
 
 
 def cards(shown: Sequence[AtlasType], chosen: Sequence[str]) -> str | None:
-    """Draw the cards; return the name of a type just clicked."""
+    """Draw the list; return the name of a type just clicked."""
     sections = []
     for family, (title, sentence) in FAMILIES.items():
         members = "".join(_card(entry) for entry in shown if entry.family == family)
         if members:
             sections.append(
-                f"<section><h3>{html.escape(title)}</h3><p>{html.escape(sentence)}</p>"
+                f'<section><h3 title="{html.escape(sentence)}">{html.escape(title)}</h3>'
                 f'<div class="grid">{members}</div></section>'
             )
-    return cards_mounted("atlas-cards", f'<div class="atlas">{"".join(sections)}</div>', chosen)
+    return cards_mounted("atlas-cards", f'<div class="atlas list">{"".join(sections)}</div>', chosen)
 
 
 def cards_mounted(key: str, drawing: str, chosen: Sequence[str]) -> str | None:

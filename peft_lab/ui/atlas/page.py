@@ -1,4 +1,4 @@
-"""Atlas: filters, cards by family, one type in full or two side by side."""
+"""Atlas: a list to search, beside it one type in full or two side by side, and the family tree."""
 
 from __future__ import annotations
 
@@ -145,9 +145,10 @@ def _published(entry: AtlasType) -> None:
          units.short_count(row.trainable), units.size(row.reserved))
         for row in rows
     ]  # fmt: skip
-    figures.table(("Run", "Score", "Trained", "Memory"), shown, numeric=(1, 2, 3), fold=True)
     sources = dict.fromkeys(published.BENCHMARKS[row.benchmark].source for row in rows)
-    st.markdown(f":small[{plain('; '.join(sources))}.]")
+    with st.expander(f"{len(rows)} with score, size and memory"):
+        figures.table(("Run", "Score", "Trained", "Memory"), shown, numeric=(1, 2, 3), fold=True)
+        st.markdown(f":small[{plain('; '.join(sources))}.]")
 
 
 def _short(row: published.PublishedRow) -> str:
@@ -226,23 +227,22 @@ def atlas_page() -> None:
         "what it can do. All counts and capabilities were read from the library itself. "
         f"{figures.badge(Source.COUNTED)}"
     )
-    with st.container(key="atlas-details", border=True):
+    listed, opened = st.columns([5, 12], gap="medium")
+    with opened, st.container(key="atlas-details", border=True):
         _chosen(controls)
-    st.markdown("## Family tree")
-    st.markdown(
-        f"Each entry stands below the one that it modifies; {len(lineage()[''])} have no parent. In italics: a "
-        f"setting of LoRA, not a separate type. {figures.badge(Source.COUNTED)}"
-    )
-    _take(controls, cards.family_tree((controls.value("type"), controls.value("beside"))))
-    st.markdown("## By family")
-    st.markdown(
-        "Each picture shows ΔW of a real instance: orange is positive, blue is negative, blank is zero. "
-        f"{figures.badge(Source.MEASURED)}"
-    )
-    found = cards.filters(controls)
-    if not found:
-        st.markdown("No type matches. Remove a filter.")
-    _take(controls, cards.cards(found, (controls.value("type"), controls.value("beside"))))
+    chosen = (controls.value("type"), controls.value("beside"))
+    with listed:
+        found = cards.filters(controls)
+        st.caption(
+            f"{len(found)} of {len(entries())} entries." if found else "None matches. Remove a filter."
+        )
+        _take(controls, cards.cards(found, chosen))
+    with st.expander("Family tree: what each entry changes"):
+        st.markdown(
+            f"Each entry stands below the one that it modifies; {len(lineage()[''])} have no parent. In italics: a "
+            f"setting of LoRA, not a separate type. {figures.badge(Source.COUNTED)}"
+        )
+        _take(controls, cards.family_tree(chosen))
     controls.write_address()
 
 

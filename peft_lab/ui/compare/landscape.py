@@ -129,12 +129,11 @@ def verdicts_section() -> None:
     rules = {rule.id: rule for rule in all_rules()}
     found = replications()
     tried = {name: one for name, one in found.items() if one.value is not None}
-    st.markdown(f"#### Do published rules hold here? {figures.badge('measured')}")
     st.markdown(
         f"Seen: the {SURE:.0%} interval lies within what the rule expects. Not seen: it lies outside. Open: it "
         "crosses the edge, or there is only one group. The interval is Student's t over groups of runs with the "
         "same model, batch size and seed, each the mean of its paired differences (Ibragimov & Müller). It covers "
-        "other seeds, not other held-out rows."
+        f"other seeds, not other held-out rows. {figures.badge('measured')}"
     )
     models = list(dict.fromkeys(model for one in tried.values() for model, _ in one.models))
     alone = models if len(models) > 1 else []
@@ -273,7 +272,8 @@ def landscape_section() -> dict[str, tuple[Any, Any]]:
             command = shipped_sweep.command_of(sweep, best[0].first(best[1].rate))
             st.code(command, language="bash", wrap_lines=True)
     _measured(sweep, model)
-    verdicts_section()
+    with st.expander("Do published rules hold here?"):
+        verdicts_section()
     return controls.address()
 
 

@@ -209,10 +209,11 @@ def section() -> dict[str, tuple[Any, Any]]:
     about = BENCHMARKS[benchmark]
     st.markdown(f"[{about.source}]({about.address}): {about.trained_on}, one run each. {_moved(benchmark)}")
     _scatter(controls, benchmark)
-    family = _settings(controls, benchmark)
-    st.markdown(f"#### A single run {figures.badge('cited')}")
-    titles = {row.experiment: row.title for row in shipped.families(benchmark)[family]}
-    draw_run_card(published.rows(benchmark)[controls.draw("run", options=titles)])
+    _settings(benchmark)
+    with st.expander("One method, run by run"):
+        titles = {row.experiment: row.title for row in _family(controls, benchmark)}
+        st.markdown(f"#### A single run {figures.badge('cited')}")
+        draw_run_card(published.rows(benchmark)[controls.draw("run", options=titles)])
     _all_rows(benchmark)
     return controls.address()
 
@@ -268,8 +269,8 @@ def _scatter(controls: Controls[PublishedForm], benchmark: str) -> None:
     drawings.plot(figure, "compare-cited", f"published-{x}-{y}")
 
 
-def _settings(controls: Controls[PublishedForm], benchmark: str) -> str:
-    """Draw each method's best against its others, then one method's runs; return that method."""
+def _settings(benchmark: str) -> None:
+    """Draw each method's best against its others."""
     about, moved = BENCHMARKS[benchmark], published.moved(benchmark)
     st.markdown(f"#### One method, different settings {figures.badge('cited')}")
     st.markdown(
@@ -280,6 +281,12 @@ def _settings(controls: Controls[PublishedForm], benchmark: str) -> str:
     several = shipped.several_published(benchmark)
     figure = ranges(several, {found[0].experiment for found in several.values()}, spread, about.measure)
     drawings.plot(figure, "compare-ranges", f"published-{benchmark}-settings")
+
+
+def _family(controls: Controls[PublishedForm], benchmark: str) -> Sequence[PublishedRow]:
+    """Draw one method's runs; return them."""
+    about, moved = BENCHMARKS[benchmark], published.moved(benchmark)
+    spread = moved.median if moved else None
     family: str = controls.draw("family")
     found = shipped.families(benchmark)[family]
     st.markdown(f"**{plain(family)}** {figures.badge('cited')}")
@@ -307,7 +314,7 @@ def _settings(controls: Controls[PublishedForm], benchmark: str) -> str:
     told = [_budget(group, moved) for group in shipped.budgets(found)]
     if told:
         st.markdown("\n".join(f"- {text}" for text in told))
-    return family
+    return found
 
 
 def _variant(row: PublishedRow) -> str:

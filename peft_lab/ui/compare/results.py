@@ -364,15 +364,15 @@ def show(found: Document) -> None:
     st.markdown(f"{figures.badge('measured')} {_place(found)} {_marked(found)}")
     _exports(found)
     _plots(found)
-    st.markdown("### Learning curves")
     window = window_of(found["plan"]["steps"])
     latest = f" and the last {window} steps" if window > 1 else ""
-    st.markdown(
-        f"Training loss, the mean over seeds{latest}, with a band of one standard deviation. All methods see the "
-        f"same {each_of(found['plan']['task'])}s in the same order. {figures.badge('measured')}"
-    )
-    figure = learning_curves([row for row in scored if row["loss"]["mean"]])
-    plot(figure, "compare-curves", f"{found['id']}-curves")
+    with st.expander("Learning curves"):
+        st.markdown(
+            f"Training loss, the mean over seeds{latest}, with a band of one standard deviation. All methods see the "
+            f"same {each_of(found['plan']['task'])}s in the same order. {figures.badge('measured')}"
+        )
+        figure = learning_curves([row for row in scored if row["loss"]["mean"]])
+        plot(figure, "compare-curves", f"{found['id']}-curves")
 
 
 def _sentences(found: Document) -> None:

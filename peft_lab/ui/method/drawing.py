@@ -240,7 +240,7 @@ def peak(choice: Choice, expected: ExpectedStep) -> tuple[Finding | None, str]:
         identity, spec, memory = measured
         if expected.spec is None or alike(spec, expected.spec):
             found = Finding(memory["peak_bytes"], "bytes", Source.MEASURED, f"Run {short_id(identity)}.")
-            return found, batch_words(memory) if "rows" in memory else f"run {short_id(identity)}"
+            return found, _rows_of(memory) if "rows" in memory else f"run {short_id(identity)}"
         beside = f"{size(memory['peak_bytes'])} were measured with other settings."
     if expected.answer is None:
         return None, expected.problem
@@ -249,11 +249,15 @@ def peak(choice: Choice, expected: ExpectedStep) -> tuple[Finding | None, str]:
         return None, "Simulating…" if error is None else f"Cannot be simulated: {error}"
     if expected.spec is not None:
         simulated, batch = answer
-        return Finding(simulated.peak_bytes, "bytes", Source.SIMULATED, beside), batch_words(batch)
+        return Finding(simulated.peak_bytes, "bytes", Source.SIMULATED, beside), _rows_of(batch)
     step = step_now(choice)
     each = "positions" if choice.entry.kind == "vision" else "tokens"
     note = f"batch of {step.setting.batch} × {step.setting.seq} {each} in {step.dtype}"
     return Finding(answer.peak_bytes, "bytes", Source.SIMULATED), note
+
+
+def _rows_of(batch: Mapping[str, Any]) -> str:
+    return batch_words(batch).removeprefix("batch of ")
 
 
 def _measured(choice: Choice) -> tuple[str, RunSpec, dict[str, Any]] | None:

@@ -399,8 +399,10 @@ def _button(experiment: Experiment, found: Sequence[PlannedRun], first: bool) ->
     if not missing:
         return
     count = f"{len(missing)} short run" + ("s" if len(missing) > 1 else "")
-    kind = "primary" if first else "secondary"
-    if st.button(f"Run it: {count}", key=f"{experiment.id}-run", type=kind, icon=":material/play_arrow:"):
+    if st.button(
+        f"Run it: {count}", key=f"{experiment.id}-run", icon=":material/play_arrow:",
+        type="primary" if first else "secondary",
+    ):  # fmt: skip
         train(missing)
 
 

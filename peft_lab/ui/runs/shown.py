@@ -252,13 +252,14 @@ def short_id(identity: str) -> str:
 
 
 def nothing_to_open(slug: str, what: str, verb: str = "is") -> None:
-    """Draw why a method's picture is missing, and when it will appear."""
-    if under_way(slug) is not None:
-        st.info(f"A run is under way. When it has ended, {what} {verb} shown here.")
-    else:
-        st.info(f"No finished run yet. Start one on the {TRAIN} tab; then {what} {verb} shown here.")
-    key = state.widget_key(slug, "to-train")
-    st.button(f"Open {TRAIN}", icon=":material/play_arrow:", key=key, on_click=show_tab, args=(slug, TRAIN))
+    """Draw what will be shown here after a run of one's own, with a button that leads to it."""
+    going = under_way(slug) is not None
+    with st.container(horizontal=True, vertical_alignment="center", key="inside-own"):
+        when = "When your run has ended" if going else "After a run of your own"
+        st.markdown(f"{when}, {what} in it {verb} shown here.", width="content")
+        key = state.widget_key(slug, "to-train")
+        st.button(f"Open {TRAIN}", key=key, type="tertiary", icon=":material/arrow_forward:", on_click=show_tab,
+                  args=(slug, TRAIN))  # fmt: skip
 
 
 def pick_run(slug: str, runs: list[RunSummary], model: str) -> str:

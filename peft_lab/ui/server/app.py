@@ -12,7 +12,6 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +149,7 @@ _TYPES = {
 }
 _ICONS = re.compile(rb"@font-face\{font-family:Material Symbols Rounded;[^}]*\}")
 _TEXT_FONT = re.compile(rb"@font-face\{font-family:Source (?:Sans|Serif|Code Pro);")
+_OTHERS = f"unicode-range:{web.read('fonts/others.txt')};".encode()
 _OTHERWISE = ("range", "if-none-match", "if-modified-since", "if-range")  # answered by Streamlit
 
 
@@ -202,12 +202,7 @@ class Assets:
 def _without_whole_fonts(style: bytes) -> bytes:
     """Return a file in which Streamlit's text fonts are for letters that ours lack, and its icons are ours alone."""
     style = _ICONS.sub(b"", style)
-    return _TEXT_FONT.sub(lambda rule: rule[0] + b"unicode-range:" + _others() + b";", style)
-
-
-@cache
-def _others() -> bytes:
-    return (FONTS / "others.txt").read_bytes()
+    return _TEXT_FONT.sub(lambda rule: rule[0] + _OTHERS, style)
 
 
 def _read(file: Path) -> Response:

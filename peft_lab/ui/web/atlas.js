@@ -15,6 +15,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
       });
       pen.putImageData(image, 0, 0);
     }
+    const list = host.querySelector(".list");
+    const open = list && data.chosen.map((name) => list.querySelector(`[data-name="${name}"]`)).find(Boolean);
+    if (open) list.scrollTop = open.offsetTop - list.clientHeight / 3;
   }
   for (const card of host.querySelectorAll("[data-name]")) {
     card.setAttribute("aria-pressed", String(data.chosen.includes(card.dataset.name)));

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import streamlit as st
 
 from peft_lab.ui import state
 from peft_lab.ui.components.frame import part
 from peft_lab.ui.components.knobs import Choice
-from peft_lab.ui.runs.shown import finished_of, nothing_to_open, pick_run, read_insight
 
 View = Callable[[Choice], None]
 #: By slug, a module here and the function in it that draws.
@@ -32,19 +30,7 @@ def view_of(slug: str) -> View | None:
 
 
 # ----------------------------------------
-# What several of the pictures need: the run that is opened, figures by layer, two parts beside each other.
-
-
-def opened_run(
-    choice: Choice, recorded: Callable[[dict[str, Any]], object], what: str, verb: str = "is"
-) -> str | None:
-    """Draw the choice of a finished run whose insight has what is ``recorded``; None, with advice, if there is none."""
-    slug = choice.spec.slug
-    runs = [line for line in finished_of(slug) if recorded(read_insight(line.id))]
-    if runs:
-        return pick_run(slug, runs, choice.entry.name)
-    nothing_to_open(slug, what, verb)
-    return None
+# What several of the pictures need: figures by layer, two parts beside each other.
 
 
 def layer_of(path: str) -> int | None:

@@ -25,7 +25,8 @@ from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.idea import train
-from peft_lab.ui.method.inside import by_kind, opened_run, played
+from peft_lab.ui.method.inside import by_kind, played
+from peft_lab.ui.method.inside.recorded import opened_run
 from peft_lab.ui.runs.shown import finished_of, read_insight, summaries
 from peft_lab.workers import inspector
 

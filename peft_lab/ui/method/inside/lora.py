@@ -28,7 +28,8 @@ from peft_lab.ui.components.frame import errors_here
 from peft_lab.ui.components.knobs import Choice, apart
 from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.method.inside import by_kind, layer_of, opened_run, played, side_by_side
+from peft_lab.ui.method.inside import by_kind, layer_of, played, side_by_side
+from peft_lab.ui.method.inside.recorded import opened_run
 from peft_lab.ui.method.train import answer_text
 from peft_lab.ui.runs.shown import finished_of, read_arrays, read_insight, short_id
 

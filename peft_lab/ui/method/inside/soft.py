@@ -18,7 +18,8 @@ from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.components.model_choice import entry_of
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.method.inside import opened_run, played, side_by_side
+from peft_lab.ui.method.inside import played, side_by_side
+from peft_lab.ui.method.inside.recorded import opened_run
 from peft_lab.ui.runs.shown import read_insight
 
 SHOWN = 24  # virtual tokens in the table

@@ -21,7 +21,8 @@ from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.method.inside import layer_of, opened_run, played, side_by_side
+from peft_lab.ui.method.inside import layer_of, played, side_by_side
+from peft_lab.ui.method.inside.recorded import opened_run
 from peft_lab.ui.runs.shown import finished_of, read_insight
 from peft_lab.workers import inspector
 
