@@ -74,10 +74,10 @@ def stored_map() -> ClassMap:
             owner: Square(**content.read_typed(Square, square, "A square"))
             for owner, square in told["squares"].items()
         }
-        if any(square.at not in range(len(SQUARES)) for square in squares.values()):
-            raise BadInput("A square lies outside the map.")
+        for square in squares.values():
+            range(len(SQUARES)).index(square.at)  # a ValueError for a square outside the map
         return ClassMap(squares, told["filled"] is True)
-    except (UnreadableFile, BadInput, AttributeError, KeyError, TypeError) as error:
+    except (UnreadableFile, BadInput, AttributeError, KeyError, TypeError, ValueError) as error:
         raise PeftLabError(f"The class's map is damaged ({error}). The teacher can clear it.") from error
 
 
@@ -180,7 +180,8 @@ def train(owner: str) -> None:
     """Queue the run of a learner's square, unless a recorded result stands in for it.
 
     Raises:
-        PeftLabError: as :meth:`peft_lab.runs.queue.RunQueue.submit`; there is no guess; the map was cleared.
+        BadInput: there is no guess, or the map was cleared. PeftLabError: as
+            :meth:`peft_lab.runs.queue.RunQueue.submit`.
     """
     before = stored_map()
     square = _of(before, owner)

@@ -129,6 +129,7 @@ PAST = {
     "interview/learners/schedule.py": "for the teacher, who is asked for",
     "ui/server/guard.py": "counts who has joined; tries whether the folder can be written to",
     "studies/expiry.py": "removes what is old, whoever's",
+    "studies/class_map.py": "the class's one map: scores that all see, without names; looks at a run as its owner",
 }
 _PAST = {"home", "shared", "of", "owners", "everyones", "asker_of", "forget"}
 _FROM = {"assets", "places", "joining", "store"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -319,6 +320,31 @@ def test_a_stop_is_done_with_the_last_of_its_moves() -> None:
     on = flip()
     assert DONE in on and "of 2 changes" not in on
     assert DONE in flip()
+
+
+def row(app: AppTest) -> list[str]:
+    """The icons of what the bar tells: what to read and change, or what to see."""
+    line = re.compile(r":material/(menu_book|tune|visibility): (?!\*\*(Read|Change|See)\*\*)")
+    return [found[1] for each in app.markdown if (found := line.match(each.value))]
+
+
+def test_what_to_see_comes_once_it_is_done_and_ticks_the_stop() -> None:
+    stop = NEWCOMER.stops[1]
+    app = opened("lora", **links.stop_address(stop, links.place_of(FIRST, 1)))
+    assert row(app) == ["menu_book", "tune"] and not any(button.key == "tour-done" for button in app.button)
+    control(app, "select_slider", "Rank r").set_value(16)
+    assert row(again(app)) == ["visibility"]
+    first = opened("home", stop=links.place_of(FIRST, 0))  # no control of the page tells when this is done
+    next(button for button in first.button if button.key == "tour-done").click()
+    assert row(again(first)) == ["visibility"] and not any(
+        button.key == "tour-done" for button in first.button
+    )
+    assert tour.progress(Learners(), "Me", FIRST).done == {0, 1}
+    links_of_stops: list[Any] = list(opened("tour").get("page_link"))
+    icons = [link.proto.icon for link in links_of_stops if link.label.startswith("**")]
+    assert [icon.strip(":").partition("/")[2] for icon in icons[:3]] == ["check_circle"] * 2 + [
+        "radio_button_unchecked"
+    ]
 
 
 def test_a_path_may_not_name_a_move_of_nothing() -> None:

@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import quote, urlencode, urljoin
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from peft_lab.core.errors import BadInput, PeftLabError
@@ -157,7 +156,8 @@ def _path(file: Learners, name: str, identity: str, path: Tour) -> None:
     st.markdown(f"## {filled_words(path.stops[0], path.title, identity)}")
     st.progress(
         done / len(path.stops),
-        text=f"**{done}** of {path.length} visited · about {path.minutes} minutes in total · learner: {plain(name)}",
+        text=f"**{done}** of {path.length} visited, **{len(place.done)}** done · about {path.minutes} minutes in "
+        f"total · learner: {plain(name)}",
     )
     index = place.at if place.at is not None and place.at < len(path.stops) else 0
     begun = place.at is not None
@@ -183,7 +183,8 @@ def _path(file: Learners, name: str, identity: str, path: Tour) -> None:
             st.rerun()
     with st.container(gap="xxsmall", key="tour-stops"):
         for number, stop in enumerate(path.stops):
-            icon = "check_circle" if number in place.visited else "radio_button_unchecked"
+            seen = "adjust" if number in place.visited else "radio_button_unchecked"
+            icon = "check_circle" if number in place.done else seen
             title = filled_words(stop, stop.title, identity)
             where = f":small[{pages.titles()[stop.page]} · {stop.minutes} min]"
             page_link(stop, place_of(identity, number), f"**{number + 1}. {title}** {where}", icon)
@@ -227,7 +228,10 @@ def point(at: str, stop: str) -> None:
 BAR_SCOPE = "tour-bar"
 _FIRST = "first"
 DONE = ":green-badge[:material/check: done]"
-NO_RUN = "This method has no finished run yet. Press **Train**; this stop shows the run when it ends."
+NO_RUN = (
+    "You have no finished run of this method yet, so the drawing shows a recorded one. Press play below it: you "
+    "see how far each block moved, the loss and the answers. Once you have pressed **Train**, it shows your own run."
+)
 RUNNING = "A run of this method is in progress: watch its loss fall. The result appears when it ends."
 NO_WORDS = "This stop has no text. Look at the page as your teacher set it up."
 WORDS = (("Read", "menu_book"), ("Change", "tune"), ("See", "visibility"))
@@ -258,14 +262,16 @@ def bar(page: str, arrived: bool) -> Callable[[], None]:
             _unknown(text, known)
         elif found[1].stops[found[2]].page == page:
             done = found[2] in tour.progress(file, name, found[0]).done
-            mark = _stop(*found, done)
-            return lambda: _notice(file, name, *found, mark)
+            tell = _stop(*found, done, lambda: tour.do(file, name, found[0], found[2]))
+            return lambda: _notice(file, name, *found, tell)
         else:
             _elsewhere(*found)
     return lambda: None
 
 
-def _notice(file: Learners, name: str, identity: str, path: Tour, index: int, mark: DeltaGenerator) -> None:
+def _notice(
+    file: Learners, name: str, identity: str, path: Tour, index: int, tell: Callable[[bool], None]
+) -> None:
     """Record the stop's moves made so far: a control changed, or reached the move's value, or the run was
     started. The last move completes the stop."""
     stop = path.stops[index]
@@ -285,9 +291,7 @@ def _notice(file: Learners, name: str, identity: str, path: Tour, index: int, ma
     kept["made"] = made
     if made == len(stop.steps):
         tour.do(file, name, identity, index)
-        mark.markdown(DONE)
-    elif index not in tour.progress(file, name, identity).done:
-        mark.markdown(_partly(stop, made))
+    tell(index in tour.progress(file, name, identity).done)
 
 
 def _kept(identity: str, index: int) -> dict[str, Any]:
@@ -295,10 +299,6 @@ def _kept(identity: str, index: int) -> dict[str, Any]:
     place = place_of(identity, index)
     kept: dict[str, Any] = state.scope(BAR_SCOPE).setdefault(_FIRST, {}).setdefault(place, {"made": 0})
     return kept
-
-
-def _partly(stop: Stop, made: int) -> str:
-    return f":gray-badge[{made} of {len(stop.steps)} changes]"
 
 
 def _standing(stop: Stop) -> dict[str, str]:
@@ -318,33 +318,34 @@ def _find(text: str, known: dict[str, Tour]) -> tuple[str, Tour, int] | None:
     return read[0], known[read[0]], read[1]
 
 
-def _stop(identity: str, path: Tour, index: int, done: bool) -> DeltaGenerator:
-    """Draw one line: the stop, its task, details on request, links on and back. Return its mark's place."""
+def _stop(
+    identity: str, path: Tour, index: int, done: bool, finish: Callable[[], None]
+) -> Callable[[bool], None]:
+    """Draw two rows: the stop with its links, and what to read and change; once that is done, what to see.
+
+    Args:
+        finish: records that the stop is done, where no control tells that.
+
+    Returns:
+        a function that draws the mark again, and once the stop is done what to see.
+    """
     stop = path.stops[index]
     given = [
         (title, icon, filled_words(stop, text, identity))
         for (title, icon), text in zip(WORDS, (stop.read, stop.move, stop.see), strict=True)
         if text
     ]
-    if shows_picture(stop.settings) and not finished_of(stop.page):
+    no_run = shows_picture(stop.settings) and not finished_of(stop.page)
+    if no_run:
         given = [("Read", "hourglass_top", RUNNING) if under_way(stop.page) else ("Read", "info", NO_RUN)]
     elif stop.at == "train" and under_way(stop.page):
         given = [("Read", "hourglass_top", RUNNING)]
     given = given or [("Read", "info", NO_WORDS)]  # as it was added, and nobody wrote any
-    first = next((one for one in given if one[0] == "Change"), given[0])
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="tour-way"):
-        st.markdown(
-            f"**Stop {index + 1} of {len(path.stops)}** · {filled_words(stop, stop.title, identity)}",
-            width="content",
-        )
-        with st.container(key="tour-now"):
-            st.markdown(f":material/{first[1]}: {first[2]}")
+        st.markdown(f"**Stop {index + 1} of {len(path.stops)}** · {filled_words(stop, stop.title, identity)}")
         mark = st.empty()
-        made: int = _kept(identity, index)["made"]
-        if done:
-            mark.markdown(DONE)
-        elif made:
-            mark.markdown(_partly(stop, made))
+        if not stop.steps and not done:
+            st.button("Done", icon=":material/check:", type="tertiary", key="tour-done", on_click=finish)
         with st.popover("Details", icon=":material/menu_book:", type="tertiary", key="tour-words"):
             for title, icon, text in given:
                 st.markdown(f":material/{icon}: **{title}**  \n{text}")
@@ -358,12 +359,34 @@ def _stop(identity: str, path: Tour, index: int, done: bool) -> DeltaGenerator:
                 page_link(after, where, "Next stop", "arrow_forward", icon_position="right")
         else:
             pages.link("tour", "Finish", "flag")
+    with st.container(key="tour-now"):
+        lines = [st.container(key=f"tour-{place}").empty() for place in ("first", "last")]
+
+    def rows(done: bool) -> None:
+        # a line each: what a place held before in the same run would stay beside what it holds now
+        told = [one for one in given if (one[0] == "See") is done] or given
+        for place, (_, icon, text) in zip(reversed(lines), reversed(told), strict=False):
+            place.markdown(f":material/{icon}: {text}")
+        if len(told) == 1:
+            lines[0].empty()
+
+    def tell(now: bool) -> None:
+        made: int = _kept(identity, index)["made"]
+        if now or made:
+            mark.markdown(DONE if now else f":gray-badge[{made} of {len(stop.steps)} changes]")
+        if now and not done:
+            rows(now)
+
+    rows(done)
+    tell(done)
+    if no_run:
+        point(stop.page, place_of(identity, index))  # the drawing
     steps = stop.steps
     if steps:
         # at what is to be moved next; when all is done, where it began
-        at = steps[made % len(steps)][0]
+        at = steps[_kept(identity, index)["made"] % len(steps)][0]
         point(at, f"{place_of(identity, index)}.{at}")
-    return mark
+    return tell
 
 
 def _elsewhere(identity: str, path: Tour, index: int) -> None:

@@ -4,7 +4,7 @@ export default function ({ data, parentElement }) {
   const names = new RegExp(`^st-key-[a-z_]+(-\\d+)?-${data.at}(-[a-z0-9_-]*)?$`);
   const MARK = "tour-points-here";
   const find = () => [...document.querySelectorAll('[data-testid="stMain"] [class*="st-key-"]')]
-    .find((one) => [...one.classList].some((name) => names.test(name)) && one.getClientRects().length);
+    .find((one) => [...one.classList].some((name) => names.test(name)) && one.offsetHeight > 8);
   clearInterval(host.looking);
   host.looking = setInterval(() => {
     const found = find();
