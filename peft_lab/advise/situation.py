@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from datetime import datetime
+from typing import Any, Self
 
 from peft_lab.advise import tree
 from peft_lab.advise.recipes.rules import OF_ENCODERS
@@ -38,6 +41,44 @@ def read_model(text: str) -> str:
     """Return a model's name. Raises UnknownName if it can only be one of the catalogue's and is none."""
     if not looks_external(text):
         resolve(text)
+    return text
+
+
+HOUR = 3600.0
+
+
+def hours_left(deadline: str, now: datetime | None = None) -> float | None:
+    """Return the hours to a deadline; ``None`` without one. Raises BadInput if it is invalid or past."""
+    if not deadline:
+        return None
+    try:
+        left = float(deadline)
+    except ValueError:
+        try:
+            moment = datetime.fromisoformat(deadline)
+        except ValueError:
+            raise BadInput(
+                f"'{deadline[:40]}' is neither hours, such as 12, nor a moment, such as 2026-11-27T08:00.",
+                "deadline",
+            ) from None
+        start = now or datetime.now(moment.tzinfo)
+        left = (moment - start).total_seconds() / HOUR
+    if not math.isfinite(left):
+        raise BadInput(f"'{deadline[:40]}' is no time.", "deadline")
+    if left > limits.HOURS:
+        raise BadInput(
+            f"A deadline is at most {limits.HOURS:,} hours away: give an earlier one, or none.", "deadline"
+        )
+    if left <= 0:
+        raise BadInput(
+            "The deadline has passed: give hours from now, or a moment that is still to come.", "deadline"
+        )
+    return left
+
+
+def read_deadline(text: str) -> str:
+    """Return a deadline, checked. Raises BadInput if it is invalid or past."""
+    hours_left(text)
     return text
 
 
@@ -128,10 +169,9 @@ class Situation(Form):
         "ok", "Earlier skills", "Whether the base model's earlier skills may get worse.",
         {"ok": "May get worse", "matters": "Has to stay"}, spellings={"yes": "matters", "no": "ok"},
     )  # fmt: skip
-    deadline_hours: float | None = number(
-        None, "Must be done in, h",
-        "How long the training may take. The time is a range, estimated from FLOPs and data sheets.",
-        above=0, most=limits.HOURS, noun="deadline", empty="no limit",
+    deadline: str = text(
+        "", "Must be done in", "Hours from now, such as 12, or a moment, such as 2026-11-27T08:00.",
+        reader=lambda text: read_deadline(text), shared="deadline",
     )  # fmt: skip
 
     @property
@@ -143,6 +183,21 @@ class Situation(Form):
     def hardware(self) -> Device:
         """Return the device, as the simulation knows it."""
         return device_of(self.device)
+
+    @property
+    def deadline_hours(self) -> float | None:
+        """Return the hours left, to a moment in tenths, which keeps answers cached; ``None`` without a valid one."""
+        with suppress(BadInput):
+            left = hours_left(self.deadline)
+            plain = left is None or self.deadline.strip().replace(".", "", 1).isdecimal()
+            return left if plain else max(math.floor((left or 0) * 10) / 10, 0.01)
+        return None
+
+    @property
+    def timed(self) -> Self:
+        """Return the situation with its deadline in hours left, in place of a moment."""
+        left = self.deadline_hours
+        return self if left is None else replace(self, deadline=f"{left:g}")
 
     @property
     def comes_out(self) -> str:
@@ -172,6 +227,10 @@ class Situation(Form):
                 known.append(look())
             except BadInput as error:
                 yield error
+        try:
+            hours_left(self.deadline)
+        except BadInput as error:
+            yield error
         if len(known) < 2:
             return
         shape = self.shape
@@ -232,9 +291,10 @@ def stored_bytes(shape: ModelShape, method: str, values: Mapping[str, Any]) -> i
 
 
 SHARE_OF_LORA = 4  # ``tight``: what LoRA stores at its defaults, divided by this
+RENAMED = {"deadline_hours": "deadline"}  # names in older addresses
 ALIASES = {
     "gpu": "device", "memory": "device", "gpus": "devices", "prompt": "prompting", "size": "storage",
-    "deadline": "deadline_hours", "tokens_per_row": "row_tokens",
+    "tokens_per_row": "row_tokens", **RENAMED,
 }  # fmt: skip
 _TIMES = re.compile(r"([0-9]{1,4})\s*[x×*]\s*(\S.*)", re.IGNORECASE)
 

@@ -14,7 +14,8 @@ from peft_lab.advise.plans.configs import Written, write
 from peft_lab.advise.plans.nearest import ask, mend, options_of, said_of, together
 from peft_lab.advise.plans.ranking import Candidate, Planned
 from peft_lab.advise.plans.steps import MEANS, ORDER, told_loading, uncounted, unmeasured
-from peft_lab.advise.plans.wanted import HOUR, Lengths, Wanted, look, read_lengths, rows_of
+from peft_lab.advise.plans.wanted import Lengths, Wanted, look, read_lengths, rows_of
+from peft_lab.advise.situation import HOUR
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
 from peft_lab.cli.options import form_options, option, option_of

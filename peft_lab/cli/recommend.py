@@ -23,9 +23,9 @@ from peft_lab.core.units import band, label, written_figure
 _HELP = (
     "An answer: "
     + "; ".join(f"{key}={'|'.join(words)}" for key, words in WORDS.items())
-    + "; numbers for tasks, rows, row_tokens, latency (percent longer), deadline_hours and storage (bytes, or "
-    "0.5MB); model=NAME, device=NAME, 24GB or 2x24GB, devices=NUMBER, batch=ROWS (the least per update), "
-    "seq=TOKENS; or an answer that is otherwise counted or simulated: "
+    + "; numbers for tasks, rows, row_tokens, latency (percent longer), deadline (hours, or a moment) and "
+    "storage (bytes, or 0.5MB); model=NAME, device=NAME, 24GB or 2x24GB, devices=NUMBER, batch=ROWS (the least per "
+    "update), seq=TOKENS; or an answer that is otherwise counted or simulated: "
     + "; ".join(f"{key}={'|'.join(QUESTIONS[key].answers)}" for key in FOUND)
     + ". Repeatable."
 )
@@ -71,7 +71,7 @@ def document(situation: Situation, advice: Recommendation, changes: Sequence[Fli
         "config": {} if plan is None else plan.values,
         "training": training,
         "overruled": advice.overruled,
-        "situation": situation,
+        "situation": asdict(situation) | {"deadline_hours": situation.deadline_hours},
         **made,
         "unknown": [one.text for one in advice.unknown],
         **({"nearest": nearest} if nearest else {}),

@@ -263,7 +263,7 @@ def test_what_is_assumed_where_nothing_is_said() -> None:
         row_tokens=None,
         serving="plain",
         forgetting="ok",
-        deadline_hours=None,
+        deadline="",
     )
     numbers = {key: dict(values) for key, values in WORDS.items() if key in ("tasks", "rows", "latency")}
     assert numbers == {

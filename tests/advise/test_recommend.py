@@ -53,7 +53,7 @@ situations = some.builds(
     row_tokens=some.sampled_from([None, 60, 2000]),
     serving=some.sampled_from(["plain", "vllm"]),
     forgetting=some.sampled_from(["ok", "matters"]),
-    deadline_hours=some.sampled_from([None, 1.0]),
+    deadline=some.sampled_from(["", "1"]),
 )
 
 
@@ -251,13 +251,13 @@ def _unknown(asked: Situation) -> tuple[Unknown, ...]:
 
 
 def test_a_deadline_that_cannot_be_met_is_said() -> None:
-    situation = Situation(rows=10**6, deadline_hours=1.0, device="t4", model="llama-3.2-1b")
+    situation = Situation(rows=10**6, deadline="1", device="t4", model="llama-3.2-1b")
     found = recommend(situation, standin.room(situation))
     assert found.plan is not None and found.plan.seconds is not None
     assert found.plan.seconds[0] > 3600 and found.plan.seconds[0] < found.plan.seconds[1]
     assert any("1 hour" in one.text for one in found.unknown)
     assert {one.kind for one in found.unknown if "finish within" in one.text} == {"cited"}
-    open_end = recommend(replace(situation, deadline_hours=None), standin.room(situation))
+    open_end = recommend(replace(situation, deadline=""), standin.room(situation))
     assert not any("finish within" in one.text for one in open_end.unknown)
 
 
@@ -268,10 +268,10 @@ def test_a_deadline_is_for_all_tasks() -> None:
     alone = recommend(one, standin.room(one))
     assert alone.plan is not None and alone.plan.seconds is not None
     hours = 1.01 * alone.plan.seconds[1] / 3600  # enough for one
-    many = replace(one, tasks=12, deadline_hours=hours)
+    many = replace(one, tasks=12, deadline=str(hours))
     found = recommend(many, standin.room(many))
     assert any("all 12 tasks" in each.text for each in found.unknown)
-    for free in (replace(one, deadline_hours=hours), replace(many, deadline_hours=12 * hours)):
+    for free in (replace(one, deadline=str(hours)), replace(many, deadline=str(12 * hours))):
         assert not any("ends within" in each.text for each in recommend(free, standin.room(free)).unknown)
 
 
@@ -403,10 +403,10 @@ def test_a_deadline_chooses_among_the_methods_that_plan_ranks() -> None:
     free = recommend(situation, room)
     assert free.plan is not None and free.plan.seconds is not None and free.method == "full"
     hours = 0.99 * free.plan.seconds[1] / 3600
-    hurried = recommend(replace(situation, deadline_hours=hours), room)
+    hurried = recommend(replace(situation, deadline=str(hours)), room)
     assert hurried.method == "lora" and hurried.plan is not None and hurried.plan.seconds is not None
     assert hurried.plan.seconds[1] <= 3600 * hours and hurried.overruled
-    assert recommend(replace(situation, deadline_hours=0.001), room).method == "full", "none is in time"
+    assert recommend(replace(situation, deadline="0.001"), room).method == "full", "none is in time"
 
 
 def test_the_simulation_overrules_the_tree() -> None:

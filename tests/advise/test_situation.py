@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -149,7 +150,7 @@ def test_found_answers_choose_an_example() -> None:
         ({"objective": "sft", "model": "bert-base"}, "writes no text"),
         ({"objective": "dancing"}, "no objective"),
         ({"serving": "tgi"}, "plain, vllm"),
-        ({"deadline_hours": "0"}, "Deadline"),
+        ({"deadline_hours": "0"}, "deadline"),
         ({"devices": "0"}, "from 1 to"),
         ({"devices": "2", "device": "cpu"}, "several GPUs"),
         ({"device": "2x24GB", "devices": "3"}, "do not agree"),
@@ -182,3 +183,15 @@ def test_any_text_is_read_or_refused(key: str, text: str) -> None:
         assert str(error)
     else:
         situation.check()
+
+
+def test_a_moment_is_hours_left_and_the_older_name_is_read() -> None:
+    soon = (datetime.now() + timedelta(hours=5.57)).isoformat()
+    assert Situation(deadline=soon).deadline_hours == 5.5 and Situation(deadline=soon).timed.deadline == "5.5"
+    assert (
+        parsed(deadline_hours="2.25") == parsed(deadline="2.25")
+        and parsed(deadline="2.25").deadline_hours == 2.25
+    )
+    assert Situation().deadline_hours is None and Situation().timed == Situation()
+    past = Situation(deadline="2020-01-01")
+    assert past.deadline_hours is None and [error.field for error in past.problems()] == ["deadline"]

@@ -60,7 +60,6 @@ def method(app: AppTest) -> str:
         ("row_tokens", 700, 700),
         ("latency", 5.0, 5.0),
         ("storage", 50.0, 50e6),
-        ("deadline_hours", 12.0, 12.0),
     ],
 )
 def test_a_number_that_was_open_is_typed_and_stays(name: str, typed: float, kept_as: float) -> None:
@@ -238,3 +237,21 @@ def test_the_picture_shows_every_place_once_and_the_path_lit() -> None:
         "fits its box"
     )
     assert 'data-place="base.four"' in tree.path_picture(lit)
+
+
+@pytest.mark.parametrize("key", ["deadline", "deadline_hours"])
+@pytest.mark.parametrize(("page", "other"), [("choose", "plan"), ("plan", "choose")])
+def test_choose_and_plan_have_one_deadline_whatever_an_address_calls_it(
+    key: str, page: str, other: str
+) -> None:
+    def deadline(app: AppTest) -> str:
+        return str(next(box for box in app.text_input if box.label == "Must be done in").value)
+
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
+    app.query_params[key] = "12"
+    app.switch_page(f"pages/{page}.py").run()
+    assert not app.exception and deadline(app) == "12"
+    assert app.query_params["deadline"] in ("12", ["12"]) and "deadline_hours" not in app.query_params
+    app.query_params.clear()
+    app.switch_page(f"pages/{other}.py").run()
+    assert not app.exception and deadline(app) == "12"

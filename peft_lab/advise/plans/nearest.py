@@ -12,10 +12,10 @@ from typing import Any
 
 from peft_lab.advise.plans import ranking
 from peft_lab.advise.plans.ranking import Candidate, Planned, advice_for, room_for
-from peft_lab.advise.plans.wanted import FURTHER, HOUR, Wanted, most_tokens, room, values
+from peft_lab.advise.plans.wanted import FURTHER, Wanted, most_tokens, room, values
 from peft_lab.advise.recipes.rules import OBJECTIVES, OF_ENCODERS
 from peft_lab.advise.simulating import SPLIT, TENSOR
-from peft_lab.advise.situation import LINKS
+from peft_lab.advise.situation import HOUR, LINKS
 from peft_lab.advise.words import larger_device, smaller_model
 from peft_lab.ask import limits
 from peft_lab.core import units

@@ -12,11 +12,11 @@ from peft_lab.advise import plan as plans
 from peft_lab.advise.plan import StepPlan
 from peft_lab.advise.plans import steps
 from peft_lab.advise.plans.steps import UNCHECKED, Change, Course, change, course, settled, short
-from peft_lab.advise.plans.wanted import HOUR, Wanted
+from peft_lab.advise.plans.wanted import Wanted
 from peft_lab.advise.recommend import RANKED, decide, walk
 from peft_lab.advise.room import Room, negatives, room_of
 from peft_lab.advise.simulating import TENSOR, Step
-from peft_lab.advise.situation import Situation
+from peft_lab.advise.situation import HOUR, Situation
 from peft_lab.advise.tree import ADVICE, Advice
 from peft_lab.advise.words import PUBLISHED
 from peft_lab.core import units

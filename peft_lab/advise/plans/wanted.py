@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -16,7 +14,7 @@ from typing import Any
 from peft_lab.advise.plan import StepPlan
 from peft_lab.advise.recipes.rules import ANSWERS, CONTENT, OBJECTIVES, OF_ENCODERS
 from peft_lab.advise.simulating import SPLIT, TENSOR
-from peft_lab.advise.situation import LINKS, Situation
+from peft_lab.advise.situation import LINKS, Situation, hours_left
 from peft_lab.ask import limits
 from peft_lab.ask.form import Form, again, choice, number, text, whole
 from peft_lab.core import units
@@ -249,7 +247,6 @@ def _length(number: int, line: str) -> int:
     return value
 
 
-HOUR = 3600.0
 #: Methods that are ranked on request: those for which the decision tree has settings with sources.
 FURTHER = ("ia3", "bitfit", "adapters", "prompt")
 
@@ -259,12 +256,6 @@ def read_further(text: str) -> str:
     for name in filter(None, (name.strip() for name in text.split(","))):
         if name not in FURTHER:
             raise UnknownName("method that can be ranked beside the usual ones", name, FURTHER, "also")
-    return text
-
-
-def read_deadline(text: str) -> str:
-    """Return a deadline, checked. Raises BadInput if it is invalid or past."""
-    Wanted(deadline=text).hours()
     return text
 
 
@@ -295,9 +286,7 @@ class Wanted(Form):
         None, "Price of one GPU per hour", "In any currency. Plans are then ranked by cost too.",
         above=0, most=limits.PRICE, noun="price", empty="no price",
     )  # fmt: skip
-    deadline: str = text(
-        "", "Deadline", "Hours from now, or a moment such as 2026-11-27T08:00.", reader=read_deadline
-    )
+    deadline: str = again(Situation, "deadline", label="Deadline")
     also: str = text(
         "", "Also rank", f"Methods beside the usual ones: {', '.join(FURTHER)}.", reader=read_further
     )
@@ -316,45 +305,15 @@ class Wanted(Form):
 
     def hours(self, now: datetime | None = None) -> float | None:
         """Return the hours left; ``None`` without a deadline. Raises BadInput if it is invalid or past."""
-        if not self.deadline:
-            return None
-        try:
-            left = float(self.deadline)
-        except ValueError:
-            try:
-                moment = datetime.fromisoformat(self.deadline)
-            except ValueError:
-                raise BadInput(
-                    f"'{self.deadline[:40]}' is neither hours, such as 12, nor a moment, such as 2026-11-27T08:00.",
-                    "deadline",
-                ) from None
-            start = now or datetime.now(moment.tzinfo)
-            left = (moment - start).total_seconds() / HOUR
-        if not math.isfinite(left):
-            raise BadInput(f"'{self.deadline[:40]}' is not a time.", "deadline")
-        if left > limits.HOURS:
-            raise BadInput(
-                f"A deadline is at most {limits.HOURS:,} hours away. Give an earlier one, or none.",
-                "deadline",
-            )
-        if left <= 0:
-            raise BadInput("The deadline has passed. Give hours from now, or a later moment.", "deadline")
-        return left
+        return hours_left(self.deadline, now)
 
     def situation(self) -> Situation:
         """Return Choose's situation for this request, which simulates, recommends and looks up recipes."""
         return Situation(
             model=self.model, device=self.gpu, seq=self.seq, rows=self.rows, devices=self.devices,
             link=self.link if self.devices > 1 else "", objective=self.objective, row_tokens=self.row_tokens,
-            deadline_hours=self._hours_left(),
-        )  # fmt: skip
-
-    def _hours_left(self) -> float | None:
-        """Return the hours left to a tenth, so that answers stay cached; ``None`` for a deadline that is none."""
-        with suppress(BadInput):
-            left = self.hours()
-            return left and max(math.floor(left * 10) / 10, 0.01)
-        return None
+            deadline=self.deadline,
+        ).timed  # fmt: skip
 
     def rules(self) -> Iterator[BadInput]:
         """Yield unknown names and contradictions."""

@@ -150,7 +150,7 @@ def planned(situation: Situation, method: str = "") -> dict[str, str]:
         "model": situation.model, "objective": situation.purpose, "rows": situation.rows,
         "row_tokens": min(situation.row_tokens or situation.seq, situation.seq), "seq": situation.seq,
         "gpu": situation.device, "devices": situation.devices, "link": situation.link,
-        "deadline": situation.deadline_hours, "also": method if method in FURTHER else "",
+        "deadline": situation.deadline, "also": method if method in FURTHER else "",
     }  # fmt: skip
     return {name: as_text(value) for name, value in same.items() if value not in ("", None)}
 

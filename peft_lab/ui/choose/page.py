@@ -14,7 +14,7 @@ from peft_lab.advise import flips
 from peft_lab.advise.flips import Flip
 from peft_lab.advise.recipes.rules import OF_ENCODERS
 from peft_lab.advise.recommend import Recommendation, find_place, reach
-from peft_lab.advise.situation import Situation
+from peft_lab.advise.situation import RENAMED, Situation
 from peft_lab.advise.tree import ADVICE, NODES, QUESTIONS, ROOT, TreePlace, label, places
 from peft_lab.advise.words import found_answer
 from peft_lab.core import units
@@ -40,7 +40,7 @@ MEGA = 1e6
 #: Least width of a choice in words and of a number, in pixels, so that no label and no value is cut; they share out
 #: what is left of a row (:mod:`peft_lab.ui.theme`).
 WIDE, NARROW = 240, 112
-_FIELDS = ("model", "device", "devices", "link", "objective", "rows", "row_tokens", "seq", "deadline_hours")
+_FIELDS = ("model", "device", "devices", "link", "objective", "rows", "row_tokens", "seq", "deadline")
 #: What most situations leave as it is: folded away until one is set.
 _MORE = ("prompting", "tasks", "batch", "serving", "latency", "storage", "forgetting")
 _TITLE = "More: tasks, serving, limits"
@@ -60,7 +60,8 @@ def read_address() -> None:
             raise UnknownName("model in the catalogue", text, readers_of_text(), "model")
         return text
 
-    controls().read_address(model=model)
+    readers = controls().readers(model=model)
+    state.read_address(SCOPE, {old: readers[new] for old, new in RENAMED.items()} | readers)
 
 
 def take(situation: Situation) -> None:
@@ -100,6 +101,8 @@ def _draw(shown: Controls[Situation], name: str) -> None:
             shown.draw(name, scale=MEGA, label="Storage per task, MB")
         elif name == "row_tokens":
             shown.draw(name, placeholder=f"{shown.value('seq'):,}")
+        elif name == "deadline":
+            shown.draw(name, placeholder="any time")
         else:
             shown.draw(name, options=_options(shown, name))
 
@@ -389,7 +392,7 @@ def _recommendation(situation: Situation, place: Any) -> Look[Recommendation]:
 
 
 def _ask(function: Any, situation: Situation, worker: inspector.Worker) -> Future[Any]:
-    return inspector.get_inspector(worker).submit(function, asdict(situation))
+    return inspector.get_inspector(worker).submit(function, asdict(situation.timed))
 
 
 def _lit(situation: Situation, found: Recommendation | None) -> Sequence[str]:

@@ -20,7 +20,7 @@ STEPS = ("choose", "memory", "plan")
 LEAD = "Describe your situation once, for all three steps."
 #: Shared fields that each page's default is written to, so that the next step starts from the same.
 _SEEDED = ("model", "device", "devices", "rows", "seq")
-_SHARED = (*_SEEDED, "link", "row_tokens", "objective")
+_SHARED = (*_SEEDED, "link", "row_tokens", "objective", "deadline")
 _SCOPE = "plan-steps"
 
 

@@ -23,7 +23,7 @@ from peft_lab.advise.plans.wanted import (
 )
 from peft_lab.advise.recipes.rules import OBJECTIVES, OF_ENCODERS
 from peft_lab.advise.situation import KEYS as SITUATION_KEYS
-from peft_lab.advise.situation import LINKS, Situation
+from peft_lab.advise.situation import LINKS, RENAMED, Situation
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput
 from peft_lab.engine.devices import device_of, devices
@@ -157,7 +157,7 @@ def _gpu_title(name: str) -> str:
 
 USUAL = Wanted()
 #: Fields of Choose's situation that a request for plans decides.
-_SAME = ("model", "device", "devices", "rows", "row_tokens", "seq", "objective", "link", "deadline_hours")
+_SAME = ("model", "device", "devices", "rows", "row_tokens", "seq", "objective", "link", "deadline")
 BUYING = "buying"
 #: In the address: the method whose plan is shown in full, and what Choose knew beside, as its own address.
 METHOD, CHOSEN = "method", "chosen"
@@ -195,7 +195,14 @@ def readers() -> dict[str, Callable[[str], None]]:
     def chosen(text: str) -> None:
         state.remember(SCOPE, CHOSEN, urlencode(_of_choose(text)))
 
-    return {**{name: reader(name) for name in KEYS}, BUYING: buying, METHOD: method, CHOSEN: chosen}
+    renamed = {old: reader(new) for old, new in RENAMED.items()}
+    return {
+        **renamed,
+        **{name: reader(name) for name in KEYS},
+        BUYING: buying,
+        METHOD: method,
+        CHOSEN: chosen,
+    }
 
 
 def _of_choose(text: str) -> dict[str, str]:
@@ -317,10 +324,7 @@ def _drawn(controls: Places) -> PlanRequest:
     seq = controls.draw(
         "seq", third[0], label="Longest row", help="In tokens. Longer rows are cut. It decides the memory."
     )
-    deadline = controls.draw(
-        "deadline", third[1], label="Must be done in", placeholder="any time",
-        help="Hours from now, such as 12, or a moment, such as 2026-11-27T08:00.",
-    )  # fmt: skip
+    deadline = controls.draw("deadline", third[1], label="Must be done in", placeholder="any time")
     wanted = Wanted(
         entry.name, objective, rows, tokens, seq, gpu, count, link, price or None, deadline.strip(), ",".join(also),
         optimizer,

@@ -11,9 +11,10 @@ import streamlit as st
 from peft_lab.advise.plans.configs import ABOUT, Written, write
 from peft_lab.advise.plans.nearest import Nearest
 from peft_lab.advise.plans.ranking import Planned
-from peft_lab.advise.plans.wanted import HOUR, Wanted
+from peft_lab.advise.plans.wanted import Wanted
 from peft_lab.advise.room import weight_bytes
 from peft_lab.advise.simulating import StepRun, splits
+from peft_lab.advise.situation import HOUR
 from peft_lab.core import units
 from peft_lab.core.units import Finding, Source
 from peft_lab.engine.devices import Device
