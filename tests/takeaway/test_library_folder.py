@@ -79,7 +79,7 @@ def test_what_a_folder_does_not_fit_is_refused(train: Train, tmp_path: Path) -> 
 
 
 def test_what_the_library_has_not_got_is_refused(train: Train, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="no placement that is pfeiffer"):
+    with pytest.raises(BadInput, match="no placement equal to pfeiffer"):
         bundle.write_library_folder(train("encoder", "adapters", {"placement": "pfeiffer"}), tmp_path / "a")
     with pytest.raises(BadInput, match="Only bottleneck adapters can be exported"):
         bundle.write_library_folder(train("encoder", "ia3"), tmp_path / "a")
