@@ -96,14 +96,16 @@ def _changing() -> Iterator[ClassMap]:
 def take(owner: str) -> Square:
     """Return the learner's square; give them a free one if they have none, and of shared ones the least shared.
 
-    Squares of people who left before there was a result are free again. A few squares are spread over the map.
+    Squares of people who were removed, or left before there was a result, are free again. A few squares are spread
+    over the map.
     """
     mine = stored_map().squares.get(owner)
     if mine is not None:
         return mine
     with _changing() as found:
         for other, square in list(found.squares.items()):
-            if square.right is None and (not places.of(other).is_dir() or joining.learner_of(other).left):
+            gone = not places.of(other).is_dir()
+            if gone or (square.right is None and joining.learner_of(other).left):
                 del found.squares[other]
         holders = Counter(square.at for square in found.squares.values())
         at = min(range(len(SQUARES)), key=lambda place: (holders[place], place * _SPREAD % len(SQUARES)))

@@ -109,6 +109,8 @@ def test_a_square_of_who_left_is_free_again_unless_it_was_measured(empty_class: 
     joining.leave(bob.owner)
     assert squares.take(joined("Eve").owner).at == first.at
     assert squares.stored_map().squares[bob.owner].at == second.at
+    joining.forget(bob.owner)
+    assert squares.take(joined("Max").owner).at == second.at
 
 
 def test_a_result_shows_after_the_guess_only(empty_class: Path) -> None:

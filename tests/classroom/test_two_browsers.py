@@ -84,6 +84,8 @@ def test_a_class_fills_its_map(chromium: Browser, lab: tuple[str, Path]) -> None
     # squares that have no recording are taken: the next two have one
     first = [{"at": at, "guess": 1, "right": 1} for at in (0, 13)]
     ghosts = {f"{number:032x}": square for number, square in enumerate(first)}
+    for ghost in ghosts:
+        (home / "class" / ghost).mkdir(parents=True)
     (home / "class/map.json").write_text(json.dumps({"squares": ghosts, "filled": False}))
     ada, bob = (join(chromium, url, "/words", CODE, name) for name in ("Ada", "Bob"))
     code = json.loads((home / "class/keys.json").read_text())["teacher"]
