@@ -156,6 +156,8 @@ def _take_run(slug: str, text: str) -> None:
         trained = get_method(method).title
         raise BadInput(f"The run '{text}' trained {trained}: it is shown on the page of that method.", "run")
     show_run(slug, text)
+    if "task" not in st.query_params:
+        state.remember("shared", "task", run.spec.task)
 
 
 # ----------------------------------------
