@@ -117,7 +117,7 @@ class Blueprint:
             return None
         method = None if self.method is None else self.method.to_dict()
         parts = [self.config.to_dict(), method, str(self.dtype), repr(self.quantise), self.kind]
-        parts += [self.num_labels, self.per_token]
+        parts.append(f"{self.num_labels} {self.per_token}")
         return json.dumps(parts, sort_keys=True, default=str)
 
     def at_depth(self, depth: int) -> PretrainedConfig:

@@ -49,11 +49,11 @@ class LabBatch(StepSetting):
 
         ``tags``: labels of a task that tags tokens, else 0.
         """
-        picked = {name: size[name] for name in ("padded", "kept", "predicted")}
+        picked: dict[str, Any] = {name: size[name] for name in ("padded", "kept", "predicted")}
         apart = bool(size.get("apart", False))  # absent from runs made before there were such models
         length = 1 if "image" in size else size["length"]  # the model decides the length of images
-        more = {"device": device, "attention": attention, "apart": apart, "tags": tags}
-        return cls(size["rows"], length, **more, **picked)
+        picked |= {"device": device, "attention": attention, "apart": apart, "tags": tags}
+        return cls(size["rows"], length, **picked)
 
     def check(self) -> None:
         """Check the sizes. Raises BadInput if one is out of range or they contradict each other."""

@@ -230,7 +230,7 @@ def rank_patterns(name: str) -> st.SearchStrategy[str]:
 
 
 @st.composite
-def choices(draw: st.DrawFn, slug: str) -> tuple[str, bool, dict[str, Any]]:
+def choices(draw: st.DrawFn, slug: str) -> tuple[str, int, dict[str, Any]]:
     """A model and some of the method's knobs."""
     name, head = draw(st.sampled_from(tiny.CASES))
     spec = get_method(slug)

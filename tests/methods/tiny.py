@@ -179,7 +179,7 @@ def _with_labels(model: Any, rows: dict[str, Any]) -> dict[str, Any]:
     """The rows with labels for the virtual tokens before a text too, which PEFT leaves to its caller."""
     import torch
 
-    config = getattr(model, "active_peft_config", None)
+    config: Any = getattr(model, "active_peft_config", None)
     if getattr(config, "task_type", None) != "TOKEN_CLS" or not config.is_prompt_learning:
         return rows
     ahead = torch.full((len(rows["labels"]), config.num_virtual_tokens), -100)

@@ -94,8 +94,8 @@ def test_usual_batches_are_those_that_were_compared_and_published() -> None:
         get_task(found["plan"]["task"]).kind: found["plan"]["batch"] for found in all_shipped().values()
     }
     assert compared == {"classification": 32, "generation": 8}
-    # conversations are a learner's own and were compared by nobody: they are written as other texts are
-    assert {**compared, "chat": compared["generation"]} == BATCH
+    # conversations and tagged texts were compared by nobody: they are written, and read, as other texts are
+    assert {**compared, "chat": compared["generation"], "tagging": compared["classification"]} == BATCH
     assert {row.batch for row in published.rows().values()} == {4}
     assert USUAL.batch == published.PROTOCOL_SETTING.batch == 4
     assert Situation().batch is None, "an update reads as many rows as the sources use"

@@ -24,7 +24,7 @@ from tests.ui.test_pages import opened, told
 
 pytestmark = pytest.mark.weights
 MARK = "a-browser-of-these-tests"
-LITTLE = {"model": "minilm-l6", "tab": "train", "steps": "2", "batch": "4"}
+LITTLE = {"model": "minilm-l6", "task": "sentiment", "tab": "train", "steps": "2", "batch": "4"}
 SECONDS = 180  # the first simulation starts processes, on a machine that may be busy
 
 
@@ -167,6 +167,15 @@ def test_a_page_opened_anew_finds_the_run_of_its_own_browser(runs: Any) -> None:
     assert not [button for button in app.button if button.label == "Train"]
     looking = opened("bitfit", model="minilm-l6", tab="inside")
     assert any("under way" in info.value for info in looking.info)
+
+
+def test_an_encoders_page_opens_with_the_order_and_a_runs_address_with_its_task(runs: Any) -> None:
+    def task(app: AppTest) -> str:
+        return str(next(box.value for box in app.selectbox if box.label == "Task"))
+
+    assert task(opened("bitfit", model="minilm-l6", tab="train")) == "tags"
+    run = runs(START, READY, step(1))
+    assert task(opened("bitfit", model="minilm-l6", tab="train", run=run.id)) == run.spec.task != "tags"
 
 
 def test_a_run_of_another_method_in_the_address_is_not_shown_as_one_of_this(runs: Any) -> None:

@@ -70,9 +70,9 @@ def listening(model: torch.nn.Module) -> Iterator[dict[str, list[Any]]]:
 
 
 def answers(model: torch.nn.Module, inputs: Inputs) -> torch.Tensor:
-    """Return the logits of each row, float32: of the classes, or of the token after the last one.
+    """Return the logits of each row, float32: of the classes, of each token's labels, or of the token after the last.
 
-    Of shape (rows, classes) or (rows, vocabulary).
+    Of shape (rows, classes), (rows, length, labels) with zeros at the padding, or (rows, vocabulary).
     """
     import torch
 
@@ -80,7 +80,10 @@ def answers(model: torch.nn.Module, inputs: Inputs) -> torch.Tensor:
     with torch.no_grad():
         for rows, chunk in _chunks(inputs):
             logits = model(**chunk).logits
-            if logits.dim() == 3:
+            if logits.dim() == 3 and model.get_output_embeddings() is None:  # type: ignore[operator]
+                room = inputs["attention_mask"].shape[1] - logits.shape[1]
+                logits = torch.nn.functional.pad(logits * chunk["attention_mask"][..., None], (0, 0, 0, room))
+            elif logits.dim() == 3:
                 last = writes_at(model, chunk).sum(1) - 1
                 logits = logits[torch.arange(len(logits)), last]
             for row, values in zip(rows, logits.float(), strict=True):

@@ -75,11 +75,14 @@ def without(
     for kind in dict.fromkeys(kind_of(name)[0] for name in biases):
         with restored(biases, {name: start[name] for name in biases if kind_of(name)[0] == kind}):
             found = answers(model, inputs)
+        change, other = (found - tuned).abs(), found.argmax(-1) != tuned.argmax(-1)
+        if change.dim() == 3:  # a label for every token
+            change = change[inputs["attention_mask"].bool()]
         rows.append(
             {
                 "kind": kind,
-                "mean_change": float((found - tuned).abs().mean()),
-                "changed": int((found.argmax(-1) != tuned.argmax(-1)).sum()),
+                "mean_change": float(change.mean()),
+                "changed": int(other.reshape(len(other), -1).any(1).sum()),
             }
         )
     return sorted(rows, key=lambda row: -float(row["mean_change"]))

@@ -70,7 +70,8 @@ def _tagged_row(row: Row) -> Row:
     """Return an order of the JSON task with the words that stand for its fields tagged."""
     text, values = row.text.partition("\n")[0], json.loads(row.target)
     spoken = "|".join((*orders.SPOKEN[values["quantity"]], str(values["quantity"])))
-    item = values["item"] if values["quantity"] == 1 else dict(orders.WORDS.items)[values["item"]]
+    forms = next(forms for forms in orders.WORDS.items if forms[0] == values["item"])
+    item = forms[values["quantity"] != 1]
     time = values["time"].replace(":00", "")
     places: dict[int, tuple[str, int]] = {}  # name and end of a span, by where it begins
     for pattern in (

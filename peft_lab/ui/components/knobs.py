@@ -18,7 +18,7 @@ from peft_lab.methods.base import Knob, MethodSpec, Problem
 from peft_lab.models.catalogue import catalogue
 from peft_lab.models.shapes import ModelEntry, ModelShape
 from peft_lab.runs.spec import RunSpec
-from peft_lab.training.tasks import all_tasks
+from peft_lab.training.tasks import all_tasks, tags
 from peft_lab.training.tasks.own import task_title
 from peft_lab.ui import state
 from peft_lab.ui.components import own_data
@@ -70,6 +70,12 @@ def default_model(spec: MethodSpec, first: str) -> str:
 def tasks_for(entry: ModelEntry) -> list[str]:
     names = [task.name for task in all_tasks() if entry.kind in task.model_kinds]
     return [*names, OWN_TASK] if names else []
+
+
+def first_task(entry: ModelEntry) -> str:
+    """Return the task that a method's page opens with: on encoders the one about the orders that other models get."""
+    options = tasks_for(entry)
+    return tags.TASK.name if tags.TASK.name in options else options[0]
 
 
 def read_model(text: str) -> None:
@@ -179,10 +185,9 @@ def _head(spec: MethodSpec) -> None:
 def address(choice: Choice, first: str) -> dict[str, tuple[Any, Any]]:
     """Return the URL parameters of the choice: ``name: (value, default)``."""
     defaults = choice.spec.defaults(choice.shape)
-    tasks = tasks_for(choice.entry)
     own = {"model": (choice.entry.name, default_model(choice.spec, first))}
     if choice.task:
-        own["task"] = (choice.task, tasks[0])
+        own["task"] = (choice.task, first_task(choice.entry))
     return own | {name: (value, defaults[name]) for name, value in choice.values.items()}
 
 
@@ -233,7 +238,7 @@ def _task_control(spec: MethodSpec, entry: ModelEntry, places: dict[str, Any]) -
     if not options:
         return None
     images = {OWN_TASK: "Your own images"} if entry.kind == "vision" else {}
-    index = state.one_of("shared", "task", options, options[0])
+    index = state.one_of("shared", "task", options, first_task(entry))
     task: str = st.selectbox(
         "Task",
         options,

@@ -159,6 +159,8 @@ def _take_run(slug: str, text: str) -> None:
         trained = get_method(method).title
         raise BadInput(f"The run '{text}' trained {trained}, so it is shown on that method's page.", "run")
     show_run(slug, text)
+    if "task" not in st.query_params:
+        state.remember("shared", "task", run.spec.task)
 
 
 # ----------------------------------------

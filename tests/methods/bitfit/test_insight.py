@@ -59,6 +59,24 @@ def test_the_keys_biases_mean_nothing_and_the_others_do() -> None:
     assert found.pop("attention.self.key") < 1e-6 < 1e-5 < min(found.values())
 
 
+def test_a_model_that_labels_tokens_is_measured_at_all_of_them() -> None:
+    model = tiny.apply(SPEC, "bert", {}, head=tiny.PER_TOKEN)
+    kind = "attention.self.value"
+    biases = {name: bias for name, bias in bitfit.trained(model).items() if kind in name}
+    start = {name: bias.detach().clone() for name, bias in biases.items()}
+    inputs = rows("bert")
+    with torch.no_grad():
+        before = model(**inputs).logits
+        for bias in biases.values():
+            bias.add_(torch.linspace(-3, 3, len(bias)))
+        after = model(**inputs).logits
+    real = inputs["attention_mask"].bool()
+    (found,) = bitfit.without(model, biases, start, inputs)
+    assert found["mean_change"] == pytest.approx(float((after - before)[real].abs().mean()), rel=1e-4)
+    other = (after.argmax(-1) != before.argmax(-1)) & real
+    assert found["changed"] == int(other.any(1).sum())
+
+
 def test_kinds_and_layers() -> None:
     assert bitfit.kind_of("bert.encoder.layer.3.output.dense.bias") == ("output.dense", 3)
     assert bitfit.kind_of("bert.pooler.dense.bias") == ("bert.pooler.dense", None)
