@@ -31,7 +31,7 @@ COLD_SECONDS = (
     150  # for a new server's first page: worker processes start and load torch, a minute on busy cores
 )
 # Where the address says nothing, or nothing that is shown.
-SILENT = ("home", "runs", "teach", "words")
+SILENT = ("home", "playground", "runs", "teach", "words")
 # An address that begins with # is a place on the same page: Streamlit makes one from a heading's letters.
 _FOREIGN = """() => [...document.querySelectorAll('*')].filter(each =>
   [...each.attributes].some(attribute => ['href', 'src', 'srcset', 'xlink:href', 'action', 'style', 'data']

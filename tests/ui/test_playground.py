@@ -54,6 +54,7 @@ def test_once_the_machine_is_measured_the_button_says_how_long_each_run_lasts(
     assert said == told_forecast(forecast(work, spec).seconds, [])
 
 
+@pytest.mark.slow
 @pytest.mark.weights
 def test_the_button_leads_to_the_page_that_trains_this_very_run(own_home: Path) -> None:
     link(own_home)

@@ -64,8 +64,8 @@ class Playground {
     this.challenge(0);
   }
 
-  settings(run) {
-    return { rank: run.rank, ratio: run.ratio, rate: run.rate, targets: run.targets };
+  settings({ rank, ratio, rate, targets }) {
+    return { rank, ratio, rate, targets };
   }
 
   // -- what does not change with the run -----------------------------------------------------------------------------
@@ -165,8 +165,7 @@ class Playground {
       const apart = axis ? Math.abs(axis.place(run[name]) - axis.place(wish[name])) : Number(run[name] !== wish[name]);
       return sum + weight * apart * (name === moved ? MOVED : 1);
     }, 0);
-    const among = this.record.runs.filter((run) => run.seed === this.first.seed);
-    return among.reduce((best, run) => (far(run) < far(best) ? run : best));
+    return this.record.runs.filter((run) => run.seed === this.first.seed).reduce((best, run) => (far(run) < far(best) ? run : best));
   }
 
   move(name, value) {
@@ -281,10 +280,8 @@ class Playground {
       const own = run === this.first;
       const worst = Math.max(...run.loss);
       this.above.textContent = worst > this.most ? `up to ${worst.toPrecision(2)}, above this picture` : "";
-      const end = (one) => clamp(this.y(one.loss.at(-1) ?? this.most), PLOT.top + 12, this.bottom) - 2;
       const [word, figure, usual] = this.words;
-      const low = end(run);
-      const default_ = end(this.first);
+      const [low, default_] = [run, this.first].map((one) => clamp(this.y(one.loss.at(-1) ?? this.most), PLOT.top + 12, this.bottom) - 2);
       word.textContent = "this run";
       word.setAttribute("y", low - 8);
       figure.textContent = run.loss.at(-1)?.toPrecision(2) ?? "diverged";
@@ -295,8 +292,7 @@ class Playground {
       this.usual.setAttribute("visibility", own ? "hidden" : "visible");
     }
     const x = this.x(step);
-    this.moment.setAttribute("x1", x);
-    this.moment.setAttribute("x2", x);
+    for (const end of ["x1", "x2"]) this.moment.setAttribute(end, x);
     this.dot.setAttribute("visibility", loss === null ? "hidden" : "visible");
     this.dot.setAttribute("cx", x);
     this.dot.setAttribute("cy", this.y(loss ?? 0));
@@ -347,12 +343,11 @@ class Playground {
       this.settle();
       this.go(this.last);
       ask(made("b", "", many === answer.right ? "Right. " : `You guessed ${many}. `), `${words[0].toUpperCase()}${words.slice(1)}, ${answer.right} of ${answer.total} fields are right after ${this.last} steps.`);
-      const next = button("Another guess", () => {
+      this.find(".guesses").replaceChildren(button("Another guess", () => {
         this.challenge(number + 1);
         this.find(".guess").focus();
-      });
-      this.find(".guesses").replaceChildren(next);
-      next.focus();
+      }));
+      this.find(".guess").focus();
     };
     this.find(".guesses").replaceChildren(
       ...Array.from({ length: answer.total + 1 }, (_, many) => button(String(many), () => guess(many), `${many} of ${answer.total}`)),
@@ -387,20 +382,9 @@ class Playground {
         this.settle();
       };
     }
-    const range = this.find("#step");
-    range.oninput = () => this.go(Number(range.value));
+    this.find("#step").oninput = ({ target }) => this.go(Number(target.value));
     const svg = this.find("svg.curve");
-    const drag = (event) => {
-      if (!this.x) return;
-      const box = svg.getBoundingClientRect();
-      const at = ((event.clientX - box.left) * svg.clientWidth) / box.width;
-      this.go(((at - PLOT.left) / (svg.clientWidth - PLOT.left - PLOT.right)) * this.last);
-    };
-    svg.onpointerdown = (event) => {
-      svg.setPointerCapture(event.pointerId);
-      drag(event);
-    };
-    svg.onpointermove = (event) => event.buttons && drag(event);
+    draggedOver(svg, PLOT, (share) => this.x && this.go(share * this.last));
     this.find(".go").onclick = (event) => {
       if (event.ctrlKey || event.metaKey || event.shiftKey) return;
       event.preventDefault();

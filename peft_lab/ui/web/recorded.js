@@ -21,6 +21,20 @@ const marks = (answer) => [
   ...answer.missing.map((name) => made("span", "missing", `${name} missing`)),
 ];
 
+/** Call ``go`` with the share of the plot's width at which a pointer presses or drags on its picture. */
+const draggedOver = (svg, plot, go) => {
+  const drag = (event) => {
+    const box = svg.getBoundingClientRect();
+    const at = ((event.clientX - box.left) * svg.clientWidth) / box.width;
+    go((at - plot.left) / (svg.clientWidth - plot.left - plot.right));
+  };
+  svg.onpointerdown = (event) => {
+    svg.setPointerCapture(event.pointerId);
+    drag(event);
+  };
+  svg.onpointermove = (event) => event.buttons && drag(event);
+};
+
 /** A component whose one view, made for the element of that name, takes its record and data, whichever comes last. */
 const mounted = (name, make) => ({ data: [data], parentElement, setStateValue, setTriggerValue }) => {
   const host = parentElement.querySelector(name);

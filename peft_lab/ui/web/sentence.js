@@ -347,17 +347,7 @@ class Sentence {
     };
 
     const svg = this.find("svg.curve");
-    const drag = (event) => {
-      if (!this.x) return;
-      const box = svg.getBoundingClientRect();
-      const at = ((event.clientX - box.left) * svg.clientWidth) / box.width;
-      this.go(((at - PLOT.left) / (svg.clientWidth - PLOT.left - PLOT.right)) * this.last);
-    };
-    svg.onpointerdown = (event) => {
-      svg.setPointerCapture(event.pointerId);
-      drag(event);
-    };
-    svg.onpointermove = (event) => event.buttons && drag(event);
+    draggedOver(svg, PLOT, (share) => this.x && this.go(share * this.last));
 
     const right = this.find(".right");
     right.onclick = (event) => {
