@@ -55,14 +55,14 @@ def _options() -> None:
     from peft_lab.advise.plans.nearest import Nearest, Way
     from peft_lab.ui.plan import verdict
 
-    def made(needed, hours):  # type: ignore[no-untyped-def]
+    def made(needed: int, hours: tuple[float, float] | None) -> object:
         return SimpleNamespace(
             plan=SimpleNamespace(needed_bytes=needed, memory_bytes=24 * 10**9), hours=hours
         )
 
     ways = (
-        Way("QLoRA split over 2", "two cards", {"devices": 2}, made(16 * 10**9, (5.0, 10.0))),
-        Way("QLoRA of Llama 3.1 8B", "Llama 3.1 8B", {"model": "llama-3.1-8b"}, made(12 * 10**9, None)),
+        Way("QLoRA split over 2", "two cards", {"devices": 2}, made(16 * 10**9, (5.0, 10.0))),  # type: ignore[arg-type]
+        Way("QLoRA of Llama 3.1 8B", "Llama 3.1 8B", {"model": "llama-3.1-8b"}, made(12 * 10**9, None)),  # type: ignore[arg-type]
     )
     verdict.would_fit(Nearest("It does not fit.", ways))
 
