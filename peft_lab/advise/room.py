@@ -307,8 +307,10 @@ class Room:
 
     def needs(self, method: str, values: Mapping[str, Any], run: StepRun) -> int:
         """Return the bytes that a step needs on one device. A preference has two sequences per row."""
-        asked = replace(run, batch=run.batch * self._situation.pairs, packed=bool(self.packed))
-        return self._needed(method, values, asked) + self._copies(method, run)
+        return self._needed(method, values, self._simulated(run)) + self._copies(method, run)
+
+    def _simulated(self, run: StepRun) -> StepRun:
+        return replace(run, batch=run.batch * self._situation.pairs, packed=bool(self.packed))
 
     def _copies(self, method: str, run: StepRun) -> int:
         """Return the bytes of autocast's copies, which the simulation of one device omits; FSDP2's has them."""
@@ -352,12 +354,18 @@ class Room:
         self, method: str, values: Mapping[str, Any] | None = None, sharding: str = "none", away: bool = False,
         checkpointing: bool = True) -> int:  # fmt: skip
         """Return the bytes of the smallest step; ``away``: with what the backward pass needs in main memory."""
-        values, needed = values or self.usual(method), list[int]()
+        return self.leanest(method, values or self.usual(method), sharding, away, checkpointing)[0]
+
+    def leanest(
+        self, method: str, values: Mapping[str, Any], sharding: str = "none", away: bool = False,
+        checkpointing: bool = True) -> tuple[int, StepRun]:  # fmt: skip
+        """Return the bytes of the smallest step, as :meth:`least`, and that step as it is simulated."""
+        found = list[tuple[int, StepRun]]()
         for run in self._one_row(method, sharding):
             run = replace(run, sharding=sharding, offload=away, checkpointing=checkpointing)
             with suppress(*_NO_CHUNKS[run.loss]):
-                needed.append(self.needs(method, values, run))
-        return min(needed)
+                found.append((self.needs(method, values, run), self._simulated(run)))
+        return min(found, key=lambda one: one[0])
 
     def _one_row(self, method: str, sharding: str = "none") -> list[StepRun]:
         """Return the smallest step with each loss: one row, checkpointed, in the last of :meth:`states`."""

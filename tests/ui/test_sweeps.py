@@ -76,7 +76,7 @@ def test_the_form_and_its_file_for_the_command_line_ask_for_the_same_runs() -> N
     ],
 )
 def test_what_is_wrong_is_told_at_its_control_before_anything_starts(
-    address: dict[str, str], field: str, offender: str
+    address: dict[str, Any], field: str, offender: str
 ) -> None:
     app = opened("sweeps", **address)
     assert not app.exception

@@ -14,7 +14,7 @@ from peft_lab.advise.plans import ranking
 from peft_lab.advise.plans.ranking import Candidate, Planned, advice_for, room_for
 from peft_lab.advise.plans.wanted import FURTHER, Wanted, most_tokens, room, values
 from peft_lab.advise.recipes.rules import OBJECTIVES, OF_ENCODERS
-from peft_lab.advise.simulating import SPLIT, TENSOR
+from peft_lab.advise.simulating import SPLIT, TENSOR, request
 from peft_lab.advise.situation import HOUR, LINKS
 from peft_lab.advise.words import larger_device, smaller_model
 from peft_lab.ask import limits
@@ -22,6 +22,7 @@ from peft_lab.core import units
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.core.references import LIMA
 from peft_lab.engine.devices import HEADROOM, HEADROOM_SPLIT, Device, gpus
+from peft_lab.engine.simulate import simulate
 from peft_lab.engine.step import OPTIMIZER_TITLES, OPTIMIZERS
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue, readers_of_text, resolve
@@ -231,11 +232,13 @@ class Way:
     Attributes:
         text: for a sentence. short: for a button.
         changes: the fields of :class:`Wanted` that lead to it.
+        made: the plan with these changes, if it was made.
     """
 
     text: str
     short: str
     changes: Mapping[str, Any] = field(default_factory=dict)
+    made: Planned | None = None
 
     @property
     def options(self) -> str:
@@ -277,22 +280,31 @@ def nearest(wanted: Wanted, ask: Ask) -> Nearest:
     """Return the nearest plans that work for a model that does not fit in any way."""
     situation = wanted.situation()
     start = f"{situation.shape.title} does not fit on {_cards(wanted)}."
+    split = _split_over_more(wanted, ask)
+    others = (replace(way, made=_fitting(replace(wanted, **way.changes), ask)) for way in _others(wanted))
+    return Nearest(start, (*split, *(way for way in others if way.made is not None)))
+
+
+def _split_over_more(wanted: Wanted, ask: Ask) -> tuple[Way, ...]:
+    """Return the fewest cards of this kind over which QLoRA can be split, if any of the known numbers does."""
+    situation = wanted.situation()
     for devices in _COUNTS:
         if devices <= wanted.devices or situation.hardware.kind != "cuda":
             continue
         more = replace(wanted, devices=devices)
         for way, offloaded in _WAYS.items():
-            plan = ask(more, Candidate("qlora", way, True)).plan
-            if plan is not None:
-                where = offloaded.format(units.size(plan.host_bytes)) if offloaded else ""
+            made = ask(more, Candidate("qlora", way, True))
+            if made.plan is not None:
+                where = offloaded.format(units.size(made.plan.host_bytes)) if offloaded else ""
                 text = f"QLoRA sharded over {devices} of these cards with FSDP2{where}"
-                return Nearest(start, (Way(text, f"{devices} of these cards", {"devices": devices}),))
-    return Nearest(start, tuple(way for way in _others(wanted) if _fits(replace(wanted, **way.changes), ask)))
+                return (Way(text, f"{units.in_words(devices)} cards", {"devices": devices}, made),)
+    return ()
 
 
-def _fits(wanted: Wanted, ask: Ask) -> bool:
-    """Return whether QLoRA fits on one device; False if the request is invalid, as not every model packs rows."""
-    return not wanted.problems() and ask(wanted, Candidate("qlora", "none", True)).plan is not None
+def _fitting(wanted: Wanted, ask: Ask) -> Planned | None:
+    """Return QLoRA's plan on one device; None if it does not fit or is invalid, as not every model packs rows."""
+    made = None if wanted.problems() else ask(wanted, Candidate("qlora", "none", True))
+    return made if made is not None and made.plan is not None else None
 
 
 def _others(wanted: Wanted) -> Iterator[Way]:
@@ -399,16 +411,21 @@ def until_deadline(best: Planned) -> Way:
 
 
 COUNTS = (1, 2, 4, 8)
+OF_RANK = ("adapter", "gradients", "optimizer")  # parts of a step's memory that shrink with the rank
 
 
 @dataclass(frozen=True)
 class Need:
-    """The memory for one checkpointed row. ``card``: the smallest known card that has it; empty if none has."""
+    """The memory for one checkpointed row. ``card``: the smallest known card that has it; empty if none has.
+
+    ``parts``: of an adapter method on one card, its bytes by what they are for, those of :data:`OF_RANK` apart.
+    """
 
     method: str
     cards: int
     nbytes: int
     card: str
+    parts: Mapping[str, int] = field(default_factory=dict)
 
 
 def need(fields: Mapping[str, Any], method: str, cards: int) -> Need:
@@ -422,9 +439,16 @@ def need(fields: Mapping[str, Any], method: str, cards: int) -> Need:
     room = room_for(wanted)
     spec = get_method(method)
     values = spec.require(situation.shape, advice_for(situation, room, method).knobs(situation.shape))
-    taken = room.least(method, values, "none" if cards == 1 else SPLIT)
+    taken, run = room.leanest(method, values, "none" if cards == 1 else SPLIT)
     smallest = _smallest(taken, cards)
-    return Need(method, cards, taken, smallest.title if smallest else "")
+    parts = dict[str, int]()
+    if cards == 1 and method != "full":
+        step = simulate(request(situation, method, values, run)).parts
+        parts = {"weights": step["weights"] + step["quantisation"]} | {name: step[name] for name in OF_RANK}
+        parts["activations"] = taken - sum(
+            parts.values()
+        )  # and all else that the step and its allocator hold
+    return Need(method, cards, taken, smallest.title if smallest else "", parts)
 
 
 def _smallest(taken: int, count: int) -> Device | None:

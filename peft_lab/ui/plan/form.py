@@ -129,8 +129,8 @@ def unread() -> dict[str, Unread]:
     return found
 
 
-def offers(ways: Sequence[Way]) -> None:
-    """Draw a button for each way that works."""
+def offers(ways: Sequence[Way], first: bool = False) -> None:
+    """Draw a button for each way that works; ``first``: as the page's main button."""
     offered = [way for way in ways if way.changes]
     if not offered:
         return
@@ -138,7 +138,8 @@ def offers(ways: Sequence[Way]) -> None:
         for way in offered:
             # told apart by what they set, and the deadline that is none from the one that is met
             key = "-".join(("plan-way", *way.changes, *([] if all(way.changes.values()) else ["none"])))
-            st.button(f"Use {plain(way.short)}", key=key, on_click=take_up, args=(way.changes,))
+            kind: Any = "primary" if first else "secondary"
+            st.button(f"Use {plain(way.short)}", key=key, type=kind, on_click=take_up, args=(way.changes,))
 
 
 def _gpus(current: str) -> list[str]:

@@ -460,8 +460,10 @@ def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> 
         if done:
             plan_steps.know("plan", "once it fits", good=False)
             plan_steps.know("memory", "no", good=False)
-            verdict.too_large(wanted, found)
-            _nowhere(wanted)
+            needed = look(get_pool().submit(0, need, asdict(wanted), "qlora", wanted.devices))
+            come_back(needed)
+            verdict.too_large(wanted, found, needed.answer)
+            _nowhere(wanted, needed.answer)
         chosen.refused_plans(found)
     come_back(*open_)
     return settled
@@ -546,14 +548,14 @@ def _progress(wanted: Wanted, done: int, all_: int, stopped: bool) -> None:
         )
 
 
-def _nowhere(wanted: Wanted) -> None:
+def _nowhere(wanted: Wanted, needed: nearest.Need | None) -> None:
     """Draw what would make it fit, and what would not help."""
     shown(
         get_pool().submit(0, chosen.nearest, asdict(wanted)),
         verdict.would_fit,
         "Looking for what would make it fit…",
     )
-    verdict.no_help(wanted)
+    verdict.no_help(wanted, needed)
 
 
 def _ranks(wanted: Wanted, planned: Planned | None) -> None:

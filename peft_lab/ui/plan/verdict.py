@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import streamlit as st
 
 from peft_lab.advise.plans.configs import ABOUT, Written, write
-from peft_lab.advise.plans.nearest import Nearest
+from peft_lab.advise.plans.nearest import OF_RANK, Nearest, Need
 from peft_lab.advise.plans.ranking import Planned
 from peft_lab.advise.plans.wanted import Wanted
 from peft_lab.advise.room import weight_bytes
 from peft_lab.advise.simulating import StepRun, splits
 from peft_lab.advise.situation import HOUR
 from peft_lab.core import units
-from peft_lab.core.units import Finding, Source
+from peft_lab.core.units import Source
 from peft_lab.engine.devices import Device
 from peft_lab.methods import get_method
-from peft_lab.ui import state
+from peft_lab.ui import state, theme
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.rows import Column, RowOf, just_chosen, rows
 from peft_lab.ui.components.waiting import come_back, look
@@ -276,8 +276,8 @@ def _line(one: Planned) -> RowOf:
 # Nothing fits: by how much, what would make it fit, and what would not help.
 
 
-def too_large(wanted: Wanted, found: Sequence[Planned]) -> None:
-    """Draw by how much the smallest plan is too large, and what of that the frozen weights alone are."""
+def too_large(wanted: Wanted, found: Sequence[Planned], needed: Need | None) -> None:
+    """Draw by how much the smallest plan is too large; with its parts once a row of QLoRA is simulated (``needed``)."""
     situation = wanted.situation()
     device, tried = situation.hardware, [one for one in found if one.plan is None and one.least]
     with st.container(border=True, key="plan-verdict-no"):
@@ -290,46 +290,82 @@ def too_large(wanted: Wanted, found: Sequence[Planned]) -> None:
             return
         best = min(tried, key=lambda one: one.least - device.limit(splits(one.candidate.sharding)))
         limit = device.limit(splits(best.candidate.sharding))
-        over = best.least - limit
+        exact = needed if needed is not None and needed.parts and best.candidate.method == "qlora" else None
+        least, bound = (best.least, "At least ") if exact is None else (exact.nbytes, "")
         st.markdown(
-            f"## At least {units.size(max(over, 0))} too much for {'each of ' if wanted.devices > 1 else ''}"
+            f"## {bound}{units.size(max(least - limit, 0))} too much for {'each of ' if wanted.devices > 1 else ''}"
             f"{cards(device, wanted.devices)}"
         )
         title = get_method(best.candidate.method).title
-        floor = best.least <= weight_bytes(situation.shape, best.candidate.method, StepRun(1, True))
+        floor = exact is None and least <= weight_bytes(
+            situation.shape, best.candidate.method, StepRun(1, True)
+        )
         badge = figures.badge(Source.COUNTED if floor else Source.SIMULATED)
         st.markdown(
             f"Each card has {units.size(device.memory)}, of which {units.size(limit)} may be used. Even "
-            f"{title}, one row at a time, needs at least {units.size(best.least)}. {badge}"
+            f"{title}, one row at a time, needs {bound.lower()}{units.size(least)}. {badge}"
         )
-        width = min(100.0, 100 * limit / best.least)
-        st.html(
-            f'<div class="plan-over" role="img" aria-label="{units.size(limit)} of '
-            f'{units.size(best.least)}"><i style="width:{width:.1f}%"></i></div>'
-        )
+        parts = {"weights": least} if exact is None else exact.parts
+        st.html(_over(parts, limit, least, exact is not None))
+
+
+def _over(parts: Mapping[str, int], limit: int, least: int, named: bool) -> str:
+    """Return the parts as one bar with the card's limit across; ``named``: with a legend."""
+    pieces = "".join(
+        f'<i style="width:{100 * size / least:.2f}%;background:{theme.MEMORY[part]}"></i>'
+        for part, size in parts.items()
+    )
+    legend = " ".join(
+        f'<span><b style="background:{theme.MEMORY[part]}"></b>{_PARTS[part]} {units.size(size)}</span>'
+        for part, size in parts.items()
+    )
+    bar = (
+        f'<div class="plan-over" role="img" aria-label="{units.size(limit)} of {units.size(least)}">{pieces}'
+        f'<u style="left:{100 * limit / least:.2f}%"></u></div>'
+    )
+    return bar + (f'<p class="plan-over-parts">{legend}</p>' if named else "")
+
+
+_PARTS = {
+    "weights": "frozen weights, 4 bits", "adapter": "adapter", "gradients": "gradients", "optimizer": "optimizer",
+    "activations": "working memory",
+}  # fmt: skip
 
 
 def would_fit(found: Nearest) -> None:
-    """Draw each change that makes it fit as a card with a button."""
+    """Draw each change that makes it fit as a card: its plan, memory, time, and a button that plans again."""
     st.markdown(f"### What would make it fit {figures.badge(Source.SIMULATED)}")
     if not found.ways:
         st.markdown(plain(str(found)))
     with st.container(key="plan-options"):
-        for way in found.ways:
+        for number, way in enumerate(found.ways):
             with st.container(border=True):
                 short = way.short
                 st.markdown(f"**{plain(short[:1].upper() + short[1:])}**  \n:small[{plain(way.text)}]")
-                offers((way,))
+                if way.made is not None and way.made.plan is not None:
+                    plan = way.made.plan
+                    size, whole = units.size(plan.needed_bytes), units.size(plan.memory_bytes)
+                    time = "" if way.made.hours is None else f" · <b>{time_of(way.made)}</b>"
+                    share = min(100.0, 100 * plan.needed_bytes / plan.memory_bytes)
+                    st.html(
+                        f'<div class="plan-option"><div class="bar" role="img" aria-label="{size} of {whole}">'
+                        f'<i style="width:{share:.1f}%"></i></div><p><b>{size}</b> of {whole}{time}</p></div>'
+                    )
+                offers((way,), first=number == 0)
 
 
-def no_help(wanted: Wanted) -> None:
+def no_help(wanted: Wanted, needed: Need | None) -> None:
     """Draw what would not help, where the frozen weights in 4 bits alone are more than a card may hold."""
-    situation = wanted.situation()
-    weights = weight_bytes(situation.shape, "qlora", StepRun(1, True))
-    if wanted.devices > 1 or weights <= situation.hardware.allowed:
+    limit = wanted.situation().hardware.allowed
+    if needed is None or not needed.parts or needed.parts["weights"] <= limit:
         return
-    size = Finding(weights, "bytes", Source.COUNTED)
-    st.markdown(
-        f"### What would not help  \nA lower rank, shorter rows or fewer rows at once: the frozen weights alone take "
-        f"{units.size(int(size.value))} in 4 bits. {figures.badge(size.source)}"
+    parts = needed.parts
+    rank, rows, over = sum(parts[one] for one in OF_RANK), parts["activations"], needed.nbytes - limit
+    st.markdown(f"### What would not help {figures.badge(Source.SIMULATED)}")
+    lines = (
+        ("A lower rank", f"frees at most {units.size(rank)}: adapter, gradients, optimizer"),
+        ("Shorter or fewer rows", f"free at most {units.size(rows)}"),
+        ("Both together", f"{units.size(rank + rows)} of the {units.size(over)} that are missing"),
     )
+    for cell, (title, line) in zip(st.columns(3), lines, strict=True):
+        cell.markdown(f"**{title}**  \n:small[{line}]")
