@@ -54,12 +54,12 @@ def parameters(choice: Choice, report: CountReport) -> None:
         found = areas(report.tree)
         st.plotly_chart(treemap(found), key=f"treemap.{choice.spec.slug}", config=charts.CONFIG)
         st.markdown(f"{caption(found)} {figures.badge(report.source)}")
-    st.markdown("#### The same setting on well-known models")
-    st.caption(
-        "Worked out with the formula above, so no weights are needed. "
-        f"To see one of them counted module by module, choose it as the model. {figures.badge('counted')}"
-    )
-    _other_models(choice)
+    with st.expander("The same setting on well-known models"):
+        st.caption(
+            "Worked out with the formula above, so no weights are needed. "
+            f"To see one of them counted module by module, choose it as the model. {figures.badge('counted')}"
+        )
+        _other_models(choice)
 
 
 def _equality(report: CountReport, formula: Formula) -> None:
