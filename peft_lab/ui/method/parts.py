@@ -54,12 +54,12 @@ def parameters(choice: Choice, report: CountReport) -> None:
         found = areas(report.tree)
         st.plotly_chart(treemap(found), key=f"treemap.{choice.spec.slug}", config=charts.CONFIG)
         st.markdown(f"{caption(found)} {figures.badge(report.source)}")
-    with st.expander("The same setting on well-known models"):
-        st.caption(
-            "Worked out with the formula above, so no weights are needed. "
-            f"To see one of them counted module by module, choose it as the model. {figures.badge('counted')}"
-        )
-        _other_models(choice)
+    st.markdown("#### The same setting on well-known models")
+    st.caption(
+        "Worked out with the formula above, so no weights are needed. "
+        f"To see one of them counted module by module, choose it as the model. {figures.badge('counted')}"
+    )
+    _other_models(choice)
 
 
 def _equality(report: CountReport, formula: Formula) -> None:
@@ -157,7 +157,8 @@ def _other_models(choice: Choice) -> None:
     last = "Targets" if "target_modules" in own else "Remark" if any(row[4] for row in rows) else ""
     width = 5 if last else 4
     header = ("Model", "Parameters", "Trained", "Share", last)[:width]
-    figures.table(header, [row[:width] for row in rows], numeric=(1, 2, 3), fold=True)
+    with st.expander(f"{len(rows)} models"):
+        figures.table(header, [row[:width] for row in rows], numeric=(1, 2, 3), fold=True)
 
 
 # ----------------------------------------
