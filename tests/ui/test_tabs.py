@@ -37,7 +37,7 @@ def test_only_the_open_tab_is_drawn_and_it_opens_where_asked() -> None:
 def test_where_no_run_has_ended_a_button_leads_to_the_tab_that_starts_one(own_home: Path) -> None:
     link(own_home)
     app = opened("prompt", tab="inside")
-    assert any("No finished run" in each.value for each in app.info)
+    assert any("Recorded run" in each.value for each in app.markdown)
     next(button for button in app.button if button.label == "Open Train").click().run()
     assert app.query_params["tab"] in ("train", ["train"])
 

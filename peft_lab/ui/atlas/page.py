@@ -148,7 +148,7 @@ def _published(entry: AtlasType) -> None:
     sources = dict.fromkeys(published.BENCHMARKS[row.benchmark].source for row in rows)
     with st.expander(f"{len(rows)} with score, size and memory"):
         figures.table(("Run", "Score", "Trained", "Memory"), shown, numeric=(1, 2, 3), fold=True)
-        st.markdown(f":small[{plain('; '.join(sources))}.]")
+        st.markdown(f":small[{plain('; '.join(sources))}.] {figures.badge(Source.CITED)}")
 
 
 def _short(row: published.PublishedRow) -> str:
@@ -233,9 +233,8 @@ def atlas_page() -> None:
     chosen = (controls.value("type"), controls.value("beside"))
     with listed:
         found = cards.filters(controls)
-        st.caption(
-            f"{len(found)} of {len(entries())} entries." if found else "None matches. Remove a filter."
-        )
+        many = f"{len(found)} of {len(entries())} {figures.badge(Source.COUNTED)}"
+        st.markdown(many if found else "None matches. Remove a filter.")
         _take(controls, cards.cards(found, chosen))
     with st.expander("Family tree: what each entry changes"):
         st.markdown(

@@ -157,7 +157,8 @@ def _other_models(choice: Choice) -> None:
     last = "Targets" if "target_modules" in own else "Remark" if any(row[4] for row in rows) else ""
     width = 5 if last else 4
     header = ("Model", "Parameters", "Trained", "Share", last)[:width]
-    figures.table(header, [row[:width] for row in rows], numeric=(1, 2, 3), fold=True)
+    with st.expander(f"{len(rows)} models"):
+        figures.table(header, [row[:width] for row in rows], numeric=(1, 2, 3), fold=True)
 
 
 # ----------------------------------------
