@@ -342,7 +342,7 @@ class Playground {
       this.show(run);
       this.settle();
       this.go(this.last);
-      ask(made("b", "", many === answer.right ? "Right. " : `You guessed ${many}. `), `${words[0].toUpperCase()}${words.slice(1)}, ${answer.right} of ${answer.total} fields are right after ${this.last} steps.`);
+      ask(made("b", "", many === answer.right ? "Right. " : `You guessed ${many}. `), `${words[0].toUpperCase()}${words.slice(1)}: ${answer.right} of ${answer.total} fields right after ${this.last} steps.`);
       this.find(".guesses").replaceChildren(button("Another guess", () => {
         this.challenge(number + 1);
         this.find(".guess").focus();
