@@ -19,7 +19,7 @@ from peft_lab.methods.base import STEPS
 from peft_lab.runs import child, kept, store, training
 from peft_lab.runs.spec import RunRequest
 
-ENCODER, DECODER, IMAGES = ("minilm-l6", "sentiment"), ("smollm2-135m", "json"), ("dinov2-small", "digits")
+ENCODER, DECODER, IMAGES = ("minilm-l6", "tags"), ("smollm2-135m", "json"), ("dinov2-small", "digits")
 RUNS = {
     "lora": DECODER,
     "qlora": DECODER,
