@@ -118,7 +118,7 @@ def claims(
 ) -> None:
     """List claims about PEFT, each with its quote, the result of the check, and the verdict."""
     if model is not None:
-        images.require_text(resolve(model).shape, "The check of claims")
+        images.require_text(resolve(model).shape, "the check of claims")
     named = [get_claim(name) for name in options.split_slugs(claim or ())]
     rows = [_claim(one, model, run, bool(named)) for one in named or all_claims().values()]
     verdicts = [row["verdict"] for row in rows]

@@ -16,7 +16,6 @@ A file of JSON lines: what all runs have in common, then one line a run, in the 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -24,7 +23,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from peft_lab.core import content
+from peft_lab.core import content, disk
 from peft_lab.core.errors import BadInput
 from peft_lab.drawing.trajectory.sentence import ASKED, METHOD, MODEL, STEPS, TASK
 from peft_lab.runs.spec import RunRequest
@@ -144,7 +143,7 @@ def read(path: Path) -> Playground:
         BadInput: this version cannot read it.
     """
     try:
-        return from_lines([json.loads(line) for line in path.read_text("utf-8").splitlines()])
+        return from_lines(disk.read_json_lines(path))
     except (OSError, ValueError) as error:
         raise BadInput(f"The recorded runs cannot be read ({error}).") from error
 

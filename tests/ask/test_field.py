@@ -63,7 +63,7 @@ def test_parse(knob: Knob, text: str, value: Any) -> None:
         (KIND, ["a"], "of a, b"),
         (NAMES, 3, "list of names"),
         (NAMES, None, "list of names"),
-        (TEXT, 3, "be a text"),
+        (TEXT, 3, "be text"),
     ],
 )
 def test_wrong_values_name_the_rule(knob: Knob, value: Any, message: str) -> None:

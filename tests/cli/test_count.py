@@ -212,13 +212,13 @@ def test_what_peft_refuses_is_refused_in_a_sentence(
     [
         (
             ("target_modules=up_proj",),
-            "add gate_proj",
+            "Add gate_proj",
             {"target_modules": ["up_proj"]},
             "without also targeting gate_proj",
         ),
         (
             ("target_modules=down_proj", "init_lora_weights=pissa"),
-            "without PiSSA only",
+            "only without PiSSA",
             {"target_modules": ["down_proj"], "init_lora_weights": "pissa"},
             "attribute 'weight'",
         ),

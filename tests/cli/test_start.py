@@ -79,7 +79,7 @@ def test_the_folders_of_models_that_a_class_may_use(started: list[Any], tmp_path
     [
         (("serve", "--code", "blue-whale"), "Add --class"),
         (("serve", "--class", "--code", "abc"), "at least 6 characters"),
-        (("serve", "--class", "--limit", "cats=1"), "takes whole numbers"),
+        (("serve", "--class", "--limit", "cats=1"), "needs whole numbers"),
         (("serve", "--base-path", "a b"), "--base-path takes letters"),
         (("serve", "--base-path", "../x"), "--base-path takes letters"),
         (("serve", "--models", "/tmp"), "Add --class"),

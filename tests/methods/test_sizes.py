@@ -25,7 +25,7 @@ GPT2 = get_model("gpt2").shape
             "num_virtual_tokens",
             1024 - ROOM,
             1024 - ROOM + 1,
-            f"leave {ROOM - 1}",
+            f"{ROOM - 1} of the",
         ),
     ],
 )

@@ -43,7 +43,7 @@ def test_a_spec_survives_json(
 
 
 def test_unknown_or_missing_settings_are_named() -> None:
-    with pytest.raises(BadInput, match="called 'stepz'"):
+    with pytest.raises(BadInput, match="field 'stepz'"):
         RunRequest.from_dict({**GOOD, "stepz": 3})
     with pytest.raises(BadInput, match="task"):
         RunRequest.from_dict({"model": "a", "method": "b"})

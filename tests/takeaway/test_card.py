@@ -139,7 +139,7 @@ def test_a_method_without_code_of_its_own_loads_through_the_lab(
     monkeypatch.setattr(applied, "_IN_PLAIN_TORCH", ())
     run = plain("encoder", "adapters")
     card = takeaway.model_card(run)
-    assert "from peft_lab.methods import get_method" in card and "PEFT Lab has to be installed" in card
+    assert "from peft_lab.methods import get_method" in card and "PEFT Lab must be installed" in card
     assert_loads(run, card, run.adapter)
 
 

@@ -32,7 +32,7 @@ def test_a_run_on_images_is_repeated(slug: str, tmp_path: Path, monkeypatch: pyt
     if slug == "lora":
         assert_clean(tmp_path / "repeat.py")
     if slug == "lora":
-        assert "in the zip that the run kept." in (tmp_path / "repeat.py").read_text().replace("\n", " ")
+        assert "in the zip that the run saved." in (tmp_path / "repeat.py").read_text().replace("\n", " ")
     card = takeaway.model_card(run)
     assert 'pipeline_tag: "image-classification"' in card and "16 × 16 pixels" in card
     assert_loads(run, card, Path(left["OUT"]))

@@ -31,7 +31,7 @@ def test_every_snippet_is_python_that_names_the_knobs(slug: str, name: str, tmp_
     assert_clean(tmp_path / "snippet.py")
     assert "from_pretrained(" in code and "peft_lab" not in code
     if "get_peft_model" in code:
-        first, _, rest = code.partition("# What the config cannot say.")
+        first, _, rest = code.partition("# Not part of the config.")
         assert "get_peft_model(model" in first and len(first.splitlines()) < 30, "what matters comes first"
         assert bool(rest) == (slug in VIRTUAL)
         for knob in method.knobs:

@@ -89,5 +89,5 @@ def test_split_weights_are_refused() -> None:
     from peft_lab.engine.sharding.wrap import Sharding
 
     asked = StepRequest("smollm2-135m", "lora", {}, StepSetting(1, 64, offload=True), checkpointing=True)
-    with pytest.raises(Unsupported, match="one of them"):
+    with pytest.raises(Unsupported, match="one of the two"):
         simulate_sharded(asked, Sharding("fsdp2", 2))

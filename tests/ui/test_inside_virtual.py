@@ -81,6 +81,6 @@ def test_times_that_overlap_show_no_difference() -> None:
         rounds = {"without": [0.010, 0.012], "with": list(slow)}
         return slower({"without": 0.011, "with": sum(slow) / 2, "rounds": rounds})
 
-    assert "no difference" in timed((0.009, 0.011))
+    assert "no measurable difference" in timed((0.009, 0.011))
     assert "+100%" in timed((0.021, 0.023))
     assert "may be noise" in slower({"without": 1.0, "with": 0.8})

@@ -15,8 +15,7 @@ from peft_lab.runs import checkpoints, store
 from peft_lab.runs.owners import myself
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
-from peft_lab.ui.method import drawing
-from peft_lab.ui.runs.shown import read_insight
+from peft_lab.ui.runs.shown import read_insight, recorded
 from peft_lab.ui.server import sessions
 from tests.conftest import link
 from tests.prose import says
@@ -158,7 +157,7 @@ def test_a_model_known_by_its_shape_has_a_simulated_peak_and_is_not_told_to_trai
     assert re.fullmatch(r"[\d.]+ [MG]B", value)
     assert "simulated" in note and "batch of 8 × 64 tokens in bfloat16" in note
     value, reason = tile(app, "Before → after training")
-    assert value == "–" and says(reason, "not trained")
+    assert value == "–" and says(reason, "cannot be trained")
 
 
 def test_a_page_opened_anew_finds_the_run_of_its_own_browser(runs: Any) -> None:
@@ -168,7 +167,7 @@ def test_a_page_opened_anew_finds_the_run_of_its_own_browser(runs: Any) -> None:
     assert app.query_params["run"] == run.id
     assert not [button for button in app.button if button.label == "Train"]
     looking = opened("bitfit", model="minilm-l6", tab="inside")
-    assert any("under way" in info.value for info in looking.info)
+    assert says(told(looking), "When your run has ended")
 
 
 def test_an_encoders_page_opens_with_the_order_and_a_runs_address_with_its_task(runs: Any) -> None:
@@ -270,9 +269,9 @@ def test_a_run_that_ended_too_early_offers_to_go_on(runs: Any, monkeypatch: pyte
 
 def test_a_run_that_kept_no_states_says_so_beside_the_recorded_one(runs: Any) -> None:
     run = runs(START, READY, step(1), {"kind": "done", "message": ""})
-    shown, title = drawing.recorded("bitfit", "minilm-l6", run)
+    shown, title = recorded("bitfit", "minilm-l6", run)
     assert shown is not None and says(title, "Recorded run")
-    assert drawing.recorded("bitfit", "minilm-l6") == (shown, "Recorded run")
+    assert recorded("bitfit", "minilm-l6") == (shown, "Recorded run")
 
 
 def test_the_picture_of_a_run_that_went_on_is_read_anew(runs: Any) -> None:

@@ -233,8 +233,8 @@ def atlas_page() -> None:
     chosen = (controls.value("type"), controls.value("beside"))
     with listed:
         found = cards.filters(controls)
-        many = f"{len(found)} of {len(entries())} {figures.badge(Source.COUNTED)}"
-        st.markdown(many if found else "None matches. Remove a filter.")
+        listing = f"{len(found)} of {len(entries())} {figures.badge(Source.COUNTED)}"
+        st.markdown(listing if found else "None matches. Remove a filter.")
         _take(controls, cards.cards(found, chosen))
     with st.expander("Family tree: what each entry changes"):
         st.markdown(

@@ -158,6 +158,7 @@ def _other_models(choice: Choice) -> None:
     width = 5 if last else 4
     header = ("Model", "Parameters", "Trained", "Share", last)[:width]
     with st.expander(f"{len(rows)} models"):
+        st.markdown(figures.badge("counted"))
         figures.table(header, [row[:width] for row in rows], numeric=(1, 2, 3), fold=True)
 
 

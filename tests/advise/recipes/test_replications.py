@@ -138,8 +138,8 @@ def test_a_best_rate_at_an_end_is_left_out_and_counted() -> None:
 
 
 def test_a_source_is_not_held_to_models_that_it_does_not_speak_of() -> None:
-    assert says(of(Truth(models=("minilm-l6",)), TIMES).note, "no model", "all-MiniLM-L6-v2")
-    assert "no model" not in of(Truth(), TIMES).note
+    assert says(of(Truth(models=("minilm-l6",)), TIMES).note, "does not cover", "all-MiniLM-L6-v2")
+    assert "does not cover" not in of(Truth(), TIMES).note
     both = of(Truth(models=("minilm-l6", "smollm2-135m")), TIMES)
     assert [model for model, _ in both.models] == ["minilm-l6", "smollm2-135m"]
     assert sum(each.groups for _, each in both.models) == both.groups == 8

@@ -22,11 +22,11 @@ PREFIX = {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 8}
         ({**PROMPT, "num_virtual_tokens": 0}, "whole number"),
         ({**PROMPT, "num_virtual_tokens": True}, "whole number"),
         ({"peft_type": "ADAPTION_PROMPT", "adapter_len": 4, "adapter_layers": 0}, "adapter_layers 0"),
-        ({**PROMPT, "token_dim": 99}, "token_dim 99; GPT-2 has 768"),
+        ({**PROMPT, "token_dim": 99}, "token_dim 99, but GPT-2 has 768"),
         ({**PROMPT, "token_dim": [3]}, "GPT-2 has 768"),
-        ({**PREFIX, "num_layers": 3}, "num_layers 3; GPT-2 has 12"),
-        ({**PREFIX, "token_dim": 10}, "token_dim 10; GPT-2 has 768"),
-        ({**PREFIX, "num_attention_heads": 7}, "num_attention_heads 7; GPT-2 has 12"),
+        ({**PREFIX, "num_layers": 3}, "num_layers 3, but GPT-2 has 12"),
+        ({**PREFIX, "token_dim": 10}, "token_dim 10, but GPT-2 has 768"),
+        ({**PREFIX, "num_attention_heads": 7}, "num_attention_heads 7, but GPT-2 has 12"),
     ],
 )
 def test_numbers_that_cannot_be_meant(content: dict[str, Any], message: str) -> None:

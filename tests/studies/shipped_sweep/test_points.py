@@ -133,7 +133,7 @@ ROW = made.rows(made.Truth())[0]
         ({"loss": None, "metric": None}, "scores or have diverged"),
         ({"seed": "one"}, "seed cannot be 'one'"),
         ({"loss": float("nan")}, "loss cannot be"),
-        ({"colour": "red"}, "nothing called 'colour'"),
+        ({"colour": "red"}, "no field 'colour'"),
     ],
 )
 def test_a_row_that_cannot_be_is_refused(change: dict[str, Any], said: str) -> None:
