@@ -105,7 +105,7 @@ class Situation(Form):
         least=1, most=limits.BATCH, empty="as in the sources",
     )  # fmt: skip
     seq: int = whole(
-        512, "Longest row", "In tokens. Longer rows are cut.",
+        512, "Maximum length", "In tokens. Longer rows are cut.",
         least=1, most=limits.SEQ, shared="seq",
     )  # fmt: skip
     tasks: int = whole(
@@ -156,7 +156,7 @@ class Situation(Form):
         },
     )  # fmt: skip
     row_tokens: int | None = whole(
-        None, "Tokens in a row", "The average. Rows times tokens is what there is to learn.",
+        None, "Average length", "Tokens per row, on average. Rows times tokens is what there is to learn.",
         least=1, most=limits.SEQ, empty="as the maximum", shared="row_tokens",
     )  # fmt: skip
     serving: str = choice(

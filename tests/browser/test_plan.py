@@ -44,7 +44,7 @@ def test_a_plan_on_a_phone_without_motion(page: Page, app_url: str) -> None:
 def test_what_is_wrong_stands_at_its_control_with_what_mends_it(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/{ADDRESS}")
     rows = page.get_by_role("spinbutton", name="Training rows")
-    beside = page.get_by_role("spinbutton", name="Tokens in a row")
+    beside = page.get_by_role("spinbutton", name="Average length")
     apart = _top(beside) - _top(rows)
     rows.fill("0")
     rows.press("Enter")

@@ -320,10 +320,16 @@ def _drawn(controls: Places) -> PlanRequest:
     controls.below("packed")
     rows = controls.draw("rows", second[0], label="Training rows", help=None)
     tokens = controls.draw(
-        "row_tokens", second[1], label="Tokens in a row", help="The average. It decides the time."
+        "row_tokens",
+        second[1],
+        label="Average length",
+        help="Tokens per row, on average. It decides the time.",
     )
     seq = controls.draw(
-        "seq", third[0], label="Longest row", help="In tokens. Longer rows are cut. It decides the memory."
+        "seq",
+        third[0],
+        label="Maximum length",
+        help="In tokens. Longer rows are truncated. It decides the memory.",
     )
     deadline = controls.draw("deadline", third[1], label="Must be done in", placeholder="any time")
     wanted = Wanted(

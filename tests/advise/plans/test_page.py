@@ -146,7 +146,7 @@ BROKEN = [
     ("packed", "many", None, "'many' is not", "plan-way-packed-none", None),
 ]
 _LABELS = {
-    "gpu": "Graphics card", "rows": "Training rows", "row_tokens": "Tokens in a row", "seq": "Longest row",
+    "gpu": "Graphics card", "rows": "Training rows", "row_tokens": "Average length", "seq": "Maximum length",
     "devices": "How many", "price": "Price per GPU-hour", "deadline": "Must be done in",
     "objective": "What it should learn", "link": "Connected by", "optimizer": "Optimizer", "also": "Also rank",
     "model": "Model",
@@ -236,7 +236,7 @@ def test_of_several_fields_that_cannot_be_each_is_said_and_one_plan_is_for_all()
 
 def test_rows_longer_than_their_limit_are_cut_later_with_a_click() -> None:
     app = opened(**SMALL)
-    (field,) = [one for one in app.number_input if one.label == "Tokens in a row"]
+    (field,) = [one for one in app.number_input if one.label == "Average length"]
     field.set_value(200).run()
     assert "Rows of 200 tokens on average cannot be cut to 128." in told(app)
     app.button(key="plan-way-seq").click().run()
