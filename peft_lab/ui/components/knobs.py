@@ -15,7 +15,7 @@ from peft_lab.ask.form import Form
 from peft_lab.core.errors import PeftLabError, UnknownName
 from peft_lab.methods import get_method
 from peft_lab.methods.base import Knob, MethodSpec, Problem
-from peft_lab.models.catalogue import catalogue
+from peft_lab.models.catalogue import catalogue, looks_external
 from peft_lab.models.shapes import ModelEntry, ModelShape
 from peft_lab.runs.spec import RunSpec
 from peft_lab.training.tasks import all_tasks, tags
@@ -73,9 +73,13 @@ def tasks_for(entry: ModelEntry) -> list[str]:
 
 
 def first_task(entry: ModelEntry) -> str:
-    """Return the task that a method's page opens with: on encoders the one about the orders that other models get."""
+    """Return the task that a method's page opens with: on encoders the one about the orders that other models get.
+
+    Not on a model of the learner's own, whose tokenizer may end no text with a token, which tags need.
+    """
     options = tasks_for(entry)
-    return tags.TASK.name if tags.TASK.name in options else options[0]
+    tagged = tags.TASK.name in options and not looks_external(entry.name)
+    return tags.TASK.name if tagged else options[0]
 
 
 def read_model(text: str) -> None:
