@@ -29,6 +29,7 @@ class Living {
       onFrame: (passed) => this.turn(passed),
       still: this.still.matches,
       near: () => host.matches(":hover"),
+      trains: () => Boolean(this.run) && !this.run.ended,
     });
     this.handles = new Handles(this);
     this.build();

@@ -6,17 +6,19 @@ export const PHASES = ["forward", "backward", "update"];
 const SHARES = { forward: 0.45, backward: 0.3, update: 0.25 }; // of a state's time while playing
 const DWELL = 1500; // milliseconds a state at normal speed
 const SPEEDS = [0.5, 1, 2, 4];
-const LONGEST_FRAME = 100; // a tab that was asleep does not jump
+const LONGEST_FRAME = 150; // a tab that was asleep does not jump
 const PACE = 1000 / 30; // milliseconds between two frames while nobody's pointer is on it: half the work of 60 a second
+const SPARING = 1000 / 10; // the same while a run trains, often on the processor that paints
 const EARLY = 4; // a frame of the screen comes when it comes: rather this much too early than one later
 
 export class Player {
   /**
    * `onState(state)` when another state is shown, `onPhase()` when the phase changes, `onFrame(passed)` at every frame,
-   * `still`: whether the reader asked for reduced motion. `near()`: whether the pointer is on it.
+   * `still`: whether the reader asked for reduced motion. `near()`: whether the pointer is on it. `trains()`: whether
+   * the run that is shown goes on.
    */
-  constructor({ onState, onPhase, onFrame, still, near = () => false }) {
-    Object.assign(this, { onState, onPhase, onFrame, still, near });
+  constructor({ onState, onPhase, onFrame, still, near = () => false, trains = () => false }) {
+    Object.assign(this, { onState, onPhase, onFrame, still, near, trains });
     this.state = 0;
     this.last = 0;
     this.phase = "forward";
@@ -101,7 +103,7 @@ export class Player {
     const turn = (now) => {
       this.frame = 0;
       if (!this.runs || !this.seen || document.hidden) return;
-      if (now - this.before >= PACE - EARLY || this.near()) {
+      if (now - this.before >= (this.trains() ? SPARING : PACE) - EARLY || this.near()) {
         this.#pass(Math.min(now - this.before, LONGEST_FRAME));
         this.before = now;
       }
