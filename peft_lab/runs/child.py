@@ -127,8 +127,9 @@ class Child:
         return f": {lines[-1]}" if lines else ""
 
 
-def _main(folder: str, home: str, turn: float, after: int) -> None:
-    """Run in the child process. ``after``: by how much its CPU priority is lowered."""
+def _main(folder: str, home: str, turn: float, after: int, of_class: str) -> None:
+    """Run in the child process. ``after``: by how much its CPU priority is lowered. ``of_class``: the class's code."""
+    os.environ[asking.CLASS_VARIABLE] = of_class
     processes.lower(after)
     main(folder, home, turn)
 
@@ -142,6 +143,7 @@ def _made(run: Run, turn: float) -> Any:
             str(assets.home()),
             turn,
             processes.TRAINS_AFTER if asking.class_is_on() else 0,
+            os.environ.get(asking.CLASS_VARIABLE, ""),
         )
         process = making.Process(target=_main, args=given, name=run.id, daemon=True)
         try:

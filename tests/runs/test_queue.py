@@ -17,7 +17,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from peft_lab.core import asking
 from peft_lab.core.errors import BadInput, RunError
+from peft_lab.runs import child as runs_child
 from peft_lab.runs import owners, queue, store, waiting
 from peft_lab.runs.events import read_events
 from peft_lab.runs.queue import RunQueue, get_queue
@@ -48,6 +50,16 @@ def test_a_killed_child_is_a_failed_run_and_the_next_one_works() -> None:
     assert "killed" in store.get(first).view().message
     assert get_queue().wait(second, PATIENCE) is Status.DONE
     assert store.get(second).record()["status"] == "done"
+
+
+def test_a_child_is_of_the_class_that_its_run_is_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fork server, whose environment it begins with, may be older."""
+    seen: list[bool] = []
+    monkeypatch.setenv(asking.CLASS_VARIABLE, "of-the-fork-server")
+    monkeypatch.setattr(runs_child, "main", lambda *_: seen.append(asking.class_is_on()))
+    for of_class in ("", "blue-whale"):
+        runs_child._main("run", "home", 0.0, 0, of_class)
+    assert seen == [False, True]
 
 
 def test_a_child_that_cannot_be_made_is_a_failed_run(monkeypatch: pytest.MonkeyPatch) -> None:
