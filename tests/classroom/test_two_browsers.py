@@ -87,30 +87,30 @@ def test_a_class_fills_its_map(chromium: Browser, lab: tuple[str, Path]) -> None
     for ghost in ghosts:
         (home / "class" / ghost).mkdir(parents=True)
     (home / "class/map.json").write_text(json.dumps({"squares": ghosts, "filled": False}))
-    ada, bob = (join(chromium, url, "/words", CODE, name) for name in ("Ada", "Bob"))
+    cleo, dan = (join(chromium, url, "/words", CODE, name) for name in ("Cleo", "Dan"))
     code = json.loads((home / "class/keys.json").read_text())["teacher"]
     teacher = join(chromium, url, "/class_map", code, "Grace")
     teacher.get_by_role("button", name="Fill in from recordings").click(timeout=60_000)
     teacher.get_by_role("button", name="Show to my class").click(timeout=60_000)
-    for page in (ada, bob):  # nobody presses anything there
+    for page in (cleo, dan):  # nobody presses anything there
         expect(page.get_by_role("heading", name=re.compile("Your square"))).to_be_visible(timeout=60_000)
     given = {
-        page: page.get_by_role("heading", name=re.compile("Your square")).inner_text() for page in (ada, bob)
+        page: page.get_by_role("heading", name=re.compile("Your square")).inner_text() for page in (cleo, dan)
     }
     assert len(set(given.values())) == 2
-    expect(teacher.get_by_text("Ada is guessing")).to_be_visible()
-    for page, other in ((ada, "Bob is guessing"), (bob, "")):
+    expect(teacher.get_by_text("Cleo is guessing")).to_be_visible()
+    for page, other in ((cleo, "Dan is guessing"), (dan, "")):
         rank, rate = re.findall(r"[\d.]+", given[page])
         right = recordings()[SQUARES.index((int(rank), float(rate)))]
         page.get_by_role("button", name="Guess and train").click()
         expect(page.get_by_role("heading", name=re.compile(f"{right} of 32"))).to_be_visible(timeout=60_000)
-        name = "Ada" if page is ada else "Bob"
+        name = "Cleo" if page is cleo else "Dan"
         square = teacher.locator(".square.done").filter(has_text=name)
         expect(square.locator("b")).to_have_text(str(right))
-        expect(teacher.get_by_text("Bob is guessing")).to_have_count(int(bool(other)))
+        expect(teacher.get_by_text("Dan is guessing")).to_have_count(int(bool(other)))
     teacher.reload()
-    expect(teacher.locator(".square.done").filter(has_text="Ada")).to_be_visible(timeout=60_000)
-    for page in (ada, bob, teacher):
+    expect(teacher.locator(".square.done").filter(has_text="Cleo")).to_be_visible(timeout=60_000)
+    for page in (cleo, dan, teacher):
         page.context.close()
 
 

@@ -32,7 +32,7 @@ FIRST = (
 )  # fmt: skip
 #: What no step is simulated of, and why.
 REFUSED = {
-    "blt": "states none of hidden_size",  # a model of bytes, patches and words, each with a width of its own
+    "blt": "has none of hidden_size",  # a model of bytes, patches and words, each with a width of its own
     "cohere_compass_text": "makes no model",  # its defaults have no rope_parameters
     "dbrx": "makes no model",  # this release builds none of its defaults
     "deepseek_v2": "multiple of 16 bytes",  # grouped products on a width that its defaults leave uneven

@@ -116,7 +116,7 @@ def test_claims_of_a_text_hold(question: Question) -> None:
         if question.id == "ia3-share":
             assert ("The claim holds here" in text) == (answer.value < 0.01), model
         if question.id == "prefix-projected-share":
-            assert ("both of what is kept" in text) == (answer.value < 1), model
+            assert ("both of what is stored" in text) == (answer.value < 1), model
         if question.id == "choose-gpus-for-full":
             assert answer.value >= 2, f"{model}: one GPU leaves nothing to split, and no contrast with QLoRA"
             assert "fits on one of them" in text, model

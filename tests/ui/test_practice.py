@@ -37,6 +37,7 @@ from peft_lab.runs import store
 from peft_lab.runs.child import end_run
 from peft_lab.runs.record import stands_for
 from peft_lab.ui import state, theme
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.myths.predicted import chart_of
 from peft_lab.ui.practice.answering import _ADVICE, ANSWER_FIRST, GIVE_WAY, HOLD, SELF_CHECK
 from peft_lab.ui.practice.cards import away, interview_date
@@ -508,7 +509,7 @@ def test_what_an_earlier_version_kept_is_not_shown_as_it_is(clock: Clock) -> Non
 def test_each_belief_opens(clock: Clock, name: str) -> None:
     assert len(all_predictions()) >= LEAST_BELIEFS
     app = opened("myths", claim=name)
-    assert all_predictions()[name].belief in told(app)
+    assert plain(all_predictions()[name].belief) in told(app)
     assert list(app.radio[0].options) == list(all_predictions()[name].options)
 
 

@@ -76,11 +76,11 @@ def projected_share(case: Case) -> Answer:
     kept = case.stored("prefix", num_virtual_tokens=n)
     value = 100 * trained / (shape.total + trained)
     if value < case["claimed"]:  # what is kept is less than what is trained
-        verdict = "both what is stored and what is trained here"
+        verdict = "both of what is stored and of what is trained here"
     elif 100 * kept / (shape.total + kept) < case["claimed"]:
-        verdict = "what is stored, not what is trained here"
+        verdict = "of what is stored, not of what is trained here"
     else:
-        verdict = "neither what is stored nor what is trained here"
+        verdict = "neither of what is stored nor of what is trained here"
     steps = [rf"\frac{{{tex(trained)}}}{{{tex(shape.total)} + {tex(trained)}}} = {tex(value)}\,\%"]
     return result(
         value, "percent", steps,
