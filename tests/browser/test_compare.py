@@ -111,8 +111,9 @@ def test_a_comparison_outlives_the_app(page: Page, tmp_path: Path) -> None:
     link(home)
 
     def ended() -> dict[str, float]:
-        records = home.glob("runs/*/record.json")
-        return {found.parent.name: found.stat().st_mtime for found in records}
+        """When each run that is done wrote its record, which comes before the event that ends it."""
+        done = [one.parent for one in home.glob("runs/*/events.jsonl") if '"type": "done"' in one.read_text()]
+        return {folder.name: (folder / "record.json").stat().st_mtime for folder in done}
 
     with served(home, tmp_path / "first.log") as url:
         visit(page, f"{url}/compare?{SMALL.replace('steps=3', 'steps=25')}")

@@ -122,4 +122,4 @@ def test_in_projector_mode_keys_turn_stops_and_pages(page: Page, app_url: str) -
     expect(page).to_have_url(re.compile("r=16.*stop=newcomer.2"))
     visit(page, f"{app_url}/sweeps?projector=on")
     page.keyboard.press("ArrowRight")
-    expect(page).to_have_url(re.compile("/runs"))
+    expect(page).to_have_url(re.compile("/playground"))
