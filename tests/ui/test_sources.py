@@ -40,6 +40,7 @@ WITHOUT_FIGURES = (
     "teach",
     "runs",
     "sweeps",
+    "playground",  # all of its figures are drawn in the browser, from a record
 )  # in a home where nothing was done yet
 
 
