@@ -26,7 +26,7 @@ def _trains(told: str, of_class: bool) -> None:
             "main",
             lambda *args: Path(told).write_text(json.dumps([args == given, processes.niceness()])),
         )
-        child._main(*given, processes.TRAINS_AFTER if of_class else 0)
+        child._main(*given, processes.TRAINS_AFTER if of_class else 0, CODE if of_class else "")
 
 
 @pytest.mark.parametrize("of_class", [True, False])
