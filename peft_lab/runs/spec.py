@@ -25,7 +25,7 @@ from peft_lab.training.tasks.base import Task
 
 Schedule = Literal["linear", "cosine", "constant"]  # the last only in a plan's scripts
 BATCH = {"classification": 32, "tagging": 32, "generation": 8, "chat": 8}
-# Few where answers are generated: one takes 0.3 s on two cores.
+# Few where answers are generated: 24 took 5.3 s on two cores (SmolLM2, bench/RESULTS.md).
 _EVAL_ROWS = {"classification": 1000, "tagging": 1000, "generation": 24, "chat": 24}
 _COMPARED_ROWS = 64  # what two runs are told apart by
 _IMAGES = 500  # all that the digits hold out

@@ -81,12 +81,15 @@ def _tools() -> None:
 
 
 def _of_class() -> None:
+    recorded = class_map.recordings()
+    ranks = sorted({SQUARES[at][0] for at in recorded}, reverse=True)
     seen, named = class_map.look_at_all(), not st.session_state.get(state.widget_key(SCOPE, "hidden"))
     left, right = st.columns([0.73, 0.27], gap="medium")
     with left:
         st.html(_CSS + map_html(seen, named))
         st.caption(
-            f"{_setting()} {len(class_map.recordings())} of the {len(SQUARES)} squares come recorded: ranks 16 and 2. "
+            f"{_setting()} {len(recorded)} of the {len(SQUARES)} squares come recorded: those of rank "
+            f"{' and '.join(map(str, ranks))}. "
             f"A recorded result shows once the learner of its square has guessed. {figures.badge(Source.MEASURED)}"
         )
     with right:

@@ -36,7 +36,7 @@ from peft_lab.ui.tour.page import root
 
 
 SCOPE = "shown-to-class"
-SHOWN_NOW = ":material/check: Every learner's page changes to this one within a second."
+SHOWN_NOW = ":material/check: Every learner's page changes to this one by itself."
 _mount = st.components.v2.component("peft_follow", html="<span hidden></span>", js=web.read("follow.js"))
 
 

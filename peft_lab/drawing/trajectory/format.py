@@ -402,6 +402,16 @@ def shipped(name: str) -> Trajectory:
     return from_dict(data)
 
 
+def shipped_of(slug: str, model: str) -> Trajectory | None:
+    """Return a method's recorded training on a model, or else on another; ``None`` if none was recorded.
+
+    Raises:
+        BadInput: this version cannot read the file.
+    """
+    found = shipped_on(slug, model)
+    return shipped(slug) if found is None and slug in shipped_names() else found
+
+
 def shipped_on(slug: str, model: str) -> Trajectory | None:
     """Return a method's recorded training on a model of the catalogue; ``None`` if none was recorded.
 

@@ -14,7 +14,7 @@ import streamlit as st
 from peft_lab.core import palette, units
 from peft_lab.core.errors import AssetError, BadInput, PeftLabError
 from peft_lab.core.units import Source
-from peft_lab.drawing.trajectory.format import asked_states, shipped, shipped_names, shipped_on
+from peft_lab.drawing.trajectory.format import asked_states, shipped_of
 from peft_lab.methods import get_method
 from peft_lab.methods.counting.count import count
 from peft_lab.methods.shared import adapters_library as library_files
@@ -97,18 +97,16 @@ def _status(run: Run, seen: RunView, choice: Choice) -> None:
 def meanwhile(spec: RunSpec) -> None:
     """Draw a recorded run of the method while the learner's own waits: of the same model, or else of another."""
     with errors_here():
-        recorded = shipped_on(spec.method, spec.model)
-        if recorded is None and spec.method in shipped_names():
-            recorded = shipped(spec.method)
-        if recorded is None:
+        found = shipped_of(spec.method, spec.model)
+        if found is None:
             return
-        losses = recorded.curve.loss
+        losses = found.curve.loss
         st.markdown(
-            f"**While you wait, a recorded run:** {plain(recorded.model.title)}, {units.several(len(losses), 'step')}, "
-            f"{plain(recorded.label)} {figures.badge(Source.MEASURED)}"
+            f"**While you wait, a recorded run:** {plain(found.model.title)}, {units.several(len(losses), 'step')}, "
+            f"{plain(found.label)} {figures.badge(Source.MEASURED)}"
         )
-        if recorded.example is not None:
-            card(recorded.example, recorded.answers, asked_states(len(losses)), len(losses))
+        if found.example is not None:
+            card(found.example, found.answers, asked_states(len(losses)), len(losses))
         loss_curve(losses, f"{spec.method}-recorded", len(losses))
 
 

@@ -43,7 +43,10 @@ def opened_run(
     runs = [line for line in finished_of(slug) if recorded(read_insight(line.id))]
     if runs:
         return pick_run(slug, runs, choice.entry.name)
-    run = format.shipped_on(slug, choice.entry.name) or format.shipped(slug)
+    run = format.shipped_of(slug, choice.entry.name)
+    if run is None:
+        nothing_to_open(slug, what, verb)
+        return None
     st.markdown(
         f"**Recorded run**: {run.steps[-1]} steps of {plain(choice.spec.title)} on {plain(run.model.title)}, "
         f"{plain(task_title(run.spec['task']))}, {plain(run.label)}. {figures.badge(Source.MEASURED)}"
