@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 from peft_lab.core import machine
 from peft_lab.drawing.trajectory.recorder import compact_trajectory, evaluating
 from peft_lab.drawing.trajectory.sentence import ASKED
-from peft_lab.engine.lab import simulate_lab
 from peft_lab.methods import recording
 from peft_lab.runs import admission, course
 from peft_lab.runs.record import versions
@@ -116,11 +115,9 @@ def leading(part: Watched) -> list[float]:
 
 @cache
 def memory(rank: int, targets: tuple[str, ...]) -> dict[str, int]:
-    """Return the bytes of each part at the peak of the largest step, which neither α nor the rate changes."""
+    """Return the bytes of each part at the peak of the step that a run measures; neither α nor the rate changes it."""
     spec = Setting(rank, rank, 1e-3, targets).request.complete()
-    batch, attention = admission.largest_batch(spec), course.attention_for(spec)
-    request = admission.step_request(spec, batch, machine.in_use().simulated_as, attention)
-    return {part: size for part, size in simulate_lab(request).parts.items() if size}
+    return {part: size for part, size in admission.parts_ahead(spec.to_dict()).items() if size}
 
 
 def known(out: Path) -> list[dict[str, Any]]:

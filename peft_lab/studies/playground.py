@@ -11,7 +11,7 @@ A file of JSON lines: what all runs have in common, then one line a run, in the 
 - ``loss``: of the batch that the step trains on, before its update; ``null`` where it is not finite.
 - ``moved``: mean of ‖ΔW‖/‖W‖ over a block's adapted matrices, in :data:`UNIT`, after 0 to 25 steps.
 - ``spectrum``: the largest singular values of ΔW in the first block, at most :data:`LEADING`.
-- ``memory``: bytes of each part at the peak of the largest step, simulated.
+- ``memory``: bytes of each part at the peak of the step that a run measures, simulated.
 """
 
 from __future__ import annotations

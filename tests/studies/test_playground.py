@@ -7,11 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
+from peft_lab.core import machine
 from peft_lab.core.errors import BadInput
 from peft_lab.drawing.trajectory.sentence import ASKED, STEPS
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
+from peft_lab.runs.admission import parts_ahead
 from peft_lab.studies.playground import (
     ALL,
     DEFAULT_RATE,
@@ -131,3 +134,13 @@ def test_the_request_of_a_run_is_what_was_trained() -> None:
         recorded.pop(varied)
         same.pop(varied)
     assert json.loads(json.dumps(same)) == recorded
+
+
+@pytest.mark.weights
+def test_the_peak_is_what_the_methods_page_prints_for_the_same_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(machine, "compute_dtype", lambda: torch.bfloat16)  # of the machine that recorded
+    run = next(run for run in shipped().runs if run.setting == Setting(8, 16, DEFAULT_RATE))
+    ahead = parts_ahead(run.setting.request.complete().to_dict())
+    assert run.memory == {part: size for part, size in ahead.items() if size}
