@@ -192,14 +192,14 @@ def test_runs_on_ray_are_told_by_the_command_that_hands_them_out(
 ) -> None:
     """Nodes need no tracker, and none of their environment: the command follows what they write."""
     link(tmp_path)
+    # Without an address Ray joins the cluster that was last begun on this machine: another test's, which ends it.
+    alone = ("--executor", "ray", "--address", "local")
     file = tmp_path / "sweep.json"
     file.write_text(json.dumps({
         "model": "minilm-l6", "task": "sentiment", "methods": ["bitfit"], "seeds": [0, 1], "steps": 2, "batch": 2,
         "eval_rows": 0,
     }))  # fmt: skip
-    swept = run_process(
-        "sweep", str(file), "--executor", "ray", "--track", "mlflow,trackio", "--json", **trackers
-    )
+    swept = run_process("sweep", str(file), *alone, "--track", "mlflow,trackio", "--json", **trackers)
     assert swept.status == 0, swept.stderr
     ids = {run.name for run in (tmp_path / "runs").iterdir() if run.name[0] != "."}
     assert len(ids) == 2
