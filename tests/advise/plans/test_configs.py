@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 
 import yaml
+from transformers import Seq2SeqTrainingArguments
 
 from peft_lab.advise.plans import configs
 from peft_lab.advise.plans.configs import _dataset, write
@@ -27,9 +28,15 @@ LLAMA_FACTORY = {
     "model_name_or_path", "stage", "do_train", "finetuning_type", "lora_rank", "lora_alpha", "lora_dropout",
     "lora_target", "use_rslora", "quantization_bit", "quantization_type", "double_quantization", "dataset",
     "dataset_dir", "template", "cutoff_len", "packing", "per_device_train_batch_size", "gradient_accumulation_steps",
-    "num_train_epochs", "learning_rate", "lr_scheduler_type", "warmup_ratio", "optim", "max_grad_norm", "bf16", "fp16",
+    "num_train_epochs", "learning_rate", "lr_scheduler_type", "warmup_steps", "optim", "max_grad_norm", "bf16", "fp16",
     "pure_bf16", "disable_gradient_checkpointing", "val_size", "per_device_eval_batch_size", "eval_strategy",
     "save_strategy", "eval_steps", "save_steps", "seed", "output_dir",
+}  # fmt: skip
+#: Its own arguments (hparams of 0.9.5); the others go to the trainer of transformers.
+ITS_OWN = {
+    "model_name_or_path", "stage", "finetuning_type", "lora_rank", "lora_alpha", "lora_dropout", "lora_target",
+    "use_rslora", "quantization_bit", "quantization_type", "double_quantization", "dataset", "dataset_dir", "template",
+    "cutoff_len", "packing", "pure_bf16", "disable_gradient_checkpointing", "val_size",
 }  # fmt: skip
 
 
@@ -41,6 +48,14 @@ def test_axolotl_is_told_the_plan(tiny: dict[str, str]) -> None:
     assert (found["micro_batch_size"], found["gradient_accumulation_steps"]) == (2, 2)
     assert found["fsdp_config"]["activation_checkpointing"] and not found["gradient_checkpointing"]
     assert not found["fsdp_config"]["cpu_ram_efficient_loading"], "Axolotl refuses it with 4 bits"
+
+
+def test_llama_factorys_trainer_settings_are_those_of_its_transformers(tiny: dict[str, str]) -> None:
+    """Its parser refuses a key that neither it nor the installed transformers knows, as warmup_ratio from 5.2 on."""
+    found = yaml.safe_load(configs.llama_factory(planned("lora", "ddp", tiny["causal-lm"])))
+    of_trainer = {field.name for field in fields(Seq2SeqTrainingArguments)}
+    assert set(found) - of_trainer == set(found) & ITS_OWN
+    assert found["warmup_steps"] == 5, "a tenth of 41 steps, rounded up, as a whole number"
 
 
 def test_a_packed_base_that_no_card_holds_has_no_file_of_the_tools_that_load_it_there(

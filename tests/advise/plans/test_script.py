@@ -35,7 +35,7 @@ CLOSE = 2e-5
 MUON_CLOSE = 2e-3
 
 
-SAID = {"epochs": 1, "warmup": 0.1, "schedule": "cosine"}
+SAID = {"epochs": 1, "warmup": 0.1, "schedule": "cosine", "steps": 41}
 
 
 def setting(name: str, value: Any) -> RecipeSetting:
