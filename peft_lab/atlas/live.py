@@ -255,10 +255,16 @@ def rows_for(name: str, layers: int | None = None) -> tuple[Any, ShortBatch]:
 
 # Written scripts hold this function as its source.
 def learn(
-    model: Any, inputs: dict[str, Any], rate: float, steps: int, least: int = 0, seconds: float = math.inf
+    model: Any,
+    inputs: dict[str, Any],
+    rate: float,
+    steps: int,
+    least: int = 0,
+    seconds: float = math.inf,
+    tell: Any = lambda step, loss: None,
 ) -> tuple[float, list[float], float]:
     """Train with Adam on the same rows; return the loss before, at each step and after. After ``seconds``,
-    only the first ``least`` of the ``steps`` still begin."""
+    only the first ``least`` of the ``steps`` still begin. ``tell`` is called after each step."""
     import torch
 
     trained = [value for value in model.parameters() if value.requires_grad]
@@ -275,6 +281,7 @@ def learn(
         loss.backward()
         optimizer.step()
         seen.append(float(loss.detach()))
+        tell(len(seen), seen[-1])
     model.eval()
     with torch.no_grad():
         after = float(model(**inputs).loss)
