@@ -137,7 +137,7 @@ def _trainer(spec: Any, given: argparse.Namespace) -> tuple[Any, float]:
     quantization = method.quantization(spec.values)
     base = loading.load_base(spec.model, labels, quantization, dtype)
     course.seed_everything(spec.seed)
-    model = method.apply(base.model, base.entry.shape, spec.values, course.task_type(task, base.entry.kind))
+    model = method.apply(base.model, base.entry.shape, spec.values, task.task_type(base.entry.kind))
     rows = batches.encode(task, task.load().train[: spec.steps * spec.batch], base.tokenizer, spec.max_length)
     times: list[float] = []
     ordered = given.only == "ordered"

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from peft_lab.atlas import rows
 from peft_lab.atlas.base import AtlasType, target_names
 from peft_lab.core.errors import Unsupported
-from peft_lab.methods.base import TaskType
 from peft_lab.models.assets.store import ASSETS
 from peft_lab.models.catalogue import get_model
+from peft_lab.models.heads import TaskType
 from peft_lab.models.shapes import HEADS, ModelShape
 from peft_lab.takeaway.bundle import asset_context
 from peft_lab.takeaway.generator import as_script, fill

@@ -52,9 +52,10 @@ from peft_lab.engine.simulate import (
 )
 from peft_lab.engine.timing import estimate, kernels
 from peft_lab.engine.timing.estimate import Seconds, speed_named
-from peft_lab.methods.base import MethodSpec, plain_task
+from peft_lab.methods.base import MethodSpec
 from peft_lab.models import images
 from peft_lab.models.catalogue import resolve
+from peft_lab.models.heads import task_type
 from peft_lab.models.shapes import ModelEntry
 
 # ----------------------------------------
@@ -411,7 +412,7 @@ def _published(entry: ModelEntry, chosen: Subjects) -> Iterator[Named]:
         return metamath.simulate_published(entry.name, content, setting.batch, setting.generate)
 
     for spec, values in chosen.methods:
-        config = spec.config(entry.shape, values, plain_task(entry.kind))
+        config = spec.config(entry.shape, values, task_type(entry.kind))
         if (config is None and spec.slug != "full") or spec.quantization(values):
             raise BadInput(
                 f"The published runs have no {spec.title}; they use PEFT's methods on a 16-bit base model. Leave "

@@ -71,7 +71,7 @@ def show_own_tokens(spec: RunSpec, as_json: bool) -> None:
     """Print the tokens that a training would read, and which of them it would learn.
 
     Raises:
-        BadInput: there is no own file, or it has labels, images, or rows that cannot be trained on.
+        BadInput: there is no own file, or its rows have one label each, are images or cannot be trained on.
     """
     if spec.own_data is None:
         raise BadInput(
@@ -129,8 +129,8 @@ def train(
         option(
             "--own",
             "FILE",
-            "CSV or JSONL: text,label or prompt,completion; JSONL of messages; a folder of images; "
-            "hf:owner/name:split of the Hugging Face Hub.",
+            "CSV or JSONL: text,label or prompt,completion; JSONL of messages; tagged words as JSONL of tokens,tags or "
+            "CoNLL; a folder of images; hf:owner/name:split of the Hugging Face Hub.",
         ),
     ] = None,
     start: Annotated[
@@ -185,6 +185,8 @@ def train(
         start=str(start.absolute()) if start else None,
         probes=tuple(probes or ()),
     ).complete()
+    if note := spec.task_object().note:
+        output.note(f"note: {note}")
     if preview:
         show_own_tokens(spec, as_json)
         return

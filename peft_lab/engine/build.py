@@ -17,9 +17,9 @@ from peft_lab.engine.step import SteppedModel
 from peft_lab.engine.tracker import MemoryRecorder, own_part
 from peft_lab.methods.counting.count import drop_values, make_ready
 from peft_lab.models.catalogue import REFUSALS, reason
-from peft_lab.models.meta import classifier, head_apart, shapes_only
+from peft_lab.models.meta import auto_class, head_apart, shapes_only
 from peft_lab.models.own import DEPTH_FIELDS
-from peft_lab.models.shapes import CLASSIFIERS
+from peft_lab.models.shapes import CLASSIFIERS, ModelKind
 
 if TYPE_CHECKING:
     import torch
@@ -71,7 +71,7 @@ class Blueprint:
     """
 
     config: PretrainedConfig
-    kind: str
+    kind: ModelKind
     method: PeftConfig | Method | None
     dtype: torch.dtype
     quantise: Quantise | None = None
@@ -138,7 +138,6 @@ class Blueprint:
     def build(self, depth: int | None = None) -> torch.nn.Module:
         """Build the model to train on the meta device (PEFT's host tensors on the CPU)."""
         import torch
-        import transformers
 
         depth = depth or self.depth
         config = self.at_depth(depth)
@@ -147,10 +146,7 @@ class Blueprint:
         # A decoder's classification head reads the last token that is not padding, so it needs a padding token.
         if self.kind == "encoder" and config.get_text_config().pad_token_id is None:
             config.get_text_config().pad_token_id = 0
-        factory: Any = {
-            "causal-lm": transformers.AutoModelForCausalLM,
-            "seq2seq": transformers.AutoModelForSeq2SeqLM,
-        }.get(self.kind) or classifier(self.kind, self.per_token)
+        factory = auto_class(self.kind, self.kind in CLASSIFIERS, self.per_token)
         with torch.device("meta"):
             model = factory.from_config(config, dtype=self.dtype)
         head_apart(model, config)

@@ -31,6 +31,7 @@ from peft_lab.engine.tracker import Trace
 from peft_lab.engine.work import Work, left, steps_of
 from peft_lab.models import images
 from peft_lab.models.catalogue import REFUSALS, reason
+from peft_lab.models.heads import task_type
 from peft_lab.models.meta import uncollected
 from peft_lab.models.shapes import CLASSIFIERS, a_model
 
@@ -206,7 +207,6 @@ def blueprint_of(request: StepRequest) -> Blueprint:
         Unsupported: the method does not go with gradient checkpointing or with the base's storage format.
     """
     from peft_lab.methods import get_method
-    from peft_lab.methods.base import classifying_task, plain_task
     from peft_lab.models import meta
     from peft_lab.models.catalogue import resolve
 
@@ -215,7 +215,7 @@ def blueprint_of(request: StepRequest) -> Blueprint:
     tags = request.setting.tags
     if tags and entry.kind != "encoder":
         raise BadInput(f"Tokens are tagged by encoders only; {entry.title} is {a_model(entry.kind)}.", "task")
-    task = classifying_task(entry.kind, tags > 0) if entry.kind in CLASSIFIERS else plain_task(entry.kind)
+    task = task_type(entry.kind, entry.kind in CLASSIFIERS, tags > 0)
 
     def apply(base: torch.nn.Module, depth: int) -> torch.nn.Module:
         shape = entry.shape
@@ -292,7 +292,7 @@ def simulate_config(request: ConfigRequest, schedule: Schedule = two_steps) -> S
 
     entry, adapter_config, setting = resolve(request.model), request.adapter_config, request.setting
     config = None if adapter_config is None else count.parse_config(entry, adapter_config)
-    kind: str = entry.kind
+    kind = entry.kind
     if config is not None and adapter_config is not None:
         # As in counting: an initialisation that reads values changes no shape, so it is dropped.
         count.drop_values(config)

@@ -18,6 +18,7 @@ from peft_lab.ask.field import Field, Values, field_named
 from peft_lab.ask.form import Form, form_of
 from peft_lab.core import asking
 from peft_lab.core.errors import BadInput, Unsupported
+from peft_lab.models.heads import TaskType
 from peft_lab.models.quantise import Quantization
 from peft_lab.models.shapes import ModelKind, ModelShape
 
@@ -27,17 +28,6 @@ if TYPE_CHECKING:
 
 #: A setting of a method that a learner can change.
 Knob = Field
-
-#: PEFT's task types. It has none for classifying images: ``IMAGE_CLS`` stands for a config without a task type that
-#: saves the head (:func:`peft_lab.methods.shared.peft_backed.config_of`).
-TaskType = Literal["CAUSAL_LM", "SEQ_CLS", "TOKEN_CLS", "FEATURE_EXTRACTION", "SEQ_2_SEQ_LM", "IMAGE_CLS"]
-CLASSIFYING: tuple[TaskType, ...] = ("SEQ_CLS", "TOKEN_CLS", "IMAGE_CLS")
-_PLAIN_TASK: dict[ModelKind, TaskType] = {
-    "causal-lm": "CAUSAL_LM",
-    "encoder": "FEATURE_EXTRACTION",
-    "seq2seq": "SEQ_2_SEQ_LM",
-    "vision": "FEATURE_EXTRACTION",
-}
 
 
 @dataclass(frozen=True)
@@ -294,15 +284,3 @@ class MethodSpec(ABC):
     def config(self, shape: ModelShape, values: Values, task_type: TaskType) -> PeftConfig | None:
         """Return the PEFT config for these values; ``None`` for methods that PEFT lacks."""
         return None
-
-
-def classifying_task(kind: ModelKind, per_token: bool = False) -> TaskType:
-    """Return the task type of a model with a classification head. ``per_token``: it labels tokens, not rows."""
-    if per_token:
-        return "TOKEN_CLS"
-    return "IMAGE_CLS" if kind == "vision" else "SEQ_CLS"
-
-
-def plain_task(kind: ModelKind) -> TaskType:
-    """Return the task type of a model without a task head."""
-    return _PLAIN_TASK[kind]

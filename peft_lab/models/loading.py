@@ -24,7 +24,7 @@ from peft_lab.models import images, meta, own, quantise
 from peft_lab.models.assets import store as assets
 from peft_lab.models.catalogue import catalogue, looks_external, misshapen, resolve
 from peft_lab.models.quantise import Quantization
-from peft_lab.models.shapes import HEADS, ModelEntry, in_head
+from peft_lab.models.shapes import CLASSIFIERS, HEADS, ModelEntry, in_head
 
 if TYPE_CHECKING:
     import torch
@@ -169,7 +169,7 @@ def load_base(
         options["attn_implementation"] = attention
     if looks_external(name):
         _require_own(name)
-    factory = _factory(entry, num_labels, per_token)
+    factory = meta.auto_class(entry.kind, entry.kind in CLASSIFIERS and num_labels is not None, per_token)
     with _verified(source), no_pickles():
         try:
             options["config"] = _config(source, num_labels)
@@ -359,16 +359,6 @@ def _verified(source: str) -> Iterator[None]:
 
 def _first_line(error: Exception) -> str:
     return in_short(error, 200)
-
-
-def _factory(entry: ModelEntry, num_labels: int | None, per_token: bool) -> Any:
-    import transformers
-
-    if entry.kind == "seq2seq":
-        return transformers.AutoModelForSeq2SeqLM
-    if entry.kind == "causal-lm":
-        return transformers.AutoModelForCausalLM
-    return transformers.AutoModel if num_labels is None else meta.classifier(entry.kind, per_token)
 
 
 def _bitsandbytes(quantization: Quantization) -> Any:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from peft_lab.core.errors import BadInput
 from peft_lab.models import shapes as structure
+from peft_lab.models.heads import AUTO_CLASSES, task_type
 from peft_lab.models.shapes import Mixture, ModelKind, ModelShape, ModuleGroup, in_head
 
 if TYPE_CHECKING:
@@ -92,39 +93,24 @@ def build(
         per_token: whether the head labels every token rather than the row.
     """
     import torch
-    from transformers import (
-        AutoModel,
-        AutoModelForCausalLM,
-        AutoModelForSeq2SeqLM,
-    )
 
-    factory: Any = {
-        "causal-lm": AutoModelForCausalLM,
-        "encoder": AutoModel,
-        "seq2seq": AutoModelForSeq2SeqLM,
-        "vision": AutoModel,
-    }[kind]
     if num_labels is not None:
         config.num_labels = num_labels
-        factory = classifier(kind, per_token)
     # A pooler that only serves other uses takes no part in classification; a classifier's folder has no weights for it.
     pooled = {"add_pooling_layer": False} if num_labels is None and config.model_type in POOLING else {}
     with torch.device("meta"):
+        factory = auto_class(kind, num_labels is not None, per_token)
         model = factory.from_config(config, dtype=dtype or torch.float32, **pooled)
     model.tie_weights()
     head_apart(model, config)
     return model
 
 
-def classifier(kind: str, per_token: bool = False) -> Any:
-    """Return transformers' auto class for models of this kind with a head that labels rows, or every token."""
+def auto_class(kind: ModelKind, head: bool, per_token: bool = False) -> Any:
+    """Return transformers' auto class for models of this kind; arguments as those of :func:`task_type`."""
     import transformers
 
-    if per_token:
-        return transformers.AutoModelForTokenClassification
-    return {
-        "vision": transformers.AutoModelForImageClassification,
-    }.get(kind, transformers.AutoModelForSequenceClassification)
+    return getattr(transformers, AUTO_CLASSES[task_type(kind, head, per_token)])
 
 
 def head_apart(model: Any, config: PretrainedConfig) -> None:

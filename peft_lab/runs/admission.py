@@ -32,7 +32,6 @@ from peft_lab.models import images
 from peft_lab.models.shapes import CLASSIFIERS, ModelShape
 from peft_lab.runs import store
 from peft_lab.runs.spec import SHORTEST, RunSpec
-from peft_lab.training.tasks import all_tasks
 from peft_lab.training.tasks.pictures import MAX_BYTES, MAX_LABELS
 from peft_lab.workers import inspector
 
@@ -201,13 +200,14 @@ def step_request(
 ) -> StepRequest:
     """Return the request to simulate one step of a run. ``batch``: its size, as :func:`largest_batch`."""
     dtype = str(machine.compute_dtype()).removeprefix("torch.")
-    sized = LabBatch.of(batch, device, attention, tags_of(spec.task))
+    sized = LabBatch.of(batch, device, attention, tags_of(spec))
     return StepRequest(spec.model, spec.method, spec.values, sized, dtype)
 
 
-def tags_of(task: str) -> int:
-    """Return the number of labels of a task that tags tokens; 0 for others, a learner's own among them."""
-    return next((len(known.labels) for known in all_tasks() if known.name == task and known.per_token), 0)
+def tags_of(spec: RunSpec) -> int:
+    """Return the number of labels of a task that tags tokens; 0 for others. Raises BadInput for an unusable file."""
+    task = spec.task_object()
+    return len(task.labels) if task.per_token else 0
 
 
 def _simulated(spec: RunSpec, batch: Mapping[str, Any], device: str) -> int:
@@ -354,7 +354,8 @@ def ask_of_run(record: Mapping[str, Any]) -> Future[int] | None:
     memory, spec = record["memory"] or {}, record["spec"]
     if not all(name in memory for name in SIMULATED_BATCH):
         return None
-    batch = LabBatch.of(memory, record["device"], memory.get("attention"), tags_of(spec.get("task", "")))
+    tags = tags_of(RunSpec.from_dict(spec))
+    batch = LabBatch.of(memory, record["device"], memory.get("attention"), tags)
     asked = StepRequest(spec["model"], spec["method"], spec["values"], batch, record["dtype"])
     return inspector.get_inspector(inspector.Worker.MEMORY).submit(peak_of_step, asked)
 

@@ -16,11 +16,10 @@ from peft_lab.classroom import places
 from peft_lab.core import content, disk, machine
 from peft_lab.core.errors import BadInput, in_short
 from peft_lab.methods import get_method
-from peft_lab.methods.base import MethodSpec, TaskType, classifying_task, plain_task
+from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.shared import adapters_library as library_files
 from peft_lab.models import loading
 from peft_lab.models.catalogue import looks_external, resolve
-from peft_lab.models.shapes import ModelKind
 from peft_lab.runs.record import versions
 from peft_lab.runs.spec import RunSpec
 from peft_lab.training import batches
@@ -81,11 +80,6 @@ def attention_for(spec: RunSpec) -> str:
     return loading.attention_for(machine.in_use().kind, spec.max_length, resolve(spec.model))
 
 
-def task_type(task: Task, kind: ModelKind) -> TaskType:
-    """Return PEFT's task type for the task on a model of this ``kind``."""
-    return plain_task(kind) if task.writes else classifying_task(kind, task.per_token)
-
-
 def prepare(spec: RunSpec, begins: Callable[[str], object] = lambda phase: None) -> Prepared:
     """Load the model, apply the method, read and encode the rows; call ``begins`` with each phase's name.
 
@@ -96,9 +90,9 @@ def prepare(spec: RunSpec, begins: Callable[[str], object] = lambda phase: None)
     begins("Loading the model")
     base = fresh_base(spec, task)
     seed_everything(spec.seed)
-    model = method.apply(base.model, base.entry.shape, spec.values, task_type(task, base.entry.kind))
+    model = method.apply(base.model, base.entry.shape, spec.values, task.task_type(base.entry.kind))
     if spec.start is not None:
-        library_files.put_adapter(model, base.entry.shape, Path(spec.start), task_type(task, base.entry.kind))
+        library_files.put_adapter(model, base.entry.shape, Path(spec.start), task.task_type(base.entry.kind))
     cast_added(model, base.dtype)
     begins("Reading the images" if task.images else "Reading the sentences")
     splits = task.load()

@@ -58,6 +58,7 @@ class Preview:
         rows: in the file, held-out ones included. tokens: read from them. trained: those of them with a loss.
         max_length: maximum tokens of a row. cut: number of longer rows. lost: tokens cut off them.
         longest: tokens of the longest row, uncut.
+        tagging: whether a tag is learned at each word's first token.
         chat: whether the rows are conversations; the fields below apply only to those.
         own_template: whether the tokenizer has a chat template; else ``batches.ROLE_LINES`` are used.
         around: tokens that the format adds around an exchange of two messages, opening and closing them.
@@ -75,6 +76,7 @@ class Preview:
     lost: int
     longest: int
     sample: tuple[PreviewRow, ...]
+    tagging: bool = False
     chat: bool = False
     own_template: bool = True
     around: int = 0
@@ -129,9 +131,9 @@ def preview(
     """Return what a training on the task reads and learns. ``start``: as in :func:`~peft_lab.training.batches.encode`.
 
     Raises:
-        BadInput: rows that cannot be trained on, or a task that classifies: its rows have one label each.
+        BadInput: rows that cannot be trained on, or whose label is one of the whole row.
     """
-    if not task.writes:
+    if not task.writes and not task.per_token:
         raise BadInput(
             "There is nothing to preview: from rows with labels, the model learns the label, no tokens.",
             "task",
@@ -154,6 +156,7 @@ def preview(
         cut=sum(each > 0 for each in beyond),
         lost=sum(beyond),
         longest=max(len(each) + more for each, more in zip(encoded, beyond, strict=True)),
+        tagging=task.per_token,
         sample=tuple(
             PreviewRow(
                 rows[at].line, at >= len(splits.train), _tokens(tokenizer, encoded[at], marks), beyond[at]
@@ -166,6 +169,8 @@ def preview(
 
 def mask_of(row: Encoded) -> list[bool]:
     """Return, for each token of a row, whether the loss covers it."""
+    if row.tags:
+        return [tag != IGNORED for tag in row.tags]
     return [False] * row.prompt + [token != IGNORED for token in batches.wanted(row)]
 
 
@@ -230,6 +235,11 @@ _LONGEST = 160  # most characters shown of what a template adds
 def headline(found: Preview) -> str:
     """Return how many tokens are learned, in one sentence."""
     rows = "conversations" if found.chat else "rows"
+    if found.tagging:
+        return (
+            f"The model learns the tags of {found.trained:,} words, each at its first token, out of {found.tokens:,} "
+            f"tokens in {found.rows:,} rows."
+        )
     return (
         f"The model learns {found.trained:,} of the {found.tokens:,} tokens in {found.rows:,} {rows} and only reads "
         "the others."
@@ -260,7 +270,7 @@ def visible(token: Token) -> str:
 def _length_words(found: Preview) -> str:
     if not found.cut:
         return f"The longest row has {found.longest:,} tokens; the limit is {found.max_length:,}."
-    side = "end" if found.chat else "start of their prompts"
+    side = "end" if found.chat or found.tagging else "start of their prompts"
     return (
         f"{found.cut:,} rows exceed the limit of {found.max_length:,} tokens (the longest has {found.longest:,}) and "
         f"lose the {side}: {found.lost:,} tokens in all."

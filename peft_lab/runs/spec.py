@@ -144,7 +144,7 @@ class RunRequest(Form):
         if self.own_data is None:
             raise BadInput(
                 "The task 'own' needs your data. Give a CSV or JSON Lines file (text,label or prompt,completion, "
-                "or messages) or a folder of images.",
+                "or messages), tagged words (JSON Lines with tokens,tags or CoNLL) or a folder of images.",
                 "own_data",
             )
         task = apart.load_file(self.own_data)

@@ -15,7 +15,7 @@ from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.methods.adapters import spec as adapters
 from peft_lab.methods.adapters.spec import Adapters
-from peft_lab.methods.base import CLASSIFYING, MethodSpec, TaskType
+from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.bitfit import spec as bitfit
 from peft_lab.methods.bitfit.spec import SUBSET_ROLES, BitFit
 from peft_lab.methods.full import spec as full
@@ -25,9 +25,10 @@ from peft_lab.methods.ptuning.spec import PTuning, is_deep
 from peft_lab.methods.shared import bottleneck
 from peft_lab.methods.shared.peft_backed import config_of
 from peft_lab.models.catalogue import resolve
+from peft_lab.models.heads import CLASSIFYING, TaskType
 from peft_lab.models.loading import KEPT_WHOLE
 from peft_lab.models.quantise import Quantization
-from peft_lab.models.shapes import ModelEntry, ModelKind, ModuleGroup
+from peft_lab.models.shapes import ModelEntry, ModuleGroup
 from peft_lab.takeaway.generator import literal
 from peft_lab.workers import inspector
 
@@ -36,12 +37,6 @@ from peft_lab.workers import inspector
 
 
 TOKENIZER = "tokenizer_name_or_path"
-TASK_TYPES: Mapping[ModelKind, TaskType] = {
-    "causal-lm": "CAUSAL_LM",
-    "encoder": "SEQ_CLS",
-    "seq2seq": "SEQ_2_SEQ_LM",
-    "vision": "IMAGE_CLS",
-}
 # Set by PEFT itself when the config is made or applied.
 _OWN = frozenset({"peft_type", "peft_version", "auto_mapping", "inference_mode", "base_model_name_or_path"})
 

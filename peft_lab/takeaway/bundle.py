@@ -33,7 +33,7 @@ from peft_lab.takeaway.card import licences, model_card
 from peft_lab.takeaway.facts import RunFacts, RunOutcome, outcome
 from peft_lab.takeaway.generator import ROW_MARK, WIDTH, as_notebook, as_script, fill, literal, row_lines
 from peft_lab.training.evaluation import ROWS_AT_ONCE
-from peft_lab.training.tasks import made, orders, tags
+from peft_lab.training.tasks import made, orders
 from peft_lab.training.tasks.own import OwnTask
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest date of a zip file: equal runs make equal files
@@ -237,7 +237,7 @@ def _figures(facts: RunFacts) -> dict[str, Any]:
 def _judge(facts: RunFacts) -> str:
     """Return how an answer is judged, as in the name of a template. Raises BadInput for other tasks."""
     task = facts.task
-    if isinstance(task, tags.Tags):
+    if task.per_token:
         return "spans"
     if facts.classifies:
         if task.metric != "accuracy":

@@ -17,17 +17,19 @@ from peft_lab.drawing.block import draw_block
 from peft_lab.drawing.living import sent
 from peft_lab.drawing.trajectory.format import Trajectory
 from peft_lab.methods import get_method
-from peft_lab.methods.base import MethodSpec, TaskType
+from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.ptuning.spec import DEEP_TYPE
 from peft_lab.methods.shared.peft_backed import PeftMethod, read_any_config
 from peft_lab.models.assets.store import ASSETS
+from peft_lab.models.heads import AUTO_CLASSES, TaskType, task_type
 from peft_lab.models.images import words
-from peft_lab.models.shapes import ModelEntry, ModelShape
+from peft_lab.models.shapes import CLASSIFIERS, ModelEntry, ModelShape
 from peft_lab.runs.spec import entry_of
 from peft_lab.runs.store import Run
-from peft_lab.takeaway.applied import TASK_TYPES, Applied, PeftCall, applied, peft_call, way_of
+from peft_lab.takeaway.applied import Applied, PeftCall, applied, peft_call, way_of
 from peft_lab.takeaway.facts import RunOutcome
 from peft_lab.takeaway.generator import fill, with_imports
+from peft_lab.training.tasks.base import Task
 
 
 def is_peft(known: RunOutcome) -> bool:
@@ -81,14 +83,6 @@ def _shown(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 
-_CLASSES = {
-    "causal-lm": "AutoModelForCausalLM",
-    "encoder": "AutoModelForSequenceClassification",
-    "seq2seq": "AutoModelForSeq2SeqLM",
-    "vision": "AutoModelForImageClassification",
-}
-
-
 @dataclass(frozen=True)
 class _Page:
     """The settings of a page, as :class:`~peft_lab.takeaway.applied.Settings` names them."""
@@ -100,8 +94,11 @@ class _Page:
     task_type: TaskType
 
 
-def config_code(method: MethodSpec, entry: ModelEntry, values: Mapping[str, Any]) -> str:
-    """Return Python text that loads the model and applies the method; it can be run as it is.
+def config_code(
+    method: MethodSpec, entry: ModelEntry, values: Mapping[str, Any], task: Task | None = None
+) -> str:
+    """Return Python text that loads the model and applies the method; it can be run as it is. Without a ``task``,
+    encoders and models of images get a head that gives each row one of two labels.
 
     It uses the definitions of exported files: methods that PEFT does not have are plain torch, and what PEFT's
     configs cannot express follows them. Seeds, precision and training are left to a run's script.
@@ -111,10 +108,11 @@ def config_code(method: MethodSpec, entry: ModelEntry, values: Mapping[str, Any]
         RunError: the process that makes PEFT's config died.
     """
     full = method.require(entry.shape, values)
-    task_type = TASK_TYPES[entry.kind]
-    page = _Page(method, entry, full, peft_call(entry, method, full, task_type), task_type)
+    kind = task_type(entry.kind, entry.kind in CLASSIFIERS) if task is None else task.task_type(entry.kind)
+    page = _Page(method, entry, full, peft_call(entry, method, full, kind), kind)
     context = {
-        "auto": _CLASSES[entry.kind],
+        "auto": AUTO_CLASSES[kind],
+        "labels": 2 if task is None else len(task.labels),
         "hub_id": hub_id(entry),
         "rate": method.learning_rate(entry.kind, full),
     }

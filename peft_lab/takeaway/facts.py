@@ -9,9 +9,10 @@ from typing import Any
 
 from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
-from peft_lab.methods.base import MethodSpec, TaskType, classifying_task, plain_task
+from peft_lab.methods.base import MethodSpec
 from peft_lab.models.assets.fetching import Asset
 from peft_lab.models.assets.store import ASSETS
+from peft_lab.models.heads import AUTO_CLASSES, TaskType
 from peft_lab.models.loading import attention_for
 from peft_lab.models.own import is_folder
 from peft_lab.models.shapes import ModelEntry
@@ -59,8 +60,7 @@ class RunOutcome:
 
     @property
     def task_type(self) -> TaskType:
-        kind = self.entry.kind
-        return classifying_task(kind, self.task.per_token) if self.classifies else plain_task(kind)
+        return self.task.task_type(self.entry.kind)
 
     @property
     def apart(self) -> bool:
@@ -69,12 +69,8 @@ class RunOutcome:
 
     @property
     def loader(self) -> str:
-        """Return the end of the name of the transformers class that loads the base, after ``AutoModelFor``."""
-        if self.task.images:
-            return "ImageClassification"
-        if self.task.per_token:
-            return "TokenClassification"
-        return "SequenceClassification" if self.classifies else "Seq2SeqLM" if self.apart else "CausalLM"
+        """Return the name of the transformers class that loads the base."""
+        return AUTO_CLASSES[self.task_type]
 
     @property
     def replaces_head(self) -> bool:

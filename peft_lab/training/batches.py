@@ -194,7 +194,7 @@ def encode(
     if task.per_token:
         numbered = [[task.labels.index(tag) for tag in tags_in(target)] for target in targets]
         try:
-            return encode_tags(tokenizer, texts, numbered, max_length)
+            return encode_tags(tokenizer, texts, numbered, max_length, task.word)
         except ValueError as error:
             raise BadInput(f"'{task.name}' cannot be trained on: {error}.", "model") from None
     try:
@@ -224,9 +224,10 @@ def encode_labels(
 
 
 def word_tokens(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int, word: str
 ) -> list[tuple[list[int], list[int | None]]]:
-    """Return each text's token ids, and the place of each word's first token among them; ``None`` for words cut off.
+    """Return each text's token ids, and the place of each word's first token among them; ``None`` for words that are
+    cut off or have no token. ``word``: a word, as a regular expression.
 
     Raises:
         ValueError: the tokenizer cannot map tokens to characters.
@@ -236,9 +237,12 @@ def word_tokens(
     read = tokenizer(list(texts), truncation=True, max_length=max_length, return_offsets_mapping=True)
     found = []
     for text, ids, offsets in zip(texts, read["input_ids"], read["offset_mapping"], strict=True):
-        ends = [end for _, end in offsets]  # 0 for the tokens that a tokenizer adds
-        words = [first for first, _ in words_of(text)]
-        found.append((ids, [next((at for at, end in enumerate(ends) if end > word), None) for word in words]))
+        tokens = list(enumerate(offsets))  # those that a tokenizer adds end at 0
+        places = [
+            next((at for at, (begin, end) in tokens if begin < last and first < end), None)
+            for first, last in words_of(text, word)
+        ]
+        found.append((ids, places))
     return found
 
 
@@ -247,15 +251,16 @@ def encode_tags(
     texts: Sequence[str],
     tags: Sequence[Sequence[int]],
     max_length: int,
+    word: str,
 ) -> list[Encoded]:
     """Encode texts with the label of each word, which its first token has; the other tokens have none. A text that is
-    too long loses its end.
+    too long loses its end. ``word``: a word, as a regular expression.
 
     Raises:
         ValueError: tokens have no known place in the text, or none follows the last word.
     """
     encoded = []
-    for (ids, places), labels in zip(word_tokens(tokenizer, texts, max_length), tags, strict=True):
+    for (ids, places), labels in zip(word_tokens(tokenizer, texts, max_length, word), tags, strict=True):
         own = [IGNORED] * len(ids)
         for place, label in zip(places, labels, strict=True):
             if place is not None and own[place] == IGNORED:

@@ -190,9 +190,10 @@ class Examiner:
     ) -> list[str]:
         """Return the texts, tagged. ``logits``: (rows, positions, labels); virtual tokens precede a text's own."""
         chosen = logits[:, -inputs["input_ids"].shape[1] :].argmax(-1).tolist()
-        words = batches.word_tokens(self.tokenizer, texts, self.max_length)
+        word = self.task.word
+        words = batches.word_tokens(self.tokenizer, texts, self.max_length, word)
         return [
-            tagged(text, [OUTSIDE if at is None else self.task.labels[row[at]] for at in places])
+            tagged(text, [OUTSIDE if at is None else self.task.labels[row[at]] for at in places], word)
             for text, row, (_, places) in zip(texts, chosen, words, strict=True)
         ]
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any, Literal
 
-from peft_lab.training.tasks.tags import spans, tags_in, words_of
+from peft_lab.training.tasks.base import WORD
+from peft_lab.training.tasks.tags import OWN_WORD, spans, tags_in, words_of
 
 Verdict = Literal["right", "wrong", "neutral"]
 Unit = Literal["field", "word"]
@@ -69,7 +70,11 @@ def marked_tags(text: str, answer: str, right: str) -> Marked:
     >>> [(piece.text, piece.verdict, piece.tag) for piece in found.pieces if piece.tag][:2], found.right
     ([('for', 'wrong', 'name'), ('Ann', 'right', 'name')], 1)
     """
-    words, given, wanted = words_of(text), spans(tags_in(answer)), spans(tags_in(right))
+    given, wanted = spans(tags_in(answer)), spans(tags_in(right))
+    apart = len(text.split()) == len(
+        tags_in(right)
+    )  # words are separated by spaces, as in a learner's own sentences
+    words = words_of(text, OWN_WORD if apart else WORD)
     pieces, at = [], 0
     for name, first, end in given:
         begin, stop = words[first][0], words[end - 1][1]

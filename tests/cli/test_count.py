@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from peft_lab.methods import all_methods
-from peft_lab.methods.base import plain_task
 from peft_lab.models.catalogue import get_model
+from peft_lab.models.heads import task_type
 from peft_lab.training.tasks import get_task
 from tests.cli.conftest import Run
 from tests.prose import says
@@ -78,7 +78,7 @@ def test_adapter_configs_are_counted_as_given(run: Run, tmp_path: Path) -> None:
     first, second = tmp_path / "one.json", tmp_path / "two.json"
     shape = get_model("llama-3.2-3b").shape
     lora = all_methods()["lora"]
-    config: Any = lora.config(shape, lora.complete(shape, {"r": 16}), plain_task(shape.kind))
+    config: Any = lora.config(shape, lora.complete(shape, {"r": 16}), task_type(shape.kind))
     first.write_text(
         json.dumps({"peft_type": "LORA", "r": config.r, "target_modules": sorted(config.target_modules)})
     )

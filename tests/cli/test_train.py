@@ -261,6 +261,31 @@ def test_training_to_the_end(run_process: Run, assets_home: Path, tmp_path: Path
 
 @pytest.mark.weights
 @pytest.mark.slow
+def test_training_on_own_tagged_words(run_process: Run, assets_home: Path, tmp_path: Path) -> None:
+    """Previewed, trained, simulated, described and answered word by word, from a CoNLL file in IOB1."""
+    data, out = tmp_path / "mine.conll", tmp_path / "adapter"
+    data.write_text(
+        "".join(f"call\tO\n{name}\tI-name\nback.\tO\n\n" for name in ("Ann", "Bob", "Cy") for _ in "1234")
+    )
+    arguments = ("--model", "minilm-l6", "--method", "bitfit", "--own", str(data))
+    assert "at least 8" in run_process("train", *arguments).refused()
+    data.write_text("".join(f"call\tO\n{name * 2}\tI-name\nback.\tO\n\n" for name in "abcdefghijkl"))
+    given = run_process(
+        "train", *arguments, "--steps", "3", "--probe", "call a/b back.", "--out", str(out), "--json"
+    )
+    done = given.document
+    assert "12 tags" in given.stderr
+    assert (done["status"], done["metric"]["name"], done["metric"]["rows"]) == (Status.DONE, "span_f1", 2)
+    assert done["simulated_peak_bytes"] == pytest.approx(done["memory"]["peak_bytes"], rel=0.01)
+    assert done["memory"]["predicted"] == 3 * done["memory"]["rows"]
+    words = [word.partition("/B-name")[0] for word in done["probes"][0]["after"]["answer"].split()]
+    assert [word.removesuffix("/O") for word in words] == ["call", "a/b", "back."]
+    card = (out / "README.md").read_text("utf-8")
+    assert "AutoModelForTokenClassification" in card and "token-classification" in card and "12 tags" in card
+
+
+@pytest.mark.weights
+@pytest.mark.slow
 @pytest.mark.sampled(2)
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of process groups are POSIX")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -365,6 +390,21 @@ def test_a_preview_shows_what_would_be_learned_and_trains_nothing(
     tokens = learned["sample"][0]["tokens"]
     assert "".join(token["text"] for token in tokens if token["trained"]).startswith("answer ")
     assert "--own FILE" in run(*asked, "--task", "json").refused()
+    tagged = tmp_path / "tags.conll"
+    tagged.write_text("".join(f"call O\n{name} B-name\n\n" for name in "abcdefgh"))
+    encoder = (
+        "train",
+        "--model",
+        "minilm-l6",
+        "--method",
+        "lora",
+        "--preview",
+        "--own",
+        str(tagged),
+        "--json",
+    )
+    shown = run(*encoder).document
+    assert (shown["tagging"], shown["rows"], shown["trained"], shown["tokens"]) == (True, 8, 16, 32)
     assert store.runs() == []
 
 

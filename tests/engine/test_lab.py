@@ -10,9 +10,9 @@ from peft_lab.core.errors import BadInput, Unsupported
 from peft_lab.engine.lab import LabBatch, simulate_lab
 from peft_lab.engine.request import StepRequest
 from peft_lab.methods import get_method
-from peft_lab.methods.base import plain_task
 from peft_lab.models import loading
 from peft_lab.models.catalogue import resolve
+from peft_lab.models.heads import task_type
 
 METHODS = ("full", "lora", "qlora", "prefix", "prompt", "ptuning", "adapters", "ia3", "bitfit")
 
@@ -38,7 +38,7 @@ def _measure(
     values = spec.require(entry.shape, given or {})
     how = spec.quantization(values)
     base = loading.load_base(model, 2 if encoder else None, how, dtype, attention=attention)
-    start, kind = loading.decoder_start(entry), "SEQ_CLS" if encoder else plain_task(entry.kind)
+    start, kind = loading.decoder_start(entry), "SEQ_CLS" if encoder else task_type(entry.kind)
     adapted: Any = spec.apply(base.model, entry.shape, values, kind)
     cast_added(adapted, base.dtype)
     masters = Masters(adapted)

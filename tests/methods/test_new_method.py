@@ -24,7 +24,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from peft_lab.methods.base import (Formula, Paper, Part, Problem, TaskType, Term)
+from peft_lab.methods.base import (Formula, Paper, Part, Problem, Term)
+from peft_lab.models.heads import TaskType
 from peft_lab.ask.field import Values
 from peft_lab.methods.base import Knob
 from peft_lab.methods.shared.peft_backed import PeftMethod

@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import cache, partial
 from typing import Any
 
-from peft_lab.methods.base import MethodSpec, TaskType, classifying_task, plain_task
+from peft_lab.methods.base import MethodSpec
 from peft_lab.models import meta
+from peft_lab.models.heads import TaskType, task_type
 from peft_lab.models.shapes import ModelKind, ModelShape
 
 POSITIONS = 64
@@ -120,7 +121,7 @@ def build(name: str, head: int = False) -> Any:
     }[kind]
     if head:
         config.num_labels = LABELS
-        factory = meta.classifier(kind, head == PER_TOKEN)
+        factory = meta.auto_class(kind, True, head == PER_TOKEN)
     torch.manual_seed(0)
     model = getattr(factory, "from_config", factory)(config, dtype=torch.float32)
     with torch.no_grad():
@@ -131,7 +132,7 @@ def build(name: str, head: int = False) -> Any:
 
 
 def task_of(name: str, head: int = False) -> TaskType:
-    return classifying_task(kind_of(name), head == PER_TOKEN) if head else plain_task(kind_of(name))
+    return task_type(kind_of(name), bool(head), head == PER_TOKEN)
 
 
 def batch(name: str, head: int = False) -> dict[str, Any]:

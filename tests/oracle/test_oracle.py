@@ -22,9 +22,9 @@ import pytest
 
 from peft_lab.core.errors import PeftLabError
 from peft_lab.methods import get_method
-from peft_lab.methods.base import plain_task
 from peft_lab.methods.counting.count import CountReport, count, count_config
 from peft_lab.models.catalogue import REFUSALS, resolve
+from peft_lab.models.heads import task_type
 from peft_lab.models.shapes import ModelEntry, in_head
 from tests.oracle import architectures, cases
 
@@ -97,7 +97,7 @@ def by_peft(model: Any, config: Any) -> Real:
 def by_the_method(entry: ModelEntry, slug: str, values: dict[str, Any], labels: int | None) -> Real:
     """For methods that PEFT does not have: the method itself on real weights."""
     spec, model = get_method(slug), build(entry, labels)
-    task = "SEQ_CLS" if labels is not None else plain_task(entry.kind)
+    task = "SEQ_CLS" if labels is not None else task_type(entry.kind)
     adapted = spec.apply(model, entry.shape, spec.require(entry.shape, values), task)
     return measure(adapted, spec.state(adapted))
 
@@ -159,7 +159,7 @@ def one(random: Random, folder: Path, types: list[str]) -> tuple[str, str, str |
         def config_on_real() -> Real:
             from peft import PeftConfig
 
-            task = content.get("task_type", plain_task(entry.kind))
+            task = content.get("task_type", task_type(entry.kind))
             return by_peft(build(entry, None), PeftConfig.from_peft_type(**{**content, "task_type": task}))
 
         real, peft = real_or_refusal(config_on_real)
@@ -173,7 +173,7 @@ def one(random: Random, folder: Path, types: list[str]) -> tuple[str, str, str |
     def method_on_real() -> Real:
         model = build(entry, labels)
         conv = any(isinstance(module, Conv1D) for module in model.modules())
-        task = "SEQ_CLS" if labels is not None else plain_task(entry.kind)
+        task = "SEQ_CLS" if labels is not None else task_type(entry.kind)
         config = cases.peft_config(slug, values, entry.shape, task, conv)
         return by_the_method(entry, slug, values, labels) if config is None else by_peft(model, config)
 

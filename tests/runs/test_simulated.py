@@ -32,7 +32,12 @@ def test_the_size_of_a_batch() -> None:
 
 
 def record(**memory: Any) -> dict[str, Any]:
-    spec = {"model": "minilm-l6", "method": "lora", "values": {"r": 4, "target_modules": ["query"]}}
+    spec = {
+        "model": "minilm-l6",
+        "method": "lora",
+        "task": "sentiment",
+        "values": {"r": 4, "target_modules": ["query"]},
+    }
     return {"memory": memory or None, "spec": spec, "dtype": "float32", "device": "cpu"}
 
 

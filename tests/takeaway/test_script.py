@@ -157,6 +157,21 @@ def test_a_run_that_tags_is_repeated(
 
 @pytest.mark.slow
 @pytest.mark.further
+def test_a_run_on_own_tagged_words_is_repeated(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Words of punctuation, one of which looks tagged, and sentences without a span among the rows."""
+    own = tmp_path / "mine.conll"
+    own.write_text("".join(f"a/B-c O\nSt.{n} {'B-place' if n % 3 else 'O'}\n\n" for n in range(12)))
+    run = train("encoder", "lora", task="own", own_data=str(own), learning_rate=0.02)
+    left = carry_out(run, tmp_path, monkeypatch)
+    assert_same(run, left)
+    assert_same_adapter(run, left)
+    assert_loads(run, takeaway.model_card(run), Path(left["OUT"]))
+
+
+@pytest.mark.slow
+@pytest.mark.further
 def test_a_model_without_a_chat_format(
     tiny: dict[str, str], train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,9 @@ from peft_lab.core.errors import BadInput
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models import loading, quantise
 from peft_lab.models.catalogue import catalogue, get_model, resolve
-from peft_lab.takeaway.applied import TASK_TYPES
+from peft_lab.models.heads import task_type
+from peft_lab.models.shapes import CLASSIFIERS
+from peft_lab.training.tasks import get_task
 from tests.takeaway.conftest import KINDS, byte_tokenizer, runs_on
 from tests.takeaway.test_script import assert_clean
 
@@ -43,6 +45,28 @@ def test_every_snippet_is_python_that_names_the_knobs(slug: str, name: str, tmp_
                 and (knob.kind != "modules" or method.options(knob, entry.shape))
             ):
                 assert f"{knob.name}=" in code
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "peft", "auto"),
+    [
+        ("tags", "minilm-l6", "TOKEN_CLS", "AutoModelForTokenClassification"),
+        ("sentiment", "minilm-l6", "SEQ_CLS", "AutoModelForSequenceClassification"),
+        ("json", "smollm2-135m", "CAUSAL_LM", "AutoModelForCausalLM"),
+        ("digits", "dinov2-small", "", "AutoModelForImageClassification"),
+    ],
+)
+def test_the_head_of_a_snippet_is_the_one_that_the_task_trains(
+    task: str, model: str, peft: str, auto: str
+) -> None:
+    its, entry = get_task(task), get_model(model)
+    for slug, method in all_methods().items():
+        if method.refusal(entry.shape, {}) is None:
+            code = takeaway.config_code(method, entry, {}, its)
+            assert re.findall(r"AutoModel\w+", code) == [auto, auto], slug
+            assert re.findall(r"num_labels=(\d+)", code) == ([str(len(its.labels))] if its.labels else [])
+            if "get_peft_model" in code:
+                assert re.findall(r'task_type="(\w+)"', code) == [peft] * bool(peft), slug
 
 
 @pytest.fixture(scope="session")
@@ -144,7 +168,7 @@ def applied_by_the_lab(model: str, slug: str, values: dict[str, Any]) -> Any:
     base = loader.from_pretrained(model, **options)
     if how is not None:
         quantise.settle(base)
-    return method.apply(base, entry.shape, full, TASK_TYPES[entry.kind])
+    return method.apply(base, entry.shape, full, task_type(entry.kind, entry.kind in CLASSIFIERS))
 
 
 def trained(model: Any) -> dict[str, Any]:

@@ -80,6 +80,12 @@ def test_long_code_is_whole_and_says_how_long_it_is() -> None:
         assert any(element.value.startswith(lines) for element in app.caption) == (slug == "prompt")
 
 
+def test_the_code_on_the_page_has_the_head_of_the_chosen_task() -> None:
+    for task, kind, labels in (("tags", "TOKEN_CLS", 11), ("sentiment", "SEQ_CLS", 2)):
+        code = opened("lora", model="minilm-l6", task=task).code[0].value
+        assert f'task_type="{kind}"' in code and f"num_labels={labels}" in code
+
+
 def test_settings_that_cannot_be_written_say_why_and_leave_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*settings: object) -> str:
         raise BadInput("'Odd' is not part of PEFT's LoraConfig.", "odd")

@@ -27,6 +27,7 @@ from peft_lab.engine.timing import estimate
 from peft_lab.engine.timing.estimate import Seconds
 from peft_lab.engine.work import Work
 from peft_lab.methods import get_method
+from peft_lab.models.heads import AUTO_CLASSES
 from peft_lab.models.shapes import ModelShape
 from peft_lab.takeaway.applied import Applied, applied
 from peft_lab.takeaway.card import hub_id
@@ -325,11 +326,6 @@ def change(situation: Situation, method: str, plan: StepPlan, step: Step, pace: 
 SEED = 0
 #: As in the simulated step.
 CLIP = 1.0
-_CLASSES = {
-    "causal-lm": "AutoModelForCausalLM",
-    "encoder": "AutoModelForSequenceClassification",
-    "seq2seq": "AutoModelForSeq2SeqLM",
-}
 
 
 def script(facts: PlanFacts) -> str:
@@ -346,7 +342,7 @@ def script(facts: PlanFacts) -> str:
         how=how,
         run_spec=_run_spec(facts),
         alone=loads_alone(facts.method, plan),
-        auto=_CLASSES[facts.entry.kind],
+        auto=AUTO_CLASSES[facts.task_type],
         stored=_stored(facts, how) if how.quantization else "",
         hub_id=hub_id(facts.entry),
         needed=[*needed(facts), *how.libraries],

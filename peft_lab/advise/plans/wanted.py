@@ -23,11 +23,12 @@ from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.engine.sharding import tensor, wrap
 from peft_lab.engine.step import OF_BITSANDBYTES, OPTIMIZER_TITLES
 from peft_lab.methods import get_method
-from peft_lab.methods.base import MethodSpec, TaskType
+from peft_lab.methods.base import MethodSpec
 from peft_lab.models import images
 from peft_lab.models.catalogue import resolve
-from peft_lab.models.shapes import ModelEntry
-from peft_lab.takeaway.applied import TASK_TYPES, PeftCall, peft_call
+from peft_lab.models.heads import TaskType, task_type
+from peft_lab.models.shapes import CLASSIFIERS, ModelEntry
+from peft_lab.takeaway.applied import PeftCall, peft_call
 from peft_lab.training.batches import TYPES, fill
 
 NAME = "train.py"
@@ -62,7 +63,7 @@ class PlanFacts:
     @property
     def task_type(self) -> TaskType:
         """Return PEFT's task type for this kind of model."""
-        return TASK_TYPES[self.entry.kind]
+        return task_type(self.entry.kind, self.entry.kind in CLASSIFIERS)
 
     @property
     def classifies(self) -> bool:
@@ -92,7 +93,7 @@ class PlanFacts:
 def gather_facts(entry: ModelEntry, method: str, plan: StepPlan, objective: str) -> PlanFacts:
     """Return the facts of a plan. Raises as :func:`peft_lab.takeaway.applied.peft_call`."""
     spec = get_method(method)
-    call = peft_call(entry, spec, plan.values, TASK_TYPES[entry.kind])
+    call = peft_call(entry, spec, plan.values, task_type(entry.kind, entry.kind in CLASSIFIERS))
     return PlanFacts(entry, spec, plan, objective, call)
 
 

@@ -27,9 +27,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.ask.field import Values
-from peft_lab.methods.base import CLASSIFYING, Formula, Knob, MethodSpec, Paper, Part, Problem, TaskType, Term
+from peft_lab.methods.base import Formula, Knob, MethodSpec, Paper, Part, Problem, Term
 from peft_lab.methods.shared import bottleneck, peft_backed
 from peft_lab.models import shapes
+from peft_lab.models.heads import CLASSIFYING, TaskType
 from peft_lab.models.shapes import ModelKind, ModelShape, ModuleGroup
 
 if TYPE_CHECKING:

@@ -24,9 +24,10 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from peft_lab.ask.field import Values
-from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, TaskType, Term
+from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, Term
 from peft_lab.methods.shared import peft_backed
 from peft_lab.methods.shared.peft_backed import without_dropout
+from peft_lab.models.heads import TaskType
 from peft_lab.models.shapes import ModelKind, ModelShape, ModuleGroup, is_bias
 
 if TYPE_CHECKING:

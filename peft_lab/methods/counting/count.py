@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 from peft_lab.ask.field import Values
 from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
-from peft_lab.methods.base import CLASSIFYING, Formula, TaskType, classifying_task, plain_task
+from peft_lab.methods.base import Formula
 from peft_lab.models import meta
 from peft_lab.models.catalogue import REFUSALS, reason, resolve
+from peft_lab.models.heads import CLASSIFYING, TaskType, task_type
 from peft_lab.models.meta import GroupCount, clean_path, read_tree, safetensors_bytes, shapes_only
 from peft_lab.models.shapes import CLASSIFIERS, HEADS, ModelEntry, ModelShape, in_head
 
@@ -197,7 +198,7 @@ def task_of(entry: ModelEntry, content: Mapping[str, Any]) -> TaskType:
         return "IMAGE_CLS"
     if content.get("task_type") == "TOKEN_CLS" and entry.kind == "encoder":
         return "TOKEN_CLS"
-    return "SEQ_CLS" if content.get("task_type") == "SEQ_CLS" else plain_task(entry.kind)
+    return "SEQ_CLS" if content.get("task_type") == "SEQ_CLS" else task_type(entry.kind)
 
 
 def build_base(entry: ModelEntry, content: Mapping[str, Any]) -> torch.nn.Module:
@@ -404,7 +405,7 @@ def count(
     shape = entry.shape if num_labels is None else _shape_under_head(base, entry)
     bare = frozenset(name for name, _ in base.named_parameters())
     small = _quantised_paths(shape) if spec.quantization(full) else frozenset()
-    task = plain_task(entry.kind) if num_labels is None else classifying_task(entry.kind, per_token)
+    task = task_type(entry.kind, num_labels is not None, per_token)
     adapted = spec.apply(base, entry.shape, full, task)
     tree = read_tree(adapted, bare, with_head=num_labels is not None, quantised=small)
     report = _report(entry, spec.slug, tree, spec.state(adapted))

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.ask.field import Values
 from peft_lab.core.errors import echoed
-from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, TaskType, Term
+from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, Term
 from peft_lab.methods.shared.peft_backed import PeftMethod, ia3_feedforward, ia3_targets
 from peft_lab.methods.shared.targets import (
     ALL_LINEAR,
@@ -35,6 +35,7 @@ from peft_lab.methods.shared.targets import (
     unfit_problems,
 )
 from peft_lab.models.catalogue import catalogue
+from peft_lab.models.heads import TaskType
 from peft_lab.models.shapes import ModelKind, ModelShape, ModuleGroup
 
 if TYPE_CHECKING:

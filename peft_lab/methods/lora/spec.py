@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.ask.field import Values
 from peft_lab.core.errors import BadInput
-from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, TaskType, Term
+from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, Term
 from peft_lab.methods.shared import targets as experts
 from peft_lab.methods.shared.peft_backed import PeftMethod, lora_targets
 from peft_lab.methods.shared.targets import (
@@ -34,6 +34,7 @@ from peft_lab.methods.shared.targets import (
     for_peft,
     stored_transposed,
 )
+from peft_lab.models.heads import TaskType
 from peft_lab.models.shapes import PARAMETER, ModelKind, ModelShape, ModuleGroup
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.ask.field import Values
-from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, TaskType, Term
+from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, Term
 from peft_lab.methods.shared.peft_backed import on_meta, without_dropout, wrap
 from peft_lab.methods.shared.virtual_tokens import (
     NO_TEXT,
@@ -28,6 +28,7 @@ from peft_lab.methods.shared.virtual_tokens import (
     tokens_knob,
 )
 from peft_lab.models.catalogue import catalogue
+from peft_lab.models.heads import TaskType
 from peft_lab.models.shapes import ModelKind, ModelShape
 
 if TYPE_CHECKING:

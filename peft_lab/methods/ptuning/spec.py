@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.ask.field import Values
-from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, TaskType, Term
+from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, Term
 from peft_lab.methods.prefix.spec import METHOD as PREFIX
 from peft_lab.methods.shared import peft_backed, virtual_tokens
 from peft_lab.methods.shared.peft_backed import on_meta, without_dropout
@@ -40,6 +40,7 @@ from peft_lab.methods.shared.virtual_tokens import (
     tokens_knob,
 )
 from peft_lab.models.catalogue import catalogue
+from peft_lab.models.heads import TaskType
 from peft_lab.models.shapes import ModelKind, ModelShape
 
 if TYPE_CHECKING:

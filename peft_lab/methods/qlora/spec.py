@@ -28,11 +28,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.ask.field import Values
 from peft_lab.core import disk
-from peft_lab.methods.base import Knob, Paper, Part, Problem, TaskType
+from peft_lab.methods.base import Knob, Paper, Part, Problem
 from peft_lab.methods.lora.spec import PARAMETERS, Lora
 from peft_lab.methods.shared import targets
 from peft_lab.methods.shared.targets import ALL_LINEAR
 from peft_lab.models import quantise
+from peft_lab.models.heads import TaskType
 from peft_lab.models.quantise import Quantization
 from peft_lab.models.shapes import ModelKind, ModelShape
 

@@ -27,10 +27,10 @@ from peft_lab.ask.field import Values
 from peft_lab.core import asking, disk, units
 from peft_lab.core.content import read_entry
 from peft_lab.core.errors import BadInput
-from peft_lab.methods.base import CLASSIFYING, TaskType
 from peft_lab.methods.shared import bottleneck, peft_backed
 from peft_lab.models import shapes
 from peft_lab.models.catalogue import misshapen
+from peft_lab.models.heads import CLASSIFYING, TaskType
 from peft_lab.models.shapes import ModelShape
 
 if TYPE_CHECKING:

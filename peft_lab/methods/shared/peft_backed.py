@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from peft_lab.ask.field import Values
 from peft_lab.core import disk
 from peft_lab.core.errors import BadInput, PeftLabError, Unsupported
-from peft_lab.methods.base import CLASSIFYING, MethodSpec, TaskType
+from peft_lab.methods.base import MethodSpec
 from peft_lab.models.catalogue import REFUSALS, fitting_shapes, misshapen, reason
+from peft_lab.models.heads import CLASSIFYING, TaskType
 from peft_lab.models.loading import no_pickles
 from peft_lab.models.meta import shapes_only
 from peft_lab.models.shapes import HEADS, ModelShape, in_head

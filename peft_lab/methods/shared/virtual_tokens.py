@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from peft_lab.ask.field import Values
-from peft_lab.methods.base import Knob, Problem, TaskType
+from peft_lab.methods.base import Knob, Problem
 from peft_lab.methods.shared.peft_backed import PeftMethod, without_dropout
+from peft_lab.models.heads import TaskType
 from peft_lab.models.shapes import ModelKind, ModelShape, ModuleGroup
 
 if TYPE_CHECKING:

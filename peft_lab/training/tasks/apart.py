@@ -163,7 +163,9 @@ def _content(code: int, ending: str, answer: bytes, log: bytes) -> Content:
     if "refused" in parsed:
         raise BadInput(parsed["refused"], parsed["field"])
     parts = (tuple(_row(*cells) for cells in parsed[part]) for part in ("train", "test"))
-    return Content(parsed["kind"], tuple(parsed["labels"]), Splits(*parts), parsed["images"])
+    return Content(
+        parsed["kind"], tuple(parsed["labels"]), Splits(*parts), parsed["images"], parsed["rewritten"]
+    )
 
 
 def _row(text: str, target: str, turns: list[tuple[str, str]], line: int) -> Row:
@@ -189,7 +191,8 @@ def main(ending: str) -> None:
             name: [(row.text, row.target, row.turns, row.line) for row in part]
             for name, part in parts.items()
         }
-        answer = json.dumps({"kind": read.kind, "labels": read.labels, "images": read.images, **rows})
+        about = {"labels": read.labels, "images": read.images, "rewritten": read.rewritten}
+        answer = json.dumps({"kind": read.kind, **about, **rows})
     except BadInput as refusal:
         answer = json.dumps({"refused": str(refusal), "field": refusal.field})
     except MemoryError:

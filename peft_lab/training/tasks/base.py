@@ -21,8 +21,12 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from peft_lab.core import content
+from peft_lab.models.heads import TaskType, task_type
+from peft_lab.models.shapes import ModelKind
 
 Kind = Literal["classification", "tagging", "generation", "chat"]
+#: A word to tag, as a regular expression; a punctuation mark is a word.
+WORD = r"\w+|[^\w\s]"
 #: Messages of a conversation, each a role (``system``, ``user``, ``assistant``) and a text.
 Turns = tuple[tuple[str, str], ...]
 
@@ -82,6 +86,8 @@ class Task(ABC):
         max_new_tokens: how many tokens to generate for one answer; 0 where a task head answers.
         samples: three inputs to offer a learner who wants to try the model; none for images.
         asset: the asset that its rows are read from; empty if nothing must be downloaded.
+        word: a word to tag, as a regular expression.
+        note: what was changed in a learner's file, as a sentence; empty if nothing was.
     """
 
     name: str
@@ -98,6 +104,8 @@ class Task(ABC):
     max_new_tokens: int = 0
     samples: tuple[str, ...]
     asset: str = ""
+    word: str = WORD
+    note: str = ""
 
     @property
     def images(self) -> bool:
@@ -113,6 +121,10 @@ class Task(ABC):
     def per_token(self) -> bool:
         """Return whether the task head labels every token rather than the whole row."""
         return self.kind == "tagging"
+
+    def task_type(self, kind: ModelKind) -> TaskType:
+        """Return PEFT's task type for this task on a model of that kind."""
+        return task_type(kind, not self.writes, self.per_token)
 
     @property
     def each(self) -> str:

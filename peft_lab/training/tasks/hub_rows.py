@@ -25,7 +25,7 @@ FIELD = "own_data"
 #: Formats that are read, in order of preference for a split that has several.
 ENDINGS = (".parquet", ".jsonl", ".csv")
 #: The columns that a task is made of; other columns are ignored.
-WANTED = ("text", "label", "prompt", "completion", "messages", "conversations")
+WANTED = ("text", "label", "prompt", "completion", "messages", "conversations", "tokens", "tags")
 #: The limits of an upload (:mod:`peft_lab.training.tasks.own`, :mod:`peft_lab.training.tasks.records`).
 MAX_ROWS, MAX_BYTES = 20_000, 5_000_000
 CPU_SECONDS, SECONDS, MEMORY = 60, 180.0, 4 * 2**30
@@ -140,8 +140,8 @@ def _wanted(names: Sequence[str], columns: Mapping[str, str], file: str) -> dict
     ours = {name: name for name in names if name in WANTED and name not in named} | dict(columns)
     if not ours:
         raise BadInput(
-            f"{file} has the columns {', '.join(names)[:200]}. State which to use, as ?text=sentence&label=label or "
-            "?prompt=question&completion=answer.",
+            f"{file} has the columns {', '.join(names)[:200]}. State which to use, as ?text=sentence&label=label, "
+            "?prompt=question&completion=answer or ?tags=ner_tags.",
             FIELD,
         )
     return ours
@@ -159,18 +159,23 @@ def _parquet(path: Path, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]
 
 
 def _classes(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
-    """Return the label names of each column, by their number, which ``datasets`` stores in the file's schema."""
+    """Return the label names of each column, by their number, which ``datasets`` stores in the file's schema; also of
+    columns of lists of labels."""
     with suppress(ValueError, AttributeError, KeyError, TypeError):
         features = json.loads(metadata[b"huggingface"])["info"]["features"]
+        kinds = {name: kind[0] if isinstance(kind, list) else kind for name, kind in features.items()}
+        kinds = {name: kind.get("feature") or kind for name, kind in kinds.items()}
         return {
             name: [str(label) for label in kind["names"]]
-            for name, kind in features.items()
+            for name, kind in kinds.items()
             if isinstance(kind, dict) and kind.get("_type") == "ClassLabel"
         }
     return {}
 
 
 def _named(value: Any, names: Sequence[str] | None) -> Any:
+    if isinstance(value, list) and names is not None:
+        return [_named(one, names) for one in value]
     if names is not None and isinstance(value, int) and 0 <= value < len(names):
         return names[value]
     return value if isinstance(value, str | int | float | bool | list | dict | None) else str(value)

@@ -1,5 +1,6 @@
 """Read a learner's own data: CSV or JSON Lines with ``text,label`` (classification) or ``prompt,completion``, JSON
-Lines of conversations, or images (:mod:`peft_lab.training.tasks.pictures`); and name a run's task on screen.
+Lines of conversations, tagged words as JSON Lines or CoNLL (:mod:`peft_lab.training.tasks.tags`), or images
+(:mod:`peft_lab.training.tasks.pictures`); and name a run's task on screen.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput
-from peft_lab.training.tasks import all_tasks, pictures, records
+from peft_lab.training.tasks import all_tasks, pictures, records, tags
 from peft_lab.training.tasks.base import (
     Kind,
     Row,
@@ -115,6 +116,8 @@ MIN_ROWS = 8
 MAX_ROWS = records.MAX_ROWS
 MIN_LABELS = 2
 MAX_LABELS = 20
+#: Names of spans, each with the labels B- and I-.
+MAX_NAMES = 50
 #: Different texts a label needs: one to learn from and one to test on.
 MIN_TEXTS_PER_LABEL = 2
 #: Characters of one text, prompt or completion; labels are shorter.
@@ -133,6 +136,7 @@ CHARS_PER_TOKEN = 2
 COLUMNS: dict[Kind, tuple[str, str]] = {
     "classification": ("text", "label"),
     "generation": ("prompt", "completion"),
+    "tagging": ("tokens", "tags"),
 }
 _PAIRS = " or ".join(f"{text},{target}" for text, target in COLUMNS.values())
 _EXPECTED = f"{_PAIRS}, or messages (conversations, as JSON Lines)"
@@ -158,9 +162,11 @@ class OwnTask(Task):
         return pictures.files(self.place, names)
 
     def score(self, predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
-        """Return ``accuracy`` and ``macro_f1`` (classification), or ``exact_match`` up to spacing (generation,
-        chat); for a chat ``word_f1`` of the last answers too.
+        """Return ``accuracy`` and ``macro_f1`` (classification), those of spans (tagging), or ``exact_match`` up to
+        spacing (generation, chat); for a chat ``word_f1`` of the last answers too.
         """
+        if self.kind == "tagging":
+            return tags.span_scores(predictions, rows)
         if self.kind == "classification":
             return label_scores(predictions, rows, self.labels)
         check_paired(predictions, rows)
@@ -174,19 +180,22 @@ class OwnTask(Task):
 
 @dataclass(frozen=True)
 class Content:
-    """The content of a file, whatever its name."""
+    """The content of a file, whatever its name. ``rewritten``: tags that were written in another scheme than BIO."""
 
     kind: Kind
     labels: tuple[str, ...]
     splits: Splits = field(repr=False)
     images: bool = False
+    rewritten: int = 0
 
 
 def parse(data: bytes, filename: str) -> OwnTask:
-    """Return the task in an uploaded file, a .csv, .jsonl or .zip by its name; other columns are ignored.
+    """Return the task in an uploaded file, a .csv, .jsonl, .conll, .txt or .zip by its name; other columns are
+    ignored.
 
     The split depends on the texts alone: about a fifth is held out, at most ``MAX_TEST_TEXTS`` texts, from
-    every label, with repeated texts kept together. For untrusted files: :mod:`peft_lab.training.tasks.apart`.
+    every label (with tags: of the sentences with spans and of those without), with repeated texts kept together. For
+    untrusted files: :mod:`peft_lab.training.tasks.apart`.
 
     Raises BadInput with one sentence: what is wrong, where, and what would work.
     """
@@ -210,13 +219,18 @@ def content(data: bytes, filename: str) -> Content:
         return Content("classification", *pictures.rows_of(data), images=True)
     table = read(data, filename, {*CHAT_COLUMNS, *(name for names in COLUMNS.values() for name in names)})
     kind = _kind(table)
-    rows = _chats(table) if kind == "chat" else _rows(table, kind)
+    rewritten = 0
+    if kind == "tagging":
+        _require_lists(table, "tags")
+        rows, rewritten = tags.own_rows(table, MAX_CHARS)
+    else:
+        rows = _chats(table) if kind == "chat" else _rows(table, kind)
     texts = different_texts(rows)
     if texts < MIN_ROWS:
         repeated = f" with {texts} different texts" if texts < len(rows) else ""
         raise bad(f"The file has {len(rows)} rows{repeated}; at least {MIN_ROWS} different rows are needed.")
-    labels = _labels(rows) if kind == "classification" else ()
-    return Content(kind, labels, _split(rows, kind))
+    reader = {"classification": _labels, "tagging": _tags}.get(kind)
+    return Content(kind, () if reader is None else reader(rows), _split(rows, kind), rewritten=rewritten)
 
 
 def too_large(size: int) -> BadInput:
@@ -236,12 +250,18 @@ def _kind(table: RecordTable) -> Kind:
     raise bad(f"The file has the columns '{names}' but needs {_EXPECTED}.")
 
 
+def _require_lists(table: RecordTable, column: str) -> None:
+    """Raise BadInput if the cells of a column, which must be lists, are those of a CSV file."""
+    if table.unit == "row":
+        what, also = ("tags", " or CoNLL (.conll)") if column == "tags" else ("conversations", "")
+        raise bad(
+            f"The column '{column}' contains {what}, which are read from JSON Lines (.jsonl){also} only."
+        )
+
+
 def _chats(table: RecordTable) -> list[Row]:
     column = next(name for name in CHAT_COLUMNS if name in table.columns)
-    if table.unit != "line":
-        raise bad(
-            f"The column '{column}' contains conversations, which are read from JSON Lines (.jsonl) only."
-        )
+    _require_lists(table, column)
     return [chat_row(record, column, MAX_CHARS) for record in table.records]
 
 
@@ -295,22 +315,49 @@ def _places(unit: str, numbers: Sequence[int]) -> str:
     return f"{unit}{'s' if len(numbers) > 1 else ''} {named}{more}"
 
 
-def _by_label(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Group rows by label. All rows of a repeated text go with its first label, to stay in one part of the split."""
+def _by_label(rows: Iterable[Row], kind: Kind = "classification") -> dict[str, list[Row]]:
+    """Group rows by label, or tagged ones by whether they have a span (then ``True``, else empty). All rows of a
+    repeated text go with its first label, to stay in one part of the split."""
     first: dict[str, str] = {}
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        groups.setdefault(first.setdefault(same_text(row.text), row.target), []).append(row)
+        label = row.target if kind == "classification" else str(any(_spans(row)) or "")
+        groups.setdefault(first.setdefault(same_text(row.text), label), []).append(row)
     return groups
 
 
-def _labels(rows: Sequence[Row]) -> tuple[str, ...]:
-    labels = sorted({row.target for row in rows})
+def _spans(row: Row) -> Iterator[str]:
+    """Yield the tags of a row that are part of a span."""
+    return (tag for tag in tags.tags_in(row.target) if tag != tags.OUTSIDE)
+
+
+def _tags(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return the labels: O, then those of each name that occur, B- before I-. Raises BadInput."""
+    used = {tag for row in rows for tag in _spans(row)}
+    names = {tag[2:] for tag in used}
+    _require_unlike(sorted(names))
+    texts = different_texts(_by_label(rows, "tagging").get("True", ()))
+    if texts < MIN_TEXTS_PER_LABEL:
+        raise bad(
+            f"{units.several(texts, 'sentence')} with a tag other than O; at least {MIN_TEXTS_PER_LABEL} are needed, "
+            "one to train on and one to test on."
+        )
+    if len(names) > MAX_NAMES:
+        raise bad(f"The tags have {len(names):,} different names; at most {MAX_NAMES} are allowed.")
+    return (tags.OUTSIDE, *sorted(used, key=lambda tag: (tag[2:], tag)))
+
+
+def _require_unlike(labels: Sequence[str]) -> None:
     if pair := alike(labels):
         raise bad(
             f"The labels '{pair[0]}' and '{pair[1]}' look the same but are written differently, so they would count "
             "as two. Write them alike."
         )
+
+
+def _labels(rows: Sequence[Row]) -> tuple[str, ...]:
+    labels = sorted({row.target for row in rows})
+    _require_unlike(labels)
     if len(labels) < MIN_LABELS:
         raise bad(
             f"Every row has the label '{labels[0]}'; at least {MIN_LABELS} different labels are needed."
@@ -334,7 +381,8 @@ def _labels(rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def _split(rows: Sequence[Row], kind: Kind) -> Splits:
-    groups = _by_label(rows).values() if kind == "classification" else [rows]
+    labelled = kind in ("classification", "tagging")
+    groups = _by_label(rows, kind).values() if labelled else [rows]
     share = min(TEST_SHARE, MAX_TEST_TEXTS / different_texts(rows))
     parts = [hold_out(group, max(1, round(share * different_texts(group)))) for group in groups]
     return Splits(
@@ -350,7 +398,9 @@ def task_of(filename: str, data: bytes, found: Content) -> OwnTask:
     if found.images:
         said = pictures.fields(Path(filename).stem, found.labels, splits)
         return OwnTask(name=NAME, license="yours", splits=splits, sha256=sha256, **said)
-    name, classifies, chats = Path(filename).name, kind == "classification", kind == "chat"
+    name, writes, chats = Path(filename).name, kind in ("generation", "chat"), kind == "chat"
+    note = f"{found.rewritten:,} tags are read as B- or I-: the file marks spans in another way than BIO."
+    note = note if found.rewritten else ""
     longest = max(len(row.target) for row in (*splits.train, *splits.test))
     tokens = MAX_CHAT_TOKENS if chats else MAX_TOKENS
     return OwnTask(
@@ -361,13 +411,15 @@ def task_of(filename: str, data: bytes, found: Content) -> OwnTask:
         **stated_fields(f"own {kind}"),
         description=(
             f"{_what(kind)} of {name}: {len(splits.train):,} {'conversations' if chats else 'rows'} to train on, "
-            f"{len(splits.test):,} held out. Longer ones are cut to {tokens} tokens."
+            f"{len(splits.test):,} held out. Longer ones are cut to {tokens} tokens.{note and f' {note}'}"
         ),
         source="Your own file. It stays on this machine.",
         license="yours",
         max_length=tokens,
-        max_new_tokens=0 if classifies else min(MAX_NEW_TOKENS, longest // CHARS_PER_TOKEN + 8),
+        max_new_tokens=min(MAX_NEW_TOKENS, longest // CHARS_PER_TOKEN + 8) if writes else 0,
         samples=tuple(dict.fromkeys(_sample(row) for row in (*splits.test, *splits.train)))[:3],
+        word=tags.OWN_WORD,
+        note=note,
         splits=splits,
         sha256=sha256,
     )
@@ -376,6 +428,8 @@ def task_of(filename: str, data: bytes, found: Content) -> OwnTask:
 def _what(kind: Kind) -> str:
     if kind == "chat":
         return "The conversations"
+    if kind == "tagging":
+        return "The tagged words"
     return "The columns '{}' and '{}'".format(*COLUMNS[kind])
 
 

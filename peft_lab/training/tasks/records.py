@@ -1,4 +1,4 @@
-"""Read a learner's CSV or JSON Lines file into records, with one clear sentence for whatever is wrong with it.
+"""Read a learner's CSV, JSON Lines or CoNLL file into records, with one clear sentence for whatever is wrong with it.
 
 Limits hold while reading: it stops at too many rows or columns, and only the wanted cells of a row are stored.
 """
@@ -21,7 +21,7 @@ from peft_lab.core.errors import BadInput, echoed
 
 FIELD = "file"
 #: File name endings and the formats they stand for.
-SUFFIXES = {".csv": "CSV", ".jsonl": "JSON Lines"}
+SUFFIXES = {".csv": "CSV", ".jsonl": "JSON Lines", ".conll": "CoNLL", ".txt": "CoNLL"}
 DELIMITERS = (",", ";", "\t")
 _SAVE_AS = "save it as UTF-8 (in a spreadsheet: 'CSV UTF-8')"
 _LONGEST_NAME = 120
@@ -38,7 +38,7 @@ _MARKED = (  # by the byte order mark; UTF-32's begins as UTF-16's does
 class Record:
     """One row of a file, with the cells of the wanted columns.
 
-    ``number`` is its row in a spreadsheet (the header is row 1), or its line in JSON Lines.
+    ``number`` is its row in a spreadsheet (the header is row 1), its line in JSON Lines, or its first line in CoNLL.
     """
 
     number: int
@@ -47,7 +47,9 @@ class Record:
 
 @dataclass(frozen=True)
 class RecordTable:
-    """The records of a file. ``unit``: what ``Record.number`` counts, ``row`` or ``line``. ``columns``: the names."""
+    """The records of a file. ``unit``: ``row``, ``line``, or ``word`` for records of one word a line. ``columns``: the
+    names.
+    """
 
     unit: str
     columns: tuple[str, ...]
@@ -66,7 +68,8 @@ def shorten(text: str) -> str:
 
 
 def read(data: bytes, filename: str, wanted: Container[str]) -> RecordTable:
-    """Return the records of a CSV file (comma, semicolon or tab) or of JSON Lines (one object in each line).
+    """Return the records of a CSV file (comma, semicolon or tab), of JSON Lines (one object in each line) or of CoNLL
+    (one word in each line).
 
     Column names are compared without case or outer space; only cells of ``wanted`` columns are stored. Raises
     BadInput, as soon as there are too many rows or columns.
@@ -101,9 +104,10 @@ def decode(data: bytes) -> str:
 
 def reader_of(filename: str) -> Callable[[str, Container[str]], RecordTable]:
     """Return the function that reads a file of that name. Raises BadInput for an ending not in :data:`SUFFIXES`."""
-    for suffix, reader in zip(SUFFIXES, (_read_csv, _read_jsonl), strict=True):
+    readers = {"CSV": _read_csv, "JSON Lines": _read_jsonl, "CoNLL": _read_conll}
+    for suffix, title in SUFFIXES.items():
         if filename.lower().endswith(suffix):
-            return reader
+            return readers[title]
     known = " or ".join(f"{suffix} ({title})" for suffix, title in SUFFIXES.items())
     raise bad(f"'{shorten(filename)}' cannot be read: its name must end in {known}.")
 
@@ -185,6 +189,34 @@ def _read_jsonl(text: str, wanted: Container[str]) -> RecordTable:
             cells = {name: value for name, value in values.items() if name in wanted}
             _add(records, Record(number, cells))
     return RecordTable("line", tuple(columns), tuple(records))
+
+
+def _read_conll(text: str, wanted: Container[str]) -> RecordTable:
+    """Read a word in each line, with its tag in the last column; a blank line or ``-DOCSTART-`` ends a sentence."""
+    records: list[Record] = []
+    words: list[str] = []
+    tags: list[str] = []
+    number = 0
+
+    def end() -> None:
+        if words:
+            _add(records, Record(number - len(words), {"tokens": words[:], "tags": tags[:]}))
+            words.clear()
+            tags.clear()
+
+    # as in JSON Lines, not splitlines()
+    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
+        cells = line.strip(" \r\n").split("\t" if "\t" in line else None)
+        if not line.strip() or cells[0] == "-DOCSTART-":
+            end()
+        elif len(cells) < 2:
+            raise bad(f"Line {number:,} has one column, but a word needs its tag after a tab or a space.")
+        else:
+            words.append(cells[0].strip())
+            tags.append(cells[-1].strip())
+    number += 1
+    end()
+    return RecordTable("word", ("tokens", "tags"), tuple(records))
 
 
 def _json_object(line: str, number: int) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 Orders to JSON, so that a method on an encoder is seen on the same sentence as on a model that writes.
 
 A tagged text is its words in order, each followed by its tag: ``Order for Anna/B-name : two/B-quantity``. A word
-without a tag is outside every span. ``B-`` begins a span and ``I-`` continues it, as in CoNLL-2003.
+without a tag is outside every span. ``B-`` begins a span and ``I-`` continues it, as in CoNLL-2002 (BIO, or IOB2).
+
+A learner's own sentences come word by word with a tag each; spaces separate their words here.
 """
 
 from __future__ import annotations
@@ -13,41 +15,44 @@ from collections.abc import Sequence
 from functools import cache
 
 from peft_lab.training.tasks import orders
-from peft_lab.training.tasks.base import Row, Splits, Task, check_paired, stated_task
+from peft_lab.training.tasks.base import WORD, Row, Splits, Task, check_paired, is_blank, stated_task
+from peft_lab.training.tasks.records import Record, RecordTable, bad, shorten
 
 OUTSIDE = "O"
 #: A span: its name, its first word, and the word after its last.
 Span = tuple[str, int, int]
 
 
-def words_of(text: str) -> list[tuple[int, int]]:
-    """Return where each word begins and ends, in characters; a punctuation mark is a word.
+def words_of(text: str, word: str = WORD) -> list[tuple[int, int]]:
+    """Return where each word begins and ends, in characters. ``word``: a word, as a regular expression.
 
     >>> words_of("at 7:30.")
     [(0, 2), (3, 4), (4, 5), (5, 7), (7, 8)]
     """
-    return [word.span() for word in re.finditer(r"\w+|[^\w\s]", text)]
+    return [found.span() for found in re.finditer(word, text)]
 
 
-def tagged(text: str, tags: Sequence[str]) -> str:
-    """Return the words of a text with the tags of all but those outside every span.
+def tagged(text: str, tags: Sequence[str], word: str = WORD) -> str:
+    """Return the words of a text with their tags. Those outside every span have none, unless they look tagged.
 
     >>> tagged("For Anna.", ["O", "B-name", "O"])
     'For Anna/B-name .'
     """
-    words = [text[begin:end] for begin, end in words_of(text)]
+    words = [text[begin:end] for begin, end in words_of(text, word)]
     pairs = zip(words, tags, strict=True)
-    return " ".join(word if tag == OUTSIDE else f"{word}/{tag}" for word, tag in pairs)
+    return " ".join(
+        name if tag == OUTSIDE and tags_in(name) == [OUTSIDE] else f"{name}/{tag}" for name, tag in pairs
+    )
 
 
 def tags_in(answer: str) -> list[str]:
     """Return the tag of each word of a tagged text.
 
-    >>> tags_in("For Anna/B-name .")
-    ['O', 'B-name', 'O']
+    >>> tags_in("For Anna/B-name and/or Bob")
+    ['O', 'B-name', 'O', 'O', 'O']
     """
-    parts = [part.rpartition("/") for part in answer.split()]
-    return [tag if word and tag else OUTSIDE for word, _, tag in parts]
+    parts = [re.fullmatch(r".+/([BI]-.+|O)", part) for part in answer.split()]
+    return [OUTSIDE if part is None else part[1] for part in parts]
 
 
 def spans(tags: Sequence[str]) -> list[Span]:
@@ -103,22 +108,101 @@ class Tags(Task):
         return _splits()
 
     def score(self, predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
-        """Return ``span_f1``, ``span_precision`` and ``span_recall`` over all rows, and ``exact_match``."""
-        # F1 leads, as in CoNLL-2003: it grows span by span, where the share of whole rows stays 0 for long.
-        check_paired(predictions, rows)
-        hits = given = wanted = exact = 0
-        for prediction, row in zip(predictions, rows, strict=True):
-            found, target = set(spans(tags_in(prediction))), set(spans(tags_in(row.target)))
-            hits += len(found & target)
-            given += len(found)
-            wanted += len(target)
-            exact += found == target
-        return {
-            "span_f1": 2 * hits / ((given + wanted) or 1),
-            "span_precision": hits / (given or 1),
-            "span_recall": hits / (wanted or 1),
-            "exact_match": exact / len(rows),
-        }
+        return span_scores(predictions, rows)
+
+
+def span_scores(predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
+    """Return ``span_f1``, ``span_precision`` and ``span_recall`` over all rows, and ``exact_match``; all are 1 if
+    there is no span and none is marked.
+    """
+    # F1 leads, as in CoNLL-2003: it grows span by span, where the share of whole rows stays 0 for long.
+    check_paired(predictions, rows)
+    hits = given = wanted = exact = 0
+    for prediction, row in zip(predictions, rows, strict=True):
+        found, target = set(spans(tags_in(prediction))), set(spans(tags_in(row.target)))
+        hits += len(found & target)
+        given += len(found)
+        wanted += len(target)
+        exact += found == target
+    if not given and not wanted:
+        hits = given = wanted = 1
+    return {
+        "span_f1": 2 * hits / (given + wanted),
+        "span_precision": hits / (given or 1),
+        "span_recall": hits / (wanted or 1),
+        "exact_match": exact / len(rows),
+    }
 
 
 TASK = stated_task(Tags, "tags", **orders.FIGURES)
+
+
+# ----------------------------------------
+# Sentences in a learner's file, as lists of ``tokens`` and ``tags``. An error names the line and the word.
+
+
+#: A word of a learner's sentence: their own words hold no space, and may hold punctuation marks.
+OWN_WORD = r"\S+"
+#: What BIO has for the marks of BIOES and BILOU, which also mark a span's end and a span of one word.
+_MARKS = {"B": "B", "I": "I", "S": "B", "U": "B", "E": "I", "L": "I"}
+_LONGEST_NAME = 60
+
+
+def own_rows(table: RecordTable, longest: int) -> tuple[list[Row], int]:
+    """Return the rows of a table with ``tokens`` and ``tags``, and how many of their tags were rewritten as BIO: a
+    span may begin with ``I-`` (IOB1, as CoNLL-2003 is distributed) or use the marks of BIOES or BILOU.
+
+    ``longest``: the most characters of a sentence. Raises BadInput naming line and word.
+    """
+    rows, rewritten = [], 0
+    for record in table.records:
+        words, given = _pairs(record, table.unit)
+        tags: list[str] = []
+        for tag in given:
+            mark, _, name = tag.partition("-")
+            begins = mark == "I" and (tags[-1:] or [OUTSIDE])[0][2:] != name
+            tags.append(f"B-{name}" if begins else tag)
+        rewritten += sum(one != other for one, other in zip(tags, record.values["tags"], strict=True))
+        # A token with spaces becomes words of one span.
+        parts = [
+            (part, f"I-{tag[2:]}" if number and tag != OUTSIDE else tag)
+            for word, tag in zip(words, tags, strict=True)
+            for number, part in enumerate(word.split())
+        ]
+        text = " ".join(part for part, _ in parts)
+        if is_blank(text):
+            raise bad(f"The sentence in line {record.number:,} is blank.")
+        if len(text) > longest:
+            raise bad(f"The sentence in line {record.number:,} is longer than {longest:,} characters.")
+        rows.append(Row(text, tagged(text, [tag for _, tag in parts], OWN_WORD), line=record.number))
+    return rows, rewritten
+
+
+def _pairs(record: Record, unit: str) -> tuple[list[str], list[str]]:
+    """Return the words of a sentence and their tags with the marks of BIO. Raises BadInput."""
+    where = f"line {record.number:,}"
+    words, tags = record.values.get("tokens"), record.values.get("tags")
+    if not isinstance(words, list) or not isinstance(tags, list):
+        raise bad(f"'tokens' and 'tags' must both be lists in {where}.")
+    if not words or len(words) != len(tags):
+        raise bad(
+            f"There are {len(words):,} tokens and {len(tags):,} tags in {where}; give each token one tag."
+        )
+    for at, (word, tag) in enumerate(zip(words, tags, strict=True)):
+        place = f"line {record.number + at:,}" if unit == "word" else f"token {at + 1:,} in {where}"
+        if (
+            not isinstance(word, str)
+            or not word.strip()
+            or any("\ud800" <= char <= "\udfff" for char in word)
+        ):
+            raise bad(f"The word is blank or not a text: {place}.")
+        if isinstance(tag, int):
+            raise bad(f"The tag is the number {tag}, not a name such as B-place: {place}.")
+        mark, _, name = tag.partition("-") if isinstance(tag, str) else ("", "", "")
+        if tag != OUTSIDE and not (mark in _MARKS and name and tags_in(f"word/B-{name}") == [f"B-{name}"]):
+            raise bad(
+                f"The tag '{shorten(str(tag))}' is neither O nor, as B-place and I-place, a mark and a name: {place}."
+            )
+        if len(name) > _LONGEST_NAME:
+            raise bad(f"The tag has more than {_LONGEST_NAME} characters: {place}.")
+    return words, [tag if tag == OUTSIDE else f"{_MARKS[tag[0]]}-{tag[2:]}" for tag in tags]

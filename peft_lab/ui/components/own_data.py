@@ -20,7 +20,7 @@ from peft_lab.models.shapes import ModelKind
 from peft_lab.runs import allowance, preview
 from peft_lab.runs.preview import Preview, Token, heading, headline, notes, visible
 from peft_lab.runs.spec import RunSpec
-from peft_lab.training.tasks import apart, hub, own, pictures
+from peft_lab.training.tasks import apart, hub, own, pictures, records
 from peft_lab.ui import state
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.frame import error_line
@@ -28,7 +28,7 @@ from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
 
 _COLUMNS = {
-    "encoder": "text,label",
+    "encoder": "text,label or tokens,tags",
     "causal-lm": "prompt,completion, or messages",
     "seq2seq": "prompt,completion",
     "vision": "one folder per class",
@@ -37,15 +37,21 @@ _CONVERSATIONS = (
     ' A conversation is one line of JSON Lines: {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", '
     '"content": "…"}]}. The model learns all answers of the assistant.'
 )
+_TAGS = (
+    ' Tagged words are lines of JSON such as {"tokens": ["Ann", "left"], "tags": ["B-name", "O"]}, or CoNLL (.conll, '
+    ".txt): a word and its tag in each line, and a blank line between sentences."
+)
+_HELP = {"causal-lm": _CONVERSATIONS, "encoder": _TAGS}
 
 
 def upload(kind: ModelKind, locked: bool) -> str | None:
     """Draw the control; return the checked file's path, or None with the error or request below it."""
-    wanted = _COLUMNS[kind]
+    wanted, formats = _COLUMNS[kind], "CSV, JSON Lines or CoNLL" if kind == "encoder" else "CSV or JSON Lines"
     file = _images(locked) if kind == "vision" else st.file_uploader(
-        f"CSV or JSON Lines with {wanted}", type=["csv", "jsonl"], disabled=locked, key=f"own-file.{kind}",
+        f"{formats} with {wanted}", type=[ending[1:] for ending in records.SUFFIXES], disabled=locked,
+        key=f"own-file.{kind}",
         help=f"At most {own.MAX_BYTES // 1_000_000} MB and {own.MAX_ROWS:,} rows. The file stays on {asking.here()}."
-        + (_CONVERSATIONS if kind == "causal-lm" else "")
+        + _HELP.get(kind, "")
         + _kept(),
     )  # fmt: skip
     slot = st.empty()
@@ -72,7 +78,7 @@ def upload(kind: ModelKind, locked: bool) -> str | None:
     noun = "images" if task.images else "conversations" if task.kind == "chat" else "rows"
     st.caption(
         f"{plain(_called(Path(path)))}: "
-        f"{len(splits.train):,} {noun} to train on, {len(splits.test):,} held out."
+        f"{len(splits.train):,} {noun} to train on, {len(splits.test):,} held out. {task.note}".strip()
     )
     return str(path)
 

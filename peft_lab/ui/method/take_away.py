@@ -13,6 +13,7 @@ from peft_lab.runs.store import Run
 from peft_lab.ui.components.frame import error_line, errors_boxed
 from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.method.idea import interview_questions
+from peft_lab.ui.method.settings import example_task
 from peft_lab.ui.runs.shown import finished_of, pick_run
 
 LINES = 40  # of code that stand on the page at once
@@ -46,7 +47,7 @@ def _settings(choice: Choice) -> None:
     The container scrolls, not the code block: it holds the copy button, so that a keyboard reaches it.
     """
     with errors_boxed():
-        code = takeaway.config_code(choice.spec, choice.entry, choice.values)
+        code = takeaway.config_code(choice.spec, choice.entry, choice.values, example_task(choice))
         lines = code.count("\n")
         long = lines > LINES
         with st.container(height=HEIGHT if long else "content", border=long):

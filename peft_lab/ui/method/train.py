@@ -18,7 +18,6 @@ from peft_lab.drawing.trajectory.format import asked_states, shipped_of
 from peft_lab.methods import get_method
 from peft_lab.methods.counting.count import count
 from peft_lab.methods.shared import adapters_library as library_files
-from peft_lab.models.shapes import CLASSIFIERS
 from peft_lab.runs import admission, checkpoints, record, respond, store
 from peft_lab.runs.admission import parts_ahead
 from peft_lab.runs.spec import RunSpec, entry_of
@@ -443,7 +442,8 @@ def _form(choice: Choice, locked: bool) -> None:
         with say if field == "probes" else controls.at(field):
             error_line(str(error))
         return
-    if path is not None and complete is not None and choice.entry.kind not in CLASSIFIERS:
+    task = None if path is None or complete is None else complete.task_object()
+    if path is not None and complete is not None and task is not None and (task.writes or task.per_token):
         own_data.tokens_of(complete.model, path, complete.max_length)
     if complete is not None and complete.head_learning_rate not in (None, complete.learning_rate):
         beneath.caption(  # over both columns

@@ -14,7 +14,7 @@ from peft_lab.core.errors import BadInput
 from peft_lab.training import batches
 from peft_lab.training.evaluation import Examiner
 from peft_lab.training.tasks import get_task, orders
-from peft_lab.training.tasks.base import Row
+from peft_lab.training.tasks.base import WORD, Row
 from peft_lab.training.tasks.tags import spans, tagged, tags_in, words_of
 from tests.methods import tiny
 
@@ -94,12 +94,12 @@ class Pieces:
 def test_a_words_first_token_has_its_label_and_no_other_token_has_one() -> None:
     made: Any = Pieces()
     no = batches.IGNORED
-    (row,) = batches.encode_tags(made, ["Wendy at 7"], [[4, 0, 2]], 99)
+    (row,) = batches.encode_tags(made, ["Wendy at 7"], [[4, 0, 2]], 99, WORD)
     assert row.tags == (no, 4, no, no, 0, 2, no)
-    (cut,) = batches.encode_tags(made, ["Wendy at 7"], [[4, 0, 2]], 6)
+    (cut,) = batches.encode_tags(made, ["Wendy at 7"], [[4, 0, 2]], 6, WORD)
     assert cut.tags == (no, 4, no, no, 0, no)
     with pytest.raises(ValueError, match="ends no text"):
-        batches.encode_tags(Pieces(ends=False), ["at"], [[4]], 99)  # type: ignore[arg-type]
+        batches.encode_tags(Pieces(ends=False), ["at"], [[4]], 99, WORD)  # type: ignore[arg-type]
     made.is_fast = False
     with pytest.raises(BadInput):
         batches.encode(TASK, TASK.load().test[:1], made, 64)
@@ -114,7 +114,7 @@ def test_loss_and_answers_read_the_positions_of_the_text(slug: str, values: dict
     model = tiny.apply(get_method(slug), "bert", values, tiny.PER_TOKEN)
     made: Any = Pieces()
     texts = ["Wendy at 7", "a tea"]
-    encoded = batches.encode_tags(made, texts, [[1, 0, 1], [0, 1]], 99)
+    encoded = batches.encode_tags(made, texts, [[1, 0, 1], [0, 1]], 99, WORD)
     batch = batches.collate(encoded, 0, "cpu")
     labels = torch.tensor([list(row.tags) + [-100] * (7 - len(row.tags)) for row in encoded])
     with torch.no_grad():
