@@ -34,6 +34,7 @@ LONGEST = 50_000  # characters of a program
 MOST_BYTES = 8_000_000  # of its results
 _AT_ONCE = 2  # programs that are judged
 _PATIENCE = 180.0  # seconds without a byte, torch's import among them
+_ATTEMPTS = 2
 _IMPORTING = 30.0  # seconds more where each process has to import torch
 _SIGXCPU = 24
 _PASSED_ON = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR", "TEMP", "VIRTUAL_ENV")
@@ -123,15 +124,9 @@ class _Warm:
             return self._control
 
     def send(self, message: str, descriptors: tuple[int, int]) -> None:
-        """Send a message with two descriptors. Raises RunError if the process cannot be started."""
-        for attempt in (1, 2):
-            try:
-                socket.send_fds(self.start(), [message.encode()], descriptors)
-                return
-            except OSError as error:  # it has ended since
-                self.close()
-                if attempt == 2:
-                    raise RunError(f"The judge's process cannot be started: {error.strerror}.") from error
+        """Send a message with two descriptors. If the process has ended, nobody reads it."""
+        with suppress(BrokenPipeError, ConnectionError):
+            socket.send_fds(self.start(), [message.encode()], descriptors)
 
     def close(self) -> None:
         """End the process once no program is judged."""
@@ -190,29 +185,29 @@ def _ask(request: dict[str, Any], limits: Limits) -> _Answer:
     sent = json.dumps(request).encode()
     if not hasattr(os, "fork"):
         return _ask_once(sent, limits)
-    ours, theirs = socket.socketpair()
-    status, reported = os.pipe()
-    with ours, os.fdopen(status, "rb") as end:
-        try:
-            _warm.send(f"{limits.seconds} {limits.memory}", (theirs.fileno(), reported))
-        finally:
-            theirs.close()
-            os.close(reported)
-        ours.settimeout(_PATIENCE)
-        lines = bytearray()
-        with suppress(OSError):  # it ended before it had read or written all
-            ours.sendall(sent)
-            ours.shutdown(socket.SHUT_WR)
-            while len(lines) <= MOST_BYTES and (chunk := ours.recv(1 << 16)):
-                lines += chunk
-        ours.close()
-        report = end.read()
-    if not report:
-        raise RunError(
-            "The judge's process has ended; try again. 'peft-lab doctor' checks this installation."
-        )
-    ended = json.loads(report)
-    return _Answer(bytes(lines), len(lines) > MOST_BYTES, ended["stopped"], ended["code"])
+    for _ in range(_ATTEMPTS):
+        ours, theirs = socket.socketpair()
+        status, reported = os.pipe()
+        with ours, os.fdopen(status, "rb") as end:
+            try:
+                _warm.send(f"{limits.seconds} {limits.memory}", (theirs.fileno(), reported))
+            finally:
+                theirs.close()
+                os.close(reported)
+            ours.settimeout(_PATIENCE)
+            lines = bytearray()
+            with suppress(OSError):  # it ended before it had read or written all
+                ours.sendall(sent)
+                ours.shutdown(socket.SHUT_WR)
+                while len(lines) <= MOST_BYTES and (chunk := ours.recv(1 << 16)):
+                    lines += chunk
+            ours.close()
+            if report := end.read():
+                ended = json.loads(report)
+                cut = len(lines) > MOST_BYTES
+                return _Answer(bytes(lines), cut, ended["stopped"], ended["code"])
+        _warm.close()  # somebody ended it, or it cannot import torch
+    raise RunError("The judge's process has ended; try again. 'peft-lab doctor' checks this installation.")
 
 
 def _ask_once(sent: bytes, limits: Limits) -> _Answer:
