@@ -17,14 +17,10 @@ B starts at zero, so before the first step the model answers as it did. A matrix
     python -m peft_lab.scratch.lora FOLDER_OF_MODEL
 """
 
-import math
 import sys
-from collections.abc import Iterable
 
 import torch
 from torch import nn
-
-Batch = dict[str, torch.Tensor]  # input_ids, attention_mask, labels, each (rows, length)
 
 
 class LoRA(nn.Module):
@@ -37,7 +33,7 @@ class LoRA(nn.Module):
         self.scale = alpha / r
         self.A = nn.Parameter(torch.empty(r, d_in))
         self.B = nn.Parameter(torch.zeros(d_out, r))
-        nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))  # as nn.Linear: uniform within 1 / sqrt(d_in)
+        nn.init.kaiming_uniform_(self.A, a=5**0.5)  # as nn.Linear: uniform within 1 / sqrt(d_in)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # x: (rows, length, d_in)
         low = x @ self.A.T  # (rows, length, r)
@@ -63,8 +59,8 @@ def trained(model: nn.Module) -> dict[str, nn.Parameter]:
     return {path: parameter for path, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def train(model: nn.Module, batches: Iterable[Batch], lr: float) -> list[float]:
-    """Make one step of AdamW on each batch; return the losses."""
+def train(model: nn.Module, batches: list[dict[str, torch.Tensor]], lr: float) -> list[float]:
+    """Make one step of AdamW on each batch (input_ids, attention_mask, labels); return the losses."""
     model.train()
     optimizer = torch.optim.AdamW(trained(model).values(), lr=lr, weight_decay=0.0)
     losses = []
@@ -84,10 +80,9 @@ def save(model: nn.Module, path: str) -> None:
 
 def load(model: nn.Module, path: str) -> None:
     """Read what `save` wrote into a model that was wrapped in the same way."""
-    state = torch.load(path)
     with torch.no_grad():
-        for name, parameter in trained(model).items():
-            parameter.copy_(state[name])
+        for name, saved in torch.load(path).items():
+            trained(model)[name].copy_(saved)
 
 
 def merge(model: nn.Module) -> None:

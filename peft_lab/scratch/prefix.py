@@ -17,14 +17,11 @@ A prefix has 2 n L d_kv parameters. It cannot be merged: every token attends to 
 """
 
 import sys
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import DynamicCache
-
-Batch = dict[str, torch.Tensor]  # input_ids, attention_mask, labels, each (rows, length)
 
 
 class PrefixModel(nn.Module):
@@ -74,8 +71,8 @@ def wrap_with_mlp(model: Any, n: int, width: int) -> PrefixModel:
     return PrefixModel(model, torch.randn(n, d_kv), MLP)
 
 
-def train(model: nn.Module, batches: Iterable[Batch], lr: float) -> list[float]:
-    """Make one step of AdamW on each batch; return the losses."""
+def train(model: nn.Module, batches: list[dict[str, torch.Tensor]], lr: float) -> list[float]:
+    """Make one step of AdamW on each batch (input_ids, attention_mask, labels); return the losses."""
     model.train()
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=lr, weight_decay=0.0)
