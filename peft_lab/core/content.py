@@ -275,9 +275,13 @@ class Table(Mapping[str, T]):
         return len(self._read())
 
 
-def read_entry(path: Path, kind: type[T], converters: Converters | None = None) -> T:
-    """Return the entry in a file that holds a single one. Raises ContentError as :func:`read_entries` does."""
-    reader = _Reader(path, converters)
+def read_entry(path: Path, kind: type[T], converters: Converters | None = None, text: str | None = None) -> T:
+    """Return the entry in a file that holds a single one. Raises ContentError as :func:`read_entries` does.
+
+    Args:
+        text: the part of the file, from its first line, that holds the entry; by default the whole file.
+    """
+    reader = _Reader(path, converters, text=text)
     made: T = reader.make(kind, reader.compose(), "the file")
     return made
 
@@ -290,14 +294,18 @@ class _Reader:
     """Builds values of a type from the nodes of one file."""
 
     def __init__(
-        self, path: Path, converters: Converters | None, stated: Mapping[str, Any] | None = None
+        self,
+        path: Path,
+        converters: Converters | None,
+        stated: Mapping[str, Any] | None = None,
+        text: str | None = None,
     ) -> None:
-        self.path, self.converters = path, {**_OWN, **(converters or {})}
+        self.path, self.text, self.converters = path, text, {**_OWN, **(converters or {})}
         self.stated = stated or {}
         self.natural = yaml.constructor.SafeConstructor()
 
     def compose(self) -> yaml.Node:
-        text = self.path.read_text(encoding="utf-8")
+        text = self.path.read_text(encoding="utf-8") if self.text is None else self.text
         try:
             node = yaml.compose(text, Loader=_LOADER)
         except yaml.MarkedYAMLError as error:
