@@ -7,15 +7,16 @@
     held always: 1/N of W0, A and B, of the gradients of A and B, and of AdamW's two numbers for each
     held while a layer computes: the whole of that layer's W0, A and B, in the forward and again in the backward pass
 
-Every rank reads rows of its own. After the step all parts together are what one process would have with all rows: the
-mean of the ranks' mean losses is the mean over all rows. Ranks are threads here, which swap tensors through a list; on
-GPUs they are processes, and NCCL sends the same parts through cables.
+Every rank reads rows of its own. The parts together then hold what one process has after reading all rows, because
+the mean of the ranks' mean losses is the mean over all rows. Ranks are threads here, which swap tensors through a list;
+on GPUs they are processes, and NCCL sends the same parts between them.
 
     python -m peft_lab.scratch.sharded
 """
 
 from collections.abc import Callable
-from threading import Barrier, Thread
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import torch
@@ -103,20 +104,16 @@ def step(ranks: Ranks, rank: int, parts: list[Layer], x: Tensor, y: Tensor, r: i
 
 if __name__ == "__main__":
     N, d, r = 4, 64, 4
-    layers = [
-        {"W0": torch.randn(d, d) / 8, "A": torch.randn(r, d) / 8, "B": torch.randn(d, r) / 8}
-    ] * 3  # equal
+    shapes = {"W0": (d, d), "A": (r, d), "B": (d, r)}
+    layers = [{name: torch.randn(shape) / 8 for name, shape in shapes.items()} for _ in range(3)]
     x, y = torch.randn(32, d), torch.randn(32, d)
     whole = [shard(layer, 0, 1) for layer in layers]  # one rank that has all
     loss_of(whole, x, y, r, lambda part: part).backward()
 
     ranks, xs, ys = Ranks(N), x.chunk(N), y.chunk(N)
     parts = [[shard(layer, rank, N) for layer in layers] for rank in range(N)]
-    threads = [Thread(target=step, args=(ranks, i, parts[i], xs[i], ys[i], r)) for i in range(N)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(N) as pool:
+        list(pool.map(lambda i: step(ranks, i, parts[i], xs[i], ys[i], r), range(N)))
     for name in ("A", "B"):
         gradient = torch.cat([parts[rank][0][name].grad for rank in range(N)])
         print(f"{name}: largest difference of gradients {(gradient - whole[0][name].grad).abs().max():.1e}")

@@ -121,7 +121,7 @@ def _section(
         "Modules": lambda: modules(choice, _needed(report), selected),
         tabs.TRY_IT: lambda: try_it(experiments.of_method(slug)),
         tabs.SINCE: lambda: what_changed(slug),
-        tabs.EXPORT: lambda: take_away(choice),
+        tabs.EXPORT: lambda: take_away(choice, selected),
     }
     if view is not None:
         sections[tabs.PICTURE] = lambda: view(choice)

@@ -13,6 +13,7 @@ from peft_lab.runs.store import Run
 from peft_lab.ui.components.frame import error_line, errors_boxed
 from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.method.idea import interview_questions
+from peft_lab.ui.method.scratch import FILES, from_scratch
 from peft_lab.ui.method.settings import example_task
 from peft_lab.ui.runs.shown import finished_of, pick_run
 
@@ -20,7 +21,7 @@ LINES = 40  # of code that stand on the page at once
 HEIGHT = 640  # pixels that longer code gets
 
 
-def take_away(choice: Choice) -> None:
+def take_away(choice: Choice, selected: str | None) -> None:
     left, right = st.columns([17, 11], gap="small")  # the longest line of code fits at 1280
     with left:
         st.markdown("#### These settings as code")
@@ -37,6 +38,9 @@ def take_away(choice: Choice) -> None:
             st.info(
                 "Train once on the Train tab. Then you can download the run's script, notebook, adapter and page here."
             )
+    if choice.valid and choice.spec.slug in FILES:
+        st.divider()
+        from_scratch(choice, selected)
     st.divider()
     interview_questions(choice)
 

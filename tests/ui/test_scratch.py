@@ -1,0 +1,95 @@
+"""Export: a method's file from scratch, and the lines of a part that is chosen there or in the block drawing."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from peft_lab.methods import all_methods
+from peft_lab.models.catalogue import get_model
+from peft_lab.ui.method.scratch import FILES, lines_of, runs_of
+from peft_lab.ui.pages import method_pages
+from tests.ui.test_take_away import opened
+
+SHOWN = sorted({file.page for file in FILES.values()})
+
+
+def test_every_method_page_shows_its_file_first() -> None:
+    assert sorted(method_pages()) == SHOWN
+    for slug in SHOWN:
+        assert next(name for name, file in FILES.items() if file.page == slug) == slug
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_part_has_lines_and_they_say_it(name: str) -> None:
+    file = FILES[name]
+    rows = file.text.splitlines()
+    for part, names in file.parts.items():
+        lines = lines_of(file.text, names)
+        assert lines and len(lines) < len(rows) / 2, part
+        text = "\n".join(rows[line - 1] for line in lines)
+        assert all(name in text for name in names), part
+    assert set(file.drawn.values()) <= set(file.parts)
+
+
+def test_every_kind_of_part_that_a_method_draws_is_a_part_of_its_file() -> None:
+    for slug in SHOWN:
+        shape = get_model("minilm-l6" if slug == "bitfit" else "smollm2-135m").shape
+        spec = all_methods()[slug]
+        assert {part.kind for part in spec.parts(shape, spec.require(shape, {}))} <= set(FILES[slug].drawn)
+
+
+def test_lines_are_those_of_names_and_of_whole_functions() -> None:
+    text = "import a\n\n\ndef f(B):\n    x = B.A\n    return x\n\n\n# A\ny = f(A)\n"
+    assert lines_of(text, ["A"]) == [5, 10]
+    assert lines_of(text, ["f"]) == [4, 5, 6, 10]
+    assert lines_of(text, ["B"]) == [4, 5]
+    assert list(runs_of([4, 5, 6, 10])) == [(4, 6), (10, 10)]
+
+
+def lit(app: AppTest) -> str:
+    return next(element.value for element in app.get("html") if "st-key-scratch" in element.value)
+
+
+def buttons(app: AppTest, first: str) -> Any:
+    return next(one for one in app.get("button_group") if one.options[0] == first)
+
+
+@pytest.mark.usefixtures("own_home")
+def test_a_chosen_part_lights_its_lines() -> None:
+    app = opened("lora", model="smollm2-135m")
+    assert [one.value for one in app.code][-1] == FILES["lora"].text.strip()
+    assert "lh" not in lit(app)
+    buttons(app, "W0").set_value("A")
+    app.run()
+    assert not app.exception
+    rows = list(runs_of(lines_of(FILES["lora"].text, ["A"])))
+    assert lit(app).count("linear-gradient") == len(rows)
+    assert all(f" {a - 1}lh / 100% {b - a + 1}lh" in lit(app) for a, b in rows)
+    buttons(app, "lora").set_value("blend")
+    app.run()
+    assert [one.value for one in app.code][-1] == FILES["blend"].text.strip() and "lh" not in lit(app)
+
+
+def choice_of(slug: str) -> Any:
+    entry, spec = get_model("smollm2-135m"), all_methods()[slug]
+    return SimpleNamespace(spec=spec, shape=entry.shape, values=spec.require(entry.shape, {}))
+
+
+def test_a_part_chosen_in_the_drawing_is_lit_at_first() -> None:
+    def page(slug: str, path: str) -> None:
+        from peft_lab.ui.method.scratch import from_scratch
+        from tests.ui.test_scratch import choice_of
+
+        from_scratch(choice_of(slug), path)
+
+    for slug in ("qlora", "ia3"):
+        choice = choice_of(slug)
+        for part in choice.spec.parts(choice.shape, choice.values)[-1:]:
+            app = AppTest.from_function(page, args=(slug, part.at), default_timeout=60).run()
+            assert not app.exception
+            names = FILES[slug].parts[FILES[slug].drawn["quantised" if slug == "qlora" else part.kind]]
+            assert f"{lines_of(FILES[slug].text, names)[0] - 1}lh" in lit(app)
