@@ -126,7 +126,7 @@ class _Warm:
             if self._process is None or self._process.poll() is not None or self._control is None:
                 self._control, theirs = socket.socketpair()
                 self._process = subprocess.Popen(
-                    _command(), stdin=theirs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                    _command(), stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                     env=_environment(), cwd=tempfile.gettempdir(), start_new_session=True,
                 )  # fmt: skip
                 theirs.close()

@@ -125,7 +125,7 @@ def folders() -> list[Path]:
         path for place in places if place.is_dir() for path in place.iterdir() if "-packages" not in path.name
     ]
     site = Path(torch.origin).resolve().parents[1]
-    names = (
+    names = [
         "torch",
         "torchgen",
         "functorch",
@@ -134,7 +134,7 @@ def folders() -> list[Path]:
         "sympy",
         "mpmath",
         "typing_extensions.py",
-    )
+    ]
     found += [site / name for name in names]
     found += [Path("/lib"), Path("/lib64"), Path("/usr/lib"), Path("/etc/ld.so.cache"), Path("/dev/urandom")]
     found += [Path("/proc/cpuinfo"), Path("/sys/devices/system/cpu")]  # torch chooses its kernels by them
