@@ -29,9 +29,11 @@ from peft_lab.interview.write import compare, lock
 from peft_lab.interview.write.child import REPLACED
 from peft_lab.interview.write.compare import Raised, Results, Test
 from peft_lab.interview.write.exercises import Exercise, exercise
+from peft_lab.workers import processes
 
 LONGEST = 50_000  # characters of a program
 MOST_BYTES = 8_000_000  # of its results
+_FORKS = hasattr(os, "fork")
 _AT_ONCE = 2  # programs that are judged
 _PATIENCE = 180.0  # seconds without a byte, torch's import among them
 _ATTEMPTS = 2
@@ -78,11 +80,14 @@ class Verdict:
 # Whether programs may be run here, and what holds them.
 
 
+_UNLOCKED = "This server cannot lock a program down, so a class may run none."
+
+
 def protection() -> str:
     """Return what holds a program on this system, in a sentence."""
-    if lock.is_available():
+    if _FORKS and lock.is_available():
         return "Your program runs without network, reads only Python and torch, and cannot write files."
-    if hasattr(os, "fork"):
+    if _FORKS:
         return (
             "This system cannot lock a program down: yours is limited in time and in what it writes, but it can read "
             "your files and use the network. Run only programs that you trust."
@@ -92,11 +97,15 @@ def protection() -> str:
 
 def refusal() -> str:
     """Return why no program may be run here, in a sentence; empty if it may."""
-    if not asking.class_is_on():
-        return ""
-    if os.environ.get(asking.PROGRAMS_VARIABLE) != "1":
+    if not asking.programs_are_run():
         return "Your teacher has not turned on that programs are run on the class's server."
-    return "" if lock.is_available() else "The class's server cannot lock a program down, so it runs none."
+    return "" if not asking.class_is_on() or lock.is_available() else _UNLOCKED
+
+
+def require_lock() -> None:
+    """Raise BadInput if this system cannot lock programs down, as a class needs it."""
+    if not lock.is_available():
+        raise BadInput(f"{_UNLOCKED} It needs Linux 6.2 or later with Landlock and seccomp.", "programs")
 
 
 # ----------------------------------------
@@ -117,7 +126,7 @@ class _Warm:
             if self._process is None or self._process.poll() is not None or self._control is None:
                 self._control, theirs = socket.socketpair()
                 self._process = subprocess.Popen(
-                    _command(), stdin=theirs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                    _command(), stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                     env=_environment(), cwd=tempfile.gettempdir(), start_new_session=True,
                 )  # fmt: skip
                 theirs.close()
@@ -157,7 +166,7 @@ atexit.register(_warm.close)
 
 def warm() -> None:
     """Start the judge's process, which imports torch for some seconds. Returns at once."""
-    if hasattr(os, "fork") and not refusal():
+    if _FORKS and not refusal():
         _warm.start()
 
 
@@ -183,14 +192,15 @@ def _ask(request: dict[str, Any], limits: Limits) -> _Answer:
         RunError: the judge's process cannot be started, or ended.
     """
     sent = json.dumps(request).encode()
-    if not hasattr(os, "fork"):
+    if not _FORKS:
         return _ask_once(sent, limits)
+    niceness = processes.SIMULATES_AFTER if asking.class_is_on() else 0
     for _ in range(_ATTEMPTS):
         ours, theirs = socket.socketpair()
         status, reported = os.pipe()
         with ours, os.fdopen(status, "rb") as end:
             try:
-                _warm.send(f"{limits.seconds} {limits.memory}", (theirs.fileno(), reported))
+                _warm.send(f"{limits.seconds} {limits.memory} {niceness}", (theirs.fileno(), reported))
             finally:
                 theirs.close()
                 os.close(reported)
