@@ -25,12 +25,19 @@ from peft_lab.core.errors import BadInput, PeftLabError
 
 
 CLASS_VARIABLE = "PEFT_LAB_CLASS"
+#: "1" where the teacher lets learners run the programs that they write.
+PROGRAMS_VARIABLE = "PEFT_LAB_CLASS_PROGRAMS"
 SHORTEST = 6  # characters of a code
 
 
 def class_is_on() -> bool:
     """Return whether this process serves a class, or is a worker of one that does."""
     return bool(os.environ.get(CLASS_VARIABLE))
+
+
+def programs_are_run() -> bool:
+    """Return whether programs that people write are run: always without a class, in one if its teacher says so."""
+    return not class_is_on() or os.environ.get(PROGRAMS_VARIABLE) == "1"
 
 
 def here() -> str:
