@@ -25,6 +25,8 @@ from peft_lab.core.errors import BadInput, PeftLabError
 
 
 CLASS_VARIABLE = "PEFT_LAB_CLASS"
+#: "1" where the teacher lets learners run the programs that they write.
+PROGRAMS_VARIABLE = "PEFT_LAB_CLASS_PROGRAMS"
 SHORTEST = 6  # characters of a code
 
 

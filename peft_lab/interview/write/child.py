@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import base64
 import io
-import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
 SEED = 20261130
 PROGRAM = "<your program>"  # the file's name in tracebacks
+REPLACED = "Replaced"  # the kind of exception that stands for a replaced function
 MOST_NUMBERS, MOST_TEXT, DEEPEST = 100_000, 300, 20  # of one result
 _PRINTED = 4000  # characters that are kept of what a program prints
 
@@ -40,32 +41,26 @@ def encode(value: Any, depth: int = 0) -> Any:
     """Return a value as a tree."""
     import torch
 
-    if value is None or type(value) in (bool, float):
+    if value is None or type(value) is bool:
         return value
+    if isinstance(value, float):
+        return float(value)
     if type(value) is int and -(2**63) <= value < 2**63:
         return value
     if type(value) is str:
         return value[:MOST_TEXT]
-    if isinstance(value, torch.Tensor):
+    if type(value) in (torch.Tensor, torch.nn.Parameter):
         if value.numel() > MOST_NUMBERS:
             return {"other": f"tensor of {value.numel():,} numbers"}
         if value.is_complex() or value.layout != torch.strided or value.is_meta:
             return {"other": f"tensor of {value.dtype}, {value.layout} on {value.device}"}
-        numbers = value.detach().to("cpu", torch.float64).contiguous()
-        return {
-            "tensor": list(numbers.shape),
-            "data": base64.b64encode(numbers.numpy().astype("<f8").tobytes()).decode(),
-        }
-    if depth < DEEPEST and type(value) in (list, tuple):
-        if len(value) > MOST_NUMBERS:
-            return {"other": f"{type(value).__name__} of {len(value):,} items"}
+        numbers = value.detach().to("cpu", torch.float64).contiguous().numpy().astype("<f8")
+        return {"tensor": list(value.shape), "data": base64.b64encode(numbers.tobytes()).decode()}
+    if isinstance(value, list | tuple | dict) and (depth >= DEEPEST or len(value) > MOST_NUMBERS):
+        return {"other": f"{type(value).__name__[:MOST_TEXT]} of {len(value):,} items"}
+    if isinstance(value, list | tuple):
         return {"list": [encode(item, depth + 1) for item in value]}
-    if (
-        depth < DEEPEST
-        and type(value) is dict
-        and len(value) <= MOST_NUMBERS
-        and all(type(key) is str for key in value)
-    ):
+    if isinstance(value, dict) and {type(key) for key in value} <= {str}:
         return {"dict": {key[:MOST_TEXT]: encode(item, depth + 1) for key, item in value.items()}}
     return {"other": type(value).__name__[:MOST_TEXT]}
 
@@ -90,33 +85,55 @@ def raised(error: BaseException) -> dict[str, Any]:
     return {"raised": kind[:MOST_TEXT], "message": message, "line": line}
 
 
-def results(cases: str, function: str, program: str) -> dict[str, Any]:
-    """Return the results of a program: ``cases``, the names and trees of all cases, and ``printed``.
+def _libraries() -> dict[tuple[str, str], Any]:
+    """Return what the tests use of Python and torch, by where it is: a program may not replace it."""
+    import builtins
 
-    The cases are drawn before the program is run, so that it cannot change them.
+    import torch
+
+    nn = torch.nn
+    places = (builtins, torch, torch.linalg, torch.autograd, nn, nn.functional, nn.init)
+    classes = (torch.Tensor, torch.Generator, nn.Module, nn.Linear, nn.Embedding, nn.LayerNorm, nn.Parameter)
+    return {
+        (place.__name__, name): value
+        for place in (*places, *classes)
+        for name, value in vars(place).items()
+        if callable(value)
+    }
+
+
+def _replaced(before: Mapping[tuple[str, str], Any]) -> dict[str, Any] | None:
+    """Return the tree for a program that has replaced something of the libraries; None if it has not."""
+    after = _libraries()
+    place = next((place for place, value in before.items() if after.get(place) is not value), None)
+    return None if place is None else {"raised": REPLACED, "message": ".".join(place), "line": None}
+
+
+def results(cases: str, function: str, program: str) -> Iterator[dict[str, Any]]:
+    """Yield of each case its ``name`` and ``result``, a program's tree, and last what it ``printed``.
+
+    The cases are drawn before the program is run, so that it cannot change them. ``broken`` marks the result of a
+    program that could not be run at all.
     """
     import torch
 
     space: dict[str, Any] = {"__name__": "cases"}
     exec(compile(cases, "<cases>", "exec"), space)
-    drawn: Iterable[tuple[str, Mapping[str, Any]]] = list(space["cases"](torch.Generator().manual_seed(SEED)))
+    drawn: list[tuple[str, Mapping[str, Any]]] = list(space["cases"](torch.Generator().manual_seed(SEED)))
     measure: Callable[..., Any] = space.get("measure", lambda answer, **arguments: answer(**arguments))
-    sentinel, printed = object(), Printed()
-    found: list[dict[str, Any]] = []
-    broken = None
     own: dict[str, Any] = {"__name__": "program"}
-    before = sys.stdout, sys.stderr
-    sys.stdout = sys.stderr = printed
-    try:
+    printed = Printed()
+    libraries = _libraries()
+    with redirect_stdout(printed), redirect_stderr(printed):
         try:
             torch.manual_seed(SEED)
             exec(compile(program, PROGRAM, "exec"), own)
-            if own.get(function, sentinel) is sentinel:
-                broken = {
-                    "raised": "NameError",
-                    "message": f"the program defines no '{function}'",
-                    "line": None,
-                }
+            own[function]
+            broken = _replaced(libraries)
+        except KeyError as error:
+            broken = raised(error)
+            if function not in own and broken["line"] is None:
+                broken |= {"raised": "NameError", "message": f"the program does not define '{function}'"}
         except BaseException as error:  # noqa: BLE001  whatever the program raises is its result
             broken = raised(error)
         for name, arguments in drawn:
@@ -125,12 +142,11 @@ def results(cases: str, function: str, program: str) -> dict[str, Any]:
                 try:
                     torch.manual_seed(SEED)
                     tree = encode(measure(own[function], **arguments))
+                    tree = _replaced(libraries) or tree
                 except BaseException as error:  # noqa: BLE001
                     tree = raised(error)
-            found.append({"name": name, "result": tree})
-    finally:
-        sys.stdout, sys.stderr = before
-    return {"cases": found, "printed": printed.text, "broken": broken is not None}
+            yield {"name": name, "result": tree, "broken": broken is not None}
+    yield {"printed": printed.text}
 
 
 def shown(program: str, examples: Iterable[str]) -> list[str]:

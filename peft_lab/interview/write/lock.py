@@ -1,0 +1,205 @@
+"""Lock a Linux process down, with Landlock and seccomp, so that it can compute and nothing else. Standard library only.
+
+Landlock: only the folders of Python and torch can be read, and nothing can be written, removed, or connected to by TCP.
+seccomp: a list of the calls that computing takes; every other one is refused, so there are no sockets, no new
+processes or programs, no signals to others, no tracing, no change of owners, rights, times or limits. Neither can be
+taken back, and root is held, too.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import struct
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+_ARCHES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
+_MACHINE = platform.machine()
+#: Calls that are allowed, with their numbers on x86-64 and on 64-bit ARM (Linux's unistd.h); None where there is none.
+CALLS: Mapping[str, tuple[int | None, int | None]] = {
+    "read": (0, 63), "write": (1, 64), "readv": (19, 65), "writev": (20, 66), "pread64": (17, 67), "lseek": (8, 62),
+    "close": (3, 57), "open": (2, None), "openat": (257, 56), "stat": (4, None), "lstat": (6, None),
+    "fstat": (5, 80), "newfstatat": (262, 79), "statx": (332, 291), "access": (21, None), "faccessat": (269, 48),
+    "faccessat2": (439, 439), "readlink": (89, None), "readlinkat": (267, 78), "getcwd": (79, 17),
+    "getdents64": (217, 61), "dup": (32, 23), "dup2": (33, None), "dup3": (292, 24), "pipe": (22, None),
+    "pipe2": (293, 59), "poll": (7, None), "ppoll": (271, 73), "select": (23, None), "pselect6": (270, 72),
+    "mmap": (9, 222), "mprotect": (10, 226), "munmap": (11, 215), "mremap": (25, 216), "brk": (12, 214),
+    "madvise": (28, 233), "mincore": (27, 232), "membarrier": (324, 283), "rt_sigaction": (13, 134),
+    "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139), "sigaltstack": (131, 132), "restart_syscall": (219, 128),
+    "futex": (202, 98), "set_robust_list": (273, 99), "rseq": (334, 293), "sched_yield": (24, 124),
+    "sched_getaffinity": (204, 123), "getcpu": (309, 168), "gettid": (186, 178), "getpid": (39, 172),
+    "getppid": (110, 173), "getuid": (102, 174), "geteuid": (107, 175), "getgid": (104, 176), "getegid": (108, 177),
+    "uname": (63, 160), "sysinfo": (99, 179), "getrusage": (98, 165), "times": (100, 153), "getrlimit": (97, 163),
+    "clock_gettime": (228, 113), "clock_getres": (229, 114), "gettimeofday": (96, 169), "time": (201, None),
+    "nanosleep": (35, 101), "clock_nanosleep": (230, 115), "getrandom": (318, 278), "exit": (60, 93),
+    "exit_group": (231, 94),
+}  # fmt: skip
+#: Calls that are allowed with some values of one argument: their numbers, which argument, its values.
+_SOME: Mapping[str, tuple[tuple[int, int], int, tuple[int, ...]]] = {
+    "clone": ((56, 220), 0, (0x3D0F00, 0x7D0F00)),  # a thread, as glibc and musl make it
+    "fcntl": ((72, 25), 1, (0, 1, 2, 3, 4, 1030)),  # no F_SETOWN, which has signals sent to others
+    "ioctl": (
+        (16, 29),
+        1,
+        (0x5401, 0x5413, 0x5450, 0x5451),
+    ),  # whether it is a terminal, its size, close on exec
+    "prctl": ((157, 167), 0, (15,)),  # a thread's name
+    "prlimit64": ((302, 261), 2, (0,)),  # only asked for
+}
+_OWN = {"kill": (62, 129), "tgkill": (234, 131)}  # allowed to this process itself
+_CLONE3, _SECCOMP = (435, 435), (317, 277)
+_CREATE, _ADD, _RESTRICT = 444, 445, 446  # Landlock, everywhere
+_ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
+_EPERM, _ENOSYS = 1, 38
+_READ, _WRITE, _LIST = 1 << 2, 1 << 1, 1 << 3
+_LEAST_ABI = 3  # from which truncating is refused, too
+
+
+class Refused(OSError):
+    """The kernel did not lock this process."""
+
+
+def _call(number: int, *arguments: object) -> int:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    result = libc.syscall(ctypes.c_long(number), *arguments)
+    if result < 0:
+        raise Refused(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return int(result)
+
+
+def abi() -> int:
+    """Return the version of Landlock that this kernel offers, 0 without Landlock, or where seccomp is not known."""
+    if sys.platform != "linux" or _MACHINE not in _ARCHES:
+        return 0
+    try:
+        known = "Seccomp:" in Path("/proc/self/status").read_text("ascii")
+        return _call(_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(1)) if known else 0
+    except OSError:
+        return 0
+
+
+def is_available() -> bool:
+    """Return whether processes can be locked down here."""
+    return abi() >= _LEAST_ABI
+
+
+def rules(readable: Iterable[Path]) -> int:
+    """Return the descriptor of a set of rules under which only these files and folders can be read.
+
+    ``/dev/null`` can be written.
+    """
+    version = abi()
+    files = (1 << (13 + (version >= 2) + (version >= 3))) - 1 | (0x8000 if version >= 5 else 0)
+    attributes = struct.pack("=QQQ", files, 3 if version >= 4 else 0, 3 if version >= 6 else 0)
+    size = 8 if version < 4 else 16 if version < 6 else 24
+    made = _call(_CREATE, attributes, ctypes.c_size_t(size), ctypes.c_uint32(0))
+    for path, access in [*((path, _READ) for path in readable), (Path(os.devnull), _READ | _WRITE)]:
+        try:
+            opened = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except OSError:
+            continue
+        if path.is_dir():
+            access |= _LIST
+        rule = struct.pack("=Qi", access, opened)
+        _call(_ADD, ctypes.c_int(made), ctypes.c_int(1), rule, ctypes.c_uint32(0))
+        os.close(opened)
+    return made
+
+
+def folders() -> list[Path]:
+    """Return what a program may read: Python's library and what torch needs, but nothing of this package."""
+    import sysconfig
+
+    import torch
+
+    own = Path(__file__).resolve().parents[2]
+    places = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")}
+    found = [
+        path for place in places if place.is_dir() for path in place.iterdir() if "-packages" not in path.name
+    ]
+    site = Path(torch.__file__).resolve().parents[1]
+    names = (
+        "torch",
+        "torchgen",
+        "functorch",
+        "numpy",
+        "numpy.libs",
+        "sympy",
+        "mpmath",
+        "typing_extensions.py",
+    )
+    found += [site / name for name in names]
+    found += [Path("/lib"), Path("/lib64"), Path("/usr/lib"), Path("/etc/ld.so.cache"), Path("/dev/urandom")]
+    found += [Path("/proc/cpuinfo"), Path("/sys/devices/system/cpu")]  # torch chooses its kernels by them
+    return [path for path in found if not own.is_relative_to(path.resolve())]
+
+
+def _filter() -> bytes:
+    """Return the seccomp program, in BPF."""
+    arch, column = _ARCHES[_MACHINE]
+
+    def load(offset: int) -> bytes:
+        return struct.pack("=HBBI", 0x20, 0, 0, offset)
+
+    def unless(value: int, skipped: int) -> bytes:
+        return struct.pack("=HBBI", 0x15, 0, skipped, value)
+
+    def end(action: int) -> bytes:
+        return struct.pack("=HBBI", 0x06, 0, 0, action)
+
+    made = load(4) + struct.pack("=HBBI", 0x15, 1, 0, arch) + end(_KILL) + load(0)
+    for numbers in CALLS.values():
+        if (number := numbers[column]) is not None:
+            made += unless(number, 1) + end(_ALLOW)
+    made += unless(_CLONE3[column], 1) + end(_ERRNO | _ENOSYS)  # glibc then takes clone
+    some = {**_SOME, **{name: (numbers, 0, (os.getpid(),)) for name, numbers in _OWN.items()}}
+    for numbers_of, argument, values in some.values():
+        place = 16 + 8 * argument  # of its lower half
+        block = load(place + 4) + struct.pack("=HBBI", 0x15, 1, 0, 0) + end(_ERRNO | _EPERM) + load(place)
+        block += b"".join(unless(value, 1) + end(_ALLOW) for value in values) + end(_ERRNO | _EPERM)
+        made += unless(numbers_of[column], len(block) // 8) + block
+    return made + end(_ERRNO | _EPERM)
+
+
+def restrict(made: int) -> None:
+    """Lock this process down, for good: ``made`` comes from :func:`rules`. It must have one thread.
+
+    Raises:
+        Refused: the kernel did not do it.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(38, ctypes.c_ulong(1), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)):
+        raise Refused(ctypes.get_errno(), "PR_SET_NO_NEW_PRIVS")
+    _call(_RESTRICT, ctypes.c_int(made), ctypes.c_uint32(0))
+    os.close(made)
+    code = ctypes.create_string_buffer(_filter())
+    program = struct.pack("HxxxxxxP", (len(code) - 1) // 8, ctypes.addressof(code))
+    _call(_SECCOMP[_ARCHES[_MACHINE][1]], ctypes.c_ulong(1), ctypes.c_ulong(0), program)
+
+
+def limit(seconds: float, memory: int, locked: bool) -> None:
+    """Limit this process: seconds of the processor, bytes beside those it has, no files, no core dump.
+
+    Args:
+        locked: whether new processes are refused anyway; otherwise the system's limit is set to none.
+    """
+    import resource
+
+    def at_most(which: int, most: int) -> None:
+        _, hard = resource.getrlimit(which)
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(which, (most, most))
+
+    if sys.platform == "linux":
+        held = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * resource.getpagesize()
+        at_most(resource.RLIMIT_AS, held + memory)
+    at_most(resource.RLIMIT_CPU, int(seconds) + 1)
+    at_most(resource.RLIMIT_FSIZE, 0)
+    at_most(resource.RLIMIT_CORE, 0)
+    at_most(resource.RLIMIT_NOFILE, 64)
+    if not locked:
+        at_most(resource.RLIMIT_NPROC, 0)
