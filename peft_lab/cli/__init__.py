@@ -19,6 +19,7 @@ from peft_lab.cli import (  # noqa: F401  each registers its commands
     compare,  # compare, sweep
     count,
     interview,  # questions, claims, diagnose
+    kata,
     machine,  # doctor
     memory,
     plan,

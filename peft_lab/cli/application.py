@@ -116,7 +116,12 @@ def _root(context: typer.Context) -> None:
 
 def command(name: str) -> Callable[[Function], Function]:
     """Register a function as the command ``name``."""
-    return app.command(name, cls=_Command)
+    return command_of(app, name)
+
+
+def command_of(group: typer.Typer, name: str) -> Callable[[Function], Function]:
+    """Register a function as the command ``name`` of a group."""
+    return group.command(name, cls=_Command)
 
 
 def quieten_libraries() -> None:

@@ -21,6 +21,7 @@ from peft_lab.cli.options import option
 from peft_lab.cli.output import ProgressBars
 from peft_lab.core import asking, disk, journal
 from peft_lab.core.errors import AssetError, PeftLabError
+from peft_lab.interview.write import judge
 from peft_lab.models.assets import store as assets
 
 PACKAGE = Path(__file__).parents[1]
@@ -59,6 +60,10 @@ def serve_command(
         list[Path] | None,
         option("--models", "DIR", "A folder of models that the class may use by path; repeatable."),
     ] = None,
+    programs: Annotated[
+        bool,
+        option("--programs", None, "Let learners run the programs that they write in the exercises."),
+    ] = False,
     login: Annotated[
         list[str] | None,
         option(
@@ -97,12 +102,15 @@ def serve_command(
             environment[asking.LIMITS_VARIABLE] = limit
         if models:
             environment[asking.MODELS_VARIABLE] = os.pathsep.join(str(_folder(folder)) for folder in models)
+        if programs:
+            judge.require_lock()
+            environment[asking.PROGRAMS_VARIABLE] = "1"
         environment |= _login(login or [], teachers or [])
         os.environ.update(environment)
         _describe_class()
-    elif code is not None or limit is not None or models or login or teachers:
+    elif code is not None or limit is not None or models or programs or login or teachers:
         raise typer.BadParameter(
-            "--code, --limit, --models, --login and --teacher are for a class. Add --class."
+            "--code, --limit, --models, --programs, --login and --teacher are for a class. Add --class."
         )
     where = address or (EVERYWHERE if of_class else None)
     more = () if where is None else ("--server.address", where)
@@ -120,6 +128,10 @@ def _describe_class() -> None:
         output.note(f"They can also sign in: {', '.join(joining.is_listed(joining.WHO_MAY_LOG_IN))}")
     if asking.folder_allowed():
         output.note(f"The class may use the models in {', '.join(map(str, asking.folder_allowed()))}")
+    if asking.programs_are_run():
+        output.note(
+            "Learners may run the programs that they write. See docs/threat-model.md for what holds them."
+        )
 
 
 def _login(who: list[str], teachers: list[str]) -> dict[str, str]:

@@ -35,6 +35,11 @@ def class_is_on() -> bool:
     return bool(os.environ.get(CLASS_VARIABLE))
 
 
+def programs_are_run() -> bool:
+    """Return whether programs that people write are run: always without a class, in one if its teacher says so."""
+    return not class_is_on() or os.environ.get(PROGRAMS_VARIABLE) == "1"
+
+
 def here() -> str:
     """Return what to call the machine that holds the data: for a learner it is not the one they sit at."""
     return "your class's server" if class_is_on() else "this machine"

@@ -16,6 +16,7 @@ from peft_lab import cli
 from peft_lab.classroom import joining
 from peft_lab.cli import start
 from peft_lab.core import asking, journal
+from peft_lab.interview.write import lock
 from tests.prose import says
 
 
@@ -74,9 +75,19 @@ def test_the_folders_of_models_that_a_class_may_use(started: list[Any], tmp_path
     assert started[1][1][asking.MODELS_VARIABLE] == str(tmp_path)
 
 
+def test_whether_a_class_may_run_programs(started: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "is_available", lambda: True)
+    assert ran("serve", "--class").exit_code == 0 and asking.PROGRAMS_VARIABLE not in started[0][1]
+    assert ran("serve", "--class", "--programs").exit_code == 0
+    assert started[1][1][asking.PROGRAMS_VARIABLE] == "1"
+    monkeypatch.setattr(lock, "is_available", lambda: False)
+    assert ran("serve", "--class", "--programs").exit_code == 2 and len(started) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (("serve", "--programs"), "Add --class"),
         (("serve", "--code", "blue-whale"), "Add --class"),
         (("serve", "--class", "--code", "abc"), "at least 6 characters"),
         (("serve", "--class", "--limit", "cats=1"), "needs whole numbers"),

@@ -77,12 +77,9 @@ def raised(error: BaseException) -> dict[str, Any]:
     line = lines[-1] if lines else None
     if isinstance(error, SyntaxError) and error.filename == PROGRAM:
         line, message = error.lineno, str(error.msg)[:MOST_TEXT]
-    kind = (
-        "OutOfMemory"
-        if isinstance(error, MemoryError) or "can't allocate memory" in message
-        else type(error).__name__
-    )
-    return {"raised": kind[:MOST_TEXT], "message": message, "line": line}
+    full = isinstance(error, MemoryError) or "can't allocate memory" in message
+    kind = "MemoryError" if full else type(error).__name__[:MOST_TEXT]
+    return {"raised": kind, "message": message, "line": line}
 
 
 def _libraries() -> dict[tuple[str, str], Any]:

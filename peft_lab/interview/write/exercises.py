@@ -219,7 +219,7 @@ def read_exercises(folder: Path = FOLDER) -> dict[str, Exercise]:
 @cache
 def exercises() -> Mapping[str, Exercise]:
     """Return every exercise by id, path by path, easy ones first."""
-    return read_exercises()
+    return read_exercises(FOLDER)
 
 
 def exercise(name: str) -> Exercise:

@@ -29,11 +29,14 @@ from peft_lab.interview.write import compare, lock
 from peft_lab.interview.write.child import REPLACED
 from peft_lab.interview.write.compare import Raised, Results, Test
 from peft_lab.interview.write.exercises import Exercise, exercise
+from peft_lab.workers import processes
 
 LONGEST = 50_000  # characters of a program
 MOST_BYTES = 8_000_000  # of its results
+_FORKS = hasattr(os, "fork")
 _AT_ONCE = 2  # programs that are judged
 _PATIENCE = 180.0  # seconds without a byte, torch's import among them
+_ATTEMPTS = 2
 _IMPORTING = 30.0  # seconds more where each process has to import torch
 _SIGXCPU = 24
 _PASSED_ON = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR", "TEMP", "VIRTUAL_ENV")
@@ -77,11 +80,14 @@ class Verdict:
 # Whether programs may be run here, and what holds them.
 
 
+_UNLOCKED = "This server cannot lock a program down, so a class may run none."
+
+
 def protection() -> str:
     """Return what holds a program on this system, in a sentence."""
-    if lock.is_available():
+    if _FORKS and lock.is_available():
         return "Your program runs without network, reads only Python and torch, and cannot write files."
-    if hasattr(os, "fork"):
+    if _FORKS:
         return (
             "This system cannot lock a program down: yours is limited in time and in what it writes, but it can read "
             "your files and use the network. Run only programs that you trust."
@@ -91,11 +97,15 @@ def protection() -> str:
 
 def refusal() -> str:
     """Return why no program may be run here, in a sentence; empty if it may."""
-    if not asking.class_is_on():
-        return ""
-    if os.environ.get(asking.PROGRAMS_VARIABLE) != "1":
+    if not asking.programs_are_run():
         return "Your teacher has not turned on that programs are run on the class's server."
-    return "" if lock.is_available() else "The class's server cannot lock a program down, so it runs none."
+    return "" if not asking.class_is_on() or lock.is_available() else _UNLOCKED
+
+
+def require_lock() -> None:
+    """Raise BadInput if this system cannot lock programs down, as a class needs it."""
+    if not lock.is_available():
+        raise BadInput(f"{_UNLOCKED} It needs Linux 6.2 or later with Landlock and seccomp.", "programs")
 
 
 # ----------------------------------------
@@ -123,15 +133,9 @@ class _Warm:
             return self._control
 
     def send(self, message: str, descriptors: tuple[int, int]) -> None:
-        """Send a message with two descriptors. Raises RunError if the process cannot be started."""
-        for attempt in (1, 2):
-            try:
-                socket.send_fds(self.start(), [message.encode()], descriptors)
-                return
-            except OSError as error:  # it has ended since
-                self.close()
-                if attempt == 2:
-                    raise RunError(f"The judge's process cannot be started: {error.strerror}.") from error
+        """Send a message with two descriptors. If the process has ended, nobody reads it."""
+        with suppress(BrokenPipeError, ConnectionError):
+            socket.send_fds(self.start(), [message.encode()], descriptors)
 
     def close(self) -> None:
         """End the process once no program is judged."""
@@ -162,7 +166,7 @@ atexit.register(_warm.close)
 
 def warm() -> None:
     """Start the judge's process, which imports torch for some seconds. Returns at once."""
-    if hasattr(os, "fork") and not refusal():
+    if _FORKS and not refusal():
         _warm.start()
 
 
@@ -188,31 +192,32 @@ def _ask(request: dict[str, Any], limits: Limits) -> _Answer:
         RunError: the judge's process cannot be started, or ended.
     """
     sent = json.dumps(request).encode()
-    if not hasattr(os, "fork"):
+    if not _FORKS:
         return _ask_once(sent, limits)
-    ours, theirs = socket.socketpair()
-    status, reported = os.pipe()
-    with ours, os.fdopen(status, "rb") as end:
-        try:
-            _warm.send(f"{limits.seconds} {limits.memory}", (theirs.fileno(), reported))
-        finally:
-            theirs.close()
-            os.close(reported)
-        ours.settimeout(_PATIENCE)
-        lines = bytearray()
-        with suppress(OSError):  # it ended before it had read or written all
-            ours.sendall(sent)
-            ours.shutdown(socket.SHUT_WR)
-            while len(lines) <= MOST_BYTES and (chunk := ours.recv(1 << 16)):
-                lines += chunk
-        ours.close()
-        report = end.read()
-    if not report:
-        raise RunError(
-            "The judge's process has ended; try again. 'peft-lab doctor' checks this installation."
-        )
-    ended = json.loads(report)
-    return _Answer(bytes(lines), len(lines) > MOST_BYTES, ended["stopped"], ended["code"])
+    niceness = processes.SIMULATES_AFTER if asking.class_is_on() else 0
+    for _ in range(_ATTEMPTS):
+        ours, theirs = socket.socketpair()
+        status, reported = os.pipe()
+        with ours, os.fdopen(status, "rb") as end:
+            try:
+                _warm.send(f"{limits.seconds} {limits.memory} {niceness}", (theirs.fileno(), reported))
+            finally:
+                theirs.close()
+                os.close(reported)
+            ours.settimeout(_PATIENCE)
+            lines = bytearray()
+            with suppress(OSError):  # it ended before it had read or written all
+                ours.sendall(sent)
+                ours.shutdown(socket.SHUT_WR)
+                while len(lines) <= MOST_BYTES and (chunk := ours.recv(1 << 16)):
+                    lines += chunk
+            ours.close()
+            if report := end.read():
+                ended = json.loads(report)
+                cut = len(lines) > MOST_BYTES
+                return _Answer(bytes(lines), cut, ended["stopped"], ended["code"])
+        _warm.close()  # somebody ended it, or it cannot import torch
+    raise RunError("The judge's process has ended; try again. 'peft-lab doctor' checks this installation.")
 
 
 def _ask_once(sent: bytes, limits: Limits) -> _Answer:

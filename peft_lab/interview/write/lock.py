@@ -14,6 +14,7 @@ import platform
 import struct
 import sys
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 
 _ARCHES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
@@ -71,6 +72,7 @@ def _call(number: int, *arguments: object) -> int:
     return int(result)
 
 
+@cache
 def abi() -> int:
     """Return the version of Landlock that this kernel offers, 0 without Landlock, or where seccomp is not known."""
     if sys.platform != "linux" or _MACHINE not in _ARCHES:
@@ -113,15 +115,16 @@ def rules(readable: Iterable[Path]) -> int:
 def folders() -> list[Path]:
     """Return what a program may read: Python's library and what torch needs, but nothing of this package."""
     import sysconfig
+    from importlib.util import find_spec
 
-    import torch
-
+    torch = find_spec("torch")
+    assert torch is not None and torch.origin is not None
     own = Path(__file__).resolve().parents[2]
     places = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")}
     found = [
         path for place in places if place.is_dir() for path in place.iterdir() if "-packages" not in path.name
     ]
-    site = Path(torch.__file__).resolve().parents[1]
+    site = Path(torch.origin).resolve().parents[1]
     names = (
         "torch",
         "torchgen",

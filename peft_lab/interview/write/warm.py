@@ -21,9 +21,8 @@ from typing import Any, BinaryIO
 from peft_lab.interview.write import child, lock
 
 LONGEST_REQUEST = 1_000_000  # bytes
-LIMITS = 40  # bytes of a message: seconds and bytes of memory
+LIMITS = 64  # bytes of a message: seconds, bytes of memory, niceness
 _HIGH = 64  # a descriptor above all that the judge's process has
-_YIELDS = 5  # niceness of a program's process
 
 
 def main() -> None:
@@ -47,7 +46,8 @@ def main() -> None:
             return
         if not os.fork():
             control.close()
-            seconds, memory = message.split()
+            seconds, memory, niceness = message.split()
+            os.nice(int(niceness))
             _monitor(*descriptors, float(seconds), int(memory), rules)
         for descriptor in descriptors:
             os.close(descriptor)
@@ -90,7 +90,6 @@ def _program(data: int, seconds: float, memory: int, rules: int | None) -> None:
     import fcntl
 
     os.setsid()
-    os.nice(_YIELDS)
     null = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(null, number)

@@ -1,0 +1,146 @@
+"""The judge beside hostile programs: what a verdict holds, who may have programs run, and systems without a lock."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from peft_lab.core import asking
+from peft_lab.core.asking import Asker, acting_for
+from peft_lab.core.errors import BadInput, RunError, UnknownName
+from peft_lab.interview.write import judge, lock
+from peft_lab.interview.write.exercises import read_exercise
+from peft_lab.interview.write.judge import Limits, Verdict
+
+ONE = read_exercise(Path(__file__).with_name("sample") / "lora" / "lora-merge.md")
+
+
+@pytest.mark.parametrize(
+    ("program", "line", "said"),
+    [
+        ("import torch\n\ndef merge(weight, a, b, alpha):\n    return weight @ a", 4, "RuntimeError"),
+        ("def merge(weight, a, b, alpha):\n    retrun weight", 2, "SyntaxError"),
+        ("merged = 1", None, "'merge'"),
+        ("def merge(weight, a, b, alpha):\n    pass", None, "something else"),
+        ("import peft", 1, "does what an exercise's program may not"),
+    ],
+)
+def test_what_is_said_of_a_program_that_fails(program: str, line: int | None, said: str) -> None:
+    verdict = judge.check(ONE, program)
+    assert (verdict.passed, verdict.mistake, verdict.line) == (False, None, line) and said in verdict.message
+    assert [test.ok for test in verdict.tests] == [False] * 4 and all(test.got for test in verdict.tests)
+
+
+def test_a_verdict_and_examples() -> None:
+    verdict = judge.check(ONE, f"print('hello')\n{ONE.solution}")
+    assert (verdict.passed, verdict.message, verdict.printed) == (True, "", "hello\n")
+    wrong = judge.check(ONE, ONE.mistaken(ONE.mistakes[2]))
+    assert (wrong.mistake, wrong.message) == ("in-place", ONE.mistakes[2].sentence)
+    assert [shown for _, shown in judge.examples(ONE)] == ["tensor([[2., 2.]])"] * 2
+
+
+def test_what_is_no_program() -> None:
+    for program in ("  \n", "x" * (judge.LONGEST + 1)):
+        with pytest.raises(BadInput):
+            judge.check(ONE, program)
+    with pytest.raises(UnknownName):
+        judge.check("lora-mrge", "x = 1")
+
+
+def test_a_class_runs_programs_only_where_the_teacher_and_the_kernel_allow_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert not judge.refusal()
+    monkeypatch.setenv(asking.CLASS_VARIABLE, "blue-whale")
+    assert "teacher" in judge.refusal()
+    with pytest.raises(BadInput):
+        judge.check(ONE, ONE.solution)
+    monkeypatch.setenv(asking.PROGRAMS_VARIABLE, "1")
+    monkeypatch.setattr(lock, "is_available", lambda: True)
+    assert not judge.refusal()
+    monkeypatch.setattr(lock, "is_available", lambda: False)
+    assert judge.refusal()
+    with pytest.raises(BadInput):
+        judge.require_lock()
+
+
+def test_one_program_of_each_learner_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(asking.CLASS_VARIABLE, "blue-whale")
+    ann, eve = Asker("a" * 32), Asker("e" * 32)
+    with acting_for(ann), judge._turn():
+        with pytest.raises(BadInput), judge._turn():
+            pass
+        with acting_for(eve), judge._turn():
+            assert judge._busy == {ann.owner, eve.owner}
+    assert not judge._busy
+
+
+def test_the_judges_process_gets_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "HF_TOKEN",
+        "WANDB_API_KEY",
+        asking.CLASS_VARIABLE,
+        "PEFT_LAB_METRICS_TOKEN",
+        "PEFT_LAB_HOME",
+    ):
+        monkeypatch.setenv(name, "secret")
+    assert "secret" not in judge._environment().values()
+
+
+def test_nothing_of_this_package_can_be_read() -> None:
+    package = Path(judge.__file__).resolve().parents[2]
+    assert not [path for path in lock.folders() if package.is_relative_to(path.resolve())]
+    assert not [path for path in lock.folders() if path.resolve().is_relative_to(package)]
+
+
+def test_an_exercise_that_does_not_run_is_said() -> None:
+    broken = ONE.__class__(**{**vars(ONE), "id": "broken", "cases": "def cases(random): raise OSError"})
+    with pytest.raises(RunError, match="broken"):
+        judge.check(broken, ONE.solution)
+
+
+@pytest.mark.slow
+def test_where_no_process_can_be_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows: each program in a process that first imports torch."""
+    monkeypatch.setattr(judge, "_FORKS", False)
+    assert "limited in time only" in judge.protection()
+    assert judge.check(ONE, ONE.mistaken(ONE.mistakes[1])).mistake == "unscaled"
+    monkeypatch.setattr(judge, "_IMPORTING", 0.0)
+    assert "0.1 seconds" in judge.check(ONE, "while True: pass", Limits(0.1)).message
+
+
+@pytest.mark.slow
+def test_where_the_kernel_locks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS: a program is limited all the same."""
+    monkeypatch.setattr(judge, "_command", lambda: [*COMMAND[:-2], "-c", UNLOCKED])
+    judge._warm.close()
+    monkeypatch.setattr(lock, "is_available", lambda: False)
+    assert "Run only programs that you trust" in judge.protection()
+    try:
+        assert judge.check(ONE, ONE.solution).passed
+        assert "more memory" in judge.check(ONE, "bytearray(20 << 30)", Limits(2, 10**8)).message
+        assert "0.3 seconds" in judge.check(ONE, "while True: pass", Limits(0.3)).message
+        assert not judge.check(ONE, "open('left', 'w').write('x')").passed
+    finally:
+        judge._warm.close()
+
+
+COMMAND = judge._command()
+UNLOCKED = "from peft_lab.interview.write import lock, warm; lock.is_available = lambda: False; warm.main()"
+
+
+def test_calls_for_the_judge_at_once() -> None:
+    """Two threads are answered side by side, each with its own verdict."""
+    found: dict[int, Verdict] = {}
+
+    def run(number: int) -> None:
+        found[number] = judge.check(ONE, ONE.solution if number % 2 else "def merge(*a, **b): return 1")
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {number: one.passed for number, one in found.items()} == {0: False, 1: True, 2: False, 3: True}

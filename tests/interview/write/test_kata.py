@@ -1,0 +1,120 @@
+"""The command ``kata``: what it prints as JSON, its exit statuses, and what a watched folder yields."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from peft_lab.cli import kata
+from peft_lab.cli.application import app
+from peft_lab.interview.write import compare, judge
+from peft_lab.interview.write.exercises import exercise
+from peft_lab.interview.write.judge import Verdict
+
+pytestmark = pytest.mark.usefixtures("sample")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PEFT_LAB_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Programs that were judged, by a judge that passes those with ``len(a)``."""
+    programs: list[str] = []
+
+    def check(one: Any, program: str) -> Verdict:
+        programs.append(program)
+        passed = "len(a)" in program
+        test = compare.Test("Rank one", True) if passed else compare.Test("Rank one", False, "+1", "+2")
+        return Verdict(one.id, passed, (test,), None if passed else "unscaled", "", None, "", 0.1)
+
+    monkeypatch.setattr(judge, "check", check)
+    return programs
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(app, ["kata", *words])
+
+
+def document(*words: str, status: int = 0) -> Any:
+    result = run(*words, "--json")
+    assert result.exit_code == status, result.output
+    return json.loads(result.stdout)
+
+
+def test_list() -> None:
+    [row] = document("list")
+    assert row == {
+        "id": "lora-merge", "path": "lora", "level": 2, "title": "Merge a LoRA into its linear layer", "minutes": 8,
+        "mistakes": 3,
+    }  # fmt: skip
+
+
+def test_from_start_to_pass(judged: list[str]) -> None:
+    assert document("start", "lora-merge") == {"id": "lora-merge", "file": "lora_merge.py"}
+    file = Path("lora_merge.py")
+    text = file.read_text("utf-8")
+    assert text.startswith("# kata: lora-merge\n") and text.endswith(exercise("lora-merge").stub)
+    compile(text, "file", "exec")
+    assert run("start", "lora-merge").exit_code == 2 and file.read_text("utf-8") == text
+    failed = document("check", "lora_merge.py", status=1)
+    assert failed == {
+        "id": "lora-merge", "passed": False, "failed": [{"test": "Rank one", "expected": "+1", "got": "+2"}],
+        "mistake": "unscaled", "message": "", "seconds": 0.1,
+    }  # fmt: skip
+    assert judged == [text]
+    assert document("show", "lora-merge", "--hint", "1")["hint"] == exercise("lora-merge").hints[0]
+    assert "Hint 1 of 3" in run("show", "lora-merge", "--hint", "1").stdout
+    assert "tried" in run("list").stdout
+    file.write_text(text.replace("...", "return len(a)"), "utf-8")
+    assert document("check", "lora_merge.py")["passed"] is True
+    assert "passed" in run("list").stdout
+    file_of = kata.Learners()
+    [result] = file_of.results(file_of.profiles()[0].name, "exercise")
+    assert (result.content["tries"], result.content["hints"]) == (2, 1)
+
+
+@pytest.mark.parametrize("text", ["", "import torch\n", "# kata: lora-mrge\n", "# kata: lora-merge\n\xff"])
+def test_what_cannot_be_judged(text: str) -> None:
+    Path("file.py").write_bytes(text.encode("latin-1"))
+    result = run("check", "file.py")
+    assert result.exit_code == 2 and "error: " in result.stderr and not result.stdout
+    assert run("check", "missing.py").exit_code == 2
+
+
+def test_show() -> None:
+    one = exercise("lora-merge")
+    assert document("show", "lora-merge", "--solution")["solution"] == one.solution
+    assert document("show", "lora-merge", "--stub") == {"id": "lora-merge", "stub": one.stub}
+    assert document("show", "lora-merge")["task"] == one.task
+    for wrong in (["--hint", "4"], ["--stub", "--solution"]):
+        assert run("show", "lora-merge", *wrong).exit_code == 2
+
+
+def test_watch(
+    judged: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file is checked when it is saved; a line entered shows the next hint; q ends it."""
+    run("start", "lora-merge")
+    file = Path("lora_merge.py").absolute()
+    Path("other.py").write_text("print('no exercise')", "utf-8")
+    looks = iter([lambda: os.utime(file, ns=(1, 1)), lambda: Path("other.py").touch(), lambda: entered.put("\n"),
+                  lambda: entered.put("\n"), lambda: entered.put("q\n")])  # fmt: skip
+    monkeypatch.setattr(kata.time, "sleep", lambda _: next(looks)())
+    monkeypatch.setattr(kata.judge, "warm", lambda: None)
+    entered: Any = kata.queue.SimpleQueue()
+    monkeypatch.setattr(kata.queue, "SimpleQueue", lambda: entered)
+    result = run("watch")
+    assert result.exit_code == 0 and len(judged) == 1
+    assert [line[:6] for line in result.stdout.splitlines() if line.startswith("Hint")] == [
+        "Hint 1",
+        "Hint 2",
+    ]
