@@ -24,6 +24,7 @@ from peft_lab.interview.answers import Verdict
 from peft_lab.interview.bank import get_question, select
 from peft_lab.interview.computed import Answer, wilson
 from peft_lab.interview.question import CONTENT, LEVELS, FollowUp, Level, Question, common_topics, topics
+from peft_lab.interview.write.exercises import Exercise, exercise, exercises
 from peft_lab.takeaway.generator import fill
 
 if TYPE_CHECKING:
@@ -159,6 +160,58 @@ SIZE = 10
 MIX: Mapping[Level, int] = {"basic": 3, "medium": 4, "hard": 3}  # out of ten
 SECONDS: Mapping[Level, int] = {"basic": 60, "medium": 120, "hard": 180}
 
+# ----------------------------------------
+# One exercise to write, as the last question: its tests are the points that the interviewer listens for.
+
+
+#: The topic of exercises, which is also the name of their page, and what their ids begin with here.
+WRITE = "write"
+WRITE_TITLE = "Write it"
+LONGEST = 15  # minutes of an exercise: longer ones are no part of an interview
+
+
+def is_exercise(name: str) -> bool:
+    return name.startswith(f"{WRITE}/")
+
+
+def exercise_of(name: str) -> Exercise:
+    """Return the exercise of a question's id. Raises :class:`UnknownName`."""
+    return exercise(name.removeprefix(f"{WRITE}/"))
+
+
+def question_of(name: str) -> Question:
+    """Return a question of the bank, or an exercise as a question. Raises :class:`UnknownName`."""
+    if not is_exercise(name):
+        return get_question(name)
+    one = exercise_of(name)
+    return Question(
+        id=name,
+        topic=WRITE,
+        level=LEVELS[one.level - 1],
+        kind="free",
+        question=one.task,
+        answer="\n".join(f"- {line}" for line in one.explanation).replace("{{", "{ {"),
+        listen_for=one.hints,
+        wrong=tuple(mistake.sentence for mistake in one.mistakes),
+        sources=(),
+    )
+
+
+def choose_exercise(seed: int, avoid: Collection[str] = ()) -> str:
+    """Return the id, as a question's, of one exercise; of those in ``avoid`` only if there is no other."""
+    fitting = [f"{WRITE}/{one.id}" for one in exercises().values() if one.minutes <= LONGEST]
+    fresh = [name for name in fitting if name not in avoid]
+    return random.Random(f"{WRITE} {seed}").choice(fresh or fitting)
+
+
+def _seconds(name: str) -> int:
+    return 60 * exercise_of(name).minutes if is_exercise(name) else SECONDS[question_of(name).level]
+
+
+def topic_titles() -> dict[str, str]:
+    """Return the titles of all topics, and of the exercises."""
+    return {**topics(), WRITE: WRITE_TITLE}
+
 
 @dataclass(frozen=True)
 class InterviewPlan:
@@ -171,11 +224,11 @@ class InterviewPlan:
     @property
     def seconds(self) -> int:
         """Return the time for all questions."""
-        return sum(SECONDS[get_question(name).level] for name in self.questions)
+        return sum(_seconds(name) for name in self.questions)
 
     def model_for(self, name: str) -> str | None:
         """Return the model to ask this question about; ``None`` for the question's own."""
-        return self.model if self.model and get_question(name).accepts(self.model) else None
+        return self.model if self.model and question_of(name).accepts(self.model) else None
 
 
 @dataclass(frozen=True)
@@ -273,10 +326,12 @@ def make_plan(
     about: Collection[str] = (),
     model: str | None = None,
     avoid: Collection[str] = (),
+    write: bool = False,
 ) -> InterviewPlan:
     """Choose the questions: levels in the usual mix, topics and kinds as varied as possible. Equal seeds, equal plans.
 
     Args:
+        write: whether an exercise to write comes after them.
         about: topics to choose from; empty means all.
         avoid: questions to leave out while there are others, such as those of the last interview.
 
@@ -291,7 +346,8 @@ def make_plan(
     for level in _levels(size):
         chosen.append(_pick(pool, chosen, level, frozenset(avoid), random_source))
     chosen.sort(key=lambda question: LEVELS.index(question.level))
-    return InterviewPlan(seed, tuple(question.id for question in chosen), model)
+    last = (choose_exercise(seed, avoid),) if write and exercises() else ()
+    return InterviewPlan(seed, (*(question.id for question in chosen), *last), model)
 
 
 def _levels(size: int) -> list[Level]:
@@ -393,9 +449,10 @@ def report(interview: Interview) -> Report:
     """Return the report on an interview, weakest topics first."""
     given = {reply.question: reply for reply in interview.replies}
     points = {name: given[name].points if name in given else 0.0 for name in interview.plan.questions}
-    questions = {name: get_question(name) for name in points}
+    questions = {name: question_of(name) for name in points}
     by_topic = {
-        topic: _tally(points, [n for n, q in questions.items() if q.topic == topic]) for topic in topics()
+        topic: _tally(points, [n for n, q in questions.items() if q.topic == topic])
+        for topic in topic_titles()
     }
     by_level = {
         level: _tally(points, [n for n, q in questions.items() if q.level == level]) for level in LEVELS
@@ -403,7 +460,7 @@ def report(interview: Interview) -> Report:
     weak = [
         WeakSpot(
             topic,
-            topics().get(topic, topic),
+            topic_titles().get(topic, topic),
             tally,
             common_topics()[topic].pages if topic in common_topics() else (topic,),
             tuple(
@@ -499,7 +556,7 @@ def strengths(interview: Interview) -> tuple[str, ...]:
     held = report(interview).topics
     return tuple(
         topic
-        for topic in topics()
+        for topic in topic_titles()
         if topic in held and held[topic].questions >= SEVERAL and held[topic].share >= WEAK
     )
 
@@ -510,7 +567,7 @@ def look_next(interview: Interview) -> tuple[Next, ...]:
     lost = [name for name in interview.plan.questions if _points(given.get(name)) < _FULL]
     lost.sort(key=lambda name: _points(given.get(name)))
     return tuple(
-        Next(name, get_question(name).topic, _points(given.get(name)), _why(name, given.get(name)))
+        Next(name, question_of(name).topic, _points(given.get(name)), _why(name, given.get(name)))
         for name in lost[:MOST]
     )
 
@@ -524,7 +581,7 @@ def between(tally: Tally) -> str:
 def in_words(topic: str, summed: Report) -> str:
     """Return a topic with its points and their interval."""
     tally = summed.topics[topic]
-    return f"{topics()[topic]} ({tally.points:.2g} of {tally.questions}, {between(tally)})"
+    return f"{topic_titles()[topic]} ({tally.points:.2g} of {tally.questions}, {between(tally)})"
 
 
 def _points(reply: Reply | None) -> float:
@@ -535,7 +592,7 @@ def _why(name: str, reply: Reply | None) -> tuple[str, ...]:
     """Return what was forgotten; for a rated free answer the points not ticked; else all points to listen for."""
     if reply and reply.forgot:
         return (f"You forgot {reply.forgot}.",)
-    question = get_question(name)
+    question = question_of(name)
     if reply and reply.ticked is not None:
         return tuple(point for point in question.listen_for if point not in reply.ticked)
     return question.listen_for
@@ -551,7 +608,7 @@ def transcript(interview: Interview) -> str:
         interval=between(summed.total),
         strengths=", ".join(in_words(topic, summed) for topic in strengths(interview)) or NO_STRENGTH,
         next=[
-            {"topic": topics()[one.topic], "asked": _asked(interview, one.question), "why": one.why}
+            {"topic": topic_titles()[one.topic], "asked": _asked(interview, one.question), "why": one.why}
             for one in look_next(interview)
         ],
         answers=[_answered(interview, name, given.get(name)) for name in interview.plan.questions],
@@ -561,17 +618,17 @@ def transcript(interview: Interview) -> str:
 
 
 def _asked(interview: Interview, name: str) -> str:
-    return get_question(name).ask(interview.plan.model_for(name))
+    return question_of(name).ask(interview.plan.model_for(name))
 
 
 def _answered(interview: Interview, name: str, reply: Reply | None) -> dict[str, Any]:
     """Return one question with what was answered, for the transcript."""
-    question, model = get_question(name), interview.plan.model_for(name)
+    question, model = question_of(name), interview.plan.model_for(name)
     said = reply.text if reply else ""
     if question.kind == "choice" and said:
         said = question.choices(model)[int(said) - 1]
     return {
-        "topic": topics()[question.topic],
+        "topic": topic_titles()[question.topic],
         "level": question.level,
         "asked": question.ask(model),
         "said": said,

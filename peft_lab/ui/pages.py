@@ -40,6 +40,7 @@ _SECTIONS: dict[str, tuple[tuple[str, str], ...]] = {
         ("practice", "Cards and mock interview"),
         ("myths", "Myths"),
         ("clinic", "Debug clinic"),
+        ("write", "Write it"),
     ),
     _TEACH: (("teach", "For teachers"),),
 }

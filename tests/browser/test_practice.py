@@ -17,7 +17,7 @@ PHONE = {"viewport": {"width": 390, "height": 844}}
 
 @pytest.mark.slow
 def test_a_mock_interview_by_keyboard(page: Page, app_url: str) -> None:
-    visit(page, f"{app_url}/practice?tab=interview&seed={SEED}")
+    visit(page, f"{app_url}/practice?tab=interview&seed={SEED}&write=false")
     press(page, "Start")
     for number, name in enumerate(make_plan(SEED).questions, start=1):
         question = get_question(name)

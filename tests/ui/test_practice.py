@@ -327,7 +327,7 @@ def test_the_anki_deck_holds_what_is_chosen() -> None:
 
 
 def test_an_interview_of_ten_ends_in_a_report_with_pages_to_read(clock: Clock) -> None:
-    app = opened(tab="interview", seed="3")
+    app = opened(tab="interview", seed="3", write="false")
     press(app, "Start")
     for number, name in enumerate(make_plan(3).questions, start=1):
         clock.now += timedelta(seconds=20)
@@ -398,7 +398,7 @@ def test_a_plan_follows_the_role_and_ends_before_the_interview(clock: Clock) -> 
 
 
 def test_an_interview_goes_on_after_a_reload_and_ends_with_the_time(clock: Clock) -> None:
-    press(opened(tab="interview", seed="3"), "Start")
+    press(opened(tab="interview", seed="3", write="false"), "Start")
     again = opened(tab="interview")
     assert f"1 of {SIZE}" in told(again)
     clock.now += timedelta(seconds=make_plan(3).seconds)
@@ -594,7 +594,7 @@ def test_the_plan_puts_its_first_question_on_the_table(clock: Clock) -> None:
 
 
 def test_an_interview_by_role_and_length(clock: Clock) -> None:
-    app = opened(tab="interview", role="platform", length="short")
+    app = opened(tab="interview", role="platform", length="short", write="false")
     press(app, "Start")
     assert "1 of 5" in told(app)
     for _ in range(5):

@@ -52,7 +52,7 @@ from peft_lab.interview.learners.storage import (
     view,
     write_time,
 )
-from peft_lab.interview.mock import Interview
+from peft_lab.interview.mock import Interview, is_exercise
 
 RETENTION = 0.9  # py-fsrs's default: the probability of knowing a card when it is due
 Clock = Callable[[], datetime]
@@ -299,10 +299,14 @@ def rating_of(points: float) -> RatingName:
 def count_as_reviews(file: Learners, learner: str, held: Interview) -> None:
     """Record every answer of an interview, given or passed, as a review now. Other questions do not change.
 
+    Exercises have no card: :mod:`peft_lab.interview.write.progress` keeps them.
+
     Raises:
         UnknownName: there is no such learner.
     """
     for reply in held.replies:
+        if is_exercise(reply.question):
+            continue
         file.rate(learner, reply.question, rating_of(reply.points), round(1000 * reply.seconds))
 
 

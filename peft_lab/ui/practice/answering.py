@@ -89,7 +89,9 @@ def _asked(link: Link, model: str | None, place: str) -> None:
 def _answered(link: Link, model: str | None, key: str) -> None:
     assert link.follow_up is not None
     if link.asks is not None:
-        _of_the_bank(link.asks)
+        if link.asks.needs == "shape":
+            st.markdown(f"*{link.asks.ask()}*")
+        bank_answer(link.asks)
         return
     _, answer = link.after.explain_follow_up(link.follow_up, model)
     source = link.after.source_of(link.follow_up.answer)
@@ -98,12 +100,11 @@ def _answered(link: Link, model: str | None, key: str) -> None:
     show_in_lab(link.follow_up.opens, key)
 
 
-def _of_the_bank(question: Question) -> None:
-    """Draw another question of the bank in full, with its answer."""
+def bank_answer(question: Question) -> None:
+    """Draw the answer of another question of the bank."""
     if question.needs != "shape":
         st.markdown("This is also a flash card; its answer is measured when that card comes up.")
         return
-    st.markdown(f"*{question.ask()}*")
     with errors_boxed():
         answer = question.explain(question.compute())
         st.markdown(f"{answer} {figures.badge(question.source)}")

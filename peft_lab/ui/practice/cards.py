@@ -29,7 +29,8 @@ from peft_lab.interview.learners.storage import (
 )
 from peft_lab.interview.mock import SECONDS, all_roles, get_role, ticked_points
 from peft_lab.interview.question import LEVELS, Question, topics
-from peft_lab.ui import state, theme
+from peft_lab.interview.write import progress
+from peft_lab.ui import pages, state, theme
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.frame import errors_boxed
 from peft_lab.ui.foreign import plain
@@ -233,8 +234,18 @@ def cards(file: Learners, learner: str) -> None:
         )
     with st.expander("Plan for my interview", icon=":material/event:"):
         plan_to_date(file, learner)
+    _written(file, learner)
     with table:
         _table(file, learner, names, due, fresh)
+
+
+def _written(file: Learners, learner: str) -> None:
+    """Draw where the learner stands with the exercises to write, with the way to them."""
+    known = progress.standing(file, learner).values()
+    passed, due = sum(one.passed for one in known), sum(one.due for one in known)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(f"**{passed}** of {len(known)} exercises written · **{due}** due", width="content")
+        pages.link("write", "Write it", width="content")
 
 
 def _table(file: Learners, learner: str, names: list[str], due: list[str], fresh: list[str]) -> None:
@@ -250,13 +261,14 @@ def _table(file: Learners, learner: str, names: list[str], due: list[str], fresh
         _nothing_due(file, learner, names)
         return
     with st.container(border=True):
-        _card(file, learner, get_question(name), name in due)
+        badge = ":orange-badge[due]" if name in due else ":blue-badge[new]" if name in fresh else ""
+        _card(file, learner, get_question(name), badge)
 
 
 def _on_table(file: Learners, learner: str, due: list[str], fresh: list[str]) -> str | None:
     """Return the current card until it is rated or filtered out; then a planned, a due or a new one."""
     name = state.remembered(SCOPE, "card", "")
-    if name in due or name in fresh:
+    if name in due or name in fresh or (name and name == state.remembered(SCOPE, "opened", "")):
         return str(name)
     skipped = state.remembered(SCOPE, "skipped", ())
     ahead = list(dict.fromkeys((*today_first(file, learner, [*due, *fresh]), *due, *fresh)))
@@ -272,6 +284,14 @@ def _put(name: str) -> None:
     state.remember(SCOPE, "card", name)
 
 
+def open_card(question: Question) -> None:
+    """Open the page with this question's card, due or not."""
+    state.begin_afresh(SCOPE, keep=("profile",))
+    _put(question.id)
+    state.remember(SCOPE, "opened", question.id)
+    pages.go_to("practice")
+
+
 def _nothing_due(file: Learners, learner: str, names: list[str]) -> None:
     known = {name: card.due for name, card in file.cards(learner).items() if name in names}
     soonest = min(known.values())
@@ -284,11 +304,11 @@ def _nothing_due(file: Learners, learner: str, names: list[str]) -> None:
         st.rerun()
 
 
-def _card(file: Learners, learner: str, question: Question, due: bool) -> None:
+def _card(file: Learners, learner: str, question: Question, badge: str) -> None:
     model = filters.model_for(question)
     since = state.remembered(SCOPE, "since", None) or file.now()
     state.remember(SCOPE, "since", since)
-    ask(question, model, ":orange-badge[due]" if due else ":blue-badge[new]")
+    ask(question, model, badge)
     if filters.controls().value("model") and question.model and model is None:
         st.caption("This question does not apply to the model that you chose, so it uses another.")
     if not state.remembered(SCOPE, "revealed", False):
@@ -372,7 +392,8 @@ def _rating(
                 f"{filters.topic_title(question.topic)} card rated {rating}: due again on "
                 f"{interview_date(card.due)}.",
             )
-            state.scope(SCOPE).pop("card", None)
+            for entry_name in ("card", "opened"):
+                state.scope(SCOPE).pop(entry_name, None)
             st.rerun()
 
 

@@ -11,14 +11,14 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-from peft_lab.ask.form import Form, choice, text, whole
+from peft_lab.ask.form import Form, choice, text, whole, yes_no
 from peft_lab.core import asking, disk
 from peft_lab.core.asking import carried
 from peft_lab.core.errors import BadInput
 from peft_lab.interview.bank import compute_answer, select
 from peft_lab.interview.learners import schedule
 from peft_lab.interview.learners.schedule import Learners, export_profile, import_profile
-from peft_lab.interview.mock import LENGTHS, all_roles, write_deck
+from peft_lab.interview.mock import LENGTHS, all_roles, topic_titles, write_deck
 from peft_lab.interview.question import LEVELS, Question, topics
 from peft_lab.models.catalogue import readers_of_text
 from peft_lab.ui import state
@@ -201,6 +201,11 @@ class PracticeForm(Form):
         "a class, or change the seed to get other questions.",
         least=0, reader=lambda text: state.whole_number(text, "seed"),
     )  # fmt: skip
+    write: bool = yes_no(
+        True,
+        "Ends with an exercise",
+        "The last question is a program to write; tests grade it. It has its own minutes.",
+    )
     profile: str = text(
         FIRST, "Learner", "Each learner has separate cards, due dates and reports.",
         reader=lambda text: learners().profile(text).name,
@@ -232,7 +237,7 @@ def misread() -> bool:
 
 def topic_title(topic: str) -> str:
     """Return a topic's title, or its name if it has none."""
-    return topics().get(topic, topic)
+    return topic_titles().get(topic, topic)
 
 
 def form_tabs(

@@ -20,15 +20,21 @@ from peft_lab.interview.mock import (
     Interview,
     Tally,
     begin,
+    exercise_of,
     in_words,
+    is_exercise,
     look_next,
     make_plan,
+    question_of,
     report,
     strengths,
     ticked_points,
     transcript,
 )
 from peft_lab.interview.question import Question
+from peft_lab.interview.write import judge as writing
+from peft_lab.interview.write import progress
+from peft_lab.interview.write.exercises import Exercise
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.frame import part
@@ -45,6 +51,9 @@ from peft_lab.ui.practice.answering import (
 )
 from peft_lab.ui.practice.cards import interview_date
 from peft_lab.ui.practice.learner import SCOPE, anki_deck, topic_title
+from peft_lab.ui.write.editor import Desk, editor
+from peft_lab.ui.write.page import solution
+from peft_lab.ui.write.results import last_run, results
 
 # ----------------------------------------
 # How an interview went: points, weak spots with pages to read, and every question with its model answer.
@@ -100,6 +109,7 @@ def _ahead(held: Interview) -> None:
     said = "; ".join(in_words(topic, summed) for topic in good) or NO_STRENGTH
     st.markdown(f"**Strong topics:** {said} {figures.badge(Source.COUNTED)}")
     coming = look_next(held)
+    cards = [get_question(each.question) for each in coming if not is_exercise(each.question)]
     if coming:
         st.markdown("### Practise next")
         for number, each in enumerate(coming, start=1):
@@ -114,10 +124,10 @@ def _ahead(held: Interview) -> None:
         icon=":material/download:",
         on_click="ignore",
     )
-    if coming:
+    if cards:
         row.download_button(
             "Download these as an Anki deck",
-            lambda: anki_deck([get_question(each.question) for each in coming], held.plan.model),
+            lambda: anki_deck(cards, held.plan.model),
             "peft-lab-next.apkg",
             "application/octet-stream",
             icon=":material/download:",
@@ -140,7 +150,7 @@ def page_links(wanted: tuple[str, ...]) -> None:
 def _questions(held: Interview) -> None:
     given = {reply.question: reply for reply in held.replies}
     for number, name in enumerate(held.plan.questions, start=1):
-        question, model = get_question(name), held.plan.model_for(name)
+        question, model = question_of(name), held.plan.model_for(name)
         reply = given.get(name)
         points = reply.points if reply else 0.0
         icon = "check_circle" if points > _FULL else "cancel" if points == 0 else "adjust"
@@ -152,6 +162,9 @@ def _questions(held: Interview) -> None:
                 typed = question.choices(model)[int(typed) - 1]
             st.markdown("**Your answer**")
             st.text(typed or "Nothing")
+            if is_exercise(name):
+                solution(exercise_of(name))
+                continue
             answer, known = shown_solution(question, model)
             if known:
                 model_answer(question, answer, model)
@@ -194,6 +207,9 @@ def _before(file: Learners, learner: str) -> None:
     form.draw("topic", cells[0])
     form.draw("model", cells[1])
     form.draw("seed", cells[2], min_value=0)
+    writes = not writing.refusal()
+    if writes:
+        form.draw("write")
     chosen = form.form()
     fixed = state.is_fixed("seed")  # a class has the same questions
     plan = make_plan(
@@ -202,6 +218,7 @@ def _before(file: Learners, learner: str) -> None:
         (chosen.topic,) if chosen.topic else mock.get_role(chosen.role).topics,
         chosen.model or None,
         frozenset() if fixed else _had(file, learner),
+        writes and chosen.write,
     )
     if st.button(
         f"Start · {units.coarse(plan.seconds)}", type="primary", icon=":material/timer:", key="start"
@@ -247,11 +264,13 @@ def _under_way(file: Learners, learner: str, held: Interview, spoken: str | None
     name = held.current
     assert name is not None  # over otherwise
     _clock(file, held)
-    question, model = get_question(name), held.plan.model_for(name)
+    question, model = question_of(name), held.plan.model_for(name)
     number = len(held.replies) + 1
     with st.container(border=True):
         ask(question, model, f":gray-badge[{number} of {len(held.plan.questions)}]")
-        if spoken is None:
+        if is_exercise(name):
+            _writing(file, learner, held, exercise_of(name))
+        elif spoken is None:
             _answering(file, learner, held, question, model)
         else:
             _ticking(file, learner, held, question, spoken)
@@ -296,6 +315,34 @@ def _answering(file: Learners, learner: str, held: Interview, question: Question
         st.markdown(f":red[:material/edit: {plain(verdict.message)}]")
         return
     _next(file, learner, held.judged(text, verdict, file.now()))
+
+
+def _writing(file: Learners, learner: str, held: Interview, exercise: Exercise) -> None:
+    """Draw the editor and the results; the points are the share of tests that the program handed in passes."""
+    desk = Desk(file, learner, slot(held))
+    st.markdown(f"### {exercise.title}")
+    left, right = st.columns([3, 2], gap="small")
+    with right:
+        results(exercise, last_run(desk.slot, exercise))
+    with left:
+        editor(desk, exercise)
+    row = st.container(horizontal=True)
+    if row.button("Hand in"):
+        program = desk.text(exercise)
+        with st.spinner("Running the tests…"):
+            verdict = writing.check(exercise.id, program)
+        points = sum(test.ok for test in verdict.tests) / len(verdict.tests)
+        seconds = (file.now() - (held.asked or held.started)).total_seconds()
+        progress.record(file, learner, verdict, 1, 0, seconds)
+        desk.clear(exercise)
+        _next(file, learner, held.answer(program, points, file.now()))
+    if row.button("Pass", key="pass-exercise"):
+        _next(file, learner, held.answer("", 0.0, file.now()))
+
+
+def slot(held: Interview) -> str:
+    """Return where an interview's programs are kept, apart from the page's."""
+    return f"interview {held.started:%Y%m%d%H%M%S}"
 
 
 def _ticking(file: Learners, learner: str, held: Interview, question: Question, spoken: str) -> None:

@@ -169,6 +169,7 @@ class Assets:
             for file in folder.rglob("*")
             if file.suffix in _TYPES and file.suffix != FONT
         } | {f"media/{file.name}": file for file in FONTS.glob(f"*{FONT}")}
+        self._files[f"js/{web.CODEMIRROR.name}"] = web.CODEMIRROR
         self._assets: dict[str, asyncio.Task[Response]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -192,7 +193,7 @@ class Assets:
             return None
         headers = Headers(scope=scope)
         file = self._files.get(scope["path"].removeprefix(self._below))
-        if file is None or file.suffix == FONT:  # only these are ours, and they are compressed in themselves
+        if file is None or file.suffix == FONT:  # these are ours, and they are compressed in themselves
             return file
         if "gzip" not in headers.get("accept-encoding", "") or any(name in headers for name in _OTHERWISE):
             return None

@@ -11,3 +11,5 @@ from peft_lab.core.disk import beside
 read = partial(beside, __file__)
 #: The fonts that pages are drawn in, cut down to what the app writes; the browser takes Streamlit's for other letters.
 FONTS = Path(__file__).parent / "fonts"
+#: CodeMirror, which the editor of the page *Write it* imports; see tools/build_editor.py.
+CODEMIRROR = next((Path(__file__).parent / "codemirror").glob("codemirror.*.js"))
