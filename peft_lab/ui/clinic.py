@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from peft_lab.ask.form import Form, choice, whole
 from peft_lab.core import palette, units
@@ -68,8 +69,8 @@ _QUIET = ("seed", "finetuning_type", "lr_scheduler_type")
 _MODELS = {"tiny-llama": "a small two-layer Llama", "minilm-l6": "MiniLM", "smollm2-135m": "SmolLM2-135M"}
 
 
-def symptoms(case: ClinicCase) -> None:
-    """Draw everything about a run except the cause."""
+def symptoms(case: ClinicCase) -> DeltaGenerator:
+    """Draw everything about a run except the cause; return the place for the question, in view beside it."""
     what = f"{get_method(case.method).title} on {_MODELS.get(case.model, case.model)}"
     with_what = f"run {case.made} with PEFT {case.packages.get('peft', '')}"
     st.markdown(f"{plain(what)}, {plain(with_what)} {figures.badge(Source.MEASURED)}")
@@ -78,9 +79,11 @@ def symptoms(case: ClinicCase) -> None:
         _curve({"this run": case.faulty}, f"curve-{case.number}")
         _console(case.faulty, "only")
         _outputs(case.faulty, "only")
+        _tensors(case.faulty)
     with right:
+        place = st.container(key="clinic-ask")
         _settings(case.faulty, "only")
-    _tensors(case.faulty)
+    return place
 
 
 def beside(case: ClinicCase) -> None:
@@ -260,9 +263,8 @@ def _work(case: ClinicCase, file: Learners, learner: str, known: dict[str, dict[
             return
         started = state.remembered(SCOPE, "since", file.now(), str(case.number))
         state.remember(SCOPE, "since", started, str(case.number))
-        symptoms(case)
-        hints = _hints(case)
-        with st.form(f"clinic-{case.number}", border=False):
+        place = symptoms(case)
+        with place, st.form(f"clinic-{case.number}", border=False):
             options = case.options()
             guess = st.radio(
                 "What is wrong?",
@@ -272,6 +274,8 @@ def _work(case: ClinicCase, file: Learners, learner: str, known: dict[str, dict[
                 key=state.widget_key(SCOPE, "guess", str(case.number)),
             )
             pressed = st.form_submit_button("Answer", type="primary", icon=":material/check:")
+        with place:
+            hints = _hints(case)
     if pressed and guess is None:
         st.markdown(":red[:material/edit: Choose an answer first.]")
     elif pressed and guess is not None:

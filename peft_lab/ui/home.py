@@ -66,7 +66,7 @@ def _card(spec: MethodSpec) -> None:
             st.markdown(f":small[{entry.title}]")
             why = spec.refusal(entry.shape, {})
             if why is not None:
-                st.markdown("does not apply", help=plain(why))
+                st.markdown(":small[does not apply]", help=plain(why))
                 continue
             trained = spec.formula(entry.shape, spec.complete(entry.shape, {})).trainable
             st.markdown(f"**{units.count(trained)}** :small[{units.percent(share(spec, entry))}]")

@@ -68,6 +68,22 @@ def test_the_tour_of_who_has_begun_stands_still(chromium: Browser, app_url: str)
     assert shift <= MOST_SHIFT
 
 
+@pytest.mark.further
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["", "choose", "practice"])
+def test_what_is_drawn_stays_where_it_is(name: str, chromium: Browser, app_url: str) -> None:
+    """Titles and forms moved by 40 to 240 pixels: paddings, a bar of steps and chips came after them."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    page.add_init_script(WATCH)
+    visit(page, f"{app_url}/{name}", 120)
+    shift = cumulative(page.evaluate("window.shifts"))
+    left = {page.locator("h1").first.bounding_box()["x"]}  # type: ignore[index]
+    context.close()
+    assert shift <= MOST_SHIFT
+    assert left == {228}, "one frame for every page"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["lora", "ptuning"])
 def test_no_formula_is_cut(name: str, page: Page, app_url: str) -> None:

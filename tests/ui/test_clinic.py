@@ -49,6 +49,13 @@ def test_a_case_is_shown_without_its_cause_and_explained_after_the_answer(
     assert kept["right"] and kept["hints"] == 0
 
 
+def test_the_question_stands_beside_the_curve(own_home: Path, first: ClinicCase) -> None:
+    """It was below all files, at 1,300 pixels."""
+    app = opened("clinic")
+    asked = next(column for column in app.columns if column.radio)
+    assert [radio.label for radio in asked.radio] == ["What is wrong?"]
+
+
 def test_a_hint_says_more_each_time(first: ClinicCase) -> None:
     app = opened("clinic")
     for number in range(1, 4):

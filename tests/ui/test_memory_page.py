@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from concurrent.futures import Future
 from dataclasses import replace
@@ -24,7 +25,7 @@ from peft_lab.methods import all_methods
 from peft_lab.runs import record, store
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.view import Status
-from peft_lab.ui import state
+from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.waiting import Answers
 from peft_lab.ui.memory import page as fitting
@@ -99,6 +100,17 @@ def test_every_tab_opens(tab: str, expected: str) -> None:
     assert not without_badge(app)[1]
     # nothing is measured here, and only what others published is cited
     assert sources(app) == {"simulated"} | ({"cited"} if tab == "published" else set())
+
+
+@pytest.mark.parametrize("batch", ["2", "4096"])
+def test_the_verdict_is_the_tables(batch: str) -> None:
+    app = settled(opened("memory", **SMALL | {"batch": batch, "device": "rtx-4090", "seq": "256"}))
+    row = re.search(r"LoRA</td>.*?</tr>", tables(app).replace("\N{NO-BREAK SPACE}", " "), re.DOTALL)
+    assert row is not None
+    fits = "fits" in row[0]
+    assert fits == (batch == "2")
+    assert f"## LoRA {'fits' if fits else 'does not fit'}" in told(app)
+    assert app.button(key="memory-next").label == pages.titles()["plan"]
 
 
 def test_the_address_names_a_published_run(monkeypatch: pytest.MonkeyPatch) -> None:

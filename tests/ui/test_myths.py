@@ -58,6 +58,18 @@ def test_no_verdict_is_told_before_a_guess_and_the_guess_is_kept() -> None:
     assert claim.on().found[1:] in told(opened("myths", claim="ia3-share")), "in a later session too"
 
 
+def test_the_list_says_what_was_guessed_and_what_is_so() -> None:
+    app = opened("myths", claim="ia3-share")
+    truth = verdict_of(get_claim("ia3-share")) or "wrong"
+    wrong = (VERDICTS.index(truth) + 1) % 3
+    guess(app, wrong, 80)
+    (known,) = myths.judged(Learners(), "Me").values()
+    row = myths._entry("ia3-share", known)
+    assert row.kinds == ("wrong",) and row.cells[0].endswith(f"\nyou: {VERDICTS[wrong]} · it is {truth}")
+    bar = next(one.proto.body for one in app.get("html") if "myths-bar" in one.proto.body)
+    assert re.findall(r"flex:(\d+)", bar) == ["0", "1", str(len(MythForm().select()) - 1)]
+
+
 def test_next_leads_through_the_filter_and_the_mistaken_come_back() -> None:
     app = opened("myths", topic="ia3", origin="text")
     names = MythForm(topic="ia3", origin="text").select()

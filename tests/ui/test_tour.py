@@ -254,6 +254,16 @@ def once(call: Callable[[], None]) -> Callable[..., None]:
     return calling
 
 
+def test_teachers_are_told_how_a_class_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = opened("teach")
+    assert [code.value for code in app.code] == ["python -m peft_lab serve --class"]
+    monkeypatch.setattr(teach.asking, "class_is_on", lambda: True)
+    drawn: list[str] = []
+    monkeypatch.setattr(pages, "link", lambda page, *_: drawn.append(page))
+    teach._class()
+    assert drawn == ["class_map"], "only a teacher has the class's own page"
+
+
 def test_a_path_is_given_words_ordered_and_sent() -> None:
     file = Learners()
     file.create("Me")

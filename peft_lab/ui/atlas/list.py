@@ -124,7 +124,7 @@ def _card(entry: AtlasType) -> str:
     seen = card_facts(picture) if "entries" in picture else ""
     drawn = _canvas(picture, f"ΔW of {entry.title}: {seen}") if seen else '<span class="none">no ΔW</span>'
     parent = get_entry(entry.parent).title if entry.parent else ""
-    of = f"variant of {parent}" if entry.variant else f"changes {parent}" if parent else "no parent"
+    of = f"variant of {parent}" if entry.variant else f"changes {parent}" if parent else ""
     return (
         f'<button type="button" class="card" data-name="{entry.name}"><b>{html.escape(entry.title)}</b>{drawn}'
         f'<span class="of">{html.escape(of)}</span></button>'

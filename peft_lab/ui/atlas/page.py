@@ -36,6 +36,23 @@ MARKS = {True: "yes", False: "no", None: "unknown"}
 
 def details(entry: AtlasType, model: ModelEntry, side: str, narrow: bool = False) -> None:
     """Draw one type. ``side`` keeps widget keys of two types apart; ``narrow``: in half the page."""
+    with st.container(key=f"atlas-{'half' if narrow else 'one'}-{side}"):
+        with st.container():
+            _what(entry, model, side, narrow)
+        with st.container():
+            _capabilities(entry)
+            _published(entry)
+            _take_away(entry, model, side)
+            _training(entry, side)
+    address = entry.paper.address
+    link = f"[{plain(entry.paper)}]({address})" if address else plain(entry.paper)
+    st.markdown(
+        f":small[Paper: {link}. Looked up in: {plain(entry.paper.checked)}.] {figures.badge(Source.CITED)}"
+    )
+
+
+def _what(entry: AtlasType, model: ModelEntry, side: str, narrow: bool) -> None:
+    """Draw what a type changes: its update in a formula and in words, its figures, and a picture of ΔW."""
     st.markdown(f"## {plain(entry.title)}")
     parent = f"Changes {get_entry(entry.parent).title}. " if entry.parent else ""
     st.markdown(f":small[{FAMILIES[entry.family][0]}. {plain(parent)}]")
@@ -47,15 +64,6 @@ def details(entry: AtlasType, model: ModelEntry, side: str, narrow: bool = False
     if entry.stand_in is not None:
         st.markdown(f":small[{plain(entry.stand_in.what)}]")
     _picture(entry, side)
-    _capabilities(entry)
-    _published(entry)
-    _take_away(entry, model, side)
-    _training(entry, side)
-    address = entry.paper.address
-    link = f"[{plain(entry.paper)}]({address})" if address else plain(entry.paper)
-    st.markdown(
-        f":small[Paper: {link}. Looked up in: {plain(entry.paper.checked)}.] {figures.badge(Source.CITED)}"
-    )
 
 
 def _figures(entry: AtlasType, model: ModelEntry, narrow: bool) -> None:
@@ -170,7 +178,10 @@ def _take_away(entry: AtlasType, model: ModelEntry, side: str) -> None:
         return
     with st.expander("adapter_config.json"):
         st.code(text, language=None)
-    st.download_button("adapter_config.json", text, "adapter_config.json", key=f"atlas-config-{side}")
+    st.download_button(
+        "Download adapter_config.json", text, "adapter_config.json", key=f"atlas-config-{side}",
+        icon=":material/download:",
+    )  # fmt: skip
 
 
 def _training(entry: AtlasType, side: str) -> None:

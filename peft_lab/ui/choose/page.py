@@ -23,7 +23,7 @@ from peft_lab.drawing.svg import element
 from peft_lab.engine.devices import device_of, devices
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import catalogue, readers_of_text
-from peft_lab.ui import pages, state, web
+from peft_lab.ui import pages, state, theme, web
 from peft_lab.ui.choose import outcome
 from peft_lab.ui.components import plan_steps
 from peft_lab.ui.components.form import Controls
@@ -333,6 +333,7 @@ def choose_page() -> None:
             with answer:
                 outcome.verdict(situation, found)
             chips = st.container(key="choose-changes")
+            chips.html(theme.KEPT_ROOM)
             outcome.reasons(found)
         elif seen.open is not None:
             answer.markdown("Simulating training steps…")

@@ -12,7 +12,7 @@ from typing import Any
 import streamlit as st
 
 from peft_lab.core import units
-from peft_lab.ui import pages, state
+from peft_lab.ui import pages, state, theme
 from peft_lab.ui.components.form import SHARED, Controls
 from peft_lab.ui.foreign import plain
 
@@ -64,7 +64,9 @@ def head(step: str) -> Any:
     with st.container(horizontal=True, vertical_alignment="bottom", key="plan-head"):
         st.title(pages.titles()[step], width="content")
         st.markdown(f":small[{LEAD}]", width="content")
-    return st.container(key="plan-steps")
+    bar = st.container(key="plan-steps")
+    bar.html(theme.KEPT_ROOM)
+    return bar
 
 
 def in_short(parts: Sequence[str]) -> None:

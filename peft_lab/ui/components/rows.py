@@ -21,6 +21,8 @@ CSS = web.read(
     QUANTISED=palette.QUANTISED.css,
     FOLD_BELOW=FOLD_BELOW,
     SIMULATED=palette.SIMULATED.css,
+    RIGHT=palette.MEASURED.css,
+    WRONG=palette.WRONG.css,
 )
 HTML = '<div class="host" tabindex="-1"><table><thead></thead><tbody></tbody></table></div>'
 # Rows are built again only when they changed: one that is being used keeps the focus.
@@ -39,8 +41,9 @@ class Column:
 
 @dataclass(frozen=True)
 class RowOf:
-    """One row. ``kinds``: per column, ``trained`` or ``packed`` for a cell in that state's colour, or ``bar-78`` for
-    one with a bar of that many percent."""
+    """One row. ``kinds``: per column, ``trained`` or ``packed`` for a cell in that state's colour, ``right`` or
+    ``wrong`` for a first letter that is a mark, or ``bar-78`` for a bar of that many percent. Of the first cell what
+    follows a line break stands small below the rest."""
 
     id: str
     cells: Sequence[str]

@@ -25,7 +25,7 @@ from peft_lab.models.shapes import MATRIX_TYPES, ModelShape
 from peft_lab.ui import pages
 from peft_lab.ui.components import charts, figures, plan_steps
 from peft_lab.ui.components.frame import error_line, tabs
-from peft_lab.ui.components.waiting import collect, come_back, look, progress, shown
+from peft_lab.ui.components.waiting import Answers, collect, come_back, look, progress, shown
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.memory.bars import (
     Simulated,
@@ -452,7 +452,10 @@ def memory_page() -> None:
     with st.container(key="memory-controls"):
         chosen = controls()
         below = st.container(key="memory-offload")
+    place = st.container(border=True, key="memory-verdict")
     answers = None if chosen.problems() else overview(chosen)
+    with place:
+        _verdict(chosen, answers or Answers({}, {}, 0))
     if answers is not None and chosen.offload:
         with below:
             offloaded(answers)
@@ -471,6 +474,30 @@ def memory_page() -> None:
     plan_steps.draw(bar, "memory")
     _tabs(sections)
     write_address(chosen)
+
+
+def _verdict(chosen: MemoryForm, answers: Simulated) -> None:
+    """Draw whether the method in view fits, which others do, and the button to the next step."""
+    slug = chosen.method if chosen.method in answers.found else next(iter(answers.found), None)
+    if slug is None:
+        st.markdown("Simulating the methods…" if answers.waiting else "No answer for these settings.")
+        return
+    card = chosen.card
+    needs = {name: simulate.needed_bytes(one) for name, one in answers.found.items()}
+    fit = [all_methods()[name].title for name, need in needs.items() if name != slug and card.holds(need)]
+    rows = "images" if chosen.entry.kind == "vision" else f"rows of {chosen.seq:,} tokens"
+    said, way = st.columns([2, 1], gap="medium", vertical_alignment="center")
+    said.markdown(
+        f"## {all_methods()[slug].title} {'fits' if card.holds(needs[slug]) else 'does not fit'}\n\n"
+        f"A step on {chosen.batch:,} {rows} needs **{units.size(needs[slug])}**; {card.holding} has "
+        f"{units.size(card.allowed)} for it. {figures.badge('simulated')}  \n"
+        + ("" if answers.waiting else f"Other methods that fit: {', '.join(fit) or 'none'}.")
+    )
+    if card.kind == "cuda" and chosen.entry.name in readers_of_text():
+        with way:
+            if st.button("Plan and files", type="primary", width="stretch", key="memory-next"):
+                pages.go_to("plan")
+            st.caption("The next step")
 
 
 def _know(chosen: MemoryForm, answers: Simulated) -> None:

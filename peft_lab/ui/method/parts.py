@@ -195,8 +195,9 @@ def modules(choice: Choice, report: CountReport, selected: str | None) -> None:
         state.remember("modules", "show", show)
         visible = [row for row in lines if _visible(row, show)]
         picked = _tree_table(choice, visible, show, selected)
+    first = next((row.module for row in visible if row.state == "trainable"), visible[0].module)
     with right:
-        _detail(choice, report, picked or selected)
+        _detail(choice, report, picked or selected or first)
 
 
 @dataclass
@@ -259,11 +260,8 @@ def _tree_table(choice: Choice, lines: Sequence[ModuleRow], show: str, selected:
     return rows(columns, made, tree_key(choice), "Modules of the model", selected)
 
 
-def _detail(choice: Choice, report: CountReport, module: str | None) -> None:
+def _detail(choice: Choice, report: CountReport, module: str) -> None:
     st.markdown("#### One module")
-    if not module:
-        st.caption("Choose a row to see its parameters.")
-        return
     found = detail(module, report, choice.shape, choice.spec.parts(choice.shape, choice.values))
     st.markdown(code(found.title))
     if found.note:

@@ -208,18 +208,26 @@ def _list(found: Sequence[str], known: Mapping[str, Judged], current: str) -> No
     """Draw the learner's score and the list: judged claims first, then those still to judge."""
     seen = [known[name] for name in found if name in known]
     right = sum(one.correct for one in seen)
-    score = f": right about {right}, mistaken about {len(seen) - right}" if seen else ""
-    st.markdown(f"**{len(seen)}** of {len(found)} judged{score}")
+    wrong = len(seen) - right
+    score = f"you were right about {right}, mistaken about {wrong}" if seen else "Guess before you look."
+    st.markdown(f"**{len(seen)}** of {len(found)} judged")
+    shares = {"right": right, "wrong": wrong, "left": len(found) - len(seen)}
+    bar = "".join(f'<i class="{name}" style="flex:{share}"></i>' for name, share in shares.items())
+    st.html(f'<div class="myths-bar">{bar}</div><small>{score}</small>')
     order = sorted(found, key=lambda name: name not in known)
-    lines = [RowOf(name, (_entry(all_myths()[name], known.get(name)),)) for name in order]
+    lines = [_entry(name, known.get(name)) for name in order]
     if rows((Column("Claim"),), lines, LIST, "Claims", current):
         st.rerun()
 
 
-def _entry(myth: Myth, one: Judged | None) -> str:
+def _entry(name: str, one: Judged | None) -> RowOf:
+    """Return a claim's row: a mark, what is said, and under it the guess and, where it was mistaken, the truth."""
+    says = all_myths()[name].says
     if one is None:
-        return f"○ {myth.says}"
-    return f"{'✓' if one.correct else '✕'} {myth.says} · you: {one.guess}"
+        return RowOf(name, (f"○ {says}",))
+    truth = "" if one.correct else f" · it is {one.truth}"
+    mark, kind = ("✓", "right") if one.correct else ("✕", "wrong")
+    return RowOf(name, (f"{mark} {says}\nyou: {one.guess}{truth}",), (kind,))
 
 
 def _next(found: Sequence[str], known: Mapping[str, Judged], current: str) -> str:
@@ -276,12 +284,13 @@ def _guess(myth: Myth, file: Learners, name: str) -> None:
     about, options = myth.about, myth.options
     chance = round(100 / len(options))
     with st.form(f"guess-{about.id}", border=False):
-        option = st.radio(
+        left, right = st.columns([2, 1], gap="medium")
+        option = left.radio(
             "Your guess", range(len(options)), index=None, format_func=options.__getitem__,
             key=state.widget_key(learner.GUESSES, f"{name}/{about.id}"), horizontal=isinstance(about, Claim),
         )  # fmt: skip
-        sure = st.slider(
-            f"How sure are you? {chance}% is a mere guess.", chance, 100, chance, format="%d%%",
+        sure = right.slider(
+            f"How sure? {chance}% is a guess.", chance, 100, chance, format="%d%%",
             key=state.widget_key(learner.GUESSES, f"{name}/{about.id}/sure"),
         )  # fmt: skip
         with st.container(horizontal=True):

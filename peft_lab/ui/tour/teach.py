@@ -27,12 +27,15 @@ TEACH_SCOPE = "teach"
 def teach_page() -> None:
     pages.open_page()
     st.title("For teachers")
-    st.markdown(
-        "1. Open any page and set it up as your class should see it.\n2. In the sidebar, choose **Teach with this "
-        "page** to get a link with fixed settings or to add a stop to your path.\n3. Come back here, put the stops "
-        "in order, write what to read, change and see, and share the path."
-    )
-    with errors_boxed():
+    own, room = st.columns([3, 2], gap="medium")
+    with room, st.container(border=True, key="teach-class"):
+        _class()
+    with own, errors_boxed():
+        st.markdown(
+            "### A lesson of your own\n\n1. Open any page and set it up as your class should see it.\n2. In the "
+            "sidebar, choose **Teach with this page** to get a link with fixed settings or to add a stop to your "
+            "path.\n3. Come back here, put the stops in order, write what to read, change and see, and share the path."
+        )
         file = learner.learners()
         name = learner.current_learner(file)
         path = _title(file, name, tour.load_draft(file, name, pages.titles()))
@@ -45,6 +48,26 @@ def teach_page() -> None:
                 icon=":material/add_location:",
             )
         _edit_file(file, name)
+
+
+def _class() -> None:
+    """Say what a class is, and how to start it, or lead to its pages where this machine serves one."""
+    st.markdown(
+        "### A whole class on this machine\n\nLearners join from their own browsers, without accounts: they scan a QR "
+        "code or type one word. Each has the whole lab with runs and answers that only they and you see.\n\n"
+        "- The page you show opens on every screen within a second.\n- Each learner guesses, then trains one square "
+        "of a map of rank and learning rate; the map fills on your projector.\n- You see who is where, whose run "
+        "failed, and who may need help."
+    )
+    if not asking.class_is_on():
+        st.markdown(
+            "**Start it** in a terminal on this machine. It prints a code for learners and one for you:"
+        )
+        st.code("python -m peft_lab serve --class", language=None, wrap_lines=True)
+    else:
+        for page in ("classroom", "class_map"):
+            if page in pages.titles():
+                pages.link(page, pages.titles()[page])
 
 
 def _title(file: Learners, name: str, path: Tour) -> Tour:

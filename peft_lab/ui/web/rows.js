@@ -37,7 +37,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
         first.style.fontWeight = "400";
         const button = document.createElement("button");
         // a path may break after its dots, a sentence at its spaces
-        for (const piece of text.includes(" ") ? [text] : text.split(/(?<=[._])/)) button.append(piece, document.createElement("wbr"));
+        const [head, below] = text.split("\n");
+        for (const piece of head.includes(" ") ? [head] : head.split(/(?<=[._])/)) button.append(piece, document.createElement("wbr"));
+        if (below) button.append(Object.assign(document.createElement("small"), { textContent: below }));
         first.append(button);
         line.append(first);
       });
