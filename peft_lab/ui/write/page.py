@@ -195,7 +195,7 @@ def _task(one: Exercise) -> None:
 
 def _examples(pairs: Sequence[tuple[str, str]]) -> None:
     for code, gives in pairs:
-        st.code(f"{code}\n# {gives}", language="python", wrap_lines=True)
+        st.code(f"{code}\n# {gives}", language=None, wrap_lines=True)
 
 
 def arguments(stub: str) -> dict[str, str]:
@@ -242,14 +242,14 @@ def solution(one: Exercise) -> None:
         st.markdown("### The solution, line by line")
         left, right = st.columns(2, gap="medium")
         with left:
-            st.code(one.solution, language="python", wrap_lines=True)
+            st.code(one.solution, language=None, wrap_lines=True)
         with right:
             st.markdown("\n".join(f"- {line}" for line in one.explanation))
             place = scratch_place(one.scratch)
             if place is not None:
                 where, code = place
                 st.markdown(f"**In the whole method from scratch:** `{where}`")
-                st.code(code, language="python", wrap_lines=True)
+                st.code(code, language=None, wrap_lines=True)
 
 
 def scratch_place(name: str) -> tuple[str, str] | None:
