@@ -369,8 +369,8 @@ def _quality(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[s
         yield "How much it forgets: score a general benchmark before and after."
     if situation.purpose == "embedding" and plan.accumulate > 1:
         yield (
-            "Whether the batch is large enough: rows of different accumulated passes are not negatives for each "
-            "other. With a loss that caches gradients they are, but it is not simulated."
+            "Whether the batch is large enough: with gradient accumulation, a row is compared only with rows of its "
+            "own pass. A loss that caches gradients compares it with all, but is not simulated here."
         )
     if situation.tasks > 1 and advice.method in ("lora", "qlora"):
         yield "What the adapter adds to a request on your server: this depends on rank, batch and kernels. Measure it."

@@ -100,8 +100,8 @@ class Situation(Form):
     )  # fmt: skip
     batch: int | None = whole(
         None, "Least rows per update",
-        "Rows per optimizer step, over all devices; the sources' number if that is larger. How many of them a device "
-        "processes at once is found by search.",
+        "Rows per optimizer step, over all devices. If the sources recommend more, their number is used. PEFT Lab "
+        "searches for how many a device can process at once.",
         least=1, most=limits.BATCH, empty="as in the sources",
     )  # fmt: skip
     seq: int = whole(

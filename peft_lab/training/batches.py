@@ -87,8 +87,8 @@ def answers_in(
             )
             if not (whole.startswith(after) and after.startswith(before)):
                 raise ValueError(
-                    f"the model's chat template writes it differently up to message {number + 1} than as a whole, so "
-                    "PEFT Lab cannot tell which tokens are that answer. End the conversation after its first answer"
+                    f"the model's chat template writes message {number + 1} differently when others follow it, so PEFT "
+                    "Lab cannot tell which tokens are the answer. End the conversation after its first answer"
                 )
             spans.append((len(before), len(after)))
     return whole, spans

@@ -70,7 +70,7 @@ def test_the_tour_of_who_has_begun_stands_still(chromium: Browser, app_url: str)
 
 @pytest.mark.further
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["", "choose", "practice"])
+@pytest.mark.parametrize("name", ["", "practice"])
 def test_what_is_drawn_stays_where_it_is(name: str, chromium: Browser, app_url: str) -> None:
     """Titles and forms moved by 40 to 240 pixels: paddings, a bar of steps and chips came after them."""
     context = chromium.new_context(viewport={"width": 1280, "height": 800})

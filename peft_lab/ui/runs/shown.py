@@ -251,12 +251,12 @@ def short_id(identity: str) -> str:
     return identity[:15]
 
 
-def nothing_to_open(slug: str, what: str, verb: str = "is") -> None:
+def nothing_to_open(slug: str, what: str) -> None:
     """Draw what will be shown here after a run of one's own, with a button that leads to it."""
     going = under_way(slug) is not None
     with st.container(horizontal=True, vertical_alignment="center", key="inside-own"):
-        when = "When your run has ended" if going else "After a run of your own"
-        st.markdown(f"{when}, {what} in it {verb} shown here.", width="content")
+        when = "When your run has ended, you see" if going else "Train once to see"
+        st.markdown(f"{when} {what} in your own run.", width="content")
         key = state.widget_key(slug, "to-train")
         st.button(f"Open {TRAIN}", key=key, type="tertiary", icon=":material/arrow_forward:", on_click=show_tab,
                   args=(slug, TRAIN))  # fmt: skip

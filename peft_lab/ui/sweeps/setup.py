@@ -60,11 +60,11 @@ class SweepSetup(CompareForm):
     """The settings of a new sweep: those of a comparison, and what varies."""
 
     knob: str = choice("r", "Vary", "", knob_titles, noun="knob that a sweep can vary")
-    values: str = text("2, 8", "Its values", "Separated by commas.")
+    values: str = text("2, 8", "Values", "Separated by commas.")
     second: str = choice(
         RATE, "Also vary", "", lambda: {NOTHING: "Nothing else"} | knob_titles(), noun="knob that a sweep can vary"
     )  # fmt: skip
-    second_values: str = text("0.001, 0.003, 0.01", "The values of the second", "Separated by commas.")
+    second_values: str = text("0.001, 0.003, 0.01", "Values of the second", "Separated by commas.")
 
     @classmethod
     def usual(cls, model: str) -> Self:

@@ -31,9 +31,7 @@ SEEN = {
 MOVED = "‖change‖ / ‖start‖"
 
 
-def opened_run(
-    choice: Choice, recorded: Callable[[dict[str, Any]], object], what: str, verb: str = "is"
-) -> str | None:
+def opened_run(choice: Choice, recorded: Callable[[dict[str, Any]], object], what: str) -> str | None:
     """Draw the choice of a finished run whose insight has what is ``recorded``.
 
     Without one draw the recorded training that ships with the app, of the chosen model or else of another, and
@@ -45,13 +43,13 @@ def opened_run(
         return pick_run(slug, runs, choice.entry.name)
     run = format.shipped_of(slug, choice.entry.name)
     if run is None:
-        nothing_to_open(slug, what, verb)
+        nothing_to_open(slug, what)
         return None
     st.markdown(
         f"**Recorded run**: {run.steps[-1]} steps of {plain(choice.spec.title)} on {plain(run.model.title)}, "
         f"{plain(task_title(run.spec['task']))}, {plain(run.label)}. {figures.badge(Source.MEASURED)}"
     )
-    nothing_to_open(slug, what, verb)
+    nothing_to_open(slug, what)
     parts = {part.path: part for part in run.parts if part.tensors}
     path = max(parts, key=lambda path: parts[path].change[-1] or 0.0)
     if len(parts) > 1:
