@@ -67,3 +67,9 @@ def test_no_text_has_a_fault() -> None:
         if re.search(pattern, text)
     ]
     assert seen == []
+
+
+def test_what_is_learned_is_spelled_in_one_way() -> None:
+    """In docstrings and comments too: ``learned`` was the more frequent form."""
+    seen = [file for file in (*FILES, *CONTENT) if re.search(r"[Ll]earnt\b", file.read_text("utf-8"))]
+    assert seen == []

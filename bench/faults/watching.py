@@ -94,7 +94,7 @@ def check(row: Row, run: Run, label: str, saves: bool = False) -> None:
     """What has to hold of a run that has ended in any way.
 
     Args:
-        saves: whether what it had learnt has to be there.
+        saves: whether what it had learned has to be there.
     """
 
     def figures() -> None:

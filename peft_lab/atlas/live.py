@@ -1,6 +1,6 @@
 """Train a type briefly on a live model, to see whether and at which rate the loss falls; write the same as a script.
 
-A few rows are learnt by heart. That says whether a type trains here at all, not how good it is.
+A few rows are learned by heart. That says whether a type trains here at all, not how good it is.
 Torch is imported inside.
 """
 

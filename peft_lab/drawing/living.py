@@ -8,6 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from peft_lab.ask.field import is_read
 from peft_lab.core import palette
 from peft_lab.core.disk import beside
 from peft_lab.drawing.trajectory.format import RecordedPart, Trajectory
@@ -90,6 +91,8 @@ def _setting(trajectory: Trajectory) -> str:
     """Return the run's settings: ``LoRA on SmolLM2-135M with r = 8``. The learner may have changed the knobs since."""
     spec, values = get_method(trajectory.method), trajectory.spec.get("values", {})
     settings = [words.format(values[name]) for name, words in _SHOWN.items() if name in values]
+    if spec.text_knob in values and is_read(spec.knob(spec.text_knob), spec.knobs, values):
+        settings.append(f"started from “{values[spec.text_knob]}”")
     return f"{spec.title} on {trajectory.model.title}{' with ' if settings else ''}{', '.join(settings)}"
 
 

@@ -138,11 +138,12 @@ class MethodSpec(ABC):
         learning_rates: the default per model kind, chosen so that 60 steps visibly learn on the live models.
         short_runs: steps after which the loss of the live models' first task is flat, per model kind, where these are
             fewer (:meth:`usual_steps`).
-        head_learning_rate: that of a task head, which starts at random and must be learnt whatever the method;
+        head_learning_rate: that of a task head, which starts at random and must be learned whatever the method;
             ``None``: the method's own.
         mergeable: whether it can be merged into the base's weights after training.
         low_rank: whether it adds what PEFT names ``lora_A`` and ``lora_B``.
         adds: whether it adds anything to the model. A method that trains existing parameters has nothing to merge.
+        text_knob: the knob with the text that virtual tokens start from; empty without one.
     """
 
     slug: ClassVar[str]
@@ -157,6 +158,7 @@ class MethodSpec(ABC):
     mergeable: ClassVar[bool] = False
     low_rank: ClassVar[bool] = False
     adds: ClassVar[bool] = True
+    text_knob: ClassVar[str] = ""
     order: ClassVar[int] = 100
 
     # -- knobs ---------------------------------------------------------------------------------------------------
@@ -173,6 +175,10 @@ class MethodSpec(ABC):
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
         """Return every knob's default value on this model."""
         return {knob.name: knob.default for knob in self.knobs}
+
+    def task_values(self, start_text: str) -> dict[str, Any]:
+        """Return the defaults that depend on the task, by its :attr:`~peft_lab.training.tasks.base.Task.start_text`."""
+        return {self.text_knob: start_text} if self.text_knob and start_text else {}
 
     def options(self, knob: Knob, shape: ModelShape) -> tuple[str, ...]:
         """Return the names to offer for a list of modules; empty if this model has nothing to name."""

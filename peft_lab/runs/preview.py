@@ -233,15 +233,10 @@ _LONGEST = 160  # most characters shown of what a template adds
 
 
 def headline(found: Preview) -> str:
-    """Return how many tokens are learned, in one sentence."""
-    rows = "conversations" if found.chat else "rows"
-    if found.tagging:
-        return (
-            f"The model learns the tags of {found.trained:,} words, each at its first token, out of {found.tokens:,} "
-            f"tokens in {found.rows:,} rows."
-        )
+    """Return how many tokens are learned, or tagged (the first of each word), in one sentence."""
+    rows, learns = "conversations" if found.chat else "rows", "tags" if found.tagging else "learns"
     return (
-        f"The model learns {found.trained:,} of the {found.tokens:,} tokens in {found.rows:,} {rows} and only reads "
+        f"The model {learns} {found.trained:,} of the {found.tokens:,} tokens in {found.rows:,} {rows} and only reads "
         "the others."
     )
 

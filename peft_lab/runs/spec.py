@@ -170,7 +170,7 @@ class RunRequest(Form):
             _check_images(self, entry)
         if entry.kind not in task.model_kinds:
             raise BadInput(_mismatch(entry, task), "task")
-        values = spec.require(entry.shape, self.values)
+        values = spec.require(entry.shape, spec.task_values(task.start_text) | dict(self.values))
         if self.start is not None:
             _require_start(Path(self.start), entry, spec, values, task)
         rate = spec.learning_rate(entry.kind, values) if self.learning_rate is None else self.learning_rate

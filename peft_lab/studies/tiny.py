@@ -348,7 +348,7 @@ class MergeScores:
 
     Attributes:
         scores: share of right answers on ``rows`` held-out rows, by way; ``base``: the quantised base alone.
-        correction: norm of all learnt corrections over that of the adapted weights. rounding: the norm of the
+        correction: norm of all learned corrections over that of the adapted weights. rounding: the norm of the
             quantisation error of these weights, over the same.
         lost, shift: for the model's first matrix, as :func:`peft_lab.studies.tiny.four_bit_moves` returns them.
     """

@@ -209,7 +209,7 @@ def test_killing_the_app_saves_its_run_and_another_process_takes_its_turn(tmp_pa
         )
     )
     assert get_queue().wait(mine, PATIENCE) is Status.DONE
-    # nobody waits for it any more, but what it has learnt is kept, as a Stop keeps it
+    # nobody waits for it any more, but what it has learned is kept, as a Stop keeps it
     run = store.get(identity)
     assert run.view().status is Status.STOPPED
     assert run.record()["status"] == "stopped" and run.record()["steps"] >= 1

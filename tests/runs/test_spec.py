@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from peft_lab.advise.situation import Situation
 from peft_lab.core.errors import AssetError, BadInput, UnknownName, Unsupported
+from peft_lab.drawing.living import sent
 from peft_lab.drawing.trajectory.format import shipped
 from peft_lab.engine import published
 from peft_lab.methods import get_method
@@ -185,3 +186,29 @@ def test_a_folder_that_holds_no_model_is_refused(tmp_path: Path, closing: None) 
 def test_no_more_rows_are_scored_than_a_task_has(task: str, model: str) -> None:
     found = get_task(task)
     assert usual_eval_rows(found.kind, model) <= len(found.load().test)
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("slug", ["prompt", "ptuning"])
+def test_virtual_tokens_start_from_the_text_of_the_task_unless_one_is_given(
+    slug: str, assets_home: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "mine.csv"
+    own.write_text("text,label\n" + "".join(f"row {n},{n % 2}\n" for n in range(12)))
+    knob = get_method(slug).text_knob
+
+    def text(task: str, **values: Any) -> str:
+        data = str(own) if task == "own" else None
+        spec = RunRequest("minilm-l6", slug, task, values=values, own_data=data).complete()
+        again = RunSpec.from_dict(json.loads(json.dumps(spec.to_dict())))
+        assert again.complete().values == spec.values, "a stored run keeps its text"
+        return str(spec.values[knob])
+
+    tags, rated, mine = map(text, ("tags", "sentiment", "own"))
+    assert tags == get_task("tags").start_text and "sentiment" in rated and rated == text("tweets")
+    assert len({tags, rated, mine}) == 3 and not any("sentiment" in one for one in (tags, mine))
+    assert text("tags", **{knob: "as I say"}) == "as I say"
+    # The runs that ship keep and show the texts that they were trained with.
+    recorded = shipped(slug)
+    assert recorded.spec["task"] == "tags" and recorded.spec["values"][knob] == rated
+    assert rated in sent(recorded)["label"]

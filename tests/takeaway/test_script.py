@@ -433,7 +433,7 @@ def test_a_setting_of_runs_that_scripts_do_not_know_is_refused(
 
 
 def test_a_run_of_a_comparison_is_exported_as_any_other(train: Train) -> None:
-    """It measured more, and learnt the same."""
+    """It measured more, and learned the same."""
     plain, compared = (train("encoder", "lora", steps=1, compared=asked) for asked in (False, True))
     assert compared.spec.compared and not plain.spec.compared
     texts = [takeaway.script(run).replace(run.id, "ID") for run in (plain, compared)]

@@ -57,6 +57,19 @@ def test_a_good_file_is_kept_and_read_once(own_home: Path, monkeypatch: pytest.M
     assert len(reads) == 1
 
 
+def test_tagged_words_are_an_encoders_data_and_what_was_changed_is_said(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = b"".join(
+        b"%s\tI-name\nleft\tO\n\n" % name
+        for name in (b"Ann", b"Bob", b"Cy", b"Di", b"Ed", b"Flo", b"Gus", b"Hal")
+    )
+    _uploaded(monkeypatch, "mine.conll", rows)
+    app = AppTest.from_function(_page, default_timeout=60).run()
+    assert not app.exception and Path(app.session_state["path"]).suffix == ".conll"
+    assert says(_told(app), "6 rows", "2 held out", "8 tags")
+
+
 def test_a_hostile_file_is_one_sentence_and_is_not_kept(
     own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from peft_lab.runs import checkpoints, store
 from peft_lab.runs.owners import myself
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
+from peft_lab.training.tasks import get_task
 from peft_lab.ui.runs.shown import read_insight, recorded
 from peft_lab.ui.server import sessions
 from tests.conftest import link
@@ -177,6 +178,22 @@ def test_an_encoders_page_opens_with_the_order_and_a_runs_address_with_its_task(
     assert task(opened("bitfit", model="minilm-l6", tab="train")) == "tags"
     run = runs(START, READY, step(1))
     assert task(opened("bitfit", model="minilm-l6", tab="train", run=run.id)) == run.spec.task != "tags"
+
+
+def test_the_text_that_virtual_tokens_start_from_follows_the_task_until_it_is_written() -> None:
+    def area(app: AppTest) -> Any:
+        return next(box for box in app.text_area if box.label == "Initial text")
+
+    app = opened("prompt", model="minilm-l6")
+    assert area(app).value == get_task("tags").start_text
+    task = next(box for box in app.selectbox if box.label == "Task")
+    task.set_value("sentiment").run()
+    assert area(app).value == get_task("sentiment").start_text
+    assert "prompt_tuning_init_text" not in app.query_params
+    area(app).set_value("Good or bad?").run()
+    assert app.query_params["prompt_tuning_init_text"] == "Good or bad?"
+    other = opened("prompt", model="minilm-l6", task="sentiment", prompt_tuning_init_text="Good or bad?")
+    assert area(other).value == "Good or bad?" and not other.exception
 
 
 def test_a_run_of_another_method_in_the_address_is_not_shown_as_one_of_this(runs: Any) -> None:

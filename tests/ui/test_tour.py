@@ -93,7 +93,7 @@ def test_a_stop_opens_with_exactly_its_settings(index: int) -> None:
     assert set(differing) <= set(stop.settings), "nothing else is moved"
     assert "link_off" not in told(app), "every setting could be read"
     assert f"**Stop {index + 1} of {len(NEWCOMER.stops)}**" in told(app)
-    of_a_run = stop.title == "What was learnt"  # and nothing has been trained
+    of_a_run = stop.title == "What was learned"  # and nothing has been trained
     for text in (NO_RUN,) if of_a_run else (stop.read, stop.move, stop.see):
         assert links.filled_words(stop, text, FIRST) in told(app)
     assert address_of(app) == {**differing, "stop": where}

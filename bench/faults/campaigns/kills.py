@@ -1,6 +1,6 @@
 """SIGKILL and SIGTERM to every process of the app at every phase of a run.
 
-Lost is what had been written, and, unless the training process itself is killed with SIGKILL, what had been learnt: a
+Lost is what had been written, and, unless the training process itself is killed with SIGKILL, what had been learned: a
 run whose app ends saves as Stop does.
 """
 

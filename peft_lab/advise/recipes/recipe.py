@@ -44,7 +44,7 @@ _KNOBS = (
     "bottleneck",
 )  # fmt: skip
 _OPTIONAL = ("use_rslora", "loraplus_lr_ratio")
-_LEAST_STEPS = 10  # per epoch: with fewer, hardly anything is learnt from few rows
+_LEAST_STEPS = 10  # per epoch: with fewer, hardly anything is learned from few rows
 _USUAL = "We know no source for such a job; this is a usual value."
 _OUTSIDE = "The plan's own: chosen for the available memory or data, outside the sources' range."
 #: Objectives to look at if no source covers one, nearest first.

@@ -306,7 +306,7 @@ def _split(
         model[part] = model.get(part, 0) + nbytes
     learns = model.get(trained, 0)
     still = {**model, "optimizer": moments * learns}
-    learnt = {**still, "gradients": learns}
+    learned = {**still, "gradients": learns}
     last = max((sent.turn for sent in trace.sent), default=0)
     summed = sum(
         sent.nbytes * (1 if depth is None or sent.layer != TEMPLATE else depth - DEPTH + 1)
@@ -317,8 +317,8 @@ def _split(
     return (
         Aside("zero_grad", still),
         Aside("forward", still, brought=there["forward"]),
-        Aside("backward", learnt, there["backward"], summed // how.devices),
-        Aside("optimizer", learnt),
+        Aside("backward", learned, there["backward"], summed // how.devices),
+        Aside("optimizer", learned),
     )
 
 

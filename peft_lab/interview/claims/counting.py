@@ -312,7 +312,7 @@ def _methods(shape: ModelShape) -> list[str]:
 
 def _leaves_nothing(slug: str, shape: ModelShape) -> bool:
     """Return whether a request costs what it costs on the base: the method merges, or adds nothing. A base in few
-    bits stays slow, or merging loses what was learnt or its few bits.
+    bits stays slow, or merging loses what was learned or its few bits.
     """
     spec = get_method(slug)
     if spec.quantization(spec.complete(shape, {})):

@@ -91,6 +91,7 @@ class PrefixTuning(VirtualTokenMethod):
         "section 4",
     )
     knobs = KNOBS
+    text_knob = "init_text"
     refuses: ClassVar[Mapping[ModelKind, str]] = {
         "encoder": "Prefix Tuning writes to the model's key/value cache, which a BERT-type classifier does not have: "
         "PEFT refuses it with 'does not support past key values'. P-Tuning v2 trains the same keys and values there, "

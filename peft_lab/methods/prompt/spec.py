@@ -79,6 +79,7 @@ class PromptTuning(InputPromptMethod):
         "section 2",
     )
     knobs = KNOBS
+    text_knob = "prompt_tuning_init_text"
     head_learning_rate = 2e-2
     refuses: ClassVar[Mapping[ModelKind, str]] = {"vision": NO_TEXT}
     learning_rates: ClassVar[Mapping[ModelKind, float]] = {

@@ -109,6 +109,7 @@ class PTuning(InputPromptMethod):
     summary = "Learn virtual tokens through a small encoder, which is discarded after training."
     paper = Paper("Liu et al.", 2021, "GPT Understands, Too", "2103.10385", "section 2")
     knobs = KNOBS
+    text_knob = "init_text"
     head_learning_rate = 2e-2
     refuses: ClassVar[Mapping[ModelKind, str]] = {"vision": NO_TEXT}
     learning_rates: ClassVar[Mapping[ModelKind, float]] = {

@@ -123,9 +123,9 @@ def room_problems(shape: ModelShape, tokens: int) -> Iterable[Problem]:
         )
 
 
-#: Default texts to start virtual tokens from: encoders classify here; models that write follow a form (JSON, a voice).
+#: Texts to start virtual tokens from, for tasks that give none; models that write follow a form (JSON, a voice).
 START_TEXTS: Mapping[ModelKind, str] = {
-    "encoder": "Classify the sentiment of this sentence as positive or negative:",
+    "encoder": "Label this text as the examples show:",
     "causal-lm": "Answer in the right form, and write nothing else:",
     "seq2seq": "Answer in the right form, and write nothing else:",
 }

@@ -86,6 +86,7 @@ class Task(ABC):
         max_new_tokens: how many tokens to generate for one answer; 0 where a task head answers.
         samples: three inputs to offer a learner who wants to try the model; none for images.
         asset: the asset that its rows are read from; empty if nothing must be downloaded.
+        start_text: the text that virtual tokens start from; if empty, the method's for the kind of model.
         word: a word to tag, as a regular expression.
         note: what was changed in a learner's file, as a sentence; empty if nothing was.
     """
@@ -104,6 +105,7 @@ class Task(ABC):
     max_new_tokens: int = 0
     samples: tuple[str, ...]
     asset: str = ""
+    start_text: str = ""
     word: str = WORD
     note: str = ""
 

@@ -220,8 +220,9 @@ def content(data: bytes, filename: str) -> Content:
     table = read(data, filename, {*CHAT_COLUMNS, *(name for names in COLUMNS.values() for name in names)})
     kind = _kind(table)
     rewritten = 0
+    if kind in ("chat", "tagging") and table.unit == "row":
+        raise bad("Conversations and tagged words are read from JSON Lines (.jsonl), not from CSV.")
     if kind == "tagging":
-        _require_lists(table, "tags")
         rows, rewritten = tags.own_rows(table, MAX_CHARS)
     else:
         rows = _chats(table) if kind == "chat" else _rows(table, kind)
@@ -250,18 +251,8 @@ def _kind(table: RecordTable) -> Kind:
     raise bad(f"The file has the columns '{names}' but needs {_EXPECTED}.")
 
 
-def _require_lists(table: RecordTable, column: str) -> None:
-    """Raise BadInput if the cells of a column, which must be lists, are those of a CSV file."""
-    if table.unit == "row":
-        what, also = ("tags", " or CoNLL (.conll)") if column == "tags" else ("conversations", "")
-        raise bad(
-            f"The column '{column}' contains {what}, which are read from JSON Lines (.jsonl){also} only."
-        )
-
-
 def _chats(table: RecordTable) -> list[Row]:
     column = next(name for name in CHAT_COLUMNS if name in table.columns)
-    _require_lists(table, column)
     return [chat_row(record, column, MAX_CHARS) for record in table.records]
 
 
@@ -316,25 +307,20 @@ def _places(unit: str, numbers: Sequence[int]) -> str:
 
 
 def _by_label(rows: Iterable[Row], kind: Kind = "classification") -> dict[str, list[Row]]:
-    """Group rows by label, or tagged ones by whether they have a span (then ``True``, else empty). All rows of a
+    """Group rows by label, or tagged ones by whether they have a span, ``True`` or ``False``. All rows of a
     repeated text go with its first label, to stay in one part of the split."""
     first: dict[str, str] = {}
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        label = row.target if kind == "classification" else str(any(_spans(row)) or "")
+        label = row.target if kind == "classification" else str(bool(tags.spans(tags.tags_in(row.target))))
         groups.setdefault(first.setdefault(same_text(row.text), label), []).append(row)
     return groups
 
 
-def _spans(row: Row) -> Iterator[str]:
-    """Yield the tags of a row that are part of a span."""
-    return (tag for tag in tags.tags_in(row.target) if tag != tags.OUTSIDE)
-
-
 def _tags(rows: Sequence[Row]) -> tuple[str, ...]:
     """Return the labels: O, then those of each name that occur, B- before I-. Raises BadInput."""
-    used = {tag for row in rows for tag in _spans(row)}
-    names = {tag[2:] for tag in used}
+    used = {tags.OUTSIDE, *(tag for row in rows for tag in tags.tags_in(row.target))}
+    names = {tag[2:] for tag in used} - {""}
     _require_unlike(sorted(names))
     texts = different_texts(_by_label(rows, "tagging").get("True", ()))
     if texts < MIN_TEXTS_PER_LABEL:
@@ -344,7 +330,7 @@ def _tags(rows: Sequence[Row]) -> tuple[str, ...]:
         )
     if len(names) > MAX_NAMES:
         raise bad(f"The tags have {len(names):,} different names; at most {MAX_NAMES} are allowed.")
-    return (tags.OUTSIDE, *sorted(used, key=lambda tag: (tag[2:], tag)))
+    return tuple(sorted(used, key=lambda tag: (tag[2:], tag)))
 
 
 def _require_unlike(labels: Sequence[str]) -> None:
@@ -399,8 +385,8 @@ def task_of(filename: str, data: bytes, found: Content) -> OwnTask:
         said = pictures.fields(Path(filename).stem, found.labels, splits)
         return OwnTask(name=NAME, license="yours", splits=splits, sha256=sha256, **said)
     name, writes, chats = Path(filename).name, kind in ("generation", "chat"), kind == "chat"
-    note = f"{found.rewritten:,} tags are read as B- or I-: the file marks spans in another way than BIO."
-    note = note if found.rewritten else ""
+    changed = units.several(found.rewritten, "tag")
+    note = f"{changed} rewritten as BIO: B- begins a span, I- continues it." if found.rewritten else ""
     longest = max(len(row.target) for row in (*splits.train, *splits.test))
     tokens = MAX_CHAT_TOKENS if chats else MAX_TOKENS
     return OwnTask(

@@ -196,26 +196,18 @@ def _read_conll(text: str, wanted: Container[str]) -> RecordTable:
     records: list[Record] = []
     words: list[str] = []
     tags: list[str] = []
-    number = 0
-
-    def end() -> None:
-        if words:
-            _add(records, Record(number - len(words), {"tokens": words[:], "tags": tags[:]}))
-            words.clear()
-            tags.clear()
-
-    # as in JSON Lines, not splitlines()
-    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
+    # as in JSON Lines, not splitlines(); the last sentence may end without a blank line
+    for number, line in enumerate([*io.StringIO(text, newline=None), ""], start=1):
         cells = line.strip(" \r\n").split("\t" if "\t" in line else None)
         if not line.strip() or cells[0] == "-DOCSTART-":
-            end()
+            if words:
+                _add(records, Record(number - len(words), {"tokens": words, "tags": tags}))
+            words, tags = [], []
         elif len(cells) < 2:
             raise bad(f"Line {number:,} has one column, but a word needs its tag after a tab or a space.")
         else:
             words.append(cells[0].strip())
             tags.append(cells[-1].strip())
-    number += 1
-    end()
     return RecordTable("word", ("tokens", "tags"), tuple(records))
 
 

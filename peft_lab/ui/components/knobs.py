@@ -95,33 +95,44 @@ def read_task(text: str) -> None:
     state.remember("shared", "task", text)
 
 
-def knob_controls(spec: MethodSpec, shape: Callable[[], ModelShape]) -> Controls[Form]:
-    """Return the controls of a method's settings, not yet drawn. Module names are kept per architecture.
+def _defaults(spec: MethodSpec, shape: ModelShape, task: str | None) -> dict[str, Any]:
+    """Return every knob's default value on a model and a task; the task ``own`` has no text of its own."""
+    text = next((known.start_text for known in all_tasks() if known.name == task), "")
+    return spec.defaults(shape) | spec.task_values(text)
+
+
+def knob_controls(spec: MethodSpec, entry: Callable[[], ModelEntry]) -> Controls[Form]:
+    """Return the controls of a method's settings, not yet drawn. Module names are kept per architecture, and a text to
+    start from per default text, which differs by task.
 
     Args:
-        shape: returns the model's, on which defaults depend.
+        entry: returns the model, on which defaults depend, as they do on the chosen task.
     """
     lists = {knob.name for knob in spec.knobs if knob.kind == "modules"}
     form: Any = spec.form
-    return Controls(
-        form,
-        spec.slug,
-        lambda: form(**spec.defaults(shape())),
-        lambda name: (shape().model_type,) if name in lists else (),
-    )
+
+    def usual() -> Any:
+        return form(**_defaults(spec, entry().shape, _current_task(entry())))
+
+    def keys(name: str) -> tuple[str, ...]:
+        if name == spec.text_knob:
+            return (getattr(usual(), name),)
+        return (entry().shape.model_type,) if name in lists else ()
+
+    return Controls(form, spec.slug, usual, keys)
 
 
 def readers(spec: MethodSpec, first: str) -> dict[str, Any]:
     """Return readers of the page's URL parameters. The model comes first: defaults depend on it."""
 
-    def shape() -> ModelShape:
-        return _current_model(spec, first).shape
+    def entry() -> ModelEntry:
+        return _current_model(spec, first)
 
     def of_list(knob: Knob) -> Callable[[str], Any]:
-        return lambda text: _offered(spec, knob, shape(), knob.parse(text))
+        return lambda text: _offered(spec, knob, entry().shape, knob.parse(text))
 
     lists = {knob.name: of_list(knob) for knob in spec.knobs if knob.kind == "modules"}
-    return {"model": read_model, "task": read_task, **knob_controls(spec, shape).readers(**lists)}
+    return {"model": read_model, "task": read_task, **knob_controls(spec, entry).readers(**lists)}
 
 
 def knobs_card(spec: MethodSpec, first: str) -> Choice:
@@ -134,7 +145,7 @@ def knobs_card(spec: MethodSpec, first: str) -> Choice:
 
 def _knobs(spec: MethodSpec, entry: ModelEntry, task: str | None, places: Mapping[str, Any]) -> Choice:
     """Draw the knobs with their problems, and return the settings. ``places``: below the controls above them."""
-    shape, controls = entry.shape, knob_controls(spec, lambda: entry.shape)
+    shape, controls = entry.shape, knob_controls(spec, lambda: entry)
     offered = {knob.name: spec.options(knob, shape) for knob in spec.knobs if knob.kind == "modules"}
     values: dict[str, Any] = {}
 
@@ -188,7 +199,7 @@ def _head(spec: MethodSpec) -> None:
 
 def address(choice: Choice, first: str) -> dict[str, tuple[Any, Any]]:
     """Return the URL parameters of the choice: ``name: (value, default)``."""
-    defaults = choice.spec.defaults(choice.shape)
+    defaults = _defaults(choice.spec, choice.shape, choice.task)
     own = {"model": (choice.entry.name, default_model(choice.spec, first))}
     if choice.task:
         own["task"] = (choice.task, first_task(choice.entry))
@@ -206,20 +217,20 @@ def restore(run: RunSpec) -> None:
     state.remember("shared", "model", run.model)
     state.remember("shared", "task", run.task)
     own_data.choose_of(run, entry.kind)
-    _remember(spec, entry.shape, run.values)
+    _remember(spec, entry, run.values)
 
 
-def set_knobs(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any]) -> None:
+def set_knobs(spec: MethodSpec, entry: ModelEntry, values: Mapping[str, Any]) -> None:
     """Set knobs as if their controls had been moved. Call it before the page is drawn, in a callback."""
-    controls = _remember(spec, shape, values)
+    controls = _remember(spec, entry, values)
     st.session_state.update({controls.key(name): value for name, value in values.items()})
 
 
-def _remember(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any]) -> Controls[Form]:
-    controls = knob_controls(spec, lambda: shape)
+def _remember(spec: MethodSpec, entry: ModelEntry, values: Mapping[str, Any]) -> Controls[Form]:
+    controls = knob_controls(spec, lambda: entry)
     for name, value in values.items():
         knob = spec.knob(name)
-        controls.remember(name, _offered(spec, knob, shape, value) if knob.kind == "modules" else value)
+        controls.remember(name, _offered(spec, knob, entry.shape, value) if knob.kind == "modules" else value)
     return controls
 
 
@@ -237,12 +248,17 @@ def _model_control(spec: MethodSpec, first: str, places: dict[str, Any]) -> Mode
     return entry
 
 
+def _current_task(entry: ModelEntry) -> str | None:
+    options = tasks_for(entry)
+    return options[state.one_of("shared", "task", options, first_task(entry))] if options else None
+
+
 def _task_control(spec: MethodSpec, entry: ModelEntry, places: dict[str, Any]) -> str | None:
     options = tasks_for(entry)
     if not options:
         return None
     images = {OWN_TASK: "Your own images"} if entry.kind == "vision" else {}
-    index = state.one_of("shared", "task", options, first_task(entry))
+    index = options.index(str(_current_task(entry)))
     task: str = st.selectbox(
         "Task",
         options,

@@ -168,7 +168,7 @@ def _block(choice: Choice, report: CountReport | None, run: Run | None) -> str |
     free = not going and not state.fixed_on(spec.slug)
 
     def released(values: Mapping[str, Any]) -> None:
-        set_knobs(spec, shape, values)
+        set_knobs(spec, choice.entry, values)
 
     return block(
         shape,

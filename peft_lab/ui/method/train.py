@@ -510,7 +510,7 @@ def _opened(choice: Choice, place: str, read: dict[str, Any], own: str | None, l
             if differ:
                 st.button(
                     "Apply its settings", key=f"{OPENED}-start-knobs", icon=":material/tune:",
-                    disabled=locked, on_click=set_knobs, args=(choice.spec, choice.shape, differ),
+                    disabled=locked, on_click=set_knobs, args=(choice.spec, choice.entry, differ),
                 )  # fmt: skip
             asked = st.button(
                 "Score it", key=f"{OPENED}-start-score", icon=":material/scoreboard:",

@@ -37,14 +37,14 @@ def offloaded(devices: int = 2) -> Drawn:
     none = dict.fromkeys(PARTS, 0)
     here = none | {"activations": 2 * GB, "gathered": GB}
     still = none | {"weights": 4 * GB, "optimizer": 2 * GB}
-    learnt = still | {"gradients": GB}
+    learned = still | {"gradients": GB}
     return Drawn(
         OFFLOADED, "full", devices,
         (
             Moment("zero_grad", none, still),
             Moment("forward", here, still, brought=4 * GB),
-            Moment("backward", here, learnt, brought=3 * GB, taken=GB),
-            Moment("optimizer", none, learnt),
+            Moment("backward", here, learned, brought=3 * GB, taken=GB),
+            Moment("optimizer", none, learned),
         ),
     )  # fmt: skip
 

@@ -108,7 +108,7 @@ def test_what_is_wrong_with_one(changed: Any, parts: list[str]) -> None:
 
 
 def test_what_is_wrong_with_the_file() -> None:
-    assert "JSON Lines (.jsonl) only" in refusal(b"messages\n" + b"a\n" * 10, "a.csv")
+    assert "JSON Lines (.jsonl)" in refusal(b"messages\n" + b"a\n" * 10, "a.csv")
     assert "two kinds" in refusal(b'{"messages": [], "conversations": []}')
     assert "two kinds" in refusal(b'{"messages": [], "prompt": "a", "completion": "b"}')
     assert says(refusal(file_of() + b'\n{"messages": [{"role"'), 11, "JSON")

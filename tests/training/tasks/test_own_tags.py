@@ -17,7 +17,7 @@ from peft_lab.models.loading import load_tokenizer, weights_of
 from peft_lab.runs import preview
 from peft_lab.training import batches
 from peft_lab.training.marking import marked_tags
-from peft_lab.training.tasks import apart, own
+from peft_lab.training.tasks import apart, hub_rows, own
 from peft_lab.training.tasks.base import Row, same_text
 from peft_lab.training.tasks.tags import OWN_WORD, spans, tagged, tags_in
 from tests.prose import says
@@ -105,7 +105,7 @@ def test_other_schemes_are_read_as_bio_and_said(given_: str, wanted: str, rewrit
     words = ["Ann", "Bell", "left", "Rome"]
     task = own.parse(conll([*GOOD, (words, given_.split())]), "a.conll")
     assert read(task)[-1] == (words, wanted.split())
-    assert f"{rewritten} tags" in task.note and task.note in task.description
+    assert task.note.startswith(f"{rewritten} tag") and task.note in task.description
     assert says(task.note, "BIO")
 
 
@@ -144,7 +144,7 @@ BAD = [*GOOD[:1], (["Ann", "left"], ["B-PER", "NOUN"])]
         (conll([*GOOD[:1], *((words, ["O"] * 7) for words, _ in GOOD[1:])]), "a.conll", ["1 sentence ", "at least 2"]),
         (jsonl([([name], [f"B-t{n}"]) for n in range(51) for name in (f"{n}",)]), "a.jsonl", ["51", "at most 50"]),
         (jsonl([*GOOD, (["x"], ["B-PER\u200b"])]), "a.jsonl", ["U+200B", "alike"]),
-        (b"tokens,tags\nAnn,O\n", "a.csv", ["'tags'", ".jsonl", ".conll"]),
+        (b"tokens,tags\nAnn,O\n", "a.csv", ["CSV", ".jsonl"]),
         (b"\n\n-DOCSTART- O\n\n", "a.conll", ["0 rows"]),
     ],
 )  # fmt: skip
@@ -218,3 +218,23 @@ def test_the_words_of_an_own_sentence_are_marked_as_they_were_tagged() -> None:
         ("Ann", "right"), ("left L.A.", "wrong"),
     ]  # fmt: skip
     assert (found.right, found.total) == (1, 2)
+
+
+@pytest.mark.parametrize("several", [lambda one: [one], lambda one: {"feature": one, "_type": "List"}])
+def test_the_names_of_numbered_tags_are_read_from_the_schema(several: Any, tmp_path: Path) -> None:
+    """As ``datasets`` writes lists of class labels: as a list, or as an object with the feature of its items."""
+    import pyarrow as pa  # type: ignore[import-untyped]
+    from pyarrow import parquet
+
+    names = ["O", "B-PER", "I-PER"]
+    features = {
+        "tokens": several({"_type": "Value"}),
+        "ner_tags": several({"_type": "ClassLabel", "names": names}),
+    }
+    made = pa.table({"tokens": [["Ann", f"{n}"] for n in range(9)], "ner_tags": [[1, 0]] * 9})
+    told = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    parquet.write_table(made.replace_schema_metadata(told), tmp_path / "rows.parquet")
+    lines, available = hub_rows.sampled([tmp_path / "rows.parquet"], {"ner_tags": "tags"})
+    task = own.parse(b"".join(lines), "rows.jsonl")
+    assert available == 9 and task.labels == ("O", "B-PER")
+    assert sorted(read(task)) == [(["Ann", f"{n}"], ["B-PER", "O"]) for n in range(9)]

@@ -34,7 +34,7 @@ SLUG = "adapters"
 
 
 def show(choice: Choice) -> None:
-    identity = opened_run(choice, lambda found: found.get("snapshots"), "what the adapters learnt")
+    identity = opened_run(choice, lambda found: found.get("snapshots"), "what the adapters learned")
     if identity is not None:
         found = read_insight(identity)
         _added(found)

@@ -202,7 +202,7 @@ def trained(slug: str, identity: str) -> None:
 
 def chosen_run(choice: Choice) -> str | None:
     """Draw the choice of a finished run; None, with advice, if there is none."""
-    return opened_run(choice, _complete, "what the run learnt")
+    return opened_run(choice, _complete, "what the run learned")
 
 
 def _complete(found: dict[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Look inside a QLoRA: how its base is stored, the corrections it learnt over it, and what merging does to it."""
+"""Look inside a QLoRA: how its base is stored, the corrections it learned over it, and what merging does to it."""
 
 from __future__ import annotations
 

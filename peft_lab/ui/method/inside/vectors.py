@@ -1,4 +1,4 @@
-"""Look inside BitFit: how far each bias moved while it learnt, what each kind is worth, and who has biases at all."""
+"""Look inside BitFit: how far each bias moved while it learned, what each kind is worth, and who has biases at all."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ IA3 = "ia3"
 
 
 def show_ia3(choice: Choice) -> None:
-    identity = opened_run(choice, lambda found: found.get("snapshots"), "the learnt vectors")
+    identity = opened_run(choice, lambda found: found.get("snapshots"), "the learned vectors", "are")
     if identity is not None:
         found = read_insight(identity)
         _vectors(found)
