@@ -28,6 +28,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from peft_lab.workers import processes
+
 CONTENDERS = ("ours", "trainer", "tutorial", "ordered")
 WARM_UP = 3
 
@@ -77,7 +79,8 @@ def _show(one: dict[str, dict[str, Any]], title: str) -> None:
 
 def _measure(name: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "bench.training_speed", *sys.argv[1:], "--only", name]
-    environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "HF_HUB_OFFLINE": "1"}
+    processes.context()  # the app's settings of OpenMP, for every contender
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -87,7 +90,6 @@ def _contend(given: argparse.Namespace) -> dict[str, Any]:
     from peft_lab.core import quiet  # noqa: F401
     from peft_lab.models.assets.store import home
     from peft_lab.runs.spec import RunRequest
-    from peft_lab.workers import processes
 
     processes.settle_child(str(home()))
     spec = RunRequest(

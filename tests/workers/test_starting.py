@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from peft_lab.core import asking
 from peft_lab.core.errors import RunError
-from peft_lab.workers import inspector
+from peft_lab.workers import inspector, processes
 from peft_lab.workers.inspector import Inspector, Pool
 from tests.workers.test_inspector import die
 
@@ -240,3 +241,26 @@ def test_closing_at_any_moment_leaves_no_question_open(monkeypatch: pytest.Monke
         for future in (one for answers in together(6, act) for one in answers):
             assert future.cancelled() or future.exception(SOON) or future.result(0) % 2 == 0
         assert not some._waiting and all(member.question is None for member in some._members)
+
+
+@pytest.mark.parametrize(
+    ("given", "of_class", "spins", "waits"),
+    [
+        ({}, False, "10000", "passive"),
+        ({}, True, None, "passive"),
+        ({"OMP_WAIT_POLICY": "active"}, False, None, "active"),
+        ({"GOMP_SPINCOUNT": "7"}, False, "7", "passive"),
+    ],
+)
+def test_threads_of_one_learner_spin_for_a_moment_and_those_of_a_class_sleep(
+    given: dict[str, str], of_class: bool, spins: str | None, waits: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(asking, "class_is_on", lambda: of_class)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "environ", dict(os.environ))
+        processes._prepare_environment()
+        assert (os.environ.get("GOMP_SPINCOUNT"), os.environ["OMP_WAIT_POLICY"]) == (spins, waits)
