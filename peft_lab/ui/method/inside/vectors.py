@@ -162,7 +162,7 @@ IA3 = "ia3"
 
 
 def show_ia3(choice: Choice) -> None:
-    identity = opened_run(choice, lambda found: found.get("snapshots"), "the learned vectors", "are")
+    identity = opened_run(choice, lambda found: found.get("snapshots"), "the learned vectors")
     if identity is not None:
         found = read_insight(identity)
         _vectors(found)
