@@ -428,7 +428,7 @@ class Room:
         if step is not None or not everything or self._situation.hardware.kind != "cuda":
             return step, least
         away, less = self._fit(method, values, StepRun(1, True, sharding=sharding, offload=True), most)
-        return (step, least) if away is None else (away, less)
+        return away, less if away is not None else min(filter(None, (least, less)), default=0)
 
     def _fit(
         self, method: str, values: Mapping[str, Any], way: StepRun, most: int

@@ -103,6 +103,18 @@ def test_states_of_qlora_leave_the_device_before_it_is_given_up() -> None:
     assert Room(Situation(), ask, fitting(9.5)).step("lora", {}) is None
 
 
+def test_the_least_that_a_row_needs_counts_what_goes_to_main_memory() -> None:
+    def ask(_: Situation) -> Needed:
+        return lambda method, values, run: (15 if run.offload else 20) * GB
+
+    room = Room(FOUR_ROWS, ask, fitting(9.5))
+    here, away = (
+        room._fit("qlora", {}, StepRun(1, True, offload=offload), 4)[1] for offload in (False, True)
+    )
+    assert room.fit("qlora", {}, "none", True) == (None, away) and away < here
+    assert room.fit("qlora", {}, "none", False)[1] == here, "without checkpoints nothing goes there"
+
+
 def test_several_devices_share_the_rows_and_at_last_the_model() -> None:
     seventy = Situation(model="llama-3.1-70b", rows=40, devices=2, link="nvlink")
 
