@@ -48,9 +48,7 @@ def main() -> None:
         processes.start_server()
         print(f"calibrated in {waiting.begin_calibrating().result()['seconds']:.1f} s")
         for number in range(1, asked.rounds + 1):
-            rows += [
-                {"round": number, **_tried(slug, asked.steps, not asked.unwatched)} for slug in slugs
-            ]
+            rows += [{"round": number, **_tried(slug, asked.steps, not asked.unwatched)} for slug in slugs]
             off = [abs(row["said"] / row["took"] - 1) for row in rows if row["round"] == number]
             print(f"round {number}: median error {median(off):.0%}, largest {max(off):.0%}, {len(off)} runs")
             print(table(rows), flush=True)
