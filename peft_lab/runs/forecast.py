@@ -9,7 +9,7 @@ the median ratio of measured to computed time over earlier runs of the same meth
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
@@ -86,9 +86,11 @@ def parts_of(work: RunWork, spec: RunSpec, speed: Speed) -> dict[str, float]:
     training = _seconds(work.step, speed) * spec.steps
     reading = _seconds(tuple(piece for piece in work.step if piece.phase == "forward"), speed) / work.tokens
     # In training the weights stay in the cache during a batch; for a single token they are read from memory.
-    token = _seconds(work.token, speed) + work.weights / speed.memory if work.token else 0.0
+    token, alone = (
+        _seconds(one, speed) + work.weights / speed.memory if one else 0.0 for one in (work.token, work.alone)
+    )
     groups, new = work.answers
-    probes = len(spec.probes) * token * new
+    probes = len(spec.probes) * alone * new
     scoring = reading * work.read + token * groups * new + probes
     known = base_scores.find_base_score(work.key).complete(spec.probes, spec.eval_rows)
     loading = here.loading(spec.model, work.weights, work.packed)
@@ -97,7 +99,7 @@ def parts_of(work: RunWork, spec: RunSpec, speed: Speed) -> dict[str, float]:
         "steps": training,
         # What its budget allows for states, and the answers that are always given.
         "recording": MEASURING * (FREE_STATES + SHARE * training)
-        + len(asked_states(spec.steps, spec.watched)) * token * new,
+        + len(asked_states(spec.steps, spec.watched)) * alone * new,
         "scoring": scoring,
         "loading the base": 0.0 if known else loading,
         "scoring the base": 0.0 if known else scoring,
@@ -127,7 +129,7 @@ class RunWork:
     Attributes:
         step: of a batch of mean size, padding counted; tokens: in that batch.
         read: tokens of the held-out rows, as grouped for scoring; those read before writing an answer included.
-        token: a pass over one token of each row of a group; ``()`` if nothing is generated.
+        token: a pass over one token of each row of a group; ``()`` if nothing is generated. alone: of a single row.
         answers: groups that are generated for, and passes for each at most.
         weights: bytes of the base. packed: whether it is stored in few bits.
         key: what the base's score depends on (:func:`peft_lab.runs.course.base_key_ahead`).
@@ -141,6 +143,7 @@ class RunWork:
     weights: int
     packed: bool
     key: dict[str, Any]
+    alone: Work = ()
 
 
 def run_work(data: Mapping[str, Any]) -> RunWork:
@@ -171,19 +174,11 @@ def run_work(data: Mapping[str, Any]) -> RunWork:
     groups = [
         lengths[first : first + at_once[task.kind]] for first in range(0, len(held), at_once[task.kind])
     ]
-    read, token = float(sum(len(group) * group[-1] for group in groups)), Work()
+    read = float(sum(len(group) * group[-1] for group in groups))
+    token = alone = Work()
     if task.writes:
         read += sum(prompt for _, prompt in held)
-        # An encoder's text is read once; a token of its decoder is treated as one of a single stack.
-        one = {
-            "rows": at_once[task.kind],
-            "length": 1,
-            "padded": False,
-            "kept": 1,
-            "predicted": at_once[task.kind],
-        }
-        sized = admission.step_request(spec, {**one, "apart": size["apart"]}, asked.setting.device, attention)
-        token = forward(simulate_lab(sized).work[-1])
+        token, alone = (_token(spec, rows, size["apart"], attention) for rows in (at_once[task.kind], 1))
     method = get_method(spec.method)
     files = kept.input_hashes(spec, task, entry)
     return RunWork(
@@ -195,7 +190,24 @@ def run_work(data: Mapping[str, Any]) -> RunWork:
         weights=2 * entry.shape.total,
         packed=method.quantization(spec.values) is not None,
         key=base_scores.base_key_ahead(spec, task, test, files, dtype, machine.cores()),
+        alone=alone,
     )
+
+
+def _token(spec: RunSpec, rows: int, apart: bool, attention: str) -> Work:
+    """Return a pass over one token of each row while answers are written.
+
+    Virtual tokens are read once, with the prompt, so the pass is the base's own. An encoder's text is read once too; a
+    token of its decoder is treated as one of a single stack.
+    """
+    from peft_lab.methods import get_method
+    from peft_lab.runs import admission
+
+    if get_method(spec.method).virtual_tokens(spec.values):
+        spec = replace(spec, method="full", values={})
+    one = {"rows": rows, "length": 1, "padded": False, "kept": 1, "predicted": rows, "apart": apart}
+    sized = admission.step_request(spec, one, machine.in_use().simulated_as, attention)
+    return forward(simulate_lab(sized).work[-1])
 
 
 def _of_images(

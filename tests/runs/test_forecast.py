@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from peft_lab.core.errors import BadInput
+from peft_lab.drawing.trajectory.format import asked_states
 from peft_lab.engine.timing import here
 from peft_lab.engine.timing.kernels import CONSTANTS
 from peft_lab.engine.work import Op, Piece
@@ -81,7 +82,7 @@ def test_a_base_that_was_scored_takes_nothing() -> None:
 
 
 def test_an_answer_reads_all_weights_for_every_token() -> None:
-    writes = replace(WORK, token=STEP[:1], answers=(2, 5))
+    writes = replace(WORK, token=STEP[:1], alone=STEP[:1], answers=(2, 5))
     beside = (
         forecast.forecast(writes, _spec()).parts["scoring"]
         - forecast.forecast(WORK, _spec()).parts["scoring"]
@@ -91,6 +92,27 @@ def test_an_answer_reads_all_weights_for_every_token() -> None:
         spec = _spec(probes=probes)
         of_example = [forecast.forecast(work, spec).parts["recording"] for work in (WORK, writes)]
         assert of_example[1] - of_example[0] == pytest.approx(answers * 5 * (2.0 + 50 / 100))
+
+
+def test_an_answer_to_one_sentence_is_a_pass_over_one_row() -> None:
+    group = replace(WORK, token=STEP, answers=(2, 5))
+    single = replace(group, alone=STEP[:1])
+    for spec in (_spec(), _spec(probes=("A film.",))):
+        before, after = (forecast.forecast(work, spec).parts for work in (group, single))
+        asked = len(asked_states(spec.steps, spec.watched))
+        assert after["recording"] - before["recording"] == pytest.approx(asked * 5 * (2.0 + 50 / 100))
+        assert after["scoring"] - before["scoring"] == pytest.approx(len(spec.probes) * 5 * (2.0 + 50 / 100))
+
+
+@pytest.mark.parametrize("method", ["prompt", "prefix"])
+def test_virtual_tokens_are_read_once_an_answer(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    found, plain = (
+        run_work(RunRequest("smollm2-135m", slug, "json", steps=2, eval_rows=2).complete().to_dict())
+        for slug in (method, "full")
+    )
+    assert (found.token, found.alone) == (plain.token, plain.alone)
+    assert found.step != plain.step
 
 
 def test_a_packed_base_is_packed_on_the_way() -> None:
