@@ -115,6 +115,11 @@ def test_a_token_with_spaces_is_words_of_one_span() -> None:
     assert task.note == ""
 
 
+def test_words_that_look_tagged_are_read_as_they_are() -> None:
+    odd = (["vitamin", "A/B-12", "1/O", "Ann/B-PER"], ["O", "O", "O", "B-PER"])
+    assert read(own.parse(conll([*GOOD, odd]), "a.conll"))[-1] == odd
+
+
 BAD = [*GOOD[:1], (["Ann", "left"], ["B-PER", "NOUN"])]
 
 
