@@ -230,8 +230,8 @@ def chosen(dataset: HubDataset, files: Sequence[str] | Mapping[str, int]) -> lis
     if not data:
         raise BadInput(
             f"{dataset.repo}{f'/{dataset.folder}' * bool(dataset.folder)} has no file that PEFT Lab can read "
-            f"({', '.join(hub_rows.ENDINGS)}). PEFT Lab runs no downloaded code, so it cannot read "
-            "a dataset that a script builds.",
+            f"({', '.join(hub_rows.ENDINGS)}). PEFT Lab runs no downloaded code, so it cannot read a dataset that a "
+            "script builds.",
             FIELD,
         )
     named = re.compile(rf"(?:^|[/_.-]){re.escape(dataset.split)}(?:[/_.-]|$)")

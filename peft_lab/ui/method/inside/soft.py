@@ -185,7 +185,7 @@ def _along(slug: str, found: dict[str, Any]) -> None:
     st.plotly_chart(figure, key=f"{slug}-keys-along", config=charts.CONFIG)
     alike = found["attention"][-1]["apart"] < 1e-3
     st.caption(
-        "Difference: how far the virtual tokens lie from their mean on average, relative to the mean's length. "
+        "Difference: how far the virtual tokens lie from their mean, relative to their average length. "
         + (
             f"It is zero: all {found['virtual_tokens']} started equal, got the same gradients and are still the same "
             "token. Choose another start to make them differ."
