@@ -38,11 +38,11 @@ class Scaled(nn.Module):
     def fold(self) -> None:
         """Multiply the columns of W, or its rows and the bias that is added to them, by the factors."""
         if self.on_input:
-            self.W.weight *= self.l  # (d_out, d_in) * (d_in,)
+            self.W.weight.mul_(self.l)  # (d_out, d_in) * (d_in,)
             return
-        self.W.weight *= self.l[:, None]  # (d_out, d_in) * (d_out, 1)
+        self.W.weight.mul_(self.l[:, None])  # (d_out, d_in) * (d_out, 1)
         if self.W.bias is not None:
-            self.W.bias *= self.l  # (d_out,) * (d_out,)
+            self.W.bias.mul_(self.l)  # (d_out,) * (d_out,)
 
 
 def wrap(model: nn.Module, outputs: tuple[str, ...], inputs: tuple[str, ...]) -> None:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-Layer = dict[str, Tensor]  # W0: (d, d), frozen; A: (r, d) and B: (d, r), trained
+Layer = dict[str, Any]  # tensors: W0 (d, d), frozen; A (r, d) and B (d, r), trained
 SCALE = 2.0  # alpha / r
 
 
@@ -98,7 +98,8 @@ def step(ranks: Ranks, rank: int, parts: list[Layer], x: Tensor, y: Tensor, r: i
     """Make a rank's step: forward, backward and AdamW on its own parts, with its own rows."""
     trained = [part for layer in parts for part in layer.values() if part.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-3)  # works number by number, so parts are enough
-    loss_of(parts, x, y, r, lambda part: Gather.apply(part, ranks, rank)).backward()
+    gather: Any = Gather.apply
+    loss_of(parts, x, y, r, lambda part: gather(part, ranks, rank)).backward()
     optimizer.step()
 
 

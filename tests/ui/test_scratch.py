@@ -12,7 +12,7 @@ from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model
 from peft_lab.ui.method.scratch import FILES, lines_of, runs_of
 from peft_lab.ui.pages import method_pages
-from tests.ui.test_take_away import opened
+from tests.ui.test_take_away import SECONDS, checked
 
 SHOWN = sorted({file.page for file in FILES.values()})
 
@@ -51,27 +51,13 @@ def test_lines_are_those_of_names_and_of_whole_functions() -> None:
 
 
 def lit(app: AppTest) -> str:
-    return next(element.value for element in app.get("html") if "st-key-scratch" in element.value)
+    found: list[Any] = list(app.get("html"))
+    return next(element.value for element in found if "st-key-scratch" in element.value)
 
 
 def buttons(app: AppTest, first: str) -> Any:
-    return next(one for one in app.get("button_group") if one.options[0] == first)
-
-
-@pytest.mark.usefixtures("own_home")
-def test_a_chosen_part_lights_its_lines() -> None:
-    app = opened("lora", model="smollm2-135m")
-    assert [one.value for one in app.code][-1] == FILES["lora"].text.strip()
-    assert "lh" not in lit(app)
-    buttons(app, "W0").set_value("A")
-    app.run()
-    assert not app.exception
-    rows = list(runs_of(lines_of(FILES["lora"].text, ["A"])))
-    assert lit(app).count("linear-gradient") == len(rows)
-    assert all(f" {a - 1}lh / 100% {b - a + 1}lh" in lit(app) for a, b in rows)
-    buttons(app, "lora").set_value("blend")
-    app.run()
-    assert [one.value for one in app.code][-1] == FILES["blend"].text.strip() and "lh" not in lit(app)
+    found: list[Any] = list(app.get("button_group"))
+    return next(one for one in found if one.options[0] == first)
 
 
 def choice_of(slug: str) -> Any:
@@ -79,17 +65,34 @@ def choice_of(slug: str) -> Any:
     return SimpleNamespace(spec=spec, shape=entry.shape, values=spec.require(entry.shape, {}))
 
 
-def test_a_part_chosen_in_the_drawing_is_lit_at_first() -> None:
+def drawn(slug: str, path: str = "") -> AppTest:
+    """Export's part with the files, after a part of the drawing was chosen."""
+
     def page(slug: str, path: str) -> None:
         from peft_lab.ui.method.scratch import from_scratch
         from tests.ui.test_scratch import choice_of
 
         from_scratch(choice_of(slug), path)
 
-    for slug in ("qlora", "ia3"):
-        choice = choice_of(slug)
-        for part in choice.spec.parts(choice.shape, choice.values)[-1:]:
-            app = AppTest.from_function(page, args=(slug, part.at), default_timeout=60).run()
-            assert not app.exception
-            names = FILES[slug].parts[FILES[slug].drawn["quantised" if slug == "qlora" else part.kind]]
-            assert f"{lines_of(FILES[slug].text, names)[0] - 1}lh" in lit(app)
+    return checked(AppTest.from_function(page, args=(slug, path), default_timeout=SECONDS).run())
+
+
+def test_a_chosen_part_lights_its_lines() -> None:
+    app = drawn("lora")
+    assert app.code[0].value == FILES["lora"].text.strip() and "linear-gradient" not in lit(app)
+    buttons(app, "W0").set_value("A")
+    checked(app.run())
+    rows = list(runs_of(lines_of(FILES["lora"].text, ["A"])))
+    assert lit(app).count("linear-gradient") == len(rows)
+    assert all(f" {a - 1}lh / 100% {b - a + 1}lh" in lit(app) for a, b in rows)
+    buttons(app, "lora").set_value("blend")
+    checked(app.run())
+    assert app.code[0].value == FILES["blend"].text.strip() and "linear-gradient" not in lit(app)
+
+
+@pytest.mark.parametrize("slug, kind", [("qlora", "quantised"), ("ia3", "gate"), ("adapters", "bottleneck")])
+def test_a_part_chosen_in_the_drawing_is_lit_at_first(slug: str, kind: str) -> None:
+    choice = choice_of(slug)
+    path = next(part.at for part in choice.spec.parts(choice.shape, choice.values) if part.kind == kind)
+    lines = lines_of(FILES[slug].text, FILES[slug].parts[FILES[slug].drawn[kind]])
+    assert f" {lines[0] - 1}lh" in lit(drawn(slug, path))

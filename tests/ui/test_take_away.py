@@ -18,6 +18,7 @@ from peft_lab.models.catalogue import catalogue, get_model, readers_of_text
 from peft_lab.ui import pages
 from peft_lab.ui.method import idea
 from peft_lab.ui.method.idea import chosen_questions
+from peft_lab.ui.method.scratch import FILES
 from peft_lab.ui.pages import method_pages
 from peft_lab.ui.practice import answering
 from peft_lab.ui.practice.learner import topic_title
@@ -55,6 +56,7 @@ def answers(app: AppTest) -> list[str]:
 @pytest.mark.parametrize("slug", method_pages())
 def test_every_method_asks_one_question_a_level_with_its_answer_folded(slug: str) -> None:
     app = opened(slug)
+    assert app.code[-1].value == FILES[slug].text.strip()
     model = str(app.selectbox[0].value)
     asked = chosen_questions(all_methods()[slug], catalogue()[model])
     assert tuple(question.level for question, _ in asked) == LEVELS
