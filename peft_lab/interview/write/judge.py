@@ -390,7 +390,7 @@ def _ending(answer: _Answer, found: _Results, cases: int, limits: Limits) -> str
 def _failing(one: Exercise, test: Test, value: Any) -> str:
     """Return in a sentence why a test failed."""
     if not isinstance(value, Raised):
-        if value is None:
+        if test.got.rpartition(": ")[2] == "None":
             return f"'{one.function}' returns None: it has no return yet, or not on every way."
         return f"'{test.name}' gives something else than expected."
     if value.kind == REPLACED:
