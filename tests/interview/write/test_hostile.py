@@ -144,6 +144,13 @@ for number in range(3, 100):
     try: os.write(number, line * 10)
     except OSError: pass
 os._exit(0)""", "judge's own channel"),
+    Hostile("forges what it printed, and the place of an error", """
+import os
+case = b'{"name": "x", "result": {"raised": "E", "message": "", "line": 99999999}, "broken": false}\\n' * 4
+for number in range(3, 100):
+    try: os.write(number, case + b'{"printed": "' + b'x' * 10**6 + b'"}\\n')
+    except OSError: pass
+os._exit(0)""", "Line 99999999: E"),
     Hostile("sends 50 MB into the judge's channel", """
 import os
 for number in range(3, 100):
@@ -208,7 +215,7 @@ def test_a_hostile_program(hostile: Hostile, tmp_path: Path, victim: int) -> Non
     verdict = judged(hostile, tmp_path, victim)
     assert time.monotonic() - started < hostile.seconds + 120  # it is stopped; the judge starts in it, too
     assert verdict.passed == hostile.passes, verdict
-    assert verdict.mistake is None
+    assert verdict.mistake is None and (verdict.line or 0) <= hostile.program.count("\n") + 1
     assert any(said in verdict.message for said in hostile.said.split("|")), verdict.message
     assert len(verdict.message) < 300
     assert bool(verdict.message) != hostile.passes
