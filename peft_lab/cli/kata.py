@@ -245,11 +245,9 @@ def watch(
 
 def _events(folder: Path) -> Iterator[Path | None]:
     """Yield each file that is saved, and None for each line that is entered, until ``q``."""
-    entered: queue.SimpleQueue[str] = queue.SimpleQueue()
-    threading.Thread(target=lambda: [entered.put(line) for line in sys.stdin], daemon=True).start()
-    seen = _saved(folder)
+    entered, seen = _entered(), _saved(folder)
     while True:
-        time.sleep(_LOOKS)
+        _wait()
         now = _saved(folder)
         yield from (file for file, at in now.items() if seen.get(file) != at)
         seen = now
@@ -257,6 +255,22 @@ def _events(folder: Path) -> Iterator[Path | None]:
             if entered.get().strip().lower() == "q":
                 return
             yield None
+
+
+def _wait() -> None:
+    time.sleep(_LOOKS)
+
+
+def _entered() -> queue.SimpleQueue[str]:
+    """Return a queue to which a thread adds the lines that are entered."""
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            lines.put(line)
+
+    threading.Thread(target=read, daemon=True).start()
+    return lines
 
 
 def _saved(folder: Path) -> dict[Path, int]:

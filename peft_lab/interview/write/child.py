@@ -18,7 +18,7 @@ SEED = 20261130
 PROGRAM = "<your program>"  # the file's name in tracebacks
 REPLACED = "Replaced"  # the kind of exception that stands for a replaced function
 MOST_NUMBERS, MOST_TEXT, DEEPEST = 100_000, 300, 20  # of one result
-_PRINTED = 4000  # characters that are kept of what a program prints
+MOST_PRINTED = 4000  # characters that are kept of what a program prints
 
 
 class Printed(io.TextIOBase):
@@ -32,8 +32,8 @@ class Printed(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        if len(self.text) < _PRINTED:
-            self.text += text[: _PRINTED - len(self.text)]
+        if len(self.text) < MOST_PRINTED:
+            self.text += text[: MOST_PRINTED - len(self.text)]
         return len(text)
 
 

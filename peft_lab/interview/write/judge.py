@@ -26,7 +26,7 @@ from typing import Any
 from peft_lab.core import asking
 from peft_lab.core.errors import BadInput, RunError, echoed
 from peft_lab.interview.write import compare, lock
-from peft_lab.interview.write.child import REPLACED
+from peft_lab.interview.write.child import MOST_PRINTED, REPLACED
 from peft_lab.interview.write.compare import Raised, Results, Test
 from peft_lab.interview.write.exercises import Exercise, exercise
 from peft_lab.workers import processes
@@ -126,7 +126,7 @@ class _Warm:
             if self._process is None or self._process.poll() is not None or self._control is None:
                 self._control, theirs = socket.socketpair()
                 self._process = subprocess.Popen(
-                    _command(), stdin=theirs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                    _command(), stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                     env=_environment(), cwd=tempfile.gettempdir(), start_new_session=True,
                 )  # fmt: skip
                 theirs.close()
@@ -138,11 +138,12 @@ class _Warm:
             socket.send_fds(self.start(), [message.encode()], descriptors)
 
     def close(self) -> None:
-        """End the process once no program is judged."""
+        """End the process. What it has forked goes on to its end."""
         with self._lock:
             if self._control is not None:
                 self._control.close()
             if self._process is not None:
+                self._process.kill()
                 self._process.wait()
             self._process = self._control = None
 
@@ -206,11 +207,15 @@ def _ask(request: dict[str, Any], limits: Limits) -> _Answer:
                 os.close(reported)
             ours.settimeout(_PATIENCE)
             lines = bytearray()
-            with suppress(OSError):  # it ended before it had read or written all
+            try:
                 ours.sendall(sent)
                 ours.shutdown(socket.SHUT_WR)
                 while len(lines) <= MOST_BYTES and (chunk := ours.recv(1 << 16)):
                     lines += chunk
+            except TimeoutError:  # the judge's process hangs
+                _warm.close()
+            except OSError:
+                pass  # the program's ended before it had read or written all
             ours.close()
             if report := end.read():
                 ended = json.loads(report)
@@ -263,7 +268,7 @@ def _results(lines: bytes, most: int | None = None) -> _Results:
                     values.append((name, compare.decode(result)))
                     broken = marked
                 case {"printed": str(text)}:
-                    printed = text
+                    printed = text[:MOST_PRINTED]
     except (ValueError, RecursionError):
         return _Results(values, printed, broken, readable=False)
     return _Results(values, printed, broken)
@@ -341,7 +346,9 @@ def check(name: str | Exercise, program: str, limits: Limits = LIMITS) -> Verdic
     if not passed and not sentence:
         failed = next(index for index, test in enumerate(tests) if not test.ok)
         value = found.values[failed][1]
-        line = value.line if isinstance(value, Raised) else None
+        line = (
+            value.line if isinstance(value, Raised) and (value.line or 0) <= program.count("\n") + 1 else None
+        )
         named = next((each.sentence for each in one.mistakes if each.id == mistake), "")
         sentence = named or _failing(one, tests[failed], value)
     return Verdict(one.id, passed, tests, mistake, sentence, line, found.printed, seconds)
@@ -390,7 +397,7 @@ def _ending(answer: _Answer, found: _Results, cases: int, limits: Limits) -> str
 def _failing(one: Exercise, test: Test, value: Any) -> str:
     """Return in a sentence why a test failed."""
     if not isinstance(value, Raised):
-        if value is None:
+        if test.got.rpartition(": ")[2] == "None":
             return f"'{one.function}' returns None: it has no return yet, or not on every way."
         return f"'{test.name}' gives something else than expected."
     if value.kind == REPLACED:

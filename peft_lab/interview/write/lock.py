@@ -9,6 +9,7 @@ taken back, and root is held, too.
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import platform
 import struct
@@ -20,24 +21,7 @@ from pathlib import Path
 _ARCHES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 _MACHINE = platform.machine()
 #: Calls that are allowed, with their numbers on x86-64 and on 64-bit ARM (Linux's unistd.h); None where there is none.
-CALLS: Mapping[str, tuple[int | None, int | None]] = {
-    "read": (0, 63), "write": (1, 64), "readv": (19, 65), "writev": (20, 66), "pread64": (17, 67), "lseek": (8, 62),
-    "close": (3, 57), "open": (2, None), "openat": (257, 56), "stat": (4, None), "lstat": (6, None),
-    "fstat": (5, 80), "newfstatat": (262, 79), "statx": (332, 291), "access": (21, None), "faccessat": (269, 48),
-    "faccessat2": (439, 439), "readlink": (89, None), "readlinkat": (267, 78), "getcwd": (79, 17),
-    "getdents64": (217, 61), "dup": (32, 23), "dup2": (33, None), "dup3": (292, 24), "pipe": (22, None),
-    "pipe2": (293, 59), "poll": (7, None), "ppoll": (271, 73), "select": (23, None), "pselect6": (270, 72),
-    "mmap": (9, 222), "mprotect": (10, 226), "munmap": (11, 215), "mremap": (25, 216), "brk": (12, 214),
-    "madvise": (28, 233), "mincore": (27, 232), "membarrier": (324, 283), "rt_sigaction": (13, 134),
-    "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139), "sigaltstack": (131, 132), "restart_syscall": (219, 128),
-    "futex": (202, 98), "set_robust_list": (273, 99), "rseq": (334, 293), "sched_yield": (24, 124),
-    "sched_getaffinity": (204, 123), "getcpu": (309, 168), "gettid": (186, 178), "getpid": (39, 172),
-    "getppid": (110, 173), "getuid": (102, 174), "geteuid": (107, 175), "getgid": (104, 176), "getegid": (108, 177),
-    "uname": (63, 160), "sysinfo": (99, 179), "getrusage": (98, 165), "times": (100, 153), "getrlimit": (97, 163),
-    "clock_gettime": (228, 113), "clock_getres": (229, 114), "gettimeofday": (96, 169), "time": (201, None),
-    "nanosleep": (35, 101), "clock_nanosleep": (230, 115), "getrandom": (318, 278), "exit": (60, 93),
-    "exit_group": (231, 94),
-}  # fmt: skip
+CALLS: Mapping[str, list[int | None]] = json.loads(Path(__file__).with_name("calls.json").read_text("utf-8"))
 #: Calls that are allowed with some values of one argument: their numbers, which argument, its values.
 _SOME: Mapping[str, tuple[tuple[int, int], int, tuple[int, ...]]] = {
     "clone": ((56, 220), 0, (0x3D0F00, 0x7D0F00)),  # a thread, as glibc and musl make it
@@ -125,7 +109,7 @@ def folders() -> list[Path]:
         path for place in places if place.is_dir() for path in place.iterdir() if "-packages" not in path.name
     ]
     site = Path(torch.origin).resolve().parents[1]
-    names = (
+    names = [
         "torch",
         "torchgen",
         "functorch",
@@ -134,7 +118,7 @@ def folders() -> list[Path]:
         "sympy",
         "mpmath",
         "typing_extensions.py",
-    )
+    ]
     found += [site / name for name in names]
     found += [Path("/lib"), Path("/lib64"), Path("/usr/lib"), Path("/etc/ld.so.cache"), Path("/dev/urandom")]
     found += [Path("/proc/cpuinfo"), Path("/sys/devices/system/cpu")]  # torch chooses its kernels by them

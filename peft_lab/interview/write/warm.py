@@ -48,7 +48,8 @@ def main() -> None:
             control.close()
             seconds, memory, niceness = message.split()
             os.nice(int(niceness))
-            _monitor(*descriptors, float(seconds), int(memory), rules)
+            data, status = descriptors
+            _monitor(data, status, float(seconds), int(memory), rules)
         for descriptor in descriptors:
             os.close(descriptor)
 

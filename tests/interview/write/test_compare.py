@@ -83,10 +83,11 @@ def test_what_is_equal(expected: Any, got: Any) -> None:
 
 
 def test_a_mistake_is_recognised_by_all_its_results() -> None:
-    right, wrong = (
-        [("a", 1.0), ("b", 2.0)],
-        {"doubled": [("a", 2.0), ("b", 4.0)], "fails": [("a", Raised("E", "x"))] * 2},
-    )
+    right: compare.Results = [("a", 1.0), ("b", 2.0)]
+    wrong: dict[str, compare.Results] = {
+        "doubled": [("a", 2.0), ("b", 4.0)],
+        "fails": [("a", Raised("E", "x"))] * 2,
+    }
     assert [test.ok for test in compare.tests(right, [("a", 1.0)], 1e-5)] == [True, False]
     assert compare.recognise([("a", 2.0), ("b", 4.0)], wrong, 1e-5) == "doubled"
     assert compare.recognise([("a", 2.0), ("b", 2.0)], wrong, 1e-5) is None

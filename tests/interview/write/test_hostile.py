@@ -18,7 +18,7 @@ from peft_lab.interview.write.exercises import FOLDER, read_exercise
 from peft_lab.interview.write.judge import Limits, Verdict
 
 ONE = read_exercise(Path(__file__).with_name("sample") / "lora" / "lora-merge.md")
-SHORT = Limits(seconds=1.5, memory=500_000_000)
+SHORT = Limits(seconds=30.0, memory=500_000_000)
 WRITES, THINKS = "does what an exercise's program may not", "more memory"
 SECRET = "no program may read this: 7c41"
 
@@ -62,10 +62,10 @@ import threading
 def loop():
     while True: pass
 for _ in range(3): threading.Thread(target=loop).start()
-{RIGHT}""", passes=True, seconds=5.0),
+{RIGHT}""", passes=True),
     Hostile("takes 20 GB", "import torch\ntorch.ones(20 << 30, dtype=torch.uint8)", THINKS),
     Hostile("fills a list from an infinite generator", "import itertools\nlist(map(bytes, itertools.repeat(10**7)))",
-            THINKS, seconds=20.0),
+            THINKS),
     Hostile("raises its own limits, then takes 20 GB", """
 import resource
 for kind in range(16):
@@ -83,13 +83,13 @@ import sys
 sys.setrecursionlimit(10**9)
 nested = []
 for _ in range(10**6): nested = [nested]
-repr(nested)""", "SIGSEGV", seconds=5.0),
-    Hostile("prints a gigabyte", f"for _ in range(1000): print('x' * 10**6)\n{RIGHT}", passes=True, seconds=10.0),
+repr(nested)""", "SIGSEGV|calls itself"),
+    Hostile("prints a gigabyte", f"for _ in range(1000): print('x' * 10**6)\n{RIGHT}", passes=True),
     Hostile("writes a gigabyte to the terminal", f"""
 import os
 for number in (1, 2):
     for _ in range(500): os.write(number, b'x' * 10**6)
-{RIGHT}""", passes=True, seconds=10.0),
+{RIGHT}""", passes=True),
     Hostile("raises a message of 100 MB", "raise ValueError('x' * 10**8)", "Line 1: ValueError: xxx"),
     Hostile("raises an exception that never says what it is", """
 class Endless(Exception):
@@ -144,6 +144,13 @@ for number in range(3, 100):
     try: os.write(number, line * 10)
     except OSError: pass
 os._exit(0)""", "judge's own channel"),
+    Hostile("forges what it printed, and the place of an error", """
+import os
+case = b'{"name": "x", "result": {"raised": "E", "message": "", "line": 99999999}, "broken": false}\\n' * 4
+for number in range(3, 100):
+    try: os.write(number, case + b'{"printed": "' + b'x' * 10**6 + b'"}\\n')
+    except OSError: pass
+os._exit(0)""", "Line 99999999: E"),
     Hostile("sends 50 MB into the judge's channel", """
 import os
 for number in range(3, 100):
@@ -177,7 +184,7 @@ def processes() -> set[str]:
     """Return the processes that the judge's has, once those that are ending have ended."""
     assert judge._warm._process is not None
     children = Path(f"/proc/{judge._warm._process.pid}/task/{judge._warm._process.pid}/children")
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while (found := set(children.read_text().split())) and time.monotonic() < until:
         time.sleep(0.01)
     return found
@@ -206,10 +213,11 @@ def test_a_hostile_program(hostile: Hostile, tmp_path: Path, victim: int) -> Non
     before = set(Path(tempfile.gettempdir()).iterdir())
     started = time.monotonic()
     verdict = judged(hostile, tmp_path, victim)
-    assert time.monotonic() - started < hostile.seconds + 20  # it is stopped; the judge's start is in it
+    assert time.monotonic() - started < hostile.seconds + 120  # it is stopped; the judge starts in it, too
     assert verdict.passed == hostile.passes, verdict
-    assert verdict.mistake is None
-    assert hostile.said in verdict.message and len(verdict.message) < 300, verdict.message
+    assert verdict.mistake is None and (verdict.line or 0) <= hostile.program.count("\n") + 1
+    assert any(said in verdict.message for said in hostile.said.split("|")), verdict.message
+    assert len(verdict.message) < 300
     assert bool(verdict.message) != hostile.passes
     seen = repr(verdict)
     assert SECRET not in seen and "FOUND" not in seen and ONE.solution not in seen and len(seen) < 12_000

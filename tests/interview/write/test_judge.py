@@ -23,7 +23,7 @@ ONE = read_exercise(Path(__file__).with_name("sample") / "lora" / "lora-merge.md
         ("import torch\n\ndef merge(weight, a, b, alpha):\n    return weight @ a", 4, "RuntimeError"),
         ("def merge(weight, a, b, alpha):\n    retrun weight", 2, "SyntaxError"),
         ("merged = 1", None, "'merge'"),
-        ("def merge(weight, a, b, alpha):\n    pass", None, "something else"),
+        ("def merge(weight, a, b, alpha):\n    pass", None, "'merge' returns None"),
         ("import peft", 1, "does what an exercise's program may not"),
     ],
 )
@@ -104,6 +104,7 @@ def test_an_exercise_that_does_not_run_is_said() -> None:
 @pytest.mark.slow
 def test_where_no_process_can_be_forked(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on Windows: each program in a process that first imports torch."""
+    assert judge._right(ONE) and judge._wrong(ONE)
     monkeypatch.setattr(judge, "_FORKS", False)
     assert "limited in time only" in judge.protection()
     assert judge.check(ONE, ONE.mistaken(ONE.mistakes[1])).mistake == "unscaled"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import queue
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from peft_lab.cli import kata
 from peft_lab.cli.application import app
+from peft_lab.interview.learners.schedule import Learners
 from peft_lab.interview.write import compare, judge
 from peft_lab.interview.write.exercises import exercise
 from peft_lab.interview.write.judge import Verdict
@@ -77,7 +81,7 @@ def test_from_start_to_pass(judged: list[str]) -> None:
     file.write_text(text.replace("...", "return len(a)"), "utf-8")
     assert document("check", "lora_merge.py")["passed"] is True
     assert "passed" in run("list").stdout
-    file_of = kata.Learners()
+    file_of = Learners()
     [result] = file_of.results(file_of.profiles()[0].name, "exercise")
     assert (result.content["tries"], result.content["hints"]) == (2, 1)
 
@@ -106,12 +110,12 @@ def test_watch(
     run("start", "lora-merge")
     file = Path("lora_merge.py").absolute()
     Path("other.py").write_text("print('no exercise')", "utf-8")
-    looks = iter([lambda: os.utime(file, ns=(1, 1)), lambda: Path("other.py").touch(), lambda: entered.put("\n"),
-                  lambda: entered.put("\n"), lambda: entered.put("q\n")])  # fmt: skip
-    monkeypatch.setattr(kata.time, "sleep", lambda _: next(looks)())
-    monkeypatch.setattr(kata.judge, "warm", lambda: None)
-    entered: Any = kata.queue.SimpleQueue()
-    monkeypatch.setattr(kata.queue, "SimpleQueue", lambda: entered)
+    entered: queue.SimpleQueue[str] = queue.SimpleQueue()
+    keys: list[Callable[[], object]] = [partial(entered.put, key) for key in "\n\nq"]
+    looks = iter([lambda: os.utime(file, ns=(1, 1)), Path("other.py").touch, *keys])
+    monkeypatch.setattr(kata, "_wait", lambda: next(looks)())
+    monkeypatch.setattr(kata, "_entered", lambda: entered)
+    monkeypatch.setattr(judge, "warm", lambda: None)
     result = run("watch")
     assert result.exit_code == 0 and len(judged) == 1
     assert [line[:6] for line in result.stdout.splitlines() if line.startswith("Hint")] == [
