@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "peft_lab"
 #: The rooms from the ground up: a room imports from those before it. What may go up says why.
 ROOMS = (
-    "core", "ask", "models", "workers", "classroom", "training", "methods", "engine", "drawing", "runs", "takeaway",
-    "atlas", "studies", "advise", "interview", "cli", "ui",
+    "scratch", "core", "ask", "models", "workers", "classroom", "training", "methods", "engine", "drawing", "runs",
+    "takeaway", "atlas", "studies", "advise", "interview", "cli", "ui",
 )  # fmt: skip
 UPWARDS = {("runs", "takeaway"): "a run that ends writes its model card and licences"}
 LOOSE = {"__init__", "__main__"}
@@ -112,6 +112,16 @@ def test_nothing_imports_the_pages() -> None:
         if room(module) != "ui":
             wrong = [name for name in names if room(name) == "ui"]
             assert not wrong, f"{module} imports {wrong[0]}: the library does not know its pages"
+
+
+def test_nothing_imports_what_is_written_from_scratch() -> None:
+    """Its files are for reading and import torch as they are imported. Being the lowest room they import nothing of
+    ours, and not each other: each is whole."""
+    mine = {module: names for module, names in graph().items() if room(module) == "scratch"}
+    assert "peft_lab.scratch.lora" in mine
+    assert not any(mine.values())
+    wrong = [module for module, names in graph().items() if any(room(name) == "scratch" for name in names)]
+    assert not wrong
 
 
 def test_no_method_is_imported_by_name_from_below() -> None:
