@@ -148,6 +148,6 @@ def _field(desk: Desk, exercise: Exercise, shut: bool) -> None:
         if st.button("Run the tests", type="primary", icon=":material/play_arrow:", disabled=shut):
             start(desk.slot, exercise, desk.text(exercise))
             st.rerun()
-        with st.popover("Reset", icon=":material/undo:"):
+        with st.popover("Reset", icon=":material/restart_alt:"):
             st.markdown("Replace your text with the stub?")
             st.button("Replace", on_click=reset, key="write-reset")
