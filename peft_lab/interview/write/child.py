@@ -82,11 +82,17 @@ def raised(error: BaseException) -> dict[str, Any]:
     return {"raised": kind, "message": message, "line": line}
 
 
-def _libraries() -> dict[tuple[str, str], Any]:
-    """Return what the tests use of Python and torch, by where it is: a program may not replace it."""
+def libraries() -> dict[tuple[str, str], Any]:
+    """Return what the tests use of Python and torch, by where it is: a program may not replace it.
+
+    Imports what torch itself imports at a program's first optimizer, which replaces ``torch.manual_seed``, and at its
+    first ``backward`` from a given gradient.
+    """
     import builtins
 
     import torch
+    import torch._dynamo
+    import torch.fx.experimental.symbolic_shapes
 
     nn = torch.nn
     places = (builtins, torch, torch.linalg, torch.autograd, nn, nn.functional, nn.init)
@@ -101,7 +107,7 @@ def _libraries() -> dict[tuple[str, str], Any]:
 
 def _replaced(before: Mapping[tuple[str, str], Any]) -> dict[str, Any] | None:
     """Return the tree for a program that has replaced something of the libraries; None if it has not."""
-    after = _libraries()
+    after = libraries()
     place = next((place for place, value in before.items() if after.get(place) is not value), None)
     return None if place is None else {"raised": REPLACED, "message": ".".join(place), "line": None}
 
@@ -120,13 +126,13 @@ def results(cases: str, function: str, program: str) -> Iterator[dict[str, Any]]
     measure: Callable[..., Any] = space.get("measure", lambda answer, **arguments: answer(**arguments))
     own: dict[str, Any] = {"__name__": "program"}
     printed = Printed()
-    libraries = _libraries()
+    before = libraries()
     with redirect_stdout(printed), redirect_stderr(printed):
         try:
             torch.manual_seed(SEED)
             exec(compile(program, PROGRAM, "exec"), own)
             own[function]
-            broken = _replaced(libraries)
+            broken = _replaced(before)
         except KeyError as error:
             broken = raised(error)
             if function not in own and broken["line"] is None:
@@ -139,7 +145,7 @@ def results(cases: str, function: str, program: str) -> Iterator[dict[str, Any]]
                 try:
                     torch.manual_seed(SEED)
                     tree = encode(measure(own[function], **arguments))
-                    tree = _replaced(libraries) or tree
+                    tree = _replaced(before) or tree
                 except BaseException as error:  # noqa: BLE001
                     tree = raised(error)
             yield {"name": name, "result": tree, "broken": broken is not None}

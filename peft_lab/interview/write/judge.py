@@ -37,7 +37,7 @@ _FORKS = hasattr(os, "fork")
 _AT_ONCE = 2  # programs that are judged
 _PATIENCE = 180.0  # seconds without a byte, torch's import among them
 _ATTEMPTS = 2
-_IMPORTING = 30.0  # seconds more where each process has to import torch
+_IMPORTING = 60.0  # seconds more where each process has to import torch
 _SIGXCPU = 24
 _PASSED_ON = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR", "TEMP", "VIRTUAL_ENV")
 

@@ -35,6 +35,7 @@ def main() -> None:
         return
     if not hasattr(os, "fork"):
         return
+    child.libraries()  # imported once, for all programs
     rules = lock.rules(lock.folders()) if lock.is_available() else None
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system buries monitors

@@ -41,6 +41,16 @@ def test_a_verdict_and_examples() -> None:
     assert [shown for _, shown in judge.examples(ONE)] == ["tensor([[2., 2.]])"] * 2
 
 
+def test_a_program_may_use_what_torch_imports_at_its_first_use() -> None:
+    """An optimizer makes torch import its compiler, which replaces ``torch.manual_seed``."""
+    trains = """import torch
+one = torch.nn.Parameter(torch.ones(2))
+(one * 2).backward(torch.ones(2))
+torch.optim.AdamW([one]).step()
+"""
+    assert judge.check(ONE, trains + ONE.solution).passed
+
+
 def test_what_is_no_program() -> None:
     for program in ("  \n", "x" * (judge.LONGEST + 1)):
         with pytest.raises(BadInput):
