@@ -32,7 +32,8 @@ def pack_frozen(model: torch.nn.Module) -> Callable[[], None]:
     frozen = [
         module
         for module in model.modules()
-        if type(module) is torch.nn.Linear
+        if isinstance(module, torch.nn.Linear)
+        and type(module) is torch.nn.Linear
         and module.bias is None
         and not module.weight.requires_grad
         and module.weight.dtype is torch.bfloat16
@@ -58,10 +59,11 @@ def _reorders() -> bool:
     """Return whether this build of torch has oneDNN's products with reordered matrices, and the processor bfloat16."""
     import torch
 
+    names = ("_reorder_linear_weight", "_linear_pointwise")
     return (
         machine.in_use().computes_bfloat16()
-        and torch.backends.mkldnn.is_available()
-        and all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise"))
+        and bool(torch.backends.mkldnn.is_available())
+        and all(hasattr(torch.ops.mkldnn, name) for name in names)
     )
 
 
@@ -69,7 +71,7 @@ def _reordered(weight: torch.Tensor) -> torch.Tensor:
     """Return a matrix (outputs, inputs) in oneDNN's layout."""
     import torch
 
-    return torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)  # type: ignore[no-any-return]
+    return torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)
 
 
 def _product() -> Callable[..., Any]:
@@ -89,10 +91,12 @@ def _product() -> Callable[..., Any]:
         def backward(ctx: Any, *grads: torch.Tensor) -> Any:
             return linear(grads[0], ctx.back), None, None
 
+    multiplied: Callable[..., Any] = Product.apply
+
     def mapping(there: torch.Tensor, back: torch.Tensor) -> Callable[[torch.Tensor], Any]:
         def forward(x: torch.Tensor) -> Any:
             needs = torch.is_grad_enabled() and x.requires_grad
-            return Product.apply(x, there, back) if needs else linear(x, there)
+            return multiplied(x, there, back) if needs else linear(x, there)
 
         return forward
 
