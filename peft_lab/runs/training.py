@@ -14,7 +14,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -37,7 +37,6 @@ from peft_lab.runs.store import Run
 from peft_lab.training import batches
 from peft_lab.training.batches import size_of
 from peft_lab.training.evaluation import Evaluation, Examiner, ModelAnswer, question
-from peft_lab.training.prepacked import pack_frozen
 from peft_lab.training.step import Made, Masters, Phase
 
 if TYPE_CHECKING:
@@ -238,12 +237,10 @@ class Stopped(Exception):
 
 @dataclass
 class _Running(course.Prepared):
-    """A prepared training with the run that gets its events, and the known score of its base. ``release``: frees the
-    reordered copies of its frozen weights."""
+    """A prepared training with the run that gets its events, and the known score of its base."""
 
     run: Run
     score: BaseScore
-    release: Callable[[], None] = lambda: None
 
 
 def train(run: Run, recording_budget: Budget | None = None) -> tuple[str, str]:
@@ -319,10 +316,6 @@ def _tell_base(run: Run, spec: RunSpec, score: BaseScore) -> None:
         run.log.emit("evaluated", which="base", **asdict(score.evaluation), scored_by=score.run)
 
 
-#: Steps from which reordering frozen weights saves more time than it takes.
-PAYS = 12
-
-
 # -- learning ----------------------------------------------------------------------------------------------------
 
 
@@ -353,8 +346,6 @@ def _learn(ready: _Running, masters: Masters, recorder: TrajectoryRecorder) -> i
         _require_numbers(made, run)
         report_step(run, made, following.measured)
         recorder.made(made)
-        if made.step == tracked_step(spec) and spec.steps >= PAYS:
-            ready.release = pack_frozen(ready.model)
         stop = stop_asked(run) or checkpoints.ended_by(run) is not None
         if stop or made.step + 1 == spec.steps:
             keeper.keep(made.step + 1)
@@ -386,7 +377,6 @@ def _compare(ready: _Running, recorder: TrajectoryRecorder) -> None:
     """Score the tuned model, save the method's picture, then score a fresh base. Raises Stopped."""
     examines = course.examiner(ready)
     _examine(ready, examines, "tuned", ready.model)
-    ready.release()  # merging, below, changes weights
     if ready.spec.compared:
         _inference_and_forgetting(ready, examines)
     if ready.test and recorder.draws:

@@ -15,13 +15,11 @@ import pytest
 
 from peft_lab.core import machine
 from peft_lab.core.errors import RunError
-from peft_lab.drawing.trajectory.recorder import TrajectoryRecorder
 from peft_lab.runs import child, course, store, training
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.training import batches
 from peft_lab.training import step as loop
-from peft_lab.training.prepacked import pack_frozen
 from peft_lab.training.step import rate_at
 from peft_lab.workers import inspector
 from tests.conftest import link
@@ -316,48 +314,3 @@ def test_progress_is_told_five_times_a_second_and_at_both_ends(
     monkeypatch.setattr(time, "monotonic", lambda: slow.now)
     training._examine(ready, slow, "tuned", None)  # type: ignore[arg-type]
     assert told == [0, 3, 6, 9, 10]
-
-
-@pytest.mark.skipif(
-    not machine.in_use().computes_bfloat16() or machine.in_use().kind != "cpu",
-    reason="frozen weights are reordered where the processor multiplies bfloat16",
-)
-def test_reordered_weights_change_no_figure_and_are_gone_before_merging(
-    generates: RunRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import torch
-
-    def reordered(model: Any) -> int:
-        return sum("forward" in vars(module) for module in model.modules())
-
-    seen: list[int] = []
-    finish = TrajectoryRecorder.finish
-
-    def finishing(self: TrajectoryRecorder, *given: Any) -> Any:
-        seen.append(reordered(self.model))
-        return finish(self, *given)
-
-    def packing(model: Any) -> Callable[[], None]:
-        release = pack_frozen(model)
-        seen.append(reordered(model))
-        return release
-
-    monkeypatch.setattr(machine, "compute_dtype", lambda: torch.bfloat16)
-    monkeypatch.setattr(TrajectoryRecorder, "finish", finishing)
-    request = replace(generates, steps=training.PAYS, eval_rows=2, compared=False, probes=("an order",))
-    monkeypatch.setattr(training, "pack_frozen", packing)
-    packed = carried_out(request)
-    monkeypatch.setattr(training, "pack_frozen", lambda model: lambda: None)
-    plain = carried_out(request)
-    # The head and seven maps a layer.
-    assert seen == [1 + 7 * LAYERS, 0, 0]
-    assert [[step["loss"], step["grad_norm"]] for step in of(packed, "step")] == [
-        [step["loss"], step["grad_norm"]] for step in of(plain, "step")
-    ]
-    for kind in ("evaluated", "probe"):
-        assert tuned(packed, kind) == tuned(plain, kind)
-
-
-def tuned(run: Run, kind: str) -> dict[str, Any]:
-    (event,) = [each for each in of(run, kind) if each["which"] == "tuned"]
-    return {name: value for name, value in event.items() if name not in ("time", "seconds")}
