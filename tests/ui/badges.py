@@ -46,6 +46,7 @@ YOURS = (
     " in this selection",  # how many cards were asked for
     'class=\\"explained\\"',  # a method's own words, with the glossary's beside them
     'class=\\"bench-set\\"',  # settings
+    'class=\\"myths-bar\\"',  # how many claims a person judged rightly
     " steps each]",  # an experiment's arms before they have run: settings
 )
 LISTED = re.compile(
