@@ -9,7 +9,6 @@ taken back, and root is held, too.
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import platform
 import struct
@@ -20,8 +19,8 @@ from pathlib import Path
 
 _ARCHES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 _MACHINE = platform.machine()
-#: Calls that are allowed, with their numbers on x86-64 and on 64-bit ARM (Linux's unistd.h); None where there is none.
-CALLS: Mapping[str, list[int | None]] = json.loads(Path(__file__).with_name("calls.json").read_text("utf-8"))
+#: Calls that are allowed, each with its numbers on x86-64 and 64-bit ARM (Linux's unistd.h); ``-``: it has none.
+CALLS = [line.split() for line in Path(__file__).with_name("calls.txt").read_text("ascii").splitlines()]
 #: Calls that are allowed with some values of one argument: their numbers, which argument, its values.
 _SOME: Mapping[str, tuple[tuple[int, int], int, tuple[int, ...]]] = {
     "clone": ((56, 220), 0, (0x3D0F00, 0x7D0F00)),  # a thread, as glibc and musl make it
@@ -139,9 +138,9 @@ def _filter() -> bytes:
         return struct.pack("=HBBI", 0x06, 0, 0, action)
 
     made = load(4) + struct.pack("=HBBI", 0x15, 1, 0, arch) + end(_KILL) + load(0)
-    for numbers in CALLS.values():
-        if (number := numbers[column]) is not None:
-            made += unless(number, 1) + end(_ALLOW)
+    for _, *numbers in CALLS:
+        if numbers[column] != "-":
+            made += unless(int(numbers[column]), 1) + end(_ALLOW)
     made += unless(_CLONE3[column], 1) + end(_ERRNO | _ENOSYS)  # glibc then takes clone
     some = {**_SOME, **{name: (numbers, 0, (os.getpid(),)) for name, numbers in _OWN.items()}}
     for numbers_of, argument, values in some.values():
