@@ -1,0 +1,12 @@
+# kata: lora-from-difference
+# slip: slices the columns of Vh as if svd had returned V
+
+import torch
+
+
+def extract(before, after, r):
+    U, S, V = torch.linalg.svd(after - before)
+    root = S[:r].sqrt()
+    B = U[:, :r] * root
+    A = root[:, None] * V[:, :r].T
+    return A, B

@@ -1,0 +1,9 @@
+# kata: lora-merge
+# slip: rounds the change to the weight's dtype before adding
+
+import torch
+
+
+def merge(W0, A, B, alpha):
+    delta = (alpha / A.shape[0]) * (B @ A)
+    return W0 + delta.to(W0.dtype)
