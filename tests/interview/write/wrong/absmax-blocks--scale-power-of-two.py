@@ -1,5 +1,6 @@
 # kata: absmax-blocks
 # slip: the scale is 2^(bits-1), without the minus one
+# named: one-code-too-many
 
 import torch
 import torch.nn.functional as F

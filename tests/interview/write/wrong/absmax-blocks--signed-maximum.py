@@ -1,5 +1,6 @@
 # kata: absmax-blocks
 # slip: takes the largest value of a block instead of the largest magnitude
+# named: sign-forgotten-unwrapped
 
 import torch
 

@@ -1,5 +1,6 @@
 # kata: accumulate-gradients
 # slip: divides by all tokens, those with label -100 too
+# named: hidden-tokens-counted
 
 import torch
 import torch.nn.functional as F

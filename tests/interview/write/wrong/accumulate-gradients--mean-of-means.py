@@ -1,5 +1,6 @@
 # kata: accumulate-gradients
 # slip: averages the micro-batches' mean losses, each micro-batch counts the same
+# named: mean-of-filled-means
 
 import torch
 import torch.nn.functional as F

@@ -1,5 +1,6 @@
 # kata: adamw-bytes
 # slip: rounds up to whole bytes once over all tensors instead of for each tensor
+# named: rounded-up-once
 
 import math
 

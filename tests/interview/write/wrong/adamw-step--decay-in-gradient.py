@@ -1,5 +1,6 @@
 # kata: adamw-step
 # slip: adds the decay to the gradient (L2, as Adam does) instead of decoupling it
+# named: decay-in-the-gradient
 
 import torch
 

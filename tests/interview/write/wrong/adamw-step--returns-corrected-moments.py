@@ -1,5 +1,6 @@
 # kata: adamw-step
 # slip: keeps the bias-corrected moments as the state and returns them
+# named: corrected-moments-kept
 
 import torch
 

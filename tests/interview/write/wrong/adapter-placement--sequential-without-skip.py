@@ -1,5 +1,6 @@
 # kata: adapter-placement
 # slip: the sequential branch replaces F's output, it is not added to it
+# named: inner-residual-lost
 
 import torch
 

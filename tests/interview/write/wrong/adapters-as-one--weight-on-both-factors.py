@@ -1,5 +1,6 @@
 # kata: adapters-as-one
 # slip: multiplies weight and scale into A and into B, so they count squared
+# named: weight-in-both
 
 import torch
 

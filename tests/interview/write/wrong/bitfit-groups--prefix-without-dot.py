@@ -1,5 +1,6 @@
 # kata: bitfit-groups
 # slip: takes every module whose name starts with the head's name for the head
+# named: prefix-without-dot
 
 import torch
 

@@ -1,5 +1,6 @@
 # kata: bottleneck-adapter
 # slip: sets the weights but leaves the biases at nn.Linear's random start
+# named: biases-left
 
 import torch
 from torch import nn

@@ -1,5 +1,6 @@
 # kata: chat-loss-mask
 # slip: the end token of the assistant's messages is masked
+# named: end-not-trained
 
 import torch
 

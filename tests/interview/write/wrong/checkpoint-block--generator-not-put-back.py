@@ -1,5 +1,6 @@
 # kata: checkpoint-block
 # slip: draws the same numbers again but leaves the generator where the second pass ended
+# named: generator-not-restored
 
 import torch
 

@@ -1,5 +1,6 @@
 # kata: double-quantisation
 # slip: spreads the 32 bits of c1 over the group's constants but not over their weights
+# named: group-of-weights
 
 import torch
 

@@ -1,5 +1,6 @@
 # kata: dpo-loss
 # slip: writes log(sigmoid(z)), which is -inf for large negative z
+# named: log-of-sigmoid
 
 import torch
 

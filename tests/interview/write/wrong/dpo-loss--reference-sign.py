@@ -1,5 +1,6 @@
 # kata: dpo-loss
 # slip: adds the reference's margin instead of subtracting it
+# named: reference-added
 
 import torch
 import torch.nn.functional as F

@@ -1,5 +1,6 @@
 # kata: flat-parameter
 # slip: adds a whole row of padding when the length already divides
+# named: one-number-too-many
 
 import torch
 

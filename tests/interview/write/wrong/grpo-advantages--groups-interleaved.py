@@ -1,5 +1,6 @@
 # kata: grpo-advantages
 # slip: takes every k-th answer for one group, the answers being strided
+# named: groups-interleaved
 
 import torch
 

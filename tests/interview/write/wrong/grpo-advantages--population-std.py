@@ -1,5 +1,6 @@
 # kata: grpo-advantages
 # slip: divides by n in the standard deviation instead of n - 1
+# named: divided-by-n
 
 import torch
 

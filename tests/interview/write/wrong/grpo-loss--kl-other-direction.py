@@ -1,5 +1,6 @@
 # kata: grpo-loss
 # slip: the ratio in k3 is policy over reference
+# named: kl-reversed
 
 import torch
 

@@ -1,5 +1,6 @@
 # kata: grpo-loss
 # slip: takes the mean over all tokens of the batch, long answers weigh more
+# named: mean-over-all-tokens
 
 import torch
 

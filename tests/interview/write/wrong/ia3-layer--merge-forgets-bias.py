@@ -1,5 +1,6 @@
 # kata: ia3-layer
 # slip: the merged layer's bias is not scaled
+# named: bias-not-merged
 
 import torch
 from torch import nn

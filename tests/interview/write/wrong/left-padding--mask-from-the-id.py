@@ -1,5 +1,6 @@
 # kata: left-padding
 # slip: makes the mask by comparing ids with the padding id
+# named: mask-from-ids
 
 import torch
 

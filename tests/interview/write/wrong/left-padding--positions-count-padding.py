@@ -1,5 +1,6 @@
 # kata: left-padding
 # slip: numbers the columns, padding included, instead of the real tokens
+# named: positions-count-padding
 
 import torch
 

@@ -1,5 +1,6 @@
 # kata: llama-cpp-row-order
 # slip: applies the inverse permutation (llama.cpp to Hugging Face)
+# named: inverse-order
 
 import torch
 

@@ -1,5 +1,6 @@
 # kata: llama-cpp-row-order
 # slip: splits k's rows by the number of query heads
+# named: query-heads-for-k
 
 import torch
 

@@ -1,5 +1,6 @@
 # kata: lora-backward
 # slip: the LoRA path's gradient of x lacks alpha / r
+# named: x-not-scaled
 
 import torch
 

@@ -1,5 +1,6 @@
 # kata: lora-count
 # slip: matches every name that ends in the target, in the middle of a word too
+# named: ends-alike
 
 
 def count(shapes, targets, r, use_dora):

@@ -1,5 +1,6 @@
 # kata: lora-count
 # slip: counts one magnitude for each input instead of each output
+# named: magnitudes-per-input
 
 
 def count(shapes, targets, r, use_dora):

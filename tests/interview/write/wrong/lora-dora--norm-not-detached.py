@@ -1,5 +1,6 @@
 # kata: lora-dora
 # slip: gradients go through the norms
+# named: norm-not-detached
 
 import torch
 

@@ -1,5 +1,6 @@
 # kata: lora-dora
 # slip: divides by the norms of W0, which do not follow A and B
+# named: norm-of-base
 
 import torch
 

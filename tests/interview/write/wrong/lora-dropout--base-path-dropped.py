@@ -1,5 +1,6 @@
 # kata: lora-dropout
 # slip: the frozen path reads the dropped input too
+# named: base-dropped
 
 import torch
 

@@ -1,5 +1,6 @@
 # kata: lora-dropout
 # slip: zeroes the entries but does not divide the kept ones by 1 - p
+# named: not-rescaled
 
 import torch
 

@@ -1,5 +1,6 @@
 # kata: lora-first-gradients
 # slip: updates A first and takes B's gradient with the new A
+# named: one-after-the-other
 
 import torch
 

@@ -1,5 +1,6 @@
 # kata: lora-forward
 # slip: takes A's number of columns for the rank
+# named: rank-from-inputs
 
 import torch
 

@@ -1,5 +1,6 @@
 # kata: lora-forward
 # slip: scales the frozen path as well
+# named: scaled-the-base
 
 import torch
 import torch.nn.functional as F

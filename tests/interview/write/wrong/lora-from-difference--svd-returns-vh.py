@@ -1,5 +1,6 @@
 # kata: lora-from-difference
 # slip: slices the columns of Vh as if svd had returned V
+# named: columns-of-vh
 
 import torch
 

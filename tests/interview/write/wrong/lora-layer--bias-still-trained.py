@@ -1,5 +1,6 @@
 # kata: lora-layer
 # slip: freezes the weight of the wrapped layer but not its bias
+# named: bias-trained
 
 import math
 

@@ -1,5 +1,6 @@
 # kata: lora-merge
 # slip: float() gives W0 itself when it is float32, and += then changes it
+# named: changed-a-float32-base
 
 import torch
 

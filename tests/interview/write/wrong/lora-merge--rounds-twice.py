@@ -1,5 +1,6 @@
 # kata: lora-merge
 # slip: rounds the change to the weight's dtype before adding
+# named: rounded-twice
 
 import torch
 

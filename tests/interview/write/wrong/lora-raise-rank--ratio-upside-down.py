@@ -1,5 +1,6 @@
 # kata: lora-raise-rank
 # slip: multiplies B by r / r' instead of r' / r
+# named: ratio-upside-down
 
 import torch
 

@@ -1,5 +1,6 @@
 # kata: lora-unmerge
 # slip: keeps a reference to the weight's data, which merging changes in place
+# named: backup-shared
 
 import torch
 from torch import nn

@@ -1,5 +1,6 @@
 # kata: nf4-code-book
 # slip: gives the negative side the larger number of values
+# named: sides-swapped
 
 import torch
 

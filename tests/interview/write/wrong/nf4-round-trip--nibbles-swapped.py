@@ -1,5 +1,6 @@
 # kata: nf4-round-trip
 # slip: puts the first index into the lower four bits
+# named: halves-swapped
 
 import torch
 

@@ -1,5 +1,6 @@
 # kata: nf4-round-trip
 # slip: takes the next value above, as searchsorted gives it, instead of the nearest
+# named: rounded-up
 
 import torch
 

@@ -1,5 +1,6 @@
 # kata: pack-rows
 # slip: masks the last label of an example instead of the first
+# named: last-label-hidden
 
 import torch
 

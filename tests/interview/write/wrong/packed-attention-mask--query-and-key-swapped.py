@@ -1,5 +1,6 @@
 # kata: packed-attention-mask
 # slip: the triangle points the wrong way: a query reads the tokens after it
+# named: keys-before-queries
 
 import torch
 

@@ -1,5 +1,6 @@
 # kata: parallel-lora
 # slip: every rank adds the bias, the all-reduce counts it several times
+# named: bias-on-every-rank
 
 import torch
 

@@ -1,5 +1,6 @@
 # kata: peak-memory
 # slip: frees a tensor when operation dies starts, not when it has ended
+# named: freed-before-the-operation
 
 
 def peak(tensors):

@@ -1,5 +1,6 @@
 # kata: prefix-attention
 # slip: the tokens' positions start at 0 instead of after the prefix
+# named: positions-from-zero
 
 import torch
 

@@ -1,5 +1,6 @@
 # kata: prefix-attention
 # slip: the causal triangle starts at the prefix's first column, so tokens see too little
+# named: prefix-causal
 
 import torch
 

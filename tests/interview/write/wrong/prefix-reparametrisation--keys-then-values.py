@@ -1,5 +1,6 @@
 # kata: prefix-reparametrisation
 # slip: reads all layers' keys first and then all values
+# named: keys-before-values
 
 import torch
 

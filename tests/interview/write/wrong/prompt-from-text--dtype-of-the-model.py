@@ -1,5 +1,6 @@
 # kata: prompt-from-text
 # slip: the parameter stays in the embedding's dtype instead of float32
+# named: dtype-kept
 
 import torch
 from torch import nn

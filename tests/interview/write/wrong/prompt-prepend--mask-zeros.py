@@ -1,5 +1,6 @@
 # kata: prompt-prepend
 # slip: the new positions get a 0 in the attention mask
+# named: prompt-masked
 
 import torch
 

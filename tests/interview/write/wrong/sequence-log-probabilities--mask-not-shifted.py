@@ -1,5 +1,6 @@
 # kata: sequence-log-probabilities
 # slip: shifts ids and logits but takes the mask's first n - 1 columns
+# named: mask-not-shifted
 
 import torch
 import torch.nn.functional as F

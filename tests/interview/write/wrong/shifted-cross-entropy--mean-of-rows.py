@@ -1,5 +1,6 @@
 # kata: shifted-cross-entropy
 # slip: takes each row's mean first and then the mean of the rows
+# named: mean-of-rows
 
 import torch
 import torch.nn.functional as F

@@ -1,5 +1,6 @@
 # kata: shifted-cross-entropy
 # slip: pairs the logits at i + 1 with the token at i
+# named: shifted-backwards
 
 import torch
 import torch.nn.functional as F

@@ -1,5 +1,6 @@
 # kata: two-adapters-one-batch
 # slip: -1 indexes the last adapter
+# named: last-adapter-for-plain-rows
 
 import torch
 

@@ -1,5 +1,6 @@
 # kata: virtual-count
 # slip: the prefix encoder's embedding is as wide as the hidden size, not as the keys
+# named: embedding-of-hidden-size
 
 
 def linear(d_in, d_out):

@@ -1,5 +1,6 @@
 # kata: zero-bytes
 # slip: divides the bytes and rounds those up, instead of the numbers
+# named: bytes-rounded
 
 
 def rank_bytes(frozen, trained, ranks, stage):
