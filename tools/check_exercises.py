@@ -60,7 +60,7 @@ def faults(one: Exercise, questions: bool = True) -> Iterator[str]:
     for name, got in wrong.items():
         if all(test.ok for test in compare.tests(right, got, one.tolerance)):
             yield f"the mistake '{name}' passes"
-        elif (other := compare.recognise(got, wrong, one.tolerance)) != name:
+        elif (other := compare.recognise(right, got, wrong, one.tolerance)) != name:
             yield f"the mistake '{name}' gives the results of '{other}'"
         if all(isinstance(value, Raised) for _, value in got) and not all(
             isinstance(value, Raised) for _, value in right

@@ -189,17 +189,18 @@ def tests(expected: Results, got: Results, tolerance: float) -> tuple[Test, ...]
     return tuple(found)
 
 
-def recognise(got: Results, wrong: Mapping[str, Results], tolerance: float) -> str | None:
+def recognise(right: Results, got: Results, wrong: Mapping[str, Results], tolerance: float) -> str | None:
     """Return the id of the mistake whose wrong program gives these results in all cases, if there is one.
 
-    An exception has to have the same message, too: many mistakes end in a RuntimeError.
+    An exception has to have the same message, too: many mistakes end in a RuntimeError. Only where the solution raises
+    one as well, its words are free.
     """
 
     def same(results: Results) -> bool:
         return all(test.ok for test in tests(results, got, tolerance)) and all(
             mine.message == his.message
-            for (_, his), (_, mine) in zip(results, got, strict=False)
-            if isinstance(his, Raised)
+            for (_, his), (_, mine), (_, expected) in zip(results, got, right, strict=False)
+            if isinstance(his, Raised) and not isinstance(expected, Raised)
         )
 
     return next((name for name, results in wrong.items() if same(results)), None)

@@ -341,7 +341,7 @@ def check(name: str | Exercise, program: str, limits: Limits = LIMITS) -> Verdic
         passed = not sentence and all(test.ok for test in tests)
         mistake = None
         if not passed and not sentence and not found.broken:
-            mistake = compare.recognise(found.values, _wrong(one), one.tolerance)
+            mistake = compare.recognise(right, found.values, _wrong(one), one.tolerance)
     line = None
     if not passed and not sentence:
         failed = next(index for index, test in enumerate(tests) if not test.ok)

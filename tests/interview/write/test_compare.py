@@ -89,7 +89,16 @@ def test_a_mistake_is_recognised_by_all_its_results() -> None:
         "fails": [("a", Raised("E", "x"))] * 2,
     }
     assert [test.ok for test in compare.tests(right, [("a", 1.0)], 1e-5)] == [True, False]
-    assert compare.recognise([("a", 2.0), ("b", 4.0)], wrong, 1e-5) == "doubled"
-    assert compare.recognise([("a", 2.0), ("b", 2.0)], wrong, 1e-5) is None
-    assert compare.recognise([("a", Raised("E", "x", 3))] * 2, wrong, 1e-5) == "fails"
-    assert compare.recognise([("a", Raised("E", "y", 3))] * 2, wrong, 1e-5) is None
+    assert compare.recognise(right, [("a", 2.0), ("b", 4.0)], wrong, 1e-5) == "doubled"
+    assert compare.recognise(right, [("a", 2.0), ("b", 2.0)], wrong, 1e-5) is None
+    assert compare.recognise(right, [("a", Raised("E", "x", 3))] * 2, wrong, 1e-5) == "fails"
+    assert compare.recognise(right, [("a", Raised("E", "y", 3))] * 2, wrong, 1e-5) is None
+
+
+def test_the_words_of_an_exception_are_free_where_the_solution_raises_one() -> None:
+    right: compare.Results = [("a", 1.0), ("b", Raised("ValueError", "no map matches"))]
+    wrong: dict[str, compare.Results] = {"doubled": [("a", 2.0), ("b", Raised("ValueError", "no map"))]}
+    assert (
+        compare.recognise(right, [("a", 2.0), ("b", Raised("ValueError", "none"))], wrong, 1e-5) == "doubled"
+    )
+    assert compare.recognise(right, [("a", 2.0), ("b", Raised("KeyError", "no map"))], wrong, 1e-5) is None
