@@ -195,7 +195,7 @@ def modules(choice: Choice, report: CountReport, selected: str | None) -> None:
         state.remember("modules", "show", show)
         visible = [row for row in lines if _visible(row, show)]
         picked = _tree_table(choice, visible, show, selected)
-    first = next((row.module for row in visible if row.state == "trainable"), visible[0].module)
+    first = next((row.module for row in visible if row.state == "trainable"), lines[0].module)
     with right:
         _detail(choice, report, picked or selected or first)
 
