@@ -31,7 +31,7 @@ from peft_lab.methods import all_methods
 from peft_lab.models import images
 from peft_lab.models.shapes import CLASSIFIERS, ModelShape
 from peft_lab.runs import store
-from peft_lab.runs.spec import SHORTEST, RunSpec
+from peft_lab.runs.spec import SHORTEST, RunRequest, RunSpec
 from peft_lab.training.tasks.pictures import MAX_BYTES, MAX_LABELS
 from peft_lab.workers import inspector
 
@@ -204,7 +204,7 @@ def step_request(
     return StepRequest(spec.model, spec.method, spec.values, sized, dtype)
 
 
-def tags_of(spec: RunSpec) -> int:
+def tags_of(spec: RunRequest) -> int:
     """Return the number of labels of a task that tags tokens; 0 for others. Raises BadInput for an unusable file."""
     task = spec.task_object()
     return len(task.labels) if task.per_token else 0
@@ -354,7 +354,7 @@ def ask_of_run(record: Mapping[str, Any]) -> Future[int] | None:
     memory, spec = record["memory"] or {}, record["spec"]
     if not all(name in memory for name in SIMULATED_BATCH):
         return None
-    tags = tags_of(RunSpec.from_dict(spec))
+    tags = tags_of(RunRequest.from_dict(spec))
     batch = LabBatch.of(memory, record["device"], memory.get("attention"), tags)
     asked = StepRequest(spec["model"], spec["method"], spec["values"], batch, record["dtype"])
     return inspector.get_inspector(inspector.Worker.MEMORY).submit(peak_of_step, asked)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from peft_lab.engine.build import Blueprint
+from peft_lab.models.shapes import ModelKind
 
 
 def config(kind: str, layers: int) -> Any:
@@ -43,7 +44,8 @@ def config(kind: str, layers: int) -> Any:
 def blueprint(kind: str, layers: int, method: Any, **options: Any) -> Blueprint:
     import torch
 
-    family = {"bert": "encoder", "t5": "seq2seq"}.get(kind, "causal-lm")
+    families: dict[str, ModelKind] = {"bert": "encoder", "t5": "seq2seq"}
+    family = families.get(kind, "causal-lm")
     return Blueprint(config(kind, layers), family, method, options.pop("dtype", torch.bfloat16), **options)
 
 
