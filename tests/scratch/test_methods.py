@@ -13,8 +13,9 @@ import transformers
 from torch import nn
 
 from peft_lab.methods import get_method
-from peft_lab.methods.base import MethodSpec, TaskType
+from peft_lab.methods.base import MethodSpec
 from peft_lab.models import meta, quantise
+from peft_lab.models.heads import TaskType
 from peft_lab.models.shapes import ModelKind, ModelShape
 from peft_lab.scratch import adapters, bitfit, ia3, lora, prefix, prompt, ptuning, qlora
 from peft_lab.training.batches import loss_of

@@ -12,6 +12,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from peft_lab.classroom import places
+from peft_lab.core import asking
 from peft_lab.core.errors import BadInput
 from peft_lab.interview import tour
 from peft_lab.interview.learners.schedule import Learners
@@ -257,7 +258,7 @@ def once(call: Callable[[], None]) -> Callable[..., None]:
 def test_teachers_are_told_how_a_class_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     app = opened("teach")
     assert [code.value for code in app.code] == ["python -m peft_lab serve --class"]
-    monkeypatch.setattr(teach.asking, "class_is_on", lambda: True)
+    monkeypatch.setattr(asking, "class_is_on", lambda: True)
     drawn: list[str] = []
     monkeypatch.setattr(pages, "link", lambda page, *_: drawn.append(page))
     teach._class()
