@@ -44,6 +44,7 @@ YOURS = (
     "The task head starts at random; its",  # a setting
     ":red[:material/error:",  # a setting that cannot work, with what it was set to
     " in this selection",  # how many cards were asked for
+    " exercises written",  # by the learner
     'class=\\"explained\\"',  # a method's own words, with the glossary's beside them
     'class=\\"bench-set\\"',  # settings
     'class=\\"myths-bar\\"',  # how many claims a person judged rightly

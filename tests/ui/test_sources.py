@@ -32,11 +32,12 @@ PAGES = [
     ("myths", {"claim": "lora-near-baseline"}),
     ("myths", {"claim": "nf4-better"}),
     ("myths", {"claim": "lora-share", "model": "qwen2.5-0.5b"}),
-    *((name, {}) for name in ("home", "tour", "runs", "sweeps", "playground", "practice", "clinic", "teach")),
+    *((name, {}) for name in ("home", "tour", "runs", "sweeps", "playground", "practice", "clinic", "teach", "write")),
 ]  # fmt: skip
 WITHOUT_FIGURES = (
     "tour",
     "practice",
+    "write",
     "teach",
     "runs",
     "sweeps",

@@ -244,7 +244,7 @@ def _written(file: Learners, learner: str) -> None:
     known = progress.standing(file, learner).values()
     passed, due = sum(one.passed for one in known), sum(one.due for one in known)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown(f"**{passed}** of {len(known)} exercises written · **{due}** due", width="content")
+        st.markdown(f"{passed} of {len(known)} exercises written · {due} due", width="content")
         pages.link("write", "Write it", width="content")
 
 
