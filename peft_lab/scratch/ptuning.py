@@ -107,5 +107,5 @@ if __name__ == "__main__":
 
     model = wrap(base, n=10, h=base.config.hidden_size)
     print(f"{sum(parameter.numel() for parameter in trained(model).values()):,} parameters are trained")
-    print([round(loss, 3) for loss in train(model, [batch] * 10, lr=2e-3)])
+    print([round(loss, 3) for loss in train(model, [batch] * 10, lr=2e-4)])
     save(model, "ptuning.pt")
