@@ -161,7 +161,7 @@ def _outputs(run: ShownCase, which: str) -> None:
 def _tensors(run: ShownCase) -> None:
     if not run.tensors:
         return
-    st.caption("adapter_model.safetensors")
+    st.caption(f"adapter_model.safetensors {figures.badge(Source.MEASURED)}")
     rows = [
         (str(name), " × ".join(map(str, shape)), str(dtype), _largest(largest))
         for name, shape, dtype, largest in run.tensors

@@ -45,6 +45,7 @@ YOURS = (
     ":red[:material/error:",  # a setting that cannot work, with what it was set to
     " in this selection",  # how many cards were asked for
     " exercises written",  # by the learner
+    "write-shapes",  # what an exercise asks for
     'class=\\"explained\\"',  # a method's own words, with the glossary's beside them
     'class=\\"bench-set\\"',  # settings
     'class=\\"myths-bar\\"',  # how many claims a person judged rightly
@@ -52,7 +53,7 @@ YOURS = (
 )
 LISTED = re.compile(
     r":small\[\d+ things people say|\*\*\d+\*\* of \d+ judged|\d+ runs of \d+ steps|\d+ lines: |"
-    r"1\. Open any page|:gray-badge\[\d+ of \d+\] \*\*"
+    r"### A lesson of your own|:small\[Exercise \d+ of \d+ ·|:gray-badge\[\d+ of \d+\] \*\*"
 )  # how much there is or was asked for; a place in a chain, with its question
 QUOTED = (
     *(f":small[{topic}" for topic in topics().values()),
