@@ -47,7 +47,7 @@ def test_a_file_is_short_and_imports_torch_and_the_standard_library(path: Path) 
             )
 
 
-@pytest.mark.parametrize("stem", METHODS)
+@pytest.mark.parametrize("stem", sorted(METHODS))
 def test_a_method_wraps_trains_saves_and_loads(stem: str) -> None:
     tree = ast.parse((FOLDER / f"{stem}.py").read_text(encoding="utf-8"))
     names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
