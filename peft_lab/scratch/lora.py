@@ -81,7 +81,7 @@ def save(model: nn.Module, path: str) -> None:
 def load(model: nn.Module, path: str) -> None:
     """Read what `save` wrote into a model that was wrapped in the same way."""
     with torch.no_grad():
-        for name, saved in torch.load(path).items():
+        for name, saved in torch.load(path, weights_only=True).items():
             trained(model)[name].copy_(saved)
 
 

@@ -93,7 +93,7 @@ def save(model: PrefixModel, path: str) -> None:
 
 def load(model: Any, path: str) -> PrefixModel:
     """Put a saved prefix before the texts of a model."""
-    return PrefixModel(model, torch.load(path))
+    return PrefixModel(model, torch.load(path, weights_only=True))
 
 
 if __name__ == "__main__":

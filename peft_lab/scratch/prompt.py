@@ -70,7 +70,7 @@ def save(model: PromptModel, path: str) -> None:
 
 def load(model: Any, path: str) -> PromptModel:
     """Put a saved P before the texts of a model."""
-    return PromptModel(model, torch.load(path))
+    return PromptModel(model, torch.load(path, weights_only=True))
 
 
 def nearest_tokens(model: PromptModel) -> torch.Tensor:

@@ -93,7 +93,7 @@ def save(model: PTuned, path: str) -> None:
 
 def load(model: Any, path: str) -> PTuned:
     """Put a saved P before the texts of a model, without an encoder."""
-    return PTuned(model, Table(torch.load(path)))
+    return PTuned(model, Table(torch.load(path, weights_only=True)))
 
 
 if __name__ == "__main__":

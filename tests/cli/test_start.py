@@ -30,7 +30,13 @@ def started(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return SimpleNamespace(wait=lambda: 0)
 
     monkeypatch.setattr(start, "subprocess", SimpleNamespace(Popen=begin))
-    for name in (asking.CLASS_VARIABLE, asking.LIMITS_VARIABLE, journal.VARIABLE, asking.MODELS_VARIABLE):
+    variables = (
+        asking.CLASS_VARIABLE,
+        asking.LIMITS_VARIABLE,
+        asking.MODELS_VARIABLE,
+        asking.PROGRAMS_VARIABLE,
+    )
+    for name in (*variables, journal.VARIABLE):
         monkeypatch.setenv(name, "set-by-the-test")  # so that it is put back afterwards
         monkeypatch.delenv(name)
     return found

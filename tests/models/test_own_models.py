@@ -261,6 +261,9 @@ def test_every_loader_of_weights_is_kept_from_pickles() -> None:
             continue
         tree = ast.parse(text)
         name = file.relative_to(package).as_posix()
+        if name.startswith("scratch/"):  # programs to be read, run by hand on a folder of one's own
+            assert text.count("torch.load(") == text.count("weights_only=True")
+            continue
         kept = [
             each
             for each in ast.walk(tree)

@@ -53,7 +53,7 @@ YOURS = (
 )
 LISTED = re.compile(
     r":small\[\d+ things people say|\*\*\d+\*\* of \d+ judged|\d+ runs of \d+ steps|\d+ lines: |"
-    r"### A lesson of your own|:small\[Exercise \d+ of \d+ ·|:gray-badge\[\d+ of \d+\] \*\*"
+    r"### A lesson of your own|\w+\.py, \d+ lines of torch|:small\[Exercise \d+ of \d+ ·|:gray-badge\[\d+ of \d+\] \*\*"
 )  # how much there is or was asked for; a place in a chain, with its question
 QUOTED = (
     *(f":small[{topic}" for topic in topics().values()),

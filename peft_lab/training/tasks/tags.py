@@ -49,7 +49,7 @@ def tags_in(answer: str) -> list[str]:
     """Return the tag of each word of a tagged text.
 
     >>> tags_in("For Anna/B-name and/or Bob")
-    ['O', 'B-name', 'O', 'O', 'O']
+    ['O', 'B-name', 'O', 'O']
     """
     parts = [re.fullmatch(r".+/([BI]-.+|O)", part) for part in answer.split()]
     return [OUTSIDE if part is None else part[1] for part in parts]

@@ -261,7 +261,7 @@ def _tree_table(choice: Choice, lines: Sequence[ModuleRow], show: str, selected:
 
 
 def _detail(choice: Choice, report: CountReport, module: str) -> None:
-    st.markdown("#### One module")
+    st.markdown(f"#### One module {figures.badge(report.source)}")
     found = detail(module, report, choice.shape, choice.spec.parts(choice.shape, choice.values))
     st.markdown(code(found.title))
     if found.note:

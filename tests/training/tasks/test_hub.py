@@ -177,7 +177,7 @@ def test_offline_and_not_in_the_cache_is_one_sentence(served: Hub, monkeypatch: 
 @pytest.mark.parametrize(
     ("files", "asked", "said"),
     [
-        ({"reviews.py": b"print()", "README.md": b""}, f"hf:{REPO}", "made by code"),
+        ({"reviews.py": b"print()", "README.md": b""}, f"hf:{REPO}", "a script builds"),
         ({"a/train.csv": b"", "b/train.csv": b""}, f"hf:{REPO}", f"name one, as hf:{REPO}/a:train"),
         ({"train.csv": b"", "test.csv": b""}, f"hf:{REPO}:validation", "split validation"),
         ({"train.csv": b"a,b\n1,2\n"}, f"hf:{REPO}", "State which to use"),
