@@ -7,7 +7,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -66,6 +66,11 @@ def _state(one: progress.Standing) -> str:
     return "due" if one.due else "passed" if one.passed else "tried" if one.tries else ""
 
 
+def _comments(texts: Iterable[str]) -> list[str]:
+    """Return texts as lines of comments."""
+    return [f"# {line}".rstrip() for text in texts for line in textwrap.wrap(text, _WIDTH) or [""]]
+
+
 @command_of(kata, "start")
 def start(
     name: Name,
@@ -80,8 +85,7 @@ def start(
     file = out or Path(f"{name.replace('-', '_')}.py")
     if file.exists():
         raise BadInput(f"{file} exists already. Give another --out, or check it: kata check {file}", "out")
-    task = [line for part in one.task.splitlines() for line in textwrap.wrap(part, _WIDTH) or [""]]
-    head = [f"{_MARK}{one.id}", *(f"# {line}".rstrip() for line in (one.title, "", *task))]
+    head = [f"{_MARK}{one.id}", *_comments([one.title, "", *one.task.splitlines()])]
     with options.writing(file):
         file.write_text("\n".join([*head, "", one.stub]), "utf-8")
     _begin(learner, one)
@@ -201,11 +205,11 @@ def show(
     document: dict[str, Any] = {"id": one.id}
     if solution:
         document |= {"solution": one.solution, "explanation": one.explanation}
-        parts = [one.solution, *(f"- {line}" for line in one.explanation)]
+        parts = [f"{_MARK}{one.id}", one.solution, *_comments(one.explanation)]
         _next_hint(learner, one, len(one.hints))
     elif stub:
         document["stub"] = one.stub
-        parts = [one.stub]
+        parts = [f"{_MARK}{one.id}", one.stub]
     elif hint is not None:
         document["hint"] = one.hints[hint - 1]
         parts = [_next_hint(learner, one, hint)]

@@ -162,7 +162,7 @@ def describe(value: Any) -> str:
         case list():
             return f"a list of {len(value)}"
         case dict():
-            return f"a dict with {echoed(', '.join(value))}" if value else "an empty dict"
+            return echoed(", ".join(value)) if value else "an empty dict"
         case Raised():
             where = "" if value.line is None else f" in line {value.line}"
             return f"{value.kind}{where}{': ' if value.message else ''}{value.message}"

@@ -398,10 +398,17 @@ def _failing(one: Exercise, test: Test, value: Any) -> str:
     """Return in a sentence why a test failed."""
     if not isinstance(value, Raised):
         if test.got.rpartition(": ")[2] == "None":
-            return f"'{one.function}' returns None: it has no return yet, or not on every way."
+            return _NONE.format(one.function)
         return f"'{test.name}' gives something else than expected."
     if value.kind == REPLACED:
         return f"Your program replaces {value.message}, which the tests use."
+    if value.line is None and value.kind in (
+        "AttributeError",
+        "TypeError",
+    ):  # in the tests, with what they were given
+        if "NoneType" in value.message:
+            return _NONE.format(one.function)
+        return f"The tests cannot use what '{one.function}' gives: {value.kind}{_colon(value)}"
     place = f"Line {value.line}" if value.line else "Your program"
     return (
         f"{place} {_RAISED[value.kind]}" if value.kind in _RAISED else f"{place}: {value.kind}{_colon(value)}"
@@ -412,6 +419,7 @@ def _colon(value: Raised) -> str:
     return f": {echoed(value.message, 200)}" if value.message else "."
 
 
+_NONE = "'{}' returns None: it has no return yet, or not on every way."
 #: What a learner is told of some exceptions, after the line.
 _RAISED = {
     "PermissionError": "does what an exercise's program may not: read or write files, use the network, or reach other "
