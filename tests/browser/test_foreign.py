@@ -25,7 +25,7 @@ NAME = "[x](http://evil.example)"
 _PARAMETERS = """
   model tab topic device profile claim task method methods belief level path stop case fixed run comparison x y r lr
   steps batch seq seed rows rank optimizer dtype lora_alpha target_modules num_virtual_tokens num_layers memory latency
-  sweep lines held
+  sweep lines held id
 """
 COLD_SECONDS = (
     150  # for a new server's first page: worker processes start and load torch, a minute on busy cores

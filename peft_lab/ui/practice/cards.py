@@ -234,9 +234,9 @@ def cards(file: Learners, learner: str) -> None:
         )
     with st.expander("Plan for my interview", icon=":material/event:"):
         plan_to_date(file, learner)
-    _written(file, learner)
     with table:
         _table(file, learner, names, due, fresh)
+    _written(file, learner)
 
 
 def _written(file: Learners, learner: str) -> None:
