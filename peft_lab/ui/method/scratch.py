@@ -31,6 +31,8 @@ class File:
         return files("peft_lab").joinpath("scratch", f"{self.name}.py").read_text(encoding="utf-8")
 
 
+#: Pixels of code in view: the file scrolls, so that the page stays short.
+HEIGHT = 760
 FILES = content.read_table([Path(__file__).with_suffix(".yaml")], File, "name")
 
 
@@ -73,7 +75,7 @@ def from_scratch(choice: Choice, selected: str | None) -> None:
             for a, b in runs_of(lines)
         ]
         st.html(f"<style>{web.read('scratch.css', lit=', '.join(stripes) or 'none')}</style>")
-        st.code(file.text, language="python", line_numbers=True)
+        st.code(file.text, language="python", line_numbers=True, height=HEIGHT)
         name = f"{file.name}.py"
         st.download_button(f"Download {name}", file.text, name, "text/x-python", on_click="ignore")
 

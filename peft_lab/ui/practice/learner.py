@@ -20,6 +20,7 @@ from peft_lab.interview.learners import schedule
 from peft_lab.interview.learners.schedule import Learners, export_profile, import_profile
 from peft_lab.interview.mock import LENGTHS, all_roles, topic_titles, write_deck
 from peft_lab.interview.question import LEVELS, Question, topics
+from peft_lab.interview.write.progress import FIRST
 from peft_lab.models.catalogue import readers_of_text
 from peft_lab.ui import state
 from peft_lab.ui.components.form import Controls
@@ -31,7 +32,6 @@ from peft_lab.workers import inspector
 SCOPE = "practice"
 GUESSES = "guesses"  # scope of the predictions that are committed to and not settled yet
 Value = TypeVar("Value")
-FIRST = "Me"  # the learner of a new installation, so that nobody has to register before the first question
 
 
 def learners() -> Learners:
