@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import _free_port
 from tests.conftest import link
@@ -36,6 +36,15 @@ def tracked(assets_home: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
     assert done.returncode == 0, done.stderr
     (run,) = (home / "runs").glob("2*")
     return home, environment, run.name
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    """A fresh page whose own errors are no matter of ours: both trackers' pages ask their server for news every second,
+    and say so as an error when it stops before they are closed."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
+    yield context.new_page()
+    context.close()
 
 
 @contextmanager
