@@ -10,9 +10,10 @@ Contenders, one after the other in processes of their own, the round repeated:
     ordered   trainer, but given our batches in our order and our learning rate at each step
 
 All train on the same tokenised rows with the loss on the same tokens. Speed is wall time per step from the fourth step
-on; the final loss is that of the trained model on the same held-out rows, in float32. Which rows meet in a batch, and
-when, moves that loss by more than precision does (as does a first step at rate 0, which the Trainer's warm-up makes):
-whether we learn the same is asked of ``ordered``.
+on, and for ours also the steps' own seconds, without what a run records between them (``ours alone``). The final loss
+is that of the trained model on the same held-out rows, in float32. Which rows meet in a batch, and when, moves that
+loss by more than precision does (as does a first step at rate 0, which the Trainer's warm-up makes): whether we learn
+the same is asked of ``ordered``.
 """
 
 from __future__ import annotations
@@ -62,17 +63,21 @@ def summary(rounds: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for name in CONTENDERS:
         rows = [one[name] for one in rounds]
-        out[name] = {key: statistics.median(row[key] for row in rows) for key in ("steps_per_second", "loss")}
+        out[name] = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
     for name in CONTENDERS[1:]:
         ratios = [one["ours"]["steps_per_second"] / one[name]["steps_per_second"] for one in rounds]
         out[f"ours/{name}"] = {"median": statistics.median(ratios), "all": ratios}
+        alone = [one["ours"]["steps_alone_per_second"] / one[name]["steps_per_second"] for one in rounds]
+        out[f"ours alone/{name}"] = {"median": statistics.median(alone), "all": alone}
         out[f"loss ours/{name}"] = out["ours"]["loss"] / out[name]["loss"]
     return out
 
 
 def _show(one: dict[str, dict[str, Any]], title: str) -> None:
     text = ", ".join(
-        f"{name} {row['steps_per_second']:.3f} steps/s, loss {row['loss']:.4f}" for name, row in one.items()
+        f"{name} {row['steps_per_second']:.3f} steps/s ({row['steps_alone_per_second']:.3f} alone), "
+        f"loss {row['loss']:.4f}"
+        for name, row in one.items()
     )
     print(f"{title}: {text}", file=sys.stderr)
 
@@ -95,11 +100,13 @@ def _contend(given: argparse.Namespace) -> dict[str, Any]:
     spec = RunRequest(
         given.model, given.method, given.task, steps=given.steps, seed=given.seed, eval_rows=0
     ).complete()
-    model, seconds = (_ours if given.only == "ours" else _trainer)(spec, given)
-    return {"steps_per_second": 1 / seconds, "loss": _held_out(model, spec, given.held_out)}
+    model, seconds, alone = (_ours if given.only == "ours" else _trainer)(spec, given)
+    loss = _held_out(model, spec, given.held_out)
+    return {"steps_per_second": 1 / seconds, "steps_alone_per_second": 1 / alone, "loss": loss}
 
 
-def _ours(spec: Any, given: argparse.Namespace) -> tuple[Any, float]:
+def _ours(spec: Any, given: argparse.Namespace) -> tuple[Any, float, float]:
+    """Return the trained model, a step's seconds with what a run records of it, and without."""
     from peft_lab.core import disk
     from peft_lab.methods import get_method
     from peft_lab.runs import course, training
@@ -109,13 +116,15 @@ def _ours(spec: Any, given: argparse.Namespace) -> tuple[Any, float]:
         run = Run("bench", Path(folder))
         disk.write_json(run.folder / "spec.json", spec.to_dict())
         training.train(run)
-        times = [event["time"] for event in run.events() if event["type"] == "step"]
+        steps = [event for event in run.events() if event["type"] == "step"]
+        times = [event["time"] for event in steps]
         base = course.fresh_base(spec, spec.task_object())
         model = get_method(spec.method).load(base.model, run.adapter)
-    return model, (times[-1] - times[WARM_UP - 1]) / (len(times) - WARM_UP)
+    alone = statistics.mean(event["seconds"] for event in steps[WARM_UP:])
+    return model, (times[-1] - times[WARM_UP - 1]) / (len(times) - WARM_UP), alone
 
 
-def _trainer(spec: Any, given: argparse.Namespace) -> tuple[Any, float]:
+def _trainer(spec: Any, given: argparse.Namespace) -> tuple[Any, float, float]:
     import torch
     from transformers import (
         DataCollatorForTokenClassification,
@@ -179,7 +188,8 @@ def _trainer(spec: Any, given: argparse.Namespace) -> tuple[Any, float]:
             own = (optimizer, schedule)
         data = [_as_feature(row) for row in rows]
         Trainer(model, arguments, collator(base.tokenizer), data, callbacks=[Clock()], optimizers=own).train()
-    return model, (times[-1] - times[WARM_UP - 1]) / (len(times) - WARM_UP)
+    seconds = (times[-1] - times[WARM_UP - 1]) / (len(times) - WARM_UP)
+    return model, seconds, seconds
 
 
 def _as_feature(row: Any) -> dict[str, Any]:
