@@ -257,6 +257,18 @@ def widest_kv(case: Case) -> int:
     return case.shape.heads * case.shape.head_dim
 
 
+def numbers_of(shape: ModelShape) -> dict[str, int]:
+    """Return a model's numbers by the names that texts and formulas use; those it has."""
+    numbers: dict[str, int | None] = {
+        "layers": shape.num_layers, "hidden": shape.hidden, "heads": shape.heads, "kv_heads": shape.kv_heads,
+        "head_dim": shape.head_dim, "kv_width": shape.kv_width, "intermediate": shape.intermediate,
+        "vocab": shape.vocab, "positions": shape.max_positions, "total": shape.total,
+    }  # fmt: skip
+    for role, group in shape.block.items():
+        numbers |= {f"{role}_in": group.in_features, f"{role}_out": group.out_features}
+    return {name: number for name, number in numbers.items() if number is not None}
+
+
 # ----------------------------------------
 # NF4 in plain Python: the code book and the bits that one weight costs.
 #
