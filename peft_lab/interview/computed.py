@@ -218,7 +218,7 @@ def result(
     return Answer(value, unit, steps, slips, tolerance, _texts(named or {}), wholes)
 
 
-def told(value: float, unit: str = "", **named: float | str) -> Answer:
+def figure(value: float, unit: str = "", **named: float | str) -> Answer:
     """Return the number of a follow-up, whose text is its working; further named values become running text."""
     return Answer(value, unit, (), named=_texts(named))
 

@@ -92,7 +92,7 @@ class Formulas:
 
 
 class _Scope(dict[str, Any]):
-    """What the formulas of one answer name, each computed when it is first read."""
+    """The values that one answer's formulas name; each is computed when it is first read."""
 
     def __init__(self, case: Case, formulas: dict[str, str]) -> None:
         super().__init__({**NAMES, "trained": case.trained, "stored": case.stored, "lora": case.lora})

@@ -13,6 +13,7 @@ from peft_lab.interview.computed import (
     Answer,
     Case,
     beside,
+    figure,
     four_bit_bytes,
     line,
     misses,
@@ -20,7 +21,6 @@ from peft_lab.interview.computed import (
     product,
     result,
     tex,
-    told,
 )
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models.catalogue import get_model
@@ -155,7 +155,9 @@ def small_in_order(case: Case) -> Answer:
         "prompt": case.stored("prompt", num_virtual_tokens=case["n"]),
     }
     ordered = sorted(SMALL_CANDIDATES, key=counts.__getitem__)
-    return told(0, "", order="; ".join(f"{get_method(slug).title} {counts[slug]:,}" for slug in ordered[1:]))
+    return figure(
+        0, "", order="; ".join(f"{get_method(slug).title} {counts[slug]:,}" for slug in ordered[1:])
+    )
 
 
 def vocabulary(case: Case) -> Answer:

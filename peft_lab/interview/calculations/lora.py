@@ -14,10 +14,10 @@ from peft_lab.interview.computed import (
     beside,
     both,
     entries,
+    figure,
     result,
     share,
     tex,
-    told,
 )
 
 ATTENTION, FEED_FORWARD = ("q", "k", "v", "o"), ("gate", "up", "down")
@@ -132,7 +132,7 @@ def dora_magnitudes(case: Case) -> Answer:
 
 
 def value_map(case: Case) -> Answer:
-    return told(case["r"] * both(case.matrix("v")), "parameters")
+    return figure(case["r"] * both(case.matrix("v")), "parameters")
 
 
 def per_rank(case: Case) -> int:

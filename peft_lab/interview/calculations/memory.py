@@ -9,10 +9,10 @@ from peft_lab.interview.computed import (
     Answer,
     Case,
     entries,
+    figure,
     product,
     result,
     tex,
-    told,
 )
 
 MASTER = SINGLE  # the float32 copy of mixed precision
@@ -24,7 +24,7 @@ def saved_by_narrow_heads(case: Case) -> Answer:
     shape = case.shape
     k, v = case.matrix("k"), case.matrix("v")
     saved = sum((shape.heads * shape.head_dim - m.out_features) * m.in_features * m.count for m in (k, v))
-    return told(100 * saved / (shape.total + saved), "percent")
+    return figure(100 * saved / (shape.total + saved), "percent")
 
 
 def galore(case: Case) -> Answer:

@@ -7,10 +7,10 @@ from peft_lab.interview.computed import (
     Answer,
     Case,
     both,
+    figure,
     result,
     share,
     tex,
-    told,
 )
 
 
@@ -36,7 +36,7 @@ def projected_share(case: Case) -> Answer:
 
 
 def prefix_bytes(case: Case) -> Answer:
-    return told(2 * case.shape.num_layers * case.shape.kv_width * HALF * case["n"], "bytes")
+    return figure(2 * case.shape.num_layers * case.shape.kv_width * HALF * case["n"], "bytes")
 
 
 def positions_left(case: Case) -> Answer:

@@ -14,11 +14,11 @@ from peft_lab.interview.computed import (
     Answer,
     Case,
     block_entries,
+    figure,
     four_bit_bytes,
     result,
     share,
     tex,
-    told,
 )
 
 SAMPLES, SEED = 1 << 18, 0
@@ -142,8 +142,8 @@ def gaussian_error(case: Case) -> Answer:
 
 
 def other_widths(case: Case) -> Answer:
-    half, four = (told(case["billions"] * 1e9 * width / BITS, "bytes").shown for width in WIDTHS)
-    return told(0, "", half=half, four=four)
+    half, four = (figure(case["billions"] * 1e9 * width / BITS, "bytes").shown for width in WIDTHS)
+    return figure(0, "", half=half, four=four)
 
 
 def base_bytes(case: Case) -> Answer:
@@ -216,7 +216,7 @@ def saved_share(case: Case) -> Answer:
 
 
 def largest_model(case: Case) -> Answer:
-    """Return the parameters that fit into so many gigabytes in NF4 with double quantisation."""
+    """Return the parameters that fit into the given gigabytes in NF4 with double quantisation."""
     gigabytes = case["gigabytes"]
     value = gigabytes * BITS / DOUBLE * 1e9
     steps = [

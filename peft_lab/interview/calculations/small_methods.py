@@ -9,11 +9,11 @@ from peft_lab.interview.computed import (
     Case,
     beside,
     both,
+    figure,
     plain,
     result,
     share,
     tex,
-    told,
     widest_kv,
     within,
 )
@@ -131,20 +131,20 @@ def inert_keys(case: Case) -> Answer:
 
 def models_with_biases(case: Case) -> Answer:
     names = [entry.title for entry in catalogue().values() if entry.shape.biases]
-    return told(len(names), "", names=", ".join(names), all=len(catalogue()))
+    return figure(len(names), "", names=", ".join(names), all=len(catalogue()))
 
 
 def norm_scales(case: Case) -> Answer:
     """Return the number of the norms' scales; every norm has as many scales as biases."""
     value = sum(group.count * group.parameters[name][0] for group, name in case.shape.biases if group.is_norm)
-    return told(value, "parameters")
+    return figure(value, "parameters")
 
 
 def query_mlp_share(case: Case) -> Answer:
     spec, shape = get_method("bitfit"), case.shape
     value = spec.formula(shape, spec.require(shape, {"subset": "query_mlp"})).trainable
     whole = spec.formula(shape, spec.require(shape, {})).trainable
-    return told(100 * value / whole, "percent")
+    return figure(100 * value / whole, "percent")
 
 
 def _ia3_parameters(case: Case) -> int:
@@ -235,7 +235,7 @@ def rank_one_against_vectors(case: Case) -> Answer:
     vectors = shape.num_layers * (2 * shape.kv_width + case.matrix("down").in_features)
     lora = shape.num_layers * (both(case.matrix("q")) + both(case.matrix("v")))
     ratio = lora / vectors
-    return told(ratio, "times", many="as many" if plain(ratio) == "1" else f"{plain(ratio)} times as many")
+    return figure(ratio, "times", many="as many" if plain(ratio) == "1" else f"{plain(ratio)} times as many")
 
 
 def models_below_claim(case: Case) -> Answer:
@@ -248,4 +248,4 @@ def models_below_claim(case: Case) -> Answer:
         trained = spec.formula(entry.shape, spec.require(entry.shape, {})).trainable
         if 100 * trained / (entry.shape.total + trained) < case.number("claimed"):
             holds.append(entry.title)
-    return told(len(holds), "", names=", ".join(holds))
+    return figure(len(holds), "", names=", ".join(holds))

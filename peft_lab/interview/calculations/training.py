@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from peft_lab.interview.computed import (
     Answer,
     Case,
+    figure,
     line,
     product,
     result,
     tex,
-    told,
 )
 
 Matrix = list[list[float]]
@@ -64,7 +64,7 @@ def sorted_padding(case: Case) -> Answer:
     lengths = sorted(case.numbers("lengths"))
     half = len(lengths) // 2
     places = half * lengths[half - 1] + (len(lengths) - half) * lengths[-1]
-    return told(100 * (1 - sum(lengths) / places), "percent")
+    return figure(100 * (1 - sum(lengths) / places), "percent")
 
 
 def accumulated(case: Case) -> Answer:
