@@ -40,6 +40,7 @@ NAMES: Mapping[str, Any] = {
     **{function.__name__: function for function in (abs, float, format, len, max, min, round, str, sum)},
     **{function.__name__: function for function in (math.ceil, math.floor, math.log, math.log2, math.sqrt)},
     **{function.__name__: function for function in (computed.share, computed.show, computed.nf4_bits, units.size)},
+    "pi": math.pi,
     **{name: getattr(computed, name) for name in ("BYTE", "HALF", "SINGLE", "MOMENTS", "BITS")},
 }  # fmt: skip
 

@@ -5,7 +5,6 @@ The code that runs the methods decides.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from peft_lab.interview.computed import (
@@ -56,32 +55,6 @@ def least_that_fits(case: Case) -> Answer:
     ]
     named = {"full": plain(full / 1e9), "lora": plain(lora / 1e9), "qlora": plain(qlora / 1e9)}
     return Answer(right, "option", tuple(steps), named=named)
-
-
-def gpus_for_full(case: Case) -> Answer:
-    gigabytes = case["gigabytes"]
-    need = case.shape.total * FULL_STATE
-    value = math.ceil(need / (gigabytes * 1e9))
-    small = four_bit_bytes(case.shape)
-    few = math.ceil(small / (gigabytes * 1e9))
-    steps = [
-        rf"{tex(case.shape.total)} \cdot {FULL_STATE} = {tex(need)}\ \text{{bytes}}",
-        rf"\left\lceil \frac{{{tex(need)}}}{{{gigabytes} \cdot 10^9}} \right\rceil = {value}",
-    ]
-    return result(
-        value, "GPUs", steps,
-        (math.ceil(case.shape.total * HALF / (gigabytes * 1e9)), "gradients, float32 copy and optimizer states"),
-        (
-            math.ceil(case.shape.total * 8 / (gigabytes * 1e9)),
-            "the float32 copy and float32 moments of mixed precision",
-        ),
-        (math.floor(need / (gigabytes * 1e9)), "to round up"),
-        named={
-            "need": need / 1e9,
-            "small": small / 1e9,
-            "few": "one of them" if few == 1 else f"{few} of them",
-        },
-    )  # fmt: skip
 
 
 def smallest(case: Case) -> Answer:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from peft_lab.interview.computed import (
     HALF,
     NO_GQA,
@@ -96,22 +94,6 @@ def every_map(case: Case) -> Answer:
     )  # fmt: skip
 
 
-def scale_drop(case: Case) -> Answer:
-    """Return how many times smaller α/r is at the larger rank."""
-    small, large = case["r"], case["larger"]
-    value = large / small
-    steps = [rf"\frac{{\alpha / {small}}}{{\alpha / {large}}} = \frac{{{large}}}{{{small}}} = {tex(value)}"]
-    forgotten = (value**0.5, "that the square root belongs to rsLoRA")
-    return result(
-        value,
-        "",
-        steps,
-        forgotten,
-        (1 / value, "the direction: ask how many times smaller"),
-        named={"rooted": f"{value**0.5:.3g}"},
-    )
-
-
 def dora_magnitudes(case: Case) -> Answer:
     """Return the parameters that DoRA adds to LoRA on queries and values: a magnitude for each output."""
     q, v, layers = case.matrix("q"), case.matrix("v"), case.shape.num_layers
@@ -158,23 +140,6 @@ def attention_rank(case: Case) -> Answer:
         (r * feed / query_value, "two of the four attention maps"),
         (r * 2 * both(block["up"]) / attention, "the gate: a gated feed-forward part has three maps"),
         tolerance=0.01,
-    )  # fmt: skip
-
-
-def random_cosine(case: Case) -> Answer:
-    """Return the mean absolute cosine of a random direction with a fixed one, in the model's width."""
-    hidden = case.shape.hidden
-    value = math.sqrt(2 / (math.pi * hidden))
-    steps = [
-        rf"\sqrt{{\tfrac{{2}}{{\pi d}}}} = \sqrt{{\tfrac{{2}}{{\pi \cdot {tex(hidden)}}}}} = {tex(value)}"
-    ]
-    return result(
-        value, "", steps,
-        (1 / hidden, "the square root: a cosine falls with the root of the dimension"),
-        (1 / math.sqrt(hidden), "the mean of the absolute value: this is its root mean square"),
-        (0.0, "the absolute value: with the sign, the mean is zero"),
-        tolerance=0.02,
-        named={"times": 0.5 / value},
     )  # fmt: skip
 
 

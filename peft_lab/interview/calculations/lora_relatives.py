@@ -33,26 +33,6 @@ def experts(case: Case) -> Answer:
     )  # fmt: skip
 
 
-def trained_head(case: Case) -> Answer:
-    """Return the bytes of a trained copy of the output layer with gradient and moments, float32."""
-    vocab, hidden = case.shape.vocab, case.shape.hidden
-    value = vocab * hidden * STATE
-    lora = case.lora(16)
-    steps = [
-        rf"{product(vocab, hidden)} = {tex(vocab * hidden)}\ \text{{numbers}}",
-        rf"{tex(vocab * hidden)} \cdot (4 + 4 + 8) = {tex(value)}\ \text{{bytes}}",
-    ]
-    return result(
-        value, "bytes", steps,
-        (vocab * hidden * SINGLE, "its gradient and Adam's moments"),
-        (vocab * hidden * 3 * SINGLE, "one of Adam's two moments (or the copy itself)"),
-        (value // 2, "that everything trained is in float32"),
-        (hidden * hidden * STATE, "that the output layer has one row per vocabulary token"),
-        tolerance=0.01,
-        named={"times": vocab * hidden / lora},
-    )  # fmt: skip
-
-
 def _pair(case: Case) -> tuple[ModuleGroup, ModuleGroup]:
     return case.matrix("q"), case.matrix("v")
 

@@ -39,22 +39,6 @@ def prefix_bytes(case: Case) -> Answer:
     return figure(2 * case.shape.num_layers * case.shape.kv_width * HALF * case["n"], "bytes")
 
 
-def positions_left(case: Case) -> Answer:
-    """Return the percent of the model's positions that the virtual tokens take."""
-    positions, n = case.shape.max_positions or 0, case["n"]
-    value = 100 * n / positions
-    steps = [
-        rf"{tex(positions)} - {n} = {tex(positions - n)}",
-        rf"{n} / {tex(positions)} = {tex(value)}\,\%",
-    ]
-    return result(
-        value, "percent", steps,
-        (100 * n / (positions - n), "that the share is of all positions, not of the remaining ones"),
-        (100 * (positions - n) / positions, "the direction: ask what is lost, not what is left"),
-        named={"left": f"{positions - n:,}"},
-    )  # fmt: skip
-
-
 def prompt_matching_tokens(case: Case) -> Answer:
     """Return the virtual tokens with as many parameters as LoRA on queries and values."""
     shape, r = case.shape, case["r"]
@@ -74,18 +58,3 @@ def prompt_matching_tokens(case: Case) -> Answer:
         ),
         tolerance=0.01,
     )  # fmt: skip
-
-
-def thrown_away(case: Case) -> Answer:
-    """Return the percent of the trained parameters that are not saved."""
-    d, n, h = case.shape.hidden, case["n"], case["width"]
-    values = {"num_virtual_tokens": n, "encoder_hidden_size": h}
-    trained, kept = case.trained("ptuning", **values), case.stored("ptuning", **values)
-    value = 100 * (1 - kept / trained)
-    steps = [
-        rf"\text{{stored}}: {n} \cdot {tex(d)} = {tex(kept)} \qquad \text{{trained}}: {tex(trained)}",
-        rf"1 - {tex(kept)} / {tex(trained)} = {tex(value)}\,\%",
-    ]
-    return result(
-        value, "percent", steps, (100 * kept / trained, "the direction: ask what is lost, not what is kept")
-    )

@@ -15,7 +15,6 @@ from peft_lab.interview.computed import (
     Case,
     block_entries,
     figure,
-    four_bit_bytes,
     result,
     share,
     tex,
@@ -24,37 +23,6 @@ from peft_lab.interview.computed import (
 SAMPLES, SEED = 1 << 18, 0
 WIDTHS = (16, 4)
 DOUBLE = computed.nf4_bits(double=True)
-BITS_LINE = r"4 + \tfrac{8}{64} + \tfrac{32}{64 \cdot 256} = " + f"{DOUBLE:.4g}" + r"\ \text{bits per weight}"
-
-
-def single_level(case: Case) -> Answer:
-    block = case["block"]
-    value = computed.nf4_bits(block)
-    steps = [rf"4 + \frac{{32}}{{{block}}} = {tex(value)}"]
-    return result(
-        value, "bits", steps,
-        (float(computed.CODE_BITS), "the constant of each block"),
-        (computed.nf4_bits(block, constant=16), "that the constant is in float32"),
-        (computed.nf4_bits(block, double=True), "that the constants themselves are not quantised here"),
-        named={"more": f"{100 * (value / computed.CODE_BITS - 1):.3g}%"},
-    )  # fmt: skip
-
-
-def double_saving(case: Case) -> Answer:
-    billions = case["billions"]
-    saved = computed.nf4_bits() - DOUBLE
-    value = saved * billions * 1e9 / BITS
-    steps = [
-        rf"\frac{{32}}{{64}} - \frac{{8}}{{64}} - \frac{{32}}{{64 \cdot 256}} = {saved:.4g}\ \text{{bits}}",
-        rf"{saved:.4g} \cdot {billions} \cdot 10^9 / 8 = {tex(value)}\ \text{{bytes}}",
-    ]
-    return result(
-        value, "bytes", steps,
-        (value * BITS, "that eight bits make a byte"),
-        (computed.nf4_bits() % 1 * billions * 1e9 / BITS, "that the constants get smaller, but are not removed"),
-        tolerance=0.01,
-        named={"bits": f"{saved:.3g}"},
-    )  # fmt: skip
 
 
 def round_trip(case: Case) -> Answer:
@@ -146,42 +114,6 @@ def other_widths(case: Case) -> Answer:
     return figure(0, "", half=half, four=four)
 
 
-def base_bytes(case: Case) -> Answer:
-    """Return the bytes of the linear maps of all layers in NF4 with double quantisation."""
-    weights = block_entries(case.shape)
-    value = weights * DOUBLE / BITS
-    steps = [BITS_LINE, rf"{tex(weights)} \cdot {DOUBLE:.4g} / 8 = {tex(value)}\ \text{{bytes}}"]
-    return result(
-        value, "bytes", steps,
-        (weights * computed.nf4_bits() / BITS, "double quantisation: the constants are quantised, too"),
-        (weights * computed.CODE_BITS / BITS, "the constants of the blocks"),
-        (weights * DOUBLE, "that eight bits make a byte"),
-        (weights * HALF, "the quantisation: this is 16 bits each"),
-        tolerance=0.005,
-    )  # fmt: skip
-
-
-def model_bytes(case: Case) -> Answer:
-    """Return the bytes of the whole model: linear maps in NF4, the rest in 16 bits."""
-    shape = case.shape
-    weights, rest = block_entries(shape), shape.total - block_entries(shape)
-    small, large = weights * DOUBLE / BITS, rest * HALF
-    value = small + large
-    steps = [
-        rf"{tex(weights)} \cdot {DOUBLE:.4g} / 8 = {tex(small)}",
-        rf"({tex(shape.total)} - {tex(weights)}) \cdot 2 = {tex(large)}",
-        rf"{tex(small)} + {tex(large)} = {tex(value)}\ \text{{bytes}}",
-    ]
-    return result(
-        value, "bytes", steps,
-        (shape.total * DOUBLE / BITS, "that embeddings, norms and the output layer stay in 16 bits"),
-        (small, "the embeddings, norms and output layer"),
-        (shape.total * HALF, "the quantisation: this is 16 bits each"),
-        tolerance=0.01,
-        named={"rest": share(large, value), "half": shape.total * HALF / 1e9},
-    )  # fmt: skip
-
-
 def left_in_half(case: Case) -> Answer:
     """Return the percent of the model's parameters that stay in 16 bits."""
     shape = case.shape
@@ -198,38 +130,6 @@ def left_in_half(case: Case) -> Answer:
         value, "percent", steps,
         (100 * norms / shape.total, "the embeddings, by far the largest part that stays in 16 bits"),
         named={"bytes_share": bytes_share},
-    )  # fmt: skip
-
-
-def saved_share(case: Case) -> Answer:
-    """Return the percent that NF4 saves of the model in 16 bits."""
-    before, after = case.shape.total * HALF, four_bit_bytes(case.shape)
-    value = 100 * (1 - after / before)
-    steps = [rf"1 - \frac{{{tex(after)}}}{{{tex(before)}}} = {tex(value)}\,\%"]
-    return result(
-        value, "percent", steps,
-        (100 * (1 - DOUBLE / 16), "that embeddings, norms and the output layer stay in 16 bits"),
-        (100 * (1 - computed.CODE_BITS / 16), "the constants, and what stays in 16 bits"),
-        (100 * after / before, "the direction: ask what is saved, not what is left"),
-        named={"ideal": f"{100 * (1 - DOUBLE / 16):.3g}%"},
-    )  # fmt: skip
-
-
-def largest_model(case: Case) -> Answer:
-    """Return the parameters that fit into the given gigabytes in NF4 with double quantisation."""
-    gigabytes = case["gigabytes"]
-    value = gigabytes * BITS / DOUBLE * 1e9
-    steps = [
-        BITS_LINE,
-        rf"\frac{{{gigabytes} \cdot 10^9 \cdot 8}}{{{DOUBLE:.4g}}} = {tex(value / 1e9)} \cdot 10^9",
-    ]
-    return result(
-        value, "parameters", steps,
-        (gigabytes * 1e9 * BITS / computed.CODE_BITS, "the constants of the blocks"),
-        (gigabytes * 1e9 * BITS / computed.nf4_bits(), "double quantisation"),
-        (gigabytes * 1e9 / HALF, "the quantisation: this is what fits in 16 bits"),
-        (gigabytes * 1e9 / computed.CODE_BITS, "that these are bits, not bytes"),
-        tolerance=0.01,
     )  # fmt: skip
 
 

@@ -5,28 +5,11 @@ from __future__ import annotations
 import math
 
 from peft_lab.interview.computed import (
-    HALF,
     Answer,
     Case,
     result,
     tex,
 )
-
-
-def mixed_batch(case: Case) -> Answer:
-    requests = case["requests"]
-    trained = case.lora(case["r"], "q", "v")
-    value = requests * trained * HALF
-    base = case.shape.total * HALF
-    steps = [rf"{requests} \cdot {tex(trained)} \cdot 2 = {tex(value)}\ \text{{bytes}}"]
-    return result(
-        value, "bytes", steps,
-        (trained * HALF, "that every request has its own adapter"),
-        (requests * trained, "the two bytes of each number"),
-        (value + base, "that the base is in memory anyway: the question is what is added"),
-        tolerance=0.01,
-        named={"share": f"{100 * value / base:.3g}%"},
-    )  # fmt: skip
 
 
 def stacked(case: Case) -> Answer:

@@ -73,23 +73,6 @@ def none_here(case: Case) -> Answer:
     )
 
 
-def attention_only(case: Case) -> Answer:
-    """Return the parameters of the biases of queries, keys and values, in all layers."""
-    q, k, v = (case.matrix(role) for role in ("q", "k", "v"))
-    layers = case.shape.num_layers
-    value = case.trained("bitfit")
-    steps = [
-        rf"{layers} \cdot ({tex(q.out_features)} + {tex(k.out_features)} + {tex(v.out_features)}) = {tex(value)}"
-    ]
-    return result(
-        value, "parameters", steps,
-        (layers * 3 * q.out_features, "grouped-query attention: keys and values are narrower than queries here"),
-        (value // layers, "the layers"),
-        named={"share": share(value, case.shape.total)},
-        wholes=within(case),
-    )  # fmt: skip
-
-
 def norm_share(case: Case) -> Answer:
     """Return the percent of all biases that are those of the norms."""
     norms, every = _norm_biases(case), case.trained("bitfit")
