@@ -42,6 +42,8 @@ NAMES: Mapping[str, Any] = {
     **{function.__name__: function for function in (computed.share, computed.show, computed.nf4_bits, units.size)},
     "pi": math.pi,
     **{name: getattr(computed, name) for name in ("BYTE", "HALF", "SINGLE", "MOMENTS", "BITS")},
+    **{name: getattr(computed, name) for name in ("CODE_BITS", "CONSTANT_BITS", "SECOND_CONSTANT_BITS")},
+    **{name: getattr(computed, name) for name in ("NF4_BLOCK", "SECOND_BLOCK")},
 }  # fmt: skip
 
 
