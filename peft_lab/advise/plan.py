@@ -245,7 +245,7 @@ def _own(
 
 
 def _at_once(situation: Situation, step: Step, accumulate: int) -> str:
-    """Return why so many rows go through a device at once."""
+    """Return why this number of rows goes through a device at once."""
     if accumulate == 1:
         return "each device processes all its rows of an update at once."
     fewer = "no more of an update's rows fit on a device at once in this plan"

@@ -150,7 +150,7 @@ def recommend(situation: Situation, room: Room, claims: Mapping[str, str] | None
         why.append(Why(words.LOST, src.PURE_BF16, str(Source.CITED)))
     told = ("quicker",) if chosen.method == "qlora" else ()  # its reason has the figures
     why += [
-        Why(words.sentence(at.because), _found_how(at.how), at.how)
+        Why(words.sentence(at.because), _basis(at.how), at.how)
         for at in path
         if at.how != GIVEN and at.question not in told
     ]
@@ -251,7 +251,7 @@ def _late(situation: Situation, room: Room, advice: Advice, step: Step) -> Why |
 
 
 def _second(situation: Situation, room: Room, decided: Decision) -> Advice | None:
-    """Return the next fallback of another method that fits, be it row by row, and has an advantage."""
+    """Return the next fallback that uses another method, fits (if need be with one row) and has an advantage."""
     others = (advice for advice in decided.others if advice.method != decided.advice.method)
     return next(
         (
@@ -355,7 +355,7 @@ def _step(
         if fitting is not None:  # nobody reads the reason
             return _against("no step of it fits.")
         least = units.size(room.least(advice.method, values))
-        return Why(f"even one row needs {least}.", _found_how(Source.SIMULATED), str(Source.SIMULATED))
+        return Why(f"even one row needs {least}.", _basis(Source.SIMULATED), str(Source.SIMULATED))
     return step
 
 
@@ -375,7 +375,7 @@ def lengthens(situation: Situation, advice: Advice) -> Why | None:
 
 
 def _against(text: str) -> Why:
-    return Why(text, _found_how(Source.COUNTED), str(Source.COUNTED))
+    return Why(text, _basis(Source.COUNTED), str(Source.COUNTED))
 
 
 def unserved(situation: Situation, advice: Advice) -> Why | None:
@@ -397,7 +397,7 @@ def _is_so(reason: Reason, situation: Situation, room: Room, path: tuple[Answere
     return words.value(question, situation, room) == wanted
 
 
-def _found_how(how: str) -> str:
+def _basis(how: str) -> str:
     return "simulated training step" if how == Source.SIMULATED else "counted on the model"
 
 

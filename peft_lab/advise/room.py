@@ -176,7 +176,7 @@ COUNTED = (0.97, 1.45)
 def training_seconds(
     situation: Situation, method: str, values: Mapping[str, Any], step: Step, devices: int, tokens: float
 ) -> tuple[float, float] | None:
-    """Return lower and upper seconds for so many tokens; ``None`` if the device's speed is unknown, and for
+    """Return lower and upper seconds for that many tokens; ``None`` if the device's speed is unknown, and for
     mixtures of experts, whose products are not counted."""
     shape, device, length = situation.shape, situation.device, situation.seq
     if device not in SHEETS and (device != THIS or here.known() is None):
@@ -341,7 +341,9 @@ class Room:
         return states(self._situation.shape, method, values, run) // self.devices
 
     def may_help(self, method: str, values: Mapping[str, Any], run: StepRun, limit: int) -> bool:
-        """Return whether one row may fit with this loss: a whole one may; a chunked one saves only the logits."""
+        """Return whether one row may fit with this loss. Chunks save no more than the logits: a step that is too
+        large without them needs no simulation.
+        """
         if run.loss == "whole":
             return True
         tokens = self._situation.pairs * self._situation.seq

@@ -175,7 +175,7 @@ class StepRun:
         return self.sharding.endswith(OFFLOAD)
 
     def step(self, needed: int, **more: Any) -> Step:
-        """Return the step that is run so and needs so many bytes, with ``more`` of its fields."""
+        """Return a step that is run this way and needs that many bytes; ``more`` are further fields."""
         return Step(**vars(self) | more, needed=needed)
 
 

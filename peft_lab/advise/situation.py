@@ -323,7 +323,7 @@ def parse(pairs: Iterable[tuple[str, str]]) -> tuple[Situation, dict[str, str]]:
         if told.setdefault("devices", several[1]) != several[1]:
             raise BadInput(f"'{told['device']}' and devices={told['devices']} do not agree.", "devices")
         told["device"] = several[2]
-    claims = {name: _found_word(name, told.pop(name)) for name in FOUND if name in told}
+    claims = {name: _known_answer(name, told.pop(name)) for name in FOUND if name in told}
     if claims:
         example = tree.find_example(
             {key: (value,) for key, value in claims.items()}, told.get("model"), told.get("device")
@@ -362,7 +362,7 @@ def tight(shape: ModelShape) -> int:
     return lora_bytes(shape) // SHARE_OF_LORA
 
 
-def _found_word(name: str, text: str) -> str:
+def _known_answer(name: str, text: str) -> str:
     answers = {**QUESTIONS[name].answers, **({"decoder": ""} if name == "kind" else {})}
     if text not in answers:
         raise BadInput(f"{name} must be {', '.join(QUESTIONS[name].answers)}; '{text[:40]}' is not.", name)

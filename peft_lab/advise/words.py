@@ -76,7 +76,7 @@ def answer(key: str, situation: Situation, room: Room) -> tuple[str, str]:
     if key == "base":
         return _base(situation, room)
     if key == "full":
-        return room.full(), _step_said(situation, room, "full")
+        return room.full(), _step_text(situation, room, "full")
     return found_answer(key, situation)
 
 
@@ -155,10 +155,10 @@ def amount(situation: Situation) -> tuple[str, str]:
 
 def _base(situation: Situation, room: Room) -> tuple[str, str]:
     value = room.base()
-    return value, _step_said(situation, room, "lora" if value == "sixteen" else "qlora")
+    return value, _step_text(situation, room, "lora" if value == "sixteen" else "qlora")
 
 
-def _step_said(situation: Situation, room: Room, method: str) -> str:
+def _step_text(situation: Situation, room: Room, method: str) -> str:
     """Return as text what a step of a method needs, compared with the usable memory."""
     step = room.smallest(method, room.usual(method))
     title = get_method(method).title

@@ -13,7 +13,7 @@ SEQ = 4_194_304
 TOKENS_IN_A_STEP = 2**27
 """Tokens in all rows of a step: at eight times as many torch cannot index an attention matrix."""
 NEW_TOKENS = 4096
-"""Tokens generated after a step: each is a pass of its own, and so many take a minute or two to simulate."""
+"""Tokens generated after a step: each is a pass of its own; this many take a minute or two to simulate."""
 DEVICES = 4096
 """Devices that share a step."""
 BUCKET_MB = 4096

@@ -225,7 +225,7 @@ class ShortRun:
 
 def rows_for(name: str, layers: int | None = None) -> tuple[Any, ShortBatch]:
     """Return a live model in float32, so that small changes show, and the batch to learn: ids and mask (rows, tokens)
-    and labels. ``layers``: keep only so many first layers.
+    and labels. ``layers``: keep only that many layers, from the first.
     """
     import torch
 
@@ -299,7 +299,7 @@ def short_run(
     seconds: float = math.inf,
 ) -> ShortRun:
     """Put the type on the model and train it on the rows. A task head is frozen, so that a falling loss is due to the
-    type. ``seconds``: after which no step beyond :data:`STEPS` begins.
+    type. Once ``seconds`` have passed, no step beyond :data:`STEPS` begins.
     """
     import torch
 

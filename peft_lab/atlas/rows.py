@@ -235,7 +235,7 @@ def row(entry: AtlasType, model: str, with_count: bool = True) -> dict[str, Any]
 
 
 def _cost(name: str) -> tuple[Cost | None, str]:
-    """Return the stored cost of a step, or simulate it if none is stored; and why there is none."""
+    """Return the cost of a step, stored or else simulated; without one ``None`` and the reason."""
     if cost_request(name):
         return step_cost(name), cost_refusal(name)
     try:

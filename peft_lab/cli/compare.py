@@ -222,7 +222,7 @@ def sweep(
     track: runs.Track = None,
     as_json: options.Json = False,
 ) -> None:
-    """Train every setting of a file; finished runs are never repeated, those cut off go on."""
+    """Train every setting of a file; finished runs are never repeated, interrupted ones continue."""
     chosen = Cluster(**cluster).check()
     wanted = plan.read_sweep(file)
     carrier: carrying.Executor = chosen.connect() or carrying.Local(training_queue())

@@ -101,7 +101,7 @@ def said(number: int, up: bool) -> int:
 
 
 def _scale(number: float) -> tuple[float, str, int]:
-    """Return a unit for so many bytes: its size in bytes, its name, and the decimals to write."""
+    """Return the unit for that many bytes: its size in bytes, its name, and the decimals to write."""
     for limit, suffix in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if number >= limit * 0.9995:
             scaled = number / limit

@@ -115,7 +115,7 @@ class DrawnPiece(Protocol):
         """Return the x where lines end at its left and begin at its right."""
 
     def lanes(self, ways: Lanes, x: float, cy: float, start: float) -> float:
-        """Add the lanes through it from distance ``start`` at its inlet; return the distance at its outlet."""
+        """Add this piece's lanes, the inlet being at distance ``start``; return the distance of the outlet."""
 
     def draw(self, canvas: Canvas, x: float, cy: float) -> None: ...
 

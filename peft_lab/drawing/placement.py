@@ -363,7 +363,7 @@ class Placement:
 
     @property
     def unseen(self) -> tuple[str, ...]:
-        """Return the names of modules with parts that are neither drawn nor in an encoder-decoder's other half."""
+        """Return the names of modules whose parts are not drawn, without those in an encoder-decoder's other half."""
         other = self.anatomy.other_side
         groups = {group.path: group for group in (*self.shape.groups, *self.shape.bare)}
         inside = [part.at for part in self.elsewhere if not (other and part.at.startswith(other[0] + "."))]

@@ -66,7 +66,7 @@ class Device:
         return self.limit()
 
     def holds(self, needed: int, split: bool = False) -> bool:
-        """Return whether a step that needs so many bytes fits, with the share to spare."""
+        """Return whether a step that needs that many bytes fits, with the share to spare."""
         return needed <= self.limit(split)
 
     @property

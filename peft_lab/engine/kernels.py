@@ -333,7 +333,7 @@ def _key(value: Any, numbers: bool = True) -> Any:
 
 
 def _maker(result: Any) -> Callable[[], Any] | None:
-    """Return a function that creates the same result anew; ``None`` if that is not certain to be the same."""
+    """Return a function that computes the same result again; ``None`` if it might differ."""
     import torch
 
     if isinstance(result, torch.Tensor):

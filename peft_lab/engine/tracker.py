@@ -306,8 +306,8 @@ class MemoryRecorder:
 
         Outside the layers (optimizer, clipping, an extra loss over adapters) a result gets the layer of its source: a
         moment its parameter's, the i-th of a list of norms that of the i-th gradient. Scalars, and what an optimizer
-        copies from main memory, get the layer of the result before. What the loss computes from the last layer's output
-        gets none.
+        copies from main memory, get the layer of the previous result. What the loss computes
+        from the last layer's output gets none.
         """
         for position, tensor in enumerate(tensors_in(result)):
             if self._layer is not None:

@@ -1,8 +1,9 @@
 """Read the bank: every question by id, from ``interview/content/questions``, and the chains that they make.
 
 A file's name begins with its topic: ``lora.yaml``, ``lora.rates.yaml``. Whatever concerns a question stands in its
-entry. Calculations are named as in ``interview/calculations``, models it can be asked about by a predicate of
-:mod:`peft_lab.interview.question`. Texts may contain figures of :data:`FIGURES`, as ``{{right: lora-rank32}}``.
+entry: a calculation as formulas (:mod:`peft_lab.interview.formulas`) or by its name in ``interview/calculations``; the
+models it can be asked about by a predicate of :mod:`peft_lab.interview.question`. Texts may contain figures of
+:data:`FIGURES`, as ``{{right: lora-rank32}}``.
 
 A method of the registry without questions of its own gets one question made for it, so that a new method is asked about
 from its first day.
@@ -21,14 +22,15 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, TypeVar
 
-from peft_lab.core.content import Citation, ContentError, mistake, read_entries
+from peft_lab.core.content import Citation, ContentError, Through, mistake, read_entries
 from peft_lab.core.errors import BadInput, PeftLabError, UnknownName
 from peft_lab.core.units import Source
 from peft_lab.engine.published import reserved, right, slower
 from peft_lab.interview import calculations, claims, question
 from peft_lab.interview.calculations.lora import per_rank
 from peft_lab.interview.calculations.quantisation import code_book
-from peft_lab.interview.computed import Answer, Case, Given, Whole, line, plain, tex
+from peft_lab.interview.computed import NO_GQA, Answer, Case, Given, Whole, line, plain, tex
+from peft_lab.interview.formulas import Formulas
 from peft_lab.interview.question import (
     CONTENT,
     LEVELS,
@@ -71,6 +73,7 @@ FIGURES: Mapping[str, Callable[..., str]] = {
     "model": lambda name: get_model(name).title,
     "per_rank": lambda name: plain(per_rank(Case(get_model(name).shape, {}))),
     "codes": lambda _: code_book(),
+    "slip": {"narrow_kv": NO_GQA}.__getitem__,
 }
 
 
@@ -113,6 +116,10 @@ def _functions(module: ModuleType, names: tuple[str, ...], returns: str) -> Iter
                 yield value
 
 
+def _calculation(stated: str | Formulas) -> Calculation:
+    return stated if isinstance(stated, Formulas) else _by_name(_calculations(), stated, "calculation")
+
+
 def _predicate(name: str) -> Predicate:
     called = _CALL.fullmatch(str(name))
     if called and called[1] == room_for.__name__:
@@ -139,7 +146,7 @@ def read_questions(folder: Path = FOLDER) -> dict[str, tuple[Question, Path]]:
     """
     converters = {
         str: _with_figures,
-        Calculation: lambda name: _by_name(_calculations(), name, "calculation"),
+        Calculation: Through(str | Formulas, _calculation),
         Predicate: _predicate,
         Opens: question.read_opens,
         Source: Source,

@@ -218,7 +218,7 @@ def result(
     return Answer(value, unit, steps, slips, tolerance, _texts(named or {}), wholes)
 
 
-def told(value: float, unit: str = "", **named: float | str) -> Answer:
+def figure(value: float, unit: str = "", **named: float | str) -> Answer:
     """Return the number of a follow-up, whose text is its working; further named values become running text."""
     return Answer(value, unit, (), named=_texts(named))
 
@@ -255,6 +255,18 @@ def block_entries(shape: ModelShape) -> int:
 def widest_kv(case: Case) -> int:
     """Return the width of the keys if every query head had its own."""
     return case.shape.heads * case.shape.head_dim
+
+
+def numbers_of(shape: ModelShape) -> dict[str, int]:
+    """Return a model's numbers by the names that texts and formulas use; those it has."""
+    numbers: dict[str, int | None] = {
+        "layers": shape.num_layers, "hidden": shape.hidden, "heads": shape.heads, "kv_heads": shape.kv_heads,
+        "head_dim": shape.head_dim, "kv_width": shape.kv_width, "intermediate": shape.intermediate,
+        "vocab": shape.vocab, "positions": shape.max_positions, "total": shape.total,
+    }  # fmt: skip
+    for role, group in shape.block.items():
+        numbers |= {f"{role}_in": group.in_features, f"{role}_out": group.out_features}
+    return {name: number for name, number in numbers.items() if number is not None}
 
 
 # ----------------------------------------

@@ -608,7 +608,11 @@ def transcript(interview: Interview) -> str:
         interval=between(summed.total),
         strengths=", ".join(in_words(topic, summed) for topic in strengths(interview)) or NO_STRENGTH,
         next=[
-            {"topic": topic_titles()[one.topic], "asked": _asked(interview, one.question), "why": one.why}
+            {
+                "topic": topic_titles()[one.topic],
+                "asked": _question_text(interview, one.question),
+                "why": one.why,
+            }
             for one in look_next(interview)
         ],
         answers=[_answered(interview, name, given.get(name)) for name in interview.plan.questions],
@@ -617,7 +621,7 @@ def transcript(interview: Interview) -> str:
     )
 
 
-def _asked(interview: Interview, name: str) -> str:
+def _question_text(interview: Interview, name: str) -> str:
     return question_of(name).ask(interview.plan.model_for(name))
 
 

@@ -19,7 +19,7 @@ from peft_lab.core.errors import BadInput
 from peft_lab.core.references import Fact
 from peft_lab.core.units import Source
 from peft_lab.interview.calculations import choosing
-from peft_lab.interview.computed import Answer, Case, Given
+from peft_lab.interview.computed import Answer, Case, Given, numbers_of
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models.catalogue import readers_of_text, resolve
 from peft_lab.models.shapes import ModelShape
@@ -327,15 +327,9 @@ def _words(case: Case) -> dict[str, str]:
     if case.model is None:
         return words
     shape = case.model
-    numbers: dict[str, int | None] = {
-        "layers": shape.num_layers, "hidden": shape.hidden, "heads": shape.heads, "kv_heads": shape.kv_heads,
-        "head_dim": shape.head_dim, "kv_width": shape.kv_width, "intermediate": shape.intermediate,
-        "vocab": shape.vocab, "positions": shape.max_positions, "total": shape.total,
-    }  # fmt: skip
     for role, group in shape.block.items():
-        numbers |= {f"{role}_in": group.in_features, f"{role}_out": group.out_features}
         words[f"{role}_name"] = f"`{shape.target_name(group)}`"
-    own = {name: _plain(number) for name, number in numbers.items() if number is not None}
+    own = {name: _plain(number) for name, number in numbers_of(shape).items()}
     return {**own, "model": shape.title, **words}
 
 

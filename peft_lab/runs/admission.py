@@ -52,19 +52,22 @@ _PER_LOGIT = 3  # logits, their softmax, their gradient
 _PASSES = 4  # over the rows; the largest batch is searched among them
 
 
-def require(spec: RunSpec, waits: bool = False) -> None:
+def require(spec: RunSpec, waits: bool = False) -> int:
     """Check that a spec, already validated, has room: on the disk and, unless it ``waits`` for its turn, in memory.
+    Return the bytes that its run writes at most.
 
     Raises:
         BadInput: a step cannot fit; ``field`` is ``batch``. RunError: the disk is too full, or the process that
             simulates died.
     """
-    problem = disk_refusal(spec)
+    written = needed_disk_bytes(spec)
+    problem = _disk_refusal(written)
     if problem is not None:
         raise RunError(problem)
     error = None if waits else refusal(spec)
     if error is not None:
         raise error
+    return written
 
 
 def refusal(spec: RunSpec) -> BadInput | None:
@@ -307,7 +310,11 @@ _PICTURE = 12 * 2**20
 
 def disk_refusal(spec: RunSpec) -> str | None:
     """Return why the disk lacks room for a validated spec, in one sentence; ``None`` if it does not."""
-    free, needed = storage.free(store.root()), needed_disk_bytes(spec) + DISK_RESERVE
+    return _disk_refusal(needed_disk_bytes(spec))
+
+
+def _disk_refusal(written: int) -> str | None:
+    free, needed = storage.free(store.root()), written + DISK_RESERVE
     if free is None or free >= needed:
         return None
     needs, there = units.unlike(needed, free)

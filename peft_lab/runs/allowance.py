@@ -142,17 +142,20 @@ _folder_sizes: dict[Path, tuple[float, int]] = {}
 
 
 @contextmanager
-def admitted(spec: RunSpec, new: bool = True) -> Iterator[None]:
-    """Check the class's limits for a validated spec and reserve its place until it is queued, inside the
-    block; of several requests at once only as many pass as are allowed.
+def admitted(steps: int, written: int) -> Iterator[None]:
+    """Check the class's limits for a run and reserve its place until it is queued, inside the block; of several
+    requests at once only as many pass as are allowed.
+
+    Args:
+        written: the bytes that the run writes at most; 0 for a resumed one, whose folder exists already.
 
     Raises:
         RunError: with :func:`limit_refusal`.
     """
-    place = (store.root(), admission.needed_disk_bytes(spec) if new else 0)
+    place = (store.root(), written)
     with _asking:
         _folder_sizes.pop(store.root(), None)
-        problem = limit_refusal(spec, new)
+        problem = _limit_refusal(steps, written)
         if problem is not None:
             raise RunError(problem)
         _coming.append(place)
@@ -174,16 +177,19 @@ def storing(more: int) -> Iterator[None]:
         yield
 
 
-def limit_refusal(spec: RunSpec, new: bool = True) -> str | None:
-    """Return why the current learner may not start this run now, in one sentence; ``None`` if they may.
+def limit_refusal(spec: RunSpec) -> str | None:
+    """Return why the current learner may not start this new run now, in one sentence; ``None`` if they may."""
+    return (
+        None if limits_of_asker() is None else _limit_refusal(spec.steps, admission.needed_disk_bytes(spec))
+    )
 
-    Args:
-        new: false for a run that is resumed, whose folder exists already.
-    """
+
+def _limit_refusal(steps: int, needed: int) -> str | None:
+    """Return why no run of that many steps may start that writes up to ``needed`` bytes."""
     found = limits_of_asker()
     if found is None:
         return None
-    too_long = refusal_of_steps(spec.steps)
+    too_long = refusal_of_steps(steps)
     if too_long is not None:
         return too_long
     going = under_way()
@@ -195,7 +201,7 @@ def limit_refusal(spec: RunSpec, new: bool = True) -> str | None:
     used_up = minutes_refusal()
     if used_up is not None:
         return used_up
-    taken, needed = size_taken(store.root()) + _promised(), admission.needed_disk_bytes(spec) if new else 0
+    taken = size_taken(store.root()) + _promised()
     if taken + needed > found.megabytes * MEGABYTE:
         return (
             f"Your runs take up to {units.size(taken)}, and this one up to {units.size(needed)} more; the limit in "

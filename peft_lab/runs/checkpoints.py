@@ -127,7 +127,7 @@ class Keeper:
             self.keep(step)
 
     def keep(self, step: int) -> None:
-        """Save the state. If the disk is full, the run goes on and the earlier state stays."""
+        """Save the state. If the disk is full, the run continues and the earlier state stays."""
         before = time.monotonic()
         with suppress(OSError, RuntimeError):
             self.beside()
@@ -216,7 +216,7 @@ EARLY_FILE = "rungs.json"
 
 @dataclass(frozen=True)
 class Rung:
-    """A sweep's decision after ``step`` updates: the ``loss`` it judged by, and whether the run goes on."""
+    """A sweep's decision after ``step`` updates: the ``loss`` it judged by, and whether the run continues."""
 
     step: int
     loss: float
@@ -302,7 +302,7 @@ def words_of_a_stop(run: Run) -> str:
 
 
 def require_to_go_on(run: Run, anew: bool = False) -> None:
-    """Check that a run can be resumed, or with ``anew`` started once more.
+    """Check that a run can be resumed, or with ``anew`` started again.
 
     Raises:
         BadInput: it is done, has not ended, was started outside the lab, or has no checkpoint.

@@ -246,33 +246,26 @@ def _folder(name: str) -> dict[str, str]:
 
 
 START = "start.zip"
-Contents = dict[str, tuple[str, bytes]]
 
 
-def given_contents(spec: RunSpec) -> Contents:
-    """Return, for each setting that names a given file, the file's name in the run's folder and its bytes.
+def copy_given(spec: RunSpec, folder: Path) -> RunSpec:
+    """Copy the files that a spec names into its run's folder; return the spec with the copies' paths.
 
     Raises:
         BadInput: in a class, a file of somebody else. OSError.
     """
-    found: Contents = {}
     for given in (spec.own_data, spec.start):
         if given is not None:
             places.require_mine(given)
     if spec.own_data is not None:
         ending, data = pictures.whole(Path(spec.own_data))
-        found["own_data"] = (f"data{ending}", data)
+        copy = folder / f"data{ending}"
+        copy.write_bytes(data)
+        spec = replace(spec, own_data=str(copy))
     if spec.start is not None:
-        found["start"] = (START, library_files.packed(Path(spec.start)))
-    return found
-
-
-def keep_given(spec: RunSpec, files: Contents, folder: Path) -> RunSpec:
-    """Write the files into a run's folder; return the spec with their new paths. Raises OSError."""
-    for name, data in files.values():
-        (folder / name).write_bytes(data)
-    changed: dict[str, Any] = {setting: str(folder / name) for setting, (name, _) in files.items()}
-    return replace(spec, **changed)
+        (folder / START).write_bytes(library_files.packed(Path(spec.start)))
+        spec = replace(spec, start=str(folder / START))
+    return spec
 
 
 EVENT = "expected"

@@ -36,9 +36,9 @@ class Offer:
     def start(self, starter: str) -> str:
         """Queue the run, store its forecast with it, and return its id.
 
-        ``starter``: the mark of the browser that starts it. Raises as :meth:`peft_lab.runs.queue.RunQueue.submit`.
+        ``starter``: the mark of the browser that starts it. Raises as :meth:`peft_lab.runs.queue.RunQueue.admit`.
         """
-        run = store.get(get_queue().submit(self.spec))
+        run = get_queue().admit(self.spec)
         store.note_starter(run, starter)
         if self.forecast is not None:
             with suppress(OSError):  # a run trains no worse without its forecast

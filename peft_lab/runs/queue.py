@@ -30,7 +30,7 @@ from peft_lab.core.errors import PeftLabError, RunError
 from peft_lab.runs import admission, allowance, checkpoints, events, kept, owners, store, waiting
 from peft_lab.runs.child import Child
 from peft_lab.runs.owners import Heart
-from peft_lab.runs.spec import RunRequest
+from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.tracking import start
 from peft_lab.runs.view import RunSummary, Status, has_ended
@@ -167,15 +167,18 @@ class RunQueue:
             AssetError: weights or data are not here. RunError: no room on the disk, a limit of the class, or it
                 cannot be written to.
         """
-        complete = request.complete()
+        return self.admit(request.complete()).id
+
+    def admit(self, spec: RunSpec) -> Run:
+        """Queue a run that was checked just now, if there is room for it. Raises as :meth:`submit`."""
         start.require_trackers()
         processes.start_server()
         # Of a run that has to wait, memory is checked when its turn comes: the current run's is free by then.
-        admission.require(complete, waits=bool(unfinished()))
-        with allowance.admitted(complete):
-            run = store.create(complete, owners.myself())
+        written = admission.require(spec, waits=bool(unfinished()))
+        with allowance.admitted(spec.steps, written):
+            run = store.create(spec, owners.myself())
         self._take(run, timed=limits_of_asker() is not None)
-        return run.id
+        return run
 
     def go_on(self, identity: str, anew: bool = False) -> None:
         """Queue a run that ended too early once more; it resumes from its latest checkpoint, or with ``anew`` from
@@ -190,7 +193,7 @@ class RunQueue:
                 checkpoints.require_to_go_on(run, anew)
                 admission.require(run.spec, waits=True)
                 processes.start_server()
-                with allowance.admitted(run.spec, new=False), storage.writing(run.folder):
+                with allowance.admitted(run.spec.steps, 0), storage.writing(run.folder):
                     checkpoints.reopen(run, owners.myself(), anew)
                 self._take(run, timed=limits_of_asker() is not None)
         except FileNotFoundError:

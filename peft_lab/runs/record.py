@@ -29,11 +29,11 @@ PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate")
 
 def versions() -> dict[str, str]:
     """Return the installed versions of :data:`PACKAGES`, by name."""
-    return dict(_found())
+    return dict(_versions())
 
 
 @cache
-def _found() -> tuple[tuple[str, str], ...]:
+def _versions() -> tuple[tuple[str, str], ...]:
     """Return the versions, cached: a process keeps the packages it has loaded, and reading them takes 10 ms."""
     return tuple((name, metadata.version(name)) for name in PACKAGES)
 

@@ -182,16 +182,17 @@ def create(spec: RunSpec, owner: Owner | None = None, carrier: str = "") -> Run:
     folder: Path | None = None
     try:
         root().mkdir(parents=True, exist_ok=True)
-        files = kept.given_contents(spec)
         folder = _new_folder(spec)
-        spec = kept.keep_given(spec, files, folder)
+        spec = kept.copy_given(spec, folder)
         storage.write_json(folder / "spec.json", spec.to_dict())
         run = Run(folder.name, folder)
         if owner is not None:
             run.log.emit("queued", owner=owner.to_dict(), **carried(carrier))
-    except OSError as error:
+    except (OSError, PeftLabError) as error:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, PeftLabError):
+            raise
         explained = storage.explained(error, root()) or f"The run could not be saved in {root()} ({error})."
         raise RunError(explained) from error
     return run

@@ -117,7 +117,7 @@ def start_recording(
     if row is None and ready.test:
         row = ready.test[0]
     # Activations are recorded for texts only.
-    asked = None if row is None or ready.task.images else _asked(ready, row)
+    asked = None if row is None or ready.task.images else _example(ready, row)
     about = Trajectory(
         method=spec.method,
         run=run,
@@ -173,7 +173,7 @@ def _model(ready: course.Prepared) -> Model:
     )
 
 
-def _asked(ready: course.Prepared, row: Row) -> EncodedExample:
+def _example(ready: course.Prepared, row: Row) -> EncodedExample:
     examines, task, tokenizer = course.examiner(ready), ready.task, ready.base.tokenizer
     inputs = examines.reading([question(row)])
     tokens = [

@@ -121,7 +121,7 @@ class Upload:
         """Send what has changed; the events last, as read first: an ending arrives only after its files."""
         with suppress(FileNotFoundError):
             events = (self.folder / EVENTS).read_bytes()
-            found = self._found()
+            found = self._files()
             for name, stamp in found.items():
                 if self._sent.get(name) != stamp:
                     with suppress(FileNotFoundError):  # replaced meanwhile
@@ -135,7 +135,7 @@ class Upload:
                     self.to.files.rm_file(f"{self.to.path}/{name}")
                 del self._sent[name]
 
-    def _found(self) -> dict[str, tuple[int, int]]:
+    def _files(self) -> dict[str, tuple[int, int]]:
         found = {}
         for path in sorted(self.folder.rglob("*")):
             name = path.relative_to(self.folder).as_posix()

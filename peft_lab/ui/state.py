@@ -73,7 +73,7 @@ def widget_key(scope_name: str, name: str, *variants: str) -> str:
 
 
 def first_default(key: str, wanted: Any) -> Any:
-    """Return ``wanted`` as when the control ``key`` was first drawn; anew once Streamlit has forgotten it."""
+    """Return the ``wanted`` that was given when the control ``key`` was first drawn, or since Streamlit forgot it."""
     first: dict[str, Any] = st.session_state.setdefault(_FIRST, {})
     if key not in st.session_state:
         first[key] = wanted

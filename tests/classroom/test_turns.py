@@ -149,7 +149,7 @@ def test_so_many_runs_at_a_time(tight: Asker) -> None:
     with (
         acting_for(tight),
         pytest.raises(RunError, match=facts(2, "runs")),
-        allowance.admitted(SPEC),
+        allowance.admitted(SPEC.steps, 1),
     ):
         raise AssertionError("a third run was let in")
     with acting_for(bob):
@@ -161,11 +161,11 @@ def test_so_many_runs_at_a_time(tight: Asker) -> None:
 
 def test_who_is_let_in_has_a_place_before_the_run_is_queued(tight: Asker) -> None:
     """So of several that are asked for at once, or gone on with, no more are let in."""
-    with acting_for(tight), allowance.admitted(SPEC), allowance.admitted(SPEC, new=False):
+    with acting_for(tight), allowance.admitted(SPEC.steps, 1), allowance.admitted(SPEC.steps, 0):
         assert allowance.under_way() == 2
         with (
             pytest.raises(RunError, match=facts(2, "runs")),
-            allowance.admitted(SPEC, new=False),
+            allowance.admitted(SPEC.steps, 0),
         ):
             raise AssertionError("a third run was let in")
     with acting_for(tight):

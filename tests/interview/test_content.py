@@ -180,3 +180,68 @@ def test_a_predicate_with_a_number_is_one_object() -> None:
     assert room_for(2048) is room_for(2048) is not room_for(4096)
     assert gated(get_model("llama-3.2-3b").shape)
     assert choosing.smallest(Case(get_model("llama-3.2-3b").shape, {"r": 8, "n": 20, "m": 64})).working
+
+
+FORMULAS = """\
+  calculate:
+    value: r * each
+    unit: parameters
+    where: {each: q_in + q_out}
+    working:
+      - <r> \\cdot <each> = <value>
+    forgot:
+      r * q_in: B
+      value: itself
+      0: all of it
+    tolerance: 0.5
+    named: {share: 'share(value, q_in * q_out)'}
+    parameters: added
+"""
+
+
+def test_a_question_states_its_calculation_as_formulas(tmp_path: Path) -> None:
+    folder = written(tmp_path, WHOLE.replace("  calculate: one_map\n", FORMULAS))
+    question, _ = read_questions(folder)["lora-one"]
+    answer, shape = question.compute(), get_model("llama-3.2-3b").shape
+    assert answer is not None and mistakes(folder) == []
+    assert (answer.value, answer.unit, answer.wholes[0].size) == (16 * 6144, "parameters", shape.total)
+    assert answer.working == (r"$16 \cdot 6{,}144 = 98{,}304$",)
+    assert [miss.value for miss in answer.near_misses] == [0], "the others pass for the answer"
+    assert answer.named["share"] in question.explain(answer)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("value: r * each", "value: r *"),
+        ("value: r * each", "value: r.real"),
+        ("<r> ", "<[r for r in (1, 2)]> "),
+        ("r * q_in: B", "(lambda: r)(): B"),
+        ("value: r * each", "worth: r * each"),
+        ("parameters: added", "parameters: both"),
+    ],
+)
+def test_what_is_no_formula_is_named_where_it_stands(tmp_path: Path, old: str, new: str) -> None:
+    whole = WHOLE.replace("  calculate: one_map\n", FORMULAS)
+    assert old in whole
+    with pytest.raises(ContentError) as caught:
+        read_questions(written(tmp_path, whole.replace(old, new, 1)))
+    assert 12 < caught.value.line < 26
+
+
+@pytest.mark.parametrize(
+    ("formula", "named"),
+    [
+        ("q_in + q_oat", "'q_oat'"),
+        ("each + 1", "'each'"),
+        ("value", "'value'"),
+        ("r + 'a'", "r + 'a'"),
+        ("r / 0", "r / 0"),
+    ],
+)
+def test_a_formula_that_cannot_be_computed_is_found(tmp_path: Path, formula: str, named: str) -> None:
+    whole = WHOLE.replace("  calculate: one_map\n", FORMULAS).replace(
+        "{each: q_in + q_out}", f"\n      each: {formula}"
+    )
+    (found,) = mistakes(written(tmp_path, whole))
+    assert found.line == 1 and named in str(found)

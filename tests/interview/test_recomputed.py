@@ -11,6 +11,7 @@ import pytest
 from peft_lab.interview import computed
 from peft_lab.interview.bank import all_questions, compute_answer
 from peft_lab.interview.computed import Answer, Given
+from peft_lab.interview.formulas import Formulas
 from peft_lab.interview.question import Question
 from peft_lab.methods import get_method
 from peft_lab.methods.base import Formula
@@ -116,10 +117,12 @@ def test_a_wrong_method_formula_fails(
     assert noticed == must_notice
 
 
-def test_a_wrong_number_format_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(computed, "CONSTANT_BITS", 16)
-    noticed = disagreements([question for question in COMPUTED if question.id == "quant-double-level"])
-    assert noticed == ["quant-double-level"]
+def test_a_wrong_number_format_fails() -> None:
+    question = next(question for question in COMPUTED if question.id == "quant-double-level")
+    assert isinstance(question.calculate, Formulas)
+    half = replace(question.calculate, where={**question.calculate.where, "CONSTANT_BITS": "16"})
+    assert disagreements([question]) == []
+    assert disagreements([replace(question, calculate=half)]) == ["quant-double-level"]
 
 
 def test_code_book_is_the_papers() -> None:

@@ -13,8 +13,6 @@ from peft_lab.core import references as src
 from peft_lab.core.references import RANK_ONE
 from peft_lab.interview import claims
 from peft_lab.interview.bank import all_questions, get_question
-from peft_lab.interview.calculations.training import better_than_chance
-from peft_lab.interview.computed import Case
 from peft_lab.interview.since import all_discoveries
 from peft_lab.models.catalogue import get_model
 from tests.advise.stated import stated
@@ -62,8 +60,9 @@ def test_a_head_without_its_adapter_is_no_linear_probe() -> None:
     assert follow_up.opens is not None
     found = claims.kept_result(str(follow_up.opens.values["claim"]))
     assert found is not None
-    chance = better_than_chance(Case(None, {"rows": 500, "classes": 2})).value
-    assert found.values["score base"] < chance < found.values["score unmerged"]
+    chance = get_question("debug-chance").compute(rows=500)
+    assert chance is not None
+    assert found.values["score base"] < chance.value < found.values["score unmerged"]
 
 
 def test_the_smallest_lora_of_a_large_model_is_millions() -> None:

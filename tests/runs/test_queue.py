@@ -22,6 +22,7 @@ from peft_lab.core.errors import BadInput, RunError
 from peft_lab.runs import child as runs_child
 from peft_lab.runs import owners, queue, store, waiting
 from peft_lab.runs.events import read_events
+from peft_lab.runs.offer import make_offer
 from peft_lab.runs.queue import RunQueue, get_queue
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import Status
@@ -37,6 +38,14 @@ def test_a_run_that_cannot_work_leaves_nothing_behind() -> None:
     with pytest.raises(BadInput):
         get_queue().submit(replace(QUICK, steps=0))
     assert len(store.runs()) == before
+
+
+def test_a_press_does_not_check_again_what_was_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    offered = make_offer(QUICK, None, ())
+    monkeypatch.setattr(RunSpec, "complete", lambda spec: pytest.fail("checked twice"))
+    monkeypatch.setattr(RunQueue, "_take", lambda queue, run, timed: run.log.emit("stopped", message=""))
+    run = store.get(offered.start("a browser"))
+    assert run.spec == offered.spec and store.started_by(run) == "a browser"
 
 
 def test_a_killed_child_is_a_failed_run_and_the_next_one_works() -> None:

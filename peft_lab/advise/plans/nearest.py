@@ -429,7 +429,7 @@ class Need:
 
 
 def need(fields: Mapping[str, Any], method: str, cards: int) -> Need:
-    """Return the memory that each of so many cards must have. Imports torch.
+    """Return the memory that each of that many cards must have. Imports torch.
 
     Raises:
         BadInput, SimulationError: the request is invalid, or the step cannot be simulated.

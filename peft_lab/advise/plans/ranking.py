@@ -305,8 +305,11 @@ def advice_for(situation: Situation, room: Room, method: str) -> Advice:
 
 
 def front(found: Sequence[Planned]) -> list[Planned]:
-    """Return the plans that no other beats on hours, free memory and cost without losing more small updates or having
-    fewer negatives. Methods are compared only if both accuracies are known; the other's must be as good too.
+    """Return the plans that no other beats.
+
+    A plan beats another if it is at least as good in hours, free memory, cost, lost small updates and negatives, and
+    better in one of them. Of another method, it must be at least as accurate too; if either accuracy is unknown,
+    neither beats the other.
     """
 
     def figures(one: Planned) -> tuple[float, ...]:

@@ -158,7 +158,7 @@ def why_no_lengths(entry: ModelEntry, objective: str) -> str:
 def check_packing(
     entry: ModelEntry, objective: str, packed: int, rows: int, row_tokens: int, seq: int
 ) -> None:
-    """Check that rows can be packed into so many. Raises BadInput otherwise."""
+    """Check that rows can be packed into sequences of that many tokens. Raises BadInput otherwise."""
     if reason := why_no_lengths(entry, objective):
         raise BadInput(reason, "packed")
     if packed > rows or (row_tokens - 0.5) * rows > packed * seq:

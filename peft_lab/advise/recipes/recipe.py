@@ -141,19 +141,19 @@ def recipe(job: Job) -> Recipe:
             continue
         settings[name] = setting
         job = replace(job, values={**job.values, name: setting.value})
-    answers = {"group": _said(job, "group")} if job.objective == "rl" else {}
+    answers = {"group": _stated(job, "group")} if job.objective == "rl" else {}
     job = replace(job, group=answers["group"].value if answers else 1)
     batch = _batch(job)
     job = replace(job, batch=batch.value)
-    epochs = _said(job, "epochs")
+    epochs = _stated(job, "epochs")
     steps = math.ceil(epochs.value * job.steps_per_epoch)
-    packing = _said(job, "packing")
+    packing = _stated(job, "packing")
     fewer = ", one per row; packed, they make fewer" if packing.value is True else ""
     rows = told_rows(job.rows, job.group)
     ordered = {
         RATE: _rate(job, steps),
-        "schedule": _said(job, "schedule"),
-        "warmup": _said(job, "warmup"),
+        "schedule": _stated(job, "schedule"),
+        "warmup": _stated(job, "warmup"),
         "batch": batch,
         **answers,
         "epochs": epochs,
@@ -164,7 +164,7 @@ def recipe(job: Job) -> Recipe:
         ),
         **settings,
         "dtype": _step(job, "dtype", job.dtype),
-        "optimizer": _said(job, "optimizer"),
+        "optimizer": _stated(job, "optimizer"),
         "checkpointing": _step(job, "checkpointing", job.checkpointing),
         "packing": packing,
     }
@@ -221,7 +221,7 @@ def _few(statements: Statements, agreeing: tuple[str, ...]) -> str:
     return "The sources disagree: no two of them allow the same value. Try the others' values as well."
 
 
-def _said(job: Job, name: str) -> RecipeSetting:
+def _stated(job: Job, name: str) -> RecipeSetting:
     statements = evidence(job, name)
     if not statements:
         return _setting(name, {"warmup": 0.06, "epochs": 3, "batch": 16}[name], [], LAB, _USUAL)
@@ -248,7 +248,7 @@ def _knob(job: Job, name: str) -> RecipeSetting | None:
 def _step(job: Job, name: str, value: Any) -> RecipeSetting:
     """Return precision or checkpointing, from the simulated step if there is one."""
     if value is None:
-        return _said(job, name)
+        return _stated(job, name)
     statements = evidence(job, name)
     why = "As in the simulated step of this plan."
     if value == "float16":
@@ -277,7 +277,7 @@ def _batch(job: Job) -> RecipeSetting:
         agree = bool(allowing(statements, job.batch))
         why = "Your setting." if agree else "Your setting; the sources used other batches."
         return _setting("batch", job.batch, statements, TOLD, why)
-    setting = _said(job, "batch")
+    setting = _stated(job, "batch")
     most = max(job.sequences // (_LEAST_STEPS * job.group), 1) * job.group  # groups stay whole
     if setting.value > most:
         steps = several(math.ceil(job.sequences / most), "step")

@@ -458,7 +458,7 @@ def per_rank(job: Job) -> int:
 
 
 def rank_by_tokens(job: Job) -> Said:
-    """Return the rank that holds what a job's tokens teach: a bit each, at two bits a parameter."""
+    """Return the rank whose parameters, at two bits each, hold one bit per token of the job's data."""
     if job.objective == "rl":
         return Said(LEAST_RANK, 1, MOST_RANK)
     need = job.tokens / per_rank(job)

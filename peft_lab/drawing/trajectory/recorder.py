@@ -486,6 +486,6 @@ def _moved(now: torch.Tensor, start: torch.Tensor) -> float:
 
 
 def _short(value: Any, digits: int = 3) -> Any:
-    """Return a number rounded to so many significant digits; ``None`` for None or a number that is not finite,
+    """Return a number rounded to that many significant digits; ``None`` for None or a number that is not finite,
     such as a share of a frozen path that gives 0."""
     return None if value is None or not math.isfinite(value) else float(f"{value:.{digits}g}")

@@ -251,7 +251,7 @@ class Streams:
 
 @contextmanager
 def process_group(devices: int, rank: int = 0) -> Iterator[Any]:
-    """Join a group of so many processes as the one of this rank, where the others do not exist; yield its mesh.
+    """Join a group as the process of this rank, while the others do not exist; yield its mesh.
 
     Raises:
         ValueError: this process is in a group already.

@@ -26,7 +26,7 @@ OPTIMIZERS = ("adamw", "sgd")
 
 
 def why_not(shape: ModelShape, spec: MethodSpec, values: Mapping[str, Any], devices: int) -> str:
-    """Explain why a method on a model cannot be split by matrices over so many devices; empty if it can."""
+    """Explain why a method on a model cannot be split by matrices over that many devices; empty if it can."""
     if spec.slug not in METHODS:
         return (
             f"{spec.title}'s matrices are quantised, and torch cannot split such matrices by rows or columns. Use "
@@ -62,7 +62,7 @@ def why_no_optimizer(name: str) -> str:
 
 
 def split_styles(model: Any, devices: int) -> dict[str, str]:
-    """Return how each module of a transformers model (or one inside PEFT) is split over so many devices, by name: a
+    """Return how each module of a transformers model (or one inside PEFT) is split over the devices, by name: a
     style of transformers' plan, or one of the adapter's.
 
     LoRA on a column-split layer has B split by columns and A whole; on a row-split one A by rows and B whole, so each

@@ -344,7 +344,7 @@ def _quiet(trace: Trace) -> dict[str, dict[str, int]]:
 
 
 def _alive(trace: Trace, until: int) -> dict[str, int]:
-    """Return the bytes alive by part, after so many events."""
+    """Return the live bytes by part after that many events."""
     parts, found = account.parts_of(trace), dict[str, int]()
     for event in trace.events[:until]:
         if event == EMPTY_CACHE:

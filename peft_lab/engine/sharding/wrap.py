@@ -97,7 +97,7 @@ class Sharding:
 
 
 def sharding_notes(how: Sharding) -> tuple[str, ...]:
-    """Return what the figures of such a step leave out, as sentences."""
+    """Return as sentences what the figures of a step on several devices leave out."""
     if how.runs == "none":
         return ()
     found = ["Not counted: NCCL's own buffers, which are outside PyTorch's allocator, and loading the model."]

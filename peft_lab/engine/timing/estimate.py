@@ -76,13 +76,13 @@ _SHAPED = 0.9
 
 
 @cache
-def _kept() -> dict[str, Any]:
+def _fitted() -> dict[str, Any]:
     return dict(disk.read_json(Path(__file__).with_name(FITTED_FILE)))
 
 
 def constants() -> Speed:
     """Return the constants fitted on :data:`FITTED_ON`."""
-    return Speed(**_kept()["constants"])
+    return Speed(**_fitted()["constants"])
 
 
 @cache
@@ -121,7 +121,7 @@ def _products(found: Speed, to: Sheet) -> float:
 def fitted_band(gpu: str, devices: int = 1) -> tuple[float, float]:
     """Return the factors below and above an estimate that contain nine of ten measured steps: on the fitted GPU those
     of held-out method types; on others, or several devices, figures that others published."""
-    bands = _kept()["bands"]
+    bands = _fitted()["bands"]
     low, high = bands["fitted" if gpu == FITTED_ON and devices == 1 else "carried"]
     return low, high
 
@@ -331,7 +331,7 @@ class Seconds:
         return units.span(self.low, self.high)
 
     def times(self, steps: float) -> Seconds:
-        """Return the seconds of so many steps one after another."""
+        """Return the seconds of that many steps, one after another."""
         parts = {name: seconds * steps for name, seconds in self.parts.items()}
         return Seconds(self.low * steps, self.value * steps, self.high * steps, self.bottleneck, parts)
 

@@ -43,7 +43,7 @@ def check_link(link: str) -> None:
 
 
 def link_seconds(sent: float, link: str) -> float:
-    """Return the seconds to send so many bytes. Raises UnknownName for other links."""
+    """Return the seconds to send that many bytes. Raises UnknownName for other links."""
     check_link(link)
     return sent / (LINKS[link] * REACHED)
 

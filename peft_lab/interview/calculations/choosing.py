@@ -5,16 +5,14 @@ The code that runs the methods decides.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from peft_lab.interview.computed import (
     HALF,
-    SINGLE,
     Answer,
     Case,
     beside,
-    both,
+    figure,
     four_bit_bytes,
     line,
     misses,
@@ -22,7 +20,6 @@ from peft_lab.interview.computed import (
     product,
     result,
     tex,
-    told,
 )
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models.catalogue import get_model
@@ -35,8 +32,6 @@ MERGE_CANDIDATES = ("prefix", "adapters", "ia3", "ptuning")
 ENCODER_CANDIDATES = ("lora", "prompt", "prefix", "ia3")
 SMALL_CANDIDATES = ("adapters", "lora", "prefix", "prompt")
 ORIGINAL_EIGHT = frozenset({"lora", "qlora", "prefix", "prompt", "ptuning", "adapters", "ia3", "bitfit"})
-EXAMPLES, SHARE = 60, 0.8  # and the share of right answers among them
-NINETY_FIVE = 1.96  # standard deviations to either side
 
 
 def _only(flags: Sequence[bool]) -> int:
@@ -60,50 +55,6 @@ def least_that_fits(case: Case) -> Answer:
     ]
     named = {"full": plain(full / 1e9), "lora": plain(lora / 1e9), "qlora": plain(qlora / 1e9)}
     return Answer(right, "option", tuple(steps), named=named)
-
-
-def rank_for_budget(case: Case) -> Answer:
-    shape, budget = case.shape, case["megabytes"] * 10**6
-    one = case.lora(1, "q", "v")
-    value = budget // (one * HALF)
-    steps = [
-        rf"\text{{rank 1}}: {tex(one)} \cdot 2 = {tex(one * HALF)}\ \text{{bytes}}",
-        rf"\left\lfloor {tex(budget)} / {tex(one * HALF)} \right\rfloor = {value}",
-    ]
-    square = shape.num_layers * 2 * both(shape.block["q"])
-    return result(
-        value, "", steps,
-        (budget // (one * SINGLE), "that the adapter is in 16 bits here"),
-        (budget // one, "the two bytes of each number"),
-        (budget // (square * HALF), "grouped-query attention: values are narrower than queries here"),
-        (budget // (one // shape.num_layers * HALF), "the layers"),
-    )  # fmt: skip
-
-
-def gpus_for_full(case: Case) -> Answer:
-    gigabytes = case["gigabytes"]
-    need = case.shape.total * FULL_STATE
-    value = math.ceil(need / (gigabytes * 1e9))
-    small = four_bit_bytes(case.shape)
-    few = math.ceil(small / (gigabytes * 1e9))
-    steps = [
-        rf"{tex(case.shape.total)} \cdot {FULL_STATE} = {tex(need)}\ \text{{bytes}}",
-        rf"\left\lceil \frac{{{tex(need)}}}{{{gigabytes} \cdot 10^9}} \right\rceil = {value}",
-    ]
-    return result(
-        value, "GPUs", steps,
-        (math.ceil(case.shape.total * HALF / (gigabytes * 1e9)), "gradients, float32 copy and optimizer states"),
-        (
-            math.ceil(case.shape.total * 8 / (gigabytes * 1e9)),
-            "the float32 copy and float32 moments of mixed precision",
-        ),
-        (math.floor(need / (gigabytes * 1e9)), "to round up"),
-        named={
-            "need": need / 1e9,
-            "small": small / 1e9,
-            "few": "one of them" if few == 1 else f"{few} of them",
-        },
-    )  # fmt: skip
 
 
 def smallest(case: Case) -> Answer:
@@ -177,83 +128,9 @@ def small_in_order(case: Case) -> Answer:
         "prompt": case.stored("prompt", num_virtual_tokens=case["n"]),
     }
     ordered = sorted(SMALL_CANDIDATES, key=counts.__getitem__)
-    return told(0, "", order="; ".join(f"{get_method(slug).title} {counts[slug]:,}" for slug in ordered[1:]))
-
-
-def interval_of_share(case: Case) -> Answer:
-    """Return the half width, in points, of the interval that holds 95 of 100 samples of 60 examples."""
-    half = 100 * NINETY_FIVE * math.sqrt(SHARE * (1 - SHARE) / EXAMPLES)
-    return told(round(half), "", share=f"{SHARE:.0%}")
-
-
-def negatives(case: Case) -> Answer:
-    """Return the number of wrong passages that each query is compared with, the hard ones of all queries included."""
-    rows, hard = case["rows"], case["hard"]
-    value = rows * (1 + hard) - 1
-    steps = [rf"{rows} \cdot (1 + {hard}) - 1 = {tex(value)}"]
-    return result(
-        value, "passages", steps,
-        (rows - 1, "the hard negatives, also those of the other queries"),
-        (rows - 1 + hard, "that the hard negatives of other queries count too"),
-        (rows * (1 + hard), "that one of them is the right passage"),
-        (hard, "the other rows of the batch"),
-    )  # fmt: skip
-
-
-def reembedding(case: Case) -> Answer:
-    """Return the bytes of an index of float32 vectors, to be written again with each new adapter."""
-    millions, width = case["millions"], case["width"]
-    value = millions * 10**6 * width * SINGLE
-    return result(
-        value, "bytes", [rf"{millions} \cdot 10^6 \cdot {tex(width)} \cdot 4 = {tex(value)}\ \text{{bytes}}"],
-        (value // SINGLE, "that a number in float32 has four bytes"),
-        (millions * width * SINGLE, "that these are millions"),
-        (value * 8, "that the question is in bytes, not bits"),
-        tolerance=0.01,
-    )  # fmt: skip
-
-
-def reranking(case: Case) -> Answer:
-    """Return the tokens that a reranker reads for a query, in multiples of what the embedding of the query reads."""
-    candidates, query, passage = case["candidates"], case["query"], case["passage"]
-    value = candidates * (query + passage) / query
-    steps = [
-        rf"{candidates} \cdot ({query} + {passage}) = {tex(candidates * (query + passage))}",
-        rf"{tex(candidates * (query + passage))} / {query} = {tex(value)}",
-    ]
-    return result(
-        value, "times", steps,
-        (float(candidates), "that a pair is longer than the query"),
-        (candidates * passage / query, "that the query is read with each candidate"),
-        ((query + passage) / query, "the candidates"),
-        tolerance=0.005,
-        named={"tokens": candidates * (query + passage)},
-    )  # fmt: skip
-
-
-def patches(case: Case) -> Answer:
-    """Return the tokens that a vision transformer makes of a square image."""
-    side, patch = case["side"], case["patch"]
-    value = (side // patch) ** 2
-    return result(
-        value, "tokens", [rf"({side} / {patch})^2 = {tex(value)}"],
-        (side // patch, "that an image has two dimensions"),
-        (side * side // patch, "that a patch has two dimensions"),
-        (side * side, "that a patch is one token, not a pixel"),
-        named={"double": (2 * side // patch) ** 2 / value},
-    )  # fmt: skip
-
-
-def diffusion_scale(case: Case) -> Answer:
-    """Return the factor on BA if the user's weight multiplies α/r."""
-    alpha, r, weight = case["alpha"], case["r"], case.number("weight")
-    value = weight * alpha / r
-    return result(
-        value, "", [rf"{tex(weight)} \cdot \frac{{{alpha}}}{{{r}}} = {tex(value)}"],
-        (weight, "the adapter's own α/r"),
-        (alpha / r, "the weight that is set at inference"),
-        (weight * r / alpha, "that the scale is α over r"),
-    )  # fmt: skip
+    return figure(
+        0, "", order="; ".join(f"{get_method(slug).title} {counts[slug]:,}" for slug in ordered[1:])
+    )
 
 
 def vocabulary(case: Case) -> Answer:
@@ -272,20 +149,5 @@ def vocabulary(case: Case) -> Answer:
         named={
             "sides": "embedding and output layer" if sides > 1 else "the embedding, which is also the output layer"
         },
-        wholes=beside(case),
-    )  # fmt: skip
-
-
-def hypernetwork(case: Case) -> Answer:
-    """Return the weights of a last layer that writes a whole adapter at once."""
-    width, r = case["width"], case["r"]
-    written = case.lora(r, "q", "v")
-    value = width * written
-    return result(
-        value, "parameters", [rf"{width} \cdot {tex(written)} = {tex(value)}"],
-        (written, "that every number needs a row of weights"),
-        (width * r, "the widths of the maps"),
-        (width * written // case.shape.num_layers, "the layers"),
-        named={"times": value / case.shape.total, "written": written},
         wholes=beside(case),
     )  # fmt: skip

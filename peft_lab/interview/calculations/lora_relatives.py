@@ -6,9 +6,7 @@ VeRA, LoRA-XS, TinyLoRA, MiSS, RandLoRA, OFT and BOFT have the shapes that PEFT 
 
 from __future__ import annotations
 
-import math
-
-from peft_lab.interview.computed import HALF, SINGLE, Answer, Case, beside, both, product, result, share, tex
+from peft_lab.interview.computed import HALF, SINGLE, Answer, Case, beside, product, result, share, tex
 from peft_lab.models.shapes import ModuleGroup
 
 STATE = 4 * SINGLE  # a trained copy, its gradient and Adam's two moments in float32
@@ -32,66 +30,6 @@ def experts(case: Case) -> Answer:
         (layers * count * r * (hidden + width), "that gate, up and down are adapted"),
         (layers * case["active"] * each, "that experts which are inactive for a token must still be stored"),
         named={"share": 100 * case["active"] / count},
-    )  # fmt: skip
-
-
-def active_share(case: Case) -> Answer:
-    """Return the share of the experts' adapters that one token passes through."""
-    active, count = case["active"], case["experts"]
-    value = 100 * active / count
-    return result(
-        value, "percent", [rf"{active} / {count} = {tex(value)}\,\%"],
-        (100.0, "that a token is sent to a few experts only"),
-        (100 / count, "that several experts are active for a token"),
-        (100 * count / active, "the direction: ask for the part, not the multiple"),
-    )  # fmt: skip
-
-
-def new_tokens(case: Case) -> Answer:
-    """Return the parameters of one row of the embedding for each new token."""
-    new, hidden = case["new"], case.shape.hidden
-    value = new * hidden
-    return result(
-        value, "parameters", [rf"{product(new, hidden)} = {tex(value)}"],
-        (case.shape.vocab * hidden, "that only the rows of these tokens are trained"),
-        (hidden, "that there are several tokens"),
-        (new, "that a token is a whole row"),
-        wholes=beside(case),
-    )  # fmt: skip
-
-
-def new_tokens_saved(case: Case) -> Answer:
-    """Return by how many bytes the adapter's file is smaller than with the whole embedding, in bfloat16."""
-    new, hidden, vocab = case["new"], case.shape.hidden, case.shape.vocab
-    value = vocab * hidden * HALF
-    steps = [rf"({tex(vocab)} + {new} - {new}) \cdot {tex(hidden)} \cdot 2 = {tex(value)}\ \text{{bytes}}"]
-    return result(
-        value, "bytes", steps,
-        (vocab * HALF, "that a token is a whole row"),
-        (new * hidden * HALF, "that the question is what is saved, not what is left"),
-        (value * 2, "that bfloat16 has two bytes"),
-        tolerance=0.001,
-        named={"left": new * hidden * HALF / 1e3},
-    )  # fmt: skip
-
-
-def trained_head(case: Case) -> Answer:
-    """Return the bytes of a trained copy of the output layer with gradient and moments, float32."""
-    vocab, hidden = case.shape.vocab, case.shape.hidden
-    value = vocab * hidden * STATE
-    lora = case.lora(16)
-    steps = [
-        rf"{product(vocab, hidden)} = {tex(vocab * hidden)}\ \text{{numbers}}",
-        rf"{tex(vocab * hidden)} \cdot (4 + 4 + 8) = {tex(value)}\ \text{{bytes}}",
-    ]
-    return result(
-        value, "bytes", steps,
-        (vocab * hidden * SINGLE, "its gradient and Adam's moments"),
-        (vocab * hidden * 3 * SINGLE, "one of Adam's two moments (or the copy itself)"),
-        (value // 2, "that everything trained is in float32"),
-        (hidden * hidden * STATE, "that the output layer has one row per vocabulary token"),
-        tolerance=0.01,
-        named={"times": vocab * hidden / lora},
     )  # fmt: skip
 
 
@@ -166,67 +104,6 @@ def vera_memory(case: Case) -> Answer:
     )  # fmt: skip
 
 
-def xs(case: Case) -> Answer:
-    """Return LoRA-XS's parameters: r² numbers between frozen factors, per map."""
-    r, layers = case["r"], case.shape.num_layers
-    value = layers * 2 * r * r
-    return result(
-        value, "parameters", [rf"{layers} \cdot 2 \cdot {r}^2 = {tex(value)}"],
-        (layers * r * r, "that two maps per layer are adapted"),
-        (2 * r * r, "the layers"),
-        (layers * 2 * r, "that the trained matrix is r × r"),
-        (case.lora(r, "q", "v"), "that A and B are frozen"),
-        named={"share": share(value, case.shape.total + value)},
-        wholes=beside(case),
-    )  # fmt: skip
-
-
-def xs_times(case: Case) -> Answer:
-    """Return how many times fewer parameters LoRA-XS has than LoRA of the same rank, on a query map."""
-    q, r = case.matrix("q"), case["r"]
-    value, full = both(q) / r, min(q.in_features, q.out_features)
-    steps = [rf"\frac{{r (d_{{in}} + d_{{out}})}}{{r^2}} = \frac{{{tex(both(q))}}}{{{r}}} = {tex(value)}"]
-    return result(
-        value, "times", steps,
-        (float(both(q)), "that the divisor is r², not r"),
-        (q.in_features / r, "one of A and B"),
-        (r / both(q), "the direction: ask how many times fewer"),
-        (
-            q.in_features * q.out_features / r**2,
-            "that LoRA adds inputs and outputs: this is the ratio to the whole map",
-        ),
-        tolerance=0.005,
-        named={"full": full, "least": both(q) / full},
-    )  # fmt: skip
-
-
-def tiny_bytes(case: Case) -> Answer:
-    """Return the bytes that the question's numbers take in bfloat16."""
-    count = case["count"]
-    value = count * HALF
-    return result(
-        value, "bytes", [rf"{count} \cdot 2 = {value}"],
-        (count * SINGLE, "that bfloat16 has two bytes"),
-        (count, "the two bytes of each number"),
-        (count * 16, "that the question is in bytes, not bits"),
-    )  # fmt: skip
-
-
-def tiny_untied(case: Case) -> Answer:
-    """Return TinyLoRA's parameters: one vector of u numbers for every map of the blocks, none shared."""
-    u, layers = case["u"], case.shape.num_layers
-    value = u * layers * 7
-    return result(
-        value, "parameters", [rf"{product(layers, 7, u)} = {tex(value)}"],
-        (u, "that nothing is shared: every map has a vector"),
-        (u * layers, "the seven maps of a layer"),
-        (u * 7, "the layers"),
-        (u * u * layers * 7, "that u is the length of a vector"),
-        named={"lora": case.lora(1)},
-        wholes=beside(case),
-    )  # fmt: skip
-
-
 def miss_parameters(case: Case) -> Answer:
     """Return MiSS's parameters: one matrix of r rows and as many columns as outputs, per map."""
     r, layers = case["r"], case.shape.num_layers
@@ -239,63 +116,5 @@ def miss_parameters(case: Case) -> Answer:
         (layers * r * (q.in_features + v.in_features), "that the trained matrix is as wide as the outputs"),
         (value // layers, "the layers"),
         named={"lora": case.lora(r, "q", "v")},
-        wholes=beside(case),
-    )  # fmt: skip
-
-
-def randlora(case: Case) -> Answer:
-    """Return RandLoRA's parameters: two diagonals for each of as many random bases as fill the rank of the map."""
-    q, r = case.matrix("q"), case["r"]
-    narrow = min(q.in_features, q.out_features)
-    bases = math.ceil(narrow / r)
-    value = bases * (r + narrow)
-    steps = [
-        rf"\lceil {tex(narrow)} / {r} \rceil = {bases}\ \text{{bases}}",
-        rf"{bases} \cdot ({r} + {tex(narrow)}) = {tex(value)}",
-    ]
-    return result(
-        value, "parameters", steps,
-        (r * both(q), "that A and B are random and frozen"),
-        (r + narrow, "that enough bases are summed to reach full rank"),
-        (bases * r, "the diagonal of the wide side"),
-        (bases * narrow, "the diagonal of length r"),
-        named={"bases": bases, "lora": r * both(q)},
-        wholes=beside(case),
-    )  # fmt: skip
-
-
-def oft(case: Case) -> Answer:
-    """Return OFT's parameters on the inputs of q and v: a skew-symmetric matrix for each block."""
-    b, layers = case["b"], case.shape.num_layers
-    inputs = case.matrix("q").in_features
-    each = inputs // b * (b * (b - 1) // 2)
-    value = layers * 2 * each
-    steps = [
-        rf"\frac{{{tex(inputs)}}}{{{b}}} \cdot \frac{{{b} \cdot {b - 1}}}{{2}} = {tex(each)}",
-        rf"{layers} \cdot 2 \cdot {tex(each)} = {tex(value)}",
-    ]
-    return result(
-        value, "parameters", steps,
-        (layers * 2 * inputs * b, "that a skew-symmetric matrix has b(b − 1)/2 free numbers, not b²"),
-        (layers * 2 * (b * (b - 1) // 2), "that every block has its own rotation"),
-        (layers * each, "that two maps per layer are adapted"),
-        wholes=beside(case),
-    )  # fmt: skip
-
-
-def boft(case: Case) -> Answer:
-    """Return the parameters of PEFT's BOFT with one factor on a query map: full blocks and a scale for each output."""
-    q, b = case.matrix("q"), case["b"]
-    blocks = q.in_features // b
-    value = blocks * b * b + q.out_features
-    steps = [rf"{tex(blocks)} \cdot {b}^2 + {tex(q.out_features)} = {tex(value)}"]
-    return result(
-        value, "parameters", steps,
-        (
-            blocks * b * (b - 1) // 2 + q.out_features,
-            "that PEFT stores each block's full matrix and makes it skew-symmetric when it is used",
-        ),
-        (blocks * b * b, "the scale of each output"),
-        (b * b + q.out_features, "that every block has its own matrix"),
         wholes=beside(case),
     )  # fmt: skip

@@ -2,169 +2,23 @@
 
 from __future__ import annotations
 
-from peft_lab.core import units
 from peft_lab.interview.computed import (
     NO_GQA,
     SINGLE,
     Answer,
     Case,
     beside,
-    block_entries,
     both,
+    figure,
     plain,
     result,
     share,
     tex,
-    told,
     widest_kv,
     within,
 )
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue
-
-
-def one_adapter(case: Case) -> Answer:
-    """Return the parameters of one adapter with biases: ``2md + d + m``."""
-    d, m = case.shape.hidden, case["m"]
-    value = case.trained("adapters", placement="pfeiffer", bottleneck=m) // case.shape.num_layers
-    steps = [rf"2\,m\,d + d + m = 2 \cdot {m} \cdot {tex(d)} + {tex(d)} + {m} = {tex(value)}"]
-    return result(
-        value, "parameters", steps,
-        (2 * m * d, "the biases"),
-        (m * d + m, "the map back up: an adapter has two matrices"),
-        (m * d + d + m, "one of the two matrices"),
-        wholes=beside(case),
-    )  # fmt: skip
-
-
-def houlsby(case: Case) -> Answer:
-    """Return the parameters of two adapters in every layer."""
-    d, m, layers = case.shape.hidden, case["m"], case.shape.num_layers
-    value = case.trained("adapters", placement="houlsby", bottleneck=m)
-    each = value // (2 * layers)
-    steps = [
-        rf"2\,m\,d + d + m = 2 \cdot {m} \cdot {tex(d)} + {tex(d)} + {m} = {tex(each)}",
-        rf"2 \cdot {layers} \cdot {tex(each)} = {tex(value)}",
-    ]
-    return result(
-        value, "parameters", steps,
-        (value // 2, "that Houlsby adds two adapters to each layer"),
-        (2 * layers * 2 * m * d, "the biases"),
-        (2 * each, "the layers"),
-        named={"share": share(value, case.shape.total + value)},
-        wholes=beside(case),
-    )  # fmt: skip
-
-
-def pfeiffer_share(case: Case) -> Answer:
-    """Return the percent of model and adapters together that one adapter in every layer trains."""
-    shape, m = case.shape, case["m"]
-    trained = case.trained("adapters", placement="pfeiffer", bottleneck=m)
-    value = 100 * trained / (shape.total + trained)
-    each = trained // shape.num_layers
-    steps = [
-        (
-            rf"{shape.num_layers} \cdot (2 \cdot {m} \cdot {tex(shape.hidden)} + {tex(shape.hidden)} + {m}) = "
-            rf"{tex(trained)}"
-        ),
-        rf"\frac{{{tex(trained)}}}{{{tex(shape.total)} + {tex(trained)}}} = {tex(value)}\,\%",
-    ]
-    return result(
-        value, "percent", steps,
-        (100 * 2 * trained / (shape.total + 2 * trained), "that Pfeiffer keeps one of Houlsby's two adapters"),
-        (100 * each / shape.total, "the layers"),
-        named={"trained": trained},
-    )  # fmt: skip
-
-
-def extra_work(case: Case) -> Answer:
-    """Return the percent of multiplications that two adapters in every layer add for one token."""
-    shape, m = case.shape, case["m"]
-    added = 2 * 2 * m * shape.hidden * shape.num_layers
-    base = block_entries(shape)
-    value = 100 * added / base
-    steps = [
-        rf"\text{{adapters}}: {shape.num_layers} \cdot 2 \cdot 2 \cdot {m} \cdot {tex(shape.hidden)} = {tex(added)}",
-        rf"\text{{layers}}: {tex(base)} \qquad {tex(added)} / {tex(base)} = {tex(value)}\,\%",
-    ]
-    return result(
-        value, "percent", steps,
-        (value / 2, "that Houlsby adds two adapters to each layer, each with two matrices"),
-        (value / 4, "that there are two adapters of two matrices in each layer"),
-        (100 * added / shape.total, "that the embedding is a lookup, not a product with a token"),
-        tolerance=0.01,
-    )  # fmt: skip
-
-
-def matching_width(case: Case) -> Answer:
-    """Return the width at which one adapter in every layer has as many parameters as LoRA on all linear maps."""
-    shape, r = case.shape, case["r"]
-    lora = case.lora(r)
-    d = shape.hidden
-    each = lora / shape.num_layers
-    value = (each - d) / (2 * d + 1)
-    steps = [
-        rf"\text{{LoRA, one layer}}: {tex(lora)} / {shape.num_layers} = {tex(each)}",
-        (
-            rf"2\,m\,d + d + m = {tex(each)} \;\Rightarrow\; m = \frac{{{tex(each)} - {tex(d)}}}{{2 \cdot {tex(d)} "
-            rf"+ 1}} = {tex(value)}"
-        ),
-    ]
-    return result(
-        value, "", steps,
-        (value / 2, "that Pfeiffer has one adapter per layer, not two"),
-        ((lora - d) / (2 * d + 1), "to divide by the layers"),
-        (each / d, "that an adapter has two matrices"),
-        tolerance=0.01,
-    )  # fmt: skip
-
-
-def reduction_factor(case: Case) -> Answer:
-    """Return the width that a reduction factor stands for: hidden size over factor."""
-    d, factor = case.shape.hidden, case["factor"]
-    value = d / factor
-    steps = [rf"m = d / {factor} = {tex(d)} / {factor} = {tex(value)}"]
-    return result(
-        value, "", steps,
-        (
-            case.shape.intermediate / factor,
-            "that the width is a fraction of the hidden size, not of the feed-forward part",
-        ),
-        (d * factor, "the direction: the factor reduces"),
-        named={"trained": case.trained("adapters", placement="pfeiffer", bottleneck=round(value))},
-    )  # fmt: skip
-
-
-def three_domains(case: Case) -> Answer:
-    """Return the bytes of one base and an adapter for every domain, all in float32."""
-    shape, m, domains = case.shape, case["m"], case["domains"]
-    adapter = case.stored("adapters", placement="pfeiffer", bottleneck=m) * SINGLE
-    base = shape.total * SINGLE
-    value = base + domains * adapter
-    steps = [rf"{tex(base)} + {domains} \cdot {tex(adapter)} = {tex(value)}\ \text{{bytes}}"]
-    return result(
-        value, "bytes", steps,
-        (domains * (base + adapter), "that all adapters share one base"),
-        (domains * adapter, "the base, which is needed once"),
-        (base + adapter, "that every domain has its own adapter"),
-        (value // SINGLE, "that a float32 number has four bytes"),
-        tolerance=0.003,
-        named={"copies": units.size(domains * base), "adapter": units.size(adapter)},
-    )  # fmt: skip
-
-
-def adapter_placements(case: Case) -> Answer:
-    layers = case.shape.num_layers
-    return told(2 * layers, houlsby=2 * layers, pfeiffer=layers)
-
-
-def adapters_twice_as_wide(case: Case) -> Answer:
-    """Return by which factor the adapters' share of the layers' matrices falls if the model is twice as wide."""
-    shape, m = case.shape, case["m"]
-    adapters = shape.num_layers * (2 * m * shape.hidden + shape.hidden + m)
-    wider = shape.num_layers * (4 * m * shape.hidden + 2 * shape.hidden + m)
-    matrices = block_entries(shape)
-    return told((adapters / matrices) / (wider / (4 * matrices)), "", times=f"{4 * adapters / wider:.2g}")
 
 
 def _norm_biases(case: Case) -> int:
@@ -219,39 +73,6 @@ def none_here(case: Case) -> Answer:
     )
 
 
-def bias_subset(case: Case) -> Answer:
-    """Return the parameters of the biases of the queries and of the feed-forward part's first map, in all layers."""
-    q, up, layers = case.matrix("q"), case.matrix("up"), case.shape.num_layers
-    value = case.trained("bitfit", subset="query_mlp")
-    every = case.trained("bitfit")
-    steps = [rf"{layers} \cdot ({tex(q.out_features)} + {tex(up.out_features)}) = {tex(value)}"]
-    return result(
-        value, "parameters", steps,
-        (layers * 2 * q.out_features, "that the feed-forward part's first map is wider"),
-        (every, "that only two kinds are trained here"),
-        (value // layers, "the layers"),
-        named={"share": share(value, every)},
-        wholes=within(case),
-    )  # fmt: skip
-
-
-def attention_only(case: Case) -> Answer:
-    """Return the parameters of the biases of queries, keys and values, in all layers."""
-    q, k, v = (case.matrix(role) for role in ("q", "k", "v"))
-    layers = case.shape.num_layers
-    value = case.trained("bitfit")
-    steps = [
-        rf"{layers} \cdot ({tex(q.out_features)} + {tex(k.out_features)} + {tex(v.out_features)}) = {tex(value)}"
-    ]
-    return result(
-        value, "parameters", steps,
-        (layers * 3 * q.out_features, "grouped-query attention: keys and values are narrower than queries here"),
-        (value // layers, "the layers"),
-        named={"share": share(value, case.shape.total)},
-        wholes=within(case),
-    )  # fmt: skip
-
-
 def norm_share(case: Case) -> Answer:
     """Return the percent of all biases that are those of the norms."""
     norms, every = _norm_biases(case), case.trained("bitfit")
@@ -293,20 +114,20 @@ def inert_keys(case: Case) -> Answer:
 
 def models_with_biases(case: Case) -> Answer:
     names = [entry.title for entry in catalogue().values() if entry.shape.biases]
-    return told(len(names), "", names=", ".join(names), all=len(catalogue()))
+    return figure(len(names), "", names=", ".join(names), all=len(catalogue()))
 
 
 def norm_scales(case: Case) -> Answer:
     """Return the number of the norms' scales; every norm has as many scales as biases."""
     value = sum(group.count * group.parameters[name][0] for group, name in case.shape.biases if group.is_norm)
-    return told(value, "parameters")
+    return figure(value, "parameters")
 
 
 def query_mlp_share(case: Case) -> Answer:
     spec, shape = get_method("bitfit"), case.shape
     value = spec.formula(shape, spec.require(shape, {"subset": "query_mlp"})).trainable
     whole = spec.formula(shape, spec.require(shape, {})).trainable
-    return told(100 * value / whole, "percent")
+    return figure(100 * value / whole, "percent")
 
 
 def _ia3_parameters(case: Case) -> int:
@@ -376,52 +197,6 @@ def against_lora(case: Case) -> Answer:
     )  # fmt: skip
 
 
-def changed_by_ff(case: Case) -> Answer:
-    """Return the weights of the down map that one entry of the feed-forward vector scales: a column."""
-    down = case.matrix("down")
-    value = down.out_features
-    steps = [
-        r"W_{down}\,(l \odot a) = (W_{down}\,\mathrm{diag}(l))\,a",
-        rf"\text{{one column of }} {tex(down.out_features)} \times {tex(down.in_features)}: \quad {tex(value)}",
-    ]
-    return result(
-        value, "weights", steps,
-        (down.in_features, "that this vector multiplies the input, so it scales a column, not a row"),
-        (1, "that one entry of l scales a whole column"),
-        (down.in_features * down.out_features, "that the other entries of l are 1"),
-    )  # fmt: skip
-
-
-def changed_by_key(case: Case) -> Answer:
-    """Return the weights of the keys' map that one entry of its vector scales: a row."""
-    k = case.matrix("k")
-    value = k.in_features
-    steps = [
-        r"l \odot (W_k\,x) = (\mathrm{diag}(l)\,W_k)\,x",
-        rf"\text{{one row of }} {tex(k.out_features)} \times {tex(k.in_features)}: \quad {tex(value)}",
-    ]
-    return result(
-        value, "weights", steps,
-        (k.out_features, "that this vector multiplies the output, so it scales a row, not a column"),
-        (1, "that one entry of l scales a whole row"),
-    )  # fmt: skip
-
-
-def fused(case: Case) -> Answer:
-    """Return the parameters of the vectors of a model whose queries, keys and values are one map."""
-    qkv, down, layers = case.matrix("qkv"), case.matrix("down"), case.shape.num_layers
-    value = case.trained("ia3")
-    kept = qkv.out_features * 2 // 3
-    steps = [rf"{layers} \cdot ({tex(qkv.out_features)} + {tex(down.in_features)}) = {tex(value)}"]
-    return result(
-        value, "parameters", steps,
-        (layers * (kept + down.in_features), "that the map is fused, so the queries are scaled as well"),
-        (value // layers, "the layers"),
-        named={"queries": layers * qkv.out_features // 3},
-        wholes=beside(case),
-    )  # fmt: skip
-
-
 def ia3_optimizer_bytes(case: Case) -> Answer:
     """Return the bytes of Adam's two moments for the vectors, in float32."""
     trained = _ia3_parameters(case)
@@ -443,7 +218,7 @@ def rank_one_against_vectors(case: Case) -> Answer:
     vectors = shape.num_layers * (2 * shape.kv_width + case.matrix("down").in_features)
     lora = shape.num_layers * (both(case.matrix("q")) + both(case.matrix("v")))
     ratio = lora / vectors
-    return told(ratio, "times", many="as many" if plain(ratio) == "1" else f"{plain(ratio)} times as many")
+    return figure(ratio, "times", many="as many" if plain(ratio) == "1" else f"{plain(ratio)} times as many")
 
 
 def models_below_claim(case: Case) -> Answer:
@@ -456,8 +231,4 @@ def models_below_claim(case: Case) -> Answer:
         trained = spec.formula(entry.shape, spec.require(entry.shape, {})).trainable
         if 100 * trained / (entry.shape.total + trained) < case.number("claimed"):
             holds.append(entry.title)
-    return told(len(holds), "", names=", ".join(holds))
-
-
-def feed_forward_outputs(case: Case) -> Answer:
-    return told(case.matrix("down").out_features)
+    return figure(len(holds), "", names=", ".join(holds))

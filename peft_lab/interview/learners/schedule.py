@@ -167,7 +167,7 @@ class Learners:
 
     def _day(self, db: sqlite3.Connection, name: str) -> date | None:
         """Return the day of the learner's interview, while it is ahead."""
-        return day_kept(_kept(db, name, KEPT_DAY), self.now().date())
+        return day_kept(_stored(db, name, KEPT_DAY), self.now().date())
 
     def due(self, profile: str, among: Iterable[str]) -> list[str]:
         """Return those of these questions that are due now, longest overdue first."""
@@ -259,10 +259,10 @@ class Learners:
     def kept(self, profile: str, key: str, default: Any = None) -> Any:
         """Return the value last stored under this key, else ``default``."""
         with storage.transaction(self.path) as db:
-            return _kept(db, find(db, profile), key, default)
+            return _stored(db, find(db, profile), key, default)
 
 
-def _kept(db: sqlite3.Connection, profile: str, key: str, default: Any = None) -> Any:
+def _stored(db: sqlite3.Connection, profile: str, key: str, default: Any = None) -> Any:
     row = db.execute("SELECT value FROM kept WHERE profile = ? AND key = ?", (profile, key)).fetchone()
     return default if row is None else json.loads(row["value"])
 

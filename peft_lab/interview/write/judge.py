@@ -56,14 +56,14 @@ _OF_OWN = Limits(60.0, 4_000_000_000)  # of the exercises' own programs
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a program did.
+    """The result of judging a program.
 
     Attributes:
-        tests: of each case how it went.
+        tests: the outcome of each case.
         mistake: the id of the typical mistake that it makes, if that is recognised.
         message: one sentence; empty if it passed.
-        line: of the program, where it raised an exception.
-        printed: the start of what it printed. seconds: that judging it took.
+        line: the line of the program that raised an exception.
+        printed: the start of what it printed. seconds: how long judging took.
     """
 
     id: str
@@ -138,7 +138,7 @@ class _Warm:
             socket.send_fds(self.start(), [message.encode()], descriptors)
 
     def close(self) -> None:
-        """End the process. What it has forked goes on to its end."""
+        """End the process; processes that it forked run to their own end."""
         with self._lock:
             if self._control is not None:
                 self._control.close()

@@ -338,7 +338,9 @@ def _beside(shape: ModelShape, host: ModuleGroup, up: int, name: str) -> ModuleG
 
 
 def place_paths(shape: ModelShape, placement: str) -> list[tuple[str | None, ...]]:
-    """Return paths for each adapter: of the host, of what it reads, and for a summed one of the norm after the sum."""
+    """Return for each adapter the paths of its host, of the module it reads (``None``: the host), and, in a placement
+    that reads a sum, of the norm after that sum.
+    """
     found: list[tuple[str | None, ...]] = []
     for host, source in host_places(shape, placement):
         after = norm_after(shape, placement, host)

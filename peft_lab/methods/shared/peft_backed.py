@@ -316,7 +316,7 @@ def add_head(model: torch.nn.Module, name: str, state: Mapping[str, torch.Tensor
 
 def set_active_head(model: torch.nn.Module, active: Active) -> None:
     """Answer through the heads of these adapters; ``None``, or an adapter without a head, uses the model's own."""
-    for _, heads in _found(model):
+    for _, heads in _adapted_modules(model):
         heads.active = active
 
 
@@ -326,7 +326,7 @@ def head_state(model: torch.nn.Module, name: str) -> dict[str, torch.Tensor]:
     Each has the shape it has in the model.
     """
     found = {}
-    for path, heads in _found(model):
+    for path, heads in _adapted_modules(model):
         if name in heads.copies:
             root = path.removesuffix(f".{HEAD_CHILD}")
             for key, parameter in heads.copies[name].named_parameters():
@@ -336,14 +336,14 @@ def head_state(model: torch.nn.Module, name: str) -> dict[str, torch.Tensor]:
 
 def remove_head(model: torch.nn.Module) -> None:
     """Remove all copies of heads."""
-    for path, heads in _found(model):
+    for path, heads in _adapted_modules(model):
         head = model.get_submodule(path.removesuffix(f".{HEAD_CHILD}"))
         delattr(head, HEAD_CHILD)
         for key in [key for key, hook in head._forward_hooks.items() if hook is heads]:
             del head._forward_hooks[key]
 
 
-def _found(model: torch.nn.Module) -> list[tuple[str, Any]]:
+def _adapted_modules(model: torch.nn.Module) -> list[tuple[str, Any]]:
     return [(path, module) for path, module in model.named_modules() if isinstance(module, _kind())]
 
 

@@ -254,20 +254,20 @@ class ToTrackio:
             rows = list(together)
             # trackio stamps a row on arrival, so the run's elapsed seconds are sent along
             self._told.log({**{each.name: each.value for each in rows}, "elapsed": rows[-1].since}, step=step)
-        self._require_told()
+        self._require_received()
 
     def folder(self, path: Path) -> None:
         self._told.log_artifact(str(path), name=self.identity, type="model")
-        self._require_told()
+        self._require_received()
 
     def end(self, status: Status, message: str) -> None:
         if status is not Status.DONE:
             level = self._library.AlertLevel.WARN
             self._told.alert(title=f"{self.identity} {status}", text=message or None, level=level)
         self._told.finish()
-        self._require_told()
+        self._require_received()
 
-    def _require_told(self) -> None:
+    def _require_received(self) -> None:
         said = next((text for text in self._warned if "trackio" in text.lower()), "")
         if said:
             raise RunError(said)

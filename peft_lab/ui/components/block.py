@@ -63,10 +63,10 @@ class Handle:
 
 def handles(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any]) -> tuple[Handle, ...]:
     """Return a method's handles on a model for complete knob values; ``()`` if the values are invalid."""
-    return () if spec.refusal(shape, values) else tuple(_found(spec, shape, values))
+    return () if spec.refusal(shape, values) else tuple(_handles(spec, shape, values))
 
 
-def _found(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any]) -> Iterator[Handle]:
+def _handles(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any]) -> Iterator[Handle]:
     for knob in spec.knobs:
         kind = _KINDS.get(knob.name)
         if kind is None or not is_read(knob, spec.knobs, values):

@@ -309,7 +309,7 @@ def caption(all_areas: Sequence[Area]) -> str:
 
 
 def treemap(all_areas: Sequence[Area], height: int = 340) -> go.Figure:
-    """Return the areas, grouped by place. Labels and figures are true, whatever the size drawn."""
+    """Return the areas, grouped by place. Tiny areas are drawn larger; labels and figures keep the true values."""
     colours = {"trained": theme.TRAINABLE, "quantised": theme.QUANTISED, "frozen": theme.FROZEN}
     total = sum(area.parameters for area in all_areas)
     boxes: list[tuple[str, str, str, float, int, str, str]] = []

@@ -59,8 +59,11 @@ class Controls(Generic[F]):
 
     def value(self, name: str) -> Any:
         """Return the learner's last choice, or the default."""
-        found = state.remembered(*self._place(name), None, *self._keys(name))
-        return self.default(name) if found is None else found
+        return self._value(self._form.field(name))
+
+    def _value(self, field: Field) -> Any:
+        choice = state.remembered(*self._place(field), None, *self._keys(field.name))
+        return self.default(field.name) if choice is None else choice
 
     def default(self, name: str) -> Any:
         """Return the page's default."""
@@ -68,13 +71,17 @@ class Controls(Generic[F]):
 
     def form(self) -> F:
         """Return the form with the learner's choices, valid or not."""
-        made: Any = replace(self.usual, **{name: self.value(name) for name in self._form.fields()})  # type: ignore[type-var]
+        values = {name: self._value(field) for name, field in self._form.fields().items()}
+        made: Any = replace(self.usual, **values)  # type: ignore[type-var]
         return made
 
     def remember(self, name: str, value: Any) -> None:
         """Store a choice without redrawing its control; ``None`` forgets it."""
-        scope, key = self._place(name)
-        state.remember(scope, key, value, *self._keys(name))
+        self._remember(self._form.field(name), value)
+
+    def _remember(self, field: Field, value: Any) -> None:
+        scope, key = self._place(field)
+        state.remember(scope, key, value, *self._keys(field.name))
 
     def put(self, **changes: Any) -> None:
         """Set choices from code, and redraw their controls."""
@@ -82,13 +89,20 @@ class Controls(Generic[F]):
             self.remember(name, None if value == self.default(name) else value)
         state.renew(self.scope)
 
-    def _place(self, name: str) -> tuple[str, str]:
-        field = self._form.field(name)
+    def _place(self, field: Field) -> tuple[str, str]:
         return (SHARED, field.shared) if field.shared else (self.scope, field.key)
 
     def key(self, name: str, *more: str) -> str:
         """Return the key of a control."""
-        return state.widget_key(self.scope, self._form.field(name).key, *self._keys(name), *more)
+        return self._key(self._form.field(name), *more)
+
+    def _key(self, field: Field, *more: str) -> str:
+        apart = (*self._keys(field.name), *self.redrawn_for(field.name))
+        return state.widget_key(self.scope, field.key, *apart, *more)
+
+    def redrawn_for(self, name: str) -> tuple[str, ...]:
+        """Return keys that redraw a control when they change, without forgetting its choice."""
+        return ()
 
     # -- the address ---------------------------------------------------------------------------------------------
 
@@ -97,7 +111,7 @@ class Controls(Generic[F]):
 
         def reader(name: str, field: Field) -> Callable[[str], None]:
             def take(text: str) -> None:
-                self.remember(name, own.get(name, field.parse)(text))
+                self._remember(field, own.get(name, field.parse)(text))
 
             return take
 
@@ -127,6 +141,7 @@ class Controls(Generic[F]):
         noun: str = "row",
         key: str = "",
         caption: bool = False,
+        disabled: bool = False,
         **more: Any,
     ) -> Any:
         """Draw a field's control in a cell and return its value; report an invalid one in the URL below it.
@@ -137,30 +152,33 @@ class Controls(Generic[F]):
             noun: the kind of training data, for label and help.
             key: of the control, if not :meth:`key`.
             caption: whether to show a sentence of the help below the control.
-            more: arguments of the control, such as ``disabled``, and those of :func:`widget`.
+            more: arguments of the control and of :func:`widget`.
         """
-        field = replace(self._form.field(name).in_terms_of(noun), default=self.default(name))
-        start = self.value(name)
+        own, usual = self._form.field(name), self.default(name)
+        start, key, shut = self._value(own), key or self._key(own), state.is_fixed(own.key)
+        field = replace(own.in_terms_of(noun), default=usual)
         if options is not None:
             if field.kind == "choice" and start not in options:  # it was, before another choice
-                start = self.default(name) if self.default(name) in options else next(iter(options))
-                self.remember(name, start)
+                start = usual if usual in options else next(iter(options))
+                self._remember(own, start)
             field = replace(field, kind="modules" if field.kind == "modules" else "choice", options=options)
-        shut = more.pop("disabled", False) or state.is_fixed(field.key)
         with st.container(gap=None) if cell is None else cell:
-            value = widget(field, start, key or self.key(name), disabled=shut, **more)
+            value = widget(field, start, key, disabled=disabled or shut, **more)
             if caption:
                 st.caption(plain(field.brief(value)))
-            self.below(name)
+            self._reserve(own)
         if value != start:
             # A default may follow from another choice, so that it is not remembered; other pages have other defaults.
-            self.remember(name, None if value == self.default(name) and not field.shared else value)
+            self._remember(own, None if value == usual and not own.shared else value)
         return value
 
     def below(self, name: str) -> None:
         """Reserve a place for errors below the last control; report an invalid value in the URL there."""
-        self._below[name] = st.container()
-        address_line(self.scope, self._form.field(name).key, self._below[name], default=True)
+        self._reserve(self._form.field(name))
+
+    def _reserve(self, field: Field) -> None:
+        self._below[field.name] = st.container()
+        address_line(self.scope, field.key, self._below[field.name], default=True)
 
     def at(self, name: str | None) -> Any:
         """Return the place below a control; the page for a control that is not drawn."""

@@ -137,7 +137,7 @@ def _left() -> None:
 
 
 def foot_links() -> None:
-    """Draw links to the pages behind no door, in the sidebar."""
+    """Draw, at the sidebar's foot, links to the pages that belong to none of Home's doors."""
     if not projecting():
         with st.sidebar:
             for name in pages.foot():

@@ -52,7 +52,7 @@ def upload(kind: ModelKind, locked: bool) -> str | None:
         key=f"own-file.{kind}",
         help=f"At most {own.MAX_BYTES // 1_000_000} MB and {own.MAX_ROWS:,} rows. The file stays on {asking.here()}."
         + _HELP.get(kind, "")
-        + _kept(),
+        + _storage_limit(),
     )  # fmt: skip
     slot = st.empty()
     try:
@@ -143,11 +143,11 @@ def _images(locked: bool) -> Any:
         max_upload_size=pictures.MAX_UPLOAD_BYTES // 1_000_000,
         help="PNG or JPEG. The name of an image's folder is its class. At most "
         f"{pictures.MAX_UPLOAD_BYTES // 1_000_000} MB, {pictures.MAX_IMAGES:,} images, {pictures.MAX_LABELS} classes. "
-        f"They stay on {asking.here()}." + _kept(),
+        f"They stay on {asking.here()}." + _storage_limit(),
     )  # fmt: skip
 
 
-def _kept() -> str:
+def _storage_limit() -> str:
     """Return how much a learner of a class may store, as a sentence; empty without a class."""
     found = limits_of_asker()
     return f" In this class you may store {found.upload_megabytes} MB for {found.days} days." if found else ""

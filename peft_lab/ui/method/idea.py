@@ -230,11 +230,11 @@ def what_changed(slug: str) -> None:
     )
     for number, discovery in enumerate(since.of_method(slug)):
         with st.expander(f"**{discovery.title}**", expanded=number == 0, key=f"since-{discovery.id}"):
-            _told(discovery)
+            _discovery(discovery)
             _shown(discovery, slug)
 
 
-def _told(discovery: Discovery) -> None:
+def _discovery(discovery: Discovery) -> None:
     st.markdown(f"{discovery.said} {figures.badge(Source.CITED)}")
     st.markdown(f"**For you:** {discovery.follows}")
     reference = plain(discovery.source)

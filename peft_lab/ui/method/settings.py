@@ -66,8 +66,8 @@ class TrainingControls(Controls[RunRequest]):
         )
         super().__init__(RunRequest, choice.spec.slug, lambda: usual, lambda name: (kind,))
 
-    def key(self, name: str, *more: str) -> str:
-        return super().key(name, f"{self.default(name):g}", *more)
+    def redrawn_for(self, name: str) -> tuple[str, ...]:
+        return (f"{self.default(name):g}",)
 
     def current(self) -> dict[str, Any]:
         """Return the settings as they are now: what was just set stands in its control, which may be drawn later."""

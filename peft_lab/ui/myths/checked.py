@@ -86,7 +86,7 @@ def experiment(claim: Claim, model: str | None) -> None:
             if st.button("Run it here", key=f"{again}-button", icon=":material/play_arrow:"):
                 st.session_state[again] = True
                 st.rerun()
-            st.markdown(f":small[{_kept_from()}]")
+            st.markdown(f":small[{_origin()}]")
 
 
 def found_on(claim: Claim, model: str | None) -> Found | None:
@@ -116,7 +116,7 @@ def _answered(claim: Claim, model: str | None) -> Found | None:
     return asked.result() if asked is not None and asked.done() and not asked.exception() else None
 
 
-def _kept_from() -> str:
+def _origin() -> str:
     """Return where a stored result is from, and which installed versions differ."""
     other = ", ".join(f"{name} {version}" for name, version in result_seconds().differing().items())
     here = (

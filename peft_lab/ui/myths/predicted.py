@@ -71,7 +71,7 @@ def contest(prediction: Prediction) -> list[float] | None:
 
 
 def forget_runs(prediction: Prediction) -> None:
-    """Let the next commitment find or start its runs anew."""
+    """Let the next commitment look for its runs, or start them, again."""
     state.scope(RUNS).pop(prediction.id, None)
 
 
@@ -268,7 +268,7 @@ def _values(prediction: Prediction) -> list[float] | None:
     """Return the experiment's figures; None while it is under way, when the page refreshes itself."""
     if isinstance(prediction.experiment, Contest):
         return contest(prediction)
-    future = _asked(prediction)
+    future = _requested(prediction)
     seen = look(future)
     if seen.open is None:
         return list(future.result())
@@ -278,7 +278,7 @@ def _values(prediction: Prediction) -> list[float] | None:
     return None
 
 
-def _asked(prediction: Prediction) -> Future[list[float]]:
+def _requested(prediction: Prediction) -> Future[list[float]]:
     """Request the figures from a process that does not count, so that other pages stay quick."""
     function, arguments = submission(prediction)
     simulated = prediction.experiment.source is Source.SIMULATED

@@ -50,7 +50,7 @@ def followed_up(question: Question, model: str | None) -> None:
     st.markdown("#### Follow-up questions")
     for index, link in enumerate(links[: opened + 1]):
         about = model if link.after is question else None
-        _asked(link, about, f"{index + 1} of {len(links)}")
+        _follow_up(link, about, f"{index + 1} of {len(links)}")
         if index < opened:
             tried = state.remembered(SCOPE, _TRIED, (), question.id)[index]
             st.markdown(f"You said: {plain(tried)}" if tried else "You didn't know.")
@@ -80,7 +80,7 @@ def _attempt(question: Question, index: int) -> None:
         st.rerun()
 
 
-def _asked(link: Link, model: str | None, place: str) -> None:
+def _follow_up(link: Link, model: str | None, place: str) -> None:
     assert link.follow_up is not None  # only a chain's first link has none
     asked, _ = link.after.explain_follow_up(link.follow_up, model)
     st.markdown(f":gray-badge[{place}] **{asked}**")
@@ -198,7 +198,7 @@ def _opinion(question: Question, answer: str, model: str | None) -> None:
         return
     kept = state.remembered(SCOPE, _OPINION, None, question.id)
     if kept is not None and kept[0] == answer:
-        _said(where, kept[1])
+        _second_opinion(where, kept[1])
     elif st.button(f"Send it to {plain(where.host)} for a second opinion", icon=":material/forum:"):
         with errors_boxed():
             said = second_opinion(where, question.ask(model), question.listen_for, answer)
@@ -206,7 +206,7 @@ def _opinion(question: Question, answer: str, model: str | None) -> None:
             st.rerun()
 
 
-def _said(where: Endpoint, said: str) -> None:
+def _second_opinion(where: Endpoint, said: str) -> None:
     st.markdown(
         f"**Second opinion** by {plain(where.model)} at {plain(where.host)}, a language model. PEFT Lab has not "
         "checked it."

@@ -173,7 +173,7 @@ class Assets:
         self._assets: dict[str, asyncio.Task[Response]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        file = self._asked(scope)
+        file = self._requested_file(scope)
         if file is None:
             await self._app(scope, receive, send)
             return
@@ -188,7 +188,7 @@ class Assets:
             return
         await asset(scope, receive, send)
 
-    def _asked(self, scope: Scope) -> Path | None:
+    def _requested_file(self, scope: Scope) -> Path | None:
         if scope["type"] != "http" or scope["method"] != "GET" or not scope["path"].startswith(self._below):
             return None
         headers = Headers(scope=scope)

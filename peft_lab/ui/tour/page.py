@@ -277,7 +277,7 @@ def _notice(
     stop = path.stops[index]
     if not stop.steps:
         return
-    kept, now = _kept(identity, index), _standing(stop)
+    kept, now = _progress(identity, index), _standing(stop)
     stood: dict[str, str] = kept.setdefault("stood", dict(now))
     made: int = kept["made"]
     while made < len(stop.steps):
@@ -294,7 +294,7 @@ def _notice(
     tell(index in tour.progress(file, name, identity).done)
 
 
-def _kept(identity: str, index: int) -> dict[str, Any]:
+def _progress(identity: str, index: int) -> dict[str, Any]:
     """Return the session's progress at a stop: the moves ``made``, and how each control last ``stood``."""
     place = place_of(identity, index)
     kept: dict[str, Any] = state.scope(BAR_SCOPE).setdefault(_FIRST, {}).setdefault(place, {"made": 0})
@@ -371,7 +371,7 @@ def _stop(
             lines[0].empty()
 
     def tell(now: bool) -> None:
-        made: int = _kept(identity, index)["made"]
+        made: int = _progress(identity, index)["made"]
         if now or made:
             mark.markdown(DONE if now else f":gray-badge[{made} of {len(stop.steps)} changes]")
         if now and not done:
@@ -384,7 +384,7 @@ def _stop(
     steps = stop.steps
     if steps:
         # at what is to be moved next; when all is done, where it began
-        at = steps[_kept(identity, index)["made"] % len(steps)][0]
+        at = steps[_progress(identity, index)["made"] % len(steps)][0]
         point(at, f"{place_of(identity, index)}.{at}")
     return tell
 

@@ -8,12 +8,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-import peft_lab
 from peft_lab.ask.form import Form, choice, yes_no
 from peft_lab.interview.bank import get_question
 from peft_lab.interview.learners.schedule import Learners
@@ -27,6 +25,7 @@ from peft_lab.ui.components.frame import errors_boxed
 from peft_lab.ui.components.rows import Column, RowOf, just_chosen, rows
 from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
+from peft_lab.ui.method.scratch import FILES
 from peft_lab.ui.practice import learner
 from peft_lab.ui.practice.answering import bank_answer
 from peft_lab.ui.practice.cards import open_card
@@ -156,7 +155,7 @@ def _bench(form: Controls[WriteForm], one: Exercise, file: Learners, name: str) 
         if run is not None and verdict is not None:
             _record(desk, one, run.number, verdict)
         _hints(one)
-        _asked_next(one)
+        _next_questions(one)
     with middle, st.container(key="write-middle", gap="small"):
         editor(desk, one, form.value("plain"))
         form.draw("plain")
@@ -222,7 +221,7 @@ def _hints(one: Exercise) -> None:
             )  # fmt: skip
 
 
-def _asked_next(one: Exercise) -> None:
+def _next_questions(one: Exercise) -> None:
     """Draw what an interviewer asks next, each answer folded, with the way to its card."""
     with st.container(border=True, key="write-asked"):
         st.markdown("### An interviewer would now ask")
@@ -255,10 +254,9 @@ def solution(one: Exercise) -> None:
 def scratch_place(name: str) -> tuple[str, str] | None:
     """Return place and source of what ``lora.merge`` names in the methods from scratch; None if it is not there."""
     module, _, inner = name.partition(".")
-    file = Path(peft_lab.__file__).parent / "scratch" / f"{module}.py"
-    if not module or not file.is_file():
+    if module not in FILES:
         return None
-    text = file.read_text("utf-8")
+    text = FILES[module].text
     found: Any = ast.parse(text)
     for part in filter(None, inner.split(".")):
         named = (node for node in found.body if getattr(node, "name", "") == part)
@@ -266,4 +264,4 @@ def scratch_place(name: str) -> tuple[str, str] | None:
         if found is None:
             return None
     code = ast.get_source_segment(text, found) if inner else text
-    return f"peft_lab/scratch/{file.name}, line {getattr(found, 'lineno', 1)}", code or ""
+    return f"peft_lab/scratch/{module}.py, line {getattr(found, 'lineno', 1)}", code or ""
