@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
+from tests.cli.conftest import Run
+
 
 def adapter(folder: Path) -> Path:
     folder.mkdir()

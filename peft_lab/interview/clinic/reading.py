@@ -433,7 +433,7 @@ class Features:
         """Return the shape of the config's base if the catalogue has it: by name, id, or the last part of a path."""
         named = (self.of.adapter or {}).get("base_model_name_or_path")
         entry = known_base(named) if isinstance(named, str) else None
-        return entry and entry.shape
+        return None if entry is None else entry.shape
 
     @cached_property
     def targets(self) -> tuple[str, ...]:

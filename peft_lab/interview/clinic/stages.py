@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from peft_lab.interview.clinic import reading
 from peft_lab.interview.clinic.diagnose import Suspicion, diagnose
@@ -11,8 +12,8 @@ from peft_lab.runs import store
 from peft_lab.takeaway.ship.adapter import Adapter, StoredTensor
 from peft_lab.takeaway.ship.passport import MADE, Seen, engines, passport, some
 
-#: The clinic's families of faults that each stage answers for; what it says of loading is about scripts.
-_FAMILIES = {"trained": ("training", "data"), "saved": ("saving",), "loads": ("loading",)}
+#: The clinic's families of faults that a stage answers for; those of loading are about scripts.
+_FAMILIES = {"trained": ("training", "data"), "saved": ("saving",)}
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def material_of(adapter: Adapter) -> reading.Material:
         reading.LoggedRow(step=step, loss=loss, rate=rate)
         for step, (loss, rate) in enumerate(zip(view.losses, rates, strict=False), 1)
     )
-    return reading.replace(material, rows=rows or None, planned=view.steps)
+    return replace(material, rows=rows or None, planned=view.steps)
 
 
 def check(adapter: Adapter, base: ModelEntry | None) -> tuple[Stage, ...]:
@@ -61,8 +62,10 @@ def check(adapter: Adapter, base: ModelEntry | None) -> tuple[Stage, ...]:
 
 def _blamed(stage: str, suspects: tuple[Suspicion, ...]) -> Stage | None:
     """Return the stage as failed by the likeliest fault of its families; ``None`` without one."""
-    first = next((one for one in suspects if one.fault.family in _FAMILIES[stage]), None)
-    return first and Stage(stage, False, f"{first.fault.title}: {' '.join(first.evidence)}", first.fault.fix)
+    for one in suspects:
+        if one.fault.family in _FAMILIES[stage]:
+            return Stage(stage, False, f"{one.fault.title}: {' '.join(one.evidence)}", one.fault.fix)
+    return None
 
 
 def _trained(material: reading.Material, suspects: tuple[Suspicion, ...]) -> Stage:
@@ -78,7 +81,7 @@ def _trained(material: reading.Material, suspects: tuple[Suspicion, ...]) -> Sta
     return Stage("trained", True, evidence)
 
 
-def _saved(tensors: dict[str, StoredTensor], suspects: tuple[Suspicion, ...]) -> Stage:
+def _saved(tensors: Mapping[str, StoredTensor], suspects: tuple[Suspicion, ...]) -> Stage:
     zero = [name for name, tensor in tensors.items() if tensor.zero and "lora_B" in name]
     broken = [name for name, tensor in tensors.items() if tensor.finite < 1]
     if broken:

@@ -7,6 +7,7 @@ import json
 import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from peft_lab.core.errors import BadInput
 from peft_lab.takeaway.ship import adapter
 from peft_lab.takeaway.ship.adapter import CONFIG, WEIGHTS, from_files, read, read_header, read_tensors
 
-TENSORS = {
+TENSORS: dict[str, Any] = {
     "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": np.ones((4, 8), np.float32),
     "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight": np.zeros((8, 4), np.float16),
 }

@@ -15,6 +15,7 @@ from peft_lab.takeaway.ship.adapter import Adapter, StoredTensor
 from peft_lab.takeaway.ship.passport import (
     MADE,
     STATES,
+    Seen,
     Verdict,
     _conditions,
     _file,
@@ -34,6 +35,10 @@ PLAIN = {
     "bias": "none",
 }
 ENGINES = ("peft", "vllm", "sglang", "llama.cpp", "ollama", "mlx", "tgi", "lorax")
+
+
+def no_file(name: str) -> bytes:
+    raise AssertionError(name)
 
 
 def made(
@@ -83,10 +88,8 @@ def test_the_engines_and_their_sources() -> None:
 def test_pefts_types_are_those_of_this_peft_and_of_the_atlas() -> None:
     unknown = _conditions()["type that PEFT does not have"]
     merges = _conditions()["type that merges"]
-    from peft_lab.takeaway.ship.passport import Seen
-
     for entry in all_types().values():
-        seen = Seen(Adapter("x", {"peft_type": entry.type}, {}, (), bytes), None)
+        seen = Seen(Adapter("x", {"peft_type": entry.type}, {}, (), no_file), None)
         assert unknown(seen) is None, entry.type
         assert (merges(seen) is not None) == bool(rows.probed_value(entry.name, "merges")), entry.type
     assert by_config({"peft_type": "BITFIT"})[0].verdict == "refused"
@@ -226,10 +229,10 @@ def test_a_model_that_was_not_found_there_is_unknown_not_refused() -> None:
 
 
 def test_the_base_is_the_one_named_else_the_one_that_the_adapter_names() -> None:
-    adapter = Adapter("x", PLAIN, {}, (), bytes, "meta-llama/Llama-3.2-3B")
+    adapter = Adapter("x", PLAIN, {}, (), no_file, "meta-llama/Llama-3.2-3B")
     assert (base_of(adapter) or LLAMA).name == "llama-3.2-3b"
     assert (base_of(adapter, "gpt2") or LLAMA).name == "gpt2"
-    assert base_of(Adapter("x", PLAIN, {}, (), bytes, "/nowhere/at all")) is None
+    assert base_of(Adapter("x", PLAIN, {}, (), no_file, "/nowhere/at all")) is None
 
 
 _values = (
@@ -262,5 +265,5 @@ _tensors = st.dictionaries(
 @settings(max_examples=150, deadline=None)
 @given(st.dictionaries(_fields, _values), _tensors, st.sampled_from([None, LLAMA, get_model("bert-base")]))
 def test_any_config_has_verdicts(config: dict[str, Any], tensors: dict[str, StoredTensor], base: Any) -> None:
-    for verdict in passport(Adapter("any", config, tensors, (), bytes), base):
+    for verdict in passport(Adapter("any", config, tensors, (), no_file), base):
         assert verdict.verdict in STATES and verdict.row()["engine"] == verdict.engine
