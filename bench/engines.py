@@ -44,7 +44,10 @@ _SIZES |= {"num_key_value_heads": 2, "head_dim": 64, "intermediate_size": 256, "
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", {**_SIZES, "tie_word_embeddings": False}),
     "qwen3": ("qwen3", {**_SIZES, "tie_word_embeddings": True}),
-    "gemma3": ("gemma3_text", {**_SIZES, "query_pre_attn_scalar": 64}),
+    "gemma3": (  # MLX rounds √d to bfloat16: 16 is whole there; it wants a block of every kind
+        "gemma3_text",
+        {**_SIZES, "hidden_size": 256, "num_hidden_layers": 6, "query_pre_attn_scalar": 64},
+    ),
     "gpt2": ("gpt2", {"vocab_size": 49152, "n_embd": 128, "n_layer": 2, "n_head": 2, "n_positions": 512}),
     "experts": (
         "qwen3_moe",

@@ -85,10 +85,9 @@ def write(adapter: Adapter, base: str, engine: str, out: Path) -> Shipped:
         compared = {"tensors": len(adapter.tensors), "max_difference": 0.0}
     else:
         compared = _merged(adapter, base, form, kind or "f16", out)
-    entry, ranks = resolve(base), (adapter.config.get("rank_pattern") or {}).values()
-    most = max(adapter.config.get("r") or 1, *ranks, 1)
+    most = max(adapter.config.get("r") or 1, *(adapter.config.get("rank_pattern") or {}).values(), 1)
     command = gguf_files.tables()["commands"][form].format(
-        base=quote(weights_of(base) if entry.live else base),
+        base=quote(weights_of(base) if base in ASSETS else base),
         out=quote(str(out)),
         rank=next((rank for rank in _RANKS if rank >= most), most),
     )
@@ -168,6 +167,7 @@ def _as_lora(adapter: Adapter, base: str, out: Path) -> dict[str, float]:
     """Write the adapter as LoRA by PEFT's ``save_as_lora``, and compare its ΔW with the adapter's."""
     from peft import save_as_lora
     from peft.tuners.tuners_utils import BaseTunerLayer
+    from transformers.pytorch_utils import Conv1D
 
     from peft_lab.takeaway.ship.adapter import read
 
@@ -176,16 +176,17 @@ def _as_lora(adapter: Adapter, base: str, out: Path) -> dict[str, float]:
             save_as_lora(out, model, LORA_RANK)
         except (TypeError, ValueError) as error:
             raise BadInput(f"PEFT cannot convert {adapter.type} to LoRA: {in_short(error)}.") from error
-        deltas = {
-            name.removeprefix("base_model.model."): module.get_delta_weight("default").float().numpy()
-            for name, module in model.named_modules()
-            if isinstance(module, BaseTunerLayer)
-        }
+        deltas = {}
+        for name, module in model.named_modules():
+            if isinstance(module, BaseTunerLayer):
+                delta = module.get_delta_weight("default").float().numpy()
+                flipped = isinstance(module.get_base_layer(), Conv1D)
+                deltas[name.removeprefix("base_model.model.")] = delta.T if flipped else delta
     rest, whole, worst, factors = 0.0, 0.0, 0.0, factors_of(read(out))
     for one in factors:
-        wanted = deltas[one.path]
-        difference = wanted - (one.delta if one.delta.shape == wanted.shape else one.delta.T)
-        rest, whole = rest + float((difference**2).sum()), whole + float((wanted**2).sum())
+        difference = deltas[one.path] - one.delta
+        rest += float((difference**2).sum())
+        whole += float((deltas[one.path] ** 2).sum())
         worst = max(worst, float(np.abs(difference).max()))
     return {"tensors": 2 * len(factors), "max_difference": worst, "lost": rest / whole if whole else 0.0}
 

@@ -63,7 +63,7 @@ def factors_of(adapter: Adapter, dora: bool = False) -> tuple[Factors, ...]:
         raise BadInput(
             f"This format cannot hold LoRA with {(*beyond, start)[0]}. Merge the adapter.", "adapter"
         )
-    wanted = ("A.weight", "B.weight", NORMS if dora else "")
+    wanted = {"A.weight", "B.weight", *([NORMS] if dora else ())}
     parts: dict[str, dict[str, Array]] = {}
     for name, tensor in load(adapter.take(WEIGHTS)).items():
         path, _, kind = name.removeprefix("base_model.model.").partition(".lora_")

@@ -127,23 +127,25 @@ def write_model(file: Path, model: Any, tokenizer: Any, kind: str) -> tuple[int,
     """
     import gguf
 
-    config, written = model.config.to_dict(), {}
+    config = model.config.to_dict()
     writer = gguf.GGUFWriter(str(file), _layout(config)["arch"])
     writer.add_type(gguf.GGUFType.MODEL)
     writer.add_file_type(TYPES[kind])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     _write_settings(writer, config)
     _write_tokenizer(writer, tokenizer, config["vocab_size"])
-    for name, values in _tensors(model, config):
-        stored_as = _type_of(name, values, kind)
-        writer.add_tensor(name, gguf.quants.quantize(values, stored_as), raw_dtype=stored_as)
-        written[name] = values
+    for path, values in _parameters(model, config):
+        name, stored = name_of(path, config), _stored(path, values, config)
+        kind_here = _type_of(name, stored, kind)
+        writer.add_tensor(name, gguf.quants.quantize(stored, kind_here), raw_dtype=kind_here)
     _finish(writer)
-    differences = [
-        float(np.abs(gguf.quants.dequantize(one.data, one.tensor_type) - written[one.name]).max())
-        for one in gguf.GGUFReader(str(file)).tensors
-    ]
-    return len(differences), max(differences)
+    read = {one.name: one for one in gguf.GGUFReader(str(file)).tensors}
+    worst = 0.0
+    for path, values in _parameters(model, config):
+        one = read[name_of(path, config)]
+        back = _restored(path, gguf.quants.dequantize(one.data, one.tensor_type), config)
+        worst = max(worst, float(np.abs(back - values).max()))
+    return len(read), worst
 
 
 def _type_of(name: str, values: Array, kind: str) -> Any:
@@ -157,27 +159,37 @@ def _type_of(name: str, values: Array, kind: str) -> Any:
     return Type.Q8_0 if kind == "q4_0" and name.startswith(("token_embd", "output.")) else Type[kind.upper()]
 
 
-def _tensors(model: Any, config: Config) -> Iterator[tuple[str, Array]]:
-    """Yield a model's parameters, tied ones once, by their names in GGUF and as llama.cpp stores them."""
-    layout = _layout(config)
+def _parameters(model: Any, config: Config) -> Iterator[tuple[str, Array]]:
+    """Yield a model's parameters, tied ones once and the experts' gate and up apart, by transformers' names."""
     for path, parameter in model.named_parameters():
         values: Array = parameter.detach().float().cpu().numpy()
-        parts = {path if path.endswith((".weight", ".bias")) else f"{path}.weight": values}
-        if path.endswith("gate_up_proj"):  # of experts: (experts, 2 × d_ff, d)
+        if path.endswith("gate_up_proj"):  # (experts, 2 × d_ff, d)
             gate, up = np.split(values, 2, axis=-2)
-            parts = {
-                path.replace("gate_up", one) + ".weight": half for one, half in (("gate", gate), ("up", up))
-            }
-        for name, part in parts.items():
-            if name.endswith(tuple(layout.get("transposed", ()))):
-                part = part.T
-            if name.endswith(tuple(layout.get("plus one", ()))):
-                part = part + 1
-            yield name_of(name, config), np.ascontiguousarray(reorder_rows(part, heads_of(name, config)))
+            yield path.replace("gate_up", "gate") + ".weight", gate
+            yield path.replace("gate_up", "up") + ".weight", up
+        else:
+            yield path if path.endswith((".weight", ".bias")) else f"{path}.weight", values
     theta, kind = _rotation(config)
     if kind == "llama3":
         plain = theta ** -(np.arange(0, config["head_dim"], 2) / config["head_dim"])
         yield "rope_freqs.weight", (plain / model.model.rotary_emb.inv_freq.numpy()).astype(np.float32)
+
+
+def _stored(path: str, values: Array, config: Config) -> Array:
+    """Return a parameter as llama.cpp stores it."""
+    if path.endswith(tuple(_layout(config).get("transposed", ()))):
+        values = values.T
+    if path.endswith(tuple(_layout(config).get("plus one", ()))):
+        values = values + 1
+    return np.ascontiguousarray(reorder_rows(values, heads_of(path, config)))
+
+
+def _restored(path: str, stored: Array, config: Config) -> Array:
+    """Return a parameter as transformers has it."""
+    values = restore_rows(stored, heads_of(path, config))
+    if path.endswith(tuple(_layout(config).get("plus one", ()))):
+        values = values - 1
+    return values.T if path.endswith(tuple(_layout(config).get("transposed", ()))) else values
 
 
 def _rotation(config: Config) -> tuple[float, str]:
@@ -192,7 +204,7 @@ def _write_settings(writer: Any, config: Config) -> None:
     if kind not in ("default", "llama3"):
         raise BadInput(f"PEFT Lab writes no GGUF with positions of kind '{kind}'. {_ELSEWHERE}", "to")
     known = {"rope_theta": theta or None, "four_times": 4 * config.get("n_embd", 0), **config}
-    for key, fields in tables()["keys"].items():
+    for key, fields in {**tables()["keys"], **_layout(config).get("keys", {})}.items():
         value = next((known[name] for name in fields if known.get(name) is not None), None)
         if value is not None:
             add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
