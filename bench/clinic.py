@@ -24,7 +24,7 @@ from typing import Any
 from peft_lab.interview.clinic import diagnose, reading
 from peft_lab.interview.clinic.diagnose import SUSPECTED, TENTHS, Diagnosis, tenth
 from peft_lab.interview.clinic.diagnose import diagnose as diagnose_diagnose
-from peft_lab.takeaway.ship.adapter import CONFIG, STATE, WANTED, WEIGHTS, files_of
+from peft_lab.takeaway.ship.adapter import CONFIG, STATE, WANTED, WEIGHTS, of_folder
 from tools.clinic_made.faults import NEEDS, SPOILS
 from tools.clinic_made.runs import Ran, run, write_log
 from tools.clinic_made.setup import ENCODER, TARGETS, TINY, WRITER, Setup
@@ -123,7 +123,7 @@ def given(folder: Path) -> Diagnosis:
         if name in names and (folder / name).stat().st_size:
             material = reading.with_log(material, name, (folder / name).read_bytes())
     if WEIGHTS in names:
-        material = reading.with_adapter(material, files_of(folder))
+        material = reading.with_adapter(material, of_folder(folder))
     return diagnose_diagnose(material)
 
 

@@ -20,17 +20,18 @@ from typing import Any
 
 from peft_lab.core.disk import parse_json
 from peft_lab.core.errors import BadInput
-from peft_lab.models.catalogue import catalogue
+from peft_lab.models.catalogue import known_base
 from peft_lab.models.shapes import HEADS, ModelShape
 from peft_lab.takeaway.ship.adapter import (
     CONFIG,
     LARGEST_TEXT,
     STATE,
+    WANTED,
     WEIGHTS,
+    Adapter,
     StoredTensor,
     read_json,
     read_tensors,
-    refuse,
 )  # fmt: skip
 from peft_lab.training.tasks import records
 
@@ -260,17 +261,16 @@ def with_log(material: Material, name: str, content: bytes) -> Material:
     )
 
 
-def with_adapter(material: Material, files: Mapping[str, bytes]) -> Material:
-    """Add the files of an adapter folder, by name. Its own config and log count only if no others were given.
+def with_adapter(material: Material, adapter: Adapter) -> Material:
+    """Add an adapter. Its own config and log count only if no others were given.
 
     Raises:
-        BadInput: ``adapter_model.safetensors`` is missing, the weights are a pickle, or a file cannot be read.
+        BadInput: a file cannot be read.
     """
-    refuse(files)
-    tensors = read_tensors(WEIGHTS, files[WEIGHTS])
+    files = {name: adapter.take(name) for name in WANTED if name in adapter.names}
     found = replace(
         material,
-        tensors=tensors,
+        tensors=read_tensors(WEIGHTS, files[WEIGHTS]),
         stored=len(files[WEIGHTS]),
         tokens=_tokens(files) or material.tokens,
         given=(*material.given, WEIGHTS),
@@ -432,14 +432,8 @@ class Features:
     def base(self) -> ModelShape | None:
         """Return the shape of the config's base if the catalogue has it: by name, id, or the last part of a path."""
         named = (self.of.adapter or {}).get("base_model_name_or_path")
-        if not isinstance(named, str) or not named:
-            return None
-        last = named.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1].lower()
-        for entry in catalogue().values():
-            source = str(entry.source).split(",")[0].rsplit("/", 1)[-1].lower()
-            if last in (entry.name.lower(), source):
-                return entry.shape
-        return None
+        entry = known_base(named) if isinstance(named, str) else None
+        return None if entry is None else entry.shape
 
     @cached_property
     def targets(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 import numpy as np
 
@@ -25,12 +25,13 @@ from peft_lab.models.assets.store import HUB_ID
 from peft_lab.runs import store
 
 LARGEST = 2 << 30  # bytes of an adapter file
-LARGEST_TEXT = 64 << 20  # bytes of a config or a log
-LARGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors library, too
+LARGEST_TEXT = 64 << 20  # bytes of a config, a log or a header
 CONFIG, WEIGHTS, STATE = "adapter_config.json", "adapter_model.safetensors", "trainer_state.json"
 TOKENIZER = ("tokenizer_config.json", "tokenizer.json", "special_tokens_map.json", "added_tokens.json")
 WANTED = (CONFIG, WEIGHTS, STATE, *TOKENIZER)
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+
+T = TypeVar("T")
 
 # ----------------------------------------
 # Tensors: by the header alone, or with the range of their entries.
@@ -103,20 +104,18 @@ def _tensor(entry: Mapping[str, Any]) -> StoredTensor:
     return StoredTensor(shape, dtype, float(good.min()), float(good.max()), share)
 
 
-def read_header(name: str, file: BinaryIO, size: int) -> dict[str, StoredTensor]:
-    """Return every tensor of a safetensors file from its header; no weight is read.
-
-    Args:
-        file: open at its start. size: of the whole file, in bytes.
+def read_header(name: str, file: BinaryIO) -> dict[str, StoredTensor]:
+    """Return every tensor of an open safetensors file from its header; no weight is read. An empty file has none.
 
     Raises:
-        BadInput: the file is not a safetensors file, or is shorter than its header says.
+        BadInput: the file is not a safetensors file, or has another size than its header says.
     """
+    if not (size := file.seek(0, os.SEEK_END)):
+        return {}
+    file.seek(0)
     length = int.from_bytes(file.read(8), "little")
-    if not 2 <= length <= min(LARGEST_HEADER, size - 8):
-        raise _damaged(name, "its header does not fit in the file")
     try:
-        entries = disk.parse_json(file.read(length))
+        entries = disk.parse_json(file.read(length if length <= LARGEST_TEXT else 0))
         entries.pop("__metadata__", None)
         ends = [int(entry["data_offsets"][1]) for entry in entries.values()]
         tensors = {
@@ -125,9 +124,7 @@ def read_header(name: str, file: BinaryIO, size: int) -> dict[str, StoredTensor]
         }
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise _damaged(name, error) from error
-    if max(ends, default=0) + length + 8 != size or any(
-        side < 0 for tensor in tensors.values() for side in tensor.shape
-    ):
+    if max(ends, default=0) + length + 8 != size:
         raise _damaged(name, f"its header describes another size than {size:,} bytes")
     return tensors
 
@@ -148,40 +145,6 @@ def read_json(name: str, content: bytes) -> Any:
         raise BadInput(f"{name} is not valid JSON: {str(error)[:120]}.") from error
 
 
-def refuse(names: Iterable[str]) -> None:
-    """Raise :class:`BadInput` for a folder without weights that can be read safely."""
-    names = sorted(names)
-    if WEIGHTS in names:
-        return
-    pickled = [name for name in names if name.endswith(PICKLES) and name != "training_args.bin"]
-    if pickled:
-        raise BadInput(
-            f"{pickled[0]} is a pickle, which can run code when opened, so it is not read. Save the adapter with "
-            "save_pretrained(..., safe_serialization=True).",
-            "adapter",
-        )
-    raise BadInput(f"The adapter folder has no {WEIGHTS}. Add this file.", "adapter")
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    """Return the files of an adapter folder that are read. Raises :class:`BadInput`."""
-    names = _names(folder)
-    refuse(names)
-    return {name: _take(folder, name) for name in names if name in WANTED}
-
-
-def _names(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(disk.folder(folder, "adapter")) if entry.is_file())
-
-
-def _most(name: str) -> int:
-    return LARGEST if name == WEIGHTS else LARGEST_TEXT
-
-
-def _take(folder: Path, name: str) -> bytes:
-    return disk.take(folder / name, _most(name), "adapter")
-
-
 # ----------------------------------------
 # An adapter: a run's, a folder, a zip of one, an upload, or one on the hub.
 
@@ -192,10 +155,10 @@ class Adapter:
 
     Attributes:
         name: a run's id, a hub id, or the last part of a path.
-        config: ``adapter_config.json``. tensors: by the names that they are stored by, without ranges.
+        config: ``adapter_config.json``; empty without one. tensors: by their stored names, without ranges.
         names: of its files. take: returns the bytes of one of them.
         base: the model that it was trained on, as the run or else the config names it; empty if neither does.
-        folder: where it lies on this machine; ``None`` for a zip, an upload and the hub.
+        folder: where it lies on this machine; ``None`` for a zip and an upload.
     """
 
     name: str
@@ -209,16 +172,7 @@ class Adapter:
     @property
     def type(self) -> str:
         """Return PEFT's name of the type in upper case, such as ``LORA``; empty if the config has none."""
-        return str(self.config.get("peft_type") or "").rpartition(".")[2].upper()
-
-    @property
-    def entries(self) -> int:
-        """Return the number of stored entries."""
-        return sum(tensor.size for tensor in self.tensors.values())
-
-
-#: Opens one file of an adapter; yields the stream and the file's size in bytes.
-Opened = Callable[[str], AbstractContextManager[tuple[BinaryIO, int]]]
+        return str(self.config.get("peft_type") or "").upper()
 
 
 def read(source: str | Path) -> Adapter:
@@ -232,17 +186,25 @@ def read(source: str | Path) -> Adapter:
         run = store.get(name)
         if not run.adapter.is_dir():
             raise BadInput(f"The run '{name}' has no adapter yet.", "adapter")
-        return _of_folder(name, run.adapter, run.spec.model)
-    if own.is_folder(name):
-        return _of_folder(Path(name).resolve().name, Path(name))
-    if name.lower().endswith(".zip") and not asking.hidden_folder(name):
+        return of_folder(run.adapter, name, run.spec.model)
+    if not asking.hidden_folder(name) and (Path(name).is_dir() or name.lower().endswith(".zip")):
+        if not name.lower().endswith(".zip"):
+            return of_folder(Path(name))
         return _of_zip(Path(name).name, lambda: disk.opened(Path(name)))
-    if HUB_ID.fullmatch(name) and not asking.class_is_on():
-        return _of_hub(name)
-    raise BadInput(
-        f"'{echoed(name, 200)}' is neither a run, an adapter's folder or zip file, nor a Hugging Face id.",
-        "adapter",
-    )
+    if not HUB_ID.fullmatch(name) or asking.class_is_on():
+        raise BadInput(
+            f"'{echoed(name, 200)}' is neither a run, nor an adapter's folder, zip file or Hugging Face id.",
+            "adapter",
+        )
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(
+            name, allow_patterns=[*WANTED, "*.jinja"], local_files_only=not own.hub_answers()
+        )
+    except (OSError, ValueError) as error:
+        raise BadInput(f"The adapter '{name}' cannot be fetched: {in_short(error)}.", "adapter") from error
+    return of_folder(Path(folder), name)
 
 
 def from_files(name: str, files: Mapping[str, bytes]) -> Adapter:
@@ -250,108 +212,76 @@ def from_files(name: str, files: Mapping[str, bytes]) -> Adapter:
     packed = next((each for each in files if each.lower().endswith(".zip")), "")
     if packed and WEIGHTS not in files:
         return _of_zip(packed, lambda: io.BytesIO(files[packed]))
-
-    @contextmanager
-    def opened(file: str) -> Iterator[tuple[BinaryIO, int]]:
-        yield io.BytesIO(files[file]), len(files[file])
-
-    return _made(name, files, opened)
+    return _made(name, files, lambda file: io.BytesIO(files[file]))
 
 
-def _made(
-    name: str, names: Iterable[str], opened: Opened, base: str = "", folder: Path | None = None
-) -> Adapter:
-    names = tuple(names)
-    refuse(names)
-    if CONFIG not in names:
-        raise BadInput(
-            f"The adapter has no {CONFIG}, so its type and rank are not known. Add this file.", "adapter"
-        )
-
-    def take(file: str) -> bytes:
-        try:
-            with opened(file) as (stream, size):
-                if size > _most(file):
-                    raise BadInput(f"{file} is too large (more than {units.size(_most(file))}).", "adapter")
-                return stream.read(size)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise BadInput(f"{file} of {name} cannot be read: {error}.", "adapter") from error
-
-    config = read_json(CONFIG, take(CONFIG))
-    if not isinstance(config, dict):
-        raise BadInput(f"{CONFIG} contains no JSON object.", "adapter")
-    try:
-        with opened(WEIGHTS) as (stream, size):
-            tensors = read_header(WEIGHTS, stream, size)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise BadInput(f"{WEIGHTS} of {name} cannot be read: {error}.", "adapter") from error
-    named = config.get("base_model_name_or_path")
-    return Adapter(
-        name, config, tensors, names, take, base or (named if isinstance(named, str) else ""), folder
-    )
-
-
-def _of_folder(name: str, folder: Path, base: str = "") -> Adapter:
-    @contextmanager
-    def opened(file: str) -> Iterator[tuple[BinaryIO, int]]:
-        with disk.opened(folder / file) as stream:
-            yield stream, os.fstat(stream.fileno()).st_size
-
-    return _made(name, _names(folder), opened, base, folder.resolve())
+def of_folder(folder: Path, name: str = "", base: str = "") -> Adapter:
+    """Return the adapter in a folder. ``name``, ``base``: as in :class:`Adapter`. Raises :class:`BadInput`."""
+    place = disk.folder(folder, "adapter")
+    names = sorted(entry.name for entry in os.scandir(place) if entry.is_file())
+    return _made(name or place.name, names, lambda file: disk.opened(place / file), base, place)
 
 
 def _of_zip(name: str, packed: Callable[[], AbstractContextManager[BinaryIO]]) -> Adapter:
     """Return the adapter in the outermost folder of a zip that holds its config or its weights."""
 
     @contextmanager
-    def archive() -> Iterator[zipfile.ZipFile]:
-        with packed() as file, disk.unzipping(), zipfile.ZipFile(file) as unpacked:
-            yield unpacked
+    def opened(file: str) -> Iterator[BinaryIO]:
+        with (
+            packed() as whole,
+            disk.unzipping(),
+            zipfile.ZipFile(whole) as archive,
+            archive.open(str(place / file)) as stream,
+        ):
+            yield cast("BinaryIO", stream)
 
     try:
-        with archive() as unpacked:
-            inside = [PurePosixPath(entry) for entry in unpacked.namelist() if not entry.endswith("/")]
+        with packed() as whole, disk.unzipping(), zipfile.ZipFile(whole) as archive:
+            inside = [PurePosixPath(entry) for entry in archive.namelist() if not entry.endswith("/")]
     except (OSError, zipfile.BadZipFile) as error:
         raise BadInput(f"{name} cannot be read as a zip file: {error}.", "adapter") from error
-    held = [path for path in inside if path.name in (CONFIG, WEIGHTS)] or inside
-    place = min(
-        (path.parent for path in held), key=lambda path: (len(path.parts), path), default=PurePosixPath()
-    )
-
-    @contextmanager
-    def opened(file: str) -> Iterator[tuple[BinaryIO, int]]:
-        with archive() as unpacked:
-            entry = unpacked.getinfo(str(place / file))
-            with unpacked.open(entry) as stream:
-                yield cast("BinaryIO", stream), entry.file_size
-
+    held = [path.parent for path in inside if path.name in (CONFIG, WEIGHTS)] or [PurePosixPath()]
+    place = min(held, key=lambda path: (len(path.parts), path))
     return _made(name, [path.name for path in inside if path.parent == place], opened)
 
 
-def _of_hub(name: str) -> Adapter:
-    """Return the adapter of a Hugging Face id. Missing files are fetched if the hub can be reached."""
-    from huggingface_hub import HfApi, hf_hub_download
+def _made(
+    name: str,
+    names: Iterable[str],
+    opened: Callable[[str], AbstractContextManager[BinaryIO]],
+    base: str = "",
+    folder: Path | None = None,
+) -> Adapter:
+    """Return the adapter of these files. Raises BadInput for one without weights that can be read safely."""
+    names = tuple(names)
+    pickled = [file for file in names if file.endswith(PICKLES) and file != "training_args.bin"]
+    if WEIGHTS not in names and pickled:
+        raise BadInput(
+            f"{pickled[0]} is a pickle, which can run code when opened, so it is not read. Save the adapter with "
+            "save_pretrained(..., safe_serialization=True).",
+            "adapter",
+        )
+    if WEIGHTS not in names:
+        raise BadInput(f"The adapter folder has no {WEIGHTS}. Add this file.", "adapter")
 
-    find = own.finder(name)
-    names = [file for file in WANTED if find(file)]
-    if not {CONFIG, WEIGHTS} <= set(names):
-        if not own.hub_answers():
-            raise BadInput(
-                f"The adapter '{name}' is not in this machine's cache and the Hugging Face Hub was not reached. "
-                "Give its folder or a zip of it.",
-                "adapter",
-            )
+    def using(file: str, use: Callable[[BinaryIO], T]) -> T:
         try:
-            names = HfApi().list_repo_files(name)
-        except (OSError, ValueError) as error:
-            raise BadInput(
-                f"The adapter '{name}' cannot be fetched: {in_short(error)}.", "adapter"
-            ) from error
+            with opened(file) as stream:
+                return use(stream)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise BadInput(f"{file} of {name} cannot be read: {error}.", "adapter") from error
 
-    @contextmanager
-    def opened(file: str) -> Iterator[tuple[BinaryIO, int]]:
-        place = find(file) or Path(hf_hub_download(name, file))
-        with disk.opened(place) as stream:
-            yield stream, os.fstat(stream.fileno()).st_size
+    def take(file: str) -> bytes:
+        most = LARGEST if file == WEIGHTS else LARGEST_TEXT
+        content = using(file, lambda stream: stream.read(most + 1))
+        if len(content) > most:
+            raise BadInput(f"{file} is too large (more than {units.size(most)}).", "adapter")
+        return content
 
-    return _made(name, names, opened)
+    config = read_json(CONFIG, take(CONFIG)) if CONFIG in names else {}
+    if not isinstance(config, dict):
+        raise BadInput(f"{CONFIG} contains no JSON object.", "adapter")
+    tensors = using(WEIGHTS, lambda stream: read_header(WEIGHTS, stream))
+    return Adapter(
+        name, config, tensors, names, take, base or str(config.get("base_model_name_or_path") or ""), folder
+    )
