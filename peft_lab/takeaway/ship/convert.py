@@ -17,6 +17,7 @@ import numpy as np
 import yaml
 
 from peft_lab.core.errors import BadInput, UnknownName, in_short
+from peft_lab.models import own
 from peft_lab.models.assets.fetching import sha256
 from peft_lab.models.assets.store import ASSETS
 from peft_lab.models.catalogue import fitting_shapes, resolve
@@ -24,6 +25,8 @@ from peft_lab.models.loading import load_base, no_pickles, weights_of
 from peft_lab.takeaway.ship import gguf_files, mlx_files
 from peft_lab.takeaway.ship.adapter import CONFIG, WEIGHTS, Adapter
 from peft_lab.takeaway.ship.factors import Array, Factors, factors_of
+from peft_lab.takeaway.ship.gguf_files import Config
+from peft_lab.takeaway.ship.passport import base_of
 
 ENGINES = ("peft", "vllm", "sglang", "llama.cpp", "ollama", "mlx")
 #: What can be written beside them: the merged model, and the adapter as LoRA.
@@ -33,6 +36,7 @@ FORMS = (
     *(f"gguf-{kind}" for kind in gguf_files.TYPES),
     "lora",
 )
+TARGETS = (*ENGINES, *FORMS)
 TOLERANCE = 1e-5  # of a ΔW, relative to its largest entry, where float32 is stored
 LORA_RANK = 16  # of a conversion to LoRA
 _PORTS = {"vllm": 8000, "sglang": 30000, "llama.cpp": 8080, "safetensors": 8000, "gguf": 8080}
@@ -65,29 +69,29 @@ def write(adapter: Adapter, base: str, engine: str, out: Path) -> Shipped:
         BadInput: the engine's format cannot hold this adapter, with the reason; or what was read back differs.
         AssetError: the base's weights are needed and were not fetched.
     """
-    if engine not in (*ENGINES, *FORMS):
-        raise UnknownName("engine", engine, (*ENGINES, *FORMS), "to")
-    hub = {asset.hub_id: name for name, asset in ASSETS.items()}
-    base = hub.get(base or adapter.base, base or adapter.base)
-    if not base:
-        raise BadInput("The adapter names no base model. Name it.", "base")
+    if engine not in TARGETS:
+        raise UnknownName("engine", engine, TARGETS, "to")
+    named = base or adapter.base
+    entry = resolve(named) if own.is_folder(named) else base_of(adapter, base)
+    if entry is None:
+        raise BadInput("The base that the adapter names is not known here. Name a model or a folder.", "base")
     if out.exists() and any(out.iterdir()):
         raise BadInput(f"'{out}' is not empty. Name a new folder.", "out")
     out.mkdir(parents=True, exist_ok=True)
     form, _, kind = engine.partition("-")
     if engine in ("llama.cpp", "mlx"):
-        compared = _converted(adapter, base, engine, out)
+        compared = _converted(adapter, entry.config, engine, out)
     elif engine == "lora":
-        compared = _as_lora(adapter, base, out)
+        compared = _as_lora(adapter, entry.name, out)
     elif engine in ("peft", "vllm", "sglang"):
         for name in (CONFIG, WEIGHTS):
             (out / name).write_bytes(adapter.take(name))
         compared = {"tensors": len(adapter.tensors), "max_difference": 0.0}
     else:
-        compared = _merged(adapter, base, form, kind or "f16", out)
+        compared = _merged(adapter, entry.name, form, kind or "f16", out)
     most = max(adapter.config.get("r") or 1, *(adapter.config.get("rank_pattern") or {}).values(), 1)
     command = gguf_files.tables()["commands"][form].format(
-        base=quote(weights_of(base) if base in ASSETS else base),
+        base=quote(weights_of(entry.name) if entry.name in ASSETS else entry.name),
         out=quote(str(out)),
         rank=next((rank for rank in _RANKS if rank >= most), most),
     )
@@ -102,9 +106,9 @@ def write(adapter: Adapter, base: str, engine: str, out: Path) -> Shipped:
     return Shipped(tuple(files), command, compared)
 
 
-def _converted(adapter: Adapter, base: str, engine: str, out: Path) -> dict[str, float]:
-    """Write the factors for llama.cpp or MLX, and compare every ΔW (and norm of DoRA) that is read back."""
-    config, factors = resolve(base).config, factors_of(adapter, dora=engine == "mlx")
+def _converted(adapter: Adapter, config: Config, engine: str, out: Path) -> dict[str, float]:
+    """Write the factors for llama.cpp or MLX, and compare every ΔW that is read back."""
+    factors = factors_of(adapter, dora=engine == "mlx")
     paths = [one.path for one in factors]
     if engine == "mlx":
         mlx_files.write_adapter(out, factors, config)

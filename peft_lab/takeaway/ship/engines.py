@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ PROGRAM = TEMPLATES / "ask_engine.py.j2"
 
 @dataclass(frozen=True)
 class Answer:
-    """One greedy answer: its token ids (the end token last), and log-probabilities of the likeliest first tokens."""
+    """One greedy answer: its token ids without the end, and log-probabilities of the likeliest first tokens."""
 
     ids: tuple[int, ...]
     first: dict[int, float]
@@ -55,7 +55,15 @@ def answers(
     module, line = INSTALL[engine]
     if subprocess.run([str(python), "-c", f"import {module}"], capture_output=True, check=False).returncode:
         raise BadInput(f"{engine} is not installed here. Install it by: {line}", "engine")
-    told = {"stop": [], "top": 20, "rank": 16, "threads": 2, **job, "engine": engine, "base": str(base)}
+    told: dict[str, Any] = {
+        "stop": [],
+        "top": 20,
+        "rank": 16,
+        "threads": 2,
+        **job,
+        "engine": engine,
+        "base": str(base),
+    }
     told |= {"prompts": [list(prompt) for prompt in prompts], "tokens": tokens}
     together = (
         [list(adapters)] if engine == "vllm" else [[one] for one in adapters]
@@ -71,11 +79,16 @@ def answers(
             log.seek(0)
             last = log.read()[-300:].strip()
         lines = [json.loads(text) for text in ran.stdout.splitlines()]
-        for said in lines:
-            made = [
-                Answer(tuple(one["ids"]), {int(k): v for k, v in one["first"].items()})
-                for one in said.get("answers", ())
-            ]
-            yield said["error"] if "error" in said else tuple(made)
+        for line in lines:
+            yield (
+                line["error"]
+                if "error" in line
+                else tuple(_answer(one, told["stop"]) for one in line["answers"])
+            )
         for _ in some[len(lines) :]:
             yield f"the engine ended with code {ran.returncode}: {last}"
+
+
+def _answer(made: Mapping[str, Any], stop: Sequence[int]) -> Answer:
+    first = {int(token): float(share) for token, share in made["first"].items()}
+    return Answer(tuple(token for token in made["ids"] if token not in stop), first)

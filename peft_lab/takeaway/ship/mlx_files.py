@@ -1,8 +1,7 @@
-"""Write an adapter for MLX, transposed factors under MLX's names with one scale for all, and read it back.
+"""Write an adapter for MLX, transposed factors with one rank and one scale for all, and read it back.
 
-mlx-lm 0.32.2 builds LoRA layers by ``keys`` and loads weights with ``strict=False`` (``load_adapters`` in
-mlx_lm/tuner/utils.py): it leaves out unknown names without a word, so only architectures whose names were checked are
-written.
+mlx-lm 0.32.2 builds LoRA layers by ``keys``, and refuses tensors of other names or shapes (``load_adapters`` in
+mlx_lm/tuner/utils.py); modules that its keys name in other blocks get a B of zeros.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from peft_lab.core import disk
-from peft_lab.core.errors import BadInput
 from peft_lab.takeaway.ship.factors import Array, Factors
 from peft_lab.takeaway.ship.gguf_files import Config, blocks, tables
 
@@ -23,19 +21,13 @@ _IN_BLOCK = re.compile(r".+?\.\d+\.")
 
 
 def name_of(path: str, config: Config) -> str:
-    """Return a module's path in MLX. Raises BadInput for an architecture whose names were not checked."""
-    kind, known = str(config.get("model_type")), tables()["mlx"]
-    if kind not in known:
-        raise BadInput(f"PEFT Lab knows MLX's names for {', '.join(known)}, not for {kind}.", "to")
-    before, after = known[kind]
+    """Return a module's path in MLX: transformers' own but for a prefix."""
+    before, after = tables()["mlx"].get(config.get("model_type"), ("", ""))
     return after + path.removeprefix(before)
 
 
 def write_adapter(folder: Path, factors: Sequence[Factors], config: Config) -> None:
-    """Write ``adapters.safetensors`` and ``adapter_config.json``. Smaller ranks are filled with zeros to the largest.
-
-    Raises what :func:`name_of` raises.
-    """
+    """Write ``adapters.safetensors`` and ``adapter_config.json``; zeros fill smaller ranks to the largest."""
     from safetensors.numpy import save_file
 
     scale, rank, stored = factors[0].scale or 1.0, max(len(one.a) for one in factors), {}
