@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -36,7 +36,8 @@ _RANKS = (32, 64, 128, 256, 320, 512)  # that vLLM's --max-lora-rank takes above
 
 @dataclass(frozen=True)
 class Rule:
-    """What an engine does if a condition holds. ``words``: the engine's own, empty if it says nothing."""
+    """What an engine does if a condition holds. ``words``: the engine's own, empty if it says nothing. In a verdict
+    the texts name what was found, and ``source`` the engine's version and address."""
 
     when: str
     verdict: State
@@ -45,6 +46,12 @@ class Rule:
     symbol: str
     words: str = ""
     change: str = ""
+    source: str = ""
+
+    @property
+    def where(self) -> str:
+        """Return file and symbol."""
+        return f"{self.file}, {self.symbol}"
 
 
 @dataclass(frozen=True)
@@ -66,17 +73,6 @@ class Engine:
 
 
 @dataclass(frozen=True)
-class Reason:
-    """One thing that an engine does: file and symbol that show it, and the engine's version and address."""
-
-    verdict: State
-    what: str
-    words: str
-    where: str
-    source: str
-
-
-@dataclass(frozen=True)
 class Verdict:
     """What one engine does with the adapter. ``reasons``: the gravest first. ``change``: a file of :data:`MADE` by
     name, an option of the engine, or another tool; empty if nothing has to change, or nothing helps."""
@@ -84,13 +80,15 @@ class Verdict:
     engine: str
     version: str
     verdict: State
-    reasons: tuple[Reason, ...]
+    reasons: tuple[Rule, ...]
     change: str
     command: str
 
     def row(self) -> dict[str, Any]:
         """Return the verdict for the command line."""
-        return {**asdict(self), "unknown": list(engines()[self.engine].unknown)}
+        shown = ("verdict", "what", "words", "where", "source")
+        reasons = [{name: getattr(reason, name) for name in shown} for reason in self.reasons]
+        return {**asdict(self), "reasons": reasons, "unknown": list(engines()[self.engine].unknown)}
 
 
 @dataclass(frozen=True)
@@ -377,53 +375,46 @@ def passport(adapter: Adapter, base: ModelEntry | None = None) -> tuple[Verdict,
 
 
 def _judge(engine: Engine, seen: Seen, details: Mapping[str, str | None]) -> Verdict:
-    rules, reasons = [], []
+    held: list[Rule] = []
     for name in (engine.name, *(SHARED if engine.name != "peft" else SHARED[:1])):
-        of = _file()[name]
-        title = "PEFT" if name in ("peft", *SHARED) else of.title
+        of, title = _file()[name], "PEFT" if name in ("peft", *SHARED) else engine.title
         for rule in of.rules:
             if (detail := details[rule.when]) is not None:
                 what, words = (text.replace("{detail}", detail) for text in (rule.what, rule.words))
                 source = f"{title} {of.version} ({of.read_in}), {of.address}{rule.file}"
-                rules.append(rule)
-                reasons.append(Reason(rule.verdict, what, words, f"{rule.file}, {rule.symbol}", source))
+                held.append(replace(rule, what=what, words=words, source=source))
     kind = seen.base.shape.model_type if seen.base else ""
     if engine.models and kind and kind not in engine.models:
-        rules.append(
-            Rule(_MODEL, "unknown", f"'{kind}' was not found among the models that take LoRA.", "", "")
+        what, source = (
+            f"'{kind}' was not found among the models that take LoRA.",
+            f"{engine.title} {engine.version}",
         )
-        source = f"{engine.title} {engine.version} ({engine.read_in})"
-        reasons.append(Reason("unknown", rules[-1].what, "", engine.models_in, source))
-    verdict, change = _decide(rules, seen)
+        held.append(Rule(_MODEL, "unknown", what, engine.models_in, "the list of models", source=source))
+    verdict, change = _decide(held, seen)
     most = max(seen.ranks, default=0)
     change = change.replace("{limit}", str(next((size for size in _RANKS if size >= most), _RANKS[-1])))
-    command = engine.command.replace("{base}", seen.base.name if seen.base else seen.adapter.base or "BASE")
     place = None if asking.class_is_on() else seen.adapter.folder
+    command = engine.command.replace("{base}", seen.base.name if seen.base else seen.adapter.base or "BASE")
     command = command.replace("{adapter}", str(place or seen.adapter.name))
-    return Verdict(
-        engine.name,
-        engine.version,
-        verdict,
-        tuple(sorted(reasons, key=lambda reason: STATES.index(reason.verdict))),
-        change,
-        f"{command} {change}" if change.startswith("--") else command,
-    )
+    reasons = tuple(sorted(held, key=lambda rule: STATES.index(rule.verdict)))
+    command += f" {change}" * change.startswith("--")
+    return Verdict(engine.name, engine.version, verdict, reasons, change, command)
 
 
-def _decide(rules: list[Rule], seen: Seen) -> tuple[State, str]:
+def _decide(held: list[Rule], seen: Seen) -> tuple[State, str]:
     """Return the verdict and the change. What is refused may run after a change, such as merging."""
-    states, made = {rule.verdict for rule in rules}, tuple(MADE)
-    change = max((rule.change for rule in rules if rule.change in MADE), key=made.index, default="")
+    states, made = {rule.verdict for rule in held}, tuple(MADE)
+    change = max((rule.change for rule in held if rule.change in MADE), key=made.index, default="")
     able = change not in made[-2:] or seen.merges
-    mended = able and all(rule.change for rule in rules if rule.verdict in ("refused", "wrong"))
+    mended = able and all(rule.change for rule in held if rule.verdict in ("refused", "wrong"))
     if "refused" in states:  # merged it is a plain model, if that is one that the engine knows
-        known = all(rule.when != _MODEL for rule in rules)
+        known = all(rule.when != _MODEL for rule in held)
         return ("change" if known else "unknown", change) if mended else ("refused", "")
     if states & {"wrong", "unknown"}:
         return ("wrong" if "wrong" in states else "unknown"), change if mended else ""
     if "change" not in states:
         return "runs", ""
-    other = next((rule.change for rule in rules if rule.change and rule.change not in MADE), "")
+    other = next((rule.change for rule in held if rule.change and rule.change not in MADE), "")
     return ("change", other or change) if able else ("refused", "")
 
 

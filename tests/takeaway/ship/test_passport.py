@@ -235,14 +235,10 @@ def test_the_base_is_the_one_named_else_the_one_that_the_adapter_names() -> None
     assert base_of(Adapter("x", PLAIN, {}, (), no_file, "/nowhere/at all")) is None
 
 
-_values = (
-    st.none()
-    | st.booleans()
-    | st.integers(-4, 600)
-    | st.text(max_size=6)
-    | st.lists(st.integers(0, 3), max_size=2)
-)
-_values |= st.dictionaries(st.text(max_size=4), st.integers(-1, 9), max_size=2)
+_values: st.SearchStrategy[Any] = st.one_of(
+    st.none(), st.booleans(), st.integers(-4, 600), st.text(max_size=6), st.lists(st.integers(0, 3), max_size=2),
+    st.dictionaries(st.text(max_size=4), st.integers(-1, 9), max_size=2),
+)  # fmt: skip
 _fields = st.sampled_from(sorted({
     *PLAIN, "use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save", "init_lora_weights",
     "layer_replication", "target_parameters", "revision", "base_model_name_or_path", "layers_to_transform",
