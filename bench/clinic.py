@@ -24,6 +24,7 @@ from typing import Any
 from peft_lab.interview.clinic import diagnose, reading
 from peft_lab.interview.clinic.diagnose import SUSPECTED, TENTHS, Diagnosis, tenth
 from peft_lab.interview.clinic.diagnose import diagnose as diagnose_diagnose
+from peft_lab.takeaway.ship.adapter import CONFIG, STATE, WANTED, WEIGHTS, of_folder
 from tools.clinic_made.faults import NEEDS, SPOILS
 from tools.clinic_made.runs import Ran, run, write_log
 from tools.clinic_made.setup import ENCODER, TARGETS, TINY, WRITER, Setup
@@ -103,7 +104,7 @@ def make(seed: int, number: int, mutant: bool, folder: Path, live: bool = False)
 def keep(ran: Ran, log: str) -> None:
     """Only what the diagnosis is given."""
     file = write_log(ran, log)
-    wanted = {file.name, "arguments.json", *reading.WANTED} - ({reading.STATE} - {file.name})
+    wanted = {file.name, "arguments.json", *WANTED} - ({STATE} - {file.name})
     for each in ran.folder.iterdir():
         if each.is_dir():
             shutil.rmtree(each)
@@ -115,14 +116,14 @@ def given(folder: Path) -> Diagnosis:
     """What the command line would say."""
     material = reading.Material()
     names = {file.name for file in folder.iterdir()}
-    for name in (reading.CONFIG, "arguments.json"):
+    for name in (CONFIG, "arguments.json"):
         if name in names:
             material = reading.with_config(material, name, (folder / name).read_bytes())
     for name in ("trainer_state.json", "log.jsonl", "log.csv", "console.log"):
         if name in names and (folder / name).stat().st_size:
             material = reading.with_log(material, name, (folder / name).read_bytes())
-    if reading.WEIGHTS in names:
-        material = reading.with_adapter(material, reading.files_of(folder))
+    if WEIGHTS in names:
+        material = reading.with_adapter(material, of_folder(folder))
     return diagnose_diagnose(material)
 
 

@@ -78,7 +78,7 @@ def shown(ran: Ran, outputs: list[list[str]]) -> dict[str, Any]:
 
 def tensors_of(folder: Path) -> list[list[Any]]:
     """The first tensors of the file and their largest entries, and how many there are."""
-    from peft_lab.interview.clinic.reading import WEIGHTS, read_tensors
+    from peft_lab.takeaway.ship.adapter import WEIGHTS, read_tensors
 
     file = folder / WEIGHTS
     if not file.exists():

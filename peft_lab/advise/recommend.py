@@ -33,11 +33,14 @@ from peft_lab.advise.tree import (
     label,
 )
 from peft_lab.advise.words import GIVEN, amount, answer, found_answer, held
+from peft_lab.atlas import all_types
 from peft_lab.core import references as src
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput, SimulationError, UnknownName
 from peft_lab.core.units import Source
 from peft_lab.methods import get_method
+from peft_lab.models.catalogue import known_base
+from peft_lab.takeaway.ship.passport import served_by
 
 #: Share of the time that a base in 4 bits has to save to be chosen where 16 bits fit too: estimates err by less.
 WORTH = 0.1
@@ -372,6 +375,20 @@ def lengthens(situation: Situation, advice: Advice) -> Why | None:
         text = f"its layers, which run in sequence, added {ADAPTER_LATENCY} or more; {allowed}"
         return Why(text, ADAPTER_LATENCY.note, str(ADAPTER_LATENCY.source))
     return None
+
+
+#: Answers that leave a model of the base's own kind, which is served as the base is.
+_AS_THE_BASE = ("full", "bitfit", *UNTRAINED)
+
+
+def served(situation: Situation, found: Recommendation) -> str:
+    """Return one line on which engines serve what the method trains: the passport of its config."""
+    if found.method in _AS_THE_BASE:
+        return "as the base: nothing is added to the model."
+    kinds = {entry.taught or entry.name: entry.type for entry in all_types().values()} | {"qlora": "LORA"}
+    values = found.plan.values if found.plan is not None else {}
+    kind = kinds.get(found.method, found.method.upper())
+    return served_by({"peft_type": kind, **values}, known_base(situation.model))
 
 
 def _against(text: str) -> Why:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from peft_lab.engine import published
 from peft_lab.engine.request import StepSetting
 from peft_lab.methods.counting.count import CountReport, count_config
 from peft_lab.models.catalogue import get_model, resolve
+from peft_lab.takeaway.ship.passport import served_by
 
 # ----------------------------------------
 # PEFT's count of a type on a model, with its closed form. Imports torch; pages ask another process.
@@ -230,8 +232,17 @@ def row(entry: AtlasType, model: str, with_count: bool = True) -> dict[str, Any]
         },
         "peak_bytes": cost and cost.peak_bytes,
         "step_seconds": cost and {"value": cost.seconds, "low": cost.low, "high": cost.high},
+        "served_by": _served(entry, model),
         "probed_with": probed_versions(),
     }
+
+
+def _served(entry: AtlasType, model: str) -> str | None:
+    """Return which engines serve the type, ``None`` if it does not fit the model."""
+    base = resolve(model)
+    with suppress(BadInput):
+        return served_by(entry.counted_config(base.shape), base)
+    return None
 
 
 def _cost(name: str) -> tuple[Cost | None, str]:

@@ -25,6 +25,7 @@ from peft_lab.cli import (  # noqa: F401  each registers its commands
     plan,
     recommend,
     runs,  # runs, open, export
+    ship,  # ship, check
     start,  # app, serve
     train,
 )

@@ -19,6 +19,7 @@ from peft_lab.interview.clinic.diagnose import diagnose as diagnose_material
 from peft_lab.interview.question import FollowUp, Opens, Question, topics
 from peft_lab.models import images
 from peft_lab.models.catalogue import resolve
+from peft_lab.takeaway.ship.adapter import LARGEST_TEXT, of_folder
 
 
 @command("questions")
@@ -187,11 +188,11 @@ def diagnose(
         raise BadInput("There is nothing to diagnose. Give --config, --log or --adapter.")
     material = reading.Material()
     for file in config or ():
-        material = reading.with_config(material, file.name, disk.take(file, reading.LARGEST_TEXT, "config"))
+        material = reading.with_config(material, file.name, disk.take(file, LARGEST_TEXT, "config"))
     for file in log or ():
-        material = reading.with_log(material, file.name, disk.take(file, reading.LARGEST_TEXT, "log"))
+        material = reading.with_log(material, file.name, disk.take(file, LARGEST_TEXT, "log"))
     if adapter is not None:
-        material = reading.with_adapter(material, reading.files_of(adapter))
+        material = reading.with_adapter(material, of_folder(adapter))
     diagnosis = diagnose_material(material)
     output.note(diagnosis.verdict)
     output.show(as_rows(diagnosis.suspicions), as_json, human=lambda: _suspicions(diagnosis))

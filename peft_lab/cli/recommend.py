@@ -10,7 +10,7 @@ from peft_lab.advise.flips import Flip, flips
 from peft_lab.advise.plan import told_by
 from peft_lab.advise.recipes.recipe import RecipeSetting
 from peft_lab.advise.recipes.replications import replications
-from peft_lab.advise.recommend import Recommendation, recommend
+from peft_lab.advise.recommend import Recommendation, recommend, served
 from peft_lab.advise.room import room_of
 from peft_lab.advise.situation import FOUND, WORDS, Situation, parse
 from peft_lab.advise.tree import QUESTIONS
@@ -70,6 +70,7 @@ def document(situation: Situation, advice: Recommendation, changes: Sequence[Fli
         "path": advice.path,
         "config": {} if plan is None else plan.values,
         "training": training,
+        "served_by": served(situation, advice),
         "overruled": advice.overruled,
         "situation": asdict(situation) | {"deadline_hours": situation.deadline_hours},
         **made,

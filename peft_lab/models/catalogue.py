@@ -70,6 +70,16 @@ def get_model(name: str) -> ModelEntry:
         raise UnknownName("model in the catalogue", name, catalogue(), "model") from None
 
 
+def known_base(named: str) -> ModelEntry | None:
+    """Return the entry for a name, a Hugging Face id, or the last part of a path; ``None`` if none fits."""
+    last = named.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1].lower()
+    for entry in catalogue().values():
+        source = str(entry.source).split(",")[0].rsplit("/", 1)[-1].lower()
+        if last and last in (entry.name.lower(), source):
+            return entry
+    return None
+
+
 def looks_external(name: str) -> bool:
     """Return whether ``name`` is a Hugging Face id (owner/name) or an existing folder rather than a catalogue name."""
     if name in catalogue():

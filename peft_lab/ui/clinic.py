@@ -26,6 +26,7 @@ from peft_lab.interview.clinic.faults import (
 )
 from peft_lab.interview.learners.schedule import Learners
 from peft_lab.methods import get_method
+from peft_lab.takeaway.ship.adapter import STATE, from_files
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.form import Controls
@@ -198,14 +199,14 @@ def examine() -> None:
     with errors_boxed():
         material = reading.Material()
         for file in configs or ():
-            read = (
-                reading.with_log if file.name == reading.STATE else reading.with_config
-            )  # dropped with the rest
+            read = reading.with_log if file.name == STATE else reading.with_config  # dropped with the rest
             material = read(material, file.name, file.getvalue())
         if log is not None:
             material = reading.with_log(material, log.name, log.getvalue())
         if adapter:
-            material = reading.with_adapter(material, {file.name: file.getvalue() for file in adapter})
+            material = reading.with_adapter(
+                material, from_files("the upload", {file.name: file.getvalue() for file in adapter})
+            )
         found = diagnose(material)
         _shown(found)
 

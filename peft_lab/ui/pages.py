@@ -35,6 +35,7 @@ _SECTIONS: dict[str, tuple[tuple[str, str], ...]] = {
         ("choose", "Choose a method"),
         ("memory", "Will it fit"),
         ("plan", "Plan and files"),
+        ("ship", "Ship it"),
     ),
     "Interview": (
         ("practice", "Cards and mock interview"),

@@ -25,6 +25,7 @@ PAGES = [
     ("choose", {"model": "llama-3.1-70b", "device": "a10"}),
     ("choose", {"model": "bert-base", "device": "t4", "rows": "500", "tasks": "5", "latency": "0"}),
     ("choose", {"prompting": "yes"}),
+    ("ship", {}),
     ("atlas", {}),
     ("myths", {"claim": "prompt-minimal-memory"}),
     ("myths", {"claim": "leaf-few-shot"}),
@@ -35,6 +36,7 @@ PAGES = [
     *((name, {}) for name in ("home", "tour", "runs", "sweeps", "playground", "practice", "clinic", "teach", "write")),
 ]  # fmt: skip
 WITHOUT_FIGURES = (
+    "ship",
     "tour",
     "practice",
     "write",

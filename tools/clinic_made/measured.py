@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from peft_lab.interview.clinic.reading import WEIGHTS, read_tensors
+from peft_lab.takeaway.ship.adapter import WEIGHTS, read_tensors
 from tools.clinic_made import in_use
 from tools.clinic_made.faults import SPOILS
 from tools.clinic_made.runs import Ran

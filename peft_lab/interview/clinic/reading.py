@@ -11,22 +11,28 @@ import csv
 import io
 import itertools
 import math
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
 
-import numpy as np
-
-from peft_lab.core import disk
 from peft_lab.core.disk import parse_json
 from peft_lab.core.errors import BadInput
-from peft_lab.models.catalogue import catalogue
+from peft_lab.models.catalogue import known_base
 from peft_lab.models.shapes import HEADS, ModelShape
+from peft_lab.takeaway.ship.adapter import (
+    CONFIG,
+    LARGEST_TEXT,
+    STATE,
+    WANTED,
+    WEIGHTS,
+    Adapter,
+    StoredTensor,
+    read_json,
+    read_tensors,
+)  # fmt: skip
 from peft_lab.training.tasks import records
 
 # ----------------------------------------
@@ -187,87 +193,6 @@ def _number(value: Any) -> float | None:
         return None
 
 
-# ----------------------------------------
-# The content of a safetensors file as figures: shapes, precision, range of the entries. Without torch.
-
-
-_PLAIN = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1",
-    "BOOL": "?",
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """One tensor.
-
-    Attributes:
-        dtype: as safetensors writes it (F32, BF16 ...).
-        low, high: smallest and largest finite entry; ``None`` if there is none.
-        finite: share of the entries that are finite; 1 for a precision whose entries are not read here, as F8.
-    """
-
-    shape: tuple[int, ...]
-    dtype: str
-    low: float | None
-    high: float | None
-    finite: float
-
-    @property
-    def size(self) -> int:
-        """Return the number of entries."""
-        return math.prod(self.shape)
-
-    @property
-    def zero(self) -> bool:
-        """Return whether all entries are zero; False without entries."""
-        return self.finite == 1 and self.low == 0 == self.high
-
-
-def read_tensors(name: str, content: bytes) -> dict[str, StoredTensor]:
-    """Return every tensor of a file. An empty file has none.
-
-    Raises:
-        BadInput: the file is not a safetensors file, or is damaged.
-    """
-    import safetensors
-
-    parse: Any = safetensors.deserialize  # untyped
-    if not content:
-        return {}
-    try:
-        found: list[tuple[str, Mapping[str, Any]]] = parse(content)
-        return {key: _tensor(entry) for key, entry in found}
-    except (safetensors.SafetensorError, ValueError) as error:
-        raise BadInput(
-            f"{name} is an incomplete or damaged safetensors file: {str(error)[:120]}.", "adapter"
-        ) from error
-
-
-def _tensor(entry: Mapping[str, Any]) -> StoredTensor:
-    shape, dtype, data = tuple(entry["shape"]), str(entry["dtype"]), entry["data"]
-    if dtype == "BF16":
-        raw = np.frombuffer(data, dtype="<u2").astype(np.uint32) << 16
-        values = raw.view(np.float32)
-    elif dtype in _PLAIN:
-        values = np.frombuffer(data, dtype=_PLAIN[dtype])
-    else:
-        return StoredTensor(shape, dtype, None, None, 1.0)
-    good = values[np.isfinite(values)]
-    share = 1.0 if not len(values) else len(good) / len(values)
-    if not len(good):
-        return StoredTensor(shape, dtype, None, None, share)
-    return StoredTensor(shape, dtype, float(good.min()), float(good.max()), share)
-
-
-LARGEST = 2 << 30  # bytes of an adapter file
-LARGEST_TEXT = 64 << 20  # bytes of a config or a log
-CONFIG, WEIGHTS, STATE = "adapter_config.json", "adapter_model.safetensors", "trainer_state.json"
-TOKENIZER = ("tokenizer_config.json", "tokenizer.json", "special_tokens_map.json", "added_tokens.json")
-WANTED = (CONFIG, WEIGHTS, STATE, *TOKENIZER)
-PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
-
-
 @dataclass(frozen=True)
 class Tokens:
     """What a tokenizer's files state: two special tokens, and the largest id plus one; ``None`` if not stated."""
@@ -304,18 +229,6 @@ class Material:
         return next((found[name] for name in names if found.get(name) is not None), None)
 
 
-def read_json(name: str, content: bytes) -> Any:
-    """Return the content of a JSON file. Raises :class:`BadInput`."""
-    if len(content) > LARGEST_TEXT:
-        raise BadInput(f"{name} is too large to be a config or a log of text.")
-    try:
-        return parse_json(content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{name} is not UTF-8 text.") from error
-    except ValueError as error:
-        raise BadInput(f"{name} is not valid JSON: {str(error)[:120]}.") from error
-
-
 def with_config(material: Material, name: str, content: bytes) -> Material:
     """Add an ``adapter_config.json`` (it has a ``peft_type``) or training arguments.
 
@@ -348,17 +261,16 @@ def with_log(material: Material, name: str, content: bytes) -> Material:
     )
 
 
-def with_adapter(material: Material, files: Mapping[str, bytes]) -> Material:
-    """Add the files of an adapter folder, by name. Its own config and log count only if no others were given.
+def with_adapter(material: Material, adapter: Adapter) -> Material:
+    """Add an adapter. Its own config and log count only if no others were given.
 
     Raises:
-        BadInput: ``adapter_model.safetensors`` is missing, the weights are a pickle, or a file cannot be read.
+        BadInput: a file cannot be read.
     """
-    refuse(files)
-    tensors = read_tensors(WEIGHTS, files[WEIGHTS])
+    files = {name: adapter.take(name) for name in WANTED if name in adapter.names}
     found = replace(
         material,
-        tensors=tensors,
+        tensors=read_tensors(WEIGHTS, files[WEIGHTS]),
         stored=len(files[WEIGHTS]),
         tokens=_tokens(files) or material.tokens,
         given=(*material.given, WEIGHTS),
@@ -368,32 +280,6 @@ def with_adapter(material: Material, files: Mapping[str, bytes]) -> Material:
     if STATE in files and found.rows is None:
         found = with_log(found, STATE, files[STATE])
     return found
-
-
-def refuse(names: Iterable[str]) -> None:
-    """Raise :class:`BadInput` for a folder without weights that can be read safely."""
-    names = sorted(names)
-    if WEIGHTS in names:
-        return
-    pickled = [name for name in names if name.endswith(PICKLES) and name != "training_args.bin"]
-    if pickled:
-        raise BadInput(
-            f"{pickled[0]} is a pickle, which can run code when opened, so it is not read. Save the adapter with "
-            "save_pretrained(..., safe_serialization=True).",
-            "adapter",
-        )
-    raise BadInput(f"The adapter folder has no {WEIGHTS}. Add this file.", "adapter")
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    """Return the files of an adapter folder that are read. Raises :class:`BadInput`."""
-    names = [entry.name for entry in os.scandir(disk.folder(folder, "adapter")) if entry.is_file()]
-    refuse(names)
-    return {
-        name: disk.take(folder / name, LARGEST if name == WEIGHTS else LARGEST_TEXT, "adapter")
-        for name in names
-        if name in WANTED
-    }
 
 
 def _tokens(files: Mapping[str, bytes]) -> Tokens | None:
@@ -546,14 +432,8 @@ class Features:
     def base(self) -> ModelShape | None:
         """Return the shape of the config's base if the catalogue has it: by name, id, or the last part of a path."""
         named = (self.of.adapter or {}).get("base_model_name_or_path")
-        if not isinstance(named, str) or not named:
-            return None
-        last = named.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1].lower()
-        for entry in catalogue().values():
-            source = str(entry.source).split(",")[0].rsplit("/", 1)[-1].lower()
-            if last in (entry.name.lower(), source):
-                return entry.shape
-        return None
+        entry = known_base(named) if isinstance(named, str) else None
+        return None if entry is None else entry.shape
 
     @cached_property
     def targets(self) -> tuple[str, ...]:

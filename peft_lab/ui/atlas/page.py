@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import streamlit as st
 
@@ -16,6 +17,7 @@ from peft_lab.core.units import Finding, Source
 from peft_lab.engine import published
 from peft_lab.models.catalogue import get_model
 from peft_lab.models.shapes import ModelEntry
+from peft_lab.takeaway.ship.passport import served_by
 from peft_lab.ui import pages
 from peft_lab.ui.atlas import list as cards
 from peft_lab.ui.atlas.list import NOBODY
@@ -41,6 +43,7 @@ def details(entry: AtlasType, model: ModelEntry, side: str, narrow: bool = False
             _what(entry, model, side, narrow)
         with st.container():
             _capabilities(entry)
+            _served(entry, model)
             _published(entry)
             _take_away(entry, model, side)
             _training(entry, side)
@@ -164,6 +167,13 @@ def _short(row: published.PublishedRow) -> str:
     benchmark = published.BENCHMARKS[row.benchmark]
     own = row.experiment.rpartition("--")[2].removeprefix(f"{benchmark.prefix}-").replace("_", " ")
     return f"{own} ({'text' if row.benchmark == published.METAMATH else 'pictures'})"
+
+
+def _served(entry: AtlasType, model: ModelEntry) -> None:
+    """Draw which engines serve the type: the passport of its usual config."""
+    with suppress(BadInput):  # it does not fit the model, which is said above
+        line = served_by(entry.counted_config(model.shape), model)
+        st.markdown(f":small[**Served by** {plain(line)} {figures.badge(Source.CITED)}]")
 
 
 def _take_away(entry: AtlasType, model: ModelEntry, side: str) -> None:

@@ -15,7 +15,7 @@ from peft_lab.advise.plan import StepPlan, told_by
 from peft_lab.advise.plans.wanted import FURTHER
 from peft_lab.advise.recipes.recipe import LAB, RecipeSetting
 from peft_lab.advise.recipes.replications import replicated
-from peft_lab.advise.recommend import Recommendation
+from peft_lab.advise.recommend import Recommendation, served
 from peft_lab.advise.situation import Situation
 from peft_lab.advise.tree import QUESTIONS
 from peft_lab.advise.words import GIVEN, OWN_LIMIT, PUBLISHED
@@ -224,6 +224,12 @@ def reasons(found: Recommendation) -> None:
     if found.overruled and found.plan is not None:
         st.markdown("**What the tree would choose first does not work here:**")
         st.markdown("\n".join(f"- {why.text} {figures.badge(why.kind)}" for why in found.overruled))
+
+
+def serving(situation: Situation, found: Recommendation) -> None:
+    """Draw which engines serve what the method trains."""
+    line = f"**Served by** {plain(served(situation, found))} {figures.badge('cited')}"
+    st.markdown(f":small[{line} Each engine's source is on *Ship it*.]")
 
 
 def unknown(found: Recommendation) -> None:

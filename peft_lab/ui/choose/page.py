@@ -365,6 +365,7 @@ def choose_page() -> None:
 
 def _below(situation: Situation, found: Recommendation) -> None:
     outcome.headline(situation, found)
+    outcome.serving(situation, found)
     if found.plan is not None:
         with st.expander("The recipe: starting values and their sources"):
             outcome.configuration(situation, found)

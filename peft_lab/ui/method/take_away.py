@@ -10,6 +10,7 @@ from peft_lab import takeaway
 from peft_lab.core.errors import PeftLabError
 from peft_lab.runs import store
 from peft_lab.runs.store import Run
+from peft_lab.ui import pages
 from peft_lab.ui.components.frame import error_line, errors_boxed
 from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.method.idea import interview_questions
@@ -32,8 +33,9 @@ def take_away(choice: Choice, selected: str | None) -> None:
     with right:
         st.markdown("#### Files of a finished run")
         runs = finished_of(choice.spec.slug)
-        if runs:
-            _downloads(pick_run(choice.spec.slug, runs, choice.entry.name))
+        ran = pick_run(choice.spec.slug, runs, choice.entry.name) if runs else ""
+        if ran:
+            _downloads(ran)
         else:
             st.info(
                 "Train once on the Train tab. Then you can download the run's script, notebook, adapter and page here."
@@ -43,6 +45,7 @@ def take_away(choice: Choice, selected: str | None) -> None:
         from_scratch(choice, selected)
     st.divider()
     interview_questions(choice)
+    pages.link("ship", "Ship it: where the adapter runs", query={"run": ran} if ran else None)
 
 
 def _settings(choice: Choice) -> None:

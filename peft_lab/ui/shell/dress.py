@@ -25,6 +25,7 @@ from peft_lab.ui.method import page as method
 from peft_lab.ui.myths.page import MYTHS_CSS
 from peft_lab.ui.server.door import below, root
 from peft_lab.ui.server.guard import is_page
+from peft_lab.ui.ship.page import SHIP_CSS
 from peft_lab.ui.write.page import WRITE_CSS
 
 SIDEBAR = 204  # pixels: every page's name fits, and the page has the rest
@@ -47,6 +48,7 @@ _RULES = (
     method.BENCH_CSS,
     MYTHS_CSS,
     WRITE_CSS,
+    SHIP_CSS,
 )
 STYLE = f"<style>{''.join(_RULES)}</style>".encode()
 #: Streamlit's preload of its whole font, in whose place ours is preloaded.

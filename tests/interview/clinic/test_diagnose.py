@@ -16,6 +16,7 @@ from peft_lab.interview.clinic import reading
 from peft_lab.interview.clinic.diagnose import SUSPECTED, Diagnosis, diagnose
 from peft_lab.interview.clinic.faults import all_faults, get_fault
 from peft_lab.interview.clinic.reading import Material
+from peft_lab.takeaway.ship.adapter import WEIGHTS, from_files
 
 HIDDEN = 384  # of minilm-l6
 CONFIG = {
@@ -73,10 +74,10 @@ def material(
     if text is not None:
         found = reading.with_log(found, name, text)
     if tensors is not None:
-        folder = {reading.WEIGHTS: save(dict(tensors))} | {
+        folder = {WEIGHTS: save(dict(tensors))} | {
             f"{file}.json": json.dumps(content).encode() for file, content in files.items()
         }
-        found = reading.with_adapter(found, folder)
+        found = reading.with_adapter(found, from_files("made", folder))
     return found
 
 

@@ -12,7 +12,8 @@ from safetensors.numpy import save
 
 from peft_lab.core.errors import BadInput
 from peft_lab.interview.clinic import reading
-from peft_lab.interview.clinic.reading import Features, Material, read_log, read_tensors
+from peft_lab.interview.clinic.reading import Features, Material, read_log
+from peft_lab.takeaway.ship.adapter import of_folder, read_tensors
 
 ROWS = [{"step": 1, "loss": 2.5, "learning_rate": 0.001}, {"step": 2, "loss": 2.25, "learning_rate": 0.0005}]
 FORMATS = {
@@ -63,15 +64,15 @@ def test_a_config_that_is_none_is_refused(content: bytes, sentence: str) -> None
 def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
     (tmp_path / "adapter_model.bin").write_bytes(b"\x80\x04.")
     with pytest.raises(BadInput, match="is a pickle"):
-        reading.files_of(tmp_path)
+        of_folder(tmp_path)
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "training_args.bin").write_bytes(b"")
     with pytest.raises(BadInput, match="has no adapter_model"):
-        reading.files_of(tmp_path)
+        of_folder(tmp_path)
     with pytest.raises(BadInput, match="cannot be used as a folder"):
-        reading.files_of(tmp_path / "nowhere")
+        of_folder(tmp_path / "nowhere")
 
 
 def test_a_torn_file_is_refused() -> None:

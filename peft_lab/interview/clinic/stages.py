@@ -1,0 +1,139 @@
+"""Check an adapter stage by stage: trained, saved, loads, merges, serves. Each stage has its evidence and a fix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from peft_lab.interview.clinic import reading
+from peft_lab.interview.clinic.diagnose import diagnose
+from peft_lab.models.shapes import ModelEntry
+from peft_lab.runs import store
+from peft_lab.takeaway.ship.adapter import Adapter, StoredTensor
+from peft_lab.takeaway.ship.passport import Seen, Verdict, engines, passport, some
+
+#: The clinic's families of faults that a stage answers for; those of loading are about scripts.
+_FAMILIES = {"training": "trained", "data": "trained", "saving": "saved"}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of an adapter's life. ``ok``: ``None`` if there was nothing to judge it by. ``fix``: empty if ok."""
+
+    stage: str
+    ok: bool | None
+    evidence: str
+    fix: str = ""
+
+
+def check(adapter: Adapter, base: ModelEntry | None) -> tuple[Stage, ...]:
+    """Return every stage of an adapter.
+
+    Args:
+        base: the model it belongs to; without it modules and shapes are not compared.
+
+    Raises:
+        BadInput: the adapter's files cannot be read.
+    """
+    material, seen, verdicts = _material(adapter), Seen(adapter, base), passport(adapter, base)
+    blamed: dict[str, Stage] = {}
+    for one in diagnose(material).found:
+        stage = _FAMILIES.get(one.fault.family, "")
+        text = f"{one.fault.title}: {' '.join(one.evidence)}"
+        blamed.setdefault(stage, Stage(stage, False, text, one.fault.fix))
+    losses = reading.Features(material).losses
+    kind = adapter.type or "an adapter without a type"
+    merged = f"PEFT merges {kind} into 32-bit weights (measured in the Atlas)."
+    return (
+        blamed.get("trained", _trained(losses)),
+        blamed.get("saved", _saved(material.tensors or {})),
+        _loads(seen, verdicts[0]),
+        Stage("merges", True, merged)
+        if seen.merges
+        else Stage("merges", False, f"PEFT does not merge {kind}.", "Serve it where it was trained."),
+        _serves(verdicts[1:]),
+    )
+
+
+def _material(adapter: Adapter) -> reading.Material:
+    """Return what the clinic reads of an adapter: its files, and the losses of a run of this lab."""
+    material = reading.with_adapter(reading.Material(), adapter)
+    if adapter.folder is None or adapter.folder.parent.parent != store.root().resolve():
+        return material
+    view = store.get(adapter.folder.parent.name).view()
+    rows = tuple(reading.LoggedRow(step=step, loss=loss) for step, loss in enumerate(view.losses, 1))
+    return replace(material, rows=rows or None, planned=view.steps)
+
+
+def _trained(losses: tuple[float, ...]) -> Stage:
+    if not losses:
+        return Stage("trained", None, "There is no training log.", "Put trainer_state.json into the folder.")
+    evidence = (
+        f"Loss {losses[0]:.3g} to {losses[-1]:.3g} in {len(losses):,} logged steps; no fault was found."
+    )
+    return Stage("trained", True, evidence)
+
+
+def _saved(tensors: Mapping[str, StoredTensor]) -> Stage:
+    zero = [name for name, tensor in tensors.items() if tensor.zero and "lora_B" in name]
+    broken = [name for name, tensor in tensors.items() if tensor.finite < 1]
+    if broken or not tensors:
+        evidence = f"Not finite: {some(broken)}." if broken else "The file holds no tensor."
+        return Stage("saved", False, evidence, "Train again with a lower learning rate, and save it anew.")
+    entries, kinds = (
+        sum(each.size for each in tensors.values()),
+        sorted({each.dtype for each in tensors.values()}),
+    )
+    evidence = (
+        f"{len(tensors):,} tensors, {entries:,} entries, {', '.join(kinds)}; {len(zero):,} of B only zeros."
+    )
+    return Stage("saved", not zero, evidence, "Check target_modules and the gradients." if zero else "")
+
+
+def _loads(seen: Seen, verdict: Verdict) -> Stage:
+    if seen.base is None:
+        return Stage("loads", None, "The base is not known here.", "Name it with --base.")
+    evidence = f"{len(seen.shapes):,} modules compared with {seen.base.title}"
+    absent, other = seen.misfits
+    shapes = [text for text, _ in other]
+    for found, what in (
+        (absent, "not in the base"),
+        (shapes, "of another shape"),
+        (_lacking(seen), "missing"),
+    ):
+        if found:
+            fix = f"Give the base that it was trained on ({seen.adapter.base or 'not named'}), or save it again."
+            return Stage("loads", False, f"{evidence}; {what}: {some(found)}.", fix)
+    if verdict.verdict != "runs":
+        text = f"{verdict.reasons[0].what} {verdict.reasons[0].words}".strip()
+        return Stage(
+            "loads", False, text, "Load it with the library, and on the base, that it was trained with."
+        )
+    if not seen.shapes:
+        return Stage("loads", None, "PEFT knows the type; without weights only LoRA's modules are compared.")
+    return Stage("loads", True, f"{evidence}: all found, all shapes agree.")
+
+
+def _lacking(seen: Seen) -> list[str]:
+    """Return the modules of a decoder that the config targets and the file does not hold."""
+    targets, layers = (seen.adapter.config.get(name) for name in ("target_modules", "layers_to_transform"))
+    decoder = seen.base is not None and seen.base.kind == "causal-lm" and seen.shapes
+    if seen.base is None or not decoder or not isinstance(targets, list | str) or layers is not None:
+        return []
+    return sorted(
+        {path for one in seen.base.shape.match(targets).groups for path in one.paths} - seen.shapes.keys()
+    )
+
+
+def _serves(verdicts: tuple[Verdict, ...]) -> Stage:
+    titles, found = {name: engine.title for name, engine in engines().items()}, []
+    for state, way in (
+        ("runs", "as it is"),
+        ("change", "after a change"),
+        ("wrong", "loads and answers wrongly"),
+    ):
+        held = [titles[one.engine] for one in verdicts if one.verdict == state]
+        found += [f"{way}: {', '.join(held)}"] if held else []
+    able = any(one.verdict in ("runs", "change") for one in verdicts)
+    fix = "" if able else "Serve it where it was trained."
+    return Stage("serves", able, f"{'; '.join(found) or 'By none of the other engines'}.", fix)

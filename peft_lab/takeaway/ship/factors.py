@@ -1,0 +1,91 @@
+"""Return an adapter's LoRA factors with the scale that PEFT gives them, and refuse what is not plain LoRA."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peft_lab.core.errors import BadInput
+from peft_lab.takeaway.ship.adapter import WEIGHTS, Adapter
+
+Array = NDArray[np.float32]
+#: Settings by which LoRA is more than ΔW = scale · B·A and that no tensor's name shows.
+_BEYOND = ("alora_invocation_tokens", "layer_replication", "use_qalora", "use_bdlora", "target_parameters")
+NORMS = "magnitude_vector"
+#: Starts that change the base, so that the factors fit only that changed base.
+_CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga", "kasa")
+
+
+@dataclass(frozen=True)
+class Factors:
+    """LoRA of one matrix: ΔW = scale · B·A.
+
+    Attributes:
+        path: the module in the base model, such as ``model.layers.0.self_attn.q_proj``.
+        a: (r, d_in). b: (d_out, r). norms: DoRA's norms (d_out), ``None`` without DoRA.
+    """
+
+    path: str
+    a: Array
+    b: Array
+    scale: float
+    norms: Array | None = None
+
+    @property
+    def delta(self) -> Array:
+        """Return ΔW (d_out, d_in)."""
+        return np.float32(self.scale) * (self.b @ self.a)
+
+    def b_at(self, scale: float) -> Array:
+        """Return the B that gives the same ΔW in an engine that multiplies by another scale."""
+        share = self.scale / scale
+        return self.b if math.isclose(share, 1) else self.b * np.float32(share)
+
+
+def factors_of(adapter: Adapter, dora: bool = False) -> tuple[Factors, ...]:
+    """Return the factors of every matrix, in the order of their paths; with ``dora`` its norms too.
+
+    Raises:
+        BadInput: the adapter is more than LoRA's two matrices, with the first such setting or tensor.
+    """
+    from safetensors.torch import load
+
+    if adapter.type != "LORA":
+        raise BadInput(f"This adapter is {adapter.type}. Merge it, or convert it to LoRA first.", "adapter")
+    beyond = [name for name in _BEYOND if adapter.config.get(name)]
+    start = str(adapter.config.get("init_lora_weights"))
+    if beyond or start.lower().startswith(_CHANGES_BASE):
+        raise BadInput(
+            f"This format cannot hold LoRA with {(*beyond, start)[0]}. Merge the adapter.", "adapter"
+        )
+    wanted = {"A.weight", "B.weight", *([NORMS] if dora else ())}
+    parts: dict[str, dict[str, Array]] = {}
+    for name, tensor in load(adapter.take(WEIGHTS)).items():
+        path, _, kind = name.removeprefix("base_model.model.").partition(".lora_")
+        if kind not in wanted:
+            raise BadInput(f"This format cannot hold '{name}'. Merge the adapter.", "adapter")
+        parts.setdefault(path, {})[kind] = tensor.float().numpy()
+    for path, part in parts.items():
+        if not {"A.weight", "B.weight"} <= part.keys():
+            raise BadInput(f"The adapter has only one of the two matrices of '{path}'.", "adapter")
+    return tuple(
+        Factors(path, part["A.weight"], part["B.weight"], scale_of(adapter.config, path), part.get(NORMS))
+        for path, part in sorted(parts.items())
+    )
+
+
+def scale_of(config: Mapping[str, Any], path: str) -> float:
+    """Return what PEFT multiplies a module's B·A by: alpha/r, or alpha/√r with ``use_rslora``; patterns first."""
+    from peft.utils.other import get_pattern_key
+
+    def of(name: str, pattern: str) -> float:
+        known = config.get(pattern) or {}
+        return float(known.get(get_pattern_key(list(known), path), config[name]))
+
+    rank, alpha = of("r", "rank_pattern"), of("lora_alpha", "alpha_pattern")
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)

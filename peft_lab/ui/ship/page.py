@@ -1,0 +1,191 @@
+"""Ship it: the engines' verdicts on an adapter, and what has to change for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import streamlit as st
+
+from peft_lab.core import units
+from peft_lab.core.errors import BadInput
+from peft_lab.interview.clinic import stages
+from peft_lab.methods import get_method
+from peft_lab.models.catalogue import catalogue, known_base, model_title
+from peft_lab.models.shapes import ModelEntry
+from peft_lab.runs import store
+from peft_lab.runs.view import RunSummary, Status
+from peft_lab.takeaway.ship.adapter import WEIGHTS, Adapter, from_files, read
+from peft_lab.takeaway.ship.passport import MADE, Engine, Verdict, engines, passport
+from peft_lab.training.tasks.own import task_title
+from peft_lab.ui import pages, state, web
+from peft_lab.ui.components import figures
+from peft_lab.ui.components.form import choose
+from peft_lab.ui.components.frame import address_line, errors_boxed, tabs
+from peft_lab.ui.components.knobs import apart
+from peft_lab.ui.foreign import plain
+from peft_lab.ui.runs.shown import short_id, summaries
+
+SCOPE = "ship"
+SHIP_CSS = web.read("ship.css")
+#: The engines that stand on the page at once; the others are folded.
+FIRST = ("peft", "vllm", "llama.cpp", "ollama", "mlx")
+_LOADS = {
+    "runs": ":green[:material/check_circle:] Loads",
+    "change": ":orange[:material/edit:] After a change",
+    "wrong": ":red[:material/error:] Loads, **answers wrongly**",
+    "refused": ":red[:material/close:] Refused",
+    "unknown": ":gray[:material/info:] Not known",
+}
+
+
+def ship_page() -> None:
+    """Draw the page."""
+    pages.open_page()
+    state.read_address(SCOPE, {"run": _take_run})
+    with st.container(key="ship-top"):
+        head, place = st.columns([2, 1], vertical_alignment="top")
+    head.title("Ship it")
+    head.markdown(
+        "Where your adapter runs, what has to change first, and whether it still gives the same answers."
+    )
+    with errors_boxed():
+        adapter, base = _chosen(place)
+        sections: dict[str, Callable[[], None]] = {"Where it runs": lambda: where_it_runs(adapter, base)}
+        if len(sections) == 1:
+            where_it_runs(adapter, base)
+        else:
+            tabs(SCOPE, sections, next(iter(sections)))
+    run = state.remembered(SCOPE, "run", "")
+    state.write_address({"run": (run, "") if run else ("", "")})
+
+
+def _take_run(text: str) -> None:
+    """Remember the run that the address names. Raises BadInput if there is none."""
+    if text not in {run.id for run in store.runs()}:
+        raise BadInput(f"There is no run called '{text[:200]}'.", "run")
+    state.remember(SCOPE, "run", text)
+
+
+# ----------------------------------------
+# The adapter and its base.
+
+
+def _chosen(place: st.delta_generator.DeltaGenerator) -> tuple[Adapter | None, ModelEntry | None]:
+    """Draw the choice of an adapter and of its base; return both, ``None`` if there is none."""
+    done = [
+        line for line in summaries() if line.status == Status.DONE and store.get(line.id).adapter.is_dir()
+    ]
+    with place:
+        titles = apart({line.id: _title(line) for line in done})
+        run = choose(SCOPE, "run", "Adapter", titles) if titles else ""
+        address_line(SCOPE, "run") if not titles else None
+        files = st.popover("Upload another", icon=":material/upload_file:", type="tertiary").file_uploader(
+            "Adapter", accept_multiple_files=True, key="ship-files",
+            help=f"A zip of the folder, or its files: {WEIGHTS}, adapter_config.json and the tokenizer's.",
+        )  # fmt: skip
+        if files:
+            adapter = from_files("your upload", {file.name: file.getvalue() for file in files})
+        elif run:
+            adapter = read(run)
+        else:
+            return None, None
+        known = known_base(adapter.base)
+        if known is not None:
+            st.caption(f"{_size(adapter)} · on {plain(known.title)} {figures.badge('counted')}")
+            return adapter, known
+        names = {"": "Not among these"} | {name: entry.title for name, entry in catalogue().items()}
+        named = choose(SCOPE, "base", "Base model", names, text="Without it, shapes are not compared.")
+        return adapter, catalogue().get(named)
+
+
+def _title(line: RunSummary) -> str:
+    return f"{get_method(line.method).title}, {task_title(line.task)} · {model_title(line.model)} · {short_id(line.id)}"
+
+
+def _size(adapter: Adapter) -> str:
+    rank = f"rank {adapter.config['r']} · " if type(adapter.config.get("r")) is int else ""
+    entries = sum(tensor.size for tensor in adapter.tensors.values())
+    return f"{plain(adapter.type)} · {rank}{units.count(entries)} entries"
+
+
+# ----------------------------------------
+# Where it runs.
+
+
+def where_it_runs(adapter: Adapter | None, base: ModelEntry | None) -> None:
+    """Draw every engine's verdict, the check of the adapter, and the sources."""
+    if adapter is None:
+        st.info("Train an adapter first, or upload one: then every engine's verdict stands here.")
+        pages.link("lora", "Open LoRA", query={"tab": "train"})
+        return
+    verdicts = {verdict.engine: verdict for verdict in passport(adapter, base)}
+    with st.container(horizontal=True, vertical_alignment="center", key="ship-verdict"):
+        st.markdown(f"**{_summary(verdicts)}** {figures.badge('cited')}")
+        if st.button("Check my adapter", type="primary", key="ship-check"):
+            state.remember(SCOPE, "checked", adapter.name)
+    if state.remembered(SCOPE, "checked", "") == adapter.name:
+        marks = {True: "✓", False: "✗", None: "?"}
+        rows = [(one.stage, marks[one.ok], one.evidence, one.fix) for one in stages.check(adapter, base)]
+        figures.table(("Stage", "OK", "Evidence", "Fix"), rows, fold=True)
+        st.markdown(
+            f":small[Counted in the file and compared with the base's shape.] {figures.badge('counted')}"
+        )
+    with st.container(border=True, key="ship-engines"):
+        _row(("Engine", "Does it load?", "Same answers as in training?", "What has to change"), "ship-head")
+        for name in FIRST:
+            _engine(engines()[name], verdicts[name])
+        others = [name for name in verdicts if name not in FIRST]
+        with st.expander("Other engines: " + ", ".join(engines()[name].title for name in others)):
+            for name in others:
+                _engine(engines()[name], verdicts[name])
+    with st.expander("Details: what each engine does, and where its source shows it"):
+        for name, verdict in verdicts.items():
+            _details(engines()[name], verdict)
+
+
+def _summary(verdicts: Mapping[str, Verdict]) -> str:
+    """Return the verdicts in one sentence."""
+    by = {
+        state: [engines()[one.engine].title for one in verdicts.values() if one.verdict == state]
+        for state in _LOADS
+    }
+    parts = [
+        f"It runs as it is in {len(by['runs'])} of {len(verdicts)} engines",
+        f"{len(by['change'])} need a change" if by["change"] else "",
+        f"{', '.join(by['wrong'])}: loads and answers wrongly" if by["wrong"] else "",
+        f"{', '.join(by['refused'])}: refused" if by["refused"] else "",
+    ]
+    return "; ".join(filter(None, parts)) + "."
+
+
+def _row(texts: tuple[str, ...], key: str) -> list[st.delta_generator.DeltaGenerator]:
+    """Draw a row of the table, and return its cells; the last one is empty."""
+    with st.container(key=key):
+        cells = st.columns([17, 18, 21, 30, 14], vertical_alignment="center")
+    for cell, text in zip(cells, texts, strict=False):
+        cell.markdown(text)
+    return cells
+
+
+def _engine(engine: Engine, verdict: Verdict) -> None:
+    """Draw one engine's row, with its command."""
+    reason = verdict.reasons[0]
+    change = MADE.get(verdict.change, f"`{verdict.change}`" if verdict.change else "")
+    nothing = {"runs": "Nothing", "unknown": "Not known"}.get(verdict.verdict, "No change helps")
+    answers = "The reference" if engine.name == "peft" else ":gray[:material/play_arrow:] Not checked yet"
+    what = f"**{change[:1].upper()}{change[1:] or nothing}**  \n:small[{plain(reason.what)}]"
+    texts = (f"**{engine.title}**  \n:small[{engine.place}]", _LOADS[verdict.verdict], answers, what)
+    cell = _row(texts, f"ship-row-{engine.name.replace('.', '-')}")[-1]
+    if verdict.verdict in ("runs", "change"):
+        with cell.popover("Command", width="stretch"):
+            st.code(verdict.command, language=None, wrap_lines=True)
+
+
+def _details(engine: Engine, verdict: Verdict) -> None:
+    st.markdown(
+        f"**{engine.title} {engine.version}**, read in {plain(engine.read_in)} {figures.badge('cited')}"
+    )
+    rows = [(each.what, each.words or "–", each.where) for each in verdict.reasons]
+    figures.table(("What it does", "In its own words", "Where"), rows, fold=True)
+    if engine.unknown:
+        st.caption(f"Not found in its source: {plain('; '.join(engine.unknown))}.")

@@ -1,0 +1,51 @@
+"""Ship it: a run's verdicts by engine, the check on a press, and what the address may name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from peft_lab.runs.spec import RunRequest
+from peft_lab.runs.store import Run
+from tests.ui.test_pages import opened, told
+from tests.ui.test_try_it import ended
+
+pytestmark = pytest.mark.weights
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    made = ended(RunRequest("minilm-l6", "lora", "sentiment", steps=2, batch=2), 0.8)
+    made.adapter.mkdir(exist_ok=True)
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["query"], "use_rslora": True}
+    (made.adapter / "adapter_config.json").write_text(json.dumps(config))
+    sides = {"A": np.ones((4, 384), np.float32), "B": np.ones((384, 4), np.float32)}
+    path = "base_model.model.bert.encoder.layer.0.attention.self.query.lora_"
+    save_file({f"{path}{side}.weight": values for side, values in sides.items()},
+              made.adapter / "adapter_model.safetensors")  # fmt: skip
+    yield made
+    shutil.rmtree(made.folder)
+
+
+def test_a_run_has_a_row_for_each_engine_and_is_checked_on_a_press(run: Run) -> None:
+    app = opened("ship", run=run.id)
+    assert not app.exception
+    shown = told(app)
+    assert all(title in shown for title in ("vLLM", "SGLang", "llama.cpp", "Ollama", "MLX", "TGI", "LoRAX"))
+    assert "answers wrongly" in shown and "0.5.23" in shown
+    assert app.query_params["run"] == run.id
+    app.button(key="ship-check").click().run()
+    assert not app.exception
+    assert any("2 tensors" in each.proto.body for each in app.get("html"))
+
+
+def test_a_run_that_there_is_not_is_told_and_the_page_stands(own_home: Path) -> None:
+    app = opened("ship", run="20200101-000000-lora-none-0000")
+    assert not app.exception
+    assert "20200101-000000-lora-none-0000" in told(app)
