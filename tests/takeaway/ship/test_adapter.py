@@ -117,9 +117,10 @@ def test_a_hub_id_that_cannot_be_reached_is_refused(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_zip_member_larger_than_allowed_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapter, "LARGEST_TEXT", 10)
+    found = from_files("mine", {"mine.zip": packed()})
+    monkeypatch.setattr(adapter, "LARGEST_TEXT", 5)
     with pytest.raises(BadInput, match="too large"):
-        from_files("mine", {"mine.zip": packed()})
+        found.take("README.md")
 
 
 def test_in_a_class_no_path_of_the_server_can_be_named(
