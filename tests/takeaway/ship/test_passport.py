@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from peft_lab.advise.recommend import Recommendation, served
 from peft_lab.advise.situation import Situation
 from peft_lab.atlas import all_types, entries, rows
+from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
 from peft_lab.takeaway.ship.adapter import Adapter, StoredTensor
 from peft_lab.takeaway.ship.passport import (
@@ -245,6 +247,8 @@ def test_the_atlas_and_choose_say_which_engines_serve_an_answer() -> None:
     found = Recommendation("prefix", "", "", (), (), None, None, "")
     assert "no: vLLM" in served(Situation(), found)
     assert "vLLM" not in served(Situation(), replace(found, method="full"))
+    knobs: Any = SimpleNamespace(values=get_method("lora").defaults(LLAMA.shape))
+    assert served(Situation(), replace(found, method="lora", plan=knobs)) == served_by(PLAIN, LLAMA)
     for method in ("qlora", "lora", "adalora"):
         assert "transformers + PEFT" in served(Situation(), replace(found, method=method))
 
