@@ -49,3 +49,8 @@ def test_a_run_that_there_is_not_is_told_and_the_page_stands(own_home: Path) -> 
     app = opened("ship", run="20200101-000000-lora-none-0000")
     assert not app.exception
     assert "20200101-000000-lora-none-0000" in told(app)
+
+
+def test_the_export_tab_leads_there() -> None:
+    links = [link.proto for link in opened("ia3", tab="export").get("page_link")]
+    assert any(link.page == "ship" for link in links), [link.page for link in links]
