@@ -68,12 +68,37 @@ def test_the_tour_of_who_has_begun_stands_still(chromium: Browser, app_url: str)
     assert shift <= MOST_SHIFT
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [WIDE], indirect=True)
+def test_on_a_wide_screen_a_comparisons_picture_stands_beside_its_table(page: Page, app_url: str) -> None:
+    visit(page, f"{app_url}/compare", 120)
+    table, picture = page.locator("table.compare"), page.locator(".st-key-compare-pareto")
+    expect(picture).to_be_visible()
+    left, right = table.bounding_box(), picture.bounding_box()
+    assert left is not None and right is not None
+    assert left["x"] + left["width"] <= right["x"] and right["y"] < left["y"] + left["height"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [{"viewport": {"width": 390, "height": 844}}], indirect=True)
+def test_on_a_phone_the_verdict_of_a_step_stands_before_its_form(page: Page, app_url: str) -> None:
+    visit(page, f"{app_url}/memory?model=minilm-l6&device=this-machine&batch=2&seq=16", 120)
+    verdict, form = (
+        page.locator(f".st-key-memory-{part}").bounding_box() for part in ("verdict", "controls")
+    )
+    assert verdict is not None and form is not None
+    assert verdict["y"] + verdict["height"] <= min(form["y"], 844)
+
+
 @pytest.mark.further
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["", "practice"])
-def test_what_is_drawn_stays_where_it_is(name: str, chromium: Browser, app_url: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "wide"),
+    [("", 1280), ("practice", 1280), ("write", 1280), ("write?all=yes", 1280), ("compare", 1920)],
+)
+def test_what_is_drawn_stays_where_it_is(name: str, wide: int, chromium: Browser, app_url: str) -> None:
     """Titles and forms moved by 40 to 240 pixels: paddings, a bar of steps and chips came after them."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 800})
+    context = chromium.new_context(viewport={"width": wide, "height": 800 if wide < 1900 else 1080})
     page = context.new_page()
     page.add_init_script(WATCH)
     visit(page, f"{app_url}/{name}", 120)
@@ -81,7 +106,7 @@ def test_what_is_drawn_stays_where_it_is(name: str, chromium: Browser, app_url: 
     left = {page.locator("h1").first.bounding_box()["x"]}  # type: ignore[index]
     context.close()
     assert shift <= MOST_SHIFT
-    assert left == {228}, "one frame for every page"
+    assert left == {228 if wide < 1900 else 336}, "one frame for every page"
 
 
 @pytest.mark.slow

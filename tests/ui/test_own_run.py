@@ -265,6 +265,16 @@ def test_the_token_strip_shows_the_chosen_tasks_example(task: str, first: str, o
     assert f">{first}<" in drawing and "Anna" not in drawing and f">{other}<" not in drawing
 
 
+@pytest.mark.parametrize(("task", "recorded_on"), [("json", True), ("style", False)])
+def test_beside_a_recorded_run_the_token_strip_shows_its_row(task: str, recorded_on: bool) -> None:
+    """Train showed two orders: the recorded row's answers, and another one's words under the block."""
+    app = opened("lora", model="smollm2-135m", task=task, tab="train")
+    (drawing,) = [part.proto.json for part in app.get("bidi_component") if '"narrow"' in part.proto.json]
+    (shown,) = re.findall(r'"show": ?\[([^]]*)\]', drawing)
+    assert (">Martin<" in drawing) is recorded_on
+    assert ('"answers"' in shown) is not recorded_on, "the tab has them already"
+
+
 def test_a_run_that_ended_too_early_offers_to_go_on(runs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a state of it was kept; on its method's page and in the list of runs."""
     asked: list[str] = []

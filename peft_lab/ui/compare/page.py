@@ -248,9 +248,7 @@ def _titles() -> dict[str, str]:
 
 
 def _title(plan: dict[str, Any], where: str) -> str:
-    seeds = len(plan["seeds"])
     return (
         f"{model_title(plan['model'])} · {task_title(plan['task'])} · {len(plan['methods'])} methods · "
-        f"{plan['steps']:,} steps · "
-        f"{seeds} seed{'s' if seeds > 1 else ''} · {where}"
+        f"{plan['steps']:,} steps · {units.several(len(plan['seeds']), 'seed')} · {where}"
     )

@@ -157,7 +157,7 @@ WIDE = 8  # times the smallest value, from which an axis is logarithmic
 CLOSE = 0.1  # a span of shares, below which whole percents would repeat along an axis
 FEW = 3  # bands that lie over each other at full strength; more are paler
 SMOOTH = 12  # a curve is averaged over this part of its steps
-BELOW = {"y": -0.2, "yanchor": "top"}  # the legend
+BELOW = {"y": -0.27, "yanchor": "top"}  # the legend
 
 
 def plot(figure: go.Figure, key: str, name: str) -> None:
@@ -354,25 +354,31 @@ Document = Mapping[str, Any]
 def show(found: Document) -> None:
     """Draw the results below the progress; until a run is done, only the table."""
     scored = [row for row in found["rows"] if row["metric_mean"] is not None]
-    if scored:
-        st.markdown(f"### Findings {figures.badge('measured')}")
-        _sentences(found)
-    st.markdown("### Methods")
-    st.html(html_table(found))
-    if not scored:
-        return
-    st.markdown(f"{figures.badge('measured')} {_place(found)} {_marked(found)}")
-    _exports(found)
-    _plots(found)
+    with st.container(key="compare-found"):  # two columns on a wide screen
+        with st.container():
+            if scored:
+                st.markdown(f"### Findings {figures.badge('measured')}")
+                _sentences(found)
+            st.markdown("### Methods")
+            st.html(html_table(found))
+            if not scored:
+                return
+            st.markdown(f"{figures.badge('measured')} {_place(found)} {_marked(found)}")
+            _exports(found)
+        with st.container():
+            _plots(found)
+            with st.expander("Learning curves"):
+                _curves(found, [row for row in scored if row["loss"]["mean"]])
+
+
+def _curves(found: Document, rows: Sequence[Row]) -> None:
     window = window_of(found["plan"]["steps"])
     latest = f" and the last {window} steps" if window > 1 else ""
-    with st.expander("Learning curves"):
-        st.markdown(
-            f"Training loss, the mean over seeds{latest}, with a band of one standard deviation. All methods see the "
-            f"same {each_of(found['plan']['task'])}s in the same order. {figures.badge('measured')}"
-        )
-        figure = learning_curves([row for row in scored if row["loss"]["mean"]])
-        plot(figure, "compare-curves", f"{found['id']}-curves")
+    st.markdown(
+        f"Training loss, the mean over seeds{latest}, with a band of one standard deviation. All methods see the "
+        f"same {each_of(found['plan']['task'])}s in the same order. {figures.badge('measured')}"
+    )
+    plot(learning_curves(rows), "compare-curves", f"{found['id']}-curves")
 
 
 def _sentences(found: Document) -> None:

@@ -62,17 +62,19 @@ def rows(
 
     ``flat``: rows never fold, and one of them is always chosen, as in a list of radio buttons.
     """
-    result = _mount(
-        key=key,
-        data={
-            "columns": [asdict(column) for column in columns],
-            "rows": [{"id": line.id, "cells": list(line.cells), "kinds": list(line.kinds)} for line in lines],
-            "selected": just_chosen(key) or selected,
-            "label": label,
-            "flat": flat,
-        },
-        on_chosen_change=lambda: None,
-    )
+    room = "flat" if flat else min(len(lines), theme.MOST_ROWS)  # kept until the table's script has come
+    with st.container(key=f"rows-{room}-{key}"):
+        result = _mount(
+            key=key,
+            data={
+                "columns": [asdict(column) for column in columns],
+                "rows": [asdict(line) for line in lines],
+                "selected": just_chosen(key) or selected,
+                "label": label,
+                "flat": flat,
+            },
+            on_chosen_change=lambda: None,
+        )
     chosen: str | None = result.chosen
     return chosen
 

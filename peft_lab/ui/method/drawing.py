@@ -16,6 +16,7 @@ from peft_lab.core import units
 from peft_lab.core.errors import BadInput, PeftLabError, RunError
 from peft_lab.core.units import Finding, Source, size
 from peft_lab.drawing.block import TOKENS, strip_of
+from peft_lab.drawing.trajectory.format import Trajectory
 from peft_lab.methods.counting.count import CountReport
 from peft_lab.runs import store
 from peft_lab.runs.admission import step_ahead
@@ -163,8 +164,9 @@ def _block(choice: Choice, report: CountReport | None, run: Run | None) -> str |
         live = tuple(
             {"step": step, "loss": loss} for step, loss in enumerate(run.view().losses, 1) if step > done
         )
+    on_task = trajectory is not None and trajectory.spec["task"] == choice.task
     # the open tab shows the answers
-    beside = run is not None and state.remembered(spec.slug, "tab", "idea") == TRAIN.lower()
+    beside = (run is not None or on_task) and state.remembered(spec.slug, "tab", "idea") == TRAIN.lower()
     free = not going and not state.fixed_on(spec.slug)
 
     def released(values: Mapping[str, Any]) -> None:
@@ -176,7 +178,7 @@ def _block(choice: Choice, report: CountReport | None, run: Run | None) -> str |
         quantization=spec.quantization(choice.values),
         selected=st.session_state.get(_key(spec.slug)),
         key=f"block.{spec.slug}",
-        tokens=_example(choice),
+        tokens=_example(choice, trajectory if on_task else None),
         details={path: detail(path, report, shape, parts) for path in paths},
         trajectory=trajectory,
         title=title,
@@ -187,8 +189,10 @@ def _block(choice: Choice, report: CountReport | None, run: Run | None) -> str |
     )
 
 
-def _example(choice: Choice) -> tuple[str, ...]:
-    """Return the words of the token strip, from the task's own example."""
+def _example(choice: Choice, trajectory: Trajectory | None) -> tuple[str, ...]:
+    """Return the words of the token strip: the row that the run was recorded on, or the task's example."""
+    if trajectory is not None and trajectory.example is not None:
+        return strip_of(trajectory.example.text)
     task = example_task(choice)
     return strip_of(task.samples[0]) if task and task.samples else TOKENS
 

@@ -310,10 +310,11 @@ def try_it(experiments: Sequence[Experiment]) -> None:
         "Guess first, then run it. One click trains each variant as an ordinary run with all other settings at "
         "their defaults; a finished run with the same settings is reused."
     )
-    for number, experiment in enumerate(experiments):
-        with st.container(border=True):
-            st.markdown(f"#### {experiment.title}")
-            experiment_card(experiment, first=number == 0)
+    with st.container(key="experiments"):
+        for number, experiment in enumerate(experiments):
+            with st.container(border=True):
+                st.markdown(f"#### {experiment.title}")
+                experiment_card(experiment, first=number == 0)
 
 
 def experiment_card(experiment: Experiment, first: bool = False) -> None:

@@ -10,7 +10,7 @@ from peft_lab import takeaway
 from peft_lab.core.errors import PeftLabError
 from peft_lab.runs import store
 from peft_lab.runs.store import Run
-from peft_lab.ui import pages
+from peft_lab.ui import pages, theme
 from peft_lab.ui.components.frame import error_line, errors_boxed
 from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.method.idea import interview_questions
@@ -57,7 +57,8 @@ def _settings(choice: Choice) -> None:
         code = takeaway.config_code(choice.spec, choice.entry, choice.values, example_task(choice))
         lines = code.count("\n")
         long = lines > LINES
-        with st.container(height=HEIGHT if long else "content", border=long):
+        room = None if long else f"lines-{min(lines + 1, theme.MOST_LINES)}-settings"
+        with st.container(height=HEIGHT if long else "content", border=long, key=room):
             st.code(code, language=None, wrap_lines=True)
         if long:
             st.caption(f"{lines} lines: scroll for the definitions, or copy them all.")

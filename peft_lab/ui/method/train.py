@@ -177,23 +177,15 @@ def loss_curve(losses: Sequence[float], name: str, steps: int, reached: int | No
 
 
 def _results(run: Run, seen: RunView) -> None:
-    rows = []
     if seen.after:
-        task = run.spec.task_object()
+        task, before = run.spec.task_object(), seen.before
+        rows = []
         for name, after in seen.after.metrics.items():
-            before = f"{seen.before.metrics[name]:.1%}" if seen.before else "…"
-            marked = name.replace("_", " ") + (
-                " (main score)" if name == task.metric and len(seen.after.metrics) > 1 else ""
-            )
-            rows.append((f"{marked}, {seen.after.rows:,} held-out {task.each}s", before, f"{after:.1%}"))
-        rows.append(
-            (
-                "held-out loss (nats)",
-                f"{seen.before.loss:.3f}" if seen.before else "…",
-                f"{seen.after.loss:.3f}",
-            )
-        )
-    if rows:
+            main = " (main score)" if name == task.metric and len(seen.after.metrics) > 1 else ""
+            marked = f"{name.replace('_', ' ')}{main}, {seen.after.rows:,} held-out {task.each}s"
+            rows.append((marked, f"{before.metrics[name]:.1%}" if before else "…", f"{after:.1%}"))
+        first = f"{before.loss:.3f}" if before else "…"
+        rows.append(("held-out loss (nats)", first, f"{seen.after.loss:.3f}"))
         figures.table(("Held out", "Base", "Tuned"), rows, numeric=(1, 2))
     if seen.probes_after:
         answers(list(seen.probes_before), list(seen.probes_after))

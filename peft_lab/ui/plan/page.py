@@ -432,7 +432,7 @@ def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> 
         error_line("; ".join(refused.values()))
         return None
     stopped = state.remembered(SCOPE, _STOPPED, None) == asdict(wanted)
-    top = st.container()
+    top = st.container(key="plan-top")
     found, open_ = _answers(wanted, asked, stopped)
     ranked, done = ranking.rank(wanted, found), len(found) == len(asked)
     settled = None

@@ -63,7 +63,7 @@ CONTROLS = (
 _UNASKED = (b"accept-encoding", b"if-none-match", b"if-modified-since", b"range")
 
 
-#: And for formulas, which methods' pages begin with.
+#: And for formulas, which methods' pages and exercises begin with.
 FORMULAS = ("rehype-katex",)
 _NEEDED = re.compile(r"""(?:from|import)\s*["']\./([\w.-]+\.js)["']""")
 
@@ -92,7 +92,8 @@ def ahead(names: tuple[str, ...]) -> bytes:
 def _ahead_of(path: str) -> bytes:
     """Return the preload links for the page at a path: of Home, few, as it is what a newcomer waits for."""
     page = below(root(), path)
-    return ahead((CONTROLS if page else EVERYWHERE) + (FORMULAS if page in pages.method_pages() else ()))
+    typeset = page in (*pages.method_pages(), "write")
+    return ahead((CONTROLS if page else EVERYWHERE) + (FORMULAS if typeset else ()))
 
 
 def middleware() -> list[Middleware]:

@@ -86,7 +86,7 @@ def _state(slug: str, run: Trajectory, part: RecordedPart, index: int) -> None:
         )
         figure = charts.curves(series, "block", MOVED)
         top = max(value or 0.0 for each in blocks for value in each.change)  # axes fit the whole training
-        figure.update_yaxes(range=[0, 1.05 * top or 1.0], tickformat=".1%")
+        figure.update_yaxes(range=[0, 1.05 * top or 1.0], tickformat=",.1~%")
         st.plotly_chart(figure, key=f"{slug}-recorded-blocks", config=charts.CONFIG)
 
 
@@ -102,7 +102,8 @@ def _tensor(slug: str, part: RecordedPart, index: int) -> None:
     rows, limit = cells(found), max(state.scale for state in states if state is not None)
     high = 320 if len(rows) > 1 else 170
     figure = charts.heatmap(rows, across, down, "", diverging=True, limit=limit, height=high)
-    figure.update_layout(xaxis_showticklabels=False, yaxis_showticklabels=False)  # a cell is a patch of many
+    unnumbered = {"showticklabels": False, "ticks": ""}  # a cell is a patch of many
+    figure.update_layout(xaxis=unnumbered, yaxis=unnumbered)
     st.plotly_chart(figure, key=f"{slug}-recorded-tensor", config=charts.CONFIG)
     st.caption(f"{plain(part.path)}. {text} Each cell is the largest entry of a patch, with its sign.")
 
