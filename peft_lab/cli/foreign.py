@@ -13,21 +13,17 @@ from peft_lab.cli import output
 from peft_lab.core import disk, units
 from peft_lab.core.errors import BadInput
 
-ConfigFile = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="[FILE]",
-        help="A config of Axolotl, LLaMA-Factory, TRL, Unsloth, torchtune, DeepSpeed or accelerate.",
-        show_default=False,
-    ),
-]
+_TOOLS = "A config of Axolotl, LLaMA-Factory, TRL, Unsloth, torchtune, DeepSpeed or accelerate."
+ConfigFile = Annotated[Path | None, typer.Argument(metavar="[FILE]", help=_TOOLS, show_default=False)]
 
 
 def read_file(path: Path | None) -> Reading | None:
     """Return a config file as it is read, None without one. Raises BadInput as :func:`read`."""
-    if path is None:
-        return None
-    return read(disk.take_text(path, MOST_NOTEBOOK, FIELD, "The config file "), path.name)
+    return (
+        None
+        if path is None
+        else read(disk.take_text(path, MOST_NOTEBOOK, FIELD, "The config file "), path.name)
+    )
 
 
 def model_of(reading: Reading | None, model: str | None) -> str:
@@ -39,25 +35,27 @@ def model_of(reading: Reading | None, model: str | None) -> str:
     return str(named)
 
 
-def tables(reading: Reading, written: dict[str, Any] | None) -> list[Any]:
-    """Return what was read, what was not, and the file's own step, as tables."""
+def tables(reading: Reading | None, written: dict[str, Any] | None) -> list[Any]:
+    """Return what was read, what was not, and whether the file's own step fits, as tables and a sentence."""
+    if reading is None:
+        return []
+    columns: dict[str, output.Column] = {
+        "key": "key",
+        "why it is not read": "why",
+        "what it may change": "effect",
+    }
     understood = [{"key": key, "value": str(value)} for key, value in reading.understood.items()]
-    left = [vars(one) for one in reading.ignored]
+    title = f"{reading.tool}: understood"
     shown = [
-        output.table(f"{reading.tool}: understood", understood, {"key": "key", "read as": "value"}),
-        output.table("Not read", left, {"key": "key", "why": "why", "what it may change": "effect"}),
+        output.table(title, understood, {"key": "key", "read as": "value"}),
+        output.table("Ignored", [one._asdict() for one in reading.ignored], columns),
     ]
-    return shown + ([fits(written)] if written else [])
-
-
-def fits(written: dict[str, Any]) -> str:
-    """Return whether the file's own step fits, and the smallest change after which it does, as a sentence."""
+    if written is None:
+        return shown
     said = f"As written, each GPU needs {units.size(written['peak_bytes_per_device'])} of "
-    said += units.size(written["device_bytes"])
-    if written["fits"]:
-        return f"{said}: it fits."
-    if written["change"] is None:
-        return f"{said}: it does not fit, and no change that we know makes it fit."
-    changes = ", ".join(f"{key}: {str(value).lower()}" for key, value in written["change"]["set"].items())
-    least = units.size(written["change"]["peak_bytes_per_device"])
-    return f"{said}: it does not fit. The smallest change that fits: {changes} ({least})."
+    said += f"{units.size(written['device_bytes'])}: it {'fits' if written['fits'] else 'does not fit'}."
+    if written["change"]:
+        least = units.size(written["change"]["peak_bytes_per_device"])
+        keys = ", ".join(f"{key}: {str(value).lower()}" for key, value in written["change"]["set"].items())
+        said += f" The smallest change that fits: {keys} ({least})."
+    return [*shown, said]

@@ -357,9 +357,10 @@ def memory_command(
         for name in filter(given.__contains__, _OF_PROTOCOL):
             output.note(f"note: --{name} was ignored: --protocol {protocol} sets it")
     more = {} if reading is None else {**reading.as_dict(), "as_written": written}
-    about = [] if reading is None else foreign.tables(reading, written)
     document = [{**one.as_dict(), **more} for one in results]
-    output.show(document, as_json, human=lambda: [*about, *tables(heading, results)])
+    output.show(
+        document, as_json, human=lambda: [*foreign.tables(reading, written), *tables(heading, results)]
+    )
     if failed:
         raise typer.Exit(FAILED)
 

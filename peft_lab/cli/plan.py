@@ -18,6 +18,7 @@ from peft_lab.advise.plans.ranking import Candidate, Planned
 from peft_lab.advise.plans.steps import MEANS, ORDER, link_of, told_loading, uncounted, unmeasured
 from peft_lab.advise.plans.wanted import Lengths, Wanted, look, read_lengths, rows_of
 from peft_lab.advise.situation import HOUR
+from peft_lab.ask.field import as_text
 from peft_lab.cli import foreign, options, output
 from peft_lab.cli.application import command
 from peft_lab.cli.options import form_options, option, option_of
@@ -50,8 +51,7 @@ def plan_command(
 ) -> None:
     """Plan a training run on one or more GPUs: what fits, how long it takes, what it costs, and its files."""
     reading = foreign.read_file(file)
-    own = {} if reading is None else reading.wanted(given)
-    texts = {**own, "model": foreign.model_of(reading, model), **given}
+    texts = {"model": foreign.model_of(reading, model), **_of_file(reading, given)}
     if packing and lengths is None:
         raise BadInput("--packing needs the lengths of the rows. Give --lengths FILE.", "packing")
     known = None if lengths is None else read_lengths(disk.take_text(lengths, _LARGEST, "lengths"))
@@ -76,7 +76,7 @@ def plan_command(
     if out is not None:
         notes += _save(out, ranked[0], written[0])
     more = {} if reading is None else {**reading.as_dict(), "as_written": own_step}
-    about = [] if reading is None else foreign.tables(reading, own_step)
+    about = foreign.tables(reading, own_step)
     document = [
         {**one.as_dict(), "files": files.files, "files_missing": files.missing, **more}
         for one, files in zip(ranked, written, strict=True)
@@ -85,6 +85,15 @@ def plan_command(
         for line in notes:
             output.note(line)
     output.show(document, as_json, human=lambda: [*about, *_human(wanted, ranked, candidates), *notes])
+
+
+def _of_file(reading: Reading | None, given: Mapping[str, str]) -> dict[str, str]:
+    """Return the fields of the request that a file decides, under those that are given."""
+    named = ("objective", "seq", "devices", "rows", "optimizer") if reading else ()
+    found = {name: as_text(reading.settings[name]) for name in named if reading and name in reading.settings}
+    if "seq" in found and "seq" not in given:
+        found["row_tokens"] = str(min(int(found["seq"]), Wanted.row_tokens))
+    return found | dict(given)
 
 
 def _as_written(reading: Reading, wanted: Wanted) -> dict[str, Any] | None:

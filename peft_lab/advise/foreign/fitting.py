@@ -5,7 +5,7 @@ Imports torch; pages call it in another process.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -54,32 +54,24 @@ class Job:
             return None
         return needed if card.holds(needed, self.split) else None
 
-    def changes(self) -> Iterator[tuple[str, Job]]:
-        """Yield changes that take less memory. The first ones leave what is learned as it is."""
-        request, setting = self.request, self.request.setting
-        if not request.checkpointing:
-            yield "checkpointing", self.at(checkpointing=True)
-        if setting.loss == "whole":
-            yield "loss", replace(self, request=request.at(loss="chunked"))
-        if setting.batch % (2 * self.pairs) == 0:
-            half = request.at(batch=setting.batch // 2)
-            yield "batch", replace(self, request=half, accumulate=2 * self.accumulate)
-        if not setting.offload:
-            yield "offload", replace(self.at(checkpointing=True), request=request.at(offload=True))
-        if self.how.kind in ("ddp", "zero1", "zero2"):
-            yield "sharding", replace(self, how=replace(self.how, kind="fsdp2"))
-        if setting.optimizer == "adamw":
-            yield "optimizer", replace(self, request=request.at(optimizer="adamw8bit"))
-        if request.method == "lora" and request.dtype in PRECISIONS:
-            yield (
-                "qlora",
-                self.at(
-                    method="qlora",
-                    values={name: one for name, one in request.values.items() if name in _SHARED_KNOBS},
-                ),
-            )
-        if setting.seq > _SHORTEST:
-            yield "seq", replace(self, request=request.at(seq=max(_SHORTEST, setting.seq // 2)))
+    def changes(self) -> dict[str, Job]:
+        """Return changes that take less memory, by kind. The first ones leave what is learned as it is."""
+        request, setting, how = self.request, self.request.setting, self.how
+        knobs = {name: one for name, one in request.values.items() if name in _SHARED_KNOBS}
+        small = replace(self, request=request.at(batch=setting.batch // 2), accumulate=2 * self.accumulate)
+        away = replace(request.at(offload=True), checkpointing=True)
+        packs = request.method == "lora" and request.dtype in PRECISIONS
+        found: dict[str, tuple[bool, Job]] = {
+            "checkpointing": (not request.checkpointing, self.at(checkpointing=True)),
+            "loss": (setting.loss == "whole", replace(self, request=request.at(loss="chunked"))),
+            "batch": (setting.batch % (2 * self.pairs) == 0, small),
+            "offload": (not setting.offload, replace(self, request=away)),
+            "sharding": (how.kind in ("ddp", "zero1", "zero2"), replace(self, how=replace(how, kind="fsdp2"))),
+            "optimizer": (setting.optimizer == "adamw", replace(self, request=request.at(optimizer="adamw8bit"))),
+            "qlora": (packs, self.at(method="qlora", values=knobs)),
+            "seq": (setting.seq > _SHORTEST, replace(self, request=request.at(seq=max(_SHORTEST, setting.seq // 2)))),
+        }  # fmt: skip
+        return {kind: job for kind, (possible, job) in found.items() if possible}
 
 
 def job_of(reading: Reading, model: str, values: Mapping[str, Any], given: Mapping[str, Any]) -> Job:
@@ -103,24 +95,15 @@ def smallest_change(job: Job, card: Device) -> tuple[tuple[str, ...], Job, int] 
 
     Each kind is tried alone, halving sizes as long as it takes. Then kinds are added in order until the step fits.
     """
-    last, kinds = job, list[str]()
-    for kind in dict.fromkeys(name for name, _ in job.changes()):
-        for one in _repeated(job, kind):
-            if (needed := one.fitting(card)) is not None:
-                return (kind,), one, needed
-    for kind in dict.fromkeys(name for name, _ in job.changes()):
-        for one in _repeated(last, kind):
-            last = one
-            if (needed := one.fitting(card)) is not None:
-                return (*kinds, kind), one, needed
-        kinds.append(kind)
+    for added in (False, True):
+        last, kinds = job, tuple[str, ...]()
+        for kind in job.changes():
+            one, kinds = (last, (*kinds, kind)) if added else (job, (kind,))
+            while (following := one.changes().get(kind)) is not None:
+                last = one = following
+                if (needed := one.fitting(card)) is not None:
+                    return kinds, one, needed
     return None
-
-
-def _repeated(job: Job, kind: str) -> Iterator[Job]:
-    while (following := dict(job.changes()).get(kind)) is not None:
-        job = following
-        yield job
 
 
 def as_written(
@@ -135,42 +118,29 @@ def as_written(
         BadInput, SimulationError: the step cannot be simulated.
     """
     job = replace(job, request=job.request.on(card))
-    found, request, setting = job.simulated(), job.request, job.request.setting
-    needed = needed_bytes(found)
-    fits = card.holds(needed, job.split)
+    found, setting, said = job.simulated(), job.request.setting, reading.settings
+    tokens, rows = min(tokens or setting.seq, setting.seq), rows or said.get("rows")
+    fits = card.holds(needed_bytes(found), job.split)
     less = None if fits else smallest_change(job, card)
-    updates = _updates(reading, job, rows, tokens or setting.seq)
-    span = _seconds(job, found, card, link, min(tokens or setting.seq, setting.seq))
+    updates = said.get("steps")
+    if updates is None and rows:
+        filled = -(-rows * tokens // setting.seq) if said.get("packing") else 0
+        batch = setting.batch // job.pairs
+        updates = course(
+            rows, said.get("epochs", 1.0), batch, job.how.readers, job.accumulate, filled
+        ).updates
+    step = _seconds(job, found, card, link, tokens)
     return {
-        "method": request.method, "config": dict(request.values), "batch": setting.batch // job.pairs,
-        "accumulation": job.accumulate, "seq": setting.seq, "dtype": request.dtype, "loss": setting.loss,
-        "optimizer": setting.optimizer, "checkpointing": request.checkpointing, "offload": setting.offload,
-        "sharding": asdict(job.how), "peak_bytes_per_device": needed, "device_bytes": card.memory, "fits": fits,
+        **{name: getattr(job.request, name) for name in ("method", "dtype", "checkpointing")},
+        **{name: getattr(setting, name) for name in ("seq", "optimizer", "offload", "loss")},
+        "batch": setting.batch // job.pairs, "accumulation": job.accumulate, "sharding": asdict(job.how),
+        "config": dict(job.request.values), "peak_bytes_per_device": needed_bytes(found),
+        "device_bytes": card.memory, "fits": fits,
         "change": less and {"set": spelt(reading, less[0], less[1]), "peak_bytes_per_device": less[2]},
-        "updates": updates, "step_seconds": span,
-        "hours": updates and span and {name: one * updates / HOUR for name, one in span.items()},
+        "updates": updates, "step_seconds": step,
+        "hours": updates and step and {name: one * updates / HOUR for name, one in step.items()},
         "source": "simulated",
     }  # fmt: skip
-
-
-def spelt(reading: Reading, kinds: tuple[str, ...], job: Job) -> dict[str, Any]:
-    """Return changes as keys of the file's tool, or as the lab's settings where the tool has none."""
-    setting, found = job.request.setting, dict[str, Any]()
-    sizes = {"batch": setting.batch // job.pairs, "accumulate": job.accumulate, "seq": setting.seq}
-    for name in (one for kind in kinds for one in (("batch", "accumulate") if kind == "batch" else (kind,))):
-        said = reading.changes.get(name, name)
-        found |= said if isinstance(said, Mapping) else {said: sizes.get(name, True)}
-    return found
-
-
-def _updates(reading: Reading, job: Job, rows: int | None, tokens: int) -> int | None:
-    said, setting = reading.settings, job.request.setting
-    rows = rows or said.get("rows")
-    if "steps" in said or rows is None:
-        return said.get("steps")
-    filled = -(-rows * tokens // setting.seq) if said.get("packing") else 0
-    each = setting.batch // job.pairs
-    return course(rows, said.get("epochs", 1.0), each, job.how.readers, job.accumulate, filled).updates
 
 
 def _seconds(job: Job, found: Any, card: Device, link: str, tokens: int) -> dict[str, float] | None:
@@ -182,3 +152,13 @@ def _seconds(job: Job, found: Any, card: Device, link: str, tokens: int) -> dict
     except UnknownName:
         return None
     return {name: getattr(one, name) * job.accumulate for name in ("low", "value", "high")}
+
+
+def spelt(reading: Reading, kinds: tuple[str, ...], job: Job) -> dict[str, Any]:
+    """Return changes as keys of the file's tool, or as the lab's settings where the tool has none."""
+    setting, found = job.request.setting, dict[str, Any]()
+    sizes = {"batch": setting.batch // job.pairs, "accumulate": job.accumulate, "seq": setting.seq}
+    for name in (*kinds, *(["accumulate"] if "batch" in kinds else [])):
+        said = reading.changes.get(name, name)
+        found |= said if isinstance(said, Mapping) else {said: sizes.get(name, True)}
+    return found

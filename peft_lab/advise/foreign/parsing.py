@@ -22,11 +22,13 @@ from peft_lab.core.errors import BadInput, echoed
 FIELD = "file"
 #: The most characters of a file. A notebook holds its outputs too.
 MOST, MOST_NOTEBOOK = 256 << 10, 8 << 20
-_DEEPEST, _MOST_WORDS = 40, 20_000
+_DEEPEST, _MOST_WORDS, _LONGEST = 40, 20_000, 1_000
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-#: Calls that load, wrap or train a model, and those of like names that do not.
-_CALLS = re.compile(r"from_pretrained|get_peft_model|\w*(Config|Trainer|TrainingArguments)")
-_OTHER_CALLS = re.compile(r"Auto(Tokenizer|Processor|Config|Feature\w+)|(Stream|Generation|Sampling|Data)\w*")
+#: Calls that load, wrap or train a model; not those of like names that do something else.
+_CALLS = re.compile(
+    r"(?!Auto(Tokenizer|Processor|Config|Feature)|(.*\.)?(Stream|Generation|Sampling|Data)\w*$)"
+    r".*?(from_pretrained|get_peft_model|Config|Trainer|TrainingArguments)"
+)
 _VARIABLE = re.compile(r"\$\{(\w+)(?::?-([^}]*))?\}|\$(\w+)")
 _OPTION = re.compile(r"--(\w[\w-]*)(?:=(.*))?", re.DOTALL)
 
@@ -57,10 +59,10 @@ def parse(text: str, name: str) -> Parsed:
     most = MOST_NOTEBOOK if ending == ".ipynb" else MOST
     if len(text) > most:
         raise BadInput(f"The file has {len(text):,} characters, but at most {most:,} are read.", FIELD)
-    readers = {".ipynb": _notebook, ".py": _python, ".sh": _shell, ".bash": _shell, ".slurm": _shell}
-    reader: Callable[[str], Parsed] = readers.get(ending, _data)
+    readers: dict[str, Callable[[str], Parsed]] = {".ipynb": _notebook, ".sh": _shell}
+    readers[".py"] = lambda code: _of_calls([ast.parse(code)])
     try:
-        found = reader(text)
+        found = readers.get(ending, _data)(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line, why = mark.line + 1 if mark else 1, echoed(getattr(error, "problem", error), 120)
@@ -69,7 +71,11 @@ def parse(text: str, name: str) -> Parsed:
         ) from None
     except SyntaxError as error:
         raise BadInput(f"Line {error.lineno or 1} is not valid Python: {error.msg}.", FIELD) from None
-    except (ValueError, RecursionError) as error:
+    except (
+        ValueError,
+        RecursionError,
+        MemoryError,
+    ) as error:  # the last is Python's for code too deep to parse
         raise BadInput(f"The file cannot be read: {echoed(error, 120)}.", FIELD) from None
     if not found.entries:
         raise BadInput("The file sets nothing: it has no keys with values.", FIELD)
@@ -117,19 +123,18 @@ def _flat(loader: Any, node: yaml.MappingNode, before: str = "") -> Iterator[tup
 def _notebook(text: str) -> Parsed:
     content = disk.parse_json(text)
     cells = content.get("cells") if isinstance(content, dict) else None
-    trees = list[ast.Module]()
+    trees, size = list[ast.Module](), 0
     for cell in cells if isinstance(cells, list) else ():
         if isinstance(cell, dict) and cell.get("cell_type") == "code":
             code = "".join(map(str, cell.get("source") or ()))
+            size += len(code)
+            if size > MOST:
+                raise BadInput(f"The notebook has more than {MOST:,} characters of code.", FIELD)
             try:
                 trees.append(ast.parse(re.sub(r"(?m)^(\s*)[%!].*", r"\1pass", code)))
             except SyntaxError:  # a cell in another language: the others can be read
                 continue
     return _of_calls(trees, False)
-
-
-def _python(text: str) -> Parsed:
-    return _of_calls([ast.parse(text)])
 
 
 def _of_calls(trees: list[ast.Module], lines: bool = True) -> Parsed:
@@ -143,16 +148,15 @@ def _of_calls(trees: list[ast.Module], lines: bool = True) -> Parsed:
         elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             known.setdefault(node.targets[0].id, node.value)
         elif isinstance(node, ast.Call):
-            words = ast.unparse(node.func).split(".")[-2:]
-            if not _CALLS.fullmatch(words[-1]) or any(map(_OTHER_CALLS.fullmatch, words)):
+            name = ".".join(ast.unparse(node.func).split(".")[-2:])
+            if not _CALLS.fullmatch(name):
                 continue
-            named.add(words[-1])
-            first = node.args[:1] if words[-1] == "from_pretrained" else []
+            named.add(name)
+            first = node.args[:1] if name.endswith("from_pretrained") else []
             for one in (*(ast.keyword("model_name", value) for value in first), *node.keywords):
-                inner = isinstance(one.value, ast.Call) and _CALLS.fullmatch(
-                    ast.unparse(one.value.func).split(".")[-1]
-                )
-                if one.arg and not inner:
+                if one.arg and not (
+                    isinstance(one.value, ast.Call) and _CALLS.search(ast.unparse(one.value.func))
+                ):
                     literal, value = _literal(one.value, known)
                     found.setdefault(one.arg, Entry(value, one.value.lineno if lines else 0, literal))
     return Parsed(found, " ".join(sorted(named)))
@@ -183,7 +187,8 @@ def _shell(text: str) -> Parsed:
             _VARIABLE.sub(lambda one: known.get(one[1] or one[3], one[2] or one[0]), part) for part in parts
         ]
         while words and re.fullmatch(r"\w+=.*", words[0]):
-            name, _, known[name] = words.pop(0).partition("=")
+            name, _, value = words.pop(0).partition("=")
+            known[name] = value[:_LONGEST]  # values of values could double without end
         options = {name: Entry(value, start) for name, value in _options(words)}
         if words and len(options) >= len(best.entries):
             best = Parsed(options, " ".join(words))
@@ -192,14 +197,15 @@ def _shell(text: str) -> Parsed:
 
 def _options(words: list[str]) -> Iterator[tuple[str, Any]]:
     """Yield options with their values: true for a switch, a list for several words."""
-    said = {"true": True, "false": False, "none": None}
-    for at, word in enumerate(words):
+    found, taking = dict[str, list[str]](), list[str]()
+    for word in words:
         option = _OPTION.fullmatch(word)
         if option:
-            values = [option[2]] if option[2] is not None else []
-            for following in words[at + 1 :] if not values else ():
-                if _OPTION.fullmatch(following) or following.endswith(".py"):
-                    break
-                values.append(following)
-            value = said.get(values[0].lower(), values[0]) if len(values) == 1 else values or True
-            yield option[1].replace("-", "_"), value
+            taking = found[option[1].replace("-", "_")] = [] if option[2] is None else [option[2]]
+        if (option and option[2] is not None) or word.endswith(".py"):
+            taking = []  # what follows is none of its values
+        elif not option:
+            taking.append(word)
+    said = {"true": True, "false": False, "none": None}
+    for name, values in found.items():
+        yield name, said.get(values[0].lower(), values[0]) if len(values) == 1 else values or True

@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from peft_lab.advise.foreign.parsing import FIELD, Entry, Parsed, parse
-from peft_lab.ask import limits
-from peft_lab.ask.field import as_text
-from peft_lab.ask.form import Form, number, whole
+from peft_lab.ask.field import Field, as_text
 from peft_lab.core.errors import BadInput, echoed
 from peft_lab.engine.request import StepForm
 from peft_lab.methods import get_method
@@ -31,26 +29,13 @@ from peft_lab.models.catalogue import catalogue
 TOOLS = (
     "axolotl", "llama_factory", "llama_factory_v1", "torchtune", "accelerate", "deepspeed", "unsloth", "trl",
 )  # fmt: skip
+_LONGEST = 2_000  # characters of a value that patterns search
 _STEP = ("batch", "seq", "dtype", "optimizer", "checkpointing", "offload", "loss", "devices", "sharding")
 #: What copies of a model add to its name: tuned for instructions, or packed. Their matrices are the same.
 _COPY = re.compile(r"^meta-|-(instruct|chat|it|hf|base|unsloth|bnb-4bit|bf16)(?=-|$)")
 
 
-@dataclass(frozen=True)
-class Course(Form):
-    """The numbers in a file that are neither knobs of a method nor fields of a step."""
-
-    accumulate: int = whole(1, "Accumulation", "", least=1, most=limits.ROWS)
-    epochs: float = number(1.0, "Epochs", "", above=0, most=limits.ROWS)
-    steps: int = whole(-1, "Steps", "", least=-1, most=limits.ROWS)
-    epoch_steps: int = whole(1, "Steps per epoch", "", least=1, most=limits.ROWS)
-    rows: int = whole(10_000, "Rows", "", least=1, most=limits.ROWS)
-    learning_rate: float = number(1e-4, "Learning rate", "", least=0, most=limits.ROWS)
-    devices: int = whole(1, "GPUs", "", least=1, most=limits.DEVICES)
-
-
-@dataclass(frozen=True)
-class Ignored:
+class Ignored(NamedTuple):
     """A key that is not read. ``effect``: what it may change."""
 
     key: str
@@ -97,36 +82,28 @@ class Reading:
         found = {name: self.settings[name] for name in _STEP if name in self.settings}
         if "batch" in found:
             found["batch"] *= self.pairs
-        found = {"sharding": "ddp"} | found | given
+        found = {"sharding": "ddp", **found, **given}
         if found["devices"] == 1:
             del found["sharding"]
-        return found
-
-    def wanted(self, given: Mapping[str, str]) -> dict[str, str]:
-        """Return the fields of a request for plans that the file decides, as texts, beside those that are given."""
-        named = ("objective", "seq", "devices", "rows", "optimizer")
-        found = {name: as_text(self.settings[name]) for name in named if name in self.settings}
-        if "seq" in found and not {"row_tokens", "seq"} & given.keys():
-            found["row_tokens"] = str(min(self.settings["seq"], 512))
         return found
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the command line's JSON says of the file."""
         told = {name: dict(getattr(self, name)) for name in ("understood", "assumed")}
-        return {"tool": self.tool, **told, "ignored": [vars(one) for one in self.ignored]}
+        return {"tool": self.tool, **told, "ignored": [one._asdict() for one in self.ignored]}
 
 
 @cache
 def keys_of(tool: str) -> dict[str, Any]:
     """Return a tool's keys, with those of transformers' trainer where the tool has them."""
     folder = Path(__file__).with_name("keys")
-    found: dict[str, Any]
     found, shared = (
         yaml.safe_load((folder / f"{name}.yaml").read_text("utf-8")) for name in (tool, "trainer")
     )
     if found.get("with_trainer"):
         found |= {"keys": shared["keys"] | found["keys"], "ignored": found["ignored"] + shared["ignored"]}
-    return found | {"rules": shared["rules"], "notes": shared["notes"]}
+    found |= {name: shared[name] for name in ("rules", "notes", "numbers")}
+    return dict[str, Any](found)
 
 
 def _tool_of(parsed: Parsed) -> Mapping[str, Any]:
@@ -187,7 +164,7 @@ def _meant(
         return None, notes["code"]
     rule = tool["rules"][rule[2:]] if str(rule).startswith("= ") else rule
     rule = {"to": rule} if isinstance(rule, str) else rule
-    word = str(entry.value).strip().lower()
+    word = str(entry.value)[:_LONGEST].strip().lower()
     if word == "auto" and "auto" in tool:
         return None, tool["auto"]
     made = _looked_up(rule, word) if "table" in rule or "find" in rule else _checked(rule["to"], entry, key)
@@ -215,14 +192,18 @@ def _looked_up(rule: Mapping[str, Any], word: str) -> Any:
 
 def _checked(name: str, entry: Entry, key: str) -> Any:
     """Return a value as the setting that it is. Raises BadInput with its line and key."""
-    knobs = {knob.name: knob for slug in ("qlora", "lora") for knob in get_method(slug).knobs}
-    field = (knobs | dict(Course.fields()) | dict(StepForm.fields())).get(name)
     if name == "model":
         return named(str(entry.value))
-    if field is None or field.kind == "modules":
+    fields = {one.name: one for slug in ("qlora", "lora") for one in get_method(slug).knobs} | dict(
+        StepForm.fields()
+    )
+    if name in keys_of("trl")["numbers"]:
+        kind, least, most = keys_of("trl")["numbers"][name]
+        fields[name] = Field(name, name, kind, None, "", min=least, max=most)
+    if name not in fields or fields[name].kind == "modules":
         return entry.value
     try:
-        return field.parse(str(entry.value))
+        return fields[name].parse(str(entry.value))
     except BadInput as error:
         raise BadInput(f"{_place(entry)}{key}: {error}", FIELD) from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import re
@@ -272,6 +273,25 @@ def test_aliases_cannot_multiply() -> None:
         read(bomb, "a.yml")
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("x = " + "-" * 100_000 + "1", "a.py"),
+        ("x = a" + ".a" * 60_000, "a.py"),
+        ("f(" * 5_000, "a.py"),
+        ("X=" + "a" * 900 + "\n" + "".join("X=$X$X$X\n" for _ in range(60)) + "run --model $X", "a.sh"),
+        ("run " + "--a 1 " * 40_000, "a.sh"),
+        ("base_model: x\nmicro_batch_size: 1\ndeepspeed: " + "z3" * 60_000, "a.yml"),
+        (json.dumps({"cells": [{"cell_type": "code", "source": "x=1\n" * 80_000}]}), "a.ipynb"),
+    ],
+    ids=["minus", "attributes", "calls", "variables", "options", "pattern", "notebook"],
+)  # fmt: skip
+def test_work_grows_no_faster_than_the_file(text: str, name: str) -> None:
+    """Each takes well under a second; work that grows as the square would take minutes, or all memory."""
+    with contextlib.suppress(BadInput):
+        read(text, name)
+
+
 def test_nothing_in_a_file_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     def ran(*_: Any) -> None:
         raise AssertionError("ran")
@@ -305,7 +325,7 @@ def test_any_dictionary_is_read_or_refused_in_a_sentence(content: dict[str, Any]
         except BadInput as error:
             assert 10 < len(str(error)) < 500
         else:
-            reading.step({}), reading.wanted({}), json.dumps(reading.as_dict())
+            reading.step({}), json.dumps(reading.as_dict())
             if reading.method:
                 assert isinstance(reading.sets, list)
 
