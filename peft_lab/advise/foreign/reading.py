@@ -103,7 +103,7 @@ def keys_of(tool: str) -> dict[str, Any]:
     if found.get("with_trainer"):
         found |= {"keys": shared["keys"] | found["keys"], "ignored": found["ignored"] + shared["ignored"]}
     found |= {name: shared[name] for name in ("rules", "notes", "numbers")}
-    return dict[str, Any](found)
+    return dict[str, Any](found, trainer=shared["version"])
 
 
 def _tool_of(parsed: Parsed) -> Mapping[str, Any]:
