@@ -17,11 +17,12 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from peft_lab.advise.foreign.fitting import as_written, job_of
 from peft_lab.advise.plans.steps import split_seconds
 from peft_lab.ask import limits
 from peft_lab.ask.field import Values
 from peft_lab.ask.form import choice, whole
-from peft_lab.cli import options, output
+from peft_lab.cli import foreign, options, output
 from peft_lab.cli.application import FAILED, command
 from peft_lab.cli.options import Subjects, form_options, option
 from peft_lab.cli.output import ProgressBars
@@ -260,8 +261,9 @@ class Protocol(StrEnum):
 @command("memory")
 @form_options(MemoryOptions, _OPTIONS)
 def memory_command(
-    model: options.Model,
     given: dict[str, Any],
+    file: foreign.ConfigFile = None,
+    model: options.OneModel = None,
     method: options.Methods = None,
     sets: options.Sets = None,
     adapter_config: options.AdapterConfigs = None,
@@ -285,7 +287,14 @@ def memory_command(
     as_json: options.Json = False,
 ) -> None:
     """Simulate a training step's memory on a GPU, without weights. By default, for every method that applies."""
-    entry, wanted = resolve(model), MemoryOptions(**given)
+    reading, own = foreign.read_file(file), dict(given)
+    if reading is not None:
+        given = reading.step(given)
+        if reading.method and not method and not adapter_config:
+            method = [reading.method]
+            taken = {text.partition("=")[0].strip() for text in sets or ()}
+            sets = [*(sets or ()), *(one for one in reading.sets if one.partition("=")[0] not in taken)]
+    entry, wanted = resolve(foreign.model_of(reading, model)), MemoryOptions(**given)
     labels, per_token = options.head_of(task, entry)
     how = _sharing(wanted, adapter_config, protocol)
     card = None if gpu is None else get_device(gpu)
@@ -336,13 +345,22 @@ def memory_command(
         results = [
             timed(one, card.name, wanted.link, steps.get(one.simulation.method), setting) for one in results
         ]
+    written = None
+    if reading is not None and card is not None and chosen.methods and how.kind != "tp":
+        spec, values = chosen.methods[0]
+        job = replace(job_of(reading, entry.name, values, own), request=steps[spec.slug])
+        written = as_written(reading, job, card, wanted.link)
     chosen.tell()
     for note in (*left_out, *_cut_short(results), *(f"note: {text}" for text in sharding_notes(how))):
         output.note(note)
     if protocol:
         for name in filter(given.__contains__, _OF_PROTOCOL):
             output.note(f"note: --{name} was ignored: --protocol {protocol} sets it")
-    output.show([one.as_dict() for one in results], as_json, human=lambda: tables(heading, results))
+    more = {} if reading is None else {**reading.as_dict(), "as_written": written}
+    document = [{**one.as_dict(), **more} for one in results]
+    output.show(
+        document, as_json, human=lambda: [*foreign.tables(reading, written), *tables(heading, results)]
+    )
     if failed:
         raise typer.Exit(FAILED)
 

@@ -8,21 +8,25 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+from peft_lab.advise.foreign.fitting import as_written, job_of
+from peft_lab.advise.foreign.reading import Reading
 from peft_lab.advise.plan import StepPlan
 from peft_lab.advise.plans import nearest, ranking
 from peft_lab.advise.plans.configs import Written, write
 from peft_lab.advise.plans.nearest import ask, mend, options_of, said_of, together
 from peft_lab.advise.plans.ranking import Candidate, Planned
-from peft_lab.advise.plans.steps import MEANS, ORDER, told_loading, uncounted, unmeasured
+from peft_lab.advise.plans.steps import MEANS, ORDER, link_of, told_loading, uncounted, unmeasured
 from peft_lab.advise.plans.wanted import Lengths, Wanted, look, read_lengths, rows_of
 from peft_lab.advise.situation import HOUR
-from peft_lab.cli import options, output
+from peft_lab.ask.field import as_text
+from peft_lab.cli import foreign, options, output
 from peft_lab.cli.application import command
 from peft_lab.cli.options import form_options, option, option_of
 from peft_lab.cli.output import ProgressBars
 from peft_lab.core import disk, units
 from peft_lab.core.errors import BadInput
 from peft_lab.core.units import several
+from peft_lab.models.catalogue import resolve
 from peft_lab.workers.inspector import get_pool
 
 #: Fields of the form that are options; --lengths gives the packed rows.
@@ -33,8 +37,9 @@ _LARGEST = 256 << 20  # bytes of a file of lengths; a row's text may stand besid
 @command("plan")
 @form_options(Wanted, _OPTIONS, needed=("gpu",), parse=False)
 def plan_command(
-    model: options.Model,
     given: dict[str, str],
+    file: foreign.ConfigFile = None,
+    model: options.OneModel = None,
     lengths: Annotated[
         Path | None, option("--lengths", "FILE", "A file with the token count of each row, one per line.")
     ] = None,
@@ -45,7 +50,8 @@ def plan_command(
     as_json: options.Json = False,
 ) -> None:
     """Plan a training run on one or more GPUs: what fits, how long it takes, what it costs, and its files."""
-    texts = {"model": model, **given}
+    reading = foreign.read_file(file)
+    texts = {"model": foreign.model_of(reading, model), **_of_file(reading, given)}
     if packing and lengths is None:
         raise BadInput("--packing needs the lengths of the rows. Give --lengths FILE.", "packing")
     known = None if lengths is None else read_lengths(disk.take_text(lengths, _LARGEST, "lengths"))
@@ -58,6 +64,7 @@ def plan_command(
         wanted = _packed(wanted, known)
     if out is not None:
         options.make_folder(out)  # before minutes of simulating
+    own_step = None if reading is None else _as_written(reading, wanted)
     candidates = tried(wanted)
     ranked = ranking.rank(wanted, candidates)
     if not ranked:
@@ -68,14 +75,35 @@ def plan_command(
     notes = list(filter(None, [_late(wanted, ranked)]))
     if out is not None:
         notes += _save(out, ranked[0], written[0])
+    more = {} if reading is None else {**reading.as_dict(), "as_written": own_step}
+    about = foreign.tables(reading, own_step)
     document = [
-        {**one.as_dict(), "files": files.files, "files_missing": files.missing}
+        {**one.as_dict(), "files": files.files, "files_missing": files.missing, **more}
         for one, files in zip(ranked, written, strict=True)
     ]
     if as_json:
         for line in notes:
             output.note(line)
-    output.show(document, as_json, human=lambda: [*_human(wanted, ranked, candidates), *notes])
+    output.show(document, as_json, human=lambda: [*about, *_human(wanted, ranked, candidates), *notes])
+
+
+def _of_file(reading: Reading | None, given: Mapping[str, str]) -> dict[str, str]:
+    """Return the fields of the request that a file decides, under those that are given."""
+    named = ("objective", "seq", "devices", "rows", "optimizer") if reading else ()
+    found = {name: as_text(reading.settings[name]) for name in named if reading and name in reading.settings}
+    if "seq" in found and "seq" not in given:
+        found["row_tokens"] = str(min(int(found["seq"]), Wanted.row_tokens))
+    return found | dict(given)
+
+
+def _as_written(reading: Reading, wanted: Wanted) -> dict[str, Any] | None:
+    """Return the training as the file has it; None if the file has no method or no batch."""
+    situation = wanted.situation()
+    if not reading.method or "batch" not in reading.settings:
+        return None
+    chosen = options.choose(resolve(wanted.model), [reading.method], reading.sets, None)
+    job = job_of(reading, wanted.model, chosen.methods[0][1], {"devices": wanted.devices, "seq": wanted.seq})
+    return as_written(reading, job, situation.hardware, link_of(situation), wanted.rows, wanted.row_tokens)
 
 
 def _corrected(texts: Mapping[str, str], first: str | None) -> BadInput:

@@ -38,6 +38,7 @@ from peft_lab.ui.memory.bars import (
     timeline,
     verdict,
 )
+from peft_lab.ui.memory.bring import bring
 from peft_lab.ui.memory.controls import (
     SCOPE,
     SEARCH,
@@ -449,6 +450,7 @@ def memory_page() -> None:
         "The memory of one training step, before you download anything. PEFT Lab runs the real step on tensors with "
         f"shapes but no data and adds up every byte. {figures.badge('simulated')}"
     )
+    bring()
     with st.container(key="memory-controls"):
         chosen = controls()
         below = st.container(key="memory-offload")
