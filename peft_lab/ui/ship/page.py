@@ -24,6 +24,7 @@ from peft_lab.ui.components.frame import address_line, errors_boxed, tabs
 from peft_lab.ui.components.knobs import apart
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.runs.shown import short_id, summaries
+from peft_lab.ui.ship.files import make_files
 
 SCOPE = "ship"
 SHIP_CSS = web.read("ship.css")
@@ -133,11 +134,11 @@ def where_it_runs(adapter: Adapter | None, base: ModelEntry | None) -> None:
     with st.container(border=True, key="ship-engines"):
         _row(("Engine", "Does it load?", "Same answers as in training?", "What has to change"), "ship-head")
         for name in FIRST:
-            _engine(engines()[name], verdicts[name])
+            _engine(engines()[name], verdicts[name], adapter, base)
         others = [name for name in verdicts if name not in FIRST]
         with st.expander("Other engines: " + ", ".join(engines()[name].title for name in others)):
             for name in others:
-                _engine(engines()[name], verdicts[name])
+                _engine(engines()[name], verdicts[name], adapter, base)
     with st.expander("Details: what each engine does, and where its source shows it"):
         for name, verdict in verdicts.items():
             _details(engines()[name], verdict)
@@ -167,7 +168,7 @@ def _row(texts: tuple[str, ...], key: str) -> list[st.delta_generator.DeltaGener
     return cells
 
 
-def _engine(engine: Engine, verdict: Verdict) -> None:
+def _engine(engine: Engine, verdict: Verdict, adapter: Adapter, base: ModelEntry | None) -> None:
     """Draw one engine's row, with its command."""
     reason = verdict.reasons[0]
     change = MADE.get(verdict.change, f"`{verdict.change}`" if verdict.change else "")
@@ -179,6 +180,7 @@ def _engine(engine: Engine, verdict: Verdict) -> None:
     if verdict.verdict in ("runs", "change"):
         with cell.popover("Command", width="stretch"):
             st.code(verdict.command, language=None, wrap_lines=True)
+            make_files(SCOPE, engine.name, adapter, base)
 
 
 def _details(engine: Engine, verdict: Verdict) -> None:
