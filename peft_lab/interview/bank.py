@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, TypeVar
 
-from peft_lab.core.content import Citation, ContentError, Through, mistake, read_entries
+from peft_lab.core.content import Citation, ContentError, Converters, Through, mistake, read_entries
 from peft_lab.core.errors import BadInput, PeftLabError, UnknownName
 from peft_lab.core.units import Source
 from peft_lab.engine.published import reserved, right, slower
@@ -144,7 +144,7 @@ def read_questions(folder: Path = FOLDER) -> dict[str, tuple[Question, Path]]:
     Raises:
         ContentError: a mistake in a file, with its line.
     """
-    converters = {
+    converters: Converters = {
         str: _with_figures,
         Calculation: Through(str | Formulas, _calculation),
         Predicate: _predicate,
