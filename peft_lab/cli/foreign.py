@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,6 +57,6 @@ def tables(reading: Reading | None, written: dict[str, Any] | None) -> list[Any]
     said += f"{units.size(written['device_bytes'])}: it {'fits' if written['fits'] else 'does not fit'}."
     if written["change"]:
         least = units.size(written["change"]["peak_bytes_per_device"])
-        keys = ", ".join(f"{key}: {str(value).lower()}" for key, value in written["change"]["set"].items())
+        keys = ", ".join(f"{key}: {json.dumps(value)}" for key, value in written["change"]["set"].items())
         said += f" The smallest change that fits: {keys} ({least})."
     return [*shown, said]
