@@ -15,7 +15,6 @@ from peft_lab.models.shapes import ModelEntry
 from peft_lab.runs import store
 from peft_lab.runs.view import RunSummary, Status
 from peft_lab.takeaway.ship.adapter import WEIGHTS, Adapter, from_files, read
-from peft_lab.takeaway.ship.packed import packed
 from peft_lab.takeaway.ship.passport import MADE, Engine, Verdict, engines, passport
 from peft_lab.training.tasks.own import task_title
 from peft_lab.ui import pages, state, web
@@ -23,18 +22,14 @@ from peft_lab.ui.components import figures
 from peft_lab.ui.components.form import choose
 from peft_lab.ui.components.frame import address_line, errors_boxed, tabs
 from peft_lab.ui.components.knobs import apart
-from peft_lab.ui.components.waiting import come_back, look
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.runs.shown import short_id, summaries
-from peft_lab.workers import inspector
+from peft_lab.ui.ship.files import make_files
 
 SCOPE = "ship"
 SHIP_CSS = web.read("ship.css")
 #: The engines that stand on the page at once; the others are folded.
 FIRST = ("peft", "vllm", "llama.cpp", "ollama", "mlx")
-#: What is written for a change, by the name of it; other changes merge, which takes the base's weights.
-_TARGETS = {"gguf": "llama.cpp", "mlx": "mlx", "merged": "safetensors-bfloat16"}
-PATIENCE = 2.0  # seconds
 _LOADS = {
     "runs": ":green[:material/check_circle:] Loads",
     "change": ":orange[:material/edit:] After a change",
@@ -184,34 +179,12 @@ def _engine(engine: Engine, verdict: Verdict, adapter: Adapter, base: ModelEntry
     what = f"**{change[:1].upper()}{change[1:] or nothing}**  \n:small[{plain(reason.what)}]"
     texts = (f"**{engine.title}**  \n:small[{engine.place}]", _LOADS[verdict.verdict], answers, what)
     cell = _row(texts, f"ship-row-{engine.name.replace('.', '-')}")[-1]
-    if verdict.verdict not in ("runs", "change"):
-        return
-    with cell.popover("Make the files" if verdict.change in MADE else "Command", width="stretch"):
-        if verdict.change in MADE:
-            to = _TARGETS.get(verdict.change, engine.name)
-            st.code(f"peft-lab ship {adapter.name} --to {to} --out files", language=None, wrap_lines=True)
-            if verdict.change in ("gguf", "mlx") and adapter.folder is not None and base is not None:
-                _download(str(adapter.folder), base.name, to)
-        st.code(verdict.command, language=None, wrap_lines=True)
-
-
-def _download(folder: str, base: str, to: str) -> None:
-    """Draw the button that makes an engine's files, then the one that takes them."""
-    asked = state.remembered(SCOPE, "made", "", to) == folder
-    if not asked and st.button("Make the files here", key=f"ship-make-{to}", icon=":material/science:"):
-        state.remember(SCOPE, "made", folder, to)
-        asked = True
-    if asked:
-        seen = look(
-            inspector.get_inspector(inspector.Worker.MODELS).submit(packed, folder, base, to), PATIENCE
-        )
-        come_back(seen)
-        if seen.answer is None:
-            st.markdown(plain(seen.why("Converting, and reading back…")))
-        else:
-            st.download_button(
-                "Download", seen.answer, f"{to}.zip", on_click="ignore", icon=":material/download:"
-            )
+    if verdict.verdict in ("runs", "change"):
+        with cell.popover("Make the files" if verdict.change in MADE else "Command", width="stretch"):
+            st.code(verdict.command, language=None, wrap_lines=True)
+            if verdict.change in MADE:
+                merged = verdict.change == "merged"
+                make_files(SCOPE, "safetensors-bfloat16" if merged else engine.name, adapter, base)
 
 
 def _details(engine: Engine, verdict: Verdict) -> None:
