@@ -157,6 +157,7 @@ def _summary(verdicts: Mapping[str, Verdict]) -> str:
         f"{len(by['change'])} need a change" if by["change"] else "",
         f"{', '.join(by['wrong'])}: loads and answers wrongly" if by["wrong"] else "",
         f"{', '.join(by['refused'])}: refused" if by["refused"] else "",
+        f"{len(by['unknown'])} are not known" if by["unknown"] else "",
     ]
     return "; ".join(filter(None, parts)) + "."
 
