@@ -23,7 +23,7 @@ def make_files(scope: str, engine: str, adapter: Adapter, base: ModelEntry | Non
             st.caption("Make its files on the command line:")
             st.code(f"peft-lab ship ADAPTER{named} --to {engine} --out DIR", language=None, wrap_lines=True)
         return
-    if st.button("Make the files", key=f"ship-make-{engine}", icon=":material/folder_zip:", type="tertiary"):
+    if st.button("Make the files", key=f"ship-make-{engine}", icon=":material/download:", type="tertiary"):
         state.remember(scope, "made", adapter.name, engine)
     if state.remembered(scope, "made", "", engine) == adapter.name:
         worker = inspector.get_inspector(inspector.Worker.ANSWERS)

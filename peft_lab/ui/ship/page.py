@@ -30,8 +30,6 @@ SCOPE = "ship"
 SHIP_CSS = web.read("ship.css")
 #: The engines that stand on the page at once; the others are folded.
 FIRST = ("peft", "vllm", "llama.cpp", "ollama", "mlx")
-#: What is written for a change, by the name of it; other changes merge, which takes the base's weights.
-_TARGETS = {"gguf": "llama.cpp", "mlx": "mlx", "merged": "safetensors-bfloat16"}
 _LOADS = {
     "runs": ":green[:material/check_circle:] Loads",
     "change": ":orange[:material/edit:] After a change",
@@ -159,6 +157,7 @@ def _summary(verdicts: Mapping[str, Verdict]) -> str:
         f"{len(by['change'])} need a change" if by["change"] else "",
         f"{', '.join(by['wrong'])}: loads and answers wrongly" if by["wrong"] else "",
         f"{', '.join(by['refused'])}: refused" if by["refused"] else "",
+        f"{len(by['unknown'])} are not known" if by["unknown"] else "",
     ]
     return "; ".join(filter(None, parts)) + "."
 
@@ -183,8 +182,10 @@ def _engine(engine: Engine, verdict: Verdict, adapter: Adapter, base: ModelEntry
     cell = _row(texts, f"ship-row-{engine.name.replace('.', '-')}")[-1]
     if verdict.verdict in ("runs", "change"):
         with cell.popover("Make the files" if verdict.change in MADE else "Command", width="stretch"):
-            make_files(SCOPE, _TARGETS.get(verdict.change, engine.name), adapter, base)
             st.code(verdict.command, language=None, wrap_lines=True)
+            if verdict.change in MADE:
+                merged = verdict.change == "merged"
+                make_files(SCOPE, "safetensors-bfloat16" if merged else engine.name, adapter, base)
 
 
 def _details(engine: Engine, verdict: Verdict) -> None:
