@@ -122,7 +122,7 @@ def record(shifts: Mapping[str, Mapping[int, float]]) -> None:
         ["git", "rev-parse", "--short=8", "HEAD"], capture_output=True, text=True, check=True
     )
     order = {address or "home": place for place, address in enumerate(addresses())}
-    columns = [{"name": "address", "align": "left"}]
+    columns: list[dict[str, object]] = [{"name": "address", "align": "left"}]
     columns += [{"name": str(width), "align": "right", "forms": ["{:.3f}"]} for width in widths]
     head = {
         "section": "First screen",

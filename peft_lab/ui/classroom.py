@@ -146,7 +146,7 @@ def foretold() -> None:
     row = rows_of[picked]
     people = units.several(row.people, "answer")
     st.markdown(f"{plain(known[picked].question)} · **{people}** {figures.badge('measured')}")
-    st.plotly_chart(_bars(known[picked], row), key="foretold-bars", config=charts.CONFIG)
+    charts.draw(_bars(known[picked], row), "foretold-bars")
 
 
 def _bars(prediction: Prediction, row: ClassAnswers) -> go.Figure:

@@ -55,12 +55,13 @@ html { font-size: 21px !important; }
 
 MOST_LINES = 30  # of code in a container ``lines-<how many>-narrow-<how many on a phone>-...``
 MOST_BARS = 9  # in a container ``bars-<how many>-...``, drawn close
+MOST_TENS = 80  # of pixels, in a container ``chart-<how many>-...``
 MOST_ROWS = 16  # of a table in a container ``rows-<how many>-...``; one with more scrolls
 
 
-def _room(mark: str, most: int, each: float, more: float) -> str:
+def _room(mark: str, most: int, each: float, more: float = 0, unit: str = "rem") -> str:
     return "\n".join(
-        f'[class*="{mark}{number}-"] {{ min-height: {each * number + more:g}rem; }}'
+        f'[class*="{mark}{number}-"] {{ min-height: {each * number + more:g}{unit}; }}'
         for number in range(1, most + 1)
     )
 
@@ -68,10 +69,11 @@ def _room(mark: str, most: int, each: float, more: float) -> str:
 _ON_A_PHONE = f"@media (max-width: 640px) {{ {_room('-narrow-', MOST_LINES, 1.4, 2)} }}"
 _LINES = _room("st-key-lines-", MOST_LINES, 1.4, 2) + f"\n{_ON_A_PHONE}"
 _BARS = _room("st-key-bars-", MOST_BARS, 1.6, 1.6)
+_CHARTS = _room("st-key-chart-", MOST_TENS, 10, unit="px")
 _ROWS = _room("st-key-rows-", MOST_ROWS, 2.04, 2.04)
 
 #: First into a container that is filled later: one with nothing in it has no place in the browser, and no room.
 KEPT_ROOM = '<span class="kept"></span>'
 
 #: In the page that the browser loads (:mod:`peft_lab.ui.shell.dress`).
-ROOM_CSS = web.read("room.css", LINES=_LINES, BARS=_BARS, ROWS=_ROWS)
+ROOM_CSS = web.read("room.css", LINES=_LINES, BARS=_BARS, ROWS=_ROWS, CHARTS=_CHARTS)

@@ -27,7 +27,7 @@ from peft_lab.studies.compare.results import AXES, Axis
 from peft_lab.training.tasks.own import each_of, task_title
 from peft_lab.ui import theme
 from peft_lab.ui.compare.setup import SCOPE
-from peft_lab.ui.components import figures
+from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.charts import band, laid_out
 from peft_lab.ui.components.form import Controls
 from peft_lab.ui.components.frame import error_line
@@ -169,7 +169,7 @@ def plot(figure: go.Figure, key: str, name: str) -> None:
         "modeBarButtons": [["toImage"]],
         "toImageButtonOptions": {"format": "svg", "filename": name},
     }
-    st.plotly_chart(figure, key=key, config=config)
+    charts.draw(figure, key, config)
 
 
 def method_colours() -> dict[str, str]:

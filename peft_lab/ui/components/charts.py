@@ -16,8 +16,16 @@ from peft_lab.methods.counting.count import GroupCount
 from peft_lab.ui import theme, web
 
 CONFIG = {"displayModeBar": False, "responsive": True}
+PLAIN = 450  # pixels that Plotly makes a figure high which says nothing
 LABEL_SHARE = 0.06  # of the axis, that a phase needs for its name
 LABEL_LINE = 14  # pixels, the height of such a name
+
+
+def draw(figure: go.Figure, key: str, config: Mapping[str, Any] = CONFIG) -> None:
+    """Draw a figure, with its height kept until the browser has the script that draws it."""
+    tens = min((figure.layout.height or PLAIN) // 10, theme.MOST_TENS)
+    with st.container(key=f"chart-{tens}-{key}"):
+        st.plotly_chart(figure, key=key, config=dict(config))
 
 
 def laid_out(

@@ -306,7 +306,7 @@ def curves(chosen: MemoryForm, answers: Simulated) -> None:
         x = "images" if chosen.entry.kind == "vision" else UNITS[over]
         device = chosen.card
         figure = cost_curves(series, x, getattr(chosen, over), device.allowed, device.holding, colours())
-        st.plotly_chart(figure, key=f"memory-{over}", config=charts.CONFIG)
+        charts.draw(figure, f"memory-{over}")
     rest = "batch" if over == "seq" else "seq"
     unit = "positions per image" if chosen.entry.kind == "vision" else UNITS[rest]
     st.markdown(
@@ -409,7 +409,7 @@ def _scrub(points: Sequence[MemoryPoint], key: str) -> None:
         st.markdown(f"#### What is alive, moment by moment {figures.badge('simulated')}")
         figure = charts.memory_timeline([(one.phase, one.layer, one.parts) for one in points], height=420)
         figure.add_vline(x=at, line={"width": 2, "color": palette.CHART_MARK})
-        st.plotly_chart(figure, key=f"{key}-chart", config=charts.CONFIG)
+        charts.draw(figure, f"{key}-chart")
 
 
 def _share(part: float) -> str:

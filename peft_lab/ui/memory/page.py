@@ -174,12 +174,12 @@ def published_peaks() -> None:
     with left:
         st.markdown(f"#### Simulated against published {both}")
         figure = against(titles, [row.reserved for row in ran.values()], reserved, BAND)
-        st.plotly_chart(figure, key="memory-published", config=charts.CONFIG)
+        charts.draw(figure, "memory-published")
     with right:
         st.markdown(f"#### Error of each row {both}")
         sizes = [one for one in percents if one is not None]
         figure = errors(titles, sizes, BAND, BAR * len(sizes))
-        st.plotly_chart(figure, key="memory-errors", config=charts.CONFIG)
+        charts.draw(figure, "memory-errors")
     _one_row()
     with st.expander("All rows"):
         st.markdown(
@@ -301,7 +301,7 @@ def _draw(lesson: Lesson, chosen: MemoryForm, found: Mapping[str, Simulation]) -
         figure = charts.memory_bars(found_out.rows)
         height = 70 + 34 * len(found_out.rows)
         figure.update_layout(showlegend=False, height=height, margin={"l": 8, "r": 8, "t": 4, "b": 36})
-        st.plotly_chart(figure, key=f"lesson-{lesson.key}", config=charts.CONFIG)
+        charts.draw(figure, f"lesson-{lesson.key}")
         st.caption(f"{found_out.caption} Colours as in the bars above.")
     else:
         lacking = ", ".join(

@@ -425,7 +425,7 @@ def _curves(experiment: Experiment, found: Sequence[PlannedRun]) -> None:
     if series:
         steps = max(item.spec.steps for item in found)
         figure = charts.curves(series, "optimizer step", "training loss (nats)", height=260, until=steps)
-        st.plotly_chart(figure, key=f"{experiment.id}-curves", config=charts.CONFIG)
+        charts.draw(figure, f"{experiment.id}-curves")
 
 
 def _conclusion(experiment: Experiment, found: Sequence[PlannedRun]) -> None:

@@ -52,7 +52,7 @@ def parameters(choice: Choice, report: CountReport) -> None:
     with right:
         st.markdown("#### Where the parameters are")
         found = areas(report.tree)
-        st.plotly_chart(treemap(found), key=f"treemap.{choice.spec.slug}", config=charts.CONFIG)
+        charts.draw(treemap(found), f"treemap.{choice.spec.slug}")
         st.markdown(f"{caption(found)} {figures.badge(report.source)}")
     st.markdown("#### The same setting on well-known models")
     st.caption(
@@ -309,13 +309,13 @@ def memory(choice: Choice) -> None:
         return
     st.markdown(f"#### Peak of one training step {figures.badge('simulated')}")
     rows = {name: answer.parts for name, answer in found.items()}
-    st.plotly_chart(charts.memory_bars(rows), key=f"{choice.spec.slug}-memory", config=charts.CONFIG)
+    charts.draw(charts.memory_bars(rows), f"{choice.spec.slug}-memory")
     _table(found)
     own = found.get(choice.spec.title)
     if own is not None:
         st.markdown(f"#### The step from beginning to end {figures.badge('simulated')}")
         figure = charts.memory_timeline([(point.phase, point.layer, point.parts) for point in own.points])
-        st.plotly_chart(figure, key=f"{choice.spec.slug}-timeline", config=charts.CONFIG)
+        charts.draw(figure, f"{choice.spec.slug}-timeline")
         st.caption(
             "Left to right: the model at rest, forward through the layers, backward, the optimizer's step."
         )

@@ -173,7 +173,7 @@ def loss_curve(losses: Sequence[float], name: str, steps: int, reached: int | No
             reached, steps, fillcolor=palette.CHART_QUIET, opacity=0.1, line_width=0, layer="below",
             annotation={"text": "still to come"}, annotation_position="top",
         )  # fmt: skip
-    st.plotly_chart(figure, key=f"{name}-loss", config=charts.CONFIG)
+    charts.draw(figure, f"{name}-loss")
 
 
 def _results(run: Run, seen: RunView) -> None:

@@ -113,7 +113,7 @@ _WRAP = 26  # characters of an option's line beside the chart
 
 def evidence(prediction: Prediction, outcome: PredictionOutcome) -> None:
     """Draw the chart, and a table of the contenders' figures."""
-    st.plotly_chart(chart_of(prediction, outcome), key=f"outcome-{prediction.id}", config=charts.CONFIG)
+    charts.draw(chart_of(prediction, outcome), f"outcome-{prediction.id}")
     if prediction.rule == "bands":
         return
     figures.table(

@@ -395,5 +395,5 @@ def _lengths() -> Lengths | None:
         figure = charts.columns(
             [end for end, _ in bars], [count for _, count in bars], "tokens, up to", "rows", 200
         )
-        st.plotly_chart(figure, key="plan-histogram", config=charts.CONFIG)
+        charts.draw(figure, "plan-histogram")
         return found

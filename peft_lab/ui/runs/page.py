@@ -89,7 +89,7 @@ def outside(run: Run) -> None:
             height=260,
             until=seen.steps,
         )
-        st.plotly_chart(figure, key="run-outside-loss", config=charts.CONFIG)
+        charts.draw(figure, "run-outside-loss")
 
 
 # ----------------------------------------

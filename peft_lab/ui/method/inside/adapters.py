@@ -86,7 +86,7 @@ def _added(found: dict[str, Any]) -> None:
         figure = charts.curves(series, "layer", "‖W_up f(W_down h)‖ / ‖h‖, %", height=300)
         figure.update_yaxes(range=[0, 105 * top])
         figure.update_traces(mode="lines+markers")
-        st.plotly_chart(figure, key=f"{SLUG}-added", config=charts.CONFIG)
+        charts.draw(figure, f"{SLUG}-added")
         largest = max(shot["added"].values())
         st.markdown(
             f"After **{shot['step']} steps** an adapter adds at most **{units.percent(100 * largest)}** of what it "
@@ -138,7 +138,7 @@ def _not_linear(found: dict[str, Any], run: RunSpec) -> None:
         series[name] = (list(worst), [100 * value for value in worst.values()])
     figure = charts.curves(series, "layer", "not captured by the best linear map, %", height=320)
     figure.update_traces(mode="lines+markers")
-    st.plotly_chart(figure, key=f"{SLUG}-missed", config=charts.CONFIG)
+    charts.draw(figure, f"{SLUG}-missed")
     largest = max(row["trained"] for row in missed.values())
     straight = max(row["without_function"] for row in missed.values())
     st.markdown(

@@ -90,7 +90,7 @@ def _shown(slug: str, first: str, second: str, rows: list[dict[str, Any]]) -> No
     left, right = st.columns(2, gap="large")
     with left:
         figure = charts.curves(series, "weight of the second adapter", "held-out loss (nats)", height=300)
-        st.plotly_chart(figure, key=f"{slug}-blend-losses", config=charts.CONFIG)
+        charts.draw(figure, f"{slug}-blend-losses")
         st.caption(
             f"On {blending.ROWS} held-out rows of each run's task; the first adapter's weight is 1 minus this."
         )
@@ -142,7 +142,7 @@ def _intruders_shown(slug: str, rows: list[Row]) -> None:
         figure = charts.heatmap(
             row["cosines"], "pretrained vector", "tuned vector", "|cosine|", numbers, numbers, limit=1.0
         )
-        st.plotly_chart(figure, key=f"{slug}-cosines", config=charts.CONFIG)
+        charts.draw(figure, f"{slug}-cosines")
         st.caption(
             f"{plain(row['module'])}: the {many} strongest of each. A dark diagonal: nothing new. A row without a dark "
             "cell: new."
@@ -234,7 +234,7 @@ def _at(slug: str, identity: str, row: Row, index: int) -> None:
         st.markdown(f"**ΔW, {out:,} × {into:,}**")
         figure = charts.heatmap(cells, "input, binned", "output, binned", "root mean square")
         figure.update_traces(zmin=0, zmax=highest or 1.0)
-        st.plotly_chart(figure, key=f"{slug}-delta", config=charts.CONFIG)
+        charts.draw(figure, f"{slug}-delta")
         st.caption(
             f"{len(cells)} × {len(cells[0])} cells; each shows the root mean square of the entries of ΔW in its area."
         )
@@ -246,7 +246,7 @@ def _at(slug: str, identity: str, row: Row, index: int) -> None:
         )
         top = max(max(each["singular_values"][name]) for each in growth)
         figure.update_yaxes(range=[0, 1.05 * top or 1.0])
-        st.plotly_chart(figure, key=f"{slug}-singular", config=charts.CONFIG)
+        charts.draw(figure, f"{slug}-singular")
         ratio = snapshot["norms"][name] / row["base_norm"]
         st.markdown(
             f"The other {min(out, into) - len(values):,} are exactly zero: a product of {len(values)} columns cannot "
@@ -267,7 +267,7 @@ def _relative(slug: str, rows: list[Row]) -> None:
     layers = by_kind({row["module"]: row["ratio"] for row in rows if layer_of(row["module"]) is not None})
     series = {kind: (list(values), [values[layer] for layer in values]) for kind, values in layers.items()}
     figure = charts.curves(series, "layer", "‖ΔW‖ / ‖W‖", height=300)
-    st.plotly_chart(figure, key=f"{slug}-relative", config=charts.CONFIG)
+    charts.draw(figure, f"{slug}-relative")
     top = max(rows, key=lambda row: row["ratio"])
     outside = ", ".join(
         f"{row['module']} {units.percent(100 * row['ratio'])}"
@@ -285,7 +285,7 @@ def _growth(slug: str, growth: list[Row]) -> None:
     steps = [snapshot["step"] for snapshot in growth]
     totals = [sum(norm**2 for norm in snapshot["norms"].values()) ** 0.5 for snapshot in growth]
     figure = charts.curves({"‖ΔW‖": (steps, totals)}, "optimizer step", "‖ΔW‖ over all layers", height=300)
-    st.plotly_chart(figure, key=f"{slug}-growth", config=charts.CONFIG)
+    charts.draw(figure, f"{slug}-growth")
     st.caption("Zero at first: before the first step the tuned model is the base model.")
 
 

@@ -64,7 +64,7 @@ def _code_book(slug: str, found: dict[str, Any], kind: str) -> None:
     codes = found["codes"].get(kind, ())
     for value in codes:
         figure.add_vline(x=value, line={"width": 1.5, "color": theme.QUANTISED})
-    st.plotly_chart(figure, key=f"{slug}-code-book", config=charts.CONFIG)
+    charts.draw(figure, f"{slug}-code-book")
     lost = f"Error in this matrix: **{units.percent(100 * row['errors'][kind])}** of its norm."
     if kind == "int8":
         st.markdown(
@@ -91,7 +91,7 @@ def _errors(slug: str, found: dict[str, Any]) -> None:
         means = [(sum(error**2 for error in errors) / len(errors)) ** 0.5 for errors in layers.values()]
         series[TITLES[form]] = ([float(layer) for layer in layers], means)
     figure = charts.curves(series, "layer", "‖W stored − W‖ / ‖W‖", height=340)
-    st.plotly_chart(figure, key=f"{slug}-errors", config=charts.CONFIG)
+    charts.draw(figure, f"{slug}-errors")
     most = max(abs(row["errors"]["nf4 double"] - row["errors"]["nf4"]) for row in found["modules"])
     st.caption(
         "Root mean square over a layer's matrices. Double quantisation changes no matrix's error by more than "

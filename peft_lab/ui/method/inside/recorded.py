@@ -73,7 +73,7 @@ def _state(slug: str, run: Trajectory, part: RecordedPart, index: int) -> None:
             title, moved = "How far it moved", [value or 0.0 for value in part.change]
             figure = charts.curves({MOVED: (run.steps, moved)}, "step", MOVED)
         st.markdown(f"#### {title} {figures.badge(Source.MEASURED)}")
-        st.plotly_chart(figure, key=f"{slug}-recorded-beside", config=charts.CONFIG)
+        charts.draw(figure, f"{slug}-recorded-beside")
     blocks = [each for each in run.parts if each.layer is not None]
     series: dict[str, tuple[list[float], list[float]]] = {}
     for each in blocks:
@@ -87,7 +87,7 @@ def _state(slug: str, run: Trajectory, part: RecordedPart, index: int) -> None:
         figure = charts.curves(series, "block", MOVED)
         top = max(value or 0.0 for each in blocks for value in each.change)  # axes fit the whole training
         figure.update_yaxes(range=[0, 1.05 * top or 1.0], tickformat=",.1~%")
-        st.plotly_chart(figure, key=f"{slug}-recorded-blocks", config=charts.CONFIG)
+        charts.draw(figure, f"{slug}-recorded-blocks")
 
 
 def _tensor(slug: str, part: RecordedPart, index: int) -> None:
@@ -104,7 +104,7 @@ def _tensor(slug: str, part: RecordedPart, index: int) -> None:
     figure = charts.heatmap(rows, across, down, "", diverging=True, limit=limit, height=high)
     unnumbered = {"showticklabels": False, "ticks": ""}  # a cell is a patch of many
     figure.update_layout(xaxis=unnumbered, yaxis=unnumbered)
-    st.plotly_chart(figure, key=f"{slug}-recorded-tensor", config=charts.CONFIG)
+    charts.draw(figure, f"{slug}-recorded-tensor")
     st.caption(f"{plain(part.path)}. {text} Each cell is the largest entry of a patch, with its sign.")
 
 

@@ -81,7 +81,7 @@ def _moves(slug: str, found: dict[str, Any]) -> None:
     }
     figure = charts.curves(series, "optimizer step", "distance, in lengths of a word", height=300)
     figure.update_traces(mode="lines+markers")
-    st.plotly_chart(figure, key=f"{slug}-moves", config=charts.CONFIG)
+    charts.draw(figure, f"{slug}-moves")
     last = max(shots[-1]["moved"]) / size
     st.caption(
         f"A word's length is {size:.2f}: at the end the farthest is {last:.1f} such lengths from its start."
@@ -98,7 +98,7 @@ def _alike(slug: str, found: dict[str, Any]) -> None:
             shot["alike"], "virtual token", "virtual token", "cosine", diverging=True, height=300
         )
         figure.update_traces(zmin=-1, zmax=1)
-        st.plotly_chart(figure, key=f"{slug}-alike", config=charts.CONFIG)
+        charts.draw(figure, f"{slug}-alike")
         st.markdown(
             f"After **{shot['step']} steps** two of them have a cosine of **{pairs(shot['alike']):.2f}** on average."
         )
@@ -154,7 +154,7 @@ def _attention(slug: str, found: dict[str, Any]) -> None:
         figure = charts.heatmap(cells, "head", "layer", "%", height=90 + 22 * min(len(cells), 20))
         figure.update_traces(zmin=0, zmax=100 * top)
         figure.update_xaxes(dtick=1 if len(cells[0]) <= 16 else None)
-        st.plotly_chart(figure, key=f"{slug}-shares", config=charts.CONFIG)
+        charts.draw(figure, f"{slug}-shares")
         layer, head = max(
             ((row, column) for row in range(len(cells)) for column in range(len(cells[0]))),
             key=lambda place: cells[place[0]][place[1]],
@@ -182,7 +182,7 @@ def _along(slug: str, found: dict[str, Any]) -> None:
     }
     figure = charts.curves(series, "optimizer step", "%", height=300)
     figure.update_traces(mode="lines+markers")
-    st.plotly_chart(figure, key=f"{slug}-keys-along", config=charts.CONFIG)
+    charts.draw(figure, f"{slug}-keys-along")
     alike = found["attention"][-1]["apart"] < 1e-3
     st.caption(
         "Difference: how far the virtual tokens lie from their mean, relative to their average length. "

@@ -63,7 +63,7 @@ def _moves(found: dict[str, Any]) -> None:
         )  # fmt: skip
         figure.update_yaxes(title=None)
         figure.update_xaxes(type="category")
-        st.plotly_chart(figure, key=f"{BITFIT}-moves", config=charts.CONFIG)
+        charts.draw(figure, f"{BITFIT}-moves")
         most = max(shots[index]["moves"], key=lambda row: row["moved"])
         if not most["moved"]:
             st.markdown(f"After **{shots[index]['step']} steps** no bias has changed.")
@@ -205,11 +205,11 @@ def _vectors(found: dict[str, Any]) -> None:
                 diverging=True, limit=limit,
             )  # fmt: skip
             figure.update_yaxes(type="category")
-            st.plotly_chart(figure, key=f"{IA3}-strip", config=charts.CONFIG)
+            charts.draw(figure, f"{IA3}-strip")
         with right:
             st.markdown("**How they are spread**")
             counts = shots[index]["spread"][kind]
-            st.plotly_chart(_spread(found["edges"], counts, most), key=f"{IA3}-spread", config=charts.CONFIG)
+            charts.draw(_spread(found["edges"], counts, most), f"{IA3}-spread")
         st.markdown(_described(shots[index]["step"], rows))
 
     played(IA3, [shot["step"] for shot in shots], draw)
