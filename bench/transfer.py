@@ -12,50 +12,53 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 from bench.step_time import flat, read
-from peft_lab.engine.request import Simulation, StepRequest, StepSetting
-from peft_lab.engine.simulate import blueprint_of, simulate_blueprint
+from peft_lab.advise.plans.steps import split_seconds
+from peft_lab.engine.devices import get_device
+from peft_lab.engine.request import StepRequest, StepSetting
+from peft_lab.engine.sharding.simulate import simulate_sharded
+from peft_lab.engine.sharding.wrap import Sharding
+from peft_lab.engine.simulate import work_of
 from peft_lab.engine.timing import estimate
 from peft_lab.engine.timing.estimate import others
 from peft_lab.engine.timing.kernels import Speed, sheet
-from peft_lab.methods import get_method
 from peft_lab.models.catalogue import resolve
-from peft_lab.training.step import cast_added
 
 WORK = Path(__file__).with_name("transfer_work.json.gz")
 
 
+#: Adapters multiplied in 16 bits in all of these trainings, by their own precision or by autocast.
+ADAPTERS = "bfloat16"
+
+
 def trace_all() -> None:
-    """Trace the step of every figure and write the file."""
+    """Trace the step of every figure, as the product does, and write the file."""
     kept: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for row in others():
-            model = _model(row, Path(folder))
-            setting = StepSetting(row["batch"], row["seq"], optimizer=row["optimizer"], capability=(8, 9))
-            values = {name: tuple(v) if isinstance(v, list) else v for name, v in row["values"].items()}
-            work = _simulated(row, model, values, setting).work[-1]
-            kept[row["name"]] = {"work": flat(work), "sent": _sent(row, model, values)}
+            asked = request(row, _model(row, Path(folder)))
+            found = {"work": flat(work_of(asked)), "sent": 0.0}
+            if row["devices"] > 1:
+                found["sent"] = simulate_sharded(asked, _how(row)).sent_bytes
+            kept[row["name"]] = found
             print(row["name"], file=sys.stderr, flush=True)
     WORK.write_bytes(gzip.compress(json.dumps(kept).encode(), mtime=0))
 
 
-def _simulated(
-    row: Mapping[str, Any], model: str, values: Mapping[str, Any], setting: StepSetting
-) -> Simulation:
-    """The step as these trainings ran it: adapters multiply in 16 bits too, by their own precision or by autocast."""
-    asked = StepRequest(model, row["method"], values, setting, checkpointing=row["checkpointing"])
-    blueprint = blueprint_of(asked)
+def request(row: Mapping[str, Any], model: str) -> StepRequest:
+    """The step as these trainings ran it, as it is asked of the product."""
+    values = {name: tuple(v) if isinstance(v, list) else v for name, v in row["values"].items()}
+    setting = StepSetting(row["batch"], row["seq"], optimizer=row["optimizer"], adapter_dtype=ADAPTERS)
+    step = StepRequest(model, row["method"], values, setting, checkpointing=row["checkpointing"])
+    return step.on(get_device(row["gpu"]))
 
-    def applied(base: Any, depth: int) -> Any:
-        adapted = blueprint.method(base, depth)  # type: ignore[operator, misc]
-        cast_added(adapted, blueprint.dtype)
-        return adapted
 
-    return simulate_blueprint(replace(blueprint, method=applied, source=""), setting, model, row["method"])
+def _how(row: Mapping[str, Any]) -> Sharding:
+    return Sharding(row["sharding"], row["devices"])
 
 
 def _model(row: Mapping[str, Any], folder: Path) -> str:
@@ -69,26 +72,18 @@ def _model(row: Mapping[str, Any], folder: Path) -> str:
     return str(place)
 
 
-def _sent(row: Mapping[str, Any], model: str, values: Mapping[str, Any]) -> float:
-    """Bytes that a device sends in a step: what is trained, summed over devices (twice the share of the others); and
-    where weights are split, those of the layers gathered forward and backward."""
-    shape, spec = resolve(model).shape, get_method(row["method"])
-    others_share = (row["devices"] - 1) / row["devices"]
-    sent = 2 * others_share * 2 * spec.formula(shape, spec.require(shape, values)).trainable
-    if row["sharding"] == "fsdp2":
-        bits = 4.5 if row["method"] == "qlora" else 16
-        sent += 2 * others_share * shape.total * bits / 8
-    return float(sent)
-
-
 def predicted(found: Speed | None = None) -> Iterator[dict[str, Any]]:
-    """Each figure with its prediction at these constants (those that ship)."""
+    """Each figure with the product's prediction at these constants (those that ship)."""
     kept = json.loads(gzip.decompress(WORK.read_bytes()))
     for row in others():
-        speed = estimate.carried(found or estimate.constants(), sheet(row["gpu"]))
-        link = row["link"] if row["devices"] > 1 else ""
+        speed = None if found is None else estimate.carried(found, sheet(row["gpu"]))
         traced = kept[row["name"]]
-        step = estimate.with_speed(read(traced["work"]), speed, (1.0, 1.0), link, traced["sent"])
+        work = read(traced["work"])
+        if row["devices"] == 1:
+            step = estimate.seconds(work, row["gpu"], speed=speed)
+        else:
+            split = SimpleNamespace(work=(), sharding=_how(row), sent_bytes=traced["sent"], copied_bytes=0.0)
+            step = split_seconds(work, cast(Any, split), row["gpu"], row["link"], speed)
         yield {
             "name": row["name"],
             "gpu": row["gpu"],

@@ -26,6 +26,7 @@ from peft_lab.advise.tree import FEW_ROWS, UNTRAINED, Advice
 from peft_lab.core import references as src
 from peft_lab.core import units
 from peft_lab.core.units import Source, several
+from peft_lab.engine.request import COMPUTING
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue
 
@@ -43,6 +44,8 @@ class StepPlan:
             matrices and mixtures of experts are not estimated by counting either.
         packed: whether several data rows share each row of a step. offload: whether what the backward pass needs
             waits in main memory.
+        dtype: in which the script multiplies. remembered: in which it stores the weights that are not packed.
+        precision, adapter_dtype: as requested; empty for the script's own.
     """
 
     values: Mapping[str, Any]
@@ -65,6 +68,8 @@ class StepPlan:
     loss: str = "whole"
     packed: bool = False
     offload: bool = False
+    precision: str = ""
+    adapter_dtype: str = ""
     settings: Mapping[str, RecipeSetting] = field(default_factory=dict)
 
     @property
@@ -76,6 +81,17 @@ class StepPlan:
     def split(self) -> bool:
         """Return whether each device holds only a share of the model."""
         return splits(self.sharding)
+
+    @property
+    def mixed(self) -> bool:
+        """Return whether the weights are stored in another precision than the products."""
+        return self.remembered == "float32" != self.dtype
+
+    @property
+    def autocast(self) -> bool:
+        """Return whether the forward pass runs under autocast. FSDP2 gathers float32 weights in 16 bits instead."""
+        asked = self.precision.startswith("autocast")
+        return asked or (self.mixed and not self.sharding.startswith("fsdp2"))
 
     @property
     def group(self) -> int:
@@ -93,7 +109,9 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPl
     shape, spec = situation.shape, get_method(advice.method)
     values = spec.require(shape, advice.knobs(shape))
     device = situation.hardware
+    asked = COMPUTING[step.precision]
     half = "float16" if device.kind == "cuda" and device.capability < BFLOAT16 else "bfloat16"
+    half = asked.autocast or asked.stored or half
     values = {name: half if value == "bfloat16" else value for name, value in values.items()}
     reading = readers(step.sharding, room.devices)
     if reading < situation.devices:
@@ -126,7 +144,7 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPl
         stored_bytes=stored_bytes(shape, advice.method, values),
         optimizer=step.optimizer,
         dtype=half,
-        remembered=step.dtype if advice.method == "full" else half,
+        remembered=step.dtype if advice.method == "full" or step.precision else half,
         sharding=step.sharding,
         devices=room.devices,
         host_bytes=step.host,
@@ -135,6 +153,8 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPl
         else training_seconds(situation, advice.method, values, step, room.devices, tokens),
         loss=step.loss,
         offload=step.offload,
+        precision=step.precision,
+        adapter_dtype=step.adapter_dtype,
         settings=settings,
     )
 
@@ -171,6 +191,14 @@ def _settled(
     if step.loss == "chunked":
         chunks = "the logits do not fit all at once, so the loss is computed a few rows at a time"
         settled["loss"] = _own("loss", step.loss, f"{how}: {chunks} (torch's linear_cross_entropy).")
+    if step.precision:
+        title = COMPUTING[step.precision].title
+        settled["dtype"] = replace(said["dtype"], why=f"As you set it: {title}.", kind=TOLD, agreeing=())
+    if advice.method not in ("full", "bitfit"):  # they add no parameters
+        asked = (
+            (step.adapter_dtype, "As you set it.", TOLD) if step.adapter_dtype else ("float32", KEEPS, LAB)
+        )
+        settled["adapter_dtype"] = _own("adapter_dtype", *asked)
     if step.offload:
         waits = "activations do not fit, so they are copied to main memory and back"
         settled["activations"] = _own("activations", "main memory", f"{how}: {waits}.")
@@ -193,6 +221,13 @@ def _settled(
                 why = "All experts. They are bare parameters, which target modules cannot name."
             settled[name] = _own(name, value, why, LAB)
     return {**{name: one for name, one in said.items() if name not in settled}, **settled}
+
+
+#: Why a plan's adapters are in float32.
+KEEPS = (
+    "PEFT's default beside a base in 16 bits (autocast_adapter_dtype), and the script's. Their products then take "
+    "32 bits; with autocast or adapters in 16 bits they take less time."
+)
 
 
 #: torch's default rates of optimizers for which AdamW's rates have another meaning.
@@ -322,7 +357,7 @@ def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[st
         )
     if situation.devices > 1 and not situation.link:
         yield "How the devices are connected: you gave no link, so the plan assumes PCIe, the slower one."
-    if plan.remembered == "float32" and advice.method == "full":
+    if plan.mixed and advice.method == "full" and not plan.precision:
         yield (
             "Mixed precision itself is not simulated: the step is simulated in float32, and two bytes per weight are "
             "added for the 16-bit copies. This is more than mixed precision takes."

@@ -36,7 +36,7 @@ from peft_lab.advise.simulating import (
 from peft_lab.advise.situation import Situation
 from peft_lab.core.errors import Unsupported
 from peft_lab.engine.devices import HEADROOM, HEADROOM_SPLIT, THIS
-from peft_lab.engine.request import LOSSES
+from peft_lab.engine.request import COMPUTING, LOSSES, WIDTHS
 from peft_lab.engine.sharding import tensor, wrap
 from peft_lab.engine.timing import estimate, here
 from peft_lab.engine.timing.kernels import SHEETS
@@ -51,6 +51,8 @@ from peft_lab.training.optimizers import altered
 
 #: The sharding, and whether activations are checkpointed.
 Way = tuple[str, bool]
+#: What a way decides of a step; how weights and moments are kept decides the rest.
+_WAY = ("batch", "checkpointing", "sharding", "offload")
 
 
 def ways(
@@ -110,8 +112,6 @@ def negatives(situation: Situation, rows: int) -> int:
 # Bytes of weights, gradients and moments.
 
 
-BYTES_OF_DTYPE = {"bfloat16": 2, "float16": 2, "float32": 4}
-ADAPTER = 8  # bytes per adapter parameter: weight and gradient in float32
 #: Moments per weight that an optimizer keeps on the device at least, as wide as the weight. AdamW keeps two.
 _KEPT: Mapping[str, float] = {
     "paged_adamw": 0, "paged_adamw8bit": 0, "adafactor": 0, "muon": 1, "lorafa": 0, "sgd": 0,
@@ -131,11 +131,12 @@ def weight_bytes(shape: ModelShape, method: str, run: StepRun) -> int:
 def states(shape: ModelShape, method: str, values: Mapping[str, Any], run: StepRun) -> int:
     """Return the bytes of weights, gradients and moments."""
     if method == "full":
-        each = BYTES_OF_DTYPE[run.dtype]
+        each = WIDTHS[run.dtype]
         return int(shape.total * (2 * each + _moments(run.optimizer, each)))
     spec = get_method(method)
     trained = spec.formula(shape, spec.complete(shape, values)).trainable
-    return int(weight_bytes(shape, method, run) + (ADAPTER + _moments(run.optimizer, 4)) * trained)
+    each = trained_width(method, run)
+    return int(weight_bytes(shape, method, run) + (2 * each + _moments(run.optimizer, each)) * trained)
 
 
 def _moments(optimizer: str, width: int) -> float:
@@ -148,11 +149,15 @@ def copies(shape: ModelShape, method: str, dtype: str) -> int:
     return 2 * shape.total if method == "full" and dtype == "float32" else 0
 
 
-def buckets(shape: ModelShape, method: str, values: Mapping[str, Any], dtype: str) -> int:
+def trained_width(method: str, run: StepRun) -> int:
+    """Return the bytes of a trained parameter, as its gradient has them too."""
+    return WIDTHS[run.dtype if method == "full" else run.adapter_dtype or "float32"]
+
+
+def buckets(shape: ModelShape, method: str, values: Mapping[str, Any], run: StepRun) -> int:
     """Return the bytes of the buffers in which devices average gradients: one more copy of the gradients."""
     spec = get_method(method)
-    trained = spec.formula(shape, spec.complete(shape, values)).trainable
-    return trained * (BYTES_OF_DTYPE[dtype] if method == "full" else 4)
+    return spec.formula(shape, spec.complete(shape, values)).trainable * trained_width(method, run)
 
 
 def _packed(shape: ModelShape) -> float:
@@ -187,7 +192,7 @@ def training_seconds(
     formula = spec.formula(shape, spec.complete(shape, values))
     trainable, full = formula.trainable, method == "full"
     others = (devices - 1) / devices
-    once = 2 * others * trainable * BYTES_OF_DTYPE[step.dtype if full else "float32"]
+    once = 2 * others * trainable * trained_width(method, step)
     # whole models average gradients once per update; split ones are gathered in each pass
     gathered = 2 * shape.total if full else weight_bytes(shape, method, step.run(step.batch))
     sent = others * 2 * gathered + once / 2 if step.split else once / step.accumulate
@@ -272,13 +277,15 @@ class Room:
 
     ``ask``: the simulation, or a substitute in tests. ``recall``: earlier results. ``optimizer``: empty for AdamW,
     in 8 bits where necessary. ``packed``: rows of a step that all data rows fill; 0: each data row is one.
+    ``precision``, ``adapter_dtype``: as of a step's setting; empty for those of the scripts.
     """
 
     def __init__(
         self, situation: Situation, ask: Ask, memory: int | None = None, recall: Recall | None = None,
-        optimizer: str = "", packed: int = 0) -> None:  # fmt: skip
+        optimizer: str = "", packed: int = 0, precision: str = "", adapter_dtype: str = "") -> None:  # fmt: skip
         self._situation, self._ask, self._recall = situation, ask, recall
         self._needed, self.optimizer, self.packed = ask(situation), optimizer, packed
+        self.precision, self.adapter_dtype = precision, adapter_dtype
         self.devices = situation.devices
         self.memory = situation.hardware.memory if memory is None else memory
 
@@ -299,11 +306,16 @@ class Room:
 
     def with_memory(self, memory: int) -> Room:
         """Return the room for a device that differs only in its memory."""
-        return Room(self._situation, self._ask, memory, self._recall, self.optimizer, self.packed)
+        return self._other(self._situation, memory)
 
     def for_model(self, situation: Situation) -> Room:
         """Return the room on the same device for another situation: another model, or other rows."""
-        return Room(situation, self._ask, self.memory, self._recall, self.optimizer, self.packed)
+        return self._other(situation, self.memory)
+
+    def _other(self, situation: Situation, memory: int) -> Room:
+        return Room(
+            situation, self._ask, memory, self._recall, self.optimizer, self.packed, self.precision, self.adapter_dtype
+        )  # fmt: skip
 
     def needs(self, method: str, values: Mapping[str, Any], run: StepRun) -> int:
         """Return the bytes that a step needs on one device. A preference has two sequences per row."""
@@ -313,7 +325,10 @@ class Room:
         return replace(run, batch=run.batch * self._situation.pairs, packed=bool(self.packed))
 
     def _copies(self, method: str, run: StepRun) -> int:
-        """Return the bytes of autocast's copies, which the simulation of one device omits; FSDP2's has them."""
+        """Return the bytes of autocast's copies, which the simulation of one device omits unless a precision was asked
+        for; FSDP2's has them."""
+        if run.precision:
+            return 0
         kind = run.sharding.partition(OFFLOAD)[0]
         part = 0 if run.in_main_memory else {SPLIT: 0, TENSOR: 1 / self.devices}.get(kind, 1)
         return int(part * copies(self._situation.shape, method, run.dtype))
@@ -438,7 +453,7 @@ class Room:
         """Do :meth:`fit` with what the backward pass needs in one given place: the device or main memory."""
         least, shape = 0, self._situation.shape
         for kept in self.states(method, way.sharding):
-            run = replace(way, optimizer=kept.optimizer, dtype=kept.dtype, loss=kept.loss)
+            run = replace(kept, **{name: getattr(way, name) for name in _WAY})
             buckets = 0 if run.split else self._buckets(method, values, run)
             limit = (self.usable_split if run.split else self.usable) - buckets
             floor = self.share(method, values, run) if run.split else weight_bytes(shape, method, run)
@@ -511,7 +526,7 @@ class Room:
 
     def _buckets(self, method: str, values: Mapping[str, Any], run: StepRun) -> int:
         """Return the bytes of gradient buckets if each of several devices holds the whole model, else 0."""
-        return buckets(self._situation.shape, method, values, run.dtype) if self.devices > 1 else 0
+        return buckets(self._situation.shape, method, values, run) if self.devices > 1 else 0
 
     def base(self) -> str:
         """Return the answer to the tree's question ``base``.
@@ -534,8 +549,17 @@ class Room:
         return "yes" if self.smallest("full", {}) is not None else "no"
 
     def states(self, method: str, sharding: str = "none") -> Iterator[StepRun]:
-        """Yield the ways to keep weights and moments, cheapest first. Split steps use AdamW or the requested
-        optimizer: those of bitsandbytes do not work on split parameters."""
+        """Yield the ways to keep weights and moments, cheapest first, in the requested precision. Autocast trains
+        weights that are stored in float32."""
+        asked = COMPUTING[self.precision]
+        stored = asked.stored or ("float32" if asked.autocast and method == "full" else "")
+        found = self._kept(method, sharding)
+        more = {"precision": self.precision, "adapter_dtype": self.adapter_dtype if method != "full" else ""}
+        yield from dict.fromkeys(replace(run, **more, dtype=stored or run.dtype) for run in found)
+
+    def _kept(self, method: str, sharding: str) -> Iterator[StepRun]:
+        """Yield the ways in the scripts' own precision. Split steps use AdamW or the requested optimizer: those of
+        bitsandbytes do not work on split parameters."""
         entry = resolve(self._situation.model)
         chunks = entry.kind == "causal-lm" and not altered(entry.config.get("text_config") or entry.config)
         losses = LOSSES if chunks else LOSSES[:1]
@@ -565,6 +589,7 @@ class Room:
         return ADVICE["lora"].knobs(self._situation.shape) if method == "lora" else {}
 
 
-def room_of(situation: Situation, optimizer: str = "", packed: int = 0) -> Room:
-    """Return the room for a situation, with its rows on its device. Each simulation runs once per process."""
-    return Room(situation, simulating, recall=recalling, optimizer=optimizer, packed=packed)
+def room_of(situation: Situation, **asked: Any) -> Room:
+    """Return the room for a situation, with its rows on its device; ``asked``: other arguments of the room. Each
+    simulation runs once per process."""
+    return Room(situation, simulating, recall=recalling, **asked)

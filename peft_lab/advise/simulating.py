@@ -15,7 +15,7 @@ from peft_lab.advise.situation import Situation
 from peft_lab.core import disk
 from peft_lab.engine import simulate
 from peft_lab.engine.kernels import stands_for
-from peft_lab.engine.request import StepRequest, StepSetting
+from peft_lab.engine.request import MIXED, StepRequest, StepSetting
 from peft_lab.engine.sharding.simulate import ShardedResult, simulate_sharded
 from peft_lab.engine.sharding.wrap import Sharding
 from peft_lab.engine.simulate import bytes_needed
@@ -152,6 +152,7 @@ class StepRun:
         in_main_memory: whether the bytes wanted are those in main memory, not those on the device.
         packed: whether several data rows share each row of the step.
         offload: whether tensors saved for the backward pass wait in main memory.
+        precision, adapter_dtype: as of a :class:`~peft_lab.engine.request.StepSetting`, if they were asked for.
     """
 
     batch: int
@@ -163,6 +164,8 @@ class StepRun:
     in_main_memory: bool = False
     packed: bool = False
     offload: bool = False
+    precision: str = ""
+    adapter_dtype: str = ""
 
     @property
     def split(self) -> bool:
@@ -236,6 +239,8 @@ def simulation_key(request: StepRequest, how: Sharding | None = None, in_main_me
     more += "" if setting.loss == "whole" else f" {setting.loss} loss"
     more += (" packed" if setting.packed else "") + (" saved in main memory" if setting.offload else "")
     more += "" if request.dtype == "bfloat16" else f" {request.dtype}"
+    more += f" {setting.precision}" if setting.precision else ""
+    more += f" adapters in {setting.adapter_dtype}" if setting.adapter_dtype else ""
     if how is not None:
         more += f" {how.kind} over {how.devices}" + (" offload" if how.offload else "")
     more += " main memory" if in_main_memory else ""
@@ -315,14 +320,8 @@ def recalling(situation: Situation, method: str, values: Mapping[str, Any], run:
 def request(situation: Situation, method: str, values: Mapping[str, Any], run: StepRun) -> StepRequest:
     """Return one device's step, the same for all devices on which it needs the same. ``run.batch``: sequences that
     go through at once."""
-    setting = StepSetting(
-        run.batch,
-        situation.seq,
-        optimizer=run.optimizer,
-        loss=run.loss,
-        packed=run.packed,
-        offload=run.offload,
-    )
+    alike = {field.name for field in fields(StepSetting)} & vars(run).keys()
+    setting = StepSetting(seq=situation.seq, **{name: getattr(run, name) for name in alike})
     asked = StepRequest(situation.model, method, values, setting, run.dtype, run.checkpointing)
     card = situation.hardware
     return asked.on(replace(card, capability=stands_for(card.capability)) if card.kind == "cuda" else card)
@@ -334,7 +333,7 @@ def sharding(situation: Situation, run: StepRun) -> Sharding | None:
         return None
     if run.sharding == TENSOR:
         return Sharding(TENSOR, situation.devices)
-    mixed = run.dtype == "float32"
+    mixed = run.dtype == "float32" and run.precision in ("", MIXED)
     return Sharding(
         "fsdp2", situation.devices, offload=run.offloads, compute="bfloat16" if mixed else None,
         reduce="float32" if mixed else None,

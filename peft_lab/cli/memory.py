@@ -18,20 +18,23 @@ from typing import Annotated, Any, Literal
 import typer
 
 from peft_lab.advise.foreign.fitting import as_written, job_of
-from peft_lab.advise.plans.steps import split_seconds
+from peft_lab.advise.plans.steps import split_seconds, told_adapters
 from peft_lab.ask import limits
 from peft_lab.ask.field import Values
 from peft_lab.ask.form import choice, whole
 from peft_lab.cli import foreign, options, output
 from peft_lab.cli.application import FAILED, command
-from peft_lab.cli.options import Subjects, form_options, option
+from peft_lab.cli.options import Subjects, form_options, option, option_of
 from peft_lab.cli.output import ProgressBars
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput, SimulationError, Unsupported, echoed
 from peft_lab.engine import published as metamath
 from peft_lab.engine.devices import Device, get_device
+from peft_lab.engine.loading import Loading, loading
 from peft_lab.engine.request import (
+    COMPUTING,
     LOSSES,
+    PRECISIONS,
     ConfigRequest,
     Simulation,
     StepForm,
@@ -147,6 +150,7 @@ class Simulated:
     at_least: tuple[str, ...] = ()
     step: Seconds | None = None
     tokens: int = 0
+    loading: Loading | None = None
 
     @property
     def name(self) -> str:
@@ -155,6 +159,8 @@ class Simulated:
 
     def as_dict(self) -> dict[str, Any]:
         row = self.simulation.as_dict()
+        if self.loading:
+            row |= {"loading": output.attributes(self.loading, "device_bytes", "main_bytes", "loader")}
         if self.file:
             row |= {"adapter_config": self.file}
         if self.room:
@@ -181,6 +187,8 @@ def tables(heading: str, results: Sequence[Simulated]) -> list[Any]:
     hosts = [one.simulation.host_bytes for one in results if one.simulation.host_bytes]
     paged = f"; {units.size(hosts[0])} in main memory" if hosts else ""
     caption = f"peak: tensors alive at once; reserved: what PyTorch's CUDA allocator holds{paged}"
+    loads = dict.fromkeys(one.loading for one in results if one.loading)
+    caption += "".join(f"; while it is {one.told}" for one in loads)
     rows = [{"name": one.name, **one.simulation.as_dict()} for one in results]
     rows = [{**row, **row["parts"]} for row in rows]
     sizes = {"peak": "peak_bytes", "reserved": "reserved_bytes", **{part: part for part in _PARTS}}
@@ -248,7 +256,7 @@ class MemoryOptions(StepForm):
 
 
 #: The options that --protocol sets.
-_OF_PROTOCOL = ("seq", "dtype", "optimizer", "checkpointing", "offload", "loss")
+_OF_PROTOCOL = ("seq", "dtype", "precision", "adapter_dtype", "optimizer", "checkpointing", "offload", "loss")
 _OPTIONS = ("batch", *_OF_PROTOCOL, "devices", "sharding", "link")
 
 
@@ -296,6 +304,11 @@ def memory_command(
             sets = [*(sets or ()), *(one for one in reading.sets if one.partition("=")[0] not in taken)]
     entry, wanted = resolve(foreign.model_of(reading, model)), MemoryOptions(**given)
     labels, per_token = options.head_of(task, entry)
+    stored = COMPUTING[wanted.precision].stored
+    if "dtype" in given and wanted.dtype in PRECISIONS and stored not in ("", wanted.dtype):
+        raise BadInput(
+            f"--precision {wanted.precision} stores the base in {stored}. Leave --dtype out.", "dtype"
+        )
     how = _sharing(wanted, adapter_config, protocol)
     card = None if gpu is None else get_device(gpu)
     device = None if fits is None else get_device(fits)
@@ -337,6 +350,14 @@ def memory_command(
     results, failed, left_out = _simulate_all(entry, chosen, jobs, setting, device, every)
     if device and how.runs == "none" and len(chosen.methods) == len(results) == 1:
         results = [_on_all_models(entry, chosen, results[0], setting, device, wanted)]
+    own = {spec.slug: spec.quantization(values) for spec, values in chosen.methods}
+    dtype = StepForm.dtype if protocol else wanted.dtype
+    results = [
+        replace(
+            one, loading=loading(entry.shape, dtype, setting.precision, own.get(one.simulation.method), how)
+        )
+        for one in results
+    ]
     if card is not None:
         steps = {
             spec.slug: StepRequest(entry.name, spec.slug, values, setting, wanted.dtype, wanted.checkpointing)
@@ -355,7 +376,9 @@ def memory_command(
         output.note(note)
     if protocol:
         for name in filter(given.__contains__, _OF_PROTOCOL):
-            output.note(f"note: --{name} was ignored: --protocol {protocol} sets it")
+            output.note(f"note: {option_of(MemoryOptions, name)} was ignored: --protocol {protocol} sets it")
+    elif card is not None and not (wanted.precision or wanted.adapter_dtype) and wanted.dtype != "float32":
+        output.note(f"note: {told_adapters(card.name)}")
     more = {} if reading is None else {**reading.as_dict(), "as_written": written}
     document = [{**one.as_dict(), **more} for one in results]
     output.show(

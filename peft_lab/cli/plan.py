@@ -15,7 +15,15 @@ from peft_lab.advise.plans import nearest, ranking
 from peft_lab.advise.plans.configs import Written, write
 from peft_lab.advise.plans.nearest import ask, mend, options_of, said_of, together
 from peft_lab.advise.plans.ranking import Candidate, Planned
-from peft_lab.advise.plans.steps import MEANS, ORDER, link_of, told_loading, uncounted, unmeasured
+from peft_lab.advise.plans.steps import (
+    MEANS,
+    ORDER,
+    link_of,
+    loading,
+    told_adapters,
+    uncounted,
+    unmeasured,
+)
 from peft_lab.advise.plans.wanted import Lengths, Wanted, look, read_lengths, rows_of
 from peft_lab.advise.situation import HOUR
 from peft_lab.ask.field import as_text
@@ -199,11 +207,13 @@ def _human(wanted: Wanted, ranked: list[Planned], candidates: list[Planned]) -> 
         f"For {data}. {where} {ORDER}",
         *_moves(best),
     ]
-    loads = told_loading(situation.shape, best.candidate.method, planned(best))
-    if loads:
-        parts.append(f"{best.title}: {loads[:1].lower()}{loads[1:]}")
+    parts.append(
+        f"{best.title}: while it is {loading(situation.shape, best.candidate.method, planned(best)).told}."
+    )
     parts += [f"  {line}" for line in _refused(candidates)]
     parts += filter(None, (unmeasured(situation.shape), uncounted(situation)))
+    if not (wanted.precision or wanted.adapter_dtype):
+        parts.append(told_adapters(wanted.gpu))
     if wanted.packed:
         parts.append(f"{wanted.rows:,} rows fit into {wanted.packed:,} of {several(wanted.seq, 'token')}.")
     for one in ranked:

@@ -19,7 +19,8 @@ from peft_lab.methods.counting.count import drop_values, make_ready
 from peft_lab.models.catalogue import REFUSALS, reason
 from peft_lab.models.meta import auto_class, head_apart, shapes_only
 from peft_lab.models.own import DEPTH_FIELDS
-from peft_lab.models.shapes import CLASSIFIERS, ModelKind
+from peft_lab.models.shapes import CLASSIFIERS, ModelKind, in_head
+from peft_lab.training.step import KEPT
 
 if TYPE_CHECKING:
     import torch
@@ -68,6 +69,7 @@ class Blueprint:
         num_labels: classes of that head. per_token: whether it labels every token rather than the row.
         alike: whether all layers are known to get the same adapter, so a few represent all (:func:`layers_alike`).
         source: a string that is equal for equal models; empty if unknown.
+        adapter_dtype: data type of the parameters that the method adds; empty: as the method leaves them.
     """
 
     config: PretrainedConfig
@@ -80,6 +82,7 @@ class Blueprint:
     per_token: bool = False
     alike: bool = False
     source: str = ""
+    adapter_dtype: str = ""
 
     @property
     def depth(self) -> int:
@@ -117,7 +120,7 @@ class Blueprint:
             return None
         method = None if self.method is None else self.method.to_dict()
         parts = [self.config.to_dict(), method, str(self.dtype), repr(self.quantise), self.kind]
-        parts.append(f"{self.num_labels} {self.per_token}")
+        parts.append(f"{self.num_labels} {self.per_token} {self.adapter_dtype}")
         return json.dumps(parts, sort_keys=True, default=str)
 
     def at_depth(self, depth: int) -> PretrainedConfig:
@@ -159,9 +162,13 @@ class Blueprint:
             model.enable_input_require_grads()
         if self.method is None:
             return model
-        if callable(self.method):
-            return self.method(model, depth)
-        return _apply_config(model, self.method, depth)
+        own, method = set(model.parameters()), self.method
+        model = method(model, depth) if callable(method) else _apply_config(model, method, depth)
+        for name, parameter in model.named_parameters() if self.adapter_dtype else ():
+            # PEFT casts the output of prompt encoders.
+            if parameter not in own and parameter.is_floating_point() and not (in_head(name) or KEPT in name):
+                parameter.data = parameter.data.to(getattr(torch, self.adapter_dtype))
+        return model
 
     def counted(self) -> torch.nn.Module:
         """Build the model for counting its parameters: at its own depth, all on the meta device, without values.

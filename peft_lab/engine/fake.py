@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from peft_lab.core.errors import Replacement
 from peft_lab.engine import kernels, tracker
+from peft_lab.engine.kernels import REPLACED
 from peft_lab.engine.tracker import MemoryRecorder, Watched
 from peft_lab.models.meta import untrained_adapter
 from peft_lab.models.quantise import kept_whole
@@ -217,38 +218,11 @@ def _eight_bit_class() -> Any:
 #: The device type of tensors with values.
 HOST = "cpu"
 _CONTAINERS = (dict, list, tuple)
-MASK_READING = Replacement(
-    "mask reading",
-    "transformers.utils.import_utils",
-    "is_fake_tensor",
-    "Unless the tensor is a fake one, transformers checks whether a mask is all ones and can be left out.",
-)
-PACKED_ROWS = Replacement(
-    "packed rows",
-    "transformers.masking_utils",
-    "find_packed_sequence_indices",
-    "Without a cache (checkpointing turns it off), transformers reads the positions to see whether rows are packed. "
-    "Where it cannot read them, it assumes that they are.",
-)
-FOREACH_DEVICES = Replacement(
-    "foreach devices",
-    "torch.utils._foreach_utils",
-    "_get_foreach_kernels_supported_devices",
-    "On a device, torch clips many gradients at once; for tensors without a device it does not.",
-)
-GROUPED_PRODUCT = Replacement(
-    "grouped product",
-    "torch._meta_registrations",
-    "_meta_grouped_mm_common",
-    "Without values, torch allows the experts' grouped product in bfloat16 only; with values, in float32 too.",
-)
-FOLDED_STACK = Replacement(
-    "folded stack",
-    "peft.tuners.lora.layer",
-    "_LoraFactorsProxy.forward",
-    "PEFT merges a correction into a stack of experts without autocast, which torch does not have for tensors without "
-    "a device.",
-)
+MASK_READING = REPLACED["mask reading"]
+PACKED_ROWS = REPLACED["packed rows"]
+FOREACH_DEVICES = REPLACED["foreach devices"]
+GROUPED_PRODUCT = REPLACED["grouped product"]
+FOLDED_STACK = REPLACED["folded stack"]
 
 
 def _folded(self: Any, stack: torch.Tensor) -> torch.Tensor:
@@ -523,30 +497,10 @@ def _first_positions(base_layer: torch.nn.Module, r: int, **_: Any) -> torch.Ten
     return mask.view(outputs, inputs)
 
 
-CLUSTERS = Replacement(
-    "AdaMSS clusters",
-    "peft.tuners.adamss.layer",
-    "clustering_Z",
-    "k-means reads the singular vectors of the base, which has no values here.",
-)
-SHARED_BASIS = Replacement(
-    "FRoD basis",
-    "peft.tuners.frod.model",
-    "_projection_from_weights",
-    "The joint decomposition reads the weights of the base, which has no values here.",
-)
-BASIS_COORDINATES = Replacement(
-    "FRoD coordinates",
-    "peft.tuners.frod.layer",
-    "FrodLayer._calculate_frod_u_and_lambda",
-    "Solving for the weights reads the base, which has no values here.",
-)
-MIXED_ADAPTERS = Replacement(
-    "X-LoRA adapters",
-    "peft.tuners.xlora.model",
-    "_load_adapter_into_lora_model",
-    "The mixed adapters are read from folders, but a model without values cannot use their weights.",
-)
+CLUSTERS = REPLACED["AdaMSS clusters"]
+SHARED_BASIS = REPLACED["FRoD basis"]
+BASIS_COORDINATES = REPLACED["FRoD coordinates"]
+MIXED_ADAPTERS = REPLACED["X-LoRA adapters"]
 _BUILDING: dict[str, tuple[tuple[Replacement, Callable[..., Any]], ...]] = {
     "ADAMSS": ((CLUSTERS, _even_clusters),),
     "XLORA": ((MIXED_ADAPTERS, untrained_adapter),),

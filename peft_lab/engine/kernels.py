@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from peft_lab.core.content import read_entries
 from peft_lab.core.errors import Replacement
 
 if TYPE_CHECKING:
@@ -31,12 +33,9 @@ _QUERY_BLOCK = 128
 
 HOPPER, USUAL = (9, 0), (8, 9)
 
-ATTENTION = Replacement(
-    "attention",
-    "torch.nn.functional",
-    "scaled_dot_product_attention",
-    "For tensors without a device, torch uses the plain formula, which stores the scores.",
-)
+#: Functions of libraries that simulations replace, by name.
+REPLACED = {one.name: one for one in read_entries(Path(__file__).with_name("replacements.yaml"), Replacement)}
+ATTENTION = REPLACED["attention"]
 
 
 def cublas_workspace(capability: tuple[int, int]) -> int:
@@ -373,15 +372,8 @@ def _places(value: Any) -> set[int]:
 # ``aten/src/ATen/native/sparse/cuda/SparseCUDATensorMath.cu`` and ``sparse_constructor_values_backward``.
 
 
-SPARSE_MATRIX = Replacement(
-    "sparse matrix",
-    "torch",
-    "sparse_coo_tensor",
-    "torch's sparse layout has no coalesce and no dense sum for tensors without values.",
-)
-SPARSE_PRODUCT = Replacement(
-    "sparse product", "torch.sparse", "mm", "It accepts torch's own sparse matrices only."
-)
+SPARSE_MATRIX = REPLACED["sparse matrix"]
+SPARSE_PRODUCT = REPLACED["sparse product"]
 
 
 class Coordinates:
@@ -436,25 +428,9 @@ def sparse_as_dense() -> Iterator[None]:
 # buffers. Here the loop itself runs, with the buffers and kernels that the simulated device would use.
 
 
-_MODULE = "torch.nn.modules.linear_cross_entropy"
-LOOP = Replacement(
-    "chunked loop",
-    _MODULE,
-    "_linear_cross_entropy_batch_chunked",
-    "Without values, the operation allocates only its results. The chunks of logits, its largest part, are missing.",
-)
-BUFFERS = Replacement(
-    "chunk buffers",
-    _MODULE,
-    "_ChunkContext.build",
-    "Which buffers it allocates depends on the device of its input, and there is none here.",
-)
-SIZES = Replacement(
-    "chunk sizes",
-    "torch.nn",
-    "LinearCrossEntropyOptions._adjust",
-    "Its chunk size depends on the device of its input, and there is none here.",
-)
+LOOP = REPLACED["chunked loop"]
+BUFFERS = REPLACED["chunk buffers"]
+SIZES = REPLACED["chunk sizes"]
 
 
 class _Named(str):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.ask import limits
 from peft_lab.ask.form import Form, choice, text, whole, yes_no
+from peft_lab.core.content import read_entries
 from peft_lab.core.errors import BadInput
 from peft_lab.engine import step
 from peft_lab.engine.account import PARTS, MemoryPoint
@@ -22,12 +24,39 @@ if TYPE_CHECKING:
 
 
 PRECISIONS = ("bfloat16", "float16", "float32")
+#: Bytes of a number in each of them.
+WIDTHS = {"bfloat16": 2, "float16": 2, "float32": 4}
 #: How the cross entropy is computed: from all logits at once, or a few rows at a time (training/optimizers.py).
 LOSSES = ("whole", "chunked")
 
 
+#: Fields of a form that are fields of a step's setting.
+_ASKED = ("batch", "seq", "optimizer", "offload", "precision", "adapter_dtype")
 #: Formats that the base's linear layers can be packed in, by name.
 PACKED_TITLES = {"int8": "8 bits (int8)", "nf4": "4 bits (NF4)", "fp4": "4 bits (FP4)"}
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How a step computes.
+
+    Attributes:
+        stored: data type of the weights that are not packed; empty: as the base is stored.
+        autocast: data type in which ``torch.autocast`` multiplies; empty without it.
+    """
+
+    name: str
+    title: str
+    stored: str = ""
+    autocast: str = ""
+
+
+#: The precisions of a step by name; the empty one computes in the data type in which the base is stored.
+COMPUTING = {"": Precision("", "as the base is stored")} | {
+    one.name: one for one in read_entries(Path(__file__).with_name("precisions.yaml"), Precision)
+}
+#: Float32 weights with products in 16 bits: by autocast, or with FSDP2 by its own policy.
+MIXED = "mixed-fp32"
 
 
 @dataclass(frozen=True)
@@ -60,6 +89,20 @@ class StepForm(Form):
         "checkpointing, only the inputs of the layers are moved.",
     )  # fmt: skip
 
+    precision: str = choice(
+        "", "Computes in",
+        "What a step multiplies in. By default as the base is stored, as in the lab's scripts. With autocast, as "
+        "trainers with bf16 or fp16 set do it, the weights stay as they are stored. The other precisions also set how "
+        "weights that are not packed are stored.",
+        {name: one.title for name, one in COMPUTING.items()}, noun="precision",
+    )  # fmt: skip
+    adapter_dtype: str = choice(
+        "", "Adapters in",
+        "Data type of what a method adds. By default as PEFT keeps it and as the lab's scripts have it: float32 beside "
+        "a base in 16 bits, whose products then take longer than in 16 bits.",
+        {"": "float32, PEFT's default", **{name: name for name in PRECISIONS}}, noun="precision of adapters",
+    )  # fmt: skip
+
     def rules(self) -> Iterator[BadInput]:
         """Yield what is wrong with the number of tokens."""
         if self.batch * self.seq > limits.TOKENS_IN_A_STEP:
@@ -68,7 +111,7 @@ class StepForm(Form):
     @property
     def setting(self) -> StepSetting:
         """Return the sizes and choices that do not depend on the model."""
-        return StepSetting(self.batch, self.seq, optimizer=self.optimizer, offload=self.offload)
+        return StepSetting(**{name: getattr(self, name) for name in _ASKED})
 
 
 def too_many_tokens(tokens: int, field: str) -> BadInput:
@@ -95,6 +138,8 @@ class StepSetting:
         packed: several rows are concatenated in each of ``seq`` tokens, and attention is told where they end.
         offload: tensors saved for the backward pass wait in main memory (training/optimizers.py).
         tags: of an encoder whose head labels every token, the number of labels; 0: the head labels the row.
+        precision: one of :data:`COMPUTING`.
+        adapter_dtype: data type of the parameters that the method adds; empty: as PEFT leaves them.
     """
 
     batch: int
@@ -109,10 +154,12 @@ class StepSetting:
     packed: bool = False
     offload: bool = False
     tags: int = 0
+    precision: str = ""
+    adapter_dtype: str = ""
 
     def check(self) -> None:
         """Check the sizes and names. Raises BadInput if one is out of range or unknown, or two do not go together."""
-        for name in ("batch", "seq", "optimizer"):
+        for name in _ASKED:
             StepForm.field(name).check(getattr(self, name))
         rows, new = self.generate or (1, 1)
         for value, most in ((rows, limits.BATCH), (new, limits.NEW_TOKENS)):

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.core.errors import PeftLabError, SimulationError, Unsupported, in_short
 from peft_lab.engine import build, kernels, step
 from peft_lab.engine.account import DEPTH, unroll, without_scalars
+from peft_lab.engine.autocast import simulated
 from peft_lab.engine.build import Blueprint, adapted_modules, make_subject, names_layers, tensors_of
 from peft_lab.engine.fake import HOST, fake_device, known_text, needs_real_adapter, refusal
-from peft_lab.engine.request import StepSetting
+from peft_lab.engine.request import COMPUTING, StepSetting
 from peft_lab.engine.tracker import MemoryRecorder, Trace, Watched
 from peft_lab.engine.work import Op
 from peft_lab.models.catalogue import REFUSALS
@@ -294,10 +295,13 @@ def _run_at(
             subject = make_subject(model, blueprint, recorder, depth, devices.split)
             optimizer = devices.optimizer(setting.optimizer, subject.model, foreach)
             stage = Stage(subject, recorder, optimizer, setting)
+            autocast = COMPUTING[setting.precision].autocast
             with (
                 begin(), step.watching(subject, recorder), kernels.chunks_visible(setting.device), away(stage),
-                known_text(blueprint.method, setting.seq),
+                known_text(blueprint.method, setting.seq), ExitStack() as casting,
             ):  # fmt: skip
+                if autocast:
+                    casting.enter_context(simulated(setting.device, autocast))(subject.model)
                 schedule(stage)
             return recorder.stop(), stage
     except NotImplementedError as error:

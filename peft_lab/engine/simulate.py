@@ -18,6 +18,8 @@ from peft_lab.engine import account
 from peft_lab.engine.build import Blueprint, Quantise, layers_alike
 from peft_lab.engine.devices import Device
 from peft_lab.engine.request import (
+    COMPUTING,
+    MIXED,
     PRECISIONS,
     ConfigRequest,
     Simulation,
@@ -46,14 +48,15 @@ _TASKS = (None, "CAUSAL_LM", "SEQ_2_SEQ_LM", "SEQ_CLS")
 PACKED = {"nf4": Quantise(4, "nf4"), "fp4": Quantise(4, "fp4"), "int8": Quantise(8, "int8", double=False)}
 
 
-def stored_in(dtype: str) -> tuple[torch.dtype, Quantise | None]:
-    """Return the precision of a storage format and how linear layers are packed. Raises BadInput for other names."""
+def stored_in(dtype: str, precision: str = "") -> tuple[torch.dtype, Quantise | None]:
+    """Return the data type of weights that are not packed, and how linear layers are. Raises BadInput for others."""
+    stored = COMPUTING[precision].stored
     if dtype in PACKED:
-        return torch_dtype("bfloat16"), PACKED[dtype]
+        return torch_dtype(stored or "bfloat16"), PACKED[dtype]
     if dtype not in PRECISIONS:
         known = ", ".join((*PRECISIONS, *PACKED))
         raise BadInput(f"A base model cannot be stored in '{dtype}'. Known: {known}.", "dtype")
-    return torch_dtype(dtype), None
+    return torch_dtype(stored or dtype), None
 
 
 def simulate_blueprint(
@@ -234,14 +237,17 @@ def blueprint_of(request: StepRequest) -> Blueprint:
                 "checkpointing",
             ) from error
 
-    precision, packed = stored_in(request.dtype)
+    setting = request.setting
+    precision, packed = stored_in(request.dtype, setting.precision)
     how = spec.quantization(full)
+    variant = (request.dtype, request.checkpointing, tags, setting.precision, setting.adapter_dtype)
     if packed is not None and how is not None:
         raise Unsupported(
             f"{spec.title}'s own settings state how the base is stored: leave the precision at bfloat16.",
             "dtype",
         )
     _check_trainable(spec.slug, packed, bool(full.get("use_dora")))
+    _check_kept(packed or how, setting)
     return Blueprint(
         config=meta.make_config(entry.config),
         kind=entry.kind,
@@ -252,10 +258,8 @@ def blueprint_of(request: StepRequest) -> Blueprint:
         num_labels=tags or Blueprint.num_labels,
         per_token=tags > 0,
         alike=layers_alike(entry.shape, lambda shape: spec.formula(shape, full)),
-        source=json.dumps(
-            [entry.config, entry.kind, spec.slug, full, request.dtype, request.checkpointing, tags],
-            default=str,
-        ),
+        source=json.dumps([entry.config, entry.kind, spec.slug, full, *variant], default=str),
+        adapter_dtype=setting.adapter_dtype,
     )
 
 
@@ -273,6 +277,13 @@ def _check_trainable(method: str, packed: Quantise | None, dora: bool = False) -
             "base in 16 or 32.",
             "dtype",
         )
+
+
+def _check_kept(packed: Any, setting: StepSetting) -> None:
+    """Raise Unsupported for a packed base (None: it is not) in a precision that keeps its weights in float32."""
+    if packed is not None and setting.precision == MIXED:
+        other = "Choose autocast-bf16, which multiplies in 16 bits too."
+        raise Unsupported(f"A packed base is not kept in float32. {other}", "precision")
 
 
 def _quantise(how: Any) -> Quantise:
@@ -307,8 +318,9 @@ def simulate_config(request: ConfigRequest, schedule: Schedule = two_steps) -> S
                     "simulated."
                 )
     _check_length(entry, kind, setting, getattr(config, "num_virtual_tokens", None) or 0)
-    precision, packed = stored_in(request.dtype)
+    precision, packed = stored_in(request.dtype, setting.precision)
     _check_trainable("full" if config is None else "", packed, bool(getattr(config, "use_dora", False)))
+    _check_kept(packed, setting)
     blueprint = Blueprint(
         config=meta.make_config(entry.config),
         kind=kind,
@@ -318,6 +330,7 @@ def simulate_config(request: ConfigRequest, schedule: Schedule = two_steps) -> S
         checkpointing=request.checkpointing,
         num_labels=setting.tags or Blueprint.num_labels,
         per_token=setting.tags > 0,
+        adapter_dtype=setting.adapter_dtype,
     )
     name = "full" if config is None else str(getattr(config.peft_type, "value", config.peft_type)).lower()
     try:

@@ -21,7 +21,7 @@ from streamlit.runtime.scriptrunner_utils.script_requests import RerunData, Scri
 
 import peft_lab
 from peft_lab.core.errors import PeftLabError, Replacement
-from peft_lab.engine import fake, kernels
+from peft_lab.engine import autocast, fake, kernels
 from peft_lab.engine.sharding import simulate
 from peft_lab.models import loading
 from peft_lab.ui.server import app, sessions
@@ -393,6 +393,27 @@ def pickled_weights() -> None:
             load_state_dict(str(file))
 
 
+def autocast_state() -> None:
+    """PEFT asks before it casts beside a 4-bit layer."""
+    from peft.tuners.lora import bnb
+
+    with autocast.simulated("cuda", "bfloat16") as enter:
+        inside = torch.nn.Linear(2, 2, device="meta")
+        enter(inside)
+        rows = torch.zeros(3, 2, device="meta")
+        assert not torch.is_autocast_enabled()
+        assert inside(rows).dtype == torch.bfloat16
+    assert torch.nn.Linear(2, 2, device="meta")(rows).dtype == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not torch.is_autocast_enabled(), "the processor's state is the GPU's: needless"
+    assert "torch.is_autocast_enabled()" in inspect.getsource(bnb), "called by another name"
+
+
+def autocast_cache() -> None:
+    with autocast.AUTOCAST_CACHE.by(_call), pytest.raises(Called), torch.autocast("cpu", torch.bfloat16):
+        pass
+
+
 TRIPWIRES: dict[str, Callable[[], None]] = {
     "attention": attention,
     "chunked loop": chunked_loop,
@@ -419,6 +440,8 @@ TRIPWIRES: dict[str, Callable[[], None]] = {
     "gathered filled": gathered_filled,
     "sharding plans": sharding_plans,
     "pickled weights": pickled_weights,
+    "autocast state": autocast_state,
+    "autocast cache": autocast_cache,
 }
 
 
@@ -426,12 +449,13 @@ def _replacements() -> list[Replacement]:
     """All that the package declares, found by reading it for files that name the class."""
     found: list[Replacement] = []
     for path in sorted(PACKAGE.rglob("*.py")):
-        if path.name == "errors.py" or "Replacement(" not in path.read_text(encoding="utf-8"):
+        text = path.read_text(encoding="utf-8")
+        if path.name == "errors.py" or not ("Replacement(" in text or ' = REPLACED["' in text):
             continue
         name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
         for value in vars(importlib.import_module(name)).values():
             candidates = value.values() if isinstance(value, dict) else (value,)
-            found += [one for one in candidates if isinstance(one, Replacement)]
+            found += [one for one in candidates if isinstance(one, Replacement) and one not in found]
     return found
 
 

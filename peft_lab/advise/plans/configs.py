@@ -126,6 +126,13 @@ def _refusal(facts: PlanFacts) -> str:
     """Return why neither Axolotl nor LLaMA-Factory can run this plan; empty if they can."""
     if facts.method.slug not in ("lora", "qlora", "full") or facts.entry.kind != "causal-lm":
         return "Axolotl and LLaMA-Factory train decoders with LoRA, with QLoRA or in full."
+    if facts.method.slug != "full" and facts.plan.mixed:
+        return (
+            "Axolotl and LLaMA-Factory load a frozen base in the precision in which they compute; this plan stores it "
+            "in float32."
+        )
+    if facts.plan.adapter_dtype not in ("", "float32"):
+        return "Axolotl and LLaMA-Factory were not tested with adapters in 16 bits. Use the script."
     if facts.objective in ("rl", "embedding"):
         return "Rewards and embeddings need settings that a plan does not have."
     if facts.values.get("target_parameters"):
@@ -136,7 +143,10 @@ def _refusal(facts: PlanFacts) -> str:
             "with LoRA (hiyouga/LlamaFactory, issue 10140)."
         )
     packed = facts.four_bits and facts.sharded
-    if packed and loading(facts.entry.shape, facts.method.slug, facts.plan) > facts.plan.memory_bytes:
+    if (
+        packed
+        and loading(facts.entry.shape, facts.method.slug, facts.plan).main_bytes > facts.plan.memory_bytes
+    ):
         # transformers' quantizer names the card where no device is named, and Axolotl does (cpu_ram_efficient_loading)
         return (
             "Axolotl and LLaMA-Factory load the whole 4-bit base on each card before FSDP2 shards it, and it does not "

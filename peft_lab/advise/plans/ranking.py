@@ -291,7 +291,10 @@ def _planned(wanted: Wanted, candidate: Candidate, situation: Situation, room: R
 
 def room_for(wanted: Wanted) -> Room:
     """Return the room on the requested devices, with rows as requested."""
-    return room_of(wanted.situation(), wanted.optimizer, wanted.packed)
+    return room_of(
+        wanted.situation(), optimizer=wanted.optimizer, packed=wanted.packed, precision=wanted.precision,
+        adapter_dtype=wanted.adapter_dtype,
+    )  # fmt: skip
 
 
 def advice_for(situation: Situation, room: Room, method: str) -> Advice:
@@ -456,8 +459,9 @@ def moments(fields: Mapping[str, Any], method: str, kind: str, checkpointing: bo
     values = spec.require(situation.shape, advice.knobs(situation.shape))
     away = kind == AWAY
     setting = StepSetting(
-        1, wanted.seq, optimizer=wanted.optimizer or "adamw", packed=bool(wanted.packed), offload=away
-    )
+        1, wanted.seq, optimizer=wanted.optimizer or "adamw", packed=bool(wanted.packed), offload=away,
+        precision=wanted.precision, adapter_dtype=wanted.adapter_dtype,
+    )  # fmt: skip
     again = checkpointing or away
     asked = StepRequest(wanted.model, method, values, setting, KEPT, again)
     how = Sharding(kind.partition("+")[0], wanted.devices, offload=kind == OFFLOADED)

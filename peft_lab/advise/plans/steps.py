@@ -19,12 +19,17 @@ from peft_lab.advise.situation import Situation
 from peft_lab.core import units
 from peft_lab.core.errors import PeftLabError, UnknownName, Unsupported
 from peft_lab.core.units import told_rows, written_figure
-from peft_lab.engine.request import StepRequest, StepSetting
+from peft_lab.engine.devices import get_device
+from peft_lab.engine.loading import Loading
+from peft_lab.engine.loading import loading as simulated_loading
+from peft_lab.engine.request import StepRequest
 from peft_lab.engine.sharding.simulate import ShardedResult
+from peft_lab.engine.sharding.wrap import Sharding
 from peft_lab.engine.simulate import work_of
 from peft_lab.engine.step import OPTIMIZER_TITLES
 from peft_lab.engine.timing import estimate
 from peft_lab.engine.timing.estimate import Seconds
+from peft_lab.engine.timing.kernels import Speed
 from peft_lab.engine.work import Work
 from peft_lab.methods import get_method
 from peft_lab.models.heads import AUTO_CLASSES
@@ -66,7 +71,9 @@ def _work(request: StepRequest) -> Work:
     return work_of(request)
 
 
-def split_seconds(work: Work, split: ShardedResult, gpu: str, link: str) -> Seconds:
+def split_seconds(
+    work: Work, split: ShardedResult, gpu: str, link: str, speed: Speed | None = None
+) -> Seconds:
     """Return one step's time on each device, from the work on one. Split parameters split the optimizer's work.
 
     Raises:
@@ -74,14 +81,14 @@ def split_seconds(work: Work, split: ShardedResult, gpu: str, link: str) -> Seco
     """
     devices = split.sharding.devices
     if split.work:  # matrices are split: this is one device's whole work
-        return estimate.seconds(split.work, gpu, devices, link, split.sent_bytes, waits=True)
+        return estimate.seconds(split.work, gpu, devices, link, split.sent_bytes, waits=True, speed=speed)
     passing, ending = parted(work)
     own = 1 / devices if split.sharding.runs == "fsdp2" else 1.0
     sent = split.sent_bytes
     return added(
         [
-            estimate.seconds(passing, gpu, devices, link, sent, copied=split.copied_bytes),
-            estimate.seconds(ending, gpu, devices, link).times(own),
+            estimate.seconds(passing, gpu, devices, link, sent, copied=split.copied_bytes, speed=speed),
+            estimate.seconds(ending, gpu, devices, link, speed=speed).times(own),
         ]
     )
 
@@ -114,7 +121,7 @@ def step_pace(
         # a layer is gathered twice in a pass, but once without a backward pass
         ahead = sum(sent.nbytes for sent in one.exchanges if sent.kind == "all-gather") * share / 2
     elif situation.devices > 1:
-        once = 2 * share * room.BYTES_OF_DTYPE[step.dtype if method == "full" else "float32"] * trainable
+        once = 2 * share * room.trained_width(method, step) * trainable
 
     def timed(part: Work, sent: float = 0.0, copied: float = 0.0) -> Seconds:
         link = link_of(situation)
@@ -133,12 +140,10 @@ def step_pace(
 def _traced(situation: Situation, method: str, values: Mapping[str, Any], step: Step) -> Work:
     """Return the work of a step on rows of average length, or on packed rows, which are full."""
     tokens = situation.seq if step.packed else min(situation.seq, situation.row_tokens or situation.seq)
-    dtype = "bfloat16" if method == "full" else step.dtype  # products are made in 16 bits
-    setting = StepSetting(
-        step.batch * situation.pairs, tokens, optimizer=step.optimizer, loss=step.loss, packed=step.packed,
-        offload=step.offload,
-    )  # fmt: skip
-    asked = StepRequest(situation.model, method, values, setting, dtype, step.checkpointing)
+    # products are made in 16 bits, unless a precision was asked for
+    dtype = "bfloat16" if method == "full" and not step.precision else step.dtype
+    run = replace(step.run(step.batch * situation.pairs), dtype=dtype)
+    asked = simulating.request(replace(situation, seq=tokens), method, values, run)
     return _work(asked.on(situation.hardware))
 
 
@@ -147,7 +152,7 @@ def _by_matrices(
 ) -> Pace | None:
     """Return :func:`step_pace` if every matrix is split: one device's work of a step, and the sums that it waits
     for."""
-    run = replace(step, dtype="bfloat16", packed=False).run(step.batch)
+    run = replace(step, dtype=step.dtype if step.precision else "bfloat16", packed=False).run(step.batch)
     average = replace(situation, seq=min(situation.seq, situation.row_tokens or situation.seq))
     apart = split_step(average, method, values, run, TENSOR)  # held-out rows too
     one = split_step(situation, method, values, replace(run, packed=True), TENSOR) if step.packed else apart
@@ -238,34 +243,24 @@ def unmeasured(shape: ModelShape) -> str:
     )
 
 
-def loading(shape: ModelShape, method: str, plan: StepPlan) -> int:
-    """Return the bytes of main memory that a process takes to load the whole model of a split plan, as its script
-    does; 0 if nothing is split."""
-    if not plan.split:
-        return 0
-    if method == "full":
-        return shape.total * room.BYTES_OF_DTYPE[plan.remembered]
-    return room.weight_bytes(shape, method, StepRun(1, plan.checkpointing))
+def loading(shape: ModelShape, method: str, plan: StepPlan) -> Loading:
+    """Return what loading the base takes as the plan's script does it."""
+    kind, _, offload = plan.sharding.partition("+")
+    how = Sharding(kind, plan.devices, offload=bool(offload))
+    return simulated_loading(
+        shape, plan.remembered, own=get_method(method).quantization(plan.values), how=how
+    )
 
 
-#: safetensors maps files: a tensor that is not cast stays part of the file, which the system keeps once.
-_MAPPED = " It takes less if its file is in that precision: it is then mapped, not copied."
-
-
-def told_loading(shape: ModelShape, method: str, plan: StepPlan) -> str:
-    """Return the main memory that loading takes, as a sentence; empty if nothing is split."""
-    each = loading(shape, method, plan)
-    if not each:
-        return ""
-    mapped = "" if method == "qlora" else _MAPPED  # quantising copies
-    if loads_alone(get_method(method), plan):
-        return (
-            f"While the script loads, the first of the {plan.devices:,} processes holds the whole model in main "
-            f"memory, {units.size(each)}, and sends the others their shards.{mapped}"
-        )
+def told_adapters(gpu: str) -> str:
+    """Return in which precision adapters are by default, as a sentence, with what backs the time on this GPU."""
+    backed = (
+        "" if gpu == estimate.FITTED_ON else " The published steps behind the range of other GPUs than the "
+        f"{get_device(estimate.FITTED_ON).called} have them in 16 bits."
+    )  # fmt: skip
     return (
-        f"While the script loads, each of the {plan.devices:,} processes holds the whole model in main memory: "
-        f"{units.size(each)} each, {units.size(each * plan.devices)} together.{mapped}"
+        "Adapters are in float32, as PEFT keeps them and the script has them; most trainers multiply them in 16 bits "
+        f"(autocast-bf16), which takes less time.{backed}"
     )
 
 

@@ -20,6 +20,7 @@ from peft_lab.ask.form import Form, again, choice, number, text, whole
 from peft_lab.core import units
 from peft_lab.core.content import read_entries
 from peft_lab.core.errors import BadInput, UnknownName
+from peft_lab.engine.request import StepForm
 from peft_lab.engine.sharding import tensor, wrap
 from peft_lab.engine.step import OF_BITSANDBYTES, OPTIMIZER_TITLES
 from peft_lab.methods import get_method
@@ -115,10 +116,9 @@ def refusal_to_write(facts: PlanFacts) -> str:
         what = OBJECTIVES[facts.objective]
         return f"The script's loss predicts the next token or a class, but {what} needs another loss."
     if plan.dtype == "float16":
-        return (
-            "This card does not compute in the script's precision. In its own precision, losses need scaling, which "
-            "the script does not do."
-        )
+        return "In float16 losses need scaling, which the script does not do. A card that has bfloat16 needs none."
+    if plan.adapter_dtype not in ("", "float32", plan.dtype):
+        return f"The script has adapters in float32 or in {plan.dtype}, in which it computes."
     if facts.sharded and facts.call is None and facts.method.slug != "full":
         return f"PEFT does not have {facts.method.title}, so its parameters are not split by layers."
     if facts.by_matrices and (
@@ -298,6 +298,8 @@ class Wanted(Form):
     packed: int = whole(
         0, "Packed rows", "Number of full rows after packing; 0: padded.", least=0, most=limits.ROWS
     )
+    precision: str = again(StepForm, "precision")
+    adapter_dtype: str = again(StepForm, "adapter_dtype")
 
     @property
     def further(self) -> tuple[str, ...]:

@@ -8,18 +8,19 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.core import disk
-from peft_lab.core.errors import Replacement, Unsupported
+from peft_lab.core.errors import Unsupported
 from peft_lab.engine import account
 from peft_lab.engine.account import DEPTH, PARTS, TEMPLATE, MemoryPoint, parts_of, round_size
 from peft_lab.engine.build import Blueprint
-from peft_lab.engine.request import StepRequest, StepSetting, largest, peak_dict, timeline_dicts
+from peft_lab.engine.kernels import REPLACED
+from peft_lab.engine.request import MIXED, StepRequest, StepSetting, largest, peak_dict, timeline_dicts
 from peft_lab.engine.running import Devices, Schedule, Stage, run
 from peft_lab.engine.sharding import tensor, watch, wrap
 from peft_lab.engine.sharding.watch import Aside, aside, deepen
@@ -183,12 +184,7 @@ def exchanged(trace: Trace, depth: int | None, passes: int = 1) -> tuple[Exchang
 # sets the recorder's stream, because an allocator serves each stream from a pool of its own.
 
 
-META_PARAMETERS = Replacement(
-    "meta parameters",
-    "torch.distributed.fsdp._fully_shard._fsdp_param_group",
-    "FSDPParamGroup._validate_no_meta_params",
-    "FSDP2 needs parameters with values before it trains.",
-)
+META_PARAMETERS = REPLACED["meta parameters"]
 
 
 class _Event:
@@ -443,9 +439,12 @@ def simulate_sharded(request: StepRequest, how: Sharding) -> ShardedResult:
     entry, spec = check(request)
     if how.runs == "tp":
         _check_matrices(request, how)
-    blueprint = blueprint_of(request)
+    blueprint, setting = blueprint_of(request), request.setting
+    if setting.precision == MIXED and how.runs == "fsdp2":  # its own policy casts, in place of autocast
+        how = replace(how, compute="bfloat16", reduce="float32")
+        setting = replace(setting, precision="fp32")
     with refusing(entry, spec):
-        return simulate_blueprint(blueprint, request.setting, how, entry.name, spec.slug)
+        return simulate_blueprint(blueprint, setting, how, entry.name, spec.slug)
 
 
 def _check_matrices(request: StepRequest, how: Sharding) -> None:

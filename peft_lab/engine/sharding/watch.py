@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.core.errors import Replacement
 from peft_lab.engine import account
 from peft_lab.engine.account import DEPTH, TEMPLATE, round_size, walk
+from peft_lab.engine.kernels import REPLACED
 from peft_lab.engine.sharding.wrap import Sharding
 from peft_lab.engine.tracker import EMPTY_CACHE, Mark, MemoryRecorder, Sent, Storage, Trace, Watched
 from peft_lab.engine.work import Stretch
@@ -19,22 +19,9 @@ from peft_lab.engine.work import Stretch
 if TYPE_CHECKING:
     import torch
 
-_PARAM = "torch.distributed.fsdp._fully_shard._fsdp_param"
-FREES = Replacement(
-    "gathered freed",
-    _PARAM,
-    "FSDPParam.free_unsharded_param",
-    "FSDP2 frees the storage of gathered weights in place, without an operation that could be observed.",
-)
-FILLS = Replacement(
-    "gathered filled", _PARAM, "FSDPParam.alloc_all_gather_outputs", "It also fills them in place."
-)
-PLANS = Replacement(
-    "sharding plans",
-    "torch.distributed.tensor._sharding_prop",
-    "ShardingPropagator._propagate_tensor_meta_non_cached",
-    "On first use, torch runs an operation on whole tensors without values, which no device stores.",
-)
+FREES = REPLACED["gathered freed"]
+FILLS = REPLACED["gathered filled"]
+PLANS = REPLACED["sharding plans"]
 _NUMBER = re.compile(r"\.\d+(?=\.)")
 #: The prefixes of PEFT's and DDP's wrappers.
 _AROUND = re.compile(r"^(module\.)?(base_model\.model\.)?")

@@ -348,8 +348,9 @@ def seconds(
     sent: float = 0.0,
     waits: bool = False,
     copied: float = 0.0,
+    speed: Speed | None = None,
 ) -> Seconds:
-    """Estimate one step of this work on each of ``devices`` of this kind.
+    """Estimate one step of this work on each of ``devices`` of this kind, at its own or at another ``speed``.
 
     Args:
         sent: bytes that each device sends in the step, all collectives together. waits: whether nothing is computed
@@ -358,8 +359,8 @@ def seconds(
     Raises:
         UnknownName: a GPU or link whose speed is not known.
     """
-    speed, band = speed_named(gpu, devices)
-    return with_speed(work, speed, band, link if devices > 1 else "", sent, waits, copied)
+    own, band = speed_named(gpu, devices)
+    return with_speed(work, speed or own, band, link if devices > 1 else "", sent, waits, copied)
 
 
 def speed_named(gpu: str, devices: int = 1) -> tuple[Speed, tuple[float, float]]:

@@ -13,7 +13,8 @@ from peft_lab.ask.form import choice
 from peft_lab.core.errors import BadInput
 from peft_lab.engine import published, simulate
 from peft_lab.engine.devices import Device, device_of, device_titles
-from peft_lab.engine.request import PRECISIONS, Simulation, StepForm, StepRequest
+from peft_lab.engine.loading import Loading, loading
+from peft_lab.engine.request import COMPUTING, PRECISIONS, WIDTHS, Simulation, StepForm, StepRequest
 from peft_lab.engine.simulate import memory_of
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import MethodSpec
@@ -107,6 +108,11 @@ class MemoryForm(StepForm):
         """Return the device that holds the step."""
         return device_of(self.device)
 
+    @property
+    def width(self) -> int:
+        """Return the bytes of a number of the base that is not packed."""
+        return WIDTHS.get(COMPUTING[self.precision].stored or self.dtype, WIDTHS["bfloat16"])
+
     def rules(self) -> Iterator[BadInput]:
         """Yield the form's errors, and one for more tokens than the model has positions."""
         yield from super().rules()
@@ -144,6 +150,13 @@ class MemoryForm(StepForm):
         own = {"load_in_8bit": True} if self.dtype == "int8" else {"bnb_4bit_quant_type": self.dtype}
         return {**values, **own}, PRECISIONS[0]
 
+    def loading(self, slug: str) -> Loading:
+        """Return what loading the base for a method takes."""
+        values, dtype = self.base_for(slug)
+        spec = get_method(slug)
+        own = spec.quantization(spec.require(self.entry.shape, values))
+        return loading(self.entry.shape, dtype, self.precision, own)
+
     def search(self, urgency: int, what: Literal["batch", "seq"], slug: str) -> Future[int]:
         """Search the largest ``batch`` or ``seq`` that fits on the device, 0 if not even 1 does."""
         limit, method = self.entry.shape.max_positions, all_methods()[slug]
@@ -160,6 +173,10 @@ class MemoryForm(StepForm):
 
 #: The page's defaults.
 USUAL = MemoryForm()
+
+
+#: Controls that are folded away: most people leave them as they are.
+_PRECISION = ("precision", "adapter_dtype")
 
 
 def form_controls() -> Controls[MemoryForm]:
@@ -191,6 +208,10 @@ def controls() -> MemoryForm:
     form.draw("optimizer", bottom[1])
     form.draw("targets", bottom[2])
     form.draw("checkpointing", bottom[3])
+    changed = any(form.value(name) != form.default(name) for name in _PRECISION)
+    with st.expander("Precision of products and adapters", expanded=changed):
+        for name, cell in zip(_PRECISION, st.columns(2), strict=True):
+            form.draw(name, cell)
     asked = form.form()
     # What a processor keeps is in main memory in any case.
     asked = replace(asked, offload=asked.card.kind == "cuda" and form.draw("offload", bottom[3]))

@@ -20,8 +20,8 @@ from peft_lab.engine.timing import kernels
 from peft_lab.engine.work import copied
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model, readers_of_text
-from peft_lab.models.quantise import kept_whole
-from peft_lab.models.shapes import MATRIX_TYPES, ModelShape
+from peft_lab.models.quantise import quantised
+from peft_lab.models.shapes import ModelShape
 from peft_lab.ui import pages
 from peft_lab.ui.components import charts, figures, plan_steps
 from peft_lab.ui.components.frame import error_line, tabs
@@ -251,8 +251,6 @@ def _one_row() -> None:
 # Why memory goes where it goes: four short lessons whose every figure is taken from what the page shows.
 
 
-# Bytes of a number that is not packed.
-_WIDTH = {"bfloat16": 2, "float16": 2, "float32": 4, "int8": 2, "nf4": 2, "fp4": 2}
 ON, OFF = "with checkpointing", "without"
 Parts = Mapping[str, int]
 
@@ -363,7 +361,7 @@ def _ia3(chosen: MemoryForm, found: Mapping[str, Simulation]) -> LessonText:
 
 def _checkpointing(chosen: MemoryForm, found: Mapping[str, Simulation]) -> LessonText:
     on, off, shape = found[ON], found[OFF], chosen.entry.shape
-    inputs = chosen.batch * chosen.seq * shape.hidden * _WIDTH[chosen.dtype] * shape.num_layers
+    inputs = chosen.batch * chosen.seq * shape.hidden * chosen.width * shape.num_layers
     kept = fullest(off).parts["activations"], fullest(on).parts["activations"]
     largest = max(on.parts, key=lambda part: on.parts[part] if part != "weights" else -1)
     text = (
@@ -379,13 +377,7 @@ def _checkpointing(chosen: MemoryForm, found: Mapping[str, Simulation]) -> Lesso
 
 def quantised_weights(shape: ModelShape) -> int:
     """Return the number of weights QLoRA packs: linear maps but the head and what must stay whole."""
-    whole = ("lm_head", *kept_whole(shape.model_type))
-    maps = (
-        group
-        for group in shape.groups
-        if group.type in MATRIX_TYPES and group.path.rpartition(".")[2] not in whole
-    )
-    return sum(group.count * math.prod(group.parameters["weight"]) for group in maps)
+    return sum(group.count * math.prod(group.parameters["weight"]) for group in quantised(shape))
 
 
 def _qlora(chosen: MemoryForm, found: Mapping[str, Simulation]) -> LessonText:
@@ -399,10 +391,10 @@ def _qlora(chosen: MemoryForm, found: Mapping[str, Simulation]) -> LessonText:
         f"Of **{units.size(one.peak_bytes)}** ({one.peak_bytes / 2**30:.1f} GiB) at the peak, "
         f"{units.size(packed * bits // 8)} are {units.short_count(packed)} weights in {bits} bits and "
         f"{units.size(one.parts['quantisation'])} the constants of their {unit}. Everything else (embeddings, output "
-        f"head, norms) stays in {8 * _WIDTH[chosen.dtype]} bits: {units.size(whole)}. The adapter with gradients and "
+        f"head, norms) stays in {8 * chosen.width} bits: {units.size(whole)}. The adapter with gradients and "
         f"optimizer states takes {units.size(trained)}, activations {units.size(rest['activations'])}, logits and "
-        f"loss {units.size(rest['logits'])}. In {8 * _WIDTH[chosen.dtype]} bits the weights alone would take "
-        f"{units.size(chosen.entry.parameters * _WIDTH[chosen.dtype])}."
+        f"loss {units.size(rest['logits'])}. In {8 * chosen.width} bits the weights alone would take "
+        f"{units.size(chosen.entry.parameters * chosen.width)}."
     )
     return LessonText(text, {"QLoRA": one.parts}, "At the peak.")
 
@@ -495,6 +487,7 @@ def _verdict(chosen: MemoryForm, answers: Simulated) -> None:
         f"{units.size(card.allowed)} for it. {figures.badge('simulated')}  \n"
         + ("" if answers.waiting else f"Other methods that fit: {', '.join(fit) or 'none'}.")
     )
+    said.caption(f"While it is {chosen.loading(slug).told}. {figures.badge('counted')}")
     if card.kind == "cuda" and chosen.entry.name in readers_of_text():
         with way:
             if st.button("Plan and files", type="primary", width="stretch", key="memory-next"):

@@ -13,7 +13,7 @@ from peft_lab.advise.plans import nearest as nowhere
 from peft_lab.advise.plans import ranking
 from peft_lab.advise.plans.configs import ABOUT, Written, write
 from peft_lab.advise.plans.ranking import AWAY, KEPT, MOMENT_KINDS, Drawn, Planned
-from peft_lab.advise.plans.steps import MEANS, ORDER, told_loading, uncounted, unmeasured
+from peft_lab.advise.plans.steps import MEANS, ORDER, loading, told_adapters, uncounted, unmeasured
 from peft_lab.advise.plans.wanted import Wanted
 from peft_lab.core import units
 from peft_lab.core.units import band, label, written_figure
@@ -36,6 +36,8 @@ def notes(wanted: Wanted) -> None:
         st.caption(unsure)
     if beside := uncounted(situation):
         st.caption(beside)
+    if not (wanted.precision or wanted.adapter_dtype):
+        st.caption(f"{told_adapters(wanted.gpu)} {figures.badge('cited')}")
 
 
 def refused_plans(found: Sequence[Planned]) -> None:
@@ -151,8 +153,8 @@ def in_full(wanted: Wanted, one: Planned) -> None:
             f"**Packed.** {beside} than padded rows of average length at the same batch size. "
             f"{figures.badge('simulated')}"
         )
-    if loads := told_loading(wanted.situation().shape, one.candidate.method, plan):
-        st.markdown(f"{loads} {figures.badge('counted')}")
+    loads = loading(wanted.situation().shape, one.candidate.method, plan)
+    st.markdown(f"While it is {loads.told}. {figures.badge('counted')}")
     rows = [
         (label(name), written_figure(setting.value), band(setting.band), told_by(setting))
         for name, setting in plan.settings.items()

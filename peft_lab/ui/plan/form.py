@@ -287,11 +287,11 @@ def _drawn(controls: Places) -> PlanRequest:
     objective = controls.draw("objective", options=purposes, label="What it should learn", help=None)
     second, third, packing = st.columns(2), st.columns(2), st.container()
     said = state.remembered(SCOPE, OF_FILE, {})
-    folded = ("price", "also", "optimizer", "packed")
+    folded = ("price", "also", "optimizer", "packed", "precision", "adapter_dtype")
     open_ = any(name in lost or controls.value(name) != controls.default(name) for name in folded) or bool(
         said
     )
-    with st.expander("More: price, optimizer, own data", expanded=open_):
+    with st.expander("More: price, optimizer, precision, own data", expanded=open_):
         lengths = _lengths()
         said = {} if lengths is None else {name: int(text) for name, text in lengths.fields().items()}
         if said != state.remembered(SCOPE, OF_FILE, {}):
@@ -310,6 +310,8 @@ def _drawn(controls: Places) -> PlanRequest:
             st.caption(
                 "Adafactor reads norms back from the GPU in every update. The time does not include this wait."
             )
+        precision = controls.draw("precision")
+        adapter_dtype = controls.draw("adapter_dtype")
         also = st.multiselect(
             "Also rank", list(dict.fromkeys([*FURTHER, *start.further])), start.further, key=controls.key("also"),
             placeholder="no other method", format_func=_method_title,
@@ -334,7 +336,7 @@ def _drawn(controls: Places) -> PlanRequest:
     deadline = controls.draw("deadline", third[1], label="Must be done in", placeholder="any time")
     wanted = Wanted(
         entry.name, objective, rows, tokens, seq, gpu, count, link, price or None, deadline.strip(), ",".join(also),
-        optimizer,
+        optimizer, precision=precision, adapter_dtype=adapter_dtype,
     )  # fmt: skip
     with packing:
         wanted = replace(wanted, packed=_packed(wanted, start, lengths))

@@ -10,7 +10,7 @@ import pytest
 
 from peft_lab.advise.plans.configs import write
 from peft_lab.advise.plans.ranking import Candidate, Planned, evaluate, front
-from peft_lab.advise.plans.steps import loading, short, told_loading
+from peft_lab.advise.plans.steps import loading, short
 from peft_lab.advise.plans.wanted import Wanted
 from peft_lab.advise.room import Room
 from peft_lab.advise.simulating import Needed, StepRun
@@ -58,19 +58,17 @@ def test_what_is_split_says_what_loading_it_takes_of_main_memory() -> None:
     matrices."""
     shape = resolve("llama-3.1-70b").shape
     plan = planned("lora", "fsdp2+offload", "llama-3.1-70b", devices=2, host_bytes=shape.total).plan
-    assert loading(shape, "lora", plan) == 2 * shape.total
-    assert shape.total / 2 < loading(shape, "qlora", plan) < shape.total, "packed as it is loaded"
+    alone = loading(shape, "lora", plan)
+    assert (alone.main_bytes, alone.loader, alone.processes) == (2 * shape.total, "first-rank", 1)
+    assert says(alone.told, "first") and says(alone.told, "main memory", "141 GB")
+    packed = loading(shape, "qlora", planned("qlora", "fsdp2", "llama-3.1-70b", devices=2).plan)
+    assert shape.total / 2 < packed.main_bytes < shape.total and packed.loader == "every-rank"
     for kept, each in (("float32", 4), ("bfloat16", 2)):
-        assert loading(shape, "full", replace(plan, remembered=kept)) == each * shape.total
-    alone = told_loading(shape, "lora", plan)
-    assert says(alone, "first", 2) and says(alone, "main memory", "141 GB")
-    all_of_them = told_loading(shape, "lora", replace(plan, sharding="tp"))
-    assert says(all_of_them, "each", 2) and "282 GB together" in all_of_them
-    assert "mapped" in alone and "mapped" in all_of_them, "where nothing is cast"
-    packed = planned("qlora", "fsdp2", "llama-3.1-70b", devices=2).plan
-    told = told_loading(shape, "qlora", packed)
-    assert says(told, "each", 2) and "mapped" not in told
-    assert not told_loading(shape, "lora", replace(plan, sharding="ddp")), "each loads what its GPU keeps"
+        assert loading(shape, "full", replace(plan, remembered=kept)).main_bytes == each * shape.total
+    all_of_them = loading(shape, "lora", replace(plan, sharding="tp"))
+    assert says(all_of_them.told, "every process") and "282 GB together" in all_of_them.told
+    whole = loading(shape, "lora", replace(plan, sharding="ddp"))
+    assert whole.device_bytes == whole.main_bytes == 2 * shape.total, "each loads what its GPU keeps"
 
 
 def test_what_a_share_of_the_states_rules_out_is_not_simulated() -> None:

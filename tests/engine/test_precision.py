@@ -1,0 +1,203 @@
+"""The precision of a step and of its adapters: what is simulated is what the processor takes, and what is refused."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from bench import transfer
+from peft_lab.core.errors import PeftLabError, Unsupported
+from peft_lab.engine import account
+from peft_lab.engine.autocast import CASTS, cast_operations
+from peft_lab.engine.build import Blueprint
+from peft_lab.engine.request import COMPUTING, PRECISIONS, StepRequest, StepSetting, largest
+from peft_lab.engine.running import run
+from peft_lab.engine.sharding.simulate import simulate_sharded
+from peft_lab.engine.sharding.wrap import Sharding
+from peft_lab.engine.simulate import simulate, work_of
+from peft_lab.engine.timing import estimate
+from peft_lab.methods import all_methods
+from tests.engine import small
+from tests.engine.real import built
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+ROWS, LENGTH = 2, 128
+SMALL = "smollm2-135m"
+
+
+def step(
+    method: str, values: Any = None, dtype: str = "bfloat16", checkpointing: bool = False, **how: Any
+) -> StepRequest:
+    return StepRequest(SMALL, method, values or {}, StepSetting(1, 32, **how), dtype, checkpointing)
+
+
+def blueprint(stored: torch.dtype, trained: str, checkpointing: bool) -> Blueprint:
+    adapter = (
+        small.adapter("LORA", r=4, target_modules=["q_proj", "down_proj"]) if trained == "lora" else None
+    )
+    return small.blueprint("llama", 3, adapter, dtype=stored, checkpointing=checkpointing)
+
+
+def measured(plan: Blueprint) -> int:
+    """Most bytes alive in a step under autocast on this processor, by torch's own profiler."""
+    model = built(plan).train()
+    model.forward = torch.autocast("cpu", torch.bfloat16)(model.forward)
+    ids = torch.randint(0, 640, (ROWS, LENGTH))
+    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(weights, foreach=False)
+    outputs: list[Any] = [None]
+
+    def once() -> None:
+        optimizer.zero_grad()
+        outputs[0] = model(input_ids=ids, labels=ids)
+        outputs[0].loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0, foreach=False)
+        optimizer.step()
+
+    before = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        once()
+        once()
+    alive = most = 0
+    for event in found.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            alive += event.nbytes()
+            most = max(most, alive)
+    return before + most
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("trained", ["lora", "full"])
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
+def test_what_autocast_takes_is_simulated(stored: torch.dtype, trained: str, checkpointing: bool) -> None:
+    plan = blueprint(stored, trained, checkpointing)
+    peaks = {}
+    for precision in ("", "autocast-bf16"):
+        trace, _, _ = run(plan, StepSetting(ROWS, LENGTH, device="cpu", precision=precision))
+        peaks[precision] = largest(account.timeline(trace)).nbytes
+    real = measured(plan)
+    assert peaks["autocast-bf16"] == pytest.approx(real, rel=0.02)
+    if stored == torch.float32:
+        assert abs(peaks[""] / real - 1) > 0.05, "without autocast it is another"
+
+
+def test_the_casts_are_those_of_torchs_header() -> None:
+    """Every operation that has an autocast kernel on a GPU is cast as the installed torch casts it there."""
+    header = (Path(torch.__file__).parent / "include/ATen/autocast_mode.h").read_text("utf-8")
+
+    def listed(name: str) -> set[str]:
+        text = re.search(rf"#define AT_FORALL_{name}\(_\)((?:.*\\\n)*.*)", header)
+        assert text is not None
+        return {".".join(filter(None, found)) for found in re.findall(r"_\((\w+)(?:, (\w+))?\)", text[1])}
+
+    convolutions = {"cudnn_convolution", "cudnn_convolution_transpose"}
+    assert set(CASTS["lower"]["cuda"]) == (listed("LOWER_PRECISION_FP") | convolutions) & cast_operations(
+        "cuda"
+    )
+    assert set(CASTS["widest"]["cuda"]) == listed("PROMOTE") & cast_operations("cuda")
+    assert set(CASTS["result"]["cuda"]) == listed("FP32_SET_OPT_DTYPE") & cast_operations("cuda")
+    single = cast_operations("cuda") - set().union(*(CASTS[kind]["cuda"] for kind in CASTS))
+    assert single - {"binary_cross_entropy", "norm.Scalar", "norm.ScalarOpt_dim"} == listed("FP32") & single
+    for kind in CASTS:
+        assert set(CASTS[kind]["cpu"]) <= cast_operations("cpu")
+
+
+@pytest.mark.sampled(7)
+@pytest.mark.parametrize("precision", list(COMPUTING))
+@pytest.mark.parametrize("method", list(all_methods()))
+def test_every_precision_has_a_peak_or_a_reason(method: str, precision: str) -> None:
+    model = "minilm-l6" if method == "bitfit" else SMALL
+    for asked in ({}, {"adapter_dtype": "bfloat16"}, {"adapter_dtype": "float32"}):
+        request = StepRequest(model, method, {}, StepSetting(1, 32, precision=precision, **asked))
+        try:
+            found = simulate(request)
+        except PeftLabError as error:
+            assert str(error).endswith("."), error
+        else:
+            assert found.peak_bytes == sum(found.parts.values()) > 0
+            if COMPUTING[precision].stored and method != "qlora":
+                width = torch.finfo(getattr(torch, COMPUTING[precision].stored)).bits // 8
+                assert found.parts["weights"] == pytest.approx(
+                    width * simulate_weights(model, method), rel=0.02
+                )
+
+
+def simulate_weights(model: str, method: str) -> int:
+    """Number of weights of the base, by those of a step in 16 bits."""
+    return simulate(StepRequest(model, method, {}, StepSetting(1, 8))).parts["weights"] // 2
+
+
+def test_wider_weights_take_more_and_autocast_takes_its_copies() -> None:
+    peak = {name: simulate(step("lora", precision=name)).parts for name in ("fp32", "bf16", "mixed-fp32")}
+    assert peak["fp32"]["weights"] == peak["mixed-fp32"]["weights"] > 1.9 * peak["bf16"]["weights"]
+    mixed = simulate(step("full", precision="mixed-fp32"))
+    plain = simulate(step("full", precision="bf16"))
+    assert mixed.peak_bytes > plain.peak_bytes + plain.parts["weights"]
+    own = {"lora": simulate(step("lora")), "autocast": simulate(step("lora", precision="autocast-bf16"))}
+    assert own["lora"].parts["weights"] == own["autocast"].parts["weights"]
+
+
+def products(request: StepRequest) -> dict[str, int]:
+    """Arithmetic of a step's products, by their width."""
+    found = {"matmul16": 0, "matmul32": 0}
+    for piece in work_of(request):
+        for op, count in piece.ops:
+            if op.kind in found:
+                found[op.kind] += op.flops * count * piece.times
+    return found
+
+
+def test_adapters_multiply_in_their_own_precision() -> None:
+    """PEFT keeps them in float32, which a step says by itself; autocast multiplies them in 16 bits all the same."""
+    usual, wide = simulate(step("lora")), simulate(step("lora", adapter_dtype="float32"))
+    assert (usual.peak_bytes, usual.parts) == (wide.peak_bytes, wide.parts)
+    narrow = simulate(step("lora", adapter_dtype="bfloat16"))
+    assert narrow.parts["adapter"] == pytest.approx(usual.parts["adapter"] / 2, rel=0.05)
+    assert (
+        products(step("lora"))["matmul32"] > 0 == products(step("lora", adapter_dtype="bfloat16"))["matmul32"]
+    )
+    assert products(step("lora", precision="autocast-bf16"))["matmul32"] == 0
+    assert products(step("full", precision="fp32"))["matmul16"] == 0
+    again = step("qlora", checkpointing=True, precision="autocast-bf16")
+    assert products(again)["matmul32"] == 0, "what checkpointing computes again is cast too"
+
+
+def test_a_packed_base_is_not_kept_in_float32() -> None:
+    for request in (step("qlora", precision="mixed-fp32"), step("lora", dtype="nf4", precision="mixed-fp32")):
+        with pytest.raises(Unsupported) as caught:
+            simulate(request)
+        assert caught.value.field == "precision" and "autocast-bf16" in str(caught.value)
+
+
+def test_vectors_beside_a_packed_base_run_under_autocast() -> None:
+    """Without it attention gets keys and queries of two types; with it they are cast."""
+    with pytest.raises(Unsupported):
+        simulate(step("ia3", dtype="nf4"))
+    assert simulate(step("ia3", dtype="nf4", precision="autocast-bf16")).peak_bytes > 0
+
+
+def test_float32_masters_are_split_and_gathered_in_16_bits() -> None:
+    """A share of weights, gradients and two moments in float32, and whole layers in 16 bits."""
+    whole = simulate(step("full", precision="bf16")).parts["weights"]  # bytes in 16 bits
+    for kind in ("fsdp2", "zero3"):
+        found = simulate_sharded(step("full", precision="mixed-fp32"), Sharding(kind, 2))
+        idle = next(point for point in found.points if point.phase == "zero_grad")
+        assert idle.parts["weights"] + idle.parts["optimizer"] == pytest.approx(3 * whole, rel=0.02)
+        narrow = simulate_sharded(step("full"), Sharding(kind, 2))
+        assert found.parts["gathered"] <= narrow.parts["gathered"] * 1.02
+        assert found.peak_bytes > narrow.peak_bytes + whole
+
+
+def test_the_bench_validates_what_the_product_says(tmp_path: Path) -> None:
+    row = next(one for one in estimate.others() if one["name"] == "Qwen 1.8B LoRA, 512 tokens, A100")
+    request = transfer.request(row, transfer._model(row, tmp_path))
+    assert request.setting.adapter_dtype == "bfloat16" in PRECISIONS
+    said = next(one for one in transfer.predicted() if one["name"] == row["name"])
+    found = estimate.seconds(work_of(request), row["gpu"])
+    assert found.value * row["steps"] == pytest.approx(said["predicted_seconds"], rel=1e-9)
