@@ -85,8 +85,10 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 #: What a model has of them, where not all; GPT-2's names, and experts by their parameters.
 FEWER = {
     "gpt2": (
-        "q and v", "all linear maps", "rsLoRA", "rank pattern", "last block", "rank 32", "DoRA", "embeddings", "LoHa",
+        "q and v", "all linear maps", "rsLoRA", "rank pattern", "last block", "rank 32", "DoRA", "embeddings", "IA3",
     ),
+    "qwen3": ("q and v", "all linear maps", "rsLoRA", "rank pattern", "DoRA", "output head"),
+    "gemma3": ("q and v", "all linear maps", "rank pattern", "alpha pattern", "DoRA", "IA3"),
     "experts": ("q and v", "rsLoRA", "rank pattern", "last block", "DoRA", "output head", "IA3"),
 }  # fmt: skip
 EXPERTS = ("LoraConfig", {"r": 4, "lora_alpha": 8, "target_parameters": ["mlp.experts.down_proj"], **QV})
@@ -156,17 +158,19 @@ def expected(model: Any, prompts: Sequence[Sequence[int]], tokens: int, stop: in
     """Return PEFT's greedy answers, with all log-probabilities of the first token."""
     import torch
 
+    longest = max(map(len, prompts))
+    ids = torch.tensor([[stop] * (longest - len(prompt)) + list(prompt) for prompt in prompts])
+    mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
     found = []
-    for prompt in prompts:
-        given = torch.tensor([list(prompt)])
-        with torch.no_grad():
-            made = model.generate(
-                input_ids=given, attention_mask=torch.ones_like(given), max_new_tokens=tokens, do_sample=False,
-                temperature=None, top_p=None, top_k=None, eos_token_id=stop, pad_token_id=stop,
-            )  # fmt: skip
-            first = model(input_ids=given).logits[0, -1].float().log_softmax(-1)
-        ids = [token for token in made[0, len(prompt) :].tolist() if token != stop]
-        found.append(Answer(tuple(ids), dict(enumerate(first.tolist()))))
+    with torch.no_grad():
+        made = model.generate(
+            input_ids=ids, attention_mask=mask, max_new_tokens=tokens, do_sample=False, temperature=None,
+            top_p=None, top_k=None, eos_token_id=stop, pad_token_id=stop,
+        )  # fmt: skip
+        for prompt, row in zip(prompts, made[:, longest:].tolist(), strict=True):
+            first = model(input_ids=torch.tensor([list(prompt)])).logits[0, -1].float().log_softmax(-1)
+            answer = tuple(token for token in row if token != stop)
+            found.append(Answer(answer, dict(enumerate(first.tolist()))))
     return found
 
 
@@ -236,7 +240,7 @@ def matrix(
 
 
 def base_for(engine: str, base: Path, tokenizer: Any, place: Path) -> Path:
-    """Return the base as an engine reads it: a GGUF file in float32; for MLX GPT-2 under the names of the hub's."""
+    """Return the base as an engine reads it: a GGUF file in float32; for MLX as models on the hub are."""
     import torch
     from safetensors.torch import load_file, save_file
     from transformers import AutoModelForCausalLM
@@ -249,19 +253,23 @@ def base_for(engine: str, base: Path, tokenizer: Any, place: Path) -> Path:
             model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
             gguf_files.write_model(file, model, tokenizer, "f32")
         return file
-    if engine == "mlx" and json.loads((base / "config.json").read_text("utf-8"))["model_type"] == "gpt2":
-        bare = place / "bare"
-        bare.mkdir(exist_ok=True)
-        for file in base.iterdir():
-            (bare / file.name).write_bytes(file.read_bytes())
-        weights = load_file(base / "model.safetensors")
-        save_file(
-            {name.removeprefix("transformer."): value for name, value in weights.items()},
-            bare / "model.safetensors",
-            metadata={"format": "pt"},
-        )
-        return bare
-    return base
+    if engine != "mlx":
+        return base
+    bare = (
+        place / "bare"
+    )  # as on the hub: transformers 5 writes other fields, and GPT-2's names with a prefix
+    bare.mkdir(exist_ok=True)
+    for file in base.iterdir():
+        (bare / file.name).write_bytes(file.read_bytes())
+    config = json.loads((base / "config.json").read_text("utf-8"))
+    rotation = config.get("rope_parameters") or {}
+    config["rope_theta"] = rotation.get("full_attention", rotation).get("rope_theta")
+    config |= {"num_experts": config["num_local_experts"]} if "num_local_experts" in config else {}
+    (bare / "config.json").write_text(json.dumps(config), "utf-8")
+    weights = load_file(base / "model.safetensors")
+    bared = {name.removeprefix("transformer."): value for name, value in weights.items()}
+    save_file(bared, bare / "model.safetensors", metadata={"format": "pt"})
+    return bare
 
 
 def verdict_of(adapter: Path, base: str, engine: str) -> dict[str, str]:
