@@ -24,6 +24,8 @@ from peft_lab.ui.components.frame import address_line, errors_boxed, tabs
 from peft_lab.ui.components.knobs import apart
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.runs.shown import short_id, summaries
+from peft_lab.ui.ship.exhibits import exhibits
+from peft_lab.ui.ship.rows import same_answers
 
 SCOPE = "ship"
 SHIP_CSS = web.read("ship.css")
@@ -50,7 +52,12 @@ def ship_page() -> None:
     )
     with errors_boxed():
         adapter, base = _chosen(place)
-        sections: dict[str, Callable[[], None]] = {"Where it runs": lambda: where_it_runs(adapter, base)}
+        mine = adapter.name if adapter is not None and adapter.folder is not None else ""
+        sections: dict[str, Callable[[], None]] = {
+            "Where it runs": lambda: where_it_runs(adapter, base),
+            "Same answers?": lambda: same_answers(mine),
+            "Answers wrongly": lambda: exhibits(mine),
+        }
         if len(sections) == 1:
             where_it_runs(adapter, base)
         else:
