@@ -62,7 +62,7 @@ def ship(
         "Engine": lambda row: f"{engines()[row['engine']].title} {row['version']}",
         "Does it load?": lambda row: SAID[row["verdict"]],
         "Change": lambda row: MADE.get(row["change"], row["change"]),
-        "Why": lambda row: " ".join(f"{one['what']} [{one['where']}]" for one in row["reasons"]),
+        "Why": lambda row: row["reasons"][0]["what"],
     }
     caption = f"{found.type or 'no PEFT type'} on {model.title if model else 'an unknown base (name it with --base)'}"
     output.show(rows, as_json, human=lambda: [output.table(found.name, rows, columns, caption)])
