@@ -386,7 +386,8 @@ def served(situation: Situation, found: Recommendation) -> str:
     if found.method in _AS_THE_BASE:
         return "as the base: nothing is added to the model."
     kinds = {entry.taught or entry.name: entry.type for entry in all_types().values()} | {"qlora": "LORA"}
-    values = found.plan.values if found.plan is not None else {}
+    knobs = found.plan.values if found.plan is not None else {}
+    values = {name: value for name, value in knobs.items() if value != "default"}  # PEFT's own default
     kind = kinds.get(found.method, found.method.upper())
     return served_by({"peft_type": kind, **values}, known_base(situation.model))
 

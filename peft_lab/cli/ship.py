@@ -1,20 +1,26 @@
-"""``ship`` and ``check``: what other engines do with an adapter, and whether each stage of its life went well."""
+"""``ship`` and ``check``: what other engines do with an adapter, and whether each stage of its life went well.
+``blend``: several adapters of one base as one.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from statistics import fmean
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
 
 import typer
 
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
-from peft_lab.cli.options import option
+from peft_lab.cli.options import known_run, option
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput
 from peft_lab.interview.clinic import stages
-from peft_lab.takeaway.ship.adapter import read
+from peft_lab.studies import blending
+from peft_lab.studies.blending import HOW, TASKS, Part
+from peft_lab.takeaway.ship.adapter import CONFIG, WEIGHTS, read
 from peft_lab.takeaway.ship.convert import TARGETS, Shipped, write
 from peft_lab.takeaway.ship.passport import MADE, base_of, engines, passport
 
@@ -56,7 +62,7 @@ def ship(
         "Engine": lambda row: f"{engines()[row['engine']].title} {row['version']}",
         "Does it load?": lambda row: SAID[row["verdict"]],
         "Change": lambda row: MADE.get(row["change"], row["change"]),
-        "Why": lambda row: " ".join(f"{one['what']} [{one['where']}]" for one in row["reasons"]),
+        "Why": lambda row: row["reasons"][0]["what"],
     }
     caption = f"{found.type or 'no PEFT type'} on {model.title if model else 'an unknown base (name it with --base)'}"
     output.show(rows, as_json, human=lambda: [output.table(found.name, rows, columns, caption)])
@@ -79,3 +85,68 @@ def check(adapter: _Adapter, base: _Base = None, as_json: options.Json = False) 
         "Stage": "stage", "OK": lambda row: marks[row["ok"]], "Evidence": "evidence", "Fix": "fix",
     }  # fmt: skip
     output.show(rows, as_json, human=lambda: [output.table(found.name, rows, columns)])
+
+
+# ----------------------------------------
+# ``blend``: each adapter's score on its task, alone and in the blend.
+
+
+_Blended = typer.Argument(
+    metavar="ADAPTER...",
+    help="A run's id; FOLDER=TASK or ZIP=TASK, a PEFT adapter and the task it learned; or one of "
+    f"{', '.join(TASKS)}, which come with PEFT Lab.",
+)
+
+
+@command("blend")
+def blend(
+    adapters: Annotated[list[str], _Blended],
+    how: Annotated[str, option("--how", "NAME", f"How to blend: {', '.join(HOW)}.")] = "cat",
+    weights: Annotated[
+        str, option("--weights", "NUMBERS", "One for each adapter, such as 1,0.5; 1 by default.")
+    ] = "",
+    base: _Base = None,
+    as_json: options.Json = False,
+) -> None:
+    """Blend LoRA adapters of one base without training, and score the blend on the task of each adapter."""
+    if how not in HOW:
+        raise BadInput(f"There is no way to blend called '{how}'. Choose one of {', '.join(HOW)}.", "how")
+    try:
+        given = [float(text) for text in weights.split(",")] if weights else [1.0] * len(adapters)
+    except ValueError:
+        raise BadInput(f"--weights '{weights}' are no numbers separated by commas.", "weights") from None
+    if len(given) != len(adapters):
+        raise BadInput(f"{len(adapters)} adapters and {len(given)} weights: give one for each.", "weights")
+    with TemporaryDirectory() as scratch:
+        parts = [_part(text, Path(scratch) / str(at), base or "") for at, text in enumerate(adapters)]
+        document = {"method": how, "weights": given, **blending.measure(parts, how, given)}
+    output.show(document, as_json, human=lambda: _blended(document))
+
+
+def _part(text: str, scratch: Path, base: str) -> Part:
+    place, _, task = text.rpartition("=")
+    if not place and text in TASKS:
+        return blending.shipped_part(text)
+    if not place:
+        return blending.part_of_run(known_run(text).id)
+    found = read(place)
+    if found.folder is None:  # a zip, or from the hub
+        scratch.mkdir()
+        for name in (CONFIG, WEIGHTS):
+            (scratch / name).write_bytes(found.take(name))
+    return blending.part_of_folder(found.name, found.folder or scratch, task, base)
+
+
+def _blended(document: dict[str, Any]) -> list[Any]:
+    rows = [
+        (name, f"{row['alone']:.3f}", f"{row['blended']:.3f}") for name, row in document["scores"].items()
+    ]
+    title = (
+        f"{document['method']}, rank {document['rank']}: scores on {blending.SCORED} held-out rows (measured)"
+    )
+    lines = [output.table(title, rows, ("Adapter", ">Alone", ">Blended"))]
+    for pair in dict.fromkeys(tuple(row["pair"]) for row in document["overlap"]):
+        mine = [row for row in document["overlap"] if tuple(row["pair"]) == pair]
+        means = ", ".join(f"{side} {fmean(row[side] for row in mine):.3f}" for side in ("A", "B"))
+        lines.append(f"Overlap of {' and '.join(pair)}, mean of {len(mine)} maps (computed): {means}")
+    return lines

@@ -1,33 +1,50 @@
-"""Blend two LoRA adapters of one base by PEFT's ``add_weighted_adapter``; compare singular vectors of W + ΔW with W's.
+"""Blend LoRA adapters of one base, score the blends, and compare singular vectors of W + ΔW with W's.
 
-The combination type is ``cat``: the A are stacked and the B put side by side, so that the new correction is exactly
-w1·ΔW1 + w2·ΔW2.
+``cat``, ``linear``, ``svd``, TIES and DARE are those of PEFT's ``add_weighted_adapter``. ``cat`` stacks the A and puts
+the B side by side, so that the new correction is exactly w1·ΔW1 + w2·ΔW2 + …: task arithmetic (Ilharco et al. 2022,
+arXiv 2212.04089). ``linear``, ``ties`` and ``dare`` add up A and B apart, so that their product also holds B1·A2.
+:func:`knots` is written here.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from itertools import chain, combinations, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from peft_lab.core import disk
 from peft_lab.core.asking import in_person
 from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import fitting_shapes
-from peft_lab.models.loading import no_pickles
+from peft_lab.models.loading import decoder_start, no_pickles
+from peft_lab.models.meta import clean_path
 from peft_lab.runs import store
 from peft_lab.runs.kept import kept_adapter
-from peft_lab.runs.spec import PROBE_CHARACTERS, RunSpec
+from peft_lab.runs.spec import PROBE_CHARACTERS, RunRequest, RunSpec
+from peft_lab.takeaway.ship.adapter import read
+from peft_lab.takeaway.ship.passport import base_of
+from peft_lab.training.tasks import get_task
+from peft_lab.training.tasks.base import Row, Task
 
 if TYPE_CHECKING:
     import torch
 
-    from peft_lab.training.evaluation import Examiner
-
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the second adapter; the first has one minus this
 ROWS = 24  # held-out rows of each task
+SCORED = 12  # of these, those that are answered in writing
+#: PEFT's combination type of each way to blend.
+HOW = {how: how for how in ("cat", "linear", "svd", "ties", "ties_svd")}
+HOW |= {"dare": "dare_linear", "dare_svd": "dare_linear_svd", "knots": "cat"}
+APART = ("linear", "ties", "dare")  # these add up A and B apart, which takes equal ranks
+DENSITY = 0.5  # share of the entries that TIES, DARE and KnOTS leave
+SEED = 0  # of the entries that DARE drops
+_MIX = "mix"
 
 
 def problem(first: RunSpec, second: RunSpec) -> str:
@@ -81,85 +98,262 @@ def blend(first: str, second: str, text: str) -> list[dict[str, Any]]:
     Raises:
         BadInput: why the runs cannot be blended. RunError: there is no such run, or it has no adapter.
     """
-    runs = [store.get(identity) for identity in (first, second)]
-    reason = problem(runs[0].spec, runs[1].spec)
-    if reason:
-        raise BadInput(reason, "run")
-    examiner, model, heads = _loaded(runs)
-    tests = [_rows(run.spec, examiner) for run in runs]
+    bench = Bench([part_of_run(first), part_of_run(second)])
     found = []
     for weight in WEIGHTS:
-        _set(model, heads, weight)
-        answer = examiner.answer(model, [text])[0]
-        losses = [_loss(model, examiner, batch) for batch in tests]
-        found.append({"weight": weight, "losses": losses, **asdict(answer)})
+        bench.blend("cat", (1 - weight, weight))
+        answer = bench.examiners[0].answer(bench.model, [text])[0]
+        found.append({"weight": weight, "losses": bench.losses(), **asdict(answer)})
     return found
 
 
-def _loaded(runs: Sequence[store.Run]) -> tuple[Examiner, Any, list[Any]]:
-    """Return an examiner, the base with both adapters in float32, and each head's wrapper with both its weights."""
-    from peft import PeftModel
+@dataclass(frozen=True)
+class Part:
+    """One adapter of a blend: its PEFT folder, a run on its base with its knobs, and the task it is scored on."""
 
-    from peft_lab.runs.course import fresh_base
-    from peft_lab.training.evaluation import Examiner
-
-    spec, task = runs[0].spec, runs[0].spec.task_object()
-    base = fresh_base(spec, task)
-    first, second = (str(kept_adapter(run.folder)) for run in runs)
-    with no_pickles(), fitting_shapes():
-        model: Any = PeftModel.from_pretrained(base.model.float(), first, adapter_name="first")
-        model.load_adapter(second, adapter_name="second")
-    heads = []
-    for wrapper in _wrappers(model):
-        saved = wrapper.modules_to_save
-        heads.append((wrapper, {name: _copied(saved[name]) for name in ("first", "second")}))
-        # PEFT refuses to combine adapters that each bring a module of their own, so the heads are mixed here.
-        del saved["second"]
-    examiner = Examiner(task, base.tokenizer, spec.max_length, base.device)
-    return examiner, model.eval(), heads
+    name: str
+    folder: Path
+    spec: RunSpec
+    task: Task
 
 
-def _wrappers(model: Any) -> list[Any]:
-    from peft.utils import ModulesToSaveWrapper
-
-    return [module for module in model.modules() if isinstance(module, ModulesToSaveWrapper)]
-
-
-def _copied(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+def part_of_run(run: str) -> Part:
+    """Return the adapter of a run. Raises RunError if there is none."""
+    found = store.get(run)
+    return Part(run, kept_adapter(found.folder), found.spec, found.spec.task_object())
 
 
-def _set(model: Any, heads: Sequence[Any], weight: float) -> None:
-    """Activate the adapter ``mix``, with this weight of the second. Mixing linear heads mixes their logits."""
-    if "mix" in model.peft_config:
-        model.set_adapter("first")
-        model.delete_adapter("mix")
-    model.add_weighted_adapter(["first", "second"], [1 - weight, weight], "mix", combination_type="cat")
-    model.set_adapter("mix")
-    for wrapper, kept in heads:
-        mixed = {
-            name: (1 - weight) * kept["first"][name] + weight * kept["second"][name] for name in kept["first"]
-        }
-        wrapper.modules_to_save["mix"].load_state_dict(mixed)
-    model.eval()
+def part_of_folder(name: str, folder: Path, task: str, model: str = "") -> Part:
+    """Return the adapter in a PEFT folder; without ``model`` its base is the one that it names.
+
+    Raises:
+        BadInput: there is no LoRA, or its base or task does not fit.
+    """
+    found = read(folder)
+    base = base_of(found, model)
+    if found.type != "LORA" or found.config.get("lora_bias") or base is None:
+        raise BadInput(
+            f"'{name}' is no LoRA of a known base, or has biases of its own. Name its base.", "adapter"
+        )
+    spec = RunRequest(base.name, "lora", task).complete()
+    return Part(name, folder, replace(spec, values=found.config), spec.task_object())
 
 
-def _rows(spec: RunSpec, examiner: Examiner) -> dict[str, torch.Tensor]:
-    from peft_lab.training import batches
+class Bench:
+    """A base in float32 with several adapters, which blends and scores them; ``examiners``: of each one's task."""
 
-    task = spec.task_object()
-    rows = list(task.load().test[:ROWS])
-    encoded = batches.encode(task, rows, examiner.tokenizer, spec.max_length)
-    return batches.collate(encoded, examiner.pad, examiner.device)
+    def __init__(self, parts: Sequence[Part]) -> None:
+        """Load the base and the adapters. Raises BadInput if they cannot be blended."""
+        from peft import PeftModel
+        from peft.utils import ModulesToSaveWrapper
+
+        from peft_lab.runs.course import fresh_base
+        from peft_lab.training.evaluation import Examiner
+
+        for part in parts[1:]:
+            if reason := problem(parts[0].spec, part.spec):
+                raise BadInput(reason, "run")
+        self.parts, self.names = parts, [str(number) for number in range(len(parts))]
+        base = fresh_base(parts[0].spec, parts[0].task)
+        with no_pickles(), fitting_shapes():
+            self.model: Any = PeftModel.from_pretrained(base.model.float(), str(parts[0].folder), "0")
+            for name, part in zip(self.names[1:], parts[1:], strict=True):
+                self.model.load_adapter(str(part.folder), name)
+        self._heads = []
+        for wrapper in [each for each in self.model.modules() if isinstance(each, ModulesToSaveWrapper)]:
+            saved = wrapper.modules_to_save
+            self._heads.append((wrapper, [saved[name].state_dict() for name in self.names]))
+            # PEFT refuses to combine adapters that each bring a module of their own, so the heads are mixed here.
+            for name in self.names[1:]:
+                del saved[name]
+        self.examiners = [
+            Examiner(part.task, base.tokenizer, part.spec.max_length, base.device, decoder_start(base.entry))
+            for part in parts
+        ]
+
+    def layers(self) -> dict[str, Any]:
+        """Return every linear map that has an adapter, by its path in the bare model."""
+        from peft.tuners.lora import LoraLayer
+
+        modules = self.model.named_modules()
+        return {clean_path(path): module for path, module in modules if isinstance(module, LoraLayer)}
+
+    def blend(self, how: str, weights: Sequence[float]) -> int:
+        """Activate a blend, and return its rank. Adapters of weight 0 are left out; one alone is only scaled.
+
+        Raises:
+            BadInput: all weights are 0, or the ranks differ and the way to blend needs equal ones.
+        """
+        import torch
+
+        chosen = {name: weight for name, weight in zip(self.names, weights, strict=True) if weight}
+        configs = [self.model.peft_config[name] for name in chosen]
+        if not chosen:
+            raise BadInput("All weights are 0. Give at least one adapter another weight.", "weights")
+        if how in APART and (len({one.r for one in configs}) > 1 or any(one.rank_pattern for one in configs)):
+            raise BadInput(f"'{how}' needs adapters of one rank. Use cat, svd, ties_svd or knots.", "how")
+        if _MIX in self.model.peft_config:
+            self.model.set_adapter("0")
+            self.model.delete_adapter(_MIX)
+        torch.manual_seed(SEED)
+        options: dict[str, Any] = {"density": DENSITY, "svd_full_matrices": False}
+        self.model.add_weighted_adapter([*chosen], [*chosen.values()], _MIX, HOW[how], **options)
+        for layer in self.layers().values():
+            layer.scaling[_MIX] = 1.0  # with rsLoRA, PEFT 0.21 would scale twice (huggingface/peft#3449)
+            names = [name for name in chosen if name in layer.lora_A]
+            if how == "knots" and len(names) > 1:
+                a, b = knots([_factors(layer, name) for name in names], [chosen[name] for name in names])
+                layer.lora_A[_MIX].weight.data.zero_()[: len(a)] = a
+                layer.lora_B[_MIX].weight.data.zero_()[:, : len(a)] = b
+        self.model.set_adapter(_MIX)
+        for wrapper, heads in self._heads:
+            pairs = [*zip(weights, heads, strict=True)]
+            mixed = {key: sum(weight * head[key] for weight, head in pairs) for key in heads[0]}
+            wrapper.modules_to_save[_MIX].load_state_dict(mixed)
+        self.model.eval()
+        return int(self.model.peft_config[_MIX].r)
+
+    def scores(self, numbers: Sequence[int]) -> list[float]:
+        """Return the metrics of what is active on the tasks of these adapters; texts are written in one batch."""
+        rows = [list(self.parts[number].task.load().test[:SCORED]) for number in numbers]
+        pairs = [*zip((self.examiners[number] for number in numbers), rows, strict=True)]
+        if not pairs[0][0].task.writes:
+            return [one.evaluate(self.model, them).metrics[one.task.metric] for one, them in pairs]
+        prompts = self.examiners[0].prepare([row.turns or row.text for row in chain(*rows)])
+        new = max(one.task.max_new_tokens for one, _ in pairs)
+        written, found = iter(self.examiners[0].write(self.model, prompts, new)), []
+        for one, them in pairs:
+            tokens = [row[: one.task.max_new_tokens] for row in islice(written, len(them))]
+            answers = one.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+            found.append(one.task.score([str(answer) for answer in answers], them)[one.task.metric])
+        return found
+
+    def losses(self) -> list[float]:
+        """Return the held-out loss of what is active on each adapter's task; no answer is written."""
+        import torch
+
+        from peft_lab.training import batches
+
+        losses = []
+        for number, one in enumerate(self.examiners):
+            encoded = batches.encode(one.task, self._rows(number), one.tokenizer, one.max_length, one.start)
+            batch = batches.collate(encoded, one.pad, one.device)
+            with torch.no_grad():
+                losses.append(float(batches.loss_of(self.model, batch)))
+        return losses
+
+    def _rows(self, number: int) -> list[Row]:
+        return list(self.parts[number].task.load().test[:ROWS])
+
+    def overlaps(self) -> list[dict[str, Any]]:
+        """Return, for each pair of adapters and each map of both, its path as ``module`` and the overlap of what the
+        adapters read (``A``) and write (``B``).
+        """
+        rows = []
+        for module, layer in self.layers().items():
+            held = {name: _factors(layer, name) for name in self.names if name in layer.lora_A}
+            for one, two in combinations(held, 2):
+                (a, b), (c, d) = held[one], held[two]
+                pair = [self.parts[int(name)].name for name in (one, two)]
+                rows.append({"pair": pair, "module": module, "A": overlap(a.T, c.T), "B": overlap(b, d)})
+        return rows
 
 
-def _loss(model: Any, examiner: Examiner, batch: dict[str, torch.Tensor]) -> float:
+def _factors(layer: Any, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return A, (r, d_in), and B, (d_out, r), the latter with the adapter's scale."""
+    return layer.lora_A[name].weight.data, layer.lora_B[name].weight.data * layer.scaling[name]
+
+
+def overlap(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Return the mean squared cosine of the principal angles between two column spaces: 1 if one holds the other.
+
+    Args:
+        first, second: (d, r), of full rank. Random ones of r columns overlap by r / d in the mean.
+    """
     import torch
 
-    from peft_lab.training import batches
+    one, two = (torch.linalg.qr(matrix.float()).Q for matrix in (first, second))
+    return float((one.T @ two).square().sum() / min(one.shape[1], two.shape[1]))
 
-    with torch.no_grad():
-        return float(batches.loss_of(model, batch))
+
+def knots(
+    pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], weights: Sequence[float]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Blend corrections in a basis that they share: [ΔW1 … ΔWn] = U S [V1 … Vn]; TIES blends the S Vi.
+
+    KnOTS (Stoica et al. 2024, arXiv 2410.19735; github.com/gstoica27/KnOTS, task_merger.py). Of each correction and of
+    the blend: A, (r, d_in), and B, (d_out, r), scaled.
+    """
+    import torch
+    from peft.utils.merge_utils import ties
+
+    basis, rest = torch.linalg.qr(torch.cat([b for _, b in pairs], 1))
+    beside = torch.block_diag(*(a for a, _ in pairs))
+    left, values, right = torch.linalg.svd(rest @ beside, full_matrices=False)
+    aligned = list((values[:, None] * right).chunk(len(pairs), 1))
+    return ties(aligned, torch.tensor(weights), DENSITY), basis @ left
+
+
+def measure(parts: Sequence[Part], how: str, weights: Sequence[float]) -> dict[str, Any]:
+    """Return a blend's ``rank``, its ``scores`` by adapter, ``alone`` and ``blended``, and ``overlap``
+    (:meth:`Bench.overlaps`). Raises BadInput if the adapters cannot be blended.
+    """
+    if len({part.name for part in parts}) < len(parts):
+        raise BadInput("Two adapters have the same name. Name each once.", "adapters")
+    bench, scores, numbers = Bench(parts), {}, range(len(parts))
+    for number, part in enumerate(parts):
+        bench.blend("cat", [float(part is other) for other in parts])
+        scores[part.name] = {"alone": bench.scores([number])[0]}
+    rank = bench.blend(how, weights)
+    for part, score in zip(parts, bench.scores(numbers), strict=True):
+        scores[part.name]["blended"] = score
+    return {"rank": rank, "scores": scores, "overlap": bench.overlaps()}
+
+
+# ----------------------------------------
+# Three shipped adapters and their recorded blends; ``shipped/README.md`` says how they were made and what is recorded.
+
+
+SHIPPED = Path(__file__).with_name("shipped")
+#: What each adapter was trained on.
+TASKS = {"orders": "json", "style": "style", "fields": "fields"}
+Cell = dict[str, Any]
+
+
+def shipped_part(name: str) -> Part:
+    """Return a shipped adapter. Raises AssetError if the base's weights have to be fetched first."""
+    part = part_of_folder(name, SHIPPED / name, TASKS["orders"])
+    # One task is for encoder-decoders in the app; this decoder learned it from a file of the same rows.
+    return replace(part, task=get_task(TASKS[name]))
+
+
+@cache
+def recorded() -> tuple[dict[str, Any], list[Cell]]:
+    """Return what all blends share, and the blends, each with its scores as ``shares`` of the own adapters' scores."""
+    about, cells = disk.read_json(SHIPPED / "about.json"), disk.read_json_lines(SHIPPED / "blends.jsonl")
+    own = {cell["weights"].index(1.0): cell["scores"] for cell in cells if sum(cell["weights"]) == 1}
+    about["alone"] = [own[number][number] for number in range(len(TASKS))]
+    for cell in cells:
+        cell["shares"] = [score / alone for score, alone in zip(cell["scores"], about["alone"], strict=True)]
+    return about, cells
+
+
+def nearest(how: str, weights: Sequence[float]) -> Cell:
+    """Return the recorded blend of this kind that is nearest; one adapter alone, and none, are of every kind."""
+    fitting = [cell for cell in recorded()[1] if cell["how"] == how or sum(map(bool, cell["weights"])) < 2]
+    return min(fitting, key=lambda cell: math.dist(cell["weights"], weights))
+
+
+def best() -> list[Cell]:
+    """Return the best blend of each kind, best first: the one whose worst share is highest, then the mean."""
+    order = sorted(recorded()[1], key=lambda cell: (min(cell["shares"]), sum(cell["shares"])), reverse=True)
+    kinds = {cell["how"]: cell for cell in reversed(order) if sum(map(bool, cell["weights"])) > 1}
+    return sorted(kinds.values(), key=order.index)
+
+
+def measure_shipped(how: str, weights: Sequence[float]) -> dict[str, Any]:
+    """Blend the shipped adapters and score the blend (:func:`measure`)."""
+    return measure([shipped_part(name) for name in TASKS], how, weights)
 
 
 # The tuned matrix is the merged one, so it includes DoRA's rescaled rows and PiSSA's changed base.
@@ -192,7 +386,7 @@ def compare_intruders(identity: str) -> list[dict[str, Any]]:
     run = store.get(identity)
     folder = kept_adapter(run.folder)
     base: Any = fresh_base(run.spec, run.spec.task_object()).model.float()
-    names = _adapted(folder)
+    names = {clean_path(key.partition(".lora_A")[0]) for key in read(folder).tensors if ".lora_A" in key}
     before = {name: module.weight.detach().clone() for name, module in base.named_modules() if name in names}
     model: Any = get_method(run.spec.method).load(base, folder)
     rows = []
@@ -205,13 +399,3 @@ def compare_intruders(identity: str) -> list[dict[str, Any]]:
             seen = compare(weight, tuned - weight)
             rows.append({"module": path, "shape": list(weight.shape), **asdict(seen), "found": seen.found})
     return rows
-
-
-def _adapted(folder: Path) -> set[str]:
-    """Return the paths, in the bare model, of the matrices for which an adapter's file holds factors."""
-    from safetensors import safe_open
-
-    from peft_lab.models.meta import clean_path
-
-    with safe_open(str(folder / "adapter_model.safetensors"), framework="pt") as file:
-        return {clean_path(key.partition(".lora_A")[0]) for key in file.keys() if ".lora_A" in key}  # noqa: SIM118

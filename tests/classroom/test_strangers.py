@@ -31,6 +31,7 @@ from peft_lab.studies import blending, serving
 from peft_lab.studies.compare import store as comparisons
 from peft_lab.studies.sweeps import store as sweeps
 from peft_lab.takeaway import bundle
+from peft_lab.takeaway.ship import adapter as ship
 from peft_lab.training.tasks import apart, pictures
 from peft_lab.ui import pages
 from peft_lab.ui.components.own_data import _keep, stored
@@ -242,6 +243,13 @@ def test_the_owner_may(room: Room) -> None:
         with pytest.raises(BadInput, match="is done"):
             get_queue().go_on(room.run)
         assert "bob" not in str(store.root())
+
+
+def test_the_adapter_of_anothers_run_is_not_read(room: Room) -> None:
+    with acting_for(room.bob), pytest.raises(BadInput, match="neither a run"):
+        ship.read(room.run)
+    with acting_for(room.ada):
+        assert ship.read(room.run).tensors
 
 
 def test_a_learners_run_says_that_it_gave_way_to_pages(room: Room) -> None:

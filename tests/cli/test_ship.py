@@ -43,6 +43,21 @@ def test_the_passport_is_what_the_contract_names(run: Run, tmp_path: Path) -> No
     assert "vLLM" in table and "LoRAX" in table
 
 
+def test_files_for_an_engine_are_written_and_read_back(run: Run, tmp_path: Path) -> None:
+    place, out = str(adapter(tmp_path / "a")), tmp_path / "out"
+    found = run("ship", place, "--base", "smollm2-135m", "--to", "mlx", "--out", str(out), "--json").document
+    assert found.keys() == {"files", "command", "compared"}
+    assert {Path(one["path"]).name for one in found["files"]} == {
+        "adapters.safetensors",
+        "adapter_config.json",
+    }
+    assert all(one.keys() == {"path", "bytes", "sha256"} for one in found["files"])
+    assert found["compared"].keys() == {"tensors", "max_difference"}
+    assert found["compared"]["max_difference"] == 0
+    assert "not empty" in run("ship", place, "-b", "smollm2-135m", "--to", "mlx", "--out", str(out)).refused()
+    assert "--out" in run("ship", place, "--to", "mlx").refused()
+
+
 def test_the_stages_are_in_order(run: Run, tmp_path: Path) -> None:
     found = run("check", str(adapter(tmp_path / "a")), "--base", "smollm2-135m", "--json").document
     assert [row["stage"] for row in found] == ["trained", "saved", "loads", "merges", "serves"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from peft_lab.studies import exhibits, tiny
+from peft_lab.studies import exhibits, same_rows, tiny
 from peft_lab.studies.exhibits import OUTCOMES, Parts, all_exhibits, outcome, spoil
 from peft_lab.studies.same_rows import Answered, recorded, right
 from peft_lab.training.tasks.base import Row
@@ -159,3 +159,19 @@ WRONG = '{"item": "tea", "size": "large"}'
 def test_the_outcome_follows_from_the_answers(after: tuple[str, ...], ended: bool, came: str) -> None:
     rows = [Row("", text) for text in RIGHT]
     assert outcome(rows, Answered(RIGHT, (True,) * 4, 1), Answered(after, (ended,) * 4, 1)) == came
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+def test_the_shipped_adapter_answers_alike_when_merged_in_16_bits_and_otherwise_without_its_template(
+    assets_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(same_rows, "ROWS", 3)
+    spec, folder = same_rows.adapter_of(same_rows.SHIPPED)
+    unmerged, merged, bare = (
+        exhibits.answered(name, spec, folder) for name in ("unmerged", "bf16", "no-template")
+    )
+    assert len(unmerged.answers) == 3 and all(unmerged.ended)
+    assert same_rows.right(same_rows.rows_of(spec), unmerged) > 0
+    assert merged.answers == unmerged.answers and len(merged.lost) == spec.entry.shape.layers
+    assert bare.answers != unmerged.answers

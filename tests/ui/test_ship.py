@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,16 +20,28 @@ from tests.ui.test_try_it import ended
 pytestmark = pytest.mark.weights
 
 
+def trained(model: str, task: str, path: str, width: int) -> Run:
+    made = ended(RunRequest(model, "lora", task, steps=2, batch=2), 0.8)
+    made.adapter.mkdir(exist_ok=True)
+    targets = [path.rpartition(".")[2]]
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": targets, "use_rslora": True}
+    (made.adapter / "adapter_config.json").write_text(json.dumps(config))
+    sides = {"A": np.ones((4, width), np.float32), "B": np.ones((width, 4), np.float32)}
+    save_file({f"base_model.model.{path}.lora_{side}.weight": values for side, values in sides.items()},
+              made.adapter / "adapter_model.safetensors")  # fmt: skip
+    return made
+
+
 @pytest.fixture
 def run() -> Iterator[Run]:
-    made = ended(RunRequest("minilm-l6", "lora", "sentiment", steps=2, batch=2), 0.8)
-    made.adapter.mkdir(exist_ok=True)
-    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["query"], "use_rslora": True}
-    (made.adapter / "adapter_config.json").write_text(json.dumps(config))
-    sides = {"A": np.ones((4, 384), np.float32), "B": np.ones((384, 4), np.float32)}
-    path = "base_model.model.bert.encoder.layer.0.attention.self.query.lora_"
-    save_file({f"{path}{side}.weight": values for side, values in sides.items()},
-              made.adapter / "adapter_model.safetensors")  # fmt: skip
+    made = trained("minilm-l6", "sentiment", "bert.encoder.layer.0.attention.self.query", 384)
+    yield made
+    shutil.rmtree(made.folder)
+
+
+@pytest.fixture
+def order_run() -> Iterator[Run]:
+    made = trained("smollm2-135m", "json", "model.layers.0.self_attn.q_proj", 576)
     yield made
     shutil.rmtree(made.folder)
 
@@ -45,7 +58,23 @@ def test_a_run_has_a_row_for_each_engine_and_is_checked_on_a_press(run: Run) -> 
     assert any("2 tensors" in each.proto.body for each in app.get("html"))
 
 
+def test_an_engines_files_are_made_on_a_press(order_run: Run) -> None:
+    app = opened("ship", run=order_run.id)
+    app.button(key="ship-make-mlx").click().run()
+    for _ in range(600):
+        if app.get("download_button") or app.exception:
+            break
+        time.sleep(0.1)
+        app.run()
+    assert not app.exception and app.get("download_button")
+
+
 def test_a_run_that_there_is_not_is_told_and_the_page_stands(own_home: Path) -> None:
     app = opened("ship", run="20200101-000000-lora-none-0000")
     assert not app.exception
     assert "20200101-000000-lora-none-0000" in told(app)
+
+
+def test_the_export_tab_leads_there() -> None:
+    links = [link.proto for link in opened("ia3", tab="export").get("page_link")]
+    assert any(link.page == "ship" for link in links), [link.page for link in links]

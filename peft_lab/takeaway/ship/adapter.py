@@ -187,9 +187,9 @@ def read(source: str | Path) -> Adapter:
         if not run.adapter.is_dir():
             raise BadInput(f"The run '{name}' has no adapter yet.", "adapter")
         return of_folder(run.adapter, name, run.spec.model)
-    if not asking.hidden_folder(name) and (Path(name).is_dir() or name.lower().endswith(".zip")):
-        if not name.lower().endswith(".zip"):
-            return of_folder(Path(name))
+    if own.is_folder(name):
+        return of_folder(Path(name))
+    if name.lower().endswith(".zip") and not asking.hidden_folder(name):
         return _of_zip(Path(name).name, lambda: disk.opened(Path(name)))
     if not HUB_ID.fullmatch(name) or asking.class_is_on():
         raise BadInput(

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,10 +25,10 @@ from peft_lab.models.assets.store import ASSETS
 from peft_lab.models.catalogue import fitting_shapes, resolve
 from peft_lab.models.loading import load_base, no_pickles, weights_of
 from peft_lab.takeaway.ship import gguf_files, mlx_files
-from peft_lab.takeaway.ship.adapter import CONFIG, WEIGHTS, Adapter
+from peft_lab.takeaway.ship.adapter import CONFIG, WEIGHTS, Adapter, read
 from peft_lab.takeaway.ship.factors import Array, Factors, factors_of
 from peft_lab.takeaway.ship.gguf_files import Config
-from peft_lab.takeaway.ship.passport import base_of
+from peft_lab.takeaway.ship.passport import base_of, engines
 
 ENGINES = ("peft", "vllm", "sglang", "llama.cpp", "ollama", "mlx")
 #: What can be written beside them: the merged model, and the adapter as LoRA.
@@ -58,6 +60,25 @@ class Shipped:
     compared: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class Packed:
+    """An engine's files in a zip, with what was compared."""
+
+    content: bytes
+    compared: Mapping[str, float]
+
+
+def packed(source: str, base: str, engine: str) -> Packed:
+    """Write an adapter's files into a zip: a page asks in a worker process. Raises what :func:`write` raises."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = write(read(source), base, engine, Path(folder) / "files")
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+            for one in made.files:
+                archive.write(one["path"], Path(one["path"]).name)
+    return Packed(content.getvalue(), made.compared)
+
+
 def write(adapter: Adapter, base: str, engine: str, out: Path) -> Shipped:
     """Write the files that an engine needs into a new folder.
 
@@ -75,6 +96,9 @@ def write(adapter: Adapter, base: str, engine: str, out: Path) -> Shipped:
     entry = resolve(named) if own.is_folder(named) else base_of(adapter, base)
     if entry is None:
         raise BadInput("The base that the adapter names is not known here. Name a model or a folder.", "base")
+    known, kind = engines()[engine].models if engine in ENGINES else (), entry.config.get("model_type")
+    if known and kind not in known:
+        raise BadInput(f"{engines()[engine].title} takes no adapters of models of type '{kind}'.", "to")
     if out.exists() and any(out.iterdir()):
         raise BadInput(f"'{out}' is not empty. Name a new folder.", "out")
     out.mkdir(parents=True, exist_ok=True)
@@ -112,18 +136,18 @@ def _converted(adapter: Adapter, config: Config, engine: str, out: Path) -> dict
     paths = [one.path for one in factors]
     if engine == "mlx":
         mlx_files.write_adapter(out, factors, config)
-        read = mlx_files.read_adapter(out, paths, config)
+        back = mlx_files.read_adapter(out, paths, config)
     else:
         file = out / "adapter.gguf"
         gguf_files.write_adapter(file, factors, float(adapter.config["lora_alpha"]), config)
-        read = gguf_files.read_adapter(file, paths, config)
-    return same_deltas(factors, read)
+        back = gguf_files.read_adapter(file, paths, config)
+    return same_deltas(factors, back)
 
 
-def same_deltas(factors: Sequence[Factors], read: Iterable[Array]) -> dict[str, float]:
+def same_deltas(factors: Sequence[Factors], back: Iterable[Array]) -> dict[str, float]:
     """Return how many matrices were read back and their largest difference. Raises BadInput if a ΔW is another."""
     worst = most = 0.0
-    for one, delta in zip(factors, read, strict=True):
+    for one, delta in zip(factors, back, strict=True):
         worst, most = max(worst, float(np.abs(delta - one.delta).max())), max(most, np.abs(one.delta).max())
     if not worst <= TOLERANCE * most:
         raise BadInput(f"What was read back differs from the adapter by up to {worst:.1e}. Do not use it.")
@@ -162,8 +186,8 @@ def _merged(adapter: Adapter, base: str, form: str, kind: str, out: Path) -> dic
         wanted = {name: value.clone() for name, value in merged.state_dict().items()}
         merged.to(getattr(torch, kind)).save_pretrained(out)
         tokenizer.save_pretrained(out)
-        read = type(merged).from_pretrained(out, dtype=torch.float32).state_dict()
-        differences = [float((read[name] - value).abs().max()) for name, value in wanted.items()]
+        back = type(merged).from_pretrained(out, dtype=torch.float32).state_dict()
+        differences = [float((back[name] - value).abs().max()) for name, value in wanted.items()]
     return {"tensors": len(differences), "max_difference": max(differences)}
 
 
@@ -172,8 +196,6 @@ def _as_lora(adapter: Adapter, base: str, out: Path) -> dict[str, float]:
     from peft import save_as_lora
     from peft.tuners.tuners_utils import BaseTunerLayer
     from transformers.pytorch_utils import Conv1D
-
-    from peft_lab.takeaway.ship.adapter import read
 
     with tuned(adapter, base) as (model, _):
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +54,7 @@ def factors_of(adapter: Adapter, dora: bool = False) -> tuple[Factors, ...]:
     Raises:
         BadInput: the adapter is more than LoRA's two matrices, with the first such setting or tensor.
     """
-    from safetensors.torch import load
+    import safetensors
 
     if adapter.type != "LORA":
         raise BadInput(f"This adapter is {adapter.type}. Merge it, or convert it to LoRA first.", "adapter")
@@ -65,11 +66,12 @@ def factors_of(adapter: Adapter, dora: bool = False) -> tuple[Factors, ...]:
         )
     wanted = {"A.weight", "B.weight", *([NORMS] if dora else ())}
     parts: dict[str, dict[str, Array]] = {}
-    for name, tensor in load(adapter.take(WEIGHTS)).items():
+    stored: Any = safetensors.deserialize(adapter.take(WEIGHTS))  # untyped
+    for name, tensor in stored:
         path, _, kind = name.removeprefix("base_model.model.").partition(".lora_")
         if kind not in wanted:
             raise BadInput(f"This format cannot hold '{name}'. Merge the adapter.", "adapter")
-        parts.setdefault(path, {})[kind] = tensor.float().numpy()
+        parts.setdefault(path, {})[kind] = _values(tensor)
     for path, part in parts.items():
         if not {"A.weight", "B.weight"} <= part.keys():
             raise BadInput(f"The adapter has only one of the two matrices of '{path}'.", "adapter")
@@ -79,13 +81,30 @@ def factors_of(adapter: Adapter, dora: bool = False) -> tuple[Factors, ...]:
     )
 
 
+def _values(tensor: Mapping[str, Any]) -> Array:
+    """Return a stored tensor in float32. Raises BadInput for a precision that no adapter is trained in."""
+    kind, data = tensor["dtype"], tensor["data"]
+    if kind == "BF16":
+        values = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+    elif kind in ("F16", "F32", "F64"):
+        values = np.frombuffer(data, f"<f{int(kind[1:]) // 8}").astype(np.float32)
+    else:
+        raise BadInput(
+            f"The adapter is stored as {kind}. Save it in float32, float16 or bfloat16.", "adapter"
+        )
+    return values.reshape(tensor["shape"])
+
+
 def scale_of(config: Mapping[str, Any], path: str) -> float:
-    """Return what PEFT multiplies a module's B·A by: alpha/r, or alpha/√r with ``use_rslora``; patterns first."""
-    from peft.utils.other import get_pattern_key
+    """Return what PEFT multiplies a module's B·A by: alpha/r, or alpha/√r with ``use_rslora``; patterns first.
+
+    A pattern's key is matched as ``get_pattern_key`` of peft/utils/other.py does (0.21.2).
+    """
 
     def of(name: str, pattern: str) -> float:
         known = config.get(pattern) or {}
-        return float(known.get(get_pattern_key(list(known), path), config[name]))
+        key = next((key for key in known if re.match(rf"(.*\.)?({key})$", path)), path)
+        return float(known.get(key, config[name]))
 
     rank, alpha = of("r", "rank_pattern"), of("lora_alpha", "alpha_pattern")
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)

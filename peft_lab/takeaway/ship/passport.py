@@ -74,7 +74,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one engine does with the adapter. ``reasons``: the gravest first. ``change``: a file of :data:`MADE` by
+    """What one engine does with the adapter. ``reasons``: the deciding first. ``change``: a file of :data:`MADE` by
     name, an option of the engine, or another tool; empty if nothing has to change, or nothing helps."""
 
     engine: str
@@ -396,7 +396,8 @@ def _judge(engine: Engine, seen: Seen, details: Mapping[str, str | None]) -> Ver
     place = None if asking.class_is_on() else seen.adapter.folder
     command = engine.command.replace("{base}", seen.base.name if seen.base else seen.adapter.base or "BASE")
     command = command.replace("{adapter}", str(place or seen.adapter.name))
-    reasons = tuple(sorted(held, key=lambda rule: STATES.index(rule.verdict)))
+    order = ("unknown", *STATES) if verdict == "unknown" else STATES
+    reasons = tuple(sorted(held, key=lambda rule: order.index(rule.verdict)))
     command += f" {change}" * change.startswith("--")
     return Verdict(engine.name, engine.version, verdict, reasons, change, command)
 
@@ -407,9 +408,12 @@ def _decide(held: list[Rule], seen: Seen) -> tuple[State, str]:
     change = max((rule.change for rule in held if rule.change in MADE), key=made.index, default="")
     able = change not in made[-2:] or seen.merges
     mended = able and all(rule.change for rule in held if rule.verdict in ("refused", "wrong"))
-    if "refused" in states:  # merged it is a plain model, if that is one that the engine knows
-        known = all(rule.when != _MODEL for rule in held)
-        return ("change" if known else "unknown", change) if mended else ("refused", "")
+    if any(rule.when == _MODEL for rule in held) and (mended or "refused" not in states):
+        return (
+            "wrong" if "wrong" in states else "unknown"
+        ), ""  # even merged: its model may be none for the engine
+    if "refused" in states:
+        return ("change", change) if mended else ("refused", "")
     if states & {"wrong", "unknown"}:
         return ("wrong" if "wrong" in states else "unknown"), change if mended else ""
     if "change" not in states:

@@ -25,6 +25,7 @@ from peft_lab.ui.components.knobs import apart
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.runs.shown import short_id, summaries
 from peft_lab.ui.ship.exhibits import exhibits
+from peft_lab.ui.ship.files import make_files
 from peft_lab.ui.ship.rows import same_answers
 
 SCOPE = "ship"
@@ -132,19 +133,21 @@ def where_it_runs(adapter: Adapter | None, base: ModelEntry | None) -> None:
             state.remember(SCOPE, "checked", adapter.name)
     if state.remembered(SCOPE, "checked", "") == adapter.name:
         marks = {True: "✓", False: "✗", None: "?"}
-        rows = [(one.stage, marks[one.ok], one.evidence, one.fix) for one in stages.check(adapter, base)]
-        figures.table(("Stage", "OK", "Evidence", "Fix"), rows, fold=True)
+        rows = [
+            (one.stage, marks[one.ok], f"{one.evidence} {one.fix}") for one in stages.check(adapter, base)
+        ]
+        figures.table(("Stage", "OK", "Evidence, and what to do"), rows, fold=True)
         st.markdown(
             f":small[Counted in the file and compared with the base's shape.] {figures.badge('counted')}"
         )
     with st.container(border=True, key="ship-engines"):
         _row(("Engine", "Does it load?", "Same answers as in training?", "What has to change"), "ship-head")
         for name in FIRST:
-            _engine(engines()[name], verdicts[name])
+            _engine(engines()[name], verdicts[name], adapter, base)
         others = [name for name in verdicts if name not in FIRST]
         with st.expander("Other engines: " + ", ".join(engines()[name].title for name in others)):
             for name in others:
-                _engine(engines()[name], verdicts[name])
+                _engine(engines()[name], verdicts[name], adapter, base)
     with st.expander("Details: what each engine does, and where its source shows it"):
         for name, verdict in verdicts.items():
             _details(engines()[name], verdict)
@@ -161,6 +164,7 @@ def _summary(verdicts: Mapping[str, Verdict]) -> str:
         f"{len(by['change'])} need a change" if by["change"] else "",
         f"{', '.join(by['wrong'])}: loads and answers wrongly" if by["wrong"] else "",
         f"{', '.join(by['refused'])}: refused" if by["refused"] else "",
+        f"{len(by['unknown'])} are not known" if by["unknown"] else "",
     ]
     return "; ".join(filter(None, parts)) + "."
 
@@ -174,7 +178,7 @@ def _row(texts: tuple[str, ...], key: str) -> list[st.delta_generator.DeltaGener
     return cells
 
 
-def _engine(engine: Engine, verdict: Verdict) -> None:
+def _engine(engine: Engine, verdict: Verdict, adapter: Adapter, base: ModelEntry | None) -> None:
     """Draw one engine's row, with its command."""
     reason = verdict.reasons[0]
     change = MADE.get(verdict.change, f"`{verdict.change}`" if verdict.change else "")
@@ -184,8 +188,11 @@ def _engine(engine: Engine, verdict: Verdict) -> None:
     texts = (f"**{engine.title}**  \n:small[{engine.place}]", _LOADS[verdict.verdict], answers, what)
     cell = _row(texts, f"ship-row-{engine.name.replace('.', '-')}")[-1]
     if verdict.verdict in ("runs", "change"):
-        with cell.popover("Command", width="stretch"):
+        with cell.popover("Make the files" if verdict.change in MADE else "Command", width="stretch"):
             st.code(verdict.command, language=None, wrap_lines=True)
+            if verdict.change in MADE:
+                merged = verdict.change == "merged"
+                make_files(SCOPE, "safetensors-bfloat16" if merged else engine.name, adapter, base)
 
 
 def _details(engine: Engine, verdict: Verdict) -> None:

@@ -34,17 +34,17 @@ def test_the_ends_are_each_adapter_alone_and_the_middle_is_their_sum(pair: tuple
 
     rows = blending.blend(pair[0].id, pair[1].id, TEXT)
     assert [row["weight"] for row in rows] == list(blending.WEIGHTS)
-    examiner, mixed, heads = blending._loaded(pair)
+    bench = blending.Bench([blending.part_of_run(run.id) for run in pair])
     deltas = []
     for run, row in zip(pair, (rows[0], rows[-1]), strict=True):
         base = fresh_base(run.spec, run.spec.task_object()).model.float()
         alone = get_method("lora").load(base, run.adapter)
-        answer = examiner.answer(alone, [TEXT])[0]
+        answer = bench.examiners[0].answer(alone, [TEXT])[0]
         assert row["scores"] == pytest.approx(answer.scores, abs=1e-4)
         deltas.append({path: module.get_delta_weight("default") for path, module in lora.layers(alone)})
-    blending._set(mixed, heads, 0.25)
+    bench.blend("cat", (0.75, 0.25))
     path = next(iter(deltas[0]))
-    found = mixed.get_submodule(f"base_model.model.{path}").get_delta_weight("mix")
+    found = bench.layers()[path].get_delta_weight("mix")
     wanted = 0.75 * deltas[0][path] + 0.25 * deltas[1][path]
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-7)
 

@@ -14,6 +14,7 @@ import pytest
 from safetensors.numpy import save
 
 from peft_lab.core.errors import BadInput
+from peft_lab.models import own
 from peft_lab.takeaway.ship import adapter
 from peft_lab.takeaway.ship.adapter import CONFIG, WEIGHTS, from_files, read, read_header, read_tensors
 
@@ -109,10 +110,17 @@ def test_what_is_no_adapter_is_refused(folder: Path, tmp_path: Path) -> None:
         read("nothing of that name")
 
 
+def test_a_hub_id_that_cannot_be_reached_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own, "hub_answers", lambda: False)
+    with pytest.raises(BadInput, match="cannot be fetched"):
+        read("nobody/has-this-adapter")
+
+
 def test_a_zip_member_larger_than_allowed_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapter, "LARGEST_TEXT", 10)
+    found = from_files("mine", {"mine.zip": packed()})
+    monkeypatch.setattr(adapter, "LARGEST_TEXT", 5)
     with pytest.raises(BadInput, match="too large"):
-        from_files("mine", {"mine.zip": packed()})
+        found.take("README.md")
 
 
 def test_in_a_class_no_path_of_the_server_can_be_named(

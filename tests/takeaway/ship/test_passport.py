@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from peft_lab.advise.recommend import Recommendation, served
+from peft_lab.advise.situation import Situation
 from peft_lab.atlas import all_types, entries, rows
+from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
 from peft_lab.takeaway.ship.adapter import Adapter, StoredTensor
 from peft_lab.takeaway.ship.passport import (
@@ -233,6 +238,19 @@ def test_the_base_is_the_one_named_else_the_one_that_the_adapter_names() -> None
     assert (base_of(adapter) or LLAMA).name == "llama-3.2-3b"
     assert (base_of(adapter, "gpt2") or LLAMA).name == "gpt2"
     assert base_of(Adapter("x", PLAIN, {}, (), no_file, "/nowhere/at all")) is None
+
+
+def test_the_atlas_and_choose_say_which_engines_serve_an_answer() -> None:
+    entry = entries()["rslora"]
+    config = entry.counted_config(LLAMA.shape)
+    assert rows.row(entry, LLAMA.name, with_count=False)["served_by"] == served_by(config, LLAMA)
+    found = Recommendation("prefix", "", "", (), (), None, None, "")
+    assert "no: vLLM" in served(Situation(), found)
+    assert "vLLM" not in served(Situation(), replace(found, method="full"))
+    knobs: Any = SimpleNamespace(values=get_method("lora").defaults(LLAMA.shape))
+    assert served(Situation(), replace(found, method="lora", plan=knobs)) == served_by(PLAIN, LLAMA)
+    for method in ("qlora", "lora", "adalora"):
+        assert "transformers + PEFT" in served(Situation(), replace(found, method=method))
 
 
 _values: st.SearchStrategy[Any] = st.one_of(
