@@ -145,9 +145,7 @@ def spoil(parts: Parts, change: str) -> None:
 
     tensors = parts.tensors
     match change:
-        case (
-            "query rows"
-        ):  # as an engine that keeps the rows of W interleaved, llama.cpp, adds rows in PEFT's order
+        case "query rows":  # as if an engine that interleaves the rows of W added BA in PEFT's order
             heads = parts.base.config.num_attention_heads
             for name in [name for name in tensors if "q_proj.lora_B" in name]:
                 rows = tensors[name].unflatten(0, (heads, -1, 2))

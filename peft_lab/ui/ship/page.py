@@ -59,10 +59,7 @@ def ship_page() -> None:
             "Same answers?": lambda: same_answers(mine),
             "Answers wrongly": lambda: exhibits(mine),
         }
-        if len(sections) == 1:
-            where_it_runs(adapter, base)
-        else:
-            tabs(SCOPE, sections, next(iter(sections)))
+        tabs(SCOPE, sections, next(iter(sections)))
     run = state.remembered(SCOPE, "run", "")
     state.write_address({"run": (run, "") if run else ("", "")})
 
