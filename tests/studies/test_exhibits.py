@@ -163,7 +163,7 @@ def test_the_outcome_follows_from_the_answers(after: tuple[str, ...], ended: boo
 
 @pytest.mark.slow
 @pytest.mark.weights
-def test_the_shipped_adapter_answers_alike_when_merged_in_16_bits_and_otherwise_without_its_template(
+def test_the_shipped_adapter_loses_what_was_recorded_in_16_bits_and_answers_otherwise_without_its_template(
     assets_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(same_rows, "ROWS", 3)
@@ -173,5 +173,5 @@ def test_the_shipped_adapter_answers_alike_when_merged_in_16_bits_and_otherwise_
     )
     assert len(unmerged.answers) == 3 and all(unmerged.ended)
     assert same_rows.right(same_rows.rows_of(spec), unmerged) > 0
-    assert merged.answers == unmerged.answers and len(merged.lost) == spec.entry.shape.layers
+    assert merged.lost == pytest.approx(recorded()["answers"]["bf16"].lost, abs=2e-3)
     assert bare.answers != unmerged.answers
