@@ -20,7 +20,7 @@ from peft_lab.ui.components import figures
 _COLOURS = palette.variables(
     soft=palette.SOFT, frame=palette.FRAME, trained=palette.TRAINED, right=palette.RIGHT, wrong=palette.WRONG
 )  # fmt: skip
-_CSS = f"<style>{web.read('sample.css', colours=_COLOURS, tint=palette.MARK_TINT)}</style>"
+SAMPLE_CSS = f"<style>{web.read('sample.css', colours=_COLOURS, tint=palette.MARK_TINT)}</style>"
 _ORDERS = ("json", "fields", "tags")  # tasks whose rows are orders
 
 
@@ -37,7 +37,7 @@ def card(
     example: Example, answers: Sequence[RecordedAnswer], due: set[int], step: int, going: bool = False
 ) -> None:
     """Draw the card's body, as :func:`sample_html`."""
-    st.html(_CSS + sample_html(example, answers, due, step, going))
+    st.html(SAMPLE_CSS + sample_html(example, answers, due, step, going))
 
 
 def recorded_sample(trajectory: Trajectory | None, task: str) -> None:
@@ -78,6 +78,15 @@ def _box(example: Example, answer: RecordedAnswer, newest: bool, going: bool) ->
     found = marked(answer.text, example.expected)
     if example.metric == tags.TASK.metric:
         found = marked_tags(example.text, answer.text, example.expected)
+    when = f"Step {answer.step}{', now' if newest and going else ''}"
+    return (
+        f'<div class="answer{" now" if newest else ""}"><p class="head"><b>{when}</b>'
+        f'<span>{_verdict(found, answer)}</span></p><p class="text">{pieces_html(found)}</p></div>'
+    )
+
+
+def pieces_html(found: Marked) -> str:
+    """Return an answer's pieces as HTML for ``sample.css``, and what it lacks if some of it is right."""
     spans = "".join(
         html.escape(piece.text)
         if piece.verdict == "neutral"
@@ -85,12 +94,7 @@ def _box(example: Example, answer: RecordedAnswer, newest: bool, going: bool) ->
         for piece in found.pieces
     )
     missing = "".join(f' <span class="missing">{html.escape(name)} missing</span>' for name in found.missing)
-    when = f"Step {answer.step}{', now' if newest and going else ''}"
-    return (
-        f'<div class="answer{" now" if newest else ""}"><p class="head"><b>{when}</b>'
-        f'<span>{_verdict(found, answer)}</span></p><p class="text">{spans or "(nothing)"}'
-        f"{missing if found.right else ''}</p></div>"
-    )
+    return f"{spans or '(nothing)'}{missing if found.right else ''}"
 
 
 def _tag(name: str) -> str:

@@ -24,7 +24,9 @@ from peft_lab.ui.components.frame import address_line, errors_boxed, tabs
 from peft_lab.ui.components.knobs import apart
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.runs.shown import short_id, summaries
+from peft_lab.ui.ship.exhibits import exhibits
 from peft_lab.ui.ship.files import make_files
+from peft_lab.ui.ship.rows import same_answers
 
 SCOPE = "ship"
 SHIP_CSS = web.read("ship.css")
@@ -51,12 +53,13 @@ def ship_page() -> None:
     )
     with errors_boxed():
         adapter, base = _chosen(place)
-        sections: dict[str, Callable[[], None]] = {"Where it runs": lambda: where_it_runs(adapter, base)}
-        first = next(iter(sections))
-        if len(sections) > 1:
-            tabs(SCOPE, sections, first)
-        else:
-            sections[first]()
+        mine = adapter.name if adapter is not None and adapter.folder is not None else ""
+        sections: dict[str, Callable[[], None]] = {
+            "Where it runs": lambda: where_it_runs(adapter, base),
+            "Same answers?": lambda: same_answers(mine),
+            "Answers wrongly": lambda: exhibits(mine),
+        }
+        tabs(SCOPE, sections, next(iter(sections)))
     state.write_address({"run": (state.remembered(SCOPE, "run", ""), "")})
 
 
