@@ -9,7 +9,7 @@ from math import ceil
 from typing import Any
 
 from peft_lab.advise.recipes.recipe import LAB, TOLD, RecipeSetting, rate_for, recipe
-from peft_lab.advise.recipes.rules import ADAFACTOR, ADAMW, PAGED, Job
+from peft_lab.advise.recipes.rules import ADAFACTOR, ADAMW, CONTENT, PAGED, Job
 from peft_lab.advise.room import (
     BFLOAT16,
     UPDATES,
@@ -25,12 +25,15 @@ from peft_lab.advise.situation import Situation, stored_bytes
 from peft_lab.advise.tree import FEW_ROWS, UNTRAINED, Advice
 from peft_lab.core import references as src
 from peft_lab.core import units
+from peft_lab.core.content import read_entry
 from peft_lab.core.units import Source, several
 from peft_lab.engine.request import COMPUTING
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue
 
 SEEDS = (3, 5)
+#: Why adapters are in float32 by default.
+_KEEPS = read_entry(CONTENT / "notes.yaml", dict[str, str])["keeps"]
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,7 @@ def _settled(
         settled["dtype"] = replace(said["dtype"], why=f"As you set it: {title}.", kind=TOLD, agreeing=())
     if advice.method not in ("full", "bitfit"):  # they add no parameters
         asked = (
-            (step.adapter_dtype, "As you set it.", TOLD) if step.adapter_dtype else ("float32", KEEPS, LAB)
+            (step.adapter_dtype, "As you set it.", TOLD) if step.adapter_dtype else ("float32", _KEEPS, LAB)
         )
         settled["adapter_dtype"] = _own("adapter_dtype", *asked)
     if step.offload:
@@ -221,13 +224,6 @@ def _settled(
                 why = "All experts. They are bare parameters, which target modules cannot name."
             settled[name] = _own(name, value, why, LAB)
     return {**{name: one for name, one in said.items() if name not in settled}, **settled}
-
-
-#: Why a plan's adapters are in float32.
-KEEPS = (
-    "PEFT's default beside a base in 16 bits (autocast_adapter_dtype), and the script's. Their products then take "
-    "32 bits; with autocast or adapters in 16 bits they take less time."
-)
 
 
 #: torch's default rates of optimizers for which AdamW's rates have another meaning.

@@ -553,9 +553,11 @@ class Room:
         weights that are stored in float32."""
         asked = COMPUTING[self.precision]
         stored = asked.stored or ("float32" if asked.autocast and method == "full" else "")
-        found = self._kept(method, sharding)
-        more = {"precision": self.precision, "adapter_dtype": self.adapter_dtype if method != "full" else ""}
-        yield from dict.fromkeys(replace(run, **more, dtype=stored or run.dtype) for run in found)
+        adapters = self.adapter_dtype if method != "full" else ""
+        found = (replace(run, dtype=stored or run.dtype) for run in self._kept(method, sharding))
+        yield from dict.fromkeys(
+            replace(run, precision=self.precision, adapter_dtype=adapters) for run in found
+        )
 
     def _kept(self, method: str, sharding: str) -> Iterator[StepRun]:
         """Yield the ways in the scripts' own precision. Split steps use AdamW or the requested optimizer: those of

@@ -54,6 +54,7 @@ from peft_lab.engine.simulate import (
     simulate_config,
     work_of,
 )
+from peft_lab.engine.step import TITLES
 from peft_lab.engine.timing import estimate, kernels
 from peft_lab.engine.timing.estimate import Seconds, speed_named
 from peft_lab.methods.base import MethodSpec
@@ -377,7 +378,10 @@ def memory_command(
     if protocol:
         for name in filter(given.__contains__, _OF_PROTOCOL):
             output.note(f"note: {option_of(MemoryOptions, name)} was ignored: --protocol {protocol} sets it")
-    elif card is not None and not (wanted.precision or wanted.adapter_dtype) and wanted.dtype != "float32":
+    if any(value and value.bits == 4 for value in own.values()) or dtype in ("nf4", "fp4"):
+        output.note(f"note: {TITLES['notes']['four bits']}")
+    usual = not (protocol or wanted.precision or wanted.adapter_dtype or wanted.dtype == "float32")
+    if card is not None and usual:
         output.note(f"note: {told_adapters(card.name)}")
     more = {} if reading is None else {**reading.as_dict(), "as_written": written}
     document = [{**one.as_dict(), **more} for one in results]

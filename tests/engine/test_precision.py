@@ -113,8 +113,9 @@ def test_the_casts_are_those_of_torchs_header() -> None:
 @pytest.mark.parametrize("method", list(all_methods()))
 def test_every_precision_has_a_peak_or_a_reason(method: str, precision: str) -> None:
     model = "minilm-l6" if method == "bitfit" else SMALL
-    for asked in ({}, {"adapter_dtype": "bfloat16"}, {"adapter_dtype": "float32"}):
-        request = StepRequest(model, method, {}, StepSetting(1, 32, precision=precision, **asked))
+    for adapters in ("", "bfloat16", "float32"):
+        setting = StepSetting(1, 32, precision=precision, adapter_dtype=adapters)
+        request = StepRequest(model, method, {}, setting)
         try:
             found = simulate(request)
         except PeftLabError as error:

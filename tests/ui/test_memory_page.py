@@ -98,8 +98,8 @@ def test_every_tab_opens(tab: str, expected: str) -> None:
     app = settled(opened("memory", tab=tab, **SMALL))
     assert expected in told(app)
     assert not without_badge(app)[1]
-    # nothing is measured here, and only what others published is cited
-    assert sources(app) == {"simulated"} | ({"cited"} if tab == "published" else set())
+    # nothing is measured here, only what others published is cited, and what loading takes is counted
+    assert sources(app) == {"simulated", "counted"} | ({"cited"} if tab == "published" else set())
 
 
 @pytest.mark.parametrize("batch", ["2", "4096"])

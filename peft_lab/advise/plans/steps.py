@@ -12,14 +12,14 @@ from peft_lab.advise import room, simulating
 from peft_lab.advise.plan import StepPlan
 from peft_lab.advise.plans.wanted import NAME, ROWS, PlanFacts, loads_alone, needed, refusal_to_write
 from peft_lab.advise.recipes.recipe import LAB, RecipeSetting, evidence
-from peft_lab.advise.recipes.rules import OBJECTIVES, choose, job
+from peft_lab.advise.recipes.rules import CONTENT, OBJECTIVES, choose, job
 from peft_lab.advise.room import Room
 from peft_lab.advise.simulating import SPLIT, TENSOR, Step, StepRun, splits
 from peft_lab.advise.situation import Situation
 from peft_lab.core import units
+from peft_lab.core.content import read_entry
 from peft_lab.core.errors import PeftLabError, UnknownName, Unsupported
 from peft_lab.core.units import told_rows, written_figure
-from peft_lab.engine.devices import get_device
 from peft_lab.engine.loading import Loading
 from peft_lab.engine.loading import loading as simulated_loading
 from peft_lab.engine.request import StepRequest
@@ -190,20 +190,11 @@ def added(parts: list[Seconds]) -> Seconds:
 # What a step waits for, and the cheapest change that relieves it.
 
 
+_NOTES = read_entry(CONTENT / "notes.yaml", dict[str, str])
 #: How plans are ordered, as the user reads it.
-ORDER = (
-    "The best plan of the method that Choose recommends comes first. Then come the other plans that meet your "
-    "deadline, and then those no other plan of that method beats on time, memory and cost. For embeddings, plans with "
-    "more rows at once come before faster ones, because the other rows of a pass are a row's negatives."
-)
+ORDER = _NOTES["order"]
 #: What each bottleneck means, as a sentence.
-MEANS: Mapping[str, str] = {
-    "compute": "Most of the time the GPU multiplies.",
-    "memory": "The GPU waits for its own memory: weights and activations are read faster than they are used.",
-    "launch": "The GPU waits for the host to start kernels: the step is small for this card.",
-    "host": "The GPU waits for copies from main memory.",
-    "link": "The GPUs wait for each other: communication takes longer than the computation that hides it.",
-}
+MEANS = {name: _NOTES[name] for name in ("compute", "memory", "launch", "host", "link")}
 #: This change is also a candidate of its own.
 UNCHECKED = "No gradient checkpointing, if memory allows"
 #: A change that saves a smaller share is not mentioned.
@@ -234,13 +225,7 @@ def short(room: Room, situation: Situation, method: str, sharding: str, least: i
 
 def unmeasured(shape: ModelShape) -> str:
     """Return a caveat if no published step backs the estimated time of this model; else empty."""
-    if not shape.mixtures:
-        return ""
-    return (
-        f"The time counts only the experts that a token uses ({shape.mixtures[0].chosen}). The published steps behind "
-        "the range include no such model, and the efficiency of a card's expert kernel is unknown, so the real time "
-        "may be above the range."
-    )
+    return _NOTES["unmeasured"].format(shape.mixtures[0].chosen) if shape.mixtures else ""
 
 
 def loading(shape: ModelShape, method: str, plan: StepPlan) -> Loading:
@@ -254,32 +239,12 @@ def loading(shape: ModelShape, method: str, plan: StepPlan) -> Loading:
 
 def told_adapters(gpu: str) -> str:
     """Return in which precision adapters are by default, as a sentence, with what backs the time on this GPU."""
-    backed = (
-        "" if gpu == estimate.FITTED_ON else " The published steps behind the range of other GPUs than the "
-        f"{get_device(estimate.FITTED_ON).called} have them in 16 bits."
-    )  # fmt: skip
-    return (
-        "Adapters are in float32, as PEFT keeps them and the script has them; most trainers multiply them in 16 bits "
-        f"(autocast-bf16), which takes less time.{backed}"
-    )
-
-
-#: Work beside the simulated and timed steps, by objective. A reference's forward pass is two products per weight
-#: and token; a step has four to eight.
-_BESIDE: Mapping[str, str] = {
-    "preference": "Time and memory are those of the passes with gradients, over both answers of a row. The "
-    "reference's pass is not included: it adds a quarter to a half of the multiplications. If all weights are "
-    "trained, the reference is a second copy of them unless its log-probabilities are computed beforehand.",
-    "rl": (
-        "Time and memory are those of the training steps alone, on {} answers to each prompt. Generating and judging "
-        "the answers is not included."
-    ),
-}
+    return _NOTES["adapters"] if gpu == estimate.FITTED_ON else f"{_NOTES['adapters']} {_NOTES['backed']}"
 
 
 def uncounted(situation: Situation) -> str:
     """Return which work of a training its plans' figures omit; empty if none."""
-    said = _BESIDE.get(situation.purpose, "")
+    said = _NOTES.get(situation.purpose, "")
     if situation.purpose != "rl":
         return said
     return said.format(choose(evidence(job("full", situation.shape, "rl"), "group")))

@@ -14,8 +14,8 @@ from peft_lab.core import units
 from peft_lab.engine import published, simulate
 from peft_lab.engine.account import MemoryPoint
 from peft_lab.engine.devices import Device
-from peft_lab.engine.request import Simulation
-from peft_lab.engine.step import OPTIMIZER_TITLES
+from peft_lab.engine.request import PACKED_TITLES, Simulation
+from peft_lab.engine.step import OPTIMIZER_TITLES, TITLES
 from peft_lab.engine.timing import kernels
 from peft_lab.engine.work import copied
 from peft_lab.methods import all_methods
@@ -488,6 +488,8 @@ def _verdict(chosen: MemoryForm, answers: Simulated) -> None:
         + ("" if answers.waiting else f"Other methods that fit: {', '.join(fit) or 'none'}.")
     )
     said.caption(f"While it is {chosen.loading(slug).told}. {figures.badge('counted')}")
+    if slug == "qlora" or chosen.dtype in PACKED_TITLES:
+        said.caption(f"{TITLES['notes']['four bits']} {figures.badge('cited')}")
     if card.kind == "cuda" and chosen.entry.name in readers_of_text():
         with way:
             if st.button("Plan and files", type="primary", width="stretch", key="memory-next"):
