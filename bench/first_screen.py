@@ -37,9 +37,8 @@ _STATES = (
     "write?all=yes",
 )
 MOST_SHIFT = 0.05
-# no bar of what is simulated, and no figure that waits for it: what comes later would move what is there
-_DONE = """() => !document.querySelector('[data-testid="stMain"] [data-testid="stProgress"]')
-  && !/Simulating|Counting…/.test(document.querySelector('[data-testid="stMain"]').innerText)"""
+# no figure that waits for what is simulated or counted: what comes later would move what is there
+_DONE = """() => !/Simulating|Counting…/.test(document.querySelector('[data-testid="stMain"]').innerText)"""
 RECORD = Path(__file__).with_name("results") / "layout_shift.json"
 WATCH = """
   window.shifts = [];

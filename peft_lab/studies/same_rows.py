@@ -219,7 +219,7 @@ def half_steps(weight: torch.Tensor, change: torch.Tensor, form: str) -> torch.T
 
 
 def to_q4_0(weight: torch.Tensor) -> torch.Tensor:
-    """Return a matrix as llama.cpp's q4_0 stores it, by the ``gguf`` package's quantiser."""
+    """Return a matrix (outputs, inputs) as llama.cpp's q4_0 stores it, by the ``gguf`` package's quantiser."""
     import torch
     from gguf import GGMLQuantizationType, quants
 

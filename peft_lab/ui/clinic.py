@@ -118,8 +118,7 @@ def _curve(runs: dict[str, ShownCase], key: str) -> None:
     lost = sum(isinstance(row[1], str) for run in runs.values() for row in run.rows)
     if series:
         colours = {"this run": palette.CHART_TRAINED, "healthy": palette.CHART_QUANTISED}
-        figure = charts.curves(series, "step", "training loss (nats)", 240, colours=colours)
-        charts.draw(figure, key)
+        charts.draw(charts.curves(series, "step", "training loss (nats)", 240, colours=colours), key)
         if len(series) < len(runs):
             which, other = ("healthy", "faulty") if "this run" in series else ("faulty", "healthy")
             st.caption(f"The {which} run logged no training step; this curve is the {other} run's.")

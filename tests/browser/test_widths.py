@@ -72,7 +72,7 @@ def test_the_tour_of_who_has_begun_stands_still(chromium: Browser, app_url: str)
 @pytest.mark.parametrize("page", [WIDE], indirect=True)
 def test_on_a_wide_screen_a_comparisons_picture_stands_beside_its_table(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/compare", 120)
-    table, picture = page.locator("table.compare"), page.locator('[class*="-compare-pareto"]')
+    table, picture = page.locator("table.compare"), page.locator(".st-key-compare-pareto")
     expect(picture).to_be_visible()
     left, right = table.bounding_box(), picture.bounding_box()
     assert left is not None and right is not None

@@ -17,6 +17,8 @@ from peft_lab.training.tasks import apart
 from tests.conftest import link
 from tests.prose import says
 from tests.training.tasks.test_chat import ASKS, SAYS, file_of
+from tests.ui.test_own_run import tile
+from tests.ui.test_pages import opened
 
 GOOD = b"text,label\n" + b"".join(b"sentence %d,%s\n" % (n, (b"a", b"b")[n % 2]) for n in range(20))
 
@@ -194,3 +196,10 @@ def test_a_hub_that_is_not_reached_is_one_sentence(own_home: Path, monkeypatch: 
     assert not app.exception
     assert says(_told(app), "Hub", "not reached")
     assert app.session_state["path"] is None
+
+
+def test_without_a_file_the_headline_says_what_to_do(own_home: Path) -> None:
+    """The whole error stood in a tile of the strip, which grew to twice its height."""
+    app = opened("lora", model="minilm-l6", task="own", tab="train")
+    value, beside = tile(app)
+    assert value == "–" and 0 < len(beside) < 60

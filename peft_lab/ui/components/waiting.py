@@ -117,7 +117,8 @@ def collect(asked: Mapping[Key, Future[Answer]], patience: float = 0) -> Answers
     if patience:
         wait(asked.values(), timeout=patience)
     seen = {key: look(future) for key, future in asked.items()}
-    come_back(*seen.values())
+    with st.container():  # also when all have arrived: what follows keeps its place in the browser
+        come_back(*seen.values())
     refused = {key: str(one.error) for key, one in seen.items() if one.error is not None}
     waiting = sum(one.open is not None for one in seen.values())
     found = {key: asked[key].result() for key, one in seen.items() if one.open is None and one.error is None}

@@ -178,8 +178,7 @@ def published_peaks() -> None:
     with right:
         st.markdown(f"#### Error of each row {both}")
         sizes = [one for one in percents if one is not None]
-        figure = errors(titles, sizes, BAND, BAR * len(sizes))
-        charts.draw(figure, "memory-errors")
+        charts.draw(errors(titles, sizes, BAND, BAR * len(sizes)), "memory-errors")
     _one_row()
     with st.expander("All rows"):
         st.markdown(

@@ -23,11 +23,12 @@ from peft_lab.runs.admission import step_ahead
 from peft_lab.runs.record import knobs_read
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
-from peft_lab.ui import state
+from peft_lab.ui import state, theme
+from peft_lab.ui.components import own_data
 from peft_lab.ui.components.block import Panel, block, handles, thumb
 from peft_lab.ui.components.figures import badge, detail
 from peft_lab.ui.components.frame import part
-from peft_lab.ui.components.knobs import Choice, set_knobs
+from peft_lab.ui.components.knobs import OWN_TASK, Choice, set_knobs
 from peft_lab.ui.components.rows import just_chosen
 from peft_lab.ui.components.waiting import Look, look
 from peft_lab.ui.foreign import plain
@@ -80,6 +81,7 @@ def folded(tab: str) -> bool:
 def folding(tab: str) -> DeltaGenerator:
     """Return the place for :func:`strip`, with the button that unfolds below it where they are folded."""
     place = st.container(key="bench-strip-now")
+    place.html(theme.KEPT_ROOM)
     if folded(tab):
         st.button(
             "Settings and drawing", key="bench-unfold", on_click=state.remember, args=(_FOLD, "unfolded", True),
@@ -228,7 +230,8 @@ def expect(choice: Choice) -> ExpectedStep:
     try:
         spec = settings.planned(choice)
     except PeftLabError as error:
-        return ExpectedStep(None, problem=str(error))
+        missing = choice.task == OWN_TASK and own_data.chosen_file(choice.entry.kind) is None
+        return ExpectedStep(None, problem=f"Choose your file on {TRAIN} first." if missing else str(error))
     if spec is not None:
         return ExpectedStep(look(get_pool().submit(URGENCY, step_ahead, spec.to_dict())), spec)
     return ExpectedStep(look(ask_step(step_now(choice), URGENCY)))

@@ -308,7 +308,8 @@ def memory(choice: Choice) -> None:
         st.markdown("Simulating a step…" if answers.waiting else "")
         return
     st.markdown(f"#### Peak of one training step {figures.badge('simulated')}")
-    rows = {name: answer.parts for name, answer in found.items()}
+    # one that is still to come has its place already
+    rows = {name: found[name].parts if name in found else {} for name in asked if name not in answers.refused}
     charts.draw(charts.memory_bars(rows), f"{choice.spec.slug}-memory")
     _table(found)
     own = found.get(choice.spec.title)

@@ -32,7 +32,7 @@ class File:
 
 
 #: Pixels of code in view: the file scrolls, so that the page stays short.
-HEIGHT = 760
+HEIGHT = 640
 FILES = content.read_table([Path(__file__).with_suffix(".yaml")], File, "name")
 
 

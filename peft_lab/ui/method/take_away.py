@@ -19,7 +19,7 @@ from peft_lab.ui.method.settings import example_task
 from peft_lab.ui.runs.shown import finished_of, pick_run
 
 LINES = 40  # of code that stand on the page at once
-HEIGHT = 640  # pixels that longer code gets
+HEIGHT = 480  # pixels that longer code gets
 
 
 def take_away(choice: Choice, selected: str | None) -> None:

@@ -266,8 +266,7 @@ def _relative(slug: str, rows: list[Row]) -> None:
     st.markdown(f"#### How much each layer moved {figures.badge(Source.MEASURED)}")
     layers = by_kind({row["module"]: row["ratio"] for row in rows if layer_of(row["module"]) is not None})
     series = {kind: (list(values), [values[layer] for layer in values]) for kind, values in layers.items()}
-    figure = charts.curves(series, "layer", "‖ΔW‖ / ‖W‖", height=300)
-    charts.draw(figure, f"{slug}-relative")
+    charts.draw(charts.curves(series, "layer", "‖ΔW‖ / ‖W‖", height=300), f"{slug}-relative")
     top = max(rows, key=lambda row: row["ratio"])
     outside = ", ".join(
         f"{row['module']} {units.percent(100 * row['ratio'])}"

@@ -90,8 +90,7 @@ def _errors(slug: str, found: dict[str, Any]) -> None:
                 layers.setdefault(layer, []).append(row["errors"][form])
         means = [(sum(error**2 for error in errors) / len(errors)) ** 0.5 for errors in layers.values()]
         series[TITLES[form]] = ([float(layer) for layer in layers], means)
-    figure = charts.curves(series, "layer", "‖W stored − W‖ / ‖W‖", height=340)
-    charts.draw(figure, f"{slug}-errors")
+    charts.draw(charts.curves(series, "layer", "‖W stored − W‖ / ‖W‖", height=340), f"{slug}-errors")
     most = max(abs(row["errors"]["nf4 double"] - row["errors"]["nf4"]) for row in found["modules"])
     st.caption(
         "Root mean square over a layer's matrices. Double quantisation changes no matrix's error by more than "
