@@ -15,13 +15,14 @@ from peft_lab.core.errors import PeftLabError, Unsupported
 from peft_lab.engine import account
 from peft_lab.engine.autocast import CASTS, cast_operations
 from peft_lab.engine.build import Blueprint
-from peft_lab.engine.request import COMPUTING, PRECISIONS, StepRequest, StepSetting, largest
+from peft_lab.engine.request import COMPUTING, PRECISIONS, WIDTHS, StepRequest, StepSetting, largest
 from peft_lab.engine.running import run
 from peft_lab.engine.sharding.simulate import simulate_sharded
 from peft_lab.engine.sharding.wrap import Sharding
 from peft_lab.engine.simulate import simulate, work_of
 from peft_lab.engine.timing import estimate
 from peft_lab.methods import all_methods
+from peft_lab.models.catalogue import get_model
 from tests.engine import small
 from tests.engine.real import built
 
@@ -72,6 +73,7 @@ def measured(plan: Blueprint) -> int:
     return before + most
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("trained", ["lora", "full"])
 @pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
@@ -82,7 +84,7 @@ def test_what_autocast_takes_is_simulated(stored: torch.dtype, trained: str, che
         trace, _, _ = run(plan, StepSetting(ROWS, LENGTH, device="cpu", precision=precision))
         peaks[precision] = largest(account.timeline(trace)).nbytes
     real = measured(plan)
-    assert peaks["autocast-bf16"] == pytest.approx(real, rel=0.02)
+    assert peaks["autocast-bf16"] == pytest.approx(real, rel=0.005)
     if stored == torch.float32:
         assert abs(peaks[""] / real - 1) > 0.05, "without autocast it is another"
 
@@ -108,30 +110,22 @@ def test_the_casts_are_those_of_torchs_header() -> None:
         assert set(CASTS[kind]["cpu"]) <= cast_operations("cpu")
 
 
-@pytest.mark.sampled(7)
+@pytest.mark.sampled(23)
 @pytest.mark.parametrize("precision", list(COMPUTING))
 @pytest.mark.parametrize("method", list(all_methods()))
 def test_every_precision_has_a_peak_or_a_reason(method: str, precision: str) -> None:
     model = "minilm-l6" if method == "bitfit" else SMALL
-    for adapters in ("", "bfloat16", "float32"):
+    for adapters in ("", "bfloat16"):
         setting = StepSetting(1, 32, precision=precision, adapter_dtype=adapters)
-        request = StepRequest(model, method, {}, setting)
         try:
-            found = simulate(request)
+            found = simulate(StepRequest(model, method, {}, setting))
         except PeftLabError as error:
             assert str(error).endswith("."), error
-        else:
-            assert found.peak_bytes == sum(found.parts.values()) > 0
-            if COMPUTING[precision].stored and method != "qlora":
-                width = torch.finfo(getattr(torch, COMPUTING[precision].stored)).bits // 8
-                assert found.parts["weights"] == pytest.approx(
-                    width * simulate_weights(model, method), rel=0.02
-                )
-
-
-def simulate_weights(model: str, method: str) -> int:
-    """Number of weights of the base, by those of a step in 16 bits."""
-    return simulate(StepRequest(model, method, {}, StepSetting(1, 8))).parts["weights"] // 2
+            continue
+        assert found.peak_bytes == sum(found.parts.values()) > 0
+        if method != "qlora":
+            total = get_model(model).shape.total * WIDTHS[COMPUTING[precision].stored or "bfloat16"]
+            assert found.parts["weights"] == pytest.approx(total, rel=0.02)
 
 
 def test_wider_weights_take_more_and_autocast_takes_its_copies() -> None:
