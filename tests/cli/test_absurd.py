@@ -112,7 +112,7 @@ def test_every_numeric_option_is_tried() -> None:
         (("--deadline", "2020-01-01"), "(no --deadline)"),
         (("--deadline", "tomorrow"), "(no --deadline)"),
         (("--row-tokens", ABSURD), "--row-tokens 8192 --seq 8192"),
-        (("--gpu", "rtx-3090", "--devices", "0"), "--gpu rtx-3060 --devices 1"),
+        (("--gpu", "rtx-2060", "--devices", "0"), "--gpu rtx-3060 --devices 1"),
         (("--objective", "magic"), "no --objective"),
         (("--also", "dora"), "no --also"),
     ],

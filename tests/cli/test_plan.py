@@ -77,12 +77,12 @@ def test_what_cannot_be_is_one_line(run: Run, more: tuple[str, str], message: st
 @pytest.mark.parametrize(
     ("more", "message", "option"),
     [
-        (("--gpu", "rtx-3090"), "no device called 'rtx-3090'", "(--gpu rtx-3060)?"),
+        (("--gpu", "rtx-2060"), "no device called 'rtx-2060'", "(--gpu rtx-3060)?"),
         (("--rows", "0"), "Training rows must be", "(--rows 1000)?"),
         (("--price", "-2"), "Price must be above 0", "(no --price)?"),
         (("--deadline", "2020-01-01"), "The deadline has passed", "(no --deadline)?"),
         (
-            ("--gpu", "rtx-3090", "--devices", "0", "--json"),
+            ("--gpu", "rtx-2060", "--devices", "0", "--json"),
             "Devices must be",
             "(--gpu rtx-3060 --devices 1)?",
         ),

@@ -11,6 +11,7 @@ import pytest
 
 from bench import step_time, transfer
 from peft_lab.engine import published, timing
+from peft_lab.engine.devices import gpus
 from peft_lab.engine.timing import estimate
 from peft_lab.engine.timing.estimate import fit_constants, others
 from peft_lab.engine.timing.kernels import SHEETS, OperationTable
@@ -82,3 +83,17 @@ def test_products_of_16_bits_are_those_that_are_summed_in_32(name: str) -> None:
     geforce = name.startswith("rtx-") and name != "rtx-6000-ada"
     each = sheet.matmul16 / (sheet.units * sheet.clock)
     assert each == pytest.approx(512, rel=0.01) if geforce else each > 1_000
+
+
+@pytest.mark.parametrize("name", SHEETS)
+def test_products_of_32_bits_are_those_of_64_or_128_cores_a_unit(name: str) -> None:
+    """Two operations a core and clock: what is copied wrongly into a sheet stands out."""
+    sheet = SHEETS[name]
+    cores = sheet.matmul32 / (2 * sheet.units * sheet.clock)
+    assert min(abs(cores / each - 1) for each in (64, 128)) < 0.08
+    assert sheet.power > 0 and sheet.best16 <= sheet.matmul16 and sheet.source
+
+
+def test_every_generation_since_volta_has_cards() -> None:
+    generations = {gpu.capability for gpu in gpus().values()}
+    assert generations >= {(7, 0), (7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (12, 0)}
