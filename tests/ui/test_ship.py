@@ -78,3 +78,9 @@ def test_a_run_that_there_is_not_is_told_and_the_page_stands(own_home: Path) -> 
 def test_the_export_tab_leads_there() -> None:
     links = [link.proto for link in opened("ia3", tab="export").get("page_link")]
     assert any(link.page == "ship" for link in links), [link.page for link in links]
+
+
+def test_the_address_opens_a_tab_and_an_unknown_one_is_told(own_home: Path) -> None:
+    assert opened("ship", tab="wrong").query_params["tab"] == "wrong"
+    app = opened("ship", tab="nowhere")
+    assert not app.exception and "nowhere" in told(app)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import streamlit as st
 
 from peft_lab.core import units
-from peft_lab.core.errors import BadInput
+from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.interview.clinic import stages
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue, known_base, model_title
@@ -20,7 +20,7 @@ from peft_lab.training.tasks.own import task_title
 from peft_lab.ui import pages, state, web
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.form import choose
-from peft_lab.ui.components.frame import address_line, errors_boxed, tabs
+from peft_lab.ui.components.frame import address_line, errors_boxed, show_tab, tabs
 from peft_lab.ui.components.knobs import apart
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.runs.shown import short_id, summaries
@@ -29,6 +29,8 @@ from peft_lab.ui.ship.files import make_files
 from peft_lab.ui.ship.rows import same_answers
 
 SCOPE = "ship"
+#: The tabs by their name in the address.
+TABS = {"where": "Where it runs", "same": "Same answers?", "wrong": "Answers wrongly"}
 SHIP_CSS = web.read("ship.css")
 #: The engines that stand on the page at once; the others are folded.
 FIRST = ("peft", "vllm", "llama.cpp", "ollama", "mlx")
@@ -44,7 +46,7 @@ _LOADS = {
 def ship_page() -> None:
     """Draw the page."""
     pages.open_page()
-    state.read_address(SCOPE, {"run": _take_run})
+    state.read_address(SCOPE, {"run": _take_run, "tab": _take_tab})
     with st.container(key="ship-top"):
         head, place = st.columns([2, 1], vertical_alignment="top")
     head.title("Ship it")
@@ -55,12 +57,23 @@ def ship_page() -> None:
         adapter, base = _chosen(place)
         mine = adapter.name if adapter is not None and adapter.folder is not None else ""
         sections: dict[str, Callable[[], None]] = {
-            "Where it runs": lambda: where_it_runs(adapter, base),
-            "Same answers?": lambda: same_answers(mine),
-            "Answers wrongly": lambda: exhibits(mine),
+            "where": lambda: where_it_runs(adapter, base),
+            "same": lambda: same_answers(mine),
+            "wrong": lambda: exhibits(mine),
         }
-        tabs(SCOPE, sections, next(iter(sections)))
-    state.write_address({"run": (state.remembered(SCOPE, "run", ""), "")})
+        drawn = {TABS[name]: draw for name, draw in sections.items()}
+        title = tabs(SCOPE, drawn, TABS[state.remembered(SCOPE, "tab", "where")])
+        state.remember(SCOPE, "tab", next(name for name in TABS if TABS[name] == title))
+    tab = state.remembered(SCOPE, "tab", "where")
+    state.write_address({"run": (state.remembered(SCOPE, "run", ""), ""), "tab": (tab, "where")})
+
+
+def _take_tab(text: str) -> None:
+    """Open the tab that the address names. Raises BadInput if there is none."""
+    if text not in TABS:
+        raise UnknownName("tab", text, TABS, "tab")
+    state.remember(SCOPE, "tab", text)
+    show_tab(SCOPE, TABS[text])
 
 
 def _take_run(text: str) -> None:
