@@ -56,8 +56,7 @@ def simulated(device: str, dtype: str) -> Iterator[Callable[[torch.nn.Module], N
     import torch
 
     global _device
-    attend, clear = kernels.ATTENTION.original(), AUTOCAST_CACHE.original()
-    enabled = AUTOCAST_STATE.original()
+    attend, clear, enabled = (r.original() for r in (kernels.ATTENTION, AUTOCAST_CACHE, AUTOCAST_STATE))
 
     def cleared() -> None:
         _cached.clear()

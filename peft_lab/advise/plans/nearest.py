@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from peft_lab.advise.plans import ranking
@@ -23,7 +24,6 @@ from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.core.references import LIMA
 from peft_lab.engine.devices import HEADROOM, HEADROOM_SPLIT, Device, gpus
 from peft_lab.engine.simulate import simulate
-from peft_lab.engine.step import OPTIMIZER_TITLES, OPTIMIZERS
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue, readers_of_text, resolve
 
@@ -144,10 +144,11 @@ def _link(text: str, _: Wanted) -> Meant:
     return Meant({"link": near}, LINKS[near], LINKS[near])
 
 
-def _optimizer(text: str, _: Wanted) -> Meant:
-    near = _nearest(text, OPTIMIZERS)
-    title = OPTIMIZER_TITLES[near] if near else "the usual optimizer"
-    return Meant({"optimizer": near}, title, title)
+def _option(name: str, text: str, _: Wanted) -> Meant:
+    choice = Wanted.field(name)
+    near = _nearest(text, filter(None, choice.titles))
+    title = choice.titles[near] if near else f"the usual {choice.noun}"
+    return Meant({name: near}, title, title)
 
 
 def _also(text: str, _: Wanted) -> Meant:
@@ -207,7 +208,8 @@ def _card(text: str, _: Wanted) -> Meant:
 
 _MEANT: Mapping[str, Callable[[str, Wanted], Meant]] = {
     "model": _model, "objective": _objective, "rows": _rows, "row_tokens": _row_tokens, "seq": _seq, "gpu": _card,
-    "devices": _devices, "link": _link, "price": _price, "also": _also, "optimizer": _optimizer,
+    "devices": _devices, "link": _link, "price": _price, "also": _also,
+    **{name: partial(_option, name) for name in ("optimizer", "precision", "adapter_dtype")},
     "deadline": lambda *_: Meant({"deadline": ""}, "no deadline", "no deadline"),
     "packed": lambda *_: Meant({"packed": 0}, "rows that are padded", "padded rows"),
 }  # fmt: skip

@@ -13,7 +13,7 @@ from peft_lab.advise.plans.wanted import KEYS, Wanted
 BROKEN = {
     "model": "lama-3.1-8b", "objective": "magic", "rows": "ten", "row_tokens": "many", "seq": "-1", "gpu": "gtx-1",
     "devices": "0", "link": "string", "price": "free", "deadline": "2020-01-01", "also": "dora", "optimizer": "adam",
-    "packed": "some",
+    "packed": "some", "precision": "half", "adapter_dtype": "int8",
 }  # fmt: skip
 
 
