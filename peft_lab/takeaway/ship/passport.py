@@ -98,32 +98,45 @@ class Condition:
     name: str
     field: str = ""
     unlike: tuple[str, ...] | None = None
+    text: bool = False
     absent: tuple[str, ...] = ()
     tensor: str = ""
     no_tensor: str = ""
     other_tensor: str = ""
+    file: str = ""
     types: tuple[str, ...] = ()
     not_types: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
 
     def found(self, seen: Seen) -> str | None:
         """Return the detail if the condition holds, else ``None``."""
-        kind, detail = seen.adapter.type, seen.adapter.type or "of no stated type"
+        kind, model = seen.adapter.type, seen.base.shape.model_type if seen.base else ""
         if (self.types and kind not in self.types) or kind in self.not_types:
+            return None
+        if (self.models and model not in self.models) or (self.file and self.file not in seen.adapter.names):
             return None
         if self.absent:
             lacking = [name for name in self.absent if name not in seen.adapter.config]
             return "{" + ", ".join(map(repr, lacking)) + "}" if lacking else None
         if self.field:
-            value = seen.setting(self.field)
-            off = value is None or value.lower() in self.unlike if self.unlike is not None else not value
-            return None if off else value
+            return self._field(seen.adapter.config.get(self.field))
         if self.other_tensor:
             return next((name for name in seen.names if not re.search(self.other_tensor, name)), None)
         if self.tensor:
             hits = [match for name in seen.names if (match := re.search(self.tensor, name))]
             barred = self.no_tensor and any(re.search(self.no_tensor, name) for name in seen.names)
             return None if barred or not hits else str(next(filter(None, hits[0].groups()), ""))
-        return detail
+        return kind or "of no stated type"
+
+    def _field(self, value: Any) -> str | None:
+        """Return a field's value as text, of a list the first entries; ``None`` if it is off, or one of ``unlike``."""
+        if value is None or (self.text and not isinstance(value, str)):
+            return None
+        if isinstance(value, Mapping | list | tuple):
+            kept = [str(each) for each in value if str(each) not in (self.unlike or ())]
+            return some(kept) if kept or self.unlike == () else None
+        off = str(value).lower() in self.unlike if self.unlike is not None else not value
+        return None if off else str(value)
 
 
 @cache
@@ -165,25 +178,6 @@ class Seen:
 
     def __init__(self, adapter: Adapter, base: ModelEntry | None) -> None:
         self.adapter, self.base = adapter, base
-
-    def setting(self, name: str) -> str | None:
-        """Return a field of the config as text, of a list the first entries; empty if it is off, ``None`` if absent."""
-        config = self.adapter.config
-        value: Any = config.get(name.removesuffix(" as text"))
-        if name.endswith(" as text") and not isinstance(value, str):
-            return None
-        if name == "modules saved":
-            listed = config.get("modules_to_save")
-            whole = [
-                match[1]
-                for each in self.names
-                if (match := re.search(r"(embed_tokens|lm_head)\.weight$", each))
-            ]
-            value = [*(listed if isinstance(listed, list | tuple) else ()), *whole]
-            value = [each for each in dict.fromkeys(map(str, value)) if each not in ("classifier", "score")]
-        if value is None:
-            return None
-        return some(value) if isinstance(value, Mapping | list | tuple) else str(value) if value else ""
 
     @cached_property
     def names(self) -> list[str]:
@@ -241,13 +235,10 @@ class Seen:
                 text = f"{path} is {stored[0]} × {stored[1]}, the base's {wanted[0]} × {wanted[1]}"
                 if stored != wanted:
                     other.append((text, any(one > two for one, two in zip(stored, wanted, strict=True))))
-        special = any(self.setting(name) for name in ("use_bdlora", "use_qalora", "layer_replication"))
+        special = any(
+            self.adapter.config.get(name) for name in ("use_bdlora", "use_qalora", "layer_replication")
+        )
         return absent, [] if special else other
-
-    def json(self, name: str) -> Mapping[str, Any]:
-        """Return one of the adapter's files as a mapping; empty if there is none, or it holds something else."""
-        found = read_json(name, self.adapter.take(name)) if name in self.adapter.names else {}
-        return found if isinstance(found, dict) else {}
 
     @property
     def merges(self) -> bool:
@@ -266,7 +257,7 @@ def some(values: Any) -> str:
 def _some_layers(s: Seen) -> str | None:
     total = s.base.shape.num_layers if s.base else max(map(len, s.kinds.values()), default=0)
     part = [kind for kind, layers in s.kinds.items() if 0 < len(layers) < total]
-    return some(part) or (None if s.adapter.tensors else s.setting("layers_to_transform") or None)
+    return some(part) or None
 
 
 def _padded(s: Seen) -> str | None:
@@ -286,20 +277,19 @@ def _vocabulary(s: Seen) -> str | None:
 
 
 def _new_tokens(s: Seen) -> str | None:
-    rows = s.base.shape.vocab if s.base else 0
-    return (
-        some([name for name, at in s.json("added_tokens.json").items() if type(at) is int and at >= rows])
-        or None
-    )
+    rows, file = s.base.shape.vocab if s.base else 0, "added_tokens.json"
+    added = read_json(file, s.adapter.take(file)) if file in s.adapter.names else {}
+    known = added.items() if isinstance(added, dict) else ()
+    return some([token for token, at in known if type(at) is int and at >= rows]) or None
 
 
 def _another_base(s: Seen) -> str | None:
-    known = known_base(s.setting("base_model_name_or_path") or "")
+    known = known_base(str(s.adapter.config.get("base_model_name_or_path") or ""))
     return known.title if known and s.base and known.name != s.base.name else None
 
 
 def _another_revision(s: Seen) -> str | None:
-    theirs, ours = s.setting("revision") or "", (s.base.revision if s.base else None) or ""
+    theirs, ours = str(s.adapter.config.get("revision")), str(s.base.revision if s.base else "")
     both = all(re.fullmatch("[0-9a-f]{40}", text) for text in (theirs, ours))
     return theirs[:8] if both and theirs != ours else None
 
@@ -314,16 +304,6 @@ def _tied_head(s: Seen) -> str | None:
 def _quantised(s: Seen) -> str | None:
     how = s.base.config.get("quantization_config") if s.base else None
     return str(how.get("quant_method", "")) if isinstance(how, dict) else None
-
-
-def _template(s: Seen) -> str | None:
-    held = "chat_template.jinja" in s.adapter.names or "chat_template" in s.json("tokenizer_config.json")
-    return "" if held else None
-
-
-def _reordered(s: Seen) -> str | None:
-    llama = s.base is not None and s.base.shape.model_type in ("llama", "mistral")
-    return "" if llama and any(re.search(r"\.[qk]_proj\.lora_A", name) for name in s.names) else None
 
 
 def _shape(*larger: bool) -> Callable[[Seen], str | None]:
@@ -352,8 +332,6 @@ CONDITIONS: Mapping[str, Callable[[Seen], str | None]] = {
     "embedding of another size": _vocabulary,
     "new tokens": _new_tokens,
     "tied head": _tied_head,
-    "q or k of a llama": _reordered,
-    "own chat template": _template,
     "another base": _another_base,
     "another revision": _another_revision,
     "quantised base": _quantised,

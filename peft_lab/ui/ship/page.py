@@ -60,8 +60,7 @@ def ship_page() -> None:
             "Answers wrongly": lambda: exhibits(mine),
         }
         tabs(SCOPE, sections, next(iter(sections)))
-    run = state.remembered(SCOPE, "run", "")
-    state.write_address({"run": (run, "") if run else ("", "")})
+    state.write_address({"run": (state.remembered(SCOPE, "run", ""), "")})
 
 
 def _take_run(text: str) -> None:
@@ -83,7 +82,8 @@ def _chosen(place: st.delta_generator.DeltaGenerator) -> tuple[Adapter | None, M
     with place:
         titles = apart({line.id: _title(line) for line in done})
         run = choose(SCOPE, "run", "Adapter", titles) if titles else ""
-        address_line(SCOPE, "run") if not titles else None
+        if not titles:
+            address_line(SCOPE, "run")
         files = st.popover("Upload another", icon=":material/upload_file:", type="tertiary").file_uploader(
             "Adapter", accept_multiple_files=True, key="ship-files",
             help=f"A zip of the folder, or its files: {WEIGHTS}, adapter_config.json and the tokenizer's.",
@@ -152,10 +152,9 @@ def where_it_runs(adapter: Adapter | None, base: ModelEntry | None) -> None:
 
 def _summary(verdicts: Mapping[str, Verdict]) -> str:
     """Return the verdicts in one sentence."""
-    by = {
-        state: [engines()[one.engine].title for one in verdicts.values() if one.verdict == state]
-        for state in _LOADS
-    }
+    by: dict[str, list[str]] = {state: [] for state in _LOADS}
+    for one in verdicts.values():
+        by[one.verdict].append(engines()[one.engine].title)
     parts = [
         f"It runs as it is in {len(by['runs'])} of {len(verdicts)} engines",
         f"{len(by['change'])} need a change" if by["change"] else "",
@@ -184,7 +183,7 @@ def _engine(engine: Engine, verdict: Verdict, adapter: Adapter, base: ModelEntry
     what = f"**{change[:1].upper()}{change[1:] or nothing}**  \n:small[{plain(reason.what)}]"
     texts = (f"**{engine.title}**  \n:small[{engine.place}]", _LOADS[verdict.verdict], answers, what)
     cell = _row(texts, f"ship-row-{engine.name.replace('.', '-')}")[-1]
-    if verdict.verdict in ("runs", "change"):
+    if verdict.verdict in ("runs", "change") or verdict.change in MADE:
         with cell.popover("Make the files" if verdict.change in MADE else "Command", width="stretch"):
             st.code(verdict.command, language=None, wrap_lines=True)
             if verdict.change in MADE:
