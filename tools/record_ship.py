@@ -9,6 +9,7 @@ that ``--again`` names.
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -53,7 +54,11 @@ def write(spec: dict[str, object], answers: dict[str, Answered]) -> None:
         FILE,
         {
             "spec": spec,
-            "machine": {"processor": machine.processor(), "cores": machine.cores()},
+            "machine": {
+                "processor": machine.processor(),
+                "cores": machine.cores(),
+                "load": round(os.getloadavg()[0]),
+            },
             "versions": versions(),
             "recorded": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
             "apart": {

@@ -29,6 +29,12 @@ def _rows() -> None:
     same_answers("mine")
 
 
+def _recorded_rows() -> None:
+    from peft_lab.ui.ship.rows import same_answers
+
+    same_answers("")
+
+
 def everything(app: AppTest) -> str:
     return told(app) + "".join(each.value for each in (*app.code, *app.caption))
 
@@ -44,6 +50,16 @@ def test_an_exhibit_shows_nothing_of_its_answers_before_a_guess(own_home: Path) 
     came = outcome(FIRST.rows(recorded()["spec"]), answers[FIRST.healthy], answers[FIRST.id])
     assert not app.exception and f"**{OUTCOMES[came]}.**" in told(app)
     assert all(text in everything(app) for text in (FIRST.command, FIRST.check, FIRST.url))
+
+
+def test_the_recorded_answers_need_neither_run_nor_weights(own_home: Path) -> None:
+    app = AppTest.from_function(_recorded_rows, default_timeout=60).run()
+    drawn = "".join(str(each.proto.body) for each in app.get("html"))
+    assert not app.exception and not any(":red[" in each.value for each in app.markdown)
+    assert all(way.title in drawn for way in WAYS.values())
+    assert drawn.count("<i style=") == sum(
+        len(one.lost) for name, one in recorded()["answers"].items() if name in WAYS
+    )
 
 
 def test_ways_are_asked_one_after_another_until_stopped(

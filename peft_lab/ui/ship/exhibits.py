@@ -28,7 +28,7 @@ from peft_lab.ui.practice.learner import with_next
 SCOPE = "exhibits"
 _NAMES = (
     "`trained` and `shipped`: the tensors of both files (`safetensors.torch.load_file`); `base` and `published`: the "
-    "weights that are served and those of training; `model`: what answers."
+    "weights that are served and those of training; `model`: what answers; `trained_…`: as in training."
 )
 
 
@@ -93,7 +93,9 @@ def _seen(one: Exhibit, spec: RunSpec, answers: Sequence[Answered], guess: str) 
     for place, title, seen in zip(st.columns(2, gap="small"), (one.before, one.after), answers, strict=True):
         with place:
             _card(title, seen is after, rows[number], seen.answers[number], seen.ended[number])
-    if len(spoilt) > 1:
+    if wrong_in(after.answers[spoilt[0]], rows[spoilt[0]]) < wrong_in(
+        after.answers[spoilt[-1]], rows[spoilt[-1]]
+    ):
         st.caption(f"Not always this loud: see “{plain(titles[spoilt[0]])}”")
     st.markdown(f"**What gives it away.** {plain(one.gives_away)}")
     for name, text in {"command": one.command, "check": one.check}.items():

@@ -24,12 +24,14 @@ _HEADER = ("How it is used", "Right", "As beside the base", "First token that di
 def same_answers(run: str) -> None:
     """Draw the recorded answers, and those of the learner's own run; ``run``: its id, empty without one."""
     recorded = same_rows.recorded()
+    on = recorded["machine"]
     st.markdown(f"### The same {ROWS} orders, in {len(WAYS)} ways {figures.badge(Source.MEASURED)}")
     _compared(recorded["spec"], recorded["answers"], recorded["apart"])
     st.caption(
-        f"Recorded on {recorded['recorded'][:10]}, {recorded['machine']['processor']}. Right: all fields of the JSON. "
-        "int8 and NF4 by bitsandbytes, q4_0 by the gguf package; the output layer keeps its precision. Merging into 4 "
-        "bits loses part of the tuning: [peft 2321](https://github.com/huggingface/peft/issues/2321), "
+        f"Recorded on {recorded['recorded'][:10]}, {on['processor']}, {on['cores']} cores at a load of {on['load']}. "
+        "Right: all fields of the JSON. int8 and NF4 by bitsandbytes, q4_0 by the gguf package; the output layer keeps "
+        "its precision. Merging into 4 bits loses part of the tuning: "
+        "[peft 2321](https://github.com/huggingface/peft/issues/2321), "
         "[peft 2105](https://github.com/huggingface/peft/issues/2105)."
     )
     with errors_here():
