@@ -195,7 +195,7 @@ def _restored(path: str, stored: Array, config: Config) -> Array:
 
 def _rotation(config: Config) -> tuple[float, str]:
     """Return base and kind of the rotary positions; base 0 for a model without them."""
-    told = config.get("rope_parameters") or {}
+    told: Any = config.get("rope_parameters") or {}
     told = told.get("full_attention", told)
     return float(told.get("rope_theta", 0)), str(told.get("rope_type", "default"))
 

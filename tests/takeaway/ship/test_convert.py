@@ -300,7 +300,7 @@ def llama_cpp(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, A
 
 
 RUNS = {
-    "llama": ("q and v", "all linear maps", "rsLoRA", "rank pattern"),
+    "llama": ("q and v", "rsLoRA", "rank pattern"),
     "experts": ("q and v",),
 }
 
