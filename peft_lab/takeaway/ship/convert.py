@@ -205,7 +205,8 @@ def _as_lora(adapter: Adapter, base: str, out: Path) -> dict[str, float]:
         deltas = {}
         for name, module in model.named_modules():
             if isinstance(module, BaseTunerLayer):
-                delta = module.get_delta_weight("default").float().numpy()
+                layer: Any = module
+                delta = layer.get_delta_weight("default").float().numpy()
                 flipped = isinstance(module.get_base_layer(), Conv1D)
                 deltas[name.removeprefix("base_model.model.")] = delta.T if flipped else delta
     rest, whole, worst, factors = 0.0, 0.0, 0.0, factors_of(read(out))

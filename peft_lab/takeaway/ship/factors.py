@@ -66,8 +66,8 @@ def factors_of(adapter: Adapter, dora: bool = False) -> tuple[Factors, ...]:
         )
     wanted = {"A.weight", "B.weight", *([NORMS] if dora else ())}
     parts: dict[str, dict[str, Array]] = {}
-    stored: Any = safetensors.deserialize(adapter.take(WEIGHTS))  # untyped
-    for name, tensor in stored:
+    parse: Any = safetensors.deserialize  # untyped
+    for name, tensor in parse(adapter.take(WEIGHTS)):
         path, _, kind = name.removeprefix("base_model.model.").partition(".lora_")
         if kind not in wanted:
             raise BadInput(f"This format cannot hold '{name}'. Merge the adapter.", "adapter")

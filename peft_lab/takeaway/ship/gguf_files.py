@@ -6,6 +6,7 @@ What differs between architectures stands in ``layouts.yaml``; names come from t
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from hashlib import sha256
@@ -194,7 +195,7 @@ def _restored(path: str, stored: Array, config: Config) -> Array:
 
 def _rotation(config: Config) -> tuple[float, str]:
     """Return base and kind of the rotary positions; base 0 for a model without them."""
-    told = config.get("rope_parameters") or {}
+    told: Any = config.get("rope_parameters") or {}
     told = told.get("full_attention", told)
     return float(told.get("rope_theta", 0)), str(told.get("rope_type", "default"))
 
@@ -216,7 +217,7 @@ def _write_tokenizer(writer: Any, tokenizer: Any, size: int) -> None:
     from gguf import TokenType
 
     model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
-    tokens = str(tokenizer.encode(tables()["text"]))
+    tokens = str(tokenizer.encode(b64decode(tables()["text"]).decode()))
     split = tables()["splits"].get(sha256(tokens.encode()).hexdigest())
     if split is None or model["type"] != "BPE":
         raise BadInput(f"PEFT Lab cannot write this model's tokenizer into a GGUF file. {_ELSEWHERE}", "to")

@@ -300,10 +300,7 @@ def llama_cpp(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, A
 
 
 RUNS = {
-    "llama": ("q and v", "all linear maps", "rsLoRA", "rank pattern", "alpha pattern"),
-    "qwen3": ("all linear maps",),
-    "gemma3": ("all linear maps",),
-    "gpt2": ("all linear maps",),
+    "llama": ("q and v", "rsLoRA", "rank pattern"),
     "experts": ("q and v",),
 }
 
