@@ -24,6 +24,7 @@ from peft_lab.ui.components.frame import address_line, errors_boxed, tabs
 from peft_lab.ui.components.knobs import apart
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.runs.shown import short_id, summaries
+from peft_lab.ui.ship.blend import blend_section
 from peft_lab.ui.ship.files import make_files
 
 SCOPE = "ship"
@@ -52,6 +53,7 @@ def ship_page() -> None:
     with errors_boxed():
         adapter, base = _chosen(place)
         sections: dict[str, Callable[[], None]] = {"Where it runs": lambda: where_it_runs(adapter, base)}
+        sections["Blend"] = blend_section
         if len(sections) == 1:
             where_it_runs(adapter, base)
         else:
