@@ -3,7 +3,6 @@
     OMP_NUM_THREADS=2 python -m tools.record_blends [--most BLENDS] [--out FILE]
     python -m tools.record_blends --rows FILE json style           # training rows of both tasks, as a file to train on
     python -m tools.record_blends --keep orders FOLDER             # stores a run's adapter in 16 bits
-    python -m tools.record_blends --sum orders style FOLDER        # of an adapter trained on both tasks' rows
 
 Each blend is appended to the file when it is scored; stopped and given again, the tool records those that are missing.
 """
@@ -12,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import shutil
 import sys
 import time
@@ -22,7 +20,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from peft_lab.core import disk, machine
+from peft_lab.core import machine
 from peft_lab.runs.record import versions
 from peft_lab.studies.blending import (
     DENSITY,
@@ -32,7 +30,6 @@ from peft_lab.studies.blending import (
     SHIPPED,
     TASKS,
     Bench,
-    _factors,
     shipped_part,
 )
 from peft_lab.takeaway.ship.adapter import CONFIG, WEIGHTS
@@ -109,32 +106,6 @@ def add(out: Path, line: dict[str, Any]) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-def record_sum(names: list[str], folder: Path) -> dict[str, Any]:
-    """Compare the sum of two adapters with one that was trained on the rows of both tasks."""
-    bench = Bench([shipped_part(name) for name in names])
-    bench.blend("cat", (1.0, 1.0))
-    summed = bench.losses()
-    cosines = [cosine(layer) for layer in bench.layers().values()]
-    bench.model.load_adapter(str(folder), adapter_name="both")
-    bench.model.set_adapter("both")
-    merged = bench.losses()
-    return {
-        "pair": names,
-        "cosine": round(math.sqrt(fmean(value**2 for value in cosines)), PLACES),
-        "sum": round(math.exp(fmean(summed)), PLACES),
-        "merged": round(math.exp(fmean(merged)), PLACES),
-        "losses": [[round(loss, PLACES) for loss in each] for each in (summed, merged)],
-    }
-
-
-def cosine(layer: Any) -> float:
-    """Return the cosine between two adapters' corrections of one map."""
-    from torch.nn.functional import cosine_similarity
-
-    (a, b), (c, d) = (_factors(layer, name) for name in ("0", "1"))
-    return float(cosine_similarity((b @ a).flatten(), (d @ c).flatten(), dim=0))
-
-
 def write_rows(out: Path, tasks: list[str]) -> None:
     """Write training rows of tasks as JSON Lines, equally many of each."""
     trains = [get_task(name).load().train for name in tasks]
@@ -161,7 +132,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=SHIPPED / "blends.jsonl", help="the file to add to")
     parser.add_argument("--most", type=int, help="blends to record now; all that are missing without it")
     parser.add_argument("--part", default="1/1", help="of the missing blends, such as 2/2 beside 1/2")
-    parser.add_argument("--sum", nargs=3, metavar=("NAME", "NAME", "FOLDER"))
     parser.add_argument("--rows", nargs="+", metavar="NAME", help="a file, then tasks")
     parser.add_argument("--keep", nargs=2, metavar=("NAME", "FOLDER"))
     options = parser.parse_args()
@@ -171,14 +141,6 @@ def main() -> None:
     if options.rows:
         out, *tasks = options.rows
         write_rows(Path(out), tasks)
-        return
-    if options.sum:
-        first, second, folder = options.sum
-        kept = disk.read_json(SHIPPED / "sums.json", [])
-        pairs = [each for each in kept if each["pair"] != [first, second]]
-        pairs.append(record_sum([first, second], Path(folder)))
-        pairs.sort(key=lambda each: float(each["cosine"]))
-        (SHIPPED / "sums.json").write_text(json.dumps(pairs, indent=1) + "\n", "utf-8")
         return
     bench = Bench([shipped_part(name) for name in TASKS])
     about = SHIPPED / "about.json"

@@ -24,13 +24,14 @@ from peft_lab.ui.components.frame import address_line, errors_boxed, show_tab, t
 from peft_lab.ui.components.knobs import apart
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.runs.shown import short_id, summaries
+from peft_lab.ui.ship.blend import blend_section
 from peft_lab.ui.ship.exhibits import exhibits
 from peft_lab.ui.ship.files import make_files
 from peft_lab.ui.ship.rows import same_answers
 
 SCOPE = "ship"
 #: The tabs by their name in the address.
-TABS = {"where": "Where it runs", "same": "Same answers?", "wrong": "Answers wrongly"}
+TABS = {"where": "Where it runs", "same": "Same answers?", "wrong": "Answers wrongly", "blend": "Blend"}
 SHIP_CSS = web.read("ship.css")
 #: The engines that stand on the page at once; the others are folded.
 FIRST = ("peft", "vllm", "llama.cpp", "ollama", "mlx")
@@ -60,6 +61,7 @@ def ship_page() -> None:
             "where": lambda: where_it_runs(adapter, base),
             "same": lambda: same_answers(mine),
             "wrong": lambda: exhibits(mine),
+            "blend": blend_section,
         }
         drawn = {TABS[name]: draw for name, draw in sections.items()}
         title = tabs(SCOPE, drawn, TABS[state.remembered(SCOPE, "tab", "where")])
