@@ -21,7 +21,7 @@ ROOMS = (
     "takeaway", "atlas", "studies", "advise", "interview", "cli", "ui",
 )  # fmt: skip
 UPWARDS = {("runs", "takeaway"): "a run that ends writes its model card and licences"}
-LOOSE = {"__init__", "__main__"}
+LOOSE = {"__init__", "__main__", "api"}
 
 
 def name_of(file: Path) -> str:

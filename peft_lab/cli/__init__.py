@@ -29,11 +29,12 @@ from peft_lab.cli import (  # noqa: F401  each registers its commands
     start,  # app, serve
     train,
 )
-from peft_lab.cli.application import app, quieten_libraries
+from peft_lab.cli.application import UsageError, app, quieten_libraries, usage
 from peft_lab.cli.output import standing
 from peft_lab.core.asking import OPERATOR, Asker, acting_for
+from peft_lab.core.errors import BadInput
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "quieten_libraries", "run"]
 
 
 def main() -> None:
@@ -41,3 +42,16 @@ def main() -> None:
     quieten_libraries()
     with standing(), acting_for(Asker(OPERATOR)):
         app(prog_name="peft-lab" if Path(sys.argv[0]).stem == "peft-lab" else "python -m peft_lab")
+
+
+def run(words: list[str]) -> int:
+    """Run a command in this process; return its exit status.
+
+    Raises:
+        BadInput: also for an option that there is not. PeftLabError: any other expected failure.
+    """
+    try:
+        status: int = app(words, standalone_mode=False) or 0
+    except UsageError as error:
+        raise BadInput(usage(error)) from None
+    return status

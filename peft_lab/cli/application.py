@@ -24,8 +24,7 @@ from peft_lab.models.assets import store as assets
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 # typer >= 0.26 carries its own copy of click, so the bases are reached through the class that typer exports.
-_UsageError: Any = typer.BadParameter.__mro__[1]
-_ClickError: Any = typer.BadParameter.__mro__[2]
+UsageError: Any = typer.BadParameter.__mro__[2]
 
 _LONGEST, _END = 400, 60  # characters of a word in a message, and of each end where it is longer
 
@@ -69,8 +68,8 @@ class _Group(TyperGroup):
             status = _fail(str(error), BAD_INPUT)
         except PeftLabError as error:
             status = _fail(str(error), FAILED)
-        except _ClickError as error:
-            status = _fail(_usage(error), BAD_INPUT)
+        except UsageError as error:
+            status = _fail(usage(error), BAD_INPUT)
         except typer.Abort:
             status = _fail("interrupted", INTERRUPTED)
         except OSError as error:
@@ -82,7 +81,8 @@ class _Group(TyperGroup):
         sys.exit(status if isinstance(status, int) else OK)
 
 
-def _usage(error: Any) -> str:
+def usage(error: Any) -> str:
+    """Return an error of the command line as a sentence."""
     message: str = error.format_message()
     context = getattr(error, "ctx", None)
     return f"{message} (try '{context.command_path} --help')" if context else message

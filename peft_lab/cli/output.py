@@ -118,9 +118,44 @@ _SHORT = 20  # characters of a cell that is not folded
 _reserved: list[TextIO] = []
 
 
+class Collected:
+    """What a command would have printed: its document, and its tables as text and HTML. ``notes``: for stderr."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.document: Any = None
+        self.text = self.html = ""
+
+    def take(self, document: Any, parts: Sequence[RenderableType]) -> None:
+        """Take what :func:`show` is given."""
+        console = Console(file=io.StringIO(), record=True, width=_TEXT_WIDTH, highlight=False, emoji=False)
+        for part in parts:
+            console.print(part)
+        self.document = plain(document)
+        self.html = console.export_html(inline_styles=True, code_format="<pre>{code}</pre>", clear=False)
+        self.text = console.export_text()
+
+
+_TEXT_WIDTH = 160  # of tables that are returned
+_collected: list[Collected] = []
+
+
+@contextmanager
+def collected() -> Iterator[Collected]:
+    """Yield what commands would print meanwhile, which they then do not."""
+    _collected.append(Collected())
+    try:
+        yield _collected[-1]
+    finally:
+        _collected.pop()
+
+
 @contextmanager
 def reserved_stdout() -> Iterator[None]:
     """Let only :func:`show` reach stdout; prints of libraries and child processes go to stderr."""
+    if _collected:  # nothing is printed
+        yield
+        return
     with _result_stream() as stream, redirect_stdout(sys.stderr):
         _reserved.append(stream)
         try:
@@ -156,7 +191,9 @@ def _result_stream() -> Iterator[TextIO]:
 def show(document: Any, as_json: bool, *, human: Callable[[], Sequence[RenderableType]]) -> None:
     """Print the command's result: the document as JSON, or the tables and texts that ``human`` returns."""
     stream = _reserved[-1] if _reserved else sys.stdout
-    if as_json:
+    if _collected:
+        _collected[-1].take(document, human())
+    elif as_json:
         stream.write(json.dumps(plain(document), indent=2, allow_nan=False) + "\n")
     else:
         for part in human():
@@ -169,7 +206,11 @@ def show(document: Any, as_json: bool, *, human: Callable[[], Sequence[Renderabl
 
 def note(message: str) -> None:
     """Print one line for the person at the terminal, on stderr."""
-    print(" ".join(message.split()), file=sys.stderr)
+    line = " ".join(message.split())
+    if _collected:
+        _collected[-1].notes.append(line)
+    else:
+        print(line, file=sys.stderr)
 
 
 def _print(part: RenderableType, stream: TextIO) -> None:
