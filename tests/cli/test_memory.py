@@ -40,6 +40,8 @@ def test_the_contracts_fields(run: Run) -> None:
     }
     assert set(row["parts"]) == PARTS
     assert row["source"] == "simulated"
+    assert set(row["loading"]) == {"device_bytes", "main_bytes", "loader"}
+    assert row["loading"]["device_bytes"] == pytest.approx(row["parts"]["weights"], rel=0.01)
     assert sum(row["parts"].values()) == row["peak_bytes"] <= row["reserved_bytes"]
     assert all(
         isinstance(value, int) for value in (row["peak_bytes"], row["reserved_bytes"], *row["parts"].values())
@@ -138,6 +140,14 @@ def test_one_that_cannot_be_simulated_leaves_the_others(run: Run, monkeypatch: p
 )
 def test_bad_input(run: Run, arguments: list[str], said: str) -> None:
     assert said in run(*ASK, *arguments).refused()
+
+
+def test_a_precision_reaches_the_simulation_and_contradicts_no_storage(run: Run) -> None:
+    asked = (*ASK, "--method", "lora", "--precision", "mixed-fp32", "--adapter-dtype", "bfloat16")
+    (row,) = run(*asked, "--json").document
+    setting = StepSetting(2, 32, precision="mixed-fp32", adapter_dtype="bfloat16")
+    assert row["peak_bytes"] == simulate_step(StepRequest("gpt2", "lora", {}, setting)).peak_bytes
+    assert "--dtype" in run(*asked, "--dtype", "bfloat16").refused()
 
 
 def test_nothing_is_taken_for_not_given(run: Run) -> None:
