@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 from peft_lab.studies import blending
 from peft_lab.studies.blending import TASKS
 from peft_lab.ui.ship import blend
+from peft_lab.workers import inspector
 
 
 def section() -> None:
@@ -56,7 +57,7 @@ def test_a_press_scores_the_blend_in_a_worker(monkeypatch: pytest.MonkeyPatch) -
         answer.set_result({"scores": {name: {"alone": 1.0, "blended": 0.123} for name in TASKS}})
         return answer
 
-    monkeypatch.setattr(blend.inspector, "get_inspector", lambda worker: SimpleNamespace(submit=submit))
+    monkeypatch.setattr(inspector, "get_inspector", lambda worker: SimpleNamespace(submit=submit))
     app = drawn()
     assert not asked
     app.button(key="blend-run").click()
