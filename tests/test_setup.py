@@ -130,7 +130,9 @@ def test_no_links_weights_or_large_files_are_tracked() -> None:
     files = [ROOT / name for name in _git("ls-files", "-z").split("\0") if name]
     large = [file.name for file in files if file.exists() and file.stat().st_size > MAX_TRACKED_BYTES]
     assert not large
-    assert not [file for file in files if file.suffix in (".safetensors", ".gguf", ".bin", ".pt", ".whl")]
+    weights = [file for file in files if file.suffix in (".safetensors", ".gguf", ".bin", ".pt", ".whl")]
+    shipped = ROOT / "peft_lab" / "studies" / "shipped"  # adapters that are blended, under 1 MB each
+    assert not [file for file in weights if file.parents[1] != shipped or file.stat().st_size > 1_000_000]
 
 
 def test_ci_script_is_strict_executable_bash() -> None:
