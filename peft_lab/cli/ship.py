@@ -144,7 +144,7 @@ def _blended(document: dict[str, Any]) -> list[Any]:
     title = (
         f"{document['method']}, rank {document['rank']}: scores on {blending.SCORED} held-out rows (measured)"
     )
-    lines = [output.table(title, rows, ("Adapter", ">Alone", ">Blended"))]
+    lines: list[Any] = [output.table(title, rows, ("Adapter", ">Alone", ">Blended"))]
     for pair in dict.fromkeys(tuple(row["pair"]) for row in document["overlap"]):
         mine = [row for row in document["overlap"] if tuple(row["pair"]) == pair]
         means = ", ".join(f"{side} {fmean(row[side] for row in mine):.3f}" for side in ("A", "B"))
