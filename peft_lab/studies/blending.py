@@ -98,6 +98,8 @@ def blend(first: str, second: str, text: str) -> list[dict[str, Any]]:
     Raises:
         BadInput: why the runs cannot be blended. RunError: there is no such run, or it has no adapter.
     """
+    if reason := problem(*(store.get(run).spec for run in (first, second))):
+        raise BadInput(reason, "run")
     bench = Bench([part_of_run(first), part_of_run(second)])
     found = []
     for weight in WEIGHTS:
