@@ -98,6 +98,8 @@ def blend(first: str, second: str, text: str) -> list[dict[str, Any]]:
     Raises:
         BadInput: why the runs cannot be blended. RunError: there is no such run, or it has no adapter.
     """
+    if reason := problem(*(store.get(run).spec for run in (first, second))):
+        raise BadInput(reason, "run")
     bench = Bench([part_of_run(first), part_of_run(second)])
     found = []
     for weight in WEIGHTS:
@@ -331,7 +333,8 @@ def shipped_part(name: str) -> Part:
 def recorded() -> tuple[dict[str, Any], list[Cell]]:
     """Return what all blends share, and the blends, each with its scores as ``shares`` of the own adapters' scores."""
     about, cells = disk.read_json(SHIPPED / "about.json"), disk.read_json_lines(SHIPPED / "blends.jsonl")
-    own = {cell["weights"].index(1.0): cell["scores"] for cell in cells if sum(cell["weights"]) == 1}
+    ones = [cell for cell in cells if sum(cell["weights"]) == max(cell["weights"]) == 1]
+    own = {cell["weights"].index(1.0): cell["scores"] for cell in ones}
     about["alone"] = [own[number][number] for number in range(len(TASKS))]
     for cell in cells:
         cell["shares"] = [score / alone for score, alone in zip(cell["scores"], about["alone"], strict=True)]

@@ -35,12 +35,13 @@ def texts(app: AppTest) -> str:
 def test_sliders_show_a_recorded_blend_and_say_when_they_snap() -> None:
     app = drawn()
     assert len(app.slider) == len(TASKS)
-    cell = blending.nearest("cat", (1.0, 1.0, 1.0))
-    assert f"rank {cell['rank']}" in texts(app) and "Snapped" not in texts(app)
-    app.slider[1].set_value(0.05)
+    best = blending.best()[0]
+    assert f"Weights {blend._weights(best)}, rank" in texts(app) and "Snapped" not in texts(app)
+    app.slider[1].set_value(0.95)
     app.run()
     assert "Snapped" in texts(app)
-    assert f"Weights {blend._weights(blending.nearest('cat', (1.0, 0.05, 1.0)))}," in texts(app)
+    between = (best["weights"][0], 0.95, best["weights"][2])
+    assert f"Weights {blend._weights(blending.nearest('cat', between))}," in texts(app)
 
 
 def test_the_best_stands_first() -> None:
@@ -62,4 +63,4 @@ def test_a_press_scores_the_blend_in_a_worker(monkeypatch: pytest.MonkeyPatch) -
     assert not asked
     app.button(key="blend-run").click()
     app.run()
-    assert asked[0][1:] == ("cat", [1.0, 1.0, 1.0]) and texts(app).count("0.12") >= len(TASKS)
+    assert asked[0][1:] == ("cat", blending.best()[0]["weights"]) and texts(app).count("0.12") >= len(TASKS)

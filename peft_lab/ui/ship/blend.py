@@ -36,7 +36,7 @@ def blend_section() -> None:
     left, right = st.columns((2, 3), gap="large")
     with left:
         how = choose(SCOPE, "how", "How to blend", [*dict.fromkeys(cell["how"] for cell in cells)], text=_HOW)
-        weights = [_slider(name) for name in TASKS]
+        weights = [*map(_slider, TASKS, blends.best()[0]["weights"])]
     cell = blends.nearest(how, weights)
     with right:
         st.markdown(f"**Weights {_weights(cell)}, rank {cell['rank']}** {BADGE}")
@@ -48,8 +48,8 @@ def blend_section() -> None:
     _overlaps(about)
 
 
-def _slider(name: str) -> float:
-    label, kept = f"Weight of {get_task(TASKS[name]).title}", state.remembered(SCOPE, name, 1.0)
+def _slider(name: str, opens: float) -> float:
+    label, kept = f"Weight of {get_task(TASKS[name]).title}", state.remembered(SCOPE, name, opens)
     value: float = st.slider(label, 0.0, 1.0, kept, 0.05, key=state.widget_key(SCOPE, name))
     state.remember(SCOPE, name, value)
     return value
@@ -85,12 +85,11 @@ def _proved(found: Mapping[str, Any]) -> None:
 
 def _best() -> None:
     best = blends.best()
-    kept = min(best[0]["shares"])
+    kept = ", ".join(f"{share:.0%}" for share in best[0]["shares"])
     st.markdown(f"#### Which, with which weights? {BADGE}")
     st.markdown(
-        f"Of the recorded blends **{best[0]['how']}** with the weights {_weights(best[0])} "
-        f"{f'keeps {kept:.0%} of its worst task' if kept else 'is best, and yet loses a task whole'}: what its own "
-        "adapter scores is 100%. In general the question is open "
+        f"Of the recorded blends **{best[0]['how']}** with the weights {_weights(best[0])} does best: it keeps {kept} "
+        "of what each adapter scores alone. In general the question is open "
         "([peft#1555](https://github.com/huggingface/peft/issues/1555)); score a few weights on rows of your own."
     )
     rows = []
