@@ -201,7 +201,9 @@ class Bench:
         options: dict[str, Any] = {"density": DENSITY, "svd_full_matrices": False}
         self.model.add_weighted_adapter([*chosen], [*chosen.values()], _MIX, HOW[how], **options)
         for layer in self.layers().values():
-            layer.scaling[_MIX] = 1.0  # with rsLoRA, PEFT 0.21 would scale twice (huggingface/peft, issue 3449)
+            layer.scaling[_MIX] = (
+                1.0  # with rsLoRA, PEFT 0.21 would scale twice (huggingface/peft, issue 3449)
+            )
             names = [name for name in chosen if name in layer.lora_A]
             if how == "knots" and len(names) > 1:
                 a, b = knots([_factors(layer, name) for name in names], [chosen[name] for name in names])

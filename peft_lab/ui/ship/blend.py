@@ -90,7 +90,7 @@ def _best() -> None:
     st.markdown(
         f"Of the recorded blends **{best[0]['how']}** with the weights {_weights(best[0])} does best: it keeps {kept} "
         "of what each adapter scores alone. In general the question is open "
-        "([peft, issue 1555](https://github.com/huggingface/peft/issues/1555)); score a few weights on rows of your own."
+        "([peft 1555](https://github.com/huggingface/peft/issues/1555)); score a few weights on rows of your own."
     )
     rows = []
     for cell in best:
