@@ -217,7 +217,7 @@ def logits_of(model: Any) -> torch.Tensor:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["llama", "qwen3", "gpt2", "experts"])
+@pytest.mark.parametrize("model", ["llama"])
 def test_a_merged_gguf_file_is_the_tuned_model_to_transformers_own_reader(
     model: str, made: Made, tmp_path: Path
 ) -> None:
