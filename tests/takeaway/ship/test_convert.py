@@ -231,7 +231,8 @@ def test_a_merged_gguf_file_is_the_tuned_model_to_transformers_own_reader(
     assert torch.allclose(logits_of(loaded.eval()), logits_of(made.tuned[model, "q and v"]), atol=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.further
+@pytest.mark.rest
 def test_fewer_bits_cost_what_their_steps_are(made: Made, tmp_path: Path) -> None:
     lost = {}
     for kind in ("f16", "q8_0", "q4_0"):
