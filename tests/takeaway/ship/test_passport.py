@@ -281,3 +281,9 @@ _tensors = st.dictionaries(
 def test_any_config_has_verdicts(config: dict[str, Any], tensors: dict[str, StoredTensor], base: Any) -> None:
     for verdict in passport(Adapter("any", config, tensors, (), no_file), base):
         assert verdict.verdict in STATES and verdict.row()["engine"] == verdict.engine
+
+
+def test_changes_are_those_with_which_the_engines_ran() -> None:
+    """As ``make engines`` found them (bench/engines.json)."""
+    assert of(made(**CASES["ranks"][0]))["mlx"].change == "mlx"
+    assert of(made(**CASES["bias of B"][0]))["llama.cpp"].change == "merged"
