@@ -408,7 +408,7 @@ def test_what_is_in_no_figure_is_said_beneath_the_plans(
     """A comparison's hours are without its reference, and rewards' without what is rewarded."""
     lines: list[str] = []
     monkeypatch.setattr(st, "caption", lines.append)
-    shown_plans.notes(Wanted(model="smollm2-135m", objective=objective))
+    shown_plans.notes(Wanted(model="smollm2-135m", objective=objective, adapter_dtype="float32"))
     assert len(lines) == (2 if said else 1) and said in lines[-1]
 
 
