@@ -21,7 +21,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help app fetch test slow further rest ends ends-oldest ends-newest lint types house tests trackers engine engines contract mutants bench faults clean
+.PHONY: help app fetch test slow further rest ends ends-oldest ends-newest lint types house tests trackers engine schemas engines contract mutants bench faults clean
 
 help:
 	@sed -nE 's/^# ((make|PYTHON).*)/\1/p' Makefile
@@ -59,7 +59,7 @@ test: lint types
 THREE := -m pytest -n 3 --dist loadfile
 
 # After make test: real trainings, large simulations, pages looked at by axe. CI runs all three.
-slow: $(VENV)/.dev trackers engine
+slow: $(VENV)/.dev trackers engine schemas
 	$(PY) -m peft_lab fetch
 	$(PY) $(THREE) --ignore tests/browser -m "slow and not further"
 	$(PY) $(THREE) tests/browser -m "slow and not further"
@@ -89,6 +89,13 @@ engine: $(VENV)-engine/.made
 $(VENV)-engine/.made: tests/takeaway/ship/requirements.txt | $(PY)
 	rm -rf $(VENV)-engine
 	$(PIP) install -q --no-deps --target $(VENV)-engine -r tests/takeaway/ship/requirements.txt
+	@touch $@
+
+# The tools whose own schemas check the configs that are written and read (tests/advise/foreign/requirements.txt).
+schemas: $(VENV)-schemas/.made
+$(VENV)-schemas/.made: tests/advise/foreign/requirements.txt | $(PY)
+	rm -rf $(VENV)-schemas
+	$(PIP) install -q --no-deps --target $(VENV)-schemas -r tests/advise/foreign/requirements.txt
 	@touch $@
 
 engines: $(VENV)/.dev
@@ -131,5 +138,5 @@ faults: $(VENV)/.dev
 	$(PY) -m bench.faults
 
 clean:
-	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest $(VENV)-trackers $(VENV)-engine* .mypy_cache .ruff_cache .pytest_cache .hypothesis .peft_lab_home
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest $(VENV)-trackers $(VENV)-schemas $(VENV)-engine* .mypy_cache .ruff_cache .pytest_cache .hypothesis .peft_lab_home
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
