@@ -4,7 +4,6 @@ shows, and here it is done."""
 from __future__ import annotations
 
 import copy
-import json
 import tempfile
 import time
 from collections.abc import Sequence
@@ -131,7 +130,7 @@ def read(base: Any, tokenizer: Any, folder: Path) -> Parts:
     """Return the parts with the adapter in a folder."""
     from safetensors.torch import load_file
 
-    config = json.loads((folder / "adapter_config.json").read_text("utf-8"))
+    config = disk.read_json(folder / "adapter_config.json")
     return Parts(base, tokenizer, load_file(folder / "adapter_model.safetensors"), config)
 
 
