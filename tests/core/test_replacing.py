@@ -412,6 +412,7 @@ def autocast_state() -> None:
 def autocast_cache() -> None:
     with autocast.AUTOCAST_CACHE.by(_call), pytest.raises(Called), torch.autocast("cpu", torch.bfloat16):
         pass
+    torch.set_autocast_enabled("cpu", False)  # the context ended before it came to that
 
 
 TRIPWIRES: dict[str, Callable[[], None]] = {
