@@ -285,15 +285,17 @@ def python_of(engine: str) -> Path:
 
 
 def install(engine: str) -> None:
-    """Make an engine's environment, if it is not there."""
+    """Make an engine's environment, if it is not there whole."""
     python = python_of(engine)
-    if python.exists():
+    whole = python.parents[1] / ".made"
+    if whole.exists():
         return
-    venv.create(python.parents[1], with_pip=True)
+    venv.create(python.parents[1], clear=True, with_pip=True)
     pip = [str(python), "-m", "pip", "--disable-pip-version-check"]
     subprocess.run([*pip, "install", "-q", *PACKAGES[engine]], check=True)
     if engine == "vllm":
         subprocess.run([*pip, "uninstall", "-q", "-y", *BREAKS], check=True)
+    whole.touch()
 
 
 def same_rows(run: str, pythons: Mapping[str, Path], rows: int = 24) -> Iterator[dict[str, Any]]:
