@@ -37,7 +37,7 @@ def test_a_student_sees_a_model_learn_and_what_rank_changes(page: Page, app_url:
     metric(page, "Trainable parameters", "921,600")  # twice the rank
     in_address(page, "r=16")
     choose_page(page, "playground")
-    page.get_by_role("slider", name="Rank").press("End")
+    page.get_by_role("slider", name="Rank", exact=True).press("End")
     expect(page.locator(".trained")).to_have_text("3,686,400")  # eight times rank 8
 
 
