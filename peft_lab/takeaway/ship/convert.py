@@ -28,7 +28,7 @@ from peft_lab.takeaway.ship import gguf_files, mlx_files
 from peft_lab.takeaway.ship.adapter import CONFIG, WEIGHTS, Adapter, read
 from peft_lab.takeaway.ship.factors import Array, Factors, factors_of
 from peft_lab.takeaway.ship.gguf_files import Config
-from peft_lab.takeaway.ship.passport import base_of, engines
+from peft_lab.takeaway.ship.passport import RANKS, base_of, engines
 
 ENGINES = ("peft", "vllm", "sglang", "llama.cpp", "ollama", "mlx")
 #: What can be written beside them: the merged model, and the adapter as LoRA.
@@ -42,7 +42,6 @@ TARGETS = (*ENGINES, *FORMS)
 TOLERANCE = 1e-5  # of a ΔW, relative to its largest entry, where float32 is stored
 LORA_RANK = 16  # of a conversion to LoRA
 _PORTS = {"vllm": 8000, "sglang": 30000, "llama.cpp": 8080, "safetensors": 8000, "gguf": 8080}
-_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # that --max-lora-rank takes (vllm/config/lora.py, 0.32)
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def write(adapter: Adapter, base: str, engine: str, out: Path) -> Shipped:
     command = gguf_files.tables()["commands"][form].format(
         base=quote(weights_of(entry.name) if entry.name in ASSETS else entry.name),
         out=quote(str(out)),
-        rank=next((rank for rank in _RANKS if rank >= most), most),
+        rank=next((rank for rank in RANKS if rank >= most), most),
     )
     if form in _PORTS:
         body = '{"model": "tuned", "messages": [{"role": "user", "content": "Hello"}], "temperature": 0}'

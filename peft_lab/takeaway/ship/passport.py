@@ -31,7 +31,17 @@ MADE = {
 SHARED = ("common", "others")  # entries whose rules hold for all engines, and for all but PEFT
 PREFIX = "base_model.model."
 _MODEL = "another model"
-_RANKS = (32, 64, 128, 256, 320, 512)  # that vLLM's --max-lora-rank takes above its default
+RANKS = (
+    1,
+    8,
+    16,
+    32,
+    64,
+    128,
+    256,
+    320,
+    512,
+)  # that vLLM's --max-lora-rank takes (vllm/config/lora.py, 0.32)
 
 
 @dataclass(frozen=True)
@@ -370,7 +380,7 @@ def _judge(engine: Engine, seen: Seen, details: Mapping[str, str | None]) -> Ver
         held.append(Rule(_MODEL, "unknown", what, engine.models_in, "the list of models", source=source))
     verdict, change = _decide(held, seen)
     most = max(seen.ranks, default=0)
-    change = change.replace("{limit}", str(next((size for size in _RANKS if size >= most), _RANKS[-1])))
+    change = change.replace("{limit}", str(next((size for size in RANKS if size >= most), RANKS[-1])))
     place = None if asking.class_is_on() else seen.adapter.folder
     command = engine.command.replace("{base}", seen.base.name if seen.base else seen.adapter.base or "BASE")
     command = command.replace("{adapter}", str(place or seen.adapter.name))

@@ -44,13 +44,14 @@ def same_answers(run: str) -> None:
 def _own(run: str) -> None:
     """Draw what the run has answered; while it goes on, one way after another is asked, and the page comes back."""
     spec, _ = same_rows.adapter_of(run)
-    st.markdown(f"### Your run {figures.badge(Source.MEASURED)}")
+    title = st.empty()
     begun, going = state.remembered(SCOPE, "begun", 0, run), state.remembered(SCOPE, "going", False, run)
     looks = {way: look(exhibits.ask(run, way)) for way in list(WAYS)[:begun]}
     if going and begun < len(WAYS) and all(one.answer is not None for one in looks.values()):
         looks |= {(way := list(WAYS)[begun]): look(exhibits.ask(run, way))}
         state.remember(SCOPE, "begun", begun + 1, run)
     found = {way: one.answer for way, one in looks.items() if one.answer is not None}
+    title.markdown(f"### Your run {figures.badge(Source.MEASURED) if found else ''}")
     error = next((one.error for one in looks.values() if one.error is not None), None)
     if error is not None:
         error_line(error)
