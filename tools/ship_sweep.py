@@ -80,7 +80,7 @@ def about(rows: Sequence[dict[str, Any]], again: int, note: str) -> dict[str, An
         "dtype": dtype,
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "again": again,
-        "settings": {grid.model: _setting(grid) for grid in sweep.GRIDS},
+        "settings": {grid.model: _setting(grid) for grid in sweep.GRIDS if grid.full_rates},
     }
 
 

@@ -104,6 +104,18 @@ GRIDS = (
         batches=(8,),
         seeds=(0, 1),
     ),
+    Grid(  # the other squares of a class's map: `studies.class_map`
+        model="smollm2-135m",
+        task="json",
+        rows=240,
+        eval_rows=32,
+        lora_rates=(5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2),
+        full_rates=(),
+        ranks=(4, 8, 32),
+        targets={"attention": ("q_proj", "k_proj", "v_proj", "o_proj")},
+        batches=(8,),
+        seeds=(0,),
+    ),
 )
 
 
