@@ -1,8 +1,8 @@
 """Read the bank: every question by id, from ``interview/content/questions``, and the chains that they make.
 
 A file's name begins with its topic: ``lora.yaml``, ``lora.rates.yaml``. Whatever concerns a question stands in its
-entry: a calculation as formulas (:mod:`peft_lab.interview.formulas`) or by its name in ``interview/calculations``; the
-models it can be asked about by a predicate of :mod:`peft_lab.interview.question`. Texts may contain figures of
+entry: a calculation as formulas (:mod:`peft_lab.interview.formulas`) or by its name in ``interview/calculations.py``;
+the models it can be asked about by a predicate of :mod:`peft_lab.interview.question`. Texts may contain figures of
 :data:`FIGURES`, as ``{{right: lora-rank32}}``.
 
 A method of the registry without questions of its own gets one question made for it, so that a new method is asked about
@@ -12,8 +12,6 @@ from its first day.
 from __future__ import annotations
 
 import difflib
-import importlib
-import pkgutil
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,9 +25,7 @@ from peft_lab.core.errors import BadInput, PeftLabError, UnknownName
 from peft_lab.core.units import Source
 from peft_lab.engine.published import reserved, right, slower
 from peft_lab.interview import calculations, claims, question
-from peft_lab.interview.calculations.lora import per_rank
-from peft_lab.interview.calculations.quantisation import code_book
-from peft_lab.interview.computed import NO_GQA, Answer, Case, Given, Whole, line, plain, tex
+from peft_lab.interview.computed import NO_GQA, Answer, Case, Given, Whole, line, nf4_values, plain, tex
 from peft_lab.interview.formulas import Formulas
 from peft_lab.interview.question import (
     CONTENT,
@@ -71,8 +67,8 @@ FIGURES: Mapping[str, Callable[..., str]] = {
     "merged": _merged,
     "method": lambda slug: get_method(slug).title,
     "model": lambda name: get_model(name).title,
-    "per_rank": lambda name: plain(per_rank(Case(get_model(name).shape, {}))),
-    "codes": lambda _: code_book(),
+    "per_rank": lambda name: plain(Case(get_model(name).shape, {}).lora(1)),
+    "codes": lambda _: ", ".join(f"{value:.4f}" for value in nf4_values()),
     "slip": {"narrow_kv": NO_GQA}.__getitem__,
 }
 
@@ -90,16 +86,9 @@ def _with_figures(text: str) -> str:
 
 @cache
 def _calculations() -> dict[str, Calculation]:
-    """Return the calculations by name: all functions of the package that return an Answer."""
-    names = [info.name for info in pkgutil.iter_modules(calculations.__path__)]
-    known: dict[str, Calculation] = {}
-    for name in names:
-        module = importlib.import_module(f"{calculations.__name__}.{name}")
-        for function in _functions(module, ("case", "return"), "Answer"):
-            if function.__name__ in known:
-                raise ValueError(f"two calculations are called {function.__name__}")
-            known[function.__name__] = function
-    return known
+    """Return the calculations by name: all functions of the module that return an Answer."""
+    functions = _functions(calculations, ("case", "return"), "Answer")
+    return {function.__name__: function for function in functions}
 
 
 @cache

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from statistics import NormalDist
@@ -119,10 +120,21 @@ class Case:
         spec = get_method(method)
         return spec.formula(self.shape, spec.require(self.shape, values)).trainable
 
-    def lora(self, r: int, *roles: Role) -> int:
+    def lora(self, r: int, *roles: Role, **values: Any) -> int:
         """Return what LoRA of rank ``r`` trains on the block's maps of these roles; on all of them if none is named."""
         names = [self.shape.target_name(self.matrix(role)) for role in roles]
-        return self.trained("lora", r=r, target_modules=names or ["all-linear"])
+        return self.trained("lora", r=r, target_modules=names or ["all-linear"], **values)
+
+    def three_vectors(self) -> int:
+        """Return the parameters of IA³ as in its paper: vectors on keys, values and inner feed-forward activations.
+
+        Path endings cannot always name them alone: on BERT types ``output.dense`` also hits the attention's output map.
+        """
+        spec, groups = get_method("ia3"), [self.matrix(role) for role in ("k", "v", "down")]
+        names = [self.shape.target_name(group) for group in groups]
+        values = spec.require(self.shape, {"target_modules": names, "feedforward_modules": names[-1:]})
+        paths = {group.path for group in groups}
+        return sum(term.total for term in spec.formula(self.shape, values).terms if term.module in paths)
 
     def stored(self, method: str, **values: Any) -> int:
         """Return the stored count by the method's own formula."""
@@ -160,6 +172,7 @@ NO_GQA = "grouped-query attention: keys and values are narrower than queries her
 BITS = 8  # per byte
 BYTE, HALF, SINGLE = 1, 2, 4  # bytes of a number of 8, 16 or 32 bits
 MOMENTS = 2  # of Adam, per trained parameter
+MIXED = HALF + HALF + SINGLE + MOMENTS * SINGLE  # mixed precision: weights, gradients, master copy, moments
 
 
 def tex(number: float) -> str:
@@ -173,10 +186,6 @@ def tex(number: float) -> str:
 def line(formula: str) -> str:
     """Return one displayed formula."""
     return f"${formula}$"
-
-
-def product(*factors: float) -> str:
-    return r" \cdot ".join(tex(factor) for factor in factors)
 
 
 def plain(number: float) -> str:
@@ -252,11 +261,6 @@ def block_entries(shape: ModelShape) -> int:
     return sum(entries(group) * group.count for group in shape.matrices if group.layers)
 
 
-def widest_kv(case: Case) -> int:
-    """Return the width of the keys if every query head had its own."""
-    return case.shape.heads * case.shape.head_dim
-
-
 def numbers_of(shape: ModelShape) -> dict[str, int]:
     """Return a model's numbers by the names that texts and formulas use; those it has."""
     numbers: dict[str, int | None] = {
@@ -267,6 +271,71 @@ def numbers_of(shape: ModelShape) -> dict[str, int]:
     for role, group in shape.block.items():
         numbers |= {f"{role}_in": group.in_features, f"{role}_out": group.out_features}
     return {name: number for name, number in numbers.items() if number is not None}
+
+
+def parts_of(shape: ModelShape) -> dict[str, Any]:
+    """Return the parameters of a model's parts by the names that formulas use.
+
+    ``block_outputs`` are the outputs of a block's linear maps together; ``layer_biases`` are one layer's; ``norms`` are
+    modules with a bias, ``layer_norms`` those of one layer; ``looked_up`` are the entries of embedding tables that no
+    output layer shares and multiplies with; ``vocab_sides`` counts embedding and output layer, one if they are tied.
+    """
+    biases = [(group, group.parameters[name][0]) for group, name in shape.biases]
+    norms = [(group, size) for group, size in biases if group.is_norm]
+    ends = [
+        group for group in shape.groups if not group.layers and group.each
+    ]  # a tied one holds nothing itself
+    shared = any(group.tied and group.is_matrix for group in shape.groups)
+    return {
+        "block_outputs": sum(group.out_features for group in shape.block.values()),
+        "biases": sum(group.count * size for group, size in biases),
+        "layer_biases": tuple(size for group, size in biases if group.layers),
+        "norm_biases": sum(group.count * size for group, size in norms),
+        "norms": sum(group.count for group, _ in norms),
+        "layer_norms": sum(1 for group, _ in norms if group.layers),
+        "layer_weights": sum(group.each * group.count for group in shape.groups if group.layers),
+        "norm_weights": sum(group.each * group.count for group in shape.groups if group.is_norm),
+        "looked_up": 0 if shared else sum(group.each for group in shape.groups if group.type == "Embedding"),
+        "vocab_sides": sum(shape.vocab in group.parameters.get("weight", ()) for group in ends),
+    }
+
+
+def minus(values: Sequence[float], others: Sequence[float] | float) -> tuple[float, ...]:
+    """Return the differences of two lists, or of a list and one number.
+
+    >>> minus((3, 5), (1, 2)), minus((3, 5), 1)
+    ((2, 3), (2, 4))
+    """
+    subtracted = others if isinstance(others, Sequence) else [others] * len(values)
+    return tuple(one - other for one, other in zip(values, subtracted, strict=True))
+
+
+def times(values: Sequence[float], others: Sequence[float]) -> tuple[float, ...]:
+    """Return the products of two lists, entry by entry."""
+    return tuple(one * other for one, other in zip(values, others, strict=True))
+
+
+def of_sign(values: Sequence[float], sign: float) -> tuple[float, ...]:
+    """Return the values that have the sign of ``sign``.
+
+    >>> of_sign((3, -1, 0, -2), -1)
+    (-1, -2)
+    """
+    return tuple(value for value in values if value * sign > 0)
+
+
+def relative_weights(scores: Sequence[float], temperature: float) -> tuple[float, ...]:
+    """Return a softmax's weights relative to that of the highest score."""
+    return tuple(math.exp((score - max(scores)) / temperature) for score in scores)
+
+
+def plus(values: Iterable[float], before: str = "", after: str = "") -> str:
+    """Return a sum as KaTeX, each number between two texts.
+
+    >>> plus((1000, -2), "(", ")")
+    '(1{,}000) + (-2)'
+    """
+    return " + ".join(f"{before}{tex(value)}{after}" for value in values)
 
 
 # ----------------------------------------

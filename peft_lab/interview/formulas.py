@@ -11,7 +11,8 @@
       tolerance: 0.02
 
 A formula names the question's given values, the model's numbers as its texts do (``q_in``), ``value``, what stands in
-``where`` and :data:`NAMES`. A line of the working is KaTeX with formulas in angle brackets.
+``where`` and :data:`NAMES`. A line of the working is KaTeX with formulas in angle brackets; what was forgotten may have
+them as well.
 """
 
 from __future__ import annotations
@@ -33,15 +34,18 @@ from peft_lab.interview.computed import Answer, Case
 _PLACE = re.compile(r"<([^<>]+)>")
 _ALLOWED = (
     ast.Expression, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.Call, ast.keyword, ast.Subscript,
-    ast.Constant, ast.Name, ast.Load, ast.operator, ast.unaryop, ast.boolop, ast.cmpop,
+    ast.Slice, ast.Constant, ast.Name, ast.Load, ast.operator, ast.unaryop, ast.boolop, ast.cmpop,
 )  # fmt: skip
 #: What every formula may name: functions, and constants of :mod:`peft_lab.interview.computed`.
 NAMES: Mapping[str, Any] = {
-    **{function.__name__: function for function in (abs, float, format, len, max, min, round, str, sum)},
+    **{function.__name__: function for function in (abs, float, format, len, max, min, round, sorted, str, sum)},
     **{function.__name__: function for function in (math.ceil, math.floor, math.log, math.log2, math.sqrt)},
-    **{function.__name__: function for function in (computed.share, computed.show, computed.nf4_bits, units.size)},
+    **{function.__name__: function for function in (math.exp, math.log1p, math.prod)},
+    **{function.__name__: function for function in (computed.share, computed.show, computed.plain, units.size)},
+    **{function.__name__: function for function in (computed.minus, computed.times, computed.of_sign)},
+    **{function.__name__: function for function in (computed.relative_weights, computed.plus, computed.nf4_bits)},
     "pi": math.pi,
-    **{name: getattr(computed, name) for name in ("BYTE", "HALF", "SINGLE", "MOMENTS", "BITS")},
+    **{name: getattr(computed, name) for name in ("BYTE", "HALF", "SINGLE", "MOMENTS", "MIXED", "BITS")},
     **{name: getattr(computed, name) for name in ("CODE_BITS", "CONSTANT_BITS", "SECOND_CONSTANT_BITS")},
     **{name: getattr(computed, name) for name in ("NF4_BLOCK", "SECOND_BLOCK")},
 }  # fmt: skip
@@ -70,7 +74,9 @@ class Formulas:
     parameters: Literal["added", "own"] | None = None
 
     def __post_init__(self) -> None:
-        places = [formula for line in self.working for formula in _PLACE.findall(line)]
+        places = [
+            formula for line in (*self.working, *self.forgot.values()) for formula in _PLACE.findall(line)
+        ]
         for formula in (self.value, *self.where.values(), *self.forgot, *self.named.values(), *places):
             _compiled(formula)
 
@@ -87,7 +93,10 @@ class Formulas:
             scope["value"],
             self.unit,
             [_PLACE.sub(number, line) for line in self.working],
-            *((scope.compute(formula), forgotten) for formula, forgotten in self.forgot.items()),
+            *(
+                (scope.compute(formula), _PLACE.sub(number, forgotten))
+                for formula, forgotten in self.forgot.items()
+            ),
             tolerance=self.tolerance,
             named={name: scope.compute(formula) for name, formula in self.named.items()},
             wholes=wholes[self.parameters](case) if self.parameters else (),
@@ -100,7 +109,8 @@ class _Scope(dict[str, Any]):
     def __init__(self, case: Case, formulas: dict[str, str]) -> None:
         super().__init__({**NAMES, "trained": case.trained, "stored": case.stored, "lora": case.lora})
         if case.model is not None:
-            self.update(computed.numbers_of(case.model))
+            self["three_vectors"] = case.three_vectors
+            self.update(computed.numbers_of(case.model), **computed.parts_of(case.model))
             for whole in (computed.block_entries, computed.four_bit_bytes):
                 self[whole.__name__] = whole(case.model)
         self.update(case.given)

@@ -18,8 +18,7 @@ from peft_lab.core.content import Citation, by_id, read_entries
 from peft_lab.core.errors import BadInput
 from peft_lab.core.references import Fact
 from peft_lab.core.units import Source
-from peft_lab.interview.calculations import choosing
-from peft_lab.interview.computed import Answer, Case, Given, numbers_of
+from peft_lab.interview.computed import MIXED, Answer, Case, Given, numbers_of
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models.catalogue import readers_of_text, resolve
 from peft_lab.models.shapes import ModelShape
@@ -343,6 +342,7 @@ def _plain(value: Given) -> str:
 # The models that a question can be asked about.
 
 
+GPU_GIGABYTES = 80  # decimal, of the card that full fine-tuning is asked about
 FEW_POSITIONS = 8192  # up to here positions are scarce enough to be worth a question
 
 
@@ -417,5 +417,5 @@ FITS: Mapping[str, Predicate] = {
     # a rate measured on one card, for a few billion parameters, is plausible for it
     "of_one_card": lambda shape: 3e9 <= shape.total <= 9e9,
     # its states in full fine-tuning exceed one card, so that splitting them is a question
-    "too_large_for_one_gpu": lambda shape: shape.total * choosing.FULL_STATE > choosing.GPU_GIGABYTES * 10**9,
+    "too_large_for_one_gpu": lambda shape: shape.total * MIXED > GPU_GIGABYTES * 10**9,
 }

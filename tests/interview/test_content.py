@@ -9,8 +9,8 @@ import pytest
 from peft_lab.core.content import ContentError
 from peft_lab.core.references import LORA, PEFT
 from peft_lab.core.units import Source
+from peft_lab.interview import calculations
 from peft_lab.interview.bank import FOLDER, all_questions, mistakes, read_questions
-from peft_lab.interview.calculations import choosing, lora
 from peft_lab.interview.computed import Case
 from peft_lab.interview.question import gated, room_for, topics
 from peft_lab.methods import get_method
@@ -83,9 +83,11 @@ def test_a_question_is_read_with_all_that_belongs_to_it(tmp_path: Path) -> None:
         ("no",),
         (f"{LORA}, section 4.1",),
     )
-    assert one.calculate is lora.one_map and one.fits is room_for(2048) and one.origin is Source.COUNTED
+    assert (
+        one.calculate is calculations.one_map and one.fits is room_for(2048) and one.origin is Source.COUNTED
+    )
     own, leading = one.follow_ups
-    assert own.calculate is lora.value_map and leading.leads_to == two.id
+    assert own.calculate is calculations.value_map and leading.leads_to == two.id
     assert own.opens and (own.opens.page, dict(own.opens.values)) == (
         "lora",
         {"r": 16, "target_modules": ("v_proj",)},
@@ -164,10 +166,10 @@ def test_the_bank_has_no_mistakes() -> None:
 @pytest.mark.parametrize(
     ("name", "candidates"),
     [
-        ("choose-smallest", choosing.SMALL_CANDIDATES),
-        ("choose-mergeable", choosing.MERGE_CANDIDATES),
-        ("choose-encoder", choosing.ENCODER_CANDIDATES),
-        ("choose-bitfit-model", choosing.BITFIT_MODELS),
+        ("choose-smallest", calculations.SMALL_CANDIDATES),
+        ("choose-mergeable", calculations.MERGE_CANDIDATES),
+        ("choose-encoder", calculations.ENCODER_CANDIDATES),
+        ("choose-bitfit-model", calculations.BITFIT_MODELS),
     ],
 )
 def test_options_are_in_the_order_of_their_calculation(name: str, candidates: tuple[str, ...]) -> None:
@@ -179,7 +181,7 @@ def test_options_are_in_the_order_of_their_calculation(name: str, candidates: tu
 def test_a_predicate_with_a_number_is_one_object() -> None:
     assert room_for(2048) is room_for(2048) is not room_for(4096)
     assert gated(get_model("llama-3.2-3b").shape)
-    assert choosing.smallest(Case(get_model("llama-3.2-3b").shape, {"r": 8, "n": 20, "m": 64})).working
+    assert calculations.smallest(Case(get_model("llama-3.2-3b").shape, {"r": 8, "n": 20, "m": 64})).working
 
 
 FORMULAS = """\
@@ -192,7 +194,7 @@ FORMULAS = """\
     forgot:
       r * q_in: B
       value: itself
-      0: all of it
+      0: all of <str(layers)> layers
     tolerance: 0.5
     named: {share: 'share(value, q_in * q_out)'}
     parameters: added
@@ -206,7 +208,8 @@ def test_a_question_states_its_calculation_as_formulas(tmp_path: Path) -> None:
     assert answer is not None and mistakes(folder) == []
     assert (answer.value, answer.unit, answer.wholes[0].size) == (16 * 6144, "parameters", shape.total)
     assert answer.working == (r"$16 \cdot 6{,}144 = 98{,}304$",)
-    assert [miss.value for miss in answer.near_misses] == [0], "the others pass for the answer"
+    [miss] = answer.near_misses
+    assert (miss.value, miss.forgot) == (0, "all of 28 layers"), "the others pass for the answer"
     assert answer.named["share"] in question.explain(answer)
 
 
@@ -217,6 +220,7 @@ def test_a_question_states_its_calculation_as_formulas(tmp_path: Path) -> None:
         ("value: r * each", "value: r.real"),
         ("<r> ", "<[r for r in (1, 2)]> "),
         ("r * q_in: B", "(lambda: r)(): B"),
+        ("<str(layers)>", "<r.real>"),
         ("value: r * each", "worth: r * each"),
         ("parameters: added", "parameters: both"),
     ],

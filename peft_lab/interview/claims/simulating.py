@@ -17,9 +17,9 @@ from peft_lab.engine.devices import devices
 from peft_lab.engine.published import MODEL
 from peft_lab.engine.request import Simulation, StepRequest, StepSetting
 from peft_lab.engine.simulate import simulate as simulate_step
-from peft_lab.interview.calculations.memory import MIXED
 from peft_lab.interview.claims import ABOUT, Checked, ClaimModel, about, both, holds
 from peft_lab.interview.claims.comparing import accuracy
+from peft_lab.interview.computed import MIXED
 from peft_lab.interview.question import takes
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model

@@ -1,1 +1,0 @@
-"""Compute answers, one file per topic. Each calculation takes a :class:`Case` and shows its working."""
