@@ -240,7 +240,7 @@ def watch(
                 parts = [
                     _next_hint(learner, current)
                     if current
-                    else "Save a file first: hints are about that one."
+                    else "Save your file first: hints are given for the file that you saved last."
                 ]
         except PeftLabError as error:
             parts = [str(error)]

@@ -259,10 +259,13 @@ def train(run: Run, recording_budget: Budget | None = None) -> tuple[str, str]:
     ready = _prepare(run)
     spec = ready.spec
     recorder = start_recording(ready, run.id, run.folder, recording_budget)
+    start = _know_first_answer(ready, recorder)
     masters = Masters(ready.model)
     machine.in_use().reset_peaks()
     taken = _learn(ready, masters, recorder)
-    recorder.close()
+    _keep_first_answer(start, recorder)
+    if taken < spec.steps:
+        recorder.close()
     process_peak, device_peaks = measuring.process_peak(), machine.in_use().peaks()
     masters.restore()
     kept.save_adapter(run.folder, partial(ready.method.save, ready.model))
@@ -314,6 +317,25 @@ def _tell_base(run: Run, spec: RunSpec, score: BaseScore) -> None:
         run.log.emit("probe", which="base", answers=[asdict(each) for each in said], scored_by=score.run)
     if score.evaluation is not None:
         run.log.emit("evaluated", which="base", **asdict(score.evaluation), scored_by=score.run)
+
+
+def _know_first_answer(ready: _Running, recorder: TrajectoryRecorder) -> BaseScore:
+    """Pass on what an earlier run that began alike answered before its first step; return all such answers."""
+    spec = ready.spec
+    start = course.find_base_score({**ready.score.key, "start": [spec.method, dict(spec.values), spec.seed]})
+    if recorder.asked is not None and recorder.asked.example.text in start.answers:
+        recorder.know(start.answers[recorder.asked.example.text].answer)
+    return start
+
+
+def _keep_first_answer(start: BaseScore, recorder: TrajectoryRecorder) -> None:
+    """Store the answer before the first step for later runs, if it was written token by token and is new."""
+    asked, given = recorder.asked, recorder.answered()
+    if asked is None or not asked.writes or 0 not in given or asked.example.text in start.answers:
+        return
+    start.answers[asked.example.text] = ModelAnswer(asked.example.text, given[0])
+    with suppress(OSError):  # it only saves the next run some seconds
+        course.keep_base_score(start)
 
 
 # -- learning ----------------------------------------------------------------------------------------------------
@@ -374,9 +396,15 @@ def _require_numbers(made: Made, run: Run) -> None:
 
 
 def _compare(ready: _Running, recorder: TrajectoryRecorder) -> None:
-    """Score the tuned model, save the method's picture, then score a fresh base. Raises Stopped."""
+    """Score the tuned model, save the method's picture, then score a fresh base. Raises Stopped.
+
+    A learner waits for the score, so that the sample's last answer, which takes seconds, comes after it.
+    """
     examines = course.examiner(ready)
-    _examine(ready, examines, "tuned", ready.model)
+    try:
+        _examine(ready, examines, "tuned", ready.model)
+    finally:
+        recorder.close()
     if ready.spec.compared:
         _inference_and_forgetting(ready, examines)
     if ready.test and recorder.draws:
@@ -436,14 +464,8 @@ def _stop_if_asked(run: Run) -> None:
 def _examine(
     ready: _Running, examines: Examiner, which: str, model: torch.nn.Module
 ) -> tuple[list[ModelAnswer], Evaluation | None]:
-    """Ask a model the learner's sentences, score it, and emit both results. Raises Stopped."""
-    log, answers = ready.run.log, []
-    if ready.spec.probes:
-        answers = examines.answer(model, ready.spec.probes)
-        log.emit("probe", which=which, answers=[asdict(answer) for answer in answers])
-    if not ready.test:
-        return answers, None
-    last = 0.0
+    """Score a model, ask it the learner's sentences, and emit both results. Raises Stopped."""
+    log, last = ready.run.log, 0.0
 
     def report(done: int, total: int, right: int | None) -> None:
         nonlocal last
@@ -452,6 +474,11 @@ def _examine(
             last = time.monotonic()
             log.emit("evaluating", which=which, done=done, total=total, right=right)
 
-    evaluation = examines.evaluate(model, ready.test, report)
-    log.emit("evaluated", which=which, **asdict(evaluation))
+    evaluation, answers = None, []
+    if ready.test:
+        evaluation = examines.evaluate(model, ready.test, report)
+        log.emit("evaluated", which=which, **asdict(evaluation))
+    if ready.spec.probes:
+        answers = examines.answer(model, ready.spec.probes)
+        log.emit("probe", which=which, answers=[asdict(answer) for answer in answers])
     return answers, evaluation

@@ -181,9 +181,9 @@ class Examiner:
             loss = torch.nn.functional.cross_entropy(scored, chosen.targets)
             losses.append((float(loss), len(chosen.targets)))
             return self._tagged(list(map(str, texts)), logits, batch)
-        amount = int((batch["labels"] != IGNORED).sum())
-        losses.append((float(batches.loss_of(model, batch)), amount))
-        return self._generate(model, texts, hear)
+        answers = self._generate(model, texts, hear)  # before the loss: they are what one waits for
+        losses.append((float(batches.loss_of(model, batch)), int((batch["labels"] != IGNORED).sum())))
+        return answers
 
     def _tagged(
         self, texts: Sequence[str], logits: torch.Tensor, inputs: Mapping[str, torch.Tensor]

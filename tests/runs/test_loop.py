@@ -15,6 +15,7 @@ import pytest
 
 from peft_lab.core import machine
 from peft_lab.core.errors import RunError
+from peft_lab.drawing.trajectory.recorder import Answering
 from peft_lab.runs import child, course, store, training
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
@@ -179,6 +180,32 @@ def test_tuned_and_base_model_are_scored_and_asked(finished: Run) -> None:
     assert [event["which"] for event in of(finished, "probe")] == ["tuned", "base"]
     assert of(finished, "evaluating")[0]["done"] == 0 and of(finished, "evaluating")[-1]["done"] == 5
     assert of(finished, "inference") == of(finished, "unrelated") == []
+
+
+def test_the_score_waits_for_no_answer_and_an_equal_start_answers_once(
+    generates: RunRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, bool]] = []
+    ask = Answering._ask
+
+    def noted(answering: Answering, step: int) -> None:
+        asked.append((step, "evaluated" in [event["type"] for event in run.events()]))
+        ask(answering, step)
+
+    monkeypatch.setattr(Answering, "_ask", noted)
+    answered = []
+    for seed, first in ((3, True), (3, False), (4, True)):
+        run = begun(replace(generates, compared=False, probes=("a row",), seed=seed))
+        asked.clear()
+        training.train(run)
+        kinds = [(event["type"], event.get("which")) for event in run.events()]
+        assert kinds.index(("evaluated", "tuned")) < kinds.index(("probe", "tuned"))
+        assert [step for step, _ in asked if not step] == [0] * first
+        assert [scored for step, scored in asked if step == 2] == [True]
+        seen = run.trajectory()
+        assert seen is not None and seen.answers[0].step == 0 and seen.answers[-1].step == 2
+        answered.append(seen.answers)
+    assert answered[0] == answered[1]
 
 
 def test_nothing_is_scored_or_asked_unasked(spec: RunRequest) -> None:

@@ -102,6 +102,7 @@ def test_view_of_the_evaluation_and_the_end() -> None:
     events.append(
         event("evaluated", 3.0, which="tuned", metrics={"accuracy": 0.8}, loss=0.4, rows=64, seconds=1.0)
     )
+    assert scoring(view(events, 1, "")) != scoring(view(events[:4], 1, "")), "nothing is scored any more"
     events.append(event("evaluating", 3.0, which="base", done=16, total=64))
     assert (view(events, 1, "").evaluating, view(events, 1, "").progress) == ("base", 0.25)
     assert view(events, 1, "").right is None, "what the tuned model got right is not the base's"

@@ -278,11 +278,8 @@ class TrajectoryRecorder:
         self.about, self.own, self.model, self.layers = about, own, own.model, layers
         self.draws = own.sees or own.shape.kind != "vision"
         self.asked, self.path, self.budget = asked, path, budget or Budget()
-        self._wanted, self._due, self._skipped = (
-            set(recorded_states(steps)),
-            asked_states(steps, watched),
-            skipped,
-        )
+        self._wanted, self._due = set(recorded_states(steps)), asked_states(steps, watched)
+        self._last, self._skipped = steps, skipped
         self._snapshots = {round(steps * part / SNAPSHOTS) for part in range(SNAPSHOTS + 1)}
         self._parts = [
             RecordedPart(part.path, part.layer, part.slot, part.kind, part.shape, part.parameters, part.rank)
@@ -297,6 +294,15 @@ class TrajectoryRecorder:
         self._training, self._cost, self._written = 0.0, 0.0, 0.0
         self._earlier, self._answers, self._lost = earlier, list[RecordedAnswer](), False
         self._answering = None if asked is None else Answering(self.model, asked, self.budget, self._due)
+
+    def answered(self) -> dict[int, str]:
+        """Return the answers so far, by state."""
+        return {answer.step: answer.text for answer in self._all_answers()}
+
+    def know(self, first: str) -> None:
+        """Take the answer before the first step from an earlier run that began alike."""
+        if self.asked is not None:
+            self._answers = [RecordedAnswer(0, first, self.asked.score(first))]
 
     def go_on(self, taken: int) -> None:
         """Continue the earlier record, up to ``taken`` steps; without one nothing is recorded. State 0 was measured
@@ -340,9 +346,10 @@ class TrajectoryRecorder:
         with self.budget.counted(measuring=True), evaluating(self.model):
             self._measure(step)
         self._cost = time.process_time() - start
-        if self._answering is not None:
-            self._answering.wants(step)
-            if step:  # the first loss does not wait for an answer
+        if self._answering is not None and step < self._last:  # the score does not wait for the last answer
+            if step not in self.answered():
+                self._answering.wants(step)
+            if step:  # nor the first loss for the first one
                 self._answering.catch_up(self._cost)
         if self._earlier is None and time.monotonic() - self._written > WRITTEN_EVERY:
             self._write()
@@ -384,11 +391,14 @@ class TrajectoryRecorder:
         self._snapshot(made.step + 1)
 
     def close(self) -> None:
-        """Record the last state in any case, its answer, and write the file."""
+        """Record the last state in any case, its answer, and write the file. The model still has that state."""
         if self._lost:
             return
-        self.state(len(self._curve.loss), always=True)
+        last = len(self._curve.loss)
+        self.state(last, always=True)
         if self._answering is not None:
+            if last not in self.answered():
+                self._answering.wants(last)
             self._answering.catch_up(self._cost, last=True)
         self._write(ended=True)
 

@@ -414,7 +414,7 @@ _DECODERS = "The published runs train decoders that write text;"
 def check_protocol(entry: ModelEntry) -> None:
     """Check that a model is a decoder. Raises BadInput otherwise."""
     if entry.kind != "causal-lm":
-        raise BadInput(f"{_DECODERS} {entry.title} is none.", "protocol")
+        raise BadInput(f"{_DECODERS} {entry.title} is another kind of model.", "protocol")
 
 
 def protocol_training(stage: Stage) -> None:

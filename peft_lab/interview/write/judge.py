@@ -98,7 +98,7 @@ def protection() -> str:
 def refusal() -> str:
     """Return why no program may be run here, in a sentence; empty if it may."""
     if not asking.programs_are_run():
-        return "Your teacher has not turned on that programs are run on the class's server."
+        return "Your teacher has not allowed programs to run on the class's server."
     return "" if not asking.class_is_on() or lock.is_available() else _UNLOCKED
 
 

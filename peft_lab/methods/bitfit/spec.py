@@ -92,8 +92,10 @@ class BitFit(peft_backed.OwnFormat):
             yield Problem("subset", f"{shape.title} has no bias at either of these places. Choose all.")
         elif found != set(SUBSET_ROLES):
             names = {"q": "the query", "up": "the feed-forward up map"}
-            missing = " and ".join(names[role] for role in SUBSET_ROLES if role not in found)
-            message = f"{shape.title} has no bias in {missing}; only the other one is trained."
+            there, missing = sorted(SUBSET_ROLES, key=lambda role: role not in found)
+            message = (
+                f"{shape.title} has no bias in {names[missing]}; only that of {names[there]} is trained."
+            )
             yield Problem("subset", message, "warning")
 
     def formula(self, shape: ModelShape, values: Values) -> Formula:

@@ -64,8 +64,8 @@ def _words(slug: str, found: dict[str, Any]) -> None:
 
     played(slug, [shot["step"] for shot in shots], draw, "inside-soft")
     st.caption(
-        "Nearest in the model's whole vocabulary, by cosine. Moved: distance from the start; a word's own embedding "
-        f"has a length of {found['word_norm']:.2f} (median). ␣ is a space. These words need not mean anything."
+        "Nearest in the model's whole vocabulary, by cosine. Moved: distance from the start. For comparison, the "
+        f"median length of a word's embedding is {found['word_norm']:.2f}. ␣ is a space. The words need not make sense."
     )
 
 
