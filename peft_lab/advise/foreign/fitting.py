@@ -83,10 +83,9 @@ def job_of(reading: Reading, model: str, values: Mapping[str, Any], given: Mappi
             f"This {reading.tool} file does not set {lacking[0]}. Give it as an option.", lacking[0]
         )
     form = StepForm(**{name: step[name] for name in StepForm.fields() if name in step}).check()
-    setting = replace(form.setting, loss=step.get("loss", "whole"))
     how = Sharding(step.get("sharding", "none"), step["devices"])
     how = replace(how, offload=how.runs == "fsdp2" and bool(reading.settings.get("sharding_offload")))
-    request = StepRequest(model, reading.method, values, setting, form.dtype, form.checkpointing)
+    request = StepRequest(model, reading.method, values, form.setting, form.dtype, form.checkpointing)
     return Job(request, how, reading.settings.get("accumulate", 1), reading.pairs)
 
 
