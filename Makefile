@@ -1,7 +1,7 @@
 # make app     run the app            make test   checks and tests, some eight minutes
 # make fetch   weights and data only  make slow   the tests that take longest
 # make further  the cases of both that are many of a kind and dear, and the dearest tests (half an hour)
-# make rest     every second case of those that are many of a kind: CI has no time for them; before a release
+# make rest     what make further leaves of cases that are many of a kind: CI has no time for them; before a release
 # make house   lint, types, and the tests that read code and words: before each commit (a minute or two)
 # make bench   benchmarks against other tools
 # make ends    the tests nearest to the libraries, with the oldest and the newest releases allowed
@@ -71,7 +71,7 @@ further: $(VENV)/.dev trackers engine
 	$(PY) $(THREE) --ignore tests/browser -m "further and not rest"
 	$(PY) $(THREE) tests/browser -m "further and not rest"
 
-# Every second case that the samples left: CI has time for the others alone. Before a release.
+# Every second case that the samples left, of the dearest three in four: CI has time for the others alone. Before a release.
 rest: $(VENV)/.dev
 	$(PY) -m peft_lab fetch
 	$(PY) $(THREE) --ignore tests/browser -m rest

@@ -101,7 +101,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             function = (item.path, item.nodeid.partition("[")[0])
             if cases[function] % sampled.args[0]:
                 item.add_marker(pytest.mark.further)
-                if left[function] % 2:  # every second one: CI's time has a limit
+                if left[function] % sampled.kwargs.get("left", 2):  # CI's time has a limit
                     item.add_marker(pytest.mark.rest)
                 left[function] += 1
             cases[function] += 1

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+import pytest
 from playwright.sync_api import Locator, Page, TimeoutError, expect
 
 from peft_lab.ui import pages
@@ -91,6 +94,20 @@ def press(page: Page, name: str) -> None:
     if not page.evaluate(_FOCUSED, name):
         reach(page, name)
     page.keyboard.press("Enter")
+
+
+def by_doors(names: Iterable[str], further: pytest.MarkDecorator) -> list[Any]:
+    """Pages as cases of a test: home where the test belongs, one behind each door in make further, the others in make
+    rest."""
+    cases: list[Any] = []
+    doors = {pages.door_of("home")}
+    for name in names:
+        marks = (
+            () if name == "home" else (further, pytest.mark.rest) if pages.door_of(name) in doors else further
+        )
+        doors.add(pages.door_of(name))
+        cases.append(pytest.param(name, marks=marks))
+    return cases
 
 
 def choose_page(page: Page, name: str) -> None:

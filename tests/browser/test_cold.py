@@ -10,11 +10,10 @@ from playwright.sync_api import Page
 from peft_lab.ui import pages
 from peft_lab.ui.pages import method_pages, titles
 from tests.browser.conftest import served
-from tests.browser.driver import visit
+from tests.browser.driver import by_doors, visit
 
 # of the methods' pages, which are one and the same function, the first
 PAGES = sorted(set(titles()) - set(sorted(method_pages())[1:]))
-QUICK = ("home",)  # the others, a server for each, are in make further
 # Every text that ever stands in the navigation.
 _NOTE_ENTRIES = """
   window.entries = [];
@@ -25,9 +24,7 @@ _NOTE_ENTRIES = """
 """
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.further) for name in PAGES]
-)
+@pytest.mark.parametrize("name", by_doors(PAGES, pytest.mark.further))  # a server for each
 def test_a_page_opens_on_a_cold_server(name: str, page: Page, app_home: Path, tmp_path: Path) -> None:
     address = "" if name == "home" else name
     page.add_init_script(_NOTE_ENTRIES)

@@ -16,13 +16,12 @@ from playwright.sync_api import Browser, Page, expect
 from peft_lab.interview.write.exercises import exercises
 from peft_lab.ui.pages import method_pages, titles
 from tests.browser.conftest import served
-from tests.browser.driver import CHROMIUM_FLAGS, choose_page, chromium_path, settled, visit
+from tests.browser.driver import CHROMIUM_FLAGS, by_doors, choose_page, chromium_path, settled, visit
 from tests.browser.proxy import certificate, proxied
 from tests.browser.test_guard import WEBSOCKET, answer
 from tests.conftest import link
 
 SHARED = [name for name in titles() if name not in ("tour", "teach")]
-QUICK = ("home",)  # the others are in make further
 #: Opened by their address: of the methods' pages, which are one function, that with the most settings.
 ADDRESSED = [name for name in SHARED if name == "qlora" or name not in method_pages()]
 BASE = "lora"  # the folder that the app lies in may be called like a page
@@ -71,9 +70,7 @@ def code_on(page: Page) -> str:
     return found.text
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.further) for name in ADDRESSED]
-)
+@pytest.mark.parametrize("name", by_doors(ADDRESSED, pytest.mark.further))
 def test_a_page_opened_by_its_address_makes_its_link(
     name: str, page: Page, chromium: Browser, app_url: str
 ) -> None:

@@ -69,12 +69,14 @@ WHOLE = {
 
 
 def every(first: tuple[str, ...], one_in: int = 1) -> list[Any]:
-    """The ``first`` of the types where the test belongs, and one in so many of the others in make further."""
+    """The ``first`` of the types where the test belongs, and one in so many of the others in make further and, every
+    second one, in make rest."""
     names = [name for name in every_type.names() if name not in every_type.UNMADE]
     others = [name for name in names if name not in first][::one_in]
     return [
         *(name for name in first if name in names),
-        *(pytest.param(name, marks=pytest.mark.further) for name in others),
+        *(pytest.param(name, marks=pytest.mark.further) for name in others[::2]),
+        *(pytest.param(name, marks=[pytest.mark.further, pytest.mark.rest]) for name in others[1::2]),
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,17 +22,20 @@ from tests.runs.test_training import carry_out
 pytestmark = pytest.mark.weights
 PROBE = "Two large pizzas for Tim at 6 pm, please.\nJSON:"
 WRITES = {"smollm2-135m": "json", "flan-t5-small": "fields"}
-METHODS = [
-    (model, slug)
-    for model in WRITES
-    for slug, method in all_methods().items()
-    if get_model(model).kind in method.learning_rates and slug != "bitfit"
-]
-METHODS.sort(key=lambda pair: pair[1] == "full")  # dear: not the case that is always run
+
+
+def methods_in_turn() -> Iterator[Any]:
+    """Each method with the models that it takes. In CI with one of them, which take turns: a case takes 13 seconds of
+    processor."""
+    for at, (slug, method) in enumerate(all_methods().items()):
+        models = [model for model in WRITES if get_model(model).kind in method.learning_rates]
+        for model in models if slug != "bitfit" else ():
+            later = model != models[at % len(models)]
+            yield pytest.param(model, slug, marks=pytest.mark.rest if later else ())
 
 
 @pytest.mark.further
-@pytest.mark.parametrize(("model", "slug"), METHODS)
+@pytest.mark.parametrize(("model", "slug"), methods_in_turn())
 def test_every_method_trains_and_answers(model: str, slug: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # a whole answer would take most of the time
     task = replace(tasks.get_task(WRITES[model]), max_new_tokens=3)

@@ -3,6 +3,8 @@ what it was opened for is not lost on the way."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from streamlit.runtime.scriptrunner.script_runner import ScriptRunner
 from streamlit.runtime.scriptrunner_utils.exceptions import StopException
@@ -32,6 +34,13 @@ FEW = (16, 22, 58)
 STOP = 2  # LoRA, with a model, a rank and a tab
 
 
+def steps(first: int, last: int, but: tuple[int, ...] = ()) -> list[Any]:
+    """Every third step, in make further and in make rest in turn."""
+    marks = (pytest.mark.further,), (pytest.mark.further, pytest.mark.rest)
+    every = [at for at in range(first, last, 3) if at not in but]
+    return [pytest.param(at, marks=marks[turn % 2]) for turn, at in enumerate(every)]
+
+
 def interrupted(monkeypatch: pytest.MonkeyPatch, app: AppTest, step: int) -> bool:
     """Draw the page and end that run at its ``step``-th step; whether it had so many."""
     taken = 0
@@ -57,10 +66,7 @@ def turned(app: AppTest, page: str, address: dict[str, str]) -> AppTest:
     return app
 
 
-@pytest.mark.parametrize(
-    "step",
-    [*FEW, *(pytest.param(at, marks=pytest.mark.further) for at in range(1, STEPS, 3) if at not in FEW)],
-)
+@pytest.mark.parametrize("step", [*FEW, *steps(1, STEPS, FEW)])
 def test_a_stop_is_as_its_path_says(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Opened by somebody who had the page otherwise."""
     stop = NEWCOMER.stops[STOP]
@@ -74,9 +80,7 @@ def test_a_stop_is_as_its_path_says(step: int, monkeypatch: pytest.MonkeyPatch) 
     assert tour.progress(file, learner.current_learner(file), "newcomer").visited == {STOP}
 
 
-@pytest.mark.parametrize(
-    "step", [15, *(pytest.param(at, marks=pytest.mark.further) for at in range(16, 60, 3))]
-)
+@pytest.mark.parametrize("step", [15, *steps(16, 60)])
 def test_what_a_teacher_shows_is_opened(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     address = {SHOWN: "1", "topic": "lora"}
     app = opened("myths", verdict="wrong")
