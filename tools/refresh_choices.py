@@ -1,4 +1,5 @@
-"""Run the simulations that ship with the decision tree, of every place that can be clicked and of all :func:`offered`:
+"""Run the simulations that ship with the decision tree, of every place that can be clicked, of all :func:`offered` and
+:func:`planned`:
 
     python -m tools.refresh_choices [--all] [--jobs N] [SCENARIOS.yaml OUT.json]
 
@@ -21,6 +22,7 @@ import yaml
 
 from peft_lab.advise import simulating
 from peft_lab.advise.flips import flips
+from peft_lab.advise.plans.wanted import Wanted
 from peft_lab.advise.recommend import reach, recommend
 from peft_lab.advise.room import Room
 from peft_lab.advise.situation import Situation, parse
@@ -64,6 +66,11 @@ def offered() -> list[Situation]:
     return found
 
 
+def planned() -> list[Situation]:
+    """What Plan opens with, on two cards: an engineer's first change, whose first verdict would wait for it."""
+    return [Wanted(devices=2).check().situation()]
+
+
 def _advised(situation: Situation) -> str:
     return recommend(situation, asking(situation)).method
 
@@ -92,7 +99,8 @@ def shipped() -> list[Task]:
         Situation(model=one.model, device=one.device, devices=one.devices, link=one.link) for one in EXAMPLES
     ]
     return [
-        *((at, _found) for at in examples), *((at, _turned) for at in clicked()), *((at, _advised) for at in offered())
+        *((at, _found) for at in examples), *((at, _turned) for at in clicked()),
+        *((at, _advised) for at in (*offered(), *planned())),
     ]  # fmt: skip
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from peft_lab.runs.spec import RunRequest
 from tests.browser.driver import choose_page, in_address, settled, visit
+from tests.ui.test_try_it import ended
 
 STILL = {"reduced_motion": "reduce"}
 SECONDS = 60_000
@@ -93,6 +96,22 @@ def test_an_engineer_reads_one_verdict_on_three_pages_and_takes_the_files(page: 
     steps.nth(1).click()
     settled(page)
     in_address(page, "model=gpt2")
+
+
+def test_who_returns_finds_the_last_run_with_its_scores(
+    page: Page, app_url: str, app_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PEFT_LAB_HOME", str(app_home))
+    made = ended(RunRequest("minilm-l6", "lora", "sentiment", {"r": 4}, steps=2), 0.75)
+    visit(page, app_url)
+    choose_page(page, "runs")
+    page.get_by_role("button", name=re.compile("^20")).first.click()
+    expect(page.get_by_test_id("stMain")).to_contain_text(made.id, timeout=SECONDS)
+    page.get_by_test_id("stMain").get_by_role("button", name="Open", exact=True).click()
+    in_address(page, f"run={made.id}")
+    metric(page, "Trainable parameters", "36,864")  # at the run's rank, half the default
+    expect(page.get_by_role("tab", name="Train")).to_have_attribute("aria-selected", "true")
+    expect(page.get_by_test_id("stMain")).to_contain_text("75.0%", timeout=SECONDS)
 
 
 def test_who_returns_finds_settings_and_judged_claims_again(page: Page, app_url: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from peft_lab.core.errors import BadInput
 from peft_lab.studies import exhibits, same_rows
 from peft_lab.studies.exhibits import OUTCOMES, all_exhibits, outcome
 from peft_lab.studies.same_rows import UNMERGED, WAYS, recorded
@@ -60,6 +61,17 @@ def test_the_recorded_answers_need_neither_run_nor_weights(own_home: Path) -> No
     assert drawn.count("<i style=") == sum(
         len(one.lost) for name, one in recorded()["answers"].items() if name in WAYS
     )
+
+
+def test_a_run_that_writes_no_answers_is_no_error_of_the_page(
+    monkeypatch: pytest.MonkeyPatch, own_home: Path
+) -> None:
+    def refuse(run: str) -> None:
+        raise BadInput("Choose another run.", "run")
+
+    monkeypatch.setattr(same_rows, "adapter_of", refuse)
+    app = AppTest.from_function(_rows, default_timeout=60).run()
+    assert "Choose another run." in told(app) and not any(":red[" in each.value for each in app.markdown)
 
 
 def test_ways_are_asked_one_after_another_until_stopped(

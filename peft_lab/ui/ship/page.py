@@ -49,7 +49,7 @@ def ship_page() -> None:
     pages.open_page()
     state.read_address(SCOPE, {"run": _take_run, "tab": _take_tab})
     with st.container(key="ship-top"):
-        head, place = st.columns([2, 1], vertical_alignment="top")
+        head, place = st.columns([3, 2], vertical_alignment="top")
     head.title("Ship it")
     head.markdown(
         "Where your adapter runs, what has to change first, and whether it still gives the same answers."
@@ -99,7 +99,12 @@ def _chosen(place: st.delta_generator.DeltaGenerator) -> tuple[Adapter | None, M
         run = choose(SCOPE, "run", "Adapter", titles) if titles else ""
         if not titles:
             address_line(SCOPE, "run")
-        files = st.popover("Upload another", icon=":material/upload_file:", type="tertiary").file_uploader(
+        beneath = st.container(
+            horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"
+        )
+        said = beneath.empty()
+        upload = beneath.popover("Upload another", icon=":material/upload_file:", type="tertiary")
+        files = upload.file_uploader(
             "Adapter", accept_multiple_files=True, key="ship-files",
             help=f"A zip of the folder, or its files: {WEIGHTS}, adapter_config.json and the tokenizer's.",
         )  # fmt: skip
@@ -111,7 +116,8 @@ def _chosen(place: st.delta_generator.DeltaGenerator) -> tuple[Adapter | None, M
             return None, None
         known = known_base(adapter.base)
         if known is not None:
-            st.caption(f"{_size(adapter)} · on {plain(known.title)} {figures.badge('counted')}")
+            where = f" · on {plain(known.title)}" if files else ""  # a run's title says it
+            said.caption(f"{_size(adapter)}{where} {figures.badge('counted')}", width="content")
             return adapter, known
         names = {"": "Not among these"} | {name: entry.title for name, entry in known_models().items()}
         named = choose(SCOPE, "base", "Base model", names, text="Without it, shapes are not compared.")

@@ -8,6 +8,7 @@ from statistics import fmean
 import streamlit as st
 
 from peft_lab.core import units
+from peft_lab.core.errors import BadInput
 from peft_lab.core.units import Source
 from peft_lab.runs.spec import RunSpec
 from peft_lab.studies import exhibits, same_rows
@@ -43,7 +44,11 @@ def same_answers(run: str) -> None:
 
 def _own(run: str) -> None:
     """Draw what the run has answered; while it goes on, one way after another is asked, and the page comes back."""
-    spec, _ = same_rows.adapter_of(run)
+    try:
+        spec, _ = same_rows.adapter_of(run)
+    except BadInput as error:  # of the run that the page chose: the recorded answers are what one came for
+        st.markdown(f"**Your run.** {error}")
+        return
     title = st.empty()
     begun, going = state.remembered(SCOPE, "begun", 0, run), state.remembered(SCOPE, "going", False, run)
     looks = {way: look(exhibits.ask(run, way)) for way in list(WAYS)[:begun]}

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from peft_lab.advise import simulating
 from peft_lab.advise.plans import ranking, steps
 from peft_lab.advise.plans.ranking import Candidate, Planned
 from peft_lab.advise.plans.steps import UNCHECKED, Change, Course, change
 from peft_lab.advise.plans.wanted import Wanted
+from peft_lab.advise.recommend import decide
 from peft_lab.advise.simulating import Step
 from peft_lab.advise.situation import Situation
 from peft_lab.engine.timing.estimate import Seconds
@@ -65,3 +67,14 @@ def test_what_choose_recommends_comes_first_and_vectors_by_their_negatives() -> 
     )
     many = made("lora", 3.0, advised=True, negatives=31)
     assert ranking.rank(Wanted(), [slow, quick, many])[0] is many
+
+
+@pytest.mark.usefixtures("kept_simulations")
+def test_the_form_with_two_cards_is_decided_without_a_simulation(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise AssertionError(f"not shipped: {arguments}; run tools.refresh_choices")
+
+    monkeypatch.setattr(simulating, "simulate_sharded", refuse)
+    simulating._split.cache_clear()
+    wanted = Wanted(devices=2).check()
+    assert decide(wanted.situation(), ranking.room_for(wanted), quick=True).advice.method == "qlora"
