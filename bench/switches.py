@@ -118,7 +118,7 @@ def compare(row: dict[str, Any]) -> Iterator[list[Any]]:
             ours, unit, scale = [way[2] for way in ways], "s", 1.0
         else:
             place = 0 if kind in ("allocated", "active") else 1
-            ours, unit, scale = [float(way[place]) for way in ways], "GB", 1e9
+            ours, unit, scale = [float(way[place] or 0) for way in ways], "GB", 1e9
         middle = (low * high) ** 0.5
         figures = [round(value / scale, 2) for value in (middle, *ours)]
         yield [row["name"], names, f"{kind}, {unit}", *figures, *(round(value / middle, 2) for value in ours)]

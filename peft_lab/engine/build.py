@@ -155,8 +155,8 @@ class Blueprint:
             config.get_text_config().pad_token_id = 0
         factory = auto_class(self.kind, self.kind in CLASSIFIERS, self.per_token)
         with torch.device("meta"):
-            how = {"attn_implementation": "eager"} if self.attention == "eager" else {}
-            model = factory.from_config(config, dtype=self.dtype, **how)
+            eager = {"attn_implementation": "eager"} if self.attention == "eager" else {}
+            model = factory.from_config(config, dtype=self.dtype, **eager)
         head_apart(model, config)
         if self.quantise is not None:
             how = self.quantise

@@ -153,7 +153,8 @@ def _trace(function: Callable[..., Any], args: Any, more: Any) -> Callable[..., 
         made = torch.empty_strided(one.shape, one.stride(), dtype=one.dtype, device="cpu")
         return made.requires_grad_(one.requires_grad)
 
-    made: Callable[..., Any] = aot_function(function, Kernels, Kernels, partition, select_decomp_table())
+    kernels: Any = Kernels
+    made: Callable[..., Any] = aot_function(function, kernels, kernels, partition, select_decomp_table())
     with _disable_current_modes(), FakeTensorMode(allow_non_fake_inputs=True):
         args, more = tree_map_only(torch.Tensor, afresh, (args, more))
         made(*args, **more)

@@ -31,7 +31,7 @@ class LabBatch(StepSetting):
         kept: positions at which the head is applied (from the first that predicts a completion to the last).
         predicted: tokens that the loss counts, over all rows. Both are 0 when classifying rows.
         apart: whether the model is an encoder-decoder; ``seq`` is then the encoder's, ``kept`` the decoder's.
-        attention: the attention implementation of transformers; ``None``: its default.
+        implementation: the attention implementation of transformers; ``None``: its default.
     """
 
     padded: bool = True
@@ -39,7 +39,7 @@ class LabBatch(StepSetting):
     kept: int = 0
     predicted: int = 0
     apart: bool = False
-    attention: str | None = None
+    implementation: str | None = None
 
     @classmethod
     def of(
@@ -52,7 +52,7 @@ class LabBatch(StepSetting):
         picked: dict[str, Any] = {name: size[name] for name in ("padded", "kept", "predicted")}
         apart = bool(size.get("apart", False))  # absent from runs made before there were such models
         length = 1 if "image" in size else size["length"]  # the model decides the length of images
-        picked |= {"device": device, "attention": attention, "apart": apart, "tags": tags}
+        picked |= {"device": device, "implementation": attention, "apart": apart, "tags": tags}
         return cls(size["rows"], length, **picked)
 
     def check(self) -> None:
@@ -87,8 +87,8 @@ def simulate_lab(request: StepRequest) -> Simulation:
     def applied(base: torch.nn.Module, depth: int) -> torch.nn.Module:
         from peft_lab.training.step import cast_added
 
-        if batch.attention is not None:
-            base.set_attn_implementation(batch.attention)  # type: ignore[operator]
+        if batch.implementation is not None:
+            base.set_attn_implementation(batch.implementation)  # type: ignore[operator]
         adapted = base if inner is None else inner(base, depth)  # type: ignore[operator]
         cast_added(adapted, blueprint.dtype)
         return adapted
@@ -121,7 +121,7 @@ def simulate_lab(request: StepRequest) -> Simulation:
 
     with refusing(entry, get_method(request.method)):
         # Its model is not the blueprint's, so it has a name of its own among the models that are copied.
-        own = replace(blueprint, method=applied, source=f"{blueprint.source} {batch.attention}")
+        own = replace(blueprint, method=applied, source=f"{blueprint.source} {batch.implementation}")
         return simulate_blueprint(own, batch, request.model, request.method, schedule)
 
 

@@ -72,12 +72,12 @@ def _cut(recorder: MemoryRecorder, hidden: Any, weight: Any) -> Any:
 
 def fused_loss(setting: StepSetting, recorder: MemoryRecorder) -> AbstractContextManager[None]:
     """Return a context in which a loss from hidden states is computed as the setting says."""
-    own = {"liger": _liger, "cut": partial(_cut, recorder)}.get(setting.loss)
+    own: Any = {"liger": _liger, "cut": partial(_cut, recorder)}.get(setting.loss)
 
     def loss(hidden: Any, weight: Any, labels: Any, *, linear_bias: Any = None, **_: Any) -> Any:
         if linear_bias is not None:
             raise Unsupported("This loss is simulated for output heads without bias only.", "loss")
-        return own(hidden, weight) if own else None
+        return own(hidden, weight)
 
     return LINEAR_LOSS.by(loss if own else LINEAR_LOSS.original())
 
@@ -125,5 +125,5 @@ class InBackward(Nothing):
 
     def paged_bytes(self, parameters: Sequence[torch.nn.Parameter] | None = None) -> int:
         """Return the bytes of paged states of all parameters or of these."""
-        own = (self._own.get(one) for one in (self._own if parameters is None else parameters))
+        own: Any = (self._own.get(one) for one in (self._own if parameters is None else parameters))
         return sum(int(one.paged_bytes()) for one in own if hasattr(one, "paged_bytes"))

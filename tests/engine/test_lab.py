@@ -86,7 +86,7 @@ def test_simulated_is_measured_within_one_percent(
         pytest.skip(str(refused))
     apart = resolve(model).kind == "seq2seq"
     length -= completion if apart else 0
-    batch = LabBatch(rows, length, kept=kept, predicted=predicted, apart=apart, attention=attention)
+    batch = LabBatch(rows, length, kept=kept, predicted=predicted, apart=apart, implementation=attention)
     found = simulate_lab(StepRequest(model, method, {}, batch, dtype))
     assert found.peak_bytes == pytest.approx(measured, rel=0.01)
 
@@ -103,7 +103,7 @@ def test_what_a_4_bit_base_computes_in_is_measured_too(base: str, compute: str) 
     measured, dtype, kept, predicted = _measure(
         "minilm-l6", "qlora", 16, 32, 0, "eager", values, getattr(torch, base)
     )
-    batch = LabBatch(16, 32, kept=kept, predicted=predicted, attention="eager")
+    batch = LabBatch(16, 32, kept=kept, predicted=predicted, implementation="eager")
     found = simulate_lab(StepRequest("minilm-l6", "qlora", values, batch, dtype))
     assert found.peak_bytes == pytest.approx(measured, rel=0.002)
 
@@ -116,7 +116,7 @@ def test_an_8_bit_base_is_measured_too(model: str, rows: int, completion: int) -
     """What is left out: inputs beyond the threshold, which depend on the data."""
     values = {"load_in_8bit": True}
     measured, dtype, kept, predicted = _measure(model, "qlora", rows, 32, completion, "eager", values)
-    batch = LabBatch(rows, 32, kept=kept, predicted=predicted, attention="eager")
+    batch = LabBatch(rows, 32, kept=kept, predicted=predicted, implementation="eager")
     found = simulate_lab(StepRequest(model, "qlora", values, batch, dtype))
     assert found.peak_bytes == pytest.approx(measured, rel=0.01)
 

@@ -56,7 +56,7 @@ def test_other_settings_are_other_models() -> None:
 def test_a_runs_step_and_a_step_of_memory_do_not_share_a_model(attention: str) -> None:
     """The first that was simulated in a process had decided the attention of the other, 0.7% of this peak."""
     memory = StepRequest("minilm-l6", "lora", {}, SETTING, "bfloat16")
-    lab = replace(memory, setting=LabBatch(2, 32, device="cuda", capability=(8, 9), attention=attention))
+    lab = replace(memory, setting=LabBatch(2, 32, device="cuda", capability=(8, 9), implementation=attention))
     peaks = []
     for order in ((memory, lab), (lab, memory)):
         prototypes._prototypes.clear()
