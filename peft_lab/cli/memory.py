@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from peft_lab.advise.foreign.fitting import as_written, job_of
-from peft_lab.advise.plans.steps import split_seconds, told_adapters
+from peft_lab.advise.plans.steps import added, split_seconds, told_adapters
 from peft_lab.ask import limits
 from peft_lab.ask.field import Values
 from peft_lab.ask.form import choice, whole
@@ -175,12 +175,14 @@ def timed(one: Simulated, gpu: str, link: str, whole: StepRequest | None, settin
     """Return the result with its last step's seconds; ``whole``: a split step's one-device request."""
     result = one.simulation
     if isinstance(result, Simulation):
+        passing = [estimate.seconds(work, gpu) for work in result.work[-2:]] if setting.accumulate > 1 else []
         step, devices = estimate.seconds(result.work[-1], gpu), 1
+        step = added([passing[0].times(setting.accumulate - 1), step]) if passing else step
     else:
         assert whole is not None, "configs from files are not split"
         devices = result.sharding.readers
         step = split_seconds(() if result.work else work_of(whole), result, gpu, link)
-    return replace(one, step=step, tokens=setting.batch * setting.seq * devices)
+    return replace(one, step=step, tokens=setting.batch * setting.seq * setting.accumulate * devices)
 
 
 def tables(heading: str, results: Sequence[Simulated]) -> list[Any]:
@@ -246,6 +248,10 @@ class MemoryOptions(StepForm):
         "whole", "Loss", "How the loss is computed. whole: from all logits at once; chunked: a few rows at a time.",
         {name: name for name in LOSSES},
     )  # fmt: skip
+    accumulate: int = whole(
+        1, "Accumulation steps", "Passes of --batch rows per update; their gradients stay in memory until it.",
+        least=1, most=limits.DEVICES,
+    )  # fmt: skip
     devices: int = whole(1, "Devices", "Device count; --batch is per device.", least=1, most=limits.DEVICES)
     sharding: str = choice("none", "Sharding", "How the devices share the step.", SHARDING_TITLES)
     link: str = choice("pcie", "Link", "What connects the devices.", {name: name for name in kernels.LINKS})
@@ -253,12 +259,12 @@ class MemoryOptions(StepForm):
     @property
     def step(self) -> StepSetting:
         """Return the settings that do not depend on the model."""
-        return replace(self.setting, loss=self.loss)
+        return replace(self.setting, loss=self.loss, accumulate=self.accumulate)
 
 
 #: The options that --protocol sets.
 _OF_PROTOCOL = ("seq", "dtype", "precision", "adapter_dtype", "optimizer", "checkpointing", "offload", "loss")
-_OPTIONS = ("batch", *_OF_PROTOCOL, "devices", "sharding", "link")
+_OPTIONS = ("batch", *_OF_PROTOCOL, "accumulate", "devices", "sharding", "link")
 
 
 class Protocol(StrEnum):

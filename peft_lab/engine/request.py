@@ -140,6 +140,7 @@ class StepSetting:
         tags: of an encoder whose head labels every token, the number of labels; 0: the head labels the row.
         precision: one of :data:`COMPUTING`.
         adapter_dtype: data type of the parameters that the method adds; empty: as PEFT leaves them.
+        accumulate: forward and backward passes per update, whose gradients stay until it.
     """
 
     batch: int
@@ -156,6 +157,7 @@ class StepSetting:
     tags: int = 0
     precision: str = ""
     adapter_dtype: str = ""
+    accumulate: int = 1
 
     def check(self) -> None:
         """Check the sizes and names. Raises BadInput if one is out of range or unknown, or two do not go together."""
