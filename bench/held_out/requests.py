@@ -145,10 +145,14 @@ def _reasons(run: Run) -> list[str]:
         found.append("method: LLaMA-Adapter as LitGPT has it")
     if run["tool"] == LITGPT and run["quantization"]:  # its table's 0.41.1 and the 0.42.0 that it pinned
         found.append("bitsandbytes before 0.43.2 kept the input of every 4-bit layer")
-    if (
-        "baseline-peft-bnb" in run["name"] and run["devices"] == 1
-    ):  # prepare_model_for_kbit_training; not with FSDP
-        found.append("norms in float32")
+    if run["tool"] == LITGPT and run["method"] == "lora" and run["devices"] > 1:
+        found.append("peak before the model is split")  # the whole model and a share: more than on one card
+    if run["model"].startswith("mistralai/Mixtral") and run["method"] == "qlora":
+        found.append("experts in 4 bits: transformers 5 keeps them in 16")
+    if run["name"] in MISPRINTED:
+        found.append("less than weights, gradients and AdamW's states take")
+    if "baseline-peft-bnb" in run["name"] and run["devices"] == 1:
+        found.append("norms in float32")  # TRL called prepare_model_for_kbit_training, except under FSDP
     if run["tool"] != PEFT and not _reaches(run):
         found.append("lengths of the rows")
     return found
