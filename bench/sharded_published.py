@@ -7,12 +7,24 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
+from peft_lab.core import disk
+from peft_lab.engine import sharding
 from peft_lab.engine.request import StepRequest, StepSetting
-from peft_lab.engine.sharding.simulate import published_sharded, simulate_blueprint
+from peft_lab.engine.sharding.simulate import simulate_blueprint
 from peft_lab.engine.sharding.wrap import Sharding
 from peft_lab.engine.simulate import blueprint_of
+
+
+def published_sharded() -> list[dict[str, Any]]:
+    """Published memory of steps on several devices, to which nothing is fitted.
+
+    ``published`` is a range in bytes, ``measure`` the kind of figure: ``allocated`` or ``reserved`` by PyTorch's
+    allocator; ``driver``: all memory in use on the card.
+    """
+    return [*disk.read_json_lines(Path(sharding.__file__).with_name("published.jsonl"))]
 
 
 def predict(row: dict[str, Any]) -> tuple[int, int]:

@@ -33,14 +33,12 @@ from peft_lab.engine.devices import Device, get_device
 from peft_lab.engine.loading import Loading, loading
 from peft_lab.engine.request import (
     COMPUTING,
-    LOSSES,
     PRECISIONS,
     ConfigRequest,
     Simulation,
     StepForm,
     StepRequest,
     StepSetting,
-    with_size,
 )
 from peft_lab.engine.sharding.simulate import ShardedResult, simulate_sharded
 from peft_lab.engine.sharding.wrap import SHARDING_TITLES, Sharding, sharding_notes
@@ -119,7 +117,7 @@ def search_fitting(
     tried: dict[str, list[int]] = {"batch": [], "seq": []}
 
     def fits(what: Literal["batch", "seq"], size: int) -> bool:
-        sized = with_size(here, batch=size) if what == "batch" else with_size(here, seq=size)
+        sized = replace(here, batch=size) if what == "batch" else replace(here, seq=size)
         if sized not in known:
             known[sized] = needed_bytes(job(sized))
         tried[what].append(size)
@@ -244,26 +242,22 @@ def _models(name: Any, room: FitResult) -> Any:
 class MemoryOptions(StepForm):
     """The step that ``memory`` simulates, on one device or on several."""
 
-    loss: str = choice(
-        "whole", "Loss", "How the loss is computed. whole: from all logits at once; chunked: a few rows at a time.",
-        {name: name for name in LOSSES},
-    )  # fmt: skip
     accumulate: int = whole(
         1, "Accumulation steps", "Passes of --batch rows per update; their gradients stay in memory until it.",
         least=1, most=limits.DEVICES,
     )  # fmt: skip
     devices: int = whole(1, "Devices", "Device count; --batch is per device.", least=1, most=limits.DEVICES)
-    sharding: str = choice("none", "Sharding", "How the devices share the step.", SHARDING_TITLES)
+    sharding: str = choice("none", "Sharding", TITLES["about"]["sharding"], SHARDING_TITLES)
     link: str = choice("pcie", "Link", "What connects the devices.", {name: name for name in kernels.LINKS})
 
     @property
-    def step(self) -> StepSetting:
-        """Return the settings that do not depend on the model."""
-        return replace(self.setting, loss=self.loss, accumulate=self.accumulate)
+    def setting(self) -> StepSetting:
+        """Return the sizes and choices that do not depend on the model."""
+        return replace(super().setting, accumulate=self.accumulate)
 
 
 #: The options that --protocol sets.
-_OF_PROTOCOL = ("seq", "dtype", "precision", "adapter_dtype", "optimizer", "checkpointing", "offload", "loss")
+_OF_PROTOCOL = tuple(name for name in StepForm.fields() if name not in ("model", "device", "batch"))
 _OPTIONS = ("batch", *_OF_PROTOCOL, "accumulate", "devices", "sharding", "link")
 
 
@@ -333,7 +327,7 @@ def memory_command(
         heading = f"{entry.title}, protocol of the published runs, {setting.batch} rows"
     else:
         wanted = _sized(wanted, given, entry)
-        setting = wanted.step
+        setting = wanted.setting
         size = (
             f"images of {images.words(entry.config)}" if entry.kind == "vision" else f"{wanted.seq:,} tokens"
         )

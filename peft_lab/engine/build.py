@@ -14,6 +14,7 @@ from peft_lab.core.errors import BadInput, SimulationError
 from peft_lab.engine import fake
 from peft_lab.engine.fake import tensors_held
 from peft_lab.engine.step import SteppedModel
+from peft_lab.engine.switches import selective
 from peft_lab.engine.tracker import MemoryRecorder, own_part
 from peft_lab.methods.counting.count import drop_values, make_ready
 from peft_lab.models.catalogue import REFUSALS, reason
@@ -70,6 +71,7 @@ class Blueprint:
         alike: whether all layers are known to get the same adapter, so a few represent all (:func:`layers_alike`).
         source: a string that is equal for equal models; empty if unknown.
         adapter_dtype: data type of the parameters that the method adds; empty: as the method leaves them.
+        attention, recompute: as in :class:`peft_lab.engine.request.StepSetting`.
     """
 
     config: PretrainedConfig
@@ -83,6 +85,8 @@ class Blueprint:
     alike: bool = False
     source: str = ""
     adapter_dtype: str = ""
+    attention: str = ""
+    recompute: str = ""
 
     @property
     def depth(self) -> int:
@@ -120,7 +124,7 @@ class Blueprint:
             return None
         method = None if self.method is None else self.method.to_dict()
         parts = [self.config.to_dict(), method, str(self.dtype), repr(self.quantise), self.kind]
-        parts.append(f"{self.num_labels} {self.per_token} {self.adapter_dtype}")
+        parts.append(f"{self.num_labels} {self.per_token} {self.adapter_dtype} {self.attention}")
         return json.dumps(parts, sort_keys=True, default=str)
 
     def at_depth(self, depth: int) -> PretrainedConfig:
@@ -151,14 +155,16 @@ class Blueprint:
             config.get_text_config().pad_token_id = 0
         factory = auto_class(self.kind, self.kind in CLASSIFIERS, self.per_token)
         with torch.device("meta"):
-            model = factory.from_config(config, dtype=self.dtype)
+            how = {"attn_implementation": "eager"} if self.attention == "eager" else {}
+            model = factory.from_config(config, dtype=self.dtype, **how)
         head_apart(model, config)
         if self.quantise is not None:
             how = self.quantise
             fake.quantise_meta(model, how.bits, how.kind, how.double, how.compute)
         if self.checkpointing:
             # As in the usual recipes: gradients flow only if the frozen embedding's output requires one.
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            more = {"context_fn": selective} if self.recompute else {}
+            model.gradient_checkpointing_enable({"use_reentrant": False, **more})
             model.enable_input_require_grads()
         if self.method is None:
             return model

@@ -31,7 +31,8 @@ LOSSES = ("whole", "chunked")
 
 
 #: Fields of a form that are fields of a step's setting.
-_ASKED = ("batch", "seq", "optimizer", "offload", "precision", "adapter_dtype")
+_ASKED = ("batch", "seq", "optimizer", "offload", "precision", "adapter_dtype", *step.TITLES["switches"])
+_ABOUT = step.TITLES["switches"]
 #: Formats that the base's linear layers can be packed in, by name.
 PACKED_TITLES = {"int8": "8 bits (int8)", "nf4": "4 bits (NF4)", "fp4": "4 bits (FP4)"}
 
@@ -103,6 +104,18 @@ class StepForm(Form):
         {"": "float32, PEFT's default", **{name: name for name in PRECISIONS}}, noun="precision of adapters",
     )  # fmt: skip
 
+    compile: bool = yes_no(False, "torch.compile", _ABOUT["compile"])
+    attention: str = choice("", "Attention", _ABOUT["attention"], step.TITLES["attentions"])
+    loss: str = choice("whole", "Loss", _ABOUT["loss"], step.TITLES["losses"])
+    recompute: str = choice(
+        "",
+        "Computed again",
+        _ABOUT["recompute"],
+        step.TITLES["recomputed"],
+        read_when=("checkpointing", (True,)),
+    )
+    updates: str = choice("", "Parameters are updated", _ABOUT["updates"], step.TITLES["updates"])
+
     def rules(self) -> Iterator[BadInput]:
         """Yield what is wrong with the number of tokens."""
         if self.batch * self.seq > limits.TOKENS_IN_A_STEP:
@@ -134,7 +147,8 @@ class StepSetting:
         device: ``cuda`` or ``cpu``: which kernels run and how the optimizer iterates over its tensors.
         capability: compute capability of the GPU ((8, 9) for the L40S), for the size of workspaces.
         capacity: device memory in bytes, None for no limit.
-        loss: one of :data:`LOSSES`.
+        compile: layers and the loss run as ``torch.compile`` runs them (:mod:`peft_lab.engine.compiled`).
+        attention, loss, recompute, updates: of the lists in titles.yaml (:mod:`peft_lab.engine.switches`).
         packed: several rows are concatenated in each of ``seq`` tokens, and attention is told where they end.
         offload: tensors saved for the backward pass wait in main memory (training/optimizers.py).
         tags: of an encoder whose head labels every token, the number of labels; 0: the head labels the row.
@@ -157,6 +171,10 @@ class StepSetting:
     tags: int = 0
     precision: str = ""
     adapter_dtype: str = ""
+    compile: bool = False
+    attention: str = ""
+    recompute: str = ""
+    updates: str = ""
     accumulate: int = 1
 
     def check(self) -> None:
@@ -170,13 +188,15 @@ class StepSetting:
         tokens = max(self.batch * self.seq, rows * (self.seq + new) if self.generate else 0)
         if tokens > limits.TOKENS_IN_A_STEP:
             raise too_many_tokens(tokens, "batch" if self.batch * self.seq == tokens else "generate")
-        if self.loss not in LOSSES:
-            raise BadInput(f"There is no loss called '{self.loss}'. Known: {', '.join(LOSSES)}.", "loss")
+        if self.updates and self.accumulate > 1:
+            raise BadInput("Updates like these are simulated with one pass per update.", "updates")
         if self.packed and (self.padded or self.generate is not None):
             other = "padding" if self.padded else "a generation"
             raise BadInput(f"Packed rows need no padding and have no cache: leave {other} out.", "packed")
-        if self.loss == "chunked" and self.generate is not None:
+        if self.loss != "whole" and self.generate is not None:
             raise BadInput("A chunked loss leaves no logits to generate from. Choose one of the two.", "loss")
+        if self.attention == "flash" and self.padded:
+            raise BadInput("Flash Attention of padded rows, which it packs, is not simulated.", "attention")
 
 
 def torch_dtype(name: str) -> torch.dtype:
@@ -187,11 +207,6 @@ def torch_dtype(name: str) -> torch.dtype:
         raise BadInput(f"'{name}' is not a precision to train in. Known: {', '.join(PRECISIONS)}.", "dtype")
     found: torch.dtype = getattr(torch, name)
     return found
-
-
-def with_size(setting: StepSetting, batch: int | None = None, seq: int | None = None) -> StepSetting:
-    """Return the setting with another batch or length."""
-    return replace(setting, batch=batch or setting.batch, seq=seq or setting.seq)
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.core.errors import PeftLabError, SimulationError, Unsupported, in_short
-from peft_lab.engine import build, kernels, step
+from peft_lab.engine import build, kernels, step, switches
 from peft_lab.engine.account import DEPTH, unroll, without_scalars
 from peft_lab.engine.autocast import simulated
 from peft_lab.engine.build import Blueprint, adapted_modules, make_subject, names_layers, tensors_of
+from peft_lab.engine.compiled import compile_layers, compile_loss
 from peft_lab.engine.fake import HOST, fake_device, known_text, needs_real_adapter, refusal
 from peft_lab.engine.request import COMPUTING, StepSetting
 from peft_lab.engine.tracker import MemoryRecorder, Trace, Watched
@@ -304,26 +306,35 @@ def _run_at(
     blueprint: Blueprint, setting: StepSetting, schedule: Schedule, depth: int, devices: Devices | None = None
 ) -> tuple[Trace, Stage]:
     model = build.fresh_copy(blueprint, depth)
-    if setting.loss == "chunked":
+    if setting.loss != "whole":
         _chunk_the_loss(model)
-    if setting.packed:
+    if setting.packed or setting.compile:
         no_cache(model)
     recorder = MemoryRecorder(HOST)
+    if setting.compile and setting.loss == "whole" and blueprint.kind == "causal-lm":
+        compile_loss(model, recorder)
     devices = devices or Devices()
     recorder.works = devices.works
     packed, foreach = blueprint.quantise is not None, setting.device == "cuda"
+    masked = setting.packed and setting.attention != "flash"
     try:
         with (
             devices.around(recorder),
-            fake_device(setting.device, packed, recorder, devices.watched, setting.packed) as begin,
+            fake_device(setting.device, packed, recorder, devices.watched, masked) as begin,
         ):
             subject = make_subject(model, blueprint, recorder, depth, devices.split)
-            optimizer = devices.optimizer(setting.optimizer, subject.model, foreach)
+            if setting.compile:
+                compile_layers(subject.layers, subject.period, recorder)
+            make = partial(switches.InBackward, recorder=recorder) if setting.updates else devices.optimizer
+            optimizer = make(setting.optimizer, subject.model, foreach)
             stage = Stage(subject, recorder, optimizer, setting)
             autocast = COMPUTING[setting.precision].autocast
             subject.keeps_outputs = not autocast  # with autocast a step is that of transformers' Trainer
+            if autocast and setting.compile:
+                raise Unsupported("torch.compile is not simulated under autocast.", "compile")
             with (
-                begin(), step.watching(subject, recorder), kernels.chunks_visible(setting.device), away(stage),
+                begin(), step.watching(subject, recorder), kernels.chunks_visible(setting.device),
+                switches.fused_loss(setting, recorder), away(stage),
                 known_text(blueprint.method, setting.seq), ExitStack() as casting,
             ):  # fmt: skip
                 if autocast:

@@ -81,7 +81,8 @@ def simulate_blueprint(
         top = request_largest(points)
         reserved = _reserved(trace, setting)
     steps = steps_of(trace.work)
-    last = next((i for i in range(len(points) - 1, -1, -1) if points[i].phase == "zero_grad"), 0)
+    begins = [i for i, one in enumerate(points) if one.phase == "forward" != points[i - 1].phase] or [0]
+    last = ([i for i, one in enumerate(points) if one.phase == "zero_grad"] or begins)[-1]
     return Simulation(
         model=model,
         method=method,
@@ -240,7 +241,8 @@ def blueprint_of(request: StepRequest) -> Blueprint:
     setting = request.setting
     precision, packed = stored_in(request.dtype, setting.precision)
     how = spec.quantization(full)
-    variant = (request.dtype, request.checkpointing, tags, setting.precision, setting.adapter_dtype)
+    made = [getattr(setting, name) for name in ("precision", "adapter_dtype", "attention", "recompute")]
+    variant = (request.dtype, request.checkpointing, tags, *made)
     if packed is not None and how is not None:
         raise Unsupported(
             f"{spec.title}'s own settings state how the base is stored: leave the precision at bfloat16.",
@@ -260,6 +262,8 @@ def blueprint_of(request: StepRequest) -> Blueprint:
         alike=layers_alike(entry.shape, lambda shape: spec.formula(shape, full)),
         source=json.dumps([entry.config, entry.kind, spec.slug, full, *variant], default=str),
         adapter_dtype=setting.adapter_dtype,
+        attention=setting.attention,
+        recompute=setting.recompute,
     )
 
 
@@ -331,6 +335,8 @@ def simulate_config(request: ConfigRequest, schedule: Schedule = two_steps) -> S
         num_labels=setting.tags or Blueprint.num_labels,
         per_token=setting.tags > 0,
         adapter_dtype=setting.adapter_dtype,
+        attention=setting.attention,
+        recompute=setting.recompute,
     )
     name = "full" if config is None else str(getattr(config.peft_type, "value", config.peft_type)).lower()
     try:

@@ -121,38 +121,38 @@ def _each(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any
     made = result if isinstance(result, (list, tuple)) else []
     for place, tensor in enumerate(lists[0]):
         parts = [each[place] for each in lists if place < len(each)]
-        read = sum(map(_nbytes, parts))
+        read = sum(map(bytes_of, parts))
         if name.startswith("_fused"):
-            written = sum(_nbytes(each) for each in parts) - _nbytes(parts[1])  # all but the gradient
+            written = sum(bytes_of(each) for each in parts) - bytes_of(parts[1])  # all but the gradient
         else:
-            written = _nbytes(made[place]) if place < len(made) else _nbytes(tensor)
+            written = bytes_of(made[place]) if place < len(made) else bytes_of(tensor)
         yield Op("each", 0, read + written), tensor
 
 
 def _single(func: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> Op:
     read = list(_tensors((*args, *kwargs.values())))
     written = list(_tensors(result))
-    moved = sum(map(_nbytes, read)) + sum(map(_nbytes, written))
+    moved = sum(map(bytes_of, read)) + sum(map(bytes_of, written))
     if name in _STATED.products:
         left, right = (args[1], args[2]) if name in ("addmm", "baddbmm") else (args[0], args[1])
         batch = left.shape[0] if left.dim() == 3 else 1
         size = (batch, left.shape[-2], right.shape[-1], left.shape[-1])
-        # A bias is a vector broadcast over the rows; _nbytes counts it once.
+        # A bias is a vector broadcast over the rows; bytes_of counts it once.
         return Op("matmul16" if left.element_size() <= 2 else "matmul32", 2 * prod(size), moved, size)
     if name == "_grouped_mm":
         return _grouped(args[0], args[1], read, written)
     if "attention" in name and ("flash" in name or "efficient" in name):
         return _attention(name, args, moved)
     if name in _STATED.copies and _crosses(read, written):
-        return Op("host", 0, max(map(_nbytes, read)))
+        return Op("host", 0, max(map(bytes_of, read)))
     if name in _STATED.gathers:
-        return Op("gather", 0, 2 * sum(map(_nbytes, written)))
+        return Op("gather", 0, 2 * sum(map(bytes_of, written)))
     if name in _STATED.scatters:
-        picked = sum(_nbytes(each) for each in read[1:])
-        whole = 2 * _nbytes(read[0]) if name in _STATED.out_of_place else 0
+        picked = sum(bytes_of(each) for each in read[1:])
+        whole = 2 * bytes_of(read[0]) if name in _STATED.out_of_place else 0
         return Op("gather", 0, 2 * picked + whole)
     if name == "embedding_dense_backward":
-        return Op("gather", 0, moved + sum(map(_nbytes, written)))
+        return Op("gather", 0, moved + sum(map(bytes_of, written)))
     if name.startswith(_STATED.factors):
         matrix = next((each for each in read if each.dim() >= 2), None)
         if matrix is not None:
@@ -170,7 +170,7 @@ def _single(func: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
     if func.namespace == "bitsandbytes":
         return _bitsandbytes(name, read, written, moved)
     if name in _STATED.writes_only:
-        moved -= _nbytes(written[0]) if written else 0
+        moved -= bytes_of(written[0]) if written else 0
     return Op("stream", 0, moved)
 
 
@@ -181,7 +181,7 @@ def _grouped(left: Any, right: Any, read: list[torch.Tensor], written: list[torc
     batch = left.shape[0] if left.dim() == 3 else 1
     stack = right if right.dim() == 3 else written[0]  # rows come together in the gradient of a stack
     used = min(stack.shape[0], rows) if right.dim() == 3 else stack.shape[0]
-    moved = sum(map(_nbytes, (*read, *written))) - _nbytes(stack) + _nbytes(stack) * used // stack.shape[0]
+    moved = sum(map(bytes_of, (*read, *written))) - bytes_of(stack) + bytes_of(stack) * used // stack.shape[0]
     size = (batch, rows, out, inner)
     return Op("matmul16" if left.element_size() <= 2 else "matmul32", 2 * prod(size), moved, size)
 
@@ -221,7 +221,7 @@ def _tensors(value: Any) -> Iterable[torch.Tensor]:
             yield from _tensors(each)
 
 
-def _nbytes(tensor: torch.Tensor) -> int:
+def bytes_of(tensor: torch.Tensor) -> int:
     """Return the bytes that a tensor occupies in memory; broadcast dimensions count once."""
     stored = prod(size for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride)
     return stored * tensor.element_size()

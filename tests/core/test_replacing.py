@@ -21,7 +21,7 @@ from streamlit.runtime.scriptrunner_utils.script_requests import RerunData, Scri
 
 import peft_lab
 from peft_lab.core.errors import PeftLabError, Replacement
-from peft_lab.engine import autocast, fake, kernels
+from peft_lab.engine import autocast, fake, kernels, switches
 from peft_lab.engine.sharding import simulate
 from peft_lab.models import loading
 from peft_lab.ui.server import app, sessions
@@ -415,8 +415,17 @@ def autocast_cache() -> None:
     torch.set_autocast_enabled("cpu", False)  # the context ended before it came to that
 
 
+def linear_loss() -> None:
+    from peft_lab.training.optimizers import chunked_loss
+
+    hidden, weight = torch.zeros(1, 4, 8), torch.zeros(16, 8)
+    with switches.LINEAR_LOSS.by(_call), pytest.raises(Called):
+        chunked_loss(hidden, weight, torch.zeros(1, 4, dtype=torch.long))
+
+
 TRIPWIRES: dict[str, Callable[[], None]] = {
     "attention": attention,
+    "linear loss": linear_loss,
     "chunked loop": chunked_loop,
     "chunk buffers": chunk_buffers,
     "chunk sizes": chunk_sizes,

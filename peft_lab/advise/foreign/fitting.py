@@ -88,8 +88,7 @@ def job_of(reading: Reading, model: str, values: Mapping[str, Any], given: Mappi
             f"This {reading.tool} file does not set {lacking[0]}. Give it as an option.", lacking[0]
         )
     form = StepForm(**{name: step[name] for name in StepForm.fields() if name in step}).check()
-    passes = step.get("accumulate", 1)
-    setting = replace(form.setting, loss=step.get("loss", "whole"), accumulate=passes)
+    setting = replace(form.setting, accumulate=step.get("accumulate", 1))
     how = Sharding(step.get("sharding", "none"), step["devices"])
     how = replace(how, offload=how.runs == "fsdp2" and bool(reading.settings.get("sharding_offload")))
     request = StepRequest(model, reading.method, values, setting, form.dtype, form.checkpointing)

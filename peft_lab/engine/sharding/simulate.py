@@ -9,12 +9,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.core import disk
 from peft_lab.core.errors import Unsupported
 from peft_lab.engine import account
 from peft_lab.engine.account import DEPTH, PARTS, TEMPLATE, MemoryPoint, parts_of, round_size
@@ -416,6 +413,8 @@ def simulate_sharded(request: StepRequest, how: Sharding) -> ShardedResult:
     if how.runs == "tp":
         _check_matrices(request, how)
     blueprint, setting = blueprint_of(request), request.setting
+    if how.runs != "none" and setting.updates:
+        raise Unsupported("Updates like these are simulated on one device.", "updates")
     how = replace(how, accumulate=max(how.accumulate, setting.accumulate))
     if setting.precision == MIXED and how.runs == "fsdp2":  # its own policy casts, in place of autocast
         how = replace(how, compute="bfloat16", reduce="float32")
@@ -429,21 +428,10 @@ def _check_matrices(request: StepRequest, how: Sharding) -> None:
     entry, spec = check(request)
     if reason := tensor.why_not(entry.shape, spec, spec.require(entry.shape, request.values), how.devices):
         raise Unsupported(reason, "sharding")
-    if request.setting.loss == "chunked":
+    if request.setting.compile:
+        raise Unsupported("torch.compile is not simulated with split matrices.", "compile")
+    if request.setting.loss != "whole":
         raise Unsupported(
             "A loss in chunks reads the whole head, of which each device has a part. Choose the usual loss.",
             "loss",
         )
-
-
-# ``published.jsonl``: ``published`` is a range in bytes, ``measure`` the kind of figure (``allocated`` or
-# ``reserved`` by PyTorch's allocator; ``driver``: all memory in use on the card). Nothing is fitted to them.
-
-
-PUBLISHED_FILE = "published.jsonl"
-
-
-@cache
-def published_sharded() -> tuple[dict[str, Any], ...]:
-    """Return all published memory figures of steps on several devices."""
-    return tuple(disk.read_json_lines(Path(__file__).with_name(PUBLISHED_FILE)))

@@ -16,6 +16,7 @@ from peft_lab.engine.devices import Device, device_of, device_titles
 from peft_lab.engine.loading import Loading, loading
 from peft_lab.engine.request import COMPUTING, PRECISIONS, WIDTHS, Simulation, StepForm, StepRequest
 from peft_lab.engine.simulate import memory_of
+from peft_lab.engine.step import TITLES
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models import images
@@ -176,7 +177,7 @@ USUAL = MemoryForm()
 
 
 #: Controls that are folded away: most people leave them as they are.
-_PRECISION = ("precision", "adapter_dtype")
+_FOLDED = ("precision", "adapter_dtype", *TITLES["switches"])
 
 
 def form_controls() -> Controls[MemoryForm]:
@@ -208,9 +209,10 @@ def controls() -> MemoryForm:
     form.draw("optimizer", bottom[1])
     form.draw("targets", bottom[2])
     form.draw("checkpointing", bottom[3])
-    changed = any(form.value(name) != form.default(name) for name in _PRECISION)
-    with st.expander("Precision of products and adapters", expanded=changed):
-        for name, cell in zip(_PRECISION, st.columns(2), strict=True):
+    changed = any(form.value(name) != form.default(name) for name in _FOLDED)
+    with st.expander("Precision, kernels, loss and updates", expanded=changed):
+        cells = [*st.columns(2), *st.columns(2), *st.columns(3)]
+        for name, cell in zip(_FOLDED, cells, strict=True):
             form.draw(name, cell)
     asked = form.form()
     # What a processor keeps is in main memory in any case.

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from bench.sharded_published import published_sharded
 from peft_lab.engine import published
-from peft_lab.engine.sharding.simulate import published_sharded
 from peft_lab.engine.timing.estimate import others
 
 FOLDER = Path(__file__).parents[3] / "bench" / "held_out"

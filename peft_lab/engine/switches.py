@@ -1,0 +1,129 @@
+"""What a step may do in another way than the usual loop: fused losses, selective checkpointing, updates that do not
+wait for the end of the backward pass. Each has the allocations of its library's source (titles.yaml has the places).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from math import ceil
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.core.errors import Unsupported
+from peft_lab.engine.kernels import REPLACED
+from peft_lab.engine.step import Nothing, make_optimizer
+from peft_lab.engine.tracker import MemoryRecorder
+from peft_lab.engine.work import Op, bytes_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from peft_lab.engine.request import StepSetting
+
+#: :func:`peft_lab.training.optimizers.without_logits` calls it with the last hidden states and the output head.
+LINEAR_LOSS = REPLACED["linear loss"]
+
+
+def _liger(hidden: Any, weight: Any) -> Any:
+    """Turn the logits of some rows at a time into their gradient, and multiply it into that of the states at once."""
+    import torch
+
+    class Liger(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, hidden: Any, weight: Any) -> Any:
+            rows = 1 << (ceil(len(hidden) / ceil(weight.shape[0] / weight.shape[1])) - 1).bit_length()
+            gradient = torch.zeros_like(hidden)
+            of_head = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+            for piece, place in zip(hidden.split(rows), gradient.split(rows), strict=True):
+                logits = piece @ weight.t()
+                logits.sub_(logits)  # the kernel reads them twice and writes in their place
+                place.copy_(logits @ weight)
+                if of_head is not None:
+                    of_head += torch.mm(logits.t(), piece).float()
+            ctx.save_for_backward(gradient, of_head)
+            return torch.zeros(len(hidden), dtype=torch.float32).sum()
+
+        @staticmethod
+        def backward(ctx: Any, outer: Any) -> Any:
+            return tuple(None if one is None else one.mul_(outer) for one in ctx.saved_tensors)
+
+    return Liger.apply(hidden, weight)  # type: ignore[no-untyped-call]
+
+
+def _cut(recorder: MemoryRecorder, hidden: Any, weight: Any) -> Any:
+    """Multiply in tiles that leave no logits but a number for each row, and again in the backward pass."""
+    size = (1, len(hidden), *weight.shape)
+    kind = "matmul16" if hidden.element_size() <= 2 else "matmul32"
+    product = Op(kind, 2 * hidden.numel() * len(weight), bytes_of(hidden) + bytes_of(weight), size)
+
+    def again(_: Any) -> None:
+        for _ in range(2 + weight.requires_grad):
+            recorder.did(product, hidden)
+
+    recorder.did(product, hidden)
+    hidden.register_hook(again)
+    total: Any = hidden[0, 0] * weight[0, 0]  # its gradients are zeros of the whole size, as there
+    total.by_row = [hidden.new_empty(len(hidden)).float(), weight.new_empty(len(weight)).float()]
+    return total
+
+
+def fused_loss(setting: StepSetting, recorder: MemoryRecorder) -> AbstractContextManager[None]:
+    """Return a context in which a loss from hidden states is computed as the setting says."""
+    own = {"liger": _liger, "cut": partial(_cut, recorder)}.get(setting.loss)
+
+    def loss(hidden: Any, weight: Any, labels: Any, *, linear_bias: Any = None, **_: Any) -> Any:
+        if linear_bias is not None:
+            raise Unsupported("This loss is simulated for output heads without bias only.", "loss")
+        return own(hidden, weight) if own else None
+
+    return LINEAR_LOSS.by(loss if own else LINEAR_LOSS.original())
+
+
+def selective() -> Any:
+    """Return a checkpoint's contexts that keep attention and every second product, and compute the rest again."""
+    import torch
+    from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
+
+    products = Counter[bool]()
+
+    def policy(context: Any, operation: Any, *_: Any, **__: Any) -> Any:
+        product = operation is torch.ops.aten.mm.default
+        products[context.is_recompute] += product
+        keep = "attention" in operation.__name__ or (product and products[context.is_recompute] % 2)
+        return CheckpointPolicy.MUST_SAVE if keep else CheckpointPolicy.PREFER_RECOMPUTE
+
+    return create_selective_checkpoint_contexts(policy)
+
+
+class InBackward(Nothing):
+    """An optimizer for each parameter, run by a hook that then drops the gradient; nothing clips it."""
+
+    def __init__(self, name: str, model: torch.nn.Module, foreach: bool, recorder: MemoryRecorder) -> None:
+        if name in ("lorafa", "muon"):
+            raise Unsupported("This optimizer needs several gradients at once.", "updates")
+        self._recorder = recorder
+        self._own: dict[Any, Any] = {}
+        for one in model.parameters():
+            if one.requires_grad:
+                alone: Any = SimpleNamespace(parameters=partial(iter, [one]))
+                self._own[one] = make_optimizer(name, alone, foreach)
+                one.register_post_accumulate_grad_hook(self._ready)
+
+    def _ready(self, parameter: torch.nn.Parameter) -> None:
+        recorder, layer, logits = self._recorder, self._recorder.layer, self._recorder.logits
+        gradient: Any = parameter.grad
+        recorder.trace.storages[recorder.see(gradient)].part = "gradients"
+        recorder.logits = False
+        recorder.enter("optimizer", layer)
+        self._own[parameter].step()
+        parameter.grad = gradient = None
+        recorder.enter("backward", layer)
+        recorder.logits = logits
+
+    def paged_bytes(self, parameters: Sequence[torch.nn.Parameter] | None = None) -> int:
+        """Return the bytes of paged states of all parameters or of these."""
+        own = (self._own.get(one) for one in (self._own if parameters is None else parameters))
+        return sum(int(one.paged_bytes()) for one in own if hasattr(one, "paged_bytes"))

@@ -1,0 +1,211 @@
+"""What a step may do in another way than the usual loop: what that leaves in memory, and what it computes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pytest
+
+from peft_lab.core.errors import BadInput, SimulationError, Unsupported
+from peft_lab.engine.build import Blueprint
+from peft_lab.engine.request import Simulation, StepForm, StepRequest, StepSetting
+from peft_lab.engine.running import run
+from peft_lab.engine.sharding.simulate import simulate_sharded
+from peft_lab.engine.sharding.wrap import Sharding
+from peft_lab.engine.simulate import simulate_blueprint
+from tests.engine.small import adapter, blueprint, config
+
+ROWS, LENGTH, WIDTH, VOCABULARY, LAYERS = 2, 256, 64, 12_800, 6
+TOKENS = ROWS * LENGTH
+
+
+@cache
+def simulated(
+    trained: str = "lora", checkpointing: bool = False, dtype: str = "bfloat16", **changes: Any
+) -> Simulation:
+    """A step of a small Llama with a large vocabulary."""
+    import torch
+
+    shape = config("llama", LAYERS)
+    shape.vocab_size = VOCABULARY
+    method = adapter("LORA", target_modules=["q_proj", "up_proj"]) if trained == "lora" else None
+    plan = Blueprint(
+        shape,
+        "causal-lm",
+        method,
+        getattr(torch, dtype),
+        checkpointing=checkpointing,
+        attention=changes.get("attention", ""),
+        recompute=changes.get("recompute", ""),
+    )
+    return simulate_blueprint(plan, StepSetting(ROWS, LENGTH, **changes), "llama", trained)
+
+
+def most(result: Simulation, part: str) -> int:
+    return max(point.parts[part] for point in result.points)
+
+
+def flops(result: Simulation, *kinds: str) -> int:
+    return sum(
+        op.flops * count * piece.times
+        for piece in result.work[-1]
+        for op, count in piece.ops
+        if op.kind in (kinds or ("matmul16", "matmul32", "attention"))
+    )
+
+
+def moved(result: Simulation, *kinds: str) -> int:
+    return sum(
+        op.nbytes * count * piece.times
+        for piece in result.work[-1]
+        for op, count in piece.ops
+        if op.kind in kinds
+    )
+
+
+def kernels(result: Simulation) -> int:
+    return sum(
+        count * piece.times for piece in result.work[-1] for op, count in piece.ops if op.kind != "view"
+    )
+
+
+# ---------------------------------------- losses
+
+
+@pytest.mark.parametrize("trained", ["lora", "full"])
+def test_the_less_of_the_logits_a_loss_makes_the_less_it_takes(trained: str) -> None:
+    logits = {loss: most(simulated(trained, loss=loss), "logits") for loss in ("whole", "liger", "cut")}
+    whole = TOKENS * VOCABULARY
+    assert logits["whole"] >= 4 * whole  # in 32 bits
+    assert logits["cut"] < logits["liger"] < 2 * whole
+
+
+def test_liger_has_some_rows_of_logits_and_the_states_gradient() -> None:
+    """512 tokens, 200 times as many words as states are wide: four rows at a time, by its formula. The last
+    piece's logits live until the next ones have been multiplied; the states are copied without the last of each row.
+    """
+    rows = 4
+    expected = 2 * (2 * TOKENS * WIDTH + 2 * rows * VOCABULARY)
+    assert most(simulated(loss="liger"), "logits") == pytest.approx(expected, rel=0.05)
+    trained = most(simulated("full", loss="liger"), "logits")
+    assert trained - expected == pytest.approx(
+        6 * VOCABULARY * WIDTH, rel=0.05
+    )  # 16 bits for itself, 32 for a piece's
+
+
+def test_cut_multiplies_again_instead_of_keeping_logits() -> None:
+    head = 2 * TOKENS * WIDTH * VOCABULARY
+    frozen, trained = (flops(simulated(which, loss="cut"), "matmul16") for which in ("lora", "full"))
+    usual = {which: flops(simulated(which), "matmul16") for which in ("lora", "full")}
+    found = (frozen - usual["lora"], trained - usual["full"])
+    assert found == pytest.approx((head, head), rel=0.02)  # the last state of a row predicts nothing
+
+
+def test_fused_losses_are_refused_where_they_do_not_apply() -> None:
+    with pytest.raises(BadInput) as refused:
+        StepSetting(1, 8, loss="fused").check()
+    assert refused.value.field == "loss"
+    with pytest.raises(BadInput) as refused:
+        StepSetting(1, 8, loss="liger", generate=(1, 8)).check()
+    assert refused.value.field == "loss"
+    with pytest.raises(Unsupported) as split:
+        simulate_sharded(
+            StepRequest("smollm2-135m", "lora", {}, StepSetting(1, 8, loss="cut")), Sharding("tp", 3)
+        )
+    assert split.value.field == "loss"
+
+
+# ---------------------------------------- attention
+
+
+def test_eager_attention_stores_the_scores() -> None:
+    scores = ROWS * 4 * LENGTH * LENGTH * 2 * LAYERS
+    assert most(simulated(attention="eager"), "activations") - most(simulated(), "activations") >= scores
+
+
+def test_flash_attention_needs_no_mask_for_packed_rows() -> None:
+    packed, flash = simulated(packed=True), simulated(packed=True, attention="flash")
+    assert flash.peak_bytes < packed.peak_bytes
+    with pytest.raises(BadInput) as refused:
+        StepSetting(1, 8, attention="flash", padded=True).check()
+    assert refused.value.field == "attention"
+
+
+# ---------------------------------------- selective checkpointing
+
+
+def test_selective_checkpointing_lies_between_none_and_whole_layers() -> None:
+    none, layers = simulated("full"), simulated("full", True)
+    some = simulated("full", True, recompute="selective")
+    assert most(layers, "activations") < most(some, "activations") < most(none, "activations")
+    assert flops(none) < flops(some) < flops(layers)
+    assert flops(some, "attention") == flops(none, "attention")
+
+
+# ---------------------------------------- updates
+
+
+def test_an_update_in_the_backward_pass_leaves_one_gradient() -> None:
+    usual, hooked = simulated("full"), simulated("full", updates="backward")
+    weights = most(usual, "weights")
+    assert most(usual, "gradients") == pytest.approx(weights, rel=0.01)
+    assert most(hooked, "gradients") <= 2 * VOCABULARY * WIDTH
+    assert most(hooked, "optimizer") == pytest.approx(2 * weights, rel=0.01)
+    assert flops(hooked) == flops(usual)
+
+
+def test_updates_are_refused_where_they_are_not_simulated() -> None:
+    with pytest.raises(Unsupported) as refused:
+        simulated("full", updates="backward", optimizer="muon")
+    assert refused.value.field == "updates"
+    request = StepRequest("smollm2-135m", "full", {}, StepSetting(1, 8, updates="backward"))
+    with pytest.raises(Unsupported) as refused:
+        simulate_sharded(request, Sharding("fsdp2", 2))
+    assert refused.value.field == "updates"
+
+
+# ---------------------------------------- torch.compile
+
+
+def test_compiled_layers_save_and_move_less_and_multiply_as_much() -> None:
+    usual, compiled = simulated("full"), simulated("full", compile=True)
+    assert compiled.unrolled
+    assert most(compiled, "activations") < 0.8 * most(usual, "activations")
+    assert moved(compiled, "stream") < 0.7 * moved(usual, "stream")
+    assert flops(compiled) == flops(usual)
+    assert kernels(compiled) < 0.7 * kernels(usual)
+    assert [most(compiled, part) for part in ("weights", "gradients", "optimizer")] == [
+        most(usual, part) for part in ("weights", "gradients", "optimizer")
+    ]
+
+
+def test_a_compiled_loss_keeps_no_logits_in_32_bits() -> None:
+    assert (
+        most(simulated(compile=True), "logits") < 4.5 * TOKENS * VOCABULARY
+    )  # themselves and their gradient
+    assert most(simulated(), "logits") > 8 * TOKENS * VOCABULARY
+
+
+def test_checkpointing_computes_compiled_layers_again() -> None:
+    usual, compiled = flops(simulated("full", True)), flops(simulated("full", True, compile=True))
+    assert usual <= compiled < 1.05 * usual  # a compiled layer does not stop where all is there
+    assert most(simulated("full", True, compile=True), "activations") == pytest.approx(
+        most(simulated("full", True), "activations"), rel=0.05
+    )
+
+
+def test_what_cannot_be_compiled_is_refused() -> None:
+    prefix = blueprint("llama", 6, adapter("PREFIX_TUNING", num_virtual_tokens=4))
+    for plan, changes in ((prefix, {}), (blueprint("llama", 6, None), {"precision": "autocast-bf16"})):
+        with pytest.raises((Unsupported, SimulationError)) as refused:
+            run(plan, StepSetting(1, 8, compile=True, **changes))
+        assert refused.value.field == "compile"
+
+
+def test_switches_are_off_unless_asked_for() -> None:
+    asked = StepForm()
+    assert asked.setting == replace(StepSetting(asked.batch, asked.seq))
+    assert Counter(asked.address()).keys() >= {"compile", "attention", "loss", "recompute", "updates"}
