@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import math
 import statistics
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +19,8 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from scipy import stats
 
 from peft_lab.engine import published
 from peft_lab.engine.timing import estimate
@@ -131,16 +134,39 @@ def band(errors: list[float]) -> list[float]:
     return [round(min(parts[0], 1.0), 3), round(max(parts[-1], 1.0), 3)]
 
 
+def unseen_band(found: Iterable[Mapping[str, Any]]) -> list[float]:
+    """Factors for a card without any measured step, from the figures of :func:`bench.transfer.predicted` on others.
+
+    A card has a ratio of its own, beside which its figures spread. The interval predicts one figure of one more card,
+    on a log scale: from the cards' means, their spread and that within cards, by Student's t, as the cards are few.
+    """
+    cards: dict[str, list[float]] = {}
+    for row in found:
+        cards.setdefault(row["gpu"], []).append(math.log(row["measured_seconds"] / row["predicted_seconds"]))
+    means = [statistics.mean(each) for each in cards.values()]
+    number, figures = len(cards), sum(map(len, cards.values()))
+    within = sum(statistics.pvariance(each) * len(each) for each in cards.values()) / (figures - number)
+    spread = math.sqrt(statistics.variance(means) * (1 + 1 / number) + within)
+    half = float(stats.t.ppf((1 + _HELD) / 2, number - 1)) * spread
+    center = statistics.mean(means)
+    return [round(math.exp(center - half), 3), round(math.exp(center + half), 3)]
+
+
 def write(rows: list[dict[str, Any]]) -> None:
     """Fit all rows and write what the lab uses, with the band of the held-out errors."""
     from bench import transfer
 
     speed = fit_constants(list(measured().values()), estimate.EXPECTED, estimate.DOUBT, estimate.MOST)
-    bands = {"fitted": band([error(row) for row in rows])}
+    carried = list(transfer.predicted(speed))
+    bands = {
+        "fitted": band([error(row) for row in rows]),
+        "carried": band([error(row) for row in carried]),
+        "unseen": unseen_band(carried),
+    }
     content = {
         "command": "python -m bench.step_time --write",
         "constants": {name: float(f"{value:.4g}") for name, value in plain(speed).items()},
-        "bands": {**bands, "carried": band([error(row) for row in transfer.predicted(speed)])},
+        "bands": bands,
         "held_out": {name: round(value, 4) for name, value in summary(rows).items()},
     }
     (Path(estimate.__file__).with_name(estimate.FITTED_FILE)).write_text(

@@ -1,18 +1,23 @@
-"""Write ``peft_lab/models/data/*.json``: every config as published, and the shape of the model it builds.
+"""Write ``peft_lab/models/data/*.json`` and ``peft_lab/models/more.json``: configs, and the shapes of what they build.
 
-Run ``python -m tools.refresh_catalogue`` after adding a config to :data:`ENTRIES` or when transformers renames
-modules. The parameter totals at the end are the published ones; a differing total is an error in the config.
+Run ``python -m tools.refresh_catalogue`` after adding a config to :data:`ENTRIES` or to ``more_models.yaml`` beside it
+and when transformers renames modules. The parameter totals of :data:`ENTRIES` are the published ones; a differing
+total is an error in the config. Those of ``more_models.yaml`` are as many as the publisher's rounded figure says.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from peft_lab.models import meta, shapes
 
 FOLDER = Path(__file__).parent.parent / "peft_lab" / "models" / "data"
+MORE = Path(__file__).with_name("more_models.yaml")
 
 
 def llama(
@@ -151,11 +156,19 @@ ENTRIES: dict[str, tuple[str, shapes.ModelKind, bool, str, str | None, str, int,
 }  # fmt: skip
 
 
+def built(
+    name: str, title: str, kind: shapes.ModelKind, values: dict[str, Any]
+) -> tuple[shapes.ModelShape, bool]:
+    """Return the shape that a config builds, and whether transformers has torch's fused attention for it."""
+    config = meta.make_config(values)
+    model = meta.build(config, kind)
+    return meta.read_shape(model, config, kind, name, title), bool(getattr(model, "_supports_sdpa", False))
+
+
 def refresh() -> None:
     FOLDER.mkdir(exist_ok=True)
     for name, (title, kind, live, source, revision, license_, total, values) in ENTRIES.items():
-        config = meta.make_config(values)
-        shape = meta.read_shape(meta.build(config, kind), config, kind, name, title)
+        shape, _ = built(name, title, kind, values)
         if shape.total != total:
             raise SystemExit(f"{name}: built {shape.total:,} parameters, published {total:,}")
         entry = {
@@ -173,5 +186,48 @@ def refresh() -> None:
         print(f"{name:15} {shape.total:>15,}  targets: {', '.join(shape.target_names)}")
 
 
+def agrees(built_total: int, row: Mapping[str, Any]) -> bool:
+    """Return whether a total is the published one: to the digit, or rounded as a figure in billions is."""
+    if isinstance(row["published"], int) and row["published"] > 1e6:
+        return built_total == row["published"] - row.get("beyond", 0)
+    digits = len(str(row["published"]).partition(".")[2])
+    return round(built_total / 1e9, digits) == row["published"]
+
+
+def more_entry(name: str) -> dict[str, Any]:
+    """Return the entry of a model of ``more_models.yaml``, built now."""
+    content = yaml.safe_load(MORE.read_text("utf-8"))
+    row = content["models"][name]
+    kind = row.get("kind", "causal-lm")
+    shape, fused = built(name, row["title"], kind, row["config"])
+    if not agrees(shape.total, row):
+        raise SystemExit(f"{name}: built {shape.total:,} parameters, published {row['published']:,}")
+    return {
+        "name": name,
+        "title": row["title"],
+        "kind": kind,
+        "live": False,
+        "source": row["source"],
+        "revision": None,
+        "license": "see the model's own page",
+        "fused_attention": fused,
+        "config_source": content["read"][row["read"]],
+        "config": row["config"],
+        "shape": shapes.to_dict(shape),
+    }
+
+
+def refresh_more() -> None:
+    """Write the further models, a line each."""
+    lines = []
+    for name in yaml.safe_load(MORE.read_text("utf-8"))["models"]:
+        entry = more_entry(name)
+        lines.append(json.dumps(entry))
+        shape = shapes.from_dict(entry["shape"])
+        print(f"{name:20} {shape.total:>15,}  targets: {', '.join(shape.target_names)}", flush=True)
+    (FOLDER.parent / "more.json").write_text("[\n" + ",\n".join(lines) + "\n]\n", "utf-8")
+
+
 if __name__ == "__main__":
     refresh()
+    refresh_more()

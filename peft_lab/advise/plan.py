@@ -28,6 +28,7 @@ from peft_lab.core import units
 from peft_lab.core.content import read_entry
 from peft_lab.core.units import Source, several
 from peft_lab.engine.request import COMPUTING
+from peft_lab.engine.timing.estimate import told_unseen
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue
 
@@ -377,7 +378,11 @@ def _time(situation: Situation, plan: StepPlan) -> Iterator[str]:
     tasks = situation.tasks  # trained one after the other on the same devices
     low, high = (end * tasks for end in plan.seconds)
     span = units.span(low, high)
-    yield "Where in this range the time will be: no step was timed."
+    yield " ".join(
+        filter(
+            None, ("Where in this range the time will be: no step was timed.", told_unseen(situation.device))
+        )
+    )
     limit = situation.deadline_hours
     if limit is not None and high > 3600 * limit:
         sure = "It does not finish" if low > 3600 * limit else "Whether it finishes"

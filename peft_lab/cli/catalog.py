@@ -16,7 +16,7 @@ from peft_lab.core.errors import AssetError
 from peft_lab.methods import all_methods
 from peft_lab.methods.base import Knob, MethodSpec
 from peft_lab.models.assets import store as assets
-from peft_lab.models.catalogue import catalogue, resolve
+from peft_lab.models.catalogue import known_models, resolve
 from peft_lab.models.shapes import ModelKind, ModelShape
 from peft_lab.training.tasks import Task, all_tasks
 
@@ -61,7 +61,7 @@ def _knob(knob: Knob, defaults: dict[str, Any]) -> dict[str, Any]:
 def models(as_json: options.Json = False) -> None:
     """List the models of the catalogue. Any Hugging Face id or local path also works."""
     names = ("name", "kind", "live", "parameters", "revision", "source")
-    document = [output.attributes(entry, *names) for entry in catalogue().values()]
+    document = [output.attributes(entry, *names) for entry in known_models().values()]
     columns: dict[str, output.Column] = {
         "model": "name",
         "kind": "kind",

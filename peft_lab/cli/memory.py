@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from peft_lab.advise.foreign.fitting import as_written, job_of
-from peft_lab.advise.plans.steps import added, split_seconds, told_adapters
+from peft_lab.advise.plans.steps import added, split_seconds, told_adapters, unmeasured
 from peft_lab.ask import limits
 from peft_lab.ask.field import Values
 from peft_lab.ask.form import choice, whole
@@ -383,6 +383,8 @@ def memory_command(
     usual = not (protocol or wanted.precision or wanted.adapter_dtype or wanted.dtype == "float32")
     if card is not None and usual:
         output.note(f"note: {told_adapters(card.name)}")
+    if card is not None and (unsure := unmeasured(entry.shape, card.name)):
+        output.note(f"note: {unsure}")
     more = {} if reading is None else {**reading.as_dict(), "as_written": written}
     document = [{**one.as_dict(), **more} for one in results]
     output.show(

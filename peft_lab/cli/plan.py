@@ -211,7 +211,7 @@ def _human(wanted: Wanted, ranked: list[Planned], candidates: list[Planned]) -> 
         f"{best.title}: while it is {loading(situation.shape, best.candidate.method, planned(best)).told}."
     )
     parts += [f"  {line}" for line in _refused(candidates)]
-    parts += filter(None, (unmeasured(situation.shape), uncounted(situation)))
+    parts += filter(None, (unmeasured(situation.shape, wanted.gpu), uncounted(situation)))
     if not (wanted.precision or wanted.adapter_dtype):
         parts.append(told_adapters(wanted.gpu))
     if wanted.packed:

@@ -27,6 +27,8 @@ CONTEXT = GIB // 2
 #: Share of memory kept free: more than the simulation's largest error at a published peak; twice that for a split
 #: step, as NCCL's buffers are in none of the figures.
 HEADROOM, HEADROOM_SPLIT = 0.05, 0.10
+#: What prints a card's memory, by platform. PyTorch's device type is ``cuda`` on both.
+_TOTALS = {"cuda": "nvidia-smi", "rocm": "rocm-smi"}
 #: The note shown once wherever a card's memory appears.
 SOLD = f"Cards are sold by GiB, written as GB: a 24 GB card has {units.size(24 * GIB)}."
 
@@ -93,6 +95,7 @@ class Card:
     source: str
     best: float = 0.0
     skypilot: str = ""
+    platform: str = "cuda"
 
 
 @cache
@@ -114,7 +117,7 @@ def devices() -> dict[str, Device]:
             card.mib * MIB - TAKEN,
             "cuda",
             (card.capability[0], card.capability[1]),
-            f"nvidia-smi's total less {units.size(TAKEN)} for driver and context",
+            f"{_TOTALS[card.platform]}'s total less {units.size(TAKEN)} for driver and context",
             card.mib * MIB,
         )
         for card in sorted(cards().values(), key=lambda card: (card.mib, card.name))

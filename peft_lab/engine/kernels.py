@@ -31,7 +31,9 @@ _FLASH_MAX_HEAD = 256
 #: both backwards accumulate dQ in float32 over query rows rounded up to a block of this many
 _QUERY_BLOCK = 128
 
-HOPPER, USUAL = (9, 0), (8, 9)
+USUAL = (8, 9)
+#: Bytes of a workspace where PyTorch takes another than the usual: Hopper, and AMD's MI300X (gfx942) as ROCm names it.
+WORKSPACES = {(9, 0): 32 * 2**20, (9, 4): 128 * 2**20}
 
 #: Functions of libraries that simulations replace, by name.
 REPLACED = {one.name: one for one in read_entries(Path(__file__).with_name("replacements.yaml"), Replacement)}
@@ -41,15 +43,13 @@ ATTENTION = REPLACED["attention"]
 def cublas_workspace(capability: tuple[int, int]) -> int:
     """Return the bytes of one cuBLAS workspace (one per thread and stream; cuBLASLt shares it).
 
-    ``parseChosenWorkspaceSize`` in ``aten/src/ATen/cuda/CublasHandlePool.cpp``: ``:4096:2:16:8`` KiB, and 32 MiB
-    on Hopper; since torch 2.7 ``TORCH_CUBLASLT_UNIFIED_WORKSPACE`` is on by default.
+    ``parseChosenWorkspaceSize`` in ``aten/src/ATen/cuda/CublasHandlePool.cpp``: ``:4096:2:16:8`` KiB, 32 MiB on
+    Hopper, and 128 MiB on gfx94x with ROCm; since torch 2.7 ``TORCH_CUBLASLT_UNIFIED_WORKSPACE`` is on by default.
 
     >>> cublas_workspace((9, 0)) // 2**20
     32
     """
-    if capability == HOPPER:
-        return 4096 * 8 * 1024
-    return 4096 * 1024 * 2 + 16 * 1024 * 8
+    return WORKSPACES.get(capability, 4096 * 1024 * 2 + 16 * 1024 * 8)
 
 
 def stands_for(capability: tuple[int, int]) -> tuple[int, int]:
@@ -58,7 +58,7 @@ def stands_for(capability: tuple[int, int]) -> tuple[int, int]:
     >>> stands_for((7, 5)), stands_for((9, 0))
     ((8, 9), (9, 0))
     """
-    return HOPPER if capability == HOPPER else USUAL
+    return capability if capability in WORKSPACES else USUAL
 
 
 def attention(device: str) -> AbstractContextManager[None]:

@@ -352,8 +352,8 @@ def one_stack(shape: ModelShape) -> bool:
 
 
 def separate_attention(shape: ModelShape) -> bool:
-    """Return whether the model has separate query, key, value and output maps, in one stack of layers."""
-    return one_stack(shape) and {"q", "k", "v", "o"} <= set(shape.block)
+    """Return whether each layer, in one stack, has separate query, key, value and output maps, and no experts."""
+    return one_stack(shape) and {"q", "k", "v", "o", "up", "down"} <= set(shape.block)
 
 
 def gated(shape: ModelShape) -> bool:

@@ -1,20 +1,22 @@
 """The catalogue: the models that can be named, which of them can be trained here, and the shape of each.
 
 A catalogue entry is one JSON file in ``data/``: the config as published, and the shape read from a model built from it
-on the meta device (``python -m tools.refresh_catalogue``; a test compares the two). Any other Hugging Face id or local
-path is resolved by :func:`resolve`, without running remote code.
+on the meta device (``python -m tools.refresh_catalogue``; a test compares the two). ``more.json`` has models that can
+be named too, but that questions, claims and comparisons leave out. Any other Hugging Face id or local path is resolved
+by :func:`resolve`, without running remote code.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from peft_lab.core import asking
 from peft_lab.core.errors import BadInput, UnknownName, echoed
@@ -23,39 +25,46 @@ from peft_lab.models.assets.store import HUB_ID, stamp
 from peft_lab.models.own import has_weights, is_folder
 from peft_lab.models.shapes import ModelEntry
 
+_PACKAGE = resources.files("peft_lab.models")
 _BY_SHAPE = (
     "{} is known here by its shape only, so it can be counted and drawn, not trained. To train, choose {}, or a "
     "folder with your own model; your settings stay as they are."
 )
 
 
-def _read(text: str) -> ModelEntry:
-    data = json.loads(text)
-    data["shape"] = shapes.from_dict(data["shape"])
-    return ModelEntry(**data)
-
-
 @cache
 def catalogue() -> dict[str, ModelEntry]:
     """Return all entries by name: live ones first, then text models before image models, then by size."""
-    folder = resources.files("peft_lab.models") / "data"
-    entries = [_read(path.read_text("utf-8")) for path in folder.iterdir() if path.name.endswith(".json")]
+    files = [path for path in (_PACKAGE / "data").iterdir() if path.name.endswith(".json")]
+    return _by_name([json.loads(path.read_text("utf-8")) for path in files])
+
+
+@cache
+def known_models() -> dict[str, ModelEntry]:
+    """Return every model that can be named: the catalogue's, then the further ones, known by shape, by size."""
+    first = catalogue()
+    return first | _by_name(json.loads((_PACKAGE / "more.json").read_text("utf-8")), first.values())
+
+
+def _by_name(rows: Iterable[dict[str, Any]], others: Iterable[ModelEntry] = ()) -> dict[str, ModelEntry]:
+    entries = [ModelEntry(**row | {"shape": shapes.from_dict(row["shape"])}) for row in rows]
     entries.sort(key=lambda entry: (not entry.live, entry.kind == "vision", entry.parameters))
-    live = " or ".join(entry.title for entry in entries if entry.live)
+    live = " or ".join(entry.title for entry in (*entries, *others) if entry.live)
     return {
         entry.name: entry if entry.live else replace(entry, lacking=_BY_SHAPE.format(entry.title, live))
         for entry in entries
     }
 
 
-def readers_of_text() -> dict[str, ModelEntry]:
-    """Return the entries that read text: those covered by questions, claims, Choose and Plan."""
-    return {name: entry for name, entry in catalogue().items() if entry.kind != "vision"}
+def readers_of_text(further: bool = False) -> dict[str, ModelEntry]:
+    """Return the entries that read text: those covered by questions and claims, or ``further`` ones too."""
+    models = known_models() if further else catalogue()
+    return {name: entry for name, entry in models.items() if entry.kind != "vision"}
 
 
 def model_title(name: str) -> str:
-    """Return a model's title; for a name outside the catalogue the name itself, which the page has to escape."""
-    return catalogue()[name].title if name in catalogue() else name
+    """Return a model's title; for a name that is not known the name itself, which the page has to escape."""
+    return known_models()[name].title if name in known_models() else name
 
 
 def get_model(name: str) -> ModelEntry:
@@ -65,15 +74,15 @@ def get_model(name: str) -> ModelEntry:
         UnknownName: there is none; the message suggests the nearest name.
     """
     try:
-        return catalogue()[name]
+        return known_models()[name]
     except KeyError:
-        raise UnknownName("model in the catalogue", name, catalogue(), "model") from None
+        raise UnknownName("model in the catalogue", name, known_models(), "model") from None
 
 
 def known_base(named: str) -> ModelEntry | None:
     """Return the entry for a name, a Hugging Face id, or the last part of a path; ``None`` if none fits."""
     last = named.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1].lower()
-    for entry in catalogue().values():
+    for entry in known_models().values():
         source = str(entry.source).split(",")[0].rsplit("/", 1)[-1].lower()
         if last and last in (entry.name.lower(), source):
             return entry
@@ -82,7 +91,7 @@ def known_base(named: str) -> ModelEntry | None:
 
 def looks_external(name: str) -> bool:
     """Return whether ``name`` is a Hugging Face id (owner/name) or an existing folder rather than a catalogue name."""
-    if name in catalogue():
+    if name in known_models():
         return False
     # transformers treats an id as a folder if a folder of that name exists
     return is_folder(name) or (
@@ -92,7 +101,7 @@ def looks_external(name: str) -> bool:
 
 def weights_here(entry: ModelEntry) -> bool:
     """Return whether a model's weights are on this machine now, so that they can be read without a download."""
-    return entry.live if entry.name in catalogue() else has_weights(entry.name)
+    return entry.live if entry.name in known_models() else has_weights(entry.name)
 
 
 def resolve(name: str) -> ModelEntry:
@@ -105,7 +114,7 @@ def resolve(name: str) -> ModelEntry:
         BadInput: the config cannot be read, or its model neither reads text nor classifies images.
     """
     if not looks_external(name):
-        if name not in catalogue() and ("/" in name or name.startswith((".", "~"))):
+        if name not in known_models() and ("/" in name or name.startswith((".", "~"))):
             place = "that this class may use" if asking.class_is_on() else "on this machine"
             raise BadInput(
                 f"'{echoed(name, 200)}' is neither a folder {place} nor a Hugging Face id.", "model"

@@ -469,6 +469,7 @@ class ModelEntry:
         source: Hugging Face id, and for live models the package that ships the weights.
         revision: the package version of a live model's weights; ``None`` for models known by shape only.
         fused_attention: whether transformers supports torch's fused attention for it; true for all live models.
+        config_source: where the config was read, if not on the hub or in a folder.
         lacking: why it cannot be trained here, in one sentence; ``None`` if nothing is known to be missing.
     """
 
@@ -482,6 +483,7 @@ class ModelEntry:
     revision: str | None
     license: str
     fused_attention: bool = True
+    config_source: str = ""
     lacking: str | None = None
 
     @property

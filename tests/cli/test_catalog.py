@@ -8,7 +8,7 @@ import pytest
 
 from peft_lab.methods import all_methods
 from peft_lab.models.assets import store as assets
-from peft_lab.models.catalogue import catalogue
+from peft_lab.models.catalogue import known_models
 from peft_lab.training.tasks import all_tasks
 from tests.cli.conftest import Run
 
@@ -38,7 +38,7 @@ def test_defaults_follow_the_model(run: Run) -> None:
 
 def test_models_lists_the_catalogue(run: Run) -> None:
     rows = run("models", "--json").document
-    assert [row["name"] for row in rows] == list(catalogue())
+    assert [row["name"] for row in rows] == list(known_models())
     assert {row["kind"] for row in rows} == {"causal-lm", "encoder", "seq2seq", "vision"}
     assert {row["name"] for row in rows if row["live"]} == {
         "smollm2-135m",

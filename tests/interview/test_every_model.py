@@ -180,3 +180,14 @@ def test_every_computed_answer_has_a_source() -> None:
         if question.computed and question.source is Source.CITED:
             assert set(question.sources) - {ALGEBRA, RUN}, f"{question.id} cites nothing"
     assert replace(get_question("lora-scale"), origin=Source.MEASURED).source is Source.MEASURED
+
+
+@pytest.mark.parametrize("model", ["mixtral-8x7b", "qwen3-0.6b"])
+def test_what_a_further_model_is_asked_can_be_computed(model: str) -> None:
+    """Of a mixture nothing is asked that needs its block's feed-forward maps."""
+    accepted = [question for question in COMPUTED if question.accepts(model)]
+    assert accepted and ("ia3-vectors" in {one.id for one in accepted}) is not bool(
+        resolve(model).shape.mixtures
+    )
+    for question in accepted:
+        assert question.explain(question.compute(model), model)

@@ -23,7 +23,7 @@ from peft_lab.ask.field import Field, as_text
 from peft_lab.core.errors import BadInput, echoed
 from peft_lab.engine.request import StepForm
 from peft_lab.methods import get_method
-from peft_lab.models.catalogue import catalogue
+from peft_lab.models.catalogue import known_models
 
 #: In the order in which they are told apart: the last ones share keys with others.
 TOOLS = (
@@ -265,10 +265,10 @@ def named(text: str) -> str:
     ('llama-3.1-8b', 'llama-3.2-1b', 'own/model')
     """
     tidy = re.sub(r"(\d)_(\d)", r"\1.\2", text)
-    known = {_bare(entry.source): name for name, entry in catalogue().items()} | keys_of("trl")["rules"][
+    known = {_bare(entry.source): name for name, entry in known_models().items()} | keys_of("trl")["rules"][
         "alike"
     ]
-    return tidy if tidy in catalogue() else known.get(_bare(tidy), tidy)
+    return tidy if tidy in known_models() else known.get(_bare(tidy), tidy)
 
 
 def _bare(name: str) -> str:

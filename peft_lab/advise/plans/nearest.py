@@ -25,7 +25,7 @@ from peft_lab.core.references import LIMA
 from peft_lab.engine.devices import HEADROOM, HEADROOM_SPLIT, Device, gpus
 from peft_lab.engine.simulate import simulate
 from peft_lab.methods import get_method
-from peft_lab.models.catalogue import catalogue, readers_of_text, resolve
+from peft_lab.models.catalogue import catalogue, get_model, known_models, readers_of_text, resolve
 
 #: The fewest rows known to have trained a model to answer.
 LEAST_ROWS = 1_000
@@ -160,11 +160,11 @@ def _also(text: str, _: Wanted) -> Meant:
 
 def _model(text: str, _: Wanted) -> Meant:
     """Return the model whose name or title is nearest, else the default."""
-    known = {name: name for name in readers_of_text()}
-    known |= {catalogue()[name].title.lower(): name for name in known}
-    near = "" if text in catalogue() else _nearest(text.rpartition("/")[2], known)  # or it reads no text
+    known = {name: name for name in readers_of_text(further=True)}
+    known |= {get_model(name).title.lower(): name for name in known}
+    near = "" if text in known_models() else _nearest(text.rpartition("/")[2], known)  # or it reads no text
     name = known[near] if near else Wanted().model
-    title = catalogue()[name].title
+    title = get_model(name).title
     return Meant({"model": name}, title, title)
 
 

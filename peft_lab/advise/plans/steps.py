@@ -221,9 +221,10 @@ def short(room: Room, situation: Situation, method: str, sharding: str, least: i
     return f"Even one row needs at least {needed}{wide}; a plan may use {taken} of the {there} on each {device.called}."
 
 
-def unmeasured(shape: ModelShape) -> str:
-    """Return a caveat if no published step backs the estimated time of this model; else empty."""
-    return _NOTES["unmeasured"].format(shape.mixtures[0].chosen) if shape.mixtures else ""
+def unmeasured(shape: ModelShape, gpu: str) -> str:
+    """Return a caveat if no published step backs the estimated time of this model or on this GPU; else empty."""
+    experts = _NOTES["unmeasured"].format(shape.mixtures[0].chosen) if shape.mixtures else ""
+    return " ".join(filter(None, (experts, estimate.told_unseen(gpu))))
 
 
 def loading(shape: ModelShape, method: str, plan: StepPlan) -> Loading:

@@ -15,7 +15,7 @@ import numpy as np
 from peft_lab.core import disk, units
 from peft_lab.core.errors import UnknownName
 from peft_lab.engine import published, simulate
-from peft_lab.engine.devices import THIS
+from peft_lab.engine.devices import THIS, cards
 from peft_lab.engine.request import ConfigRequest
 from peft_lab.engine.running import Stage
 from peft_lab.engine.step import TITLES
@@ -118,12 +118,26 @@ def _products(found: Speed, to: Sheet) -> float:
     return min(_SHAPED * to.matmul16, found.matmul16 * to.power / _SHEET.power)
 
 
+def backing(gpu: str, devices: int = 1) -> str:
+    """Return what the band around an estimate is from: ``fitted``, steps of held-out method types on the fitted GPU;
+    ``carried``, figures that others published, some of them of this GPU; ``unseen``, the same figures, none of it."""
+    if gpu == FITTED_ON and devices == 1:
+        return "fitted"
+    return "carried" if gpu in (FITTED_ON, *(row["gpu"] for row in others())) else "unseen"
+
+
 def fitted_band(gpu: str, devices: int = 1) -> tuple[float, float]:
-    """Return the factors below and above an estimate that contain nine of ten measured steps: on the fitted GPU those
-    of held-out method types; on others, or several devices, figures that others published."""
-    bands = _fitted()["bands"]
-    low, high = bands["fitted" if gpu == FITTED_ON and devices == 1 else "carried"]
+    """Return the factors below and above an estimate that contain nine of ten measured steps (:func:`backing`)."""
+    low, high = _fitted()["bands"][backing(gpu, devices)]
     return low, high
+
+
+def told_unseen(gpu: str) -> str:
+    """Return the sentence that no step on a listed GPU was measured, or what is known of another platform's; empty if
+    some were measured."""
+    platform = cards()[gpu].platform if gpu in cards() else ""
+    said = "unseen" if platform == "cuda" and backing(gpu) == "unseen" else platform
+    return TITLES["notes"].get(said, "")
 
 
 # ----------------------------------------

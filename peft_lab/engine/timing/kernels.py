@@ -192,6 +192,7 @@ class Sheet:
 
 #: The sources of the best products.
 MEASURED = "stas00/ml-engineering, compute/accelerator; xytpai/gpuk"
+#: By GPU, of those whose speed is known: the constants that are carried over are of CUDA's kernels.
 SHEETS: dict[str, Sheet] = {
     card.name: Sheet(
         card.teraflops_16 * TERA,
@@ -205,6 +206,7 @@ SHEETS: dict[str, Sheet] = {
         card.best * TERA,
     )
     for card in cards().values()
+    if card.platform == "cuda"
 }
 
 

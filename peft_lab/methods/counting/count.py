@@ -415,6 +415,7 @@ def count(
         formula=formula.trainable,
         difference=difference(formula, tree),
         lora_fa=_under_lora_fa(tree) if spec.low_rank else None,
+        note=_without_pooler(shape, full.get("target_modules")) if num_labels is None else None,
         seconds=time.perf_counter() - start,
     )
 
@@ -440,12 +441,25 @@ def count_config(model: str, adapter_config: Mapping[str, Any]) -> CountReport:
     with_head = task_of(entry, adapter_config) in CLASSIFYING
     tree = read_tree(adapted, bare, with_head=with_head)
     kind = str(adapter_config["peft_type"])
+    left = None if with_head else _without_pooler(entry.shape, adapter_config.get("target_modules"))
+    notes = (note(adapter_config), _frozen(tree), left)
     report = _report(entry, kind.lower(), tree, state)
     return replace(
         report,
         lora_fa=_under_lora_fa(tree) if kind == "LORA" else None,
-        note=" ".join(filter(None, (note(adapter_config), _frozen(tree)))) or None,
+        note=" ".join(filter(None, notes)) or None,
         seconds=time.perf_counter() - start,
+    )
+
+
+def _without_pooler(shape: ModelShape, targets: Any) -> str | None:
+    """Return a sentence on the pooler of a bare image model if PEFT would adapt it; counts are of its classifier."""
+    named = (targets,) if isinstance(targets, str) else targets or ()
+    if shape.model_type not in meta.POOLING or not {"all-linear", "dense", "pooler.dense"} & set(named):
+        return None
+    return (
+        f"These targets also reach the pooler of the bare model, a map of {shape.hidden} by {shape.hidden}; it is not "
+        "counted, as a classifier of images has none."
     )
 
 

@@ -22,7 +22,7 @@ from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.drawing.svg import element
 from peft_lab.engine.devices import device_of, devices
 from peft_lab.methods import all_methods
-from peft_lab.models.catalogue import catalogue, readers_of_text
+from peft_lab.models.catalogue import get_model, readers_of_text
 from peft_lab.ui import pages, state, theme, web
 from peft_lab.ui.choose import outcome
 from peft_lab.ui.components import plan_steps
@@ -56,8 +56,8 @@ def read_address() -> None:
     """Read the situation from the page's URL."""
 
     def model(text: str) -> str:
-        if text not in readers_of_text():
-            raise UnknownName("model in the catalogue", text, readers_of_text(), "model")
+        if text not in readers_of_text(further=True):
+            raise UnknownName("model in the catalogue", text, readers_of_text(further=True), "model")
         return text
 
     readers = controls().readers(model=model)
@@ -72,7 +72,9 @@ def take(situation: Situation) -> None:
 def situation_form() -> Situation:
     """Draw the controls and return the situation."""
     shown = controls()
-    if shown.value("model") not in readers_of_text():  # chosen on a page that takes other models too
+    if shown.value("model") not in readers_of_text(
+        further=True
+    ):  # chosen on a page that takes other models too
         shown.remember("model", None)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="situation-fields"):
         for name in _FIELDS:
@@ -109,13 +111,13 @@ def _draw(shown: Controls[Situation], name: str) -> None:
 
 def _options(shown: Controls[Situation], name: str) -> dict[str, str] | None:
     if name == "model":
-        return {one: catalogue()[one].title for one in readers_of_text()}
+        return {name: entry.title for name, entry in readers_of_text(further=True).items()}
     if name == "device":
         titles = {one: device_of(one).title for one in (*devices(), shown.value("device"))}
         return {one: title[:1].upper() + title[1:] for one, title in titles.items()}
     if name == "objective":
         # What is chosen stays in the list, and its contradiction is said below.
-        encoder = catalogue()[shown.value("model")].kind == "encoder"
+        encoder = get_model(shown.value("model")).kind == "encoder"
         offered = ("", shown.value(name), *OF_ENCODERS)
         goals = Situation.field(name).titles
         return {one: title for one, title in goals.items() if not encoder or one in offered}

@@ -18,7 +18,7 @@ from peft_lab.core.errors import BadInput, PeftLabError
 from peft_lab.models import catalogue as models
 from peft_lab.models import own
 from peft_lab.models.assets.store import stamp
-from peft_lab.models.catalogue import catalogue
+from peft_lab.models.catalogue import catalogue, known_models
 from peft_lab.models.shapes import ModelEntry
 from peft_lab.ui import state
 from peft_lab.ui.components.frame import error_line
@@ -56,8 +56,8 @@ def entry_of(name: str, patience: float = ADDRESS_PATIENCE) -> ModelEntry:
 
 def _entry_now(name: str, patience: float) -> ModelEntry:
     """Return :func:`entry_of`'s result for a folder as it is now."""
-    if name in catalogue():
-        return catalogue()[name]
+    if name in known_models():
+        return known_models()[name]
     stamped = stamp(name)
     known: ModelEntry | None = state.remembered(SCOPE, name, None)
     if known is None or state.remembered(STAMPS, name, stamped) != stamped:
@@ -78,7 +78,7 @@ def normal(text: str) -> str:
         raise BadInput(f"A model's name or folder has 1 to {MOST_CHARACTERS} characters.", "model")
     if name.startswith("~") and not asking.class_is_on():  # which would tell a class who has an account
         name = str(disk.at_home(name))
-    return str(Path(name).absolute()) if name not in catalogue() and own.is_folder(name) else name
+    return str(Path(name).absolute()) if name not in known_models() and own.is_folder(name) else name
 
 
 def from_address(text: str) -> str:
@@ -120,7 +120,7 @@ def choose_model(
 ) -> Chosen:
     """Draw the control; the caller shows errors. ``typed``: the initial text if it is not a model, for the
     reason ``because``."""
-    names = list(dict.fromkeys([*catalogue(), *state.scope(SCOPE), current.name, *filter(None, [typed])]))
+    names = list(dict.fromkeys([*known_models(), *state.scope(SCOPE), current.name, *filter(None, [typed])]))
     text = st.selectbox(
         "Model",
         names,
@@ -151,7 +151,7 @@ def _own(entry: ModelEntry) -> str:
     """Return a sentence on whether a model outside the catalogue can be trained."""
     lacking = entry.lacking
     if lacking is not None:
-        return lacking
+        return f"{lacking} Its config: {entry.config_source}." if entry.config_source else lacking
     if models.weights_here(entry):
         return f"Its weights are on {asking.here()}: it can be trained."
     return "Its weights are downloaded from the Hugging Face Hub at its first training."
@@ -162,7 +162,7 @@ def _look_up(name: str) -> Future[ModelEntry]:
 
 
 def _title(name: str) -> str:
-    entry = catalogue().get(name)
+    entry = known_models().get(name)
     if entry is None:
         return name
     return entry.title + ("" if entry.live else " · shape only")

@@ -489,7 +489,7 @@ def _verdict(chosen: MemoryForm, answers: Simulated) -> None:
     said.caption(f"While it is {chosen.loading(slug).told}. {figures.badge('counted')}")
     if slug == "qlora" or chosen.dtype in PACKED_TITLES:
         said.caption(f"{TITLES['notes']['four bits']} {figures.badge('cited')}")
-    if card.kind == "cuda" and chosen.entry.name in readers_of_text():
+    if card.kind == "cuda" and chosen.entry.name in readers_of_text(further=True):
         with way:
             if st.button("Plan and files", type="primary", width="stretch", key="memory-next"):
                 pages.go_to("plan")

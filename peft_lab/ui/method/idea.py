@@ -156,7 +156,7 @@ def interview_questions(choice: Choice) -> None:
     if choice.entry.kind == "vision":
         st.caption("The questions are about models that read text, but this one reads images.")
     elif choice.entry.name not in readers_of_text():
-        st.caption("The questions cover only the models in the list, not your own.")
+        st.caption("The questions are about other models than this one.")
     with st.container(key="method-questions"):
         for question, model in chosen_questions(choice.spec, choice.entry):
             with st.container(border=True):

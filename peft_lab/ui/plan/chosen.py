@@ -32,7 +32,7 @@ def notes(wanted: Wanted) -> None:
     """Draw the order of the plans, and what their figures do not include."""
     st.caption(ORDER)
     situation = wanted.situation()
-    if unsure := unmeasured(situation.shape):
+    if unsure := unmeasured(situation.shape, wanted.gpu):
         st.caption(unsure)
     if beside := uncounted(situation):
         st.caption(beside)

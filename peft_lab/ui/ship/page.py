@@ -10,7 +10,7 @@ from peft_lab.core import units
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.interview.clinic import stages
 from peft_lab.methods import get_method
-from peft_lab.models.catalogue import catalogue, known_base, model_title
+from peft_lab.models.catalogue import known_base, known_models, model_title
 from peft_lab.models.shapes import ModelEntry
 from peft_lab.runs import store
 from peft_lab.runs.view import RunSummary, Status
@@ -113,9 +113,9 @@ def _chosen(place: st.delta_generator.DeltaGenerator) -> tuple[Adapter | None, M
         if known is not None:
             st.caption(f"{_size(adapter)} · on {plain(known.title)} {figures.badge('counted')}")
             return adapter, known
-        names = {"": "Not among these"} | {name: entry.title for name, entry in catalogue().items()}
+        names = {"": "Not among these"} | {name: entry.title for name, entry in known_models().items()}
         named = choose(SCOPE, "base", "Base model", names, text="Without it, shapes are not compared.")
-        return adapter, catalogue().get(named)
+        return adapter, known_models().get(named)
 
 
 def _title(line: RunSummary) -> str:

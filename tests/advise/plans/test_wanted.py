@@ -12,6 +12,7 @@ from peft_lab.advise.plans.wanted import TYPICAL, Wanted, look, read_lengths, ro
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.engine.devices import THIS_GPU, devices
 from peft_lab.engine.timing.estimate import speed_named
+from peft_lab.engine.timing.kernels import SHEETS
 from tests.advise.plans.reading import read
 
 
@@ -138,11 +139,11 @@ def test_a_file_without_lengths_is_refused(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     "name", [name for name, device in devices().items() if device.kind == "cuda" and name != THIS_GPU]
 )
-def test_a_gpu_in_any_spelling_is_the_gpu_of_which_the_speed_is_known(name: str) -> None:
+def test_a_gpu_in_any_spelling_is_the_gpu_whose_sheet_is_known(name: str) -> None:
     title = devices()[name].title
     for text in (name, name.upper(), name.replace("-", " "), title):
         assert read({"gpu": text}).gpu == name
-    assert speed_named(read({"gpu": title}).gpu)
+    assert name not in SHEETS or speed_named(read({"gpu": title}).gpu)
 
 
 def test_a_size_stays_as_it_was_written() -> None:

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from bench import step_time, transfer
+from peft_lab.core.errors import UnknownName
 from peft_lab.engine import published, timing
-from peft_lab.engine.devices import gpus
+from peft_lab.engine.devices import cards, gpus
+from peft_lab.engine.kernels import cublas_workspace, stands_for
 from peft_lab.engine.timing import estimate
 from peft_lab.engine.timing.estimate import fit_constants, others
 from peft_lab.engine.timing.kernels import SHEETS, OperationTable
@@ -69,6 +71,50 @@ def test_figures_of_others_lie_within_the_band() -> None:
     assert all(row["address"].startswith("https://") and row["gpu"] in SHEETS for row in others())
 
 
+def test_the_band_of_an_unseen_card_is_wider_and_holds_a_card_that_is_left_out() -> None:
+    bands = json.loads((resources.files(timing) / estimate.FITTED_FILE).read_text("utf-8"))["bands"]
+    found = list(transfer.predicted())
+    assert bands["unseen"] == pytest.approx(step_time.unseen_band(found), abs=0.002)
+    assert bands["carried"] == pytest.approx(
+        step_time.band([step_time.error(row) for row in found]), abs=0.002
+    )
+    assert bands["unseen"][0] < bands["carried"][0] and bands["unseen"][1] > bands["carried"][1]
+    held = 0
+    for card in {row["gpu"] for row in found}:
+        low, high = step_time.unseen_band([row for row in found if row["gpu"] != card])
+        own = [row["measured_seconds"] / row["predicted_seconds"] for row in found if row["gpu"] == card]
+        held += sum(low <= ratio <= high for ratio in own)
+    assert held >= 0.9 * len(found)
+
+
+def test_which_cards_were_measured_follows_from_the_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = {row["gpu"] for row in others()}
+    for card in SHEETS:
+        seen = card in measured or card == estimate.FITTED_ON
+        assert (estimate.backing(card) == "unseen") is not seen and bool(
+            estimate.told_unseen(card)
+        ) is not seen
+    assert estimate.backing(estimate.FITTED_ON, 2) == "carried"
+    assert not estimate.told_unseen("24GB") and not estimate.told_unseen("this-machine")
+    monkeypatch.setattr(estimate, "others", lambda: ({"gpu": "t4"},))
+    assert (
+        estimate.fitted_band("t4")
+        == estimate.fitted_band(estimate.FITTED_ON, 2)
+        != estimate.fitted_band("h100")
+    )
+
+
+def test_a_card_of_another_platform_has_memory_and_no_times() -> None:
+    amd = [card for card in cards().values() if card.platform == "rocm"]
+    assert [card.name for card in amd] == ["mi300x"] and "mi300x" not in SHEETS
+    assert gpus()["mi300x"].memory > gpus()["b200"].memory and "rocm-smi" in gpus()["mi300x"].source
+    assert cublas_workspace(gpus()["mi300x"].capability) == 4 * cublas_workspace(gpus()["h100"].capability)
+    assert stands_for(gpus()["mi300x"].capability) == gpus()["mi300x"].capability
+    assert estimate.told_unseen("mi300x") not in ("", estimate.told_unseen("t4"))
+    with pytest.raises(UnknownName, match="mi300x"):
+        estimate.speed_named("mi300x")
+
+
 def test_a_row_is_traced_as_it_is_kept() -> None:
     name = "lora--llama-3.2-3B-rank32"
     now = [OperationTable(work) for work in estimate.traced_protocol(name)]
@@ -78,11 +124,14 @@ def test_a_row_is_traced_as_it_is_kept() -> None:
 
 @pytest.mark.parametrize("name", SHEETS)
 def test_products_of_16_bits_are_those_that_are_summed_in_32(name: str) -> None:
-    """GeForce cards do half as many of them as of those summed in 16 bits: 512 operations a unit and clock."""
+    """GeForce cards do half as many of them as of those summed in 16 bits: 512 operations a unit and clock.
+
+    H20 does fewer than any other card of a data centre: its tensor cores are held back for its market.
+    """
     sheet = SHEETS[name]
     geforce = name.startswith("rtx-") and name != "rtx-6000-ada"
     each = sheet.matmul16 / (sheet.units * sheet.clock)
-    assert each == pytest.approx(512, rel=0.01) if geforce else each > 1_000
+    assert each == pytest.approx(512, rel=0.01) if geforce else each > 900
 
 
 @pytest.mark.parametrize("name", SHEETS)

@@ -101,6 +101,25 @@ def test_other_types_are_counted_as_that_guide_has_them(kind: str, vit: str) -> 
     assert whole is None or found.total + 2 * head == whole
 
 
+def test_a_pooler_that_targets_reach_is_said(vit: str) -> None:
+    """PEFT on ViTModel itself trains a pair for its pooler too, which no classifier has."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoConfig, AutoModel
+
+    config = {"peft_type": "LORA", "r": 3, "target_modules": "all-linear"}
+    found = count_config(vit, config)
+    with torch.device("meta"):
+        whole = get_peft_model(AutoModel.from_config(AutoConfig.from_pretrained(vit)), LoraConfig(**config))
+    trained = sum(weight.numel() for weight in whole.parameters() if weight.requires_grad)
+    assert trained == found.trainable + 3 * (768 + 768)
+    assert found.note and "768 by 768" in found.note
+    assert count(vit, "lora", {"target_modules": ("all-linear",)}).note
+    for other in ({"target_modules": ["q_proj"]}, {"modules_to_save": ["classifier"]}):
+        assert count_config(vit, {**config, **other}).note is None
+    assert count(vit, "lora", {"target_modules": ("all-linear",)}, FOOD).note is None
+
+
 @pytest.mark.parametrize("method", ["prefix", "prompt", "ptuning"])
 def test_virtual_tokens_are_refused_with_one_reason(method: str, vit: str) -> None:
     with pytest.raises(Unsupported) as caught:
