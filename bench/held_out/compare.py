@@ -185,6 +185,7 @@ CONSTANTS = [
     ["the ten speeds of `timing/fitted.json`", "63 steps of PEFT's method comparison on an L40S"],
     ["the band of seconds on an L40S", "those 63, each type held out"],
     ["the band on other cards or several", "the 20 steps of `timing/others.jsonl`"],
+    ["the band on a card without a measured step", "the same 20, by card"],
     ["a card's 16-bit products (`best`)", "products that others measured alone; no training"],
     ["0.9 of them in a training, 0.7 of a link, 0.8 of the sending hidden", "assumed"],
     ["longest batch of that comparison, 684 tokens", "its plain LoRA row's reserved memory"],
