@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from peft_lab.advise.foreign.fitting import as_written, job_of
-from peft_lab.advise.plans.steps import split_seconds, told_adapters, unmeasured
+from peft_lab.advise.plans.steps import added, split_seconds, told_adapters, unmeasured
 from peft_lab.ask import limits
 from peft_lab.ask.field import Values
 from peft_lab.ask.form import choice, whole
@@ -173,12 +173,14 @@ def timed(one: Simulated, gpu: str, link: str, whole: StepRequest | None, settin
     """Return the result with its last step's seconds; ``whole``: a split step's one-device request."""
     result = one.simulation
     if isinstance(result, Simulation):
+        passing = [estimate.seconds(work, gpu) for work in result.work[-2:]] if setting.accumulate > 1 else []
         step, devices = estimate.seconds(result.work[-1], gpu), 1
+        step = added([passing[0].times(setting.accumulate - 1), step]) if passing else step
     else:
         assert whole is not None, "configs from files are not split"
         devices = result.sharding.readers
         step = split_seconds(() if result.work else work_of(whole), result, gpu, link)
-    return replace(one, step=step, tokens=setting.batch * setting.seq * devices)
+    return replace(one, step=step, tokens=setting.batch * setting.seq * setting.accumulate * devices)
 
 
 def tables(heading: str, results: Sequence[Simulated]) -> list[Any]:
@@ -240,14 +242,23 @@ def _models(name: Any, room: FitResult) -> Any:
 class MemoryOptions(StepForm):
     """The step that ``memory`` simulates, on one device or on several."""
 
+    accumulate: int = whole(
+        1, "Accumulation steps", "Passes of --batch rows per update; their gradients stay in memory until it.",
+        least=1, most=limits.DEVICES,
+    )  # fmt: skip
     devices: int = whole(1, "Devices", "Device count; --batch is per device.", least=1, most=limits.DEVICES)
     sharding: str = choice("none", "Sharding", TITLES["about"]["sharding"], SHARDING_TITLES)
     link: str = choice("pcie", "Link", "What connects the devices.", {name: name for name in kernels.LINKS})
 
+    @property
+    def setting(self) -> StepSetting:
+        """Return the sizes and choices that do not depend on the model."""
+        return replace(super().setting, accumulate=self.accumulate)
+
 
 #: The options that --protocol sets.
 _OF_PROTOCOL = tuple(name for name in StepForm.fields() if name not in ("model", "device", "batch"))
-_OPTIONS = ("batch", *_OF_PROTOCOL, "devices", "sharding", "link")
+_OPTIONS = ("batch", *_OF_PROTOCOL, "accumulate", "devices", "sharding", "link")
 
 
 class Protocol(StrEnum):

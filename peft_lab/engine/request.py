@@ -154,6 +154,7 @@ class StepSetting:
         tags: of an encoder whose head labels every token, the number of labels; 0: the head labels the row.
         precision: one of :data:`COMPUTING`.
         adapter_dtype: data type of the parameters that the method adds; empty: as PEFT leaves them.
+        accumulate: forward and backward passes per update, whose gradients stay until it.
     """
 
     batch: int
@@ -174,6 +175,7 @@ class StepSetting:
     attention: str = ""
     recompute: str = ""
     updates: str = ""
+    accumulate: int = 1
 
     def check(self) -> None:
         """Check the sizes and names. Raises BadInput if one is out of range or unknown, or two do not go together."""
@@ -186,6 +188,8 @@ class StepSetting:
         tokens = max(self.batch * self.seq, rows * (self.seq + new) if self.generate else 0)
         if tokens > limits.TOKENS_IN_A_STEP:
             raise too_many_tokens(tokens, "batch" if self.batch * self.seq == tokens else "generate")
+        if self.updates and self.accumulate > 1:
+            raise BadInput("Updates like these are simulated with one pass per update.", "updates")
         if self.packed and (self.padded or self.generate is not None):
             other = "padding" if self.padded else "a generation"
             raise BadInput(f"Packed rows need no padding and have no cache: leave {other} out.", "packed")

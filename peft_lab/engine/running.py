@@ -56,6 +56,18 @@ class Stage:
         inputs = self._batch(self.setting.batch, self.setting.seq)
         step.accumulate(self.subject, self.recorder, inputs)
 
+    def update(self, passes: int, apart: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
+        """Run one update. Of several passes two run, the first, in ``apart``, for all but the last."""
+        optimizer = self.optimizer
+        if passes > 1:
+            self.recorder.enter("zero_grad")
+            optimizer.zero_grad()
+            with apart():
+                self.accumulate()
+            self.optimizer = _Adding(optimizer)
+        self.train()
+        self.optimizer = optimizer
+
     def _batch(self, rows: int, length: int) -> dict[str, Any]:
         setting = self.setting
         return step.training_batch(
@@ -73,6 +85,19 @@ class Stage:
         self.subject.outputs = None
         self.subject.model.eval()
         step.generate(self.subject, self.recorder, self.setting.generate[0], prompt, self.setting.generate[1])
+
+
+class _Adding:
+    """An optimizer that keeps the gradients present at the beginning of a step."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self._optimizer = optimizer
+
+    def zero_grad(self) -> None:
+        """Do nothing: the next pass adds to the gradients."""
+
+    def step(self) -> None:
+        self._optimizer.step()
 
 
 class Devices:
@@ -107,8 +132,8 @@ Schedule = Callable[[Stage], None]
 def two_steps(stage: Stage) -> None:
     """Run two optimizer steps (the second starts with the optimizer's states), then a generation if requested."""
     stage.subject.model.train()
-    stage.train()
-    stage.train()
+    for _ in range(2):
+        stage.update(stage.setting.accumulate)
     if stage.setting.generate is not None:
         stage.generate(stage.setting.seq)
 
@@ -304,6 +329,7 @@ def _run_at(
             optimizer = make(setting.optimizer, subject.model, foreach)
             stage = Stage(subject, recorder, optimizer, setting)
             autocast = COMPUTING[setting.precision].autocast
+            subject.keeps_outputs = not autocast  # with autocast a step is that of transformers' Trainer
             if autocast and setting.compile:
                 raise Unsupported("torch.compile is not simulated under autocast.", "compile")
             with (

@@ -1,7 +1,8 @@
 """Run the phases of a fine-tune and report them to a recorder: training steps, evaluation, generation.
 
 The same functions run on fake tensors (a simulation) and on real ones (a measurement). Between two steps the same
-tensors stay alive as in the usual loop: the model's last outputs live until the next ones replace them.
+tensors stay alive as in the usual loop: the model's last outputs live until the next ones replace them. A trainer's
+function returns the loss alone, so its outputs, the logits among them, are freed before the backward pass.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class SteppedModel:
             package a "layer" is one repetition.
         head: the output head, None if the loss is not over a vocabulary.
         kind: ``causal-lm``, ``encoder``, ``seq2seq`` or ``vision``.
+        outputs: the model's last outputs, if the loop keeps them (``keeps_outputs``).
     """
 
     model: torch.nn.Module
@@ -45,6 +47,7 @@ class SteppedModel:
     period: int = 1
     head: torch.nn.Module | None = None
     outputs: Any = field(default=None, repr=False)
+    keeps_outputs: bool = True
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:
@@ -133,15 +136,17 @@ def label_gradients(model: torch.nn.Module, recorder: MemoryRecorder) -> None:
 
 
 def _loss(subject: SteppedModel, batch: Mapping[str, Any]) -> torch.Tensor:
-    subject.outputs = subject.model(**batch)
-    loss: torch.Tensor = subject.outputs.loss if hasattr(subject.outputs, "loss") else subject.outputs[0]
+    subject.outputs = outputs = subject.model(**batch)
+    if not subject.keeps_outputs:
+        subject.outputs = None
+    loss: torch.Tensor = outputs.loss if hasattr(outputs, "loss") else outputs[0]
     return loss
 
 
 def train(
     subject: SteppedModel, recorder: MemoryRecorder, optimizer: Any, batch: dict[str, Any], foreach: bool
 ) -> None:
-    """Run one optimizer step as the usual loop does: the model computes the loss, and its outputs stay alive."""
+    """Run one optimizer step as the usual loop does: the model computes the loss, and its outputs may stay alive."""
     enter = phases(subject, recorder)
     masters = InPlace(subject.parameters)
     train_step(

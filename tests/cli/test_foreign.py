@@ -42,7 +42,7 @@ def file(tmp_path: Path) -> Path:
 def test_a_file_is_simulated_as_the_same_options_are(run: Run, file: Path) -> None:
     (row,) = run("memory", str(file), "--json").document
     options = ("--model", "smollm2-135m", "--method", "lora", "--set", "r=4", "--batch", "2", "--seq", "64")
-    (same,) = run("memory", *options, "--json").document
+    (same,) = run("memory", *options, "--accumulate", "2", "--json").document
     assert row["peak_bytes"] == same["peak_bytes"] and row["parts"] == same["parts"]
     assert row["tool"] == "Axolotl" and row["as_written"] is None
     assert row["understood"]["base_model"] == "smollm2-135m" and row["understood"]["micro_batch_size"] == 2
@@ -91,7 +91,7 @@ def test_several_changes_are_added_up_and_nothing_is_promised_that_does_not_fit(
     monkeypatch.setattr(fitting.Job, "simulated", lambda job: job)
     monkeypatch.setattr(fitting, "needed_bytes", _made_up)
     request = StepRequest("smollm2-135m", "lora", {}, StepSetting(2, 1024))
-    job = fitting.Job(request, Sharding(), 1, 1)
+    job = fitting.Job(request, Sharding(), 1)
     for size, kinds in ((900, ("checkpointing",)), (800, ("loss",)), (600, ("checkpointing", "loss"))):
         found = fitting.smallest_change(job, replace(get_device("rtx-4090"), memory=int(size / 0.9)))
         assert found is not None and found[0] == kinds, size

@@ -336,6 +336,18 @@ def test_a_gpu_adds_the_seconds_of_a_step(run: Run) -> None:
     assert "time per step" in run(*ASK, "--method", "lora", "--gpu", "l40s").stdout
 
 
+@pytest.mark.parametrize("shared", [(), ("--devices", "2", "--sharding", "fsdp2")])
+def test_accumulation_keeps_gradients_and_counts_every_pass(run: Run, shared: tuple[str, ...]) -> None:
+    one, four = (
+        run(*ASK, "--method", "full", "--gpu", "l40s", "--accumulate", passes, *shared, "--json").document[0]
+        for passes in ("1", "4")
+    )
+    assert four["peak_bytes"] >= one["peak_bytes"]
+    assert 3 < four["step_seconds"]["value"] / one["step_seconds"]["value"] < 4, "one update, four passes"
+    assert four["tokens_per_second"] > one["tokens_per_second"]
+    assert "accumulate" in run(*ASK, "--accumulate", "0").refused()
+
+
 def test_an_unknown_gpu_is_said(run: Run) -> None:
     assert "There is no device called 'abacus'. Known:" in run(*ASK, "--gpu", "abacus").refused()
 

@@ -45,19 +45,21 @@ def blueprint(stored: torch.dtype, trained: str, checkpointing: bool) -> Bluepri
     return small.blueprint("llama", 3, adapter, dtype=stored, checkpointing=checkpointing)
 
 
-def measured(plan: Blueprint) -> int:
-    """Most bytes alive in a step under autocast on this processor, by torch's own profiler."""
+def measured(plan: Blueprint, passes: int = 1) -> int:
+    """Most bytes alive in a trainer's step under autocast on this processor, by torch's own profiler.
+
+    As in transformers' ``Trainer.training_step`` only the loss outlives the forward pass.
+    """
     model = built(plan).train()
     model.forward = torch.autocast("cpu", torch.bfloat16)(model.forward)
     ids = torch.randint(0, 640, (ROWS, LENGTH))
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(weights, foreach=False)
-    outputs: list[Any] = [None]
 
     def once() -> None:
         optimizer.zero_grad()
-        outputs[0] = model(input_ids=ids, labels=ids)
-        outputs[0].loss.backward()
+        for _ in range(passes):
+            model(input_ids=ids, labels=ids).loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0, foreach=False)
         optimizer.step()
 
@@ -87,6 +89,17 @@ def test_what_autocast_takes_is_simulated(stored: torch.dtype, trained: str, che
     assert peaks["autocast-bf16"] == pytest.approx(real, rel=0.005)
     if stored == torch.float32:
         assert abs(peaks[""] / real - 1) > 0.05, "without autocast it is another"
+
+
+def test_gradients_of_earlier_passes_stay_until_the_update() -> None:
+    plan = blueprint(torch.float32, "full", False)
+    peaks = {}
+    for passes in (1, 3):
+        setting = StepSetting(ROWS, LENGTH, device="cpu", precision="autocast-bf16", accumulate=passes)
+        trace, _, _ = run(plan, setting)
+        peaks[passes] = largest(account.timeline(trace)).nbytes
+    assert peaks[3] == pytest.approx(measured(plan, 3), rel=0.005)
+    assert peaks[3] > 1.05 * peaks[1]
 
 
 def test_the_casts_are_those_of_torchs_header() -> None:

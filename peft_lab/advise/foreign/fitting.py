@@ -26,12 +26,16 @@ _SHARED_KNOBS = ("r", "lora_alpha", "lora_dropout", "target_modules", "target_pa
 
 @dataclass(frozen=True)
 class Job:
-    """A step, how devices share it, its passes per update, and the sequences of a row."""
+    """A step, how devices share it, and the sequences of a row."""
 
     request: StepRequest
     how: Sharding
-    accumulate: int
     pairs: int
+
+    @property
+    def accumulate(self) -> int:
+        """Return the passes per update."""
+        return self.request.setting.accumulate
 
     @property
     def split(self) -> bool:
@@ -58,7 +62,8 @@ class Job:
         """Return changes that take less memory, by kind. The first ones leave what is learned as it is."""
         request, setting, how = self.request, self.request.setting, self.how
         knobs = {name: one for name, one in request.values.items() if name in _SHARED_KNOBS}
-        small = replace(self, request=request.at(batch=setting.batch // 2), accumulate=2 * self.accumulate)
+        halves = {"batch": setting.batch // 2, "accumulate": 2 * self.accumulate}
+        small = replace(self, request=request.at(**halves))
         away = replace(request.at(offload=True), checkpointing=True)
         packs = request.method == "lora" and request.dtype in PRECISIONS
         found: dict[str, tuple[bool, Job]] = {
@@ -83,10 +88,11 @@ def job_of(reading: Reading, model: str, values: Mapping[str, Any], given: Mappi
             f"This {reading.tool} file does not set {lacking[0]}. Give it as an option.", lacking[0]
         )
     form = StepForm(**{name: step[name] for name in StepForm.fields() if name in step}).check()
+    setting = replace(form.setting, accumulate=step.get("accumulate", 1))
     how = Sharding(step.get("sharding", "none"), step["devices"])
     how = replace(how, offload=how.runs == "fsdp2" and bool(reading.settings.get("sharding_offload")))
-    request = StepRequest(model, reading.method, values, form.setting, form.dtype, form.checkpointing)
-    return Job(request, how, reading.settings.get("accumulate", 1), reading.pairs)
+    request = StepRequest(model, reading.method, values, setting, form.dtype, form.checkpointing)
+    return Job(request, how, reading.pairs)
 
 
 def smallest_change(job: Job, card: Device) -> tuple[tuple[str, ...], Job, int] | None:
@@ -146,11 +152,13 @@ def _seconds(job: Job, found: Any, card: Device, link: str, tokens: int) -> dict
     """Return the time of an update on rows of so many tokens; None if the card's speed is not known."""
     work = work_of(job.request.at(seq=tokens))
     try:
-        split = isinstance(found, ShardedResult)
-        one = split_seconds(work, found, card.name, link) if split else estimate.seconds(work, card.name)
+        if isinstance(found, ShardedResult):
+            one = split_seconds(work, found, card.name, link)
+        else:
+            one = estimate.seconds(work, card.name).times(job.accumulate)
     except UnknownName:
         return None
-    return {name: getattr(one, name) * job.accumulate for name in ("low", "value", "high")}
+    return {name: getattr(one, name) for name in ("low", "value", "high")}
 
 
 def spelt(reading: Reading, kinds: tuple[str, ...], job: Job) -> dict[str, Any]:

@@ -30,7 +30,9 @@ TOOLS = (
     "axolotl", "llama_factory", "llama_factory_v1", "torchtune", "accelerate", "deepspeed", "unsloth", "trl",
 )  # fmt: skip
 _LONGEST = 2_000  # characters of a value that patterns search
-_STEP = ("batch", "seq", "dtype", "optimizer", "checkpointing", "offload", "loss", "devices", "sharding")
+_STEP = (
+    "batch", "seq", "dtype", "optimizer", "checkpointing", "offload", "loss", "accumulate", "devices", "sharding",
+)  # fmt: skip
 #: What copies of a model add to its name: tuned for instructions, or packed. Their matrices are the same.
 _COPY = re.compile(r"^meta-|-(instruct|chat|it|hf|base|unsloth|bnb-4bit|bf16)(?=-|$)")
 

@@ -74,23 +74,21 @@ def _work(request: StepRequest) -> Work:
 def split_seconds(
     work: Work, split: ShardedResult, gpu: str, link: str, speed: Speed | None = None
 ) -> Seconds:
-    """Return one step's time on each device, from the work on one. Split parameters split the optimizer's work.
+    """Return one update's time on each device, from the work on one. Split parameters split the optimizer's work.
 
     Raises:
         UnknownName: the speed of the GPU or link is unknown.
     """
-    devices = split.sharding.devices
+    devices, passes = split.sharding.devices, split.sharding.accumulate
+    sent, copied = split.sent_bytes / passes, split.copied_bytes / passes
     if split.work:  # matrices are split: this is one device's whole work
-        return estimate.seconds(split.work, gpu, devices, link, split.sent_bytes, waits=True, speed=speed)
+        one = estimate.seconds(split.work, gpu, devices, link, sent, waits=True, speed=speed)
+        return one.times(passes) if passes > 1 else one
     passing, ending = parted(work)
     own = 1 / devices if split.sharding.runs == "fsdp2" else 1.0
-    sent = split.sent_bytes
-    return added(
-        [
-            estimate.seconds(passing, gpu, devices, link, sent, copied=split.copied_bytes, speed=speed),
-            estimate.seconds(ending, gpu, devices, link, speed=speed).times(own),
-        ]
-    )
+    each = estimate.seconds(passing, gpu, devices, link, sent, copied=copied, speed=speed)
+    last = estimate.seconds(ending, gpu, devices, link, speed=speed).times(own)
+    return added([each.times(passes) if passes > 1 else each, last])
 
 
 def parted(work: Work) -> tuple[Work, Work]:

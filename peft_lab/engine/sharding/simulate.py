@@ -332,37 +332,13 @@ def schedule(how: Sharding) -> Schedule:
     """Return a schedule of two optimizer steps. Of several passes per step two run: the first represents the rest."""
 
     def steps(stage: Stage) -> None:
-        model, optimizer = stage.subject.model, stage.optimizer
+        model = stage.subject.model
         watch.own(model, stage.recorder)
         model.train()
         for _ in range(2):
-            if how.accumulate > 1:
-                stage.recorder.enter("zero_grad")
-                optimizer.zero_grad()
-                with wrap.apart(model, how):
-                    stage.accumulate()
-                stage.optimizer = _Adding(optimizer)
-            stage.train()
+            stage.update(how.accumulate, lambda: wrap.apart(model, how))
 
     return steps
-
-
-class _Adding:
-    """An optimizer that keeps the gradients present at the beginning of a step."""
-
-    def __init__(self, optimizer: Any) -> None:
-        self._optimizer = optimizer
-
-    def zero_grad(self) -> None:
-        """Do nothing: the next pass adds to the gradients."""
-
-    def step(self) -> None:
-        self._optimizer.step()
-
-    def paged_bytes(self, parameters: Any = None) -> int:
-        """Return the wrapped optimizer's paged bytes, 0 if it has none."""
-        found = getattr(self._optimizer, "paged_bytes", None)
-        return 0 if found is None else int(found(parameters))
 
 
 def simulate_blueprint(
@@ -439,6 +415,7 @@ def simulate_sharded(request: StepRequest, how: Sharding) -> ShardedResult:
     blueprint, setting = blueprint_of(request), request.setting
     if how.runs != "none" and setting.updates:
         raise Unsupported("Updates like these are simulated on one device.", "updates")
+    how = replace(how, accumulate=max(how.accumulate, setting.accumulate))
     if setting.precision == MIXED and how.runs == "fsdp2":  # its own policy casts, in place of autocast
         how = replace(how, compute="bfloat16", reduce="float32")
         setting = replace(setting, precision="fp32")
