@@ -1,6 +1,7 @@
 # make app     run the app            make test   checks and tests, some eight minutes
 # make fetch   weights and data only  make slow   the tests that take longest
 # make further  the cases of both that are many of a kind and dear, and the dearest tests (half an hour)
+# make dear     slow and further as CI has them: files are read, and models and servers made, once for both
 # make rest     what make further leaves of cases that are many of a kind: CI has no time for them; before a release
 # make house   lint, types, and the tests that read code and words: before each commit (a minute or two)
 # make bench   benchmarks against other tools
@@ -21,7 +22,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help app fetch test slow further rest ends ends-oldest ends-newest lint types house tests trackers engine schemas engines contract mutants bench faults clean
+.PHONY: help app fetch test slow further dear rest ends ends-oldest ends-newest lint types house tests trackers engine schemas engines contract mutants bench faults clean
 
 help:
 	@sed -nE 's/^# ((make|PYTHON).*)/\1/p' Makefile
@@ -58,7 +59,7 @@ test: lint types
 # Three at a time on two cores: what is dearest waits for processes and pages much of its time.
 THREE := -m pytest -n 3 --dist loadfile
 
-# After make test: real trainings, large simulations, pages looked at by axe. CI runs all three.
+# After make test: real trainings, large simulations, pages looked at by axe.
 slow: $(VENV)/.dev trackers engine schemas
 	$(PY) -m peft_lab fetch
 	$(PY) $(THREE) --ignore tests/browser -m "slow and not further"
@@ -69,6 +70,13 @@ slow: $(VENV)/.dev trackers engine schemas
 further: $(VENV)/.dev trackers engine
 	$(PY) -m peft_lab fetch
 	$(PY) $(THREE) --ignore tests/browser -m "further and not rest"
+	$(PY) $(THREE) tests/browser -m "further and not rest"
+
+# Both of the above in CI. In Chromium one after the other: what it needs is started in seconds.
+dear: $(VENV)/.dev trackers engine schemas
+	$(PY) -m peft_lab fetch
+	$(PY) $(THREE) --ignore tests/browser -m "(slow or further) and not rest"
+	$(PY) $(THREE) tests/browser -m "slow and not further"
 	$(PY) $(THREE) tests/browser -m "further and not rest"
 
 # Every second case that the samples left, of the dearest three in four: CI has time for the others alone. Before a release.

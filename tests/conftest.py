@@ -75,7 +75,7 @@ def missing(reason: str) -> None:
 
 
 # What picks few tests of few files, in make slow and make further: half of all files have none and are not imported.
-FEW = ("slow and not further", "further and not rest", "rest")
+FEW = ("slow and not further", "further and not rest", "(slow or further) and not rest", "rest")
 MARKS = ("mark.slow", "mark.sampled", "mark.further")
 
 

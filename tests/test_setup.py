@@ -11,6 +11,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from importlib import metadata
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,16 @@ def test_make_test_runs_every_check() -> None:
     plan = _make("-n", "test", "VENV=nowhere").stdout
     for step in ("ruff check", "ruff format --check", "mypy", "peft_lab fetch", "pytest"):
         assert step in plan
+
+
+def test_ci_has_every_test_once_but_those_of_make_rest() -> None:
+    asked = re.findall(r"^make (\w+)$", (ROOT / ".ci/run").read_text("utf-8"), re.MULTILINE)
+    plan = _make("-n", *asked, "VENV=nowhere").stdout
+    picks = re.findall(r'^nowhere/bin/python -m pytest (.*)-m "([^"]+)"$', plan, re.MULTILINE)
+    for slow, further, rest, browser in product((True, False), repeat=4):
+        marks = {"slow": slow, "further": further, "rest": rest}
+        times = [eval(marked, marks) for where, marked in picks if ("--ignore" in where) != browser]
+        assert (not further and rest) or sum(times) == (not rest), (marks, browser)
 
 
 def test_the_longest_test_files_are_begun_first() -> None:

@@ -73,6 +73,7 @@ def test_a_node_that_is_killed_loses_nothing_of_what_came_by_the_url(apart: Apar
     assert trained_here(apart.home) == rows[0]["loss"]
 
 
+@pytest.mark.rest  # make further has it in one folder, and a killed node by the URL
 def test_a_driver_that_is_killed_is_followed_by_one_that_fetches_what_there_is(
     apart: Apart, tmp_path: Path
 ) -> None:

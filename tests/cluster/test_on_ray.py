@@ -185,6 +185,7 @@ def test_two_nodes_train_two_at_a_time_what_this_machine_trains(home: Path, clus
     assert trained_here(home) == rows[0]["loss"]
 
 
+@pytest.mark.rest  # make further has it by a URL, where more can go wrong
 @pytest.mark.further
 def test_a_node_that_is_killed_in_the_middle_repeats_no_finished_step(home: Path, cluster: Cluster) -> None:
     carried_past_a_killed_node(cluster)
