@@ -42,10 +42,8 @@ def _owner(node: Any) -> Any:
 class Kernels:
     """A graph of operations below autograd, run kernel by kernel.
 
-    Attributes:
-        level: of each fused node, how many products, one after another, come before it; one kernel for each level.
-        written: the fused nodes that are read outside their kernel. ends: each kernel's last node, with the kernel's
-            bytes.
+    ``level``: of each fused node, how many products, one after another, come before it: one kernel for each level.
+    ``written``: the fused nodes read outside their kernel. ``ends``: a kernel's last node, with the kernel's bytes.
     """
 
     #: Inputs are given as a list, which the call empties.
@@ -105,8 +103,7 @@ class Kernels:
         return Runner(self.module).boxed_run(inputs)
 
 
-_KEPT = 16
-#: Traced functions by the shapes of their arguments; emptied when full.
+#: Traced functions by the shapes of their arguments; emptied when they are 16.
 _traced: dict[str, Callable[..., Any]] = {}
 #: What records the step that runs now; empty while a function is traced.
 _recording: list[MemoryRecorder] = []
@@ -117,8 +114,7 @@ def compiled(
 ) -> Any:
     """Return ``function(*args, **more)``, computed and differentiated as if it were compiled.
 
-    ``key``: equal for functions that do the same to arguments of the same shapes. Raises Unsupported if torch cannot
-    trace the function, as where it takes a cache of keys and values.
+    ``key``: equal for functions that do the same to equal shapes. Raises Unsupported if torch cannot trace this one.
     """
     import torch
     from torch.utils._pytree import tree_map_only
@@ -128,7 +124,7 @@ def compiled(
 
     name = str(tree_map_only(torch.Tensor, facts, (key, args, more)))
     if name not in _traced:
-        if len(_traced) >= _KEPT:
+        if len(_traced) >= 16:
             _traced.clear()
         _recording.clear()
         try:
@@ -140,10 +136,10 @@ def compiled(
     return _traced[name](*args, **more)
 
 
-def _trace(function: Callable[..., Any], args: Any, more: Any) -> Callable[..., Any]:
+def _trace(function: Callable[..., Any], args: Any, more: Any) -> Any:
     import torch
     from torch._functorch.aot_autograd import aot_function
-    from torch._functorch.partitioners import min_cut_rematerialization_partition as partition
+    from torch._functorch.partitioners import min_cut_rematerialization_partition as cut
     from torch._inductor.decomposition import select_decomp_table
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.utils._python_dispatch import _disable_current_modes
@@ -153,8 +149,7 @@ def _trace(function: Callable[..., Any], args: Any, more: Any) -> Callable[..., 
         made = torch.empty_strided(one.shape, one.stride(), dtype=one.dtype, device="cpu")
         return made.requires_grad_(one.requires_grad)
 
-    kernels: Any = Kernels
-    made: Callable[..., Any] = aot_function(function, kernels, kernels, partition, select_decomp_table())
+    made: Any = aot_function(function, Kernels, Kernels, cut, select_decomp_table())  # type: ignore[arg-type]
     with _disable_current_modes(), FakeTensorMode(allow_non_fake_inputs=True):
         args, more = tree_map_only(torch.Tensor, afresh, (args, more))
         made(*args, **more)

@@ -103,7 +103,6 @@ class StepForm(Form):
         "a base in 16 bits, whose products then take longer than in 16 bits.",
         {"": "float32, PEFT's default", **{name: name for name in PRECISIONS}}, noun="precision of adapters",
     )  # fmt: skip
-
     compile: bool = yes_no(False, "torch.compile", _ABOUT["compile"])
     attention: str = choice("", "Attention", _ABOUT["attention"], step.TITLES["attentions"])
     loss: str = choice("whole", "Loss", _ABOUT["loss"], step.TITLES["losses"])

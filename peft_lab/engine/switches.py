@@ -113,7 +113,7 @@ class InBackward(Nothing):
                 one.register_post_accumulate_grad_hook(self._ready)
 
     def _ready(self, parameter: torch.nn.Parameter) -> None:
-        recorder, layer, logits = self._recorder, self._recorder.layer, self._recorder.logits
+        recorder, layer = self._recorder, self._recorder.layer
         gradient: Any = parameter.grad
         recorder.trace.storages[recorder.see(gradient)].part = "gradients"
         recorder.logits = False
@@ -121,7 +121,6 @@ class InBackward(Nothing):
         self._own[parameter].step()
         parameter.grad = gradient = None
         recorder.enter("backward", layer)
-        recorder.logits = logits
 
     def paged_bytes(self, parameters: Sequence[torch.nn.Parameter] | None = None) -> int:
         """Return the bytes of paged states of all parameters or of these."""
