@@ -379,5 +379,5 @@ def test_a_model_is_found_under_its_copies_names() -> None:
         "mistralai/Mistral-7B-v0.1": "mistral-7b", "Qwen/Qwen2.5-7B-Instruct": "qwen2.5-7b", "gpt2": "gpt2",
     }.items():  # fmt: skip
         assert named(text) == name
-    assert named("mistralai/Mistral-7B-v0.3") == "mistralai/Mistral-7B-v0.3", "another vocabulary"
+    assert named("mistralai/Mistral-7B-v0.3") == "mistral-7b-v0.3", "another vocabulary"
     assert named("Qwen/Qwen2.5-Coder-7B-Instruct") not in ("qwen2.5-7b",)
