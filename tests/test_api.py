@@ -57,6 +57,14 @@ def test_a_config_of_peft_is_taken_as_its_file_is(tmp_path: Path) -> None:
     assert peft_lab.count(small, CONFIG).rows[0]["trainable"] == 2 * 8 * (64 + 192)
 
 
+def test_lengths_of_rows_are_taken_as_their_file_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        api, "_ask", lambda words: Path(words[words.index("--lengths") + 1]).read_text("utf-8")
+    )
+    assert peft_lab.peak("gpt2", "lora", batch=2, lengths=[30, 9, 64]) == "30\n9\n64"
+    assert peft_lab.plan("gpt2", gpu="t4", lengths=[30, 9]) == "30\n9"
+
+
 def test_bad_input_is_one_sentence_of_the_command() -> None:
     for wrong in ({"nonsense": 3}, {"batch": 0}, {"settings": {"r": -1}}):
         with pytest.raises(peft_lab.BadInput):
