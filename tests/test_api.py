@@ -58,11 +58,15 @@ def test_a_config_of_peft_is_taken_as_its_file_is(tmp_path: Path) -> None:
 
 
 def test_lengths_of_rows_are_taken_as_their_file_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        api, "_ask", lambda words: Path(words[words.index("--lengths") + 1]).read_text("utf-8")
-    )
-    assert peft_lab.peak("gpt2", "lora", batch=2, lengths=[30, 9, 64]) == "30\n9\n64"
-    assert peft_lab.plan("gpt2", gpu="t4", lengths=[30, 9]) == "30\n9"
+    files = list[str]()
+
+    def ask(words: list[str]) -> None:
+        files.append(Path(words[words.index("--lengths") + 1]).read_text("utf-8"))
+
+    monkeypatch.setattr(api, "_ask", ask)
+    peft_lab.peak("gpt2", "lora", batch=2, lengths=[30, 9, 64])
+    peft_lab.plan("gpt2", gpu="t4", lengths=[30, 9])
+    assert files == ["30\n9\n64", "30\n9"]
 
 
 def test_bad_input_is_one_sentence_of_the_command() -> None:
