@@ -14,7 +14,7 @@ import math
 import statistics
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import astuple
+from dataclasses import asdict, astuple
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -22,9 +22,10 @@ from typing import Any
 
 from scipy import stats
 
+from bench import fitting
+from bench.fitting import Measured, fit_constants
 from peft_lab.engine import published
 from peft_lab.engine.timing import estimate
-from peft_lab.engine.timing.estimate import Measured, fit_constants, plain
 from peft_lab.engine.timing.kernels import CONSTANTS, OperationTable, Speed
 from peft_lab.engine.work import Op, Piece, Work
 
@@ -62,7 +63,7 @@ def trace_all() -> None:
     """Trace every row and write the file."""
     rows = {}
     for experiment in published.rows():
-        rows[experiment] = [flat(work) for work in estimate.traced_protocol(experiment)]
+        rows[experiment] = [flat(work) for work in fitting.traced_protocol(experiment)]
         print(experiment, file=sys.stderr, flush=True)
     content = {"packages": {name: metadata.version(name) for name in PACKAGES}, "rows": rows}
     WORK.write_bytes(gzip.compress(json.dumps(content).encode(), mtime=0))
@@ -74,7 +75,7 @@ def measured() -> Mapping[str, Measured]:
     kept = json.loads(gzip.decompress(WORK.read_bytes()))["rows"]
     return {
         experiment: Measured(
-            tuple(OperationTable(read(work)) for work in kept[experiment]), estimate.WEIGHTS, row.step_seconds
+            tuple(OperationTable(read(work)) for work in kept[experiment]), fitting.WEIGHTS, row.step_seconds
         )
         for experiment, row in published.rows().items()
     }
@@ -83,7 +84,7 @@ def measured() -> Mapping[str, Measured]:
 def without(kind: str) -> Speed:
     """Constants from the rows of all types but one."""
     rows = [measured()[name] for name, row in published.rows().items() if kind_of(row) != kind]
-    return fit_constants(rows, estimate.EXPECTED, estimate.DOUBT, estimate.MOST)
+    return fit_constants(rows, fitting.EXPECTED, fitting.DOUBT, fitting.MOST)
 
 
 def held_out() -> Iterator[dict[str, Any]]:
@@ -156,7 +157,7 @@ def write(rows: list[dict[str, Any]]) -> None:
     """Fit all rows and write what the lab uses, with the band of the held-out errors."""
     from bench import transfer
 
-    speed = fit_constants(list(measured().values()), estimate.EXPECTED, estimate.DOUBT, estimate.MOST)
+    speed = fit_constants(list(measured().values()), fitting.EXPECTED, fitting.DOUBT, fitting.MOST)
     carried = list(transfer.predicted(speed))
     bands = {
         "fitted": band([error(row) for row in rows]),
@@ -165,7 +166,7 @@ def write(rows: list[dict[str, Any]]) -> None:
     }
     content = {
         "command": "python -m bench.step_time --write",
-        "constants": {name: float(f"{value:.4g}") for name, value in plain(speed).items()},
+        "constants": {name: float(f"{value:.4g}") for name, value in asdict(speed).items()},
         "bands": bands,
         "held_out": {name: round(value, 4) for name, value in summary(rows).items()},
     }
@@ -194,7 +195,7 @@ def main() -> None:
         times = (f"{1e3 * row[f'{which}_seconds']:>9.1f}" for which in ("measured", "predicted"))
         print(f"{row['experiment']:<50}{''.join(times)} ms{error(row):>+8.1f}%")
     print(json.dumps(summary(rows)))
-    found, most = estimate.constants(), estimate.MOST
+    found, most = estimate.constants(), fitting.MOST
     for name in CONSTANTS:
         share = f" ({100 * getattr(found, name) / most[name]:.0f}% of the sheet's)" if name in most else ""
         print(f"{getattr(found, name):>12.4g}  {estimate.MEANINGS[name]}{share}")

@@ -94,7 +94,8 @@ def peak(
 
     Args:
         model, method, settings: as in :func:`count`. options: ``batch``, ``seq``, ``dtype``, ``precision``,
-            ``optimizer``, ``checkpointing``, ``devices``, ``sharding``, ``fits`` and the others of ``memory``.
+            ``optimizer``, ``checkpointing``, ``devices``, ``sharding``, ``fits`` and the others of ``memory``; also
+            ``lengths``, the tokens of each row or a file of them, for what a run over such rows reserves.
 
     Raises:
         BadInput: as :func:`count`, and for a step that cannot be simulated.
@@ -162,6 +163,10 @@ def _run(
             words += ["--adapter-config", str(_config(method, scratch))]
         for name, value in (settings or {}).items():
             words += ["--set", f"{name}={_text(value)}"]
+        lengths = options.get("lengths")
+        if lengths is not None and not isinstance(lengths, str | Path):
+            (scratch / "lengths.txt").write_text("\n".join(map(str, lengths)), "utf-8")
+            options = {**options, "lengths": scratch / "lengths.txt"}
         return _ask([*words, *_words(options)])
 
 

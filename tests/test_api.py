@@ -57,6 +57,18 @@ def test_a_config_of_peft_is_taken_as_its_file_is(tmp_path: Path) -> None:
     assert peft_lab.count(small, CONFIG).rows[0]["trainable"] == 2 * 8 * (64 + 192)
 
 
+def test_lengths_of_rows_are_taken_as_their_file_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = list[str]()
+
+    def ask(words: list[str]) -> None:
+        files.append(Path(words[words.index("--lengths") + 1]).read_text("utf-8"))
+
+    monkeypatch.setattr(api, "_ask", ask)
+    peft_lab.peak("gpt2", "lora", batch=2, lengths=[30, 9, 64])
+    peft_lab.plan("gpt2", gpu="t4", lengths=[30, 9])
+    assert files == ["30\n9\n64", "30\n9"]
+
+
 def test_bad_input_is_one_sentence_of_the_command() -> None:
     for wrong in ({"nonsense": 3}, {"batch": 0}, {"settings": {"r": -1}}):
         with pytest.raises(peft_lab.BadInput):

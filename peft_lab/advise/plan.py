@@ -27,7 +27,7 @@ from peft_lab.core import references as src
 from peft_lab.core import units
 from peft_lab.core.content import read_entry
 from peft_lab.core.units import Source, several
-from peft_lab.engine.request import COMPUTING
+from peft_lab.engine.request import COMPUTING, Reserved
 from peft_lab.engine.timing.estimate import told_unseen
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue
@@ -50,6 +50,7 @@ class StepPlan:
             waits in main memory.
         dtype: in which the script multiplies. remembered: in which it stores the weights that are not packed.
         precision, adapter_dtype: as requested; empty for the script's own.
+        over: what runs over rows of unequal length reserve, if that was simulated.
     """
 
     values: Mapping[str, Any]
@@ -74,6 +75,7 @@ class StepPlan:
     offload: bool = False
     precision: str = ""
     adapter_dtype: str = ""
+    over: Reserved | None = None
     settings: Mapping[str, RecipeSetting] = field(default_factory=dict)
 
     @property
@@ -159,6 +161,7 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPl
         offload=step.offload,
         precision=step.precision,
         adapter_dtype=step.adapter_dtype,
+        over=step.over,
         settings=settings,
     )
 
@@ -347,6 +350,13 @@ def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[st
             f"How much memory communication between {plan.devices:,} devices takes: NCCL's buffers are not simulated, "
             "so the plan leaves twice the usual headroom. Try a few steps first."
         )
+    if plan.over is not None:
+        yield (
+            f"What a run reserves: {units.size(plan.over.low)} to {units.size(plan.over.high)} if the lengths of rows "
+            f"are log-normal, {situation.row_tokens:,} tokens on average. Simulate your own lengths in Memory."
+        )
+    elif (situation.row_tokens or situation.seq) < situation.seq and not plan.packed:
+        yield "What a run over rows of unequal length reserves: it was not simulated for this step."
     if plan.host_bytes:
         yield (
             f"Whether main memory has {units.size(plan.host_bytes * plan.devices)} free: the sharded state stays "

@@ -23,12 +23,14 @@ from peft_lab.advise.simulating import (
     SPLIT,
     TENSOR,
     Ask,
+    OverRuns,
     Recall,
     Step,
     StepRun,
     bounds,
     decided,
     largest_rows,
+    over_run,
     recalling,
     simulating,
     splits,
@@ -36,7 +38,7 @@ from peft_lab.advise.simulating import (
 from peft_lab.advise.situation import Situation
 from peft_lab.core.errors import Unsupported
 from peft_lab.engine.devices import HEADROOM, HEADROOM_SPLIT, THIS
-from peft_lab.engine.request import COMPUTING, LOSSES, WIDTHS
+from peft_lab.engine.request import COMPUTING, LOSSES, WIDTHS, Reserved
 from peft_lab.engine.sharding import tensor, wrap
 from peft_lab.engine.timing import estimate, here
 from peft_lab.engine.timing.kernels import SHEETS
@@ -265,6 +267,9 @@ def most_rows(
     return max(1, min(share, rows // (UPDATES * reading)))
 
 
+#: Share of a device's memory below which a step holds runs over rows of unequal length too: those that were simulated
+#: reserve at most 1.6 times what their longest step does, where nothing makes the allocator give segments back.
+TIGHT = 0.62
 BFLOAT16 = (8, 0)  # lowest compute capability that multiplies in bfloat16
 #: Maximum bytes of one logit: 16 bits; in 32 its copy, its logarithm and their gradients (bench/RESULTS.md).
 LOGIT_BYTES = 2 + 4 + 4 + 4 + 4
@@ -277,13 +282,15 @@ class Room:
 
     ``ask``: the simulation, or a substitute in tests. ``recall``: earlier results. ``optimizer``: empty for AdamW,
     in 8 bits where necessary. ``packed``: rows of a step that all data rows fill; 0: each data row is one.
-    ``precision``, ``adapter_dtype``: as of a step's setting; empty for those of the scripts.
+    ``precision``, ``adapter_dtype``: as of a step's setting; empty for those of the scripts. ``over_run``: what runs
+    over rows of unequal length reserve, which must be within the memory; None: only single steps are asked for.
     """
 
     def __init__(
         self, situation: Situation, ask: Ask, memory: int | None = None, recall: Recall | None = None,
-        optimizer: str = "", packed: int = 0, precision: str = "", adapter_dtype: str = "") -> None:  # fmt: skip
-        self._situation, self._ask, self._recall = situation, ask, recall
+        optimizer: str = "", packed: int = 0, precision: str = "", adapter_dtype: str = "",
+        over_run: OverRuns | None = None) -> None:  # fmt: skip
+        self._situation, self._ask, self._recall, self._over_run = situation, ask, recall, over_run
         self._needed, self.optimizer, self.packed = ask(situation), optimizer, packed
         self.precision, self.adapter_dtype = precision, adapter_dtype
         self.devices = situation.devices
@@ -314,7 +321,8 @@ class Room:
 
     def _other(self, situation: Situation, memory: int) -> Room:
         return Room(
-            situation, self._ask, memory, self._recall, self.optimizer, self.packed, self.precision, self.adapter_dtype
+            situation, self._ask, memory, self._recall, self.optimizer, self.packed, self.precision,
+            self.adapter_dtype, self._over_run,
         )  # fmt: skip
 
     def needs(self, method: str, values: Mapping[str, Any], run: StepRun) -> int:
@@ -323,6 +331,17 @@ class Room:
 
     def _simulated(self, run: StepRun) -> StepRun:
         return replace(run, batch=run.batch * self._situation.pairs, packed=bool(self.packed))
+
+    def over_run(
+        self, method: str, values: Mapping[str, Any], run: StepRun, needed: int
+    ) -> tuple[Reserved | None, int]:
+        """Return what runs of a step over rows of unequal length reserve beside the most that they may; ``None`` as in
+        :func:`peft_lab.advise.simulating.over_run`, and if the step needs too little to matter."""
+        beside = self._copies(method, run) + (0 if run.split else self._buckets(method, values, run))
+        capacity = self.memory - beside
+        if self._over_run is None or needed < TIGHT * self.memory:
+            return None, capacity
+        return self._over_run(self._situation, method, values, self._simulated(run), capacity), capacity
 
     def _copies(self, method: str, run: StepRun) -> int:
         """Return the bytes of autocast's copies, which the simulation of one device omits unless a precision was asked
@@ -469,11 +488,20 @@ class Room:
             def between(rows: int, run: StepRun = run) -> tuple[float, float]:
                 return self.between(method, values, replace(run, batch=rows))
 
+            over: Reserved | None = None
             try:
-                found = largest_rows(needs, most, limit, floor > limit / 2, between)
+                while found := largest_rows(needs, most, limit, floor > limit / 2, between):
+                    over, capacity = self.over_run(method, values, replace(run, batch=found[0]), found[1])
+                    if over is None or over.high <= capacity:
+                        break
+                    limit = max(found[1] - (over.high - capacity), needs(1))
+                    if limit >= found[1]:
+                        found = None
+                        break
                 if found is None:
                     low = between(1)[0]
                     least = buckets + (int(low / MARGIN) if low > limit * MARGIN else needs(1))
+                    least = max(least, self.memory + over.high - capacity if over else 0)
                     continue
             except Unsupported:
                 if run.loss == "whole":
@@ -485,7 +513,7 @@ class Room:
             needed += buckets
             passes = ceil(most / rows)
             return run.step(
-                needed, batch=rows, accumulate=passes, host=host, packed=bool(self.packed)
+                needed, batch=rows, accumulate=passes, host=host, packed=bool(self.packed), over=over
             ), needed
         return None, least
 
@@ -520,8 +548,11 @@ class Room:
             with suppress(*_NO_CHUNKS[run.loss]):
                 bound = bool(known) and low < high
                 most = int(high * MARGIN if bound else high) if known else self.needs(method, values, run)
-                if most <= limit:
-                    return run.step(most + buckets, sharding=kind, packed=bool(self.packed), bound=bound)
+                over, capacity = self.over_run(method, values, run, most)
+                if most <= limit and (over is None or over.high <= capacity):
+                    return run.step(
+                        most + buckets, sharding=kind, packed=bool(self.packed), bound=bound, over=over
+                    )
         return None
 
     def _buckets(self, method: str, values: Mapping[str, Any], run: StepRun) -> int:
@@ -594,4 +625,4 @@ class Room:
 def room_of(situation: Situation, **asked: Any) -> Room:
     """Return the room for a situation, with its rows on its device; ``asked``: other arguments of the room. Each
     simulation runs once per process."""
-    return Room(situation, simulating, recall=recalling, **asked)
+    return Room(situation, simulating, recall=recalling, over_run=over_run, **asked)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from functools import cache, lru_cache
 from math import ceil, inf
@@ -13,9 +13,10 @@ from typing import Any
 
 from peft_lab.advise.situation import Situation
 from peft_lab.core import disk
-from peft_lab.engine import simulate
+from peft_lab.core.errors import SimulationError
+from peft_lab.engine import over_a_run, simulate
 from peft_lab.engine.kernels import stands_for
-from peft_lab.engine.request import MIXED, StepRequest, StepSetting
+from peft_lab.engine.request import MIXED, Reserved, StepRequest, StepSetting
 from peft_lab.engine.sharding.simulate import ShardedResult, simulate_sharded
 from peft_lab.engine.sharding.wrap import Sharding
 from peft_lab.engine.simulate import bytes_needed
@@ -188,6 +189,8 @@ Needed = Callable[[str, Mapping[str, Any], StepRun], int]
 Ask = Callable[[Situation], Needed]
 #: Known results of a step on the situation's device with other rows and lengths.
 Recall = Callable[[Situation, str, Mapping[str, Any], StepRun], Known]
+#: What runs of a step over rows of unequal length reserve on a device of so many bytes.
+OverRuns = Callable[[Situation, str, Mapping[str, Any], StepRun, int], Reserved | None]
 
 
 @dataclass(frozen=True)
@@ -199,12 +202,14 @@ class Step(StepRun):
         needed: bytes on each device. host: bytes in main memory for each. accumulate: passes that make up the
             requested batch.
         bound: whether ``needed`` is only an upper bound, from the simulation of a larger step.
+        over: what runs over rows of unequal length reserve, if that was simulated.
     """
 
     needed: int = 0
     accumulate: int = 1
     host: int = 0
     bound: bool = False
+    over: Reserved | None = None
 
     def run(self, batch: int) -> StepRun:
         """Return how the step is run, with another number of rows."""
@@ -364,6 +369,30 @@ def _split(request: StepRequest, how: Sharding) -> tuple[int, int]:
     for key, known in zip(keys, found, strict=True):
         note_simulation(key, known)
     return found[0], found[1] if how.offload else 0
+
+
+#: Sampled orders of a step's rows.
+_ORDERS = 2
+
+
+def over_run(
+    situation: Situation, method: str, values: Mapping[str, Any], run: StepRun, capacity: int
+) -> Reserved | None:
+    """Return what runs of a step over rows of unequal length reserve on a device with that many bytes, more than it has
+    if they do not fit; ``None`` if rows are equal, if the step is split, and if a run of it cannot be simulated. Of
+    the rows their number, mean and longest are known."""
+    mean = situation.row_tokens or situation.seq
+    if run.split or run.packed or mean >= situation.seq or situation.hardware.kind != "cuda":
+        return None
+    lengths = over_a_run.assumed(mean, situation.seq, situation.rows)
+    return _over_run(request(situation, method, values, run).at(lengths=lengths, capacity=capacity))
+
+
+@lru_cache(maxsize=512)
+def _over_run(request: StepRequest) -> Reserved | None:
+    with suppress(SimulationError):
+        return simulate.reserved_over_run(request, _ORDERS)
+    return None
 
 
 @lru_cache(maxsize=256)

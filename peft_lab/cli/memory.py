@@ -19,6 +19,7 @@ import typer
 
 from peft_lab.advise.foreign.fitting import as_written, job_of
 from peft_lab.advise.plans.steps import added, split_seconds, told_adapters, unmeasured
+from peft_lab.advise.plans.wanted import lengths_in
 from peft_lab.ask import limits
 from peft_lab.ask.field import Values
 from peft_lab.ask.form import choice, whole
@@ -28,6 +29,7 @@ from peft_lab.cli.options import Subjects, form_options, option, option_of
 from peft_lab.cli.output import ProgressBars
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput, SimulationError, Unsupported, echoed
+from peft_lab.engine import over_a_run
 from peft_lab.engine import published as metamath
 from peft_lab.engine.devices import Device, get_device
 from peft_lab.engine.loading import Loading, loading
@@ -35,6 +37,7 @@ from peft_lab.engine.request import (
     COMPUTING,
     PRECISIONS,
     ConfigRequest,
+    OverRun,
     Simulation,
     StepForm,
     StepRequest,
@@ -191,11 +194,16 @@ def tables(heading: str, results: Sequence[Simulated]) -> list[Any]:
     loads = dict.fromkeys(one.loading for one in results if one.loading)
     caption += "".join(f"; while it is {one.told}" for one in loads)
     rows = [{"name": one.name, **one.simulation.as_dict()} for one in results]
-    rows = [{**row, **row["parts"]} for row in rows]
-    sizes = {"peak": "peak_bytes", "reserved": "reserved_bytes", **{part: part for part in _PARTS}}
+    rows = [
+        {"step": row.get("step_reserved_bytes", row["reserved_bytes"]), **row, **row["parts"]} for row in rows
+    ]
+    sizes = {"peak": "peak_bytes", "reserved": "step", **{part: part for part in _PARTS}}
     columns: dict[str, output.Column] = {"method": "name"}
     columns |= {f">{part}": (key, units.size) for part, key in sizes.items()}
     shown = [output.table(f"{heading}: memory of a training step (simulated)", rows, columns, caption)]
+    runs = [(one.name, run) for one in results if (run := getattr(one.simulation, "run", None))]
+    if runs:
+        shown.append(_over_runs(runs))
     timed_ = [one for one in results if one.step]
     if timed_:
         times: dict[str, output.Column] = {
@@ -209,6 +217,19 @@ def tables(heading: str, results: Sequence[Simulated]) -> list[Any]:
     if searched:
         shown.append(_fitting(searched))
     return shown + [_models(name, room) for name, room in searched if room.models]
+
+
+def _over_runs(rows: Sequence[tuple[str, OverRun]]) -> Any:
+    """Return a table of what runs over rows of unequal length reserve, one line for each way to run."""
+    lines = [(name, way, found) for name, run in rows for way, found in run.ways.items()]
+    columns: dict[str, output.Column] = {"method": lambda line: line[0], "with": lambda line: line[1]}
+    columns |= {
+        ">low": lambda line: units.size(line[2].low),
+        ">value": lambda line: units.size(line[2].value),
+        ">high": lambda line: units.size(line[2].high),
+    }
+    title = "Reserved over a run whose rows differ in length (simulated)"
+    return output.table(title, lines, columns, rows[0][1].told)
 
 
 def _fitting(rows: Sequence[tuple[Any, FitResult]]) -> Any:
@@ -293,10 +314,13 @@ def memory_command(
     gpu: Annotated[
         str | None, option("--gpu", "NAME", "Also estimate the time per step on a GPU, such as h100 or l40s.")
     ] = None,
+    lengths: options.LengthsFile = None,
     as_json: options.Json = False,
 ) -> None:
     """Simulate a training step's memory on a GPU, without weights. By default, for every method that applies."""
-    reading, own = foreign.read_file(file), dict(given)
+    reading, own, rows = foreign.read_file(file), dict(given), lengths_in(lengths)
+    if rows is not None:
+        given = {"seq": rows.tokens[-1], **given}
     if reading is not None:
         given = reading.step(given)
         if reading.method and not method and not adapter_config:
@@ -311,6 +335,8 @@ def memory_command(
             f"--precision {wanted.precision} stores the base in {stored}. Leave --dtype out.", "dtype"
         )
     how = _sharing(wanted, adapter_config, protocol)
+    if rows is not None:
+        _check_run(fits=fits, protocol=protocol, generate=generate, devices=how.runs != "none")
     card = None if gpu is None else get_device(gpu)
     device = None if fits is None else get_device(fits)
     if protocol:
@@ -335,9 +361,10 @@ def memory_command(
         if how.runs != "none":
             heading += f" on each of {how.devices:,} devices ({SHARDING_TITLES[how.kind]})"
     tags = labels if labels and per_token else 0
-    setting = replace(setting, generate=_generation(generate), tags=tags)
+    of_run = () if rows is None else over_a_run.thinned(rows.tokens)
+    setting = replace(setting, generate=_generation(generate), tags=tags, lengths=of_run)
     if entry.kind == "vision":
-        _check_for_images(entry, fits, gpu)
+        _check_for_images(entry, fits, gpu, lengths)
     if card is not None:
         speed_named(card.name, wanted.devices)
         kernels.check_link(wanted.link)
@@ -394,8 +421,16 @@ def memory_command(
         raise typer.Exit(FAILED)
 
 
-def _check_for_images(entry: ModelEntry, fits: str | None, gpu: str | None) -> None:
+def _check_run(**given: object) -> None:
+    """Raise BadInput for an option that does not go with a run over rows of unequal length."""
+    for name in filter(given.get, given):
+        raise BadInput(f"A run over --lengths is simulated without --{name}. Use one of the two.", name)
+
+
+def _check_for_images(entry: ModelEntry, fits: str | None, gpu: str | None, lengths: Path | None) -> None:
     """Raise BadInput for options that apply to text models only."""
+    if lengths is not None:
+        raise BadInput(f"All images of {entry.title} have one length. Leave --lengths out.", "lengths")
     if gpu is not None:
         raise BadInput(
             f"--gpu has no times for models of images, such as {entry.title}. Leave it out.", "gpu"

@@ -49,6 +49,9 @@ AdapterConfigs = Annotated[
     list[Path] | None,
     option("--adapter-config", "FILE", "An adapter_config.json of PEFT or adapters; repeatable."),
 ]
+LengthsFile = Annotated[
+    Path | None, option("--lengths", "FILE", "A file with the token count of each row, one per line.")
+]
 
 
 @dataclass(frozen=True)

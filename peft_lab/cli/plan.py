@@ -24,14 +24,14 @@ from peft_lab.advise.plans.steps import (
     uncounted,
     unmeasured,
 )
-from peft_lab.advise.plans.wanted import Lengths, Wanted, look, read_lengths, rows_of
+from peft_lab.advise.plans.wanted import Lengths, Wanted, lengths_in, look, rows_of
 from peft_lab.advise.situation import HOUR
 from peft_lab.ask.field import as_text
 from peft_lab.cli import foreign, options, output
 from peft_lab.cli.application import command
 from peft_lab.cli.options import form_options, option, option_of
 from peft_lab.cli.output import ProgressBars
-from peft_lab.core import disk, units
+from peft_lab.core import units
 from peft_lab.core.errors import BadInput
 from peft_lab.core.units import several
 from peft_lab.models.catalogue import resolve
@@ -39,7 +39,6 @@ from peft_lab.workers.inspector import get_pool
 
 #: Fields of the form that are options; --lengths gives the packed rows.
 _OPTIONS = tuple(name for name in Wanted.fields() if name not in ("model", "packed"))
-_LARGEST = 256 << 20  # bytes of a file of lengths; a row's text may stand beside its length
 
 
 @command("plan")
@@ -48,9 +47,7 @@ def plan_command(
     given: dict[str, str],
     file: foreign.ConfigFile = None,
     model: options.OneModel = None,
-    lengths: Annotated[
-        Path | None, option("--lengths", "FILE", "A file with the token count of each row, one per line.")
-    ] = None,
+    lengths: options.LengthsFile = None,
     packing: Annotated[
         bool, option("--packing", None, "Pack several short rows into one; needs --lengths.")
     ] = False,
@@ -62,7 +59,7 @@ def plan_command(
     texts = {"model": foreign.model_of(reading, model), **_of_file(reading, given)}
     if packing and lengths is None:
         raise BadInput("--packing needs the lengths of the rows. Give --lengths FILE.", "packing")
-    known = None if lengths is None else read_lengths(disk.take_text(lengths, _LARGEST, "lengths"))
+    known = lengths_in(lengths)
     if known is not None:
         texts = {**known.fields(), **texts}
     wanted, wrong = look(texts)

@@ -21,9 +21,10 @@ from peft_lab.engine.tracker import EMPTY_CACHE, Mark, Storage, Trace
 # fitted to measured figures.
 #
 # Modelled: size rounding, the two pools, segment sizes, best fit, splitting, merging of free neighbours, separate
-# pools for each stream (``BlockComparatorSize`` sorts by stream first), ``empty_cache``, and the release of cached
-# segments when the device is full. Not modelled: expandable segments (off by default), and blocks that wait for other
-# streams' events before they are free (``record_stream``, which FSDP2 does not use).
+# pools for each stream (``BlockComparatorSize`` sorts by stream first), ``empty_cache``, the release of cached
+# segments when the device is full, and expandable segments (off by default). Not modelled: blocks that wait for other
+# streams' events before they are free (``record_stream``, which FSDP2 does not use), and garbage collection, which is
+# off unless ``garbage_collection_threshold`` and a memory fraction are set.
 
 
 MIN_BLOCK = 512  # kMinBlockSize: every size is rounded up to a multiple of it (round_size)
@@ -98,6 +99,9 @@ class CachingAllocator:
     0
     """
 
+    #: The least rest for which a large block is split, and a small one (should_split).
+    splits_for = (SMALL_SIZE + 1, MIN_BLOCK)
+
     def __init__(self, capacity: int | None = None) -> None:
         self.capacity = capacity
         self.allocated = 0
@@ -117,8 +121,7 @@ class CachingAllocator:
         small = size <= SMALL_SIZE
         block = self._best_fit(size, small, stream) or self._new_segment(size, small, stream)
         remaining = block.size - size
-        # should_split: a small block splits for 512 bytes, a large one only for more than 1 MiB
-        if remaining >= MIN_BLOCK if small else remaining > SMALL_SIZE:
+        if remaining >= self.splits_for[small]:
             rest = Block(block.address + size, remaining, small, stream, True, block, block.after)
             if block.after is not None:
                 block.after.before = rest
@@ -187,6 +190,56 @@ class CachingAllocator:
         pool = self._free[block.stream, block.small]
         del pool[bisect_left(pool, (block.size, block.address))]
         del self._blocks[block.address]
+
+
+class ExpandableAllocator(CachingAllocator):
+    """The caching allocator with ``expandable_segments:True``: each pool has one segment, which grows at its end.
+
+    Pages of the large pool are as large as its buffers (find_expandable_block, map_block). A request that fits only the
+    end of the segment and a larger hole gets the hole (get_free_block).
+
+    >>> allocator = ExpandableAllocator()
+    >>> blocks = [allocator.malloc(size * 2**20) for size in (30, 15)]
+    >>> allocator.reserved // 2**20
+    60
+    """
+
+    splits_for = (MIN_BLOCK, MIN_BLOCK)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ends: dict[tuple[int, bool], Block] = {}
+
+    def _best_fit(self, size: int, small: bool, stream: int) -> Block | None:
+        pool = self._free[stream, small]
+        index = bisect_left(pool, (size, -1))
+        if index + 1 < len(pool) and self._blocks[pool[index][1]].after is self._ends[stream, small]:
+            index += 1
+        return self._blocks.pop(pool.pop(index)[1]) if index < len(pool) else None
+
+    def _new_segment(self, size: int, small: bool, stream: int) -> Block:
+        page = SMALL_SEGMENT if small else LARGE_SEGMENT
+        if (stream, small) not in self._ends:  # an address of its own, far from those of other pools
+            self._ends[stream, small] = Block(len(self._ends) * page * 2**30, 0, small, stream, False)
+        end = self._ends[stream, small]
+        last = end.before
+        block = last if last is not None and last.free else Block(end.address, 0, small, stream)
+        if block is last:
+            self._take(block)
+        else:
+            block.before, block.after, end.before = last, end, block
+            if last is not None:
+                last.after = block
+        pages = -(-(size - block.size) // page) * page
+        block.size += pages
+        end.address += pages
+        self.reserved += pages
+        self.peak_reserved = max(self.peak_reserved, self.reserved)
+        return block
+
+    def empty_cache(self) -> None:
+        """Refuse: unmapped pages between live blocks are not modelled."""
+        raise ValueError("the cache of expandable segments is not emptied here")
 
 
 #: The parts of memory by purpose, in the order in which charts stack them.
@@ -290,23 +343,14 @@ def timeline(trace: Trace, names: Sequence[str] = PARTS) -> list[MemoryPoint]:
     return points
 
 
-@dataclass(frozen=True)
-class Reserve:
-    """Bytes the allocator holds at most, allocated and reserved, and the workspaces among them."""
-
-    allocated: int
-    reserved: int
-    workspaces: int
-
-
 def reserve(
     trace: Trace,
     capability: tuple[int, int],
     capacity: int | None = None,
     warm_up: int = 0,
     threads: frozenset[str] = frozenset({"forward", "backward"}),
-) -> Reserve:
-    """Replay a trace through the caching allocator.
+) -> int:
+    """Return the most bytes that the caching allocator holds while a trace is replayed, workspaces included.
 
     Args:
         capability: the GPU's compute capability, which decides the size of cuBLAS workspaces: one for the thread that
@@ -319,31 +363,41 @@ def reserve(
         DeviceFull: beyond ``capacity``.
     """
     allocator = CachingAllocator(capacity)
+    replay(trace, allocator, capability, warm_up, threads)
+    return allocator.peak_reserved
+
+
+def replay(
+    trace: Trace,
+    allocator: CachingAllocator,
+    capability: tuple[int, int],
+    warm_up: int = 0,
+    threads: frozenset[str] = frozenset({"forward", "backward"}),
+    stop: int | None = None,
+) -> dict[int, Block]:
+    """Replay a trace, or its first ``stop`` events, as :func:`reserve` does; return the blocks alive, by storage."""
     if warm_up:
         allocator.free(allocator.malloc(warm_up))
-    workspace = cublas_workspace(capability)
     taken: set[str] = set()
     blocks = {}
     before = "load"  # in which nothing is computed
-    for event, phase, _ in walk(trace):
+    for event, phase, _ in walk(trace)[:stop]:
         if phase != before:
             before = phase
             idle = phase in ("load", "idle", "zero_grad")
             thread = "backward" if phase == "backward" else "" if idle else "forward"
             if thread and thread in threads and thread not in taken:
                 taken.add(thread)
-                allocator.malloc(workspace)
+                allocator.malloc(cublas_workspace(capability))
         if event >= 0:
             made = trace.storages[event]
             if made.nbytes:
                 blocks[event] = allocator.malloc(made.nbytes, made.stream)
         elif event == EMPTY_CACHE:
             allocator.empty_cache()
-        else:
-            block = blocks.pop(~event, None)
-            if block is not None:
-                allocator.free(block)
-    return Reserve(allocator.peak_allocated, allocator.peak_reserved, workspace * len(taken))
+        elif ~event in blocks:
+            allocator.free(blocks.pop(~event))
+    return blocks
 
 
 # A stack of identical layers does the same thing once per layer, so a run with five of them (a first, three middle

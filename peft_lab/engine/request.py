@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,6 +154,7 @@ class StepSetting:
         precision: one of :data:`COMPUTING`.
         adapter_dtype: data type of the parameters that the method adds; empty: as PEFT leaves them.
         accumulate: forward and backward passes per update, whose gradients stay until it.
+        lengths: sorted tokens of a run's rows, to simulate what it reserves beside the step; empty: all have ``seq``.
     """
 
     batch: int
@@ -175,6 +176,7 @@ class StepSetting:
     recompute: str = ""
     updates: str = ""
     accumulate: int = 1
+    lengths: tuple[int, ...] = ()
 
     def check(self) -> None:
         """Check the sizes and names. Raises BadInput if one is out of range or unknown, or two do not go together."""
@@ -254,6 +256,46 @@ class ConfigRequest:
 # The result of a simulation, as plain data.
 
 
+@dataclass(frozen=True)
+class Reserved:
+    """Bytes that PyTorch's allocator reserves at most over a run: the least, the median and the most of its orders."""
+
+    low: int
+    value: int
+    high: int
+
+
+@dataclass(frozen=True)
+class OverRun:
+    """What runs over rows of unequal length reserve (:mod:`peft_lab.engine.over_a_run`).
+
+    Attributes:
+        reserved: as trainers run. others: with another setting of the allocator or of the batches, by name.
+        steps: of each order. orders: how many were sampled. rows: lengths to sample from. longest: of them.
+    """
+
+    reserved: Reserved
+    others: Mapping[str, Reserved]
+    steps: int
+    orders: int
+    seed: int
+    rows: int
+    longest: int
+
+    @property
+    def ways(self) -> dict[str, Reserved]:
+        """Return what is reserved in all ways to run, by their titles."""
+        return {"as usual": self.reserved} | {way.replace("_", " "): one for way, one in self.others.items()}
+
+    @property
+    def told(self) -> str:
+        """Return how the runs were sampled, as one sentence."""
+        return (
+            f"{self.orders} orders of {self.steps} steps on rows drawn from {self.rows:,} lengths of up to "
+            f"{self.longest:,} tokens (seed {self.seed}): their median, least and most. Other ways: the first order."
+        )
+
+
 #: The parts that the command line names; the rest is ``other``.
 OWN_NAMES = ("weights", "adapter", "gradients", "optimizer", "activations")
 
@@ -263,7 +305,11 @@ def peak_dict(result: Any) -> dict[str, Any]:
     coarse = {name: result.parts[name] for name in OWN_NAMES}
     coarse["other"] = result.peak_bytes - sum(coarse.values())
     names = ("model", "method", "peak_bytes", "reserved_bytes")
-    return {**{name: getattr(result, name) for name in names}, "parts": coarse}
+    found = {**{name: getattr(result, name) for name in names}, "parts": coarse}
+    if (over := getattr(result, "run", None)) is not None:
+        found["step_reserved_bytes"], found["run"] = result.reserved_bytes, asdict(over)
+        found["reserved_bytes"] = found["run"].pop("reserved")
+    return found
 
 
 def timeline_dicts(points: Iterable[MemoryPoint]) -> list[dict[str, Any]]:
@@ -285,6 +331,7 @@ class Simulation:
         unrolled: whether the layers were alike, so that five of them represented all.
         seconds: the simulation's duration, without imports.
         work: the work of each step, the last one last.
+        run: what runs over the setting's lengths reserve, if it has any.
     """
 
     model: str
@@ -298,6 +345,7 @@ class Simulation:
     seconds: float = 0.0
     source: str = "simulated"
     work: tuple[Work, ...] = ()
+    run: OverRun | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the command line's JSON: five parts and ``other``, and the finer parts under ``detail``."""

@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from peft_lab.core.errors import BadInput, PeftLabError, SimulationError, Unsupported, in_short
-from peft_lab.engine import account
+from peft_lab.engine import account, over_a_run
 from peft_lab.engine.build import Blueprint, Quantise, layers_alike
 from peft_lab.engine.devices import Device
 from peft_lab.engine.request import (
@@ -22,6 +23,7 @@ from peft_lab.engine.request import (
     MIXED,
     PRECISIONS,
     ConfigRequest,
+    Reserved,
     Simulation,
     StepRequest,
     StepSetting,
@@ -80,6 +82,10 @@ def simulate_blueprint(
         points = account.timeline(trace)
         top = request_largest(points)
         reserved = _reserved(trace, setting)
+        over = None
+        if setting.lengths:
+            packs = over_a_run.packs(blueprint)
+            over = over_a_run.simulate(partial(_steps, blueprint), setting, _weights, packs)
     steps = steps_of(trace.work)
     begins = [i for i, one in enumerate(points) if one.phase == "forward" != points[i - 1].phase] or [0]
     last = ([i for i, one in enumerate(points) if one.phase == "zero_grad"] or begins)[-1]
@@ -94,15 +100,24 @@ def simulate_blueprint(
         unrolled=unrolled,
         seconds=time.perf_counter() - start,
         work=tuple(steps),
+        run=over,
     )
+
+
+def _steps(blueprint: Blueprint, schedule: Schedule, setting: StepSetting) -> Trace:
+    return run(blueprint, setting, schedule, Devices(False))[0]
+
+
+def _weights(trace: Trace) -> int:
+    """Return the bytes of the weights, which are allocated and freed before loading."""
+    return sum(s.nbytes for s in trace.storages if s.part in ("weights", "quantisation"))
 
 
 def _reserved(trace: Trace, setting: StepSetting) -> int | None:
     """Return the most bytes that the device's allocator holds; ``None`` without such an allocator."""
     if setting.device != "cuda":
         return None
-    weights = sum(s.nbytes for s in trace.storages if s.part in ("weights", "quantisation"))
-    return account.reserve(trace, setting.capability, setting.capacity, warm_up=weights).reserved
+    return account.reserve(trace, setting.capability, setting.capacity, _weights(trace))
 
 
 def bytes_needed(request: StepRequest) -> int:
@@ -111,6 +126,14 @@ def bytes_needed(request: StepRequest) -> int:
     """
     trace = _traced(request, two_steps, works=False)
     return _reserved(trace, request.setting) or request_largest(account.timeline(trace)).nbytes
+
+
+def reserved_over_run(request: StepRequest, orders: int) -> Reserved:
+    """Return what runs over the setting's lengths reserve. Raises the errors of :func:`simulate`."""
+    entry, spec = check(request)
+    blueprint, setting = blueprint_of(request), request.setting
+    with refusing(entry, spec), uncollected():
+        return over_a_run.simulate(partial(_steps, blueprint), setting, _weights, orders=orders).reserved
 
 
 def work_of(request: StepRequest) -> Work:

@@ -22,6 +22,7 @@ from peft_lab.ask import limits
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput, SimulationError, UnknownName
 from peft_lab.engine.devices import GIB, HEADROOM, HEADROOM_SPLIT, TAKEN, card_size, device_of, devices
+from peft_lab.engine.request import Reserved
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue, get_model
 from tests.advise import standin
@@ -540,3 +541,39 @@ def test_where_nothing_fits_the_smallest_card_that_would_hold_it_is_named() -> N
     told_devices = " ".join(why.text for why in found.why)
     assert says(told_devices, held[0]) and "fits either" in told_devices
     assert found.runner_up is None
+
+
+def test_a_run_over_rows_of_unequal_length_is_within_the_memory() -> None:
+    """Fewer rows where it is not; a step that leaves a twentieth free is not enough. Nothing else changes."""
+    asked = set[int]()
+
+    def over(beyond: Mapping[int, int]) -> Any:
+        def runs(_: Situation, method: str, values: Any, run: StepRun, capacity: int) -> Reserved | None:
+            asked.add(capacity)
+            return ends(STEPS[run.batch, run.checkpointing] + beyond[run.batch])
+
+        return runs
+
+    def ends(high: int) -> Reserved:
+        return Reserved(high * GB - 2, high * GB - 1, high * GB)
+
+    memory = fitting(110)
+    plain = Room(FOUR_ROWS, stub(STEPS), memory)
+    assert Room(FOUR_ROWS, stub(STEPS), memory, over_run=lambda *_: None).step("lora", {}) == plain.step(
+        "lora", {}
+    )
+    for beyond, step in (
+        (5, Step(4, False, needed=110 * GB, over=ends(115))),
+        (6, Step(2, False, needed=70 * GB, accumulate=2)),
+    ):
+        runs = over({1: 5, 2: 5, 4: beyond})
+        assert Room(FOUR_ROWS, stub(STEPS), memory, over_run=runs).step("lora", {}) == step
+    assert asked == {memory}
+    small = Room(FOUR_ROWS, stub(dict.fromkeys(STEPS, 30)), fitting(31), over_run=over({1: 9, 2: 9, 4: 9}))
+    assert small.step("lora", {}) is None and small.smallest("lora", {}) is None
+    assert small.fit("lora", {}, "none", True)[1] == 51 * GB, "what a run reserves"
+    roomy = Room(FOUR_ROWS, stub(STEPS), fitting(180), over_run=over({1: 900, 2: 900, 4: 900}))
+    found = roomy.step("lora", {})
+    assert found is not None and (found.batch, found.over) == (4, None), (
+        "a step that takes little is not asked for"
+    )

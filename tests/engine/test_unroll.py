@@ -39,7 +39,7 @@ def _figures(blueprint: Any, setting: StepSetting) -> tuple[bool, int, int, dict
     trace, _, unrolled = running.run(blueprint, setting)
     points = account.timeline(trace)
     top = max(points, key=lambda point: point.nbytes)
-    return unrolled, top.nbytes, account.reserve(trace, (8, 9)).reserved, top.parts, len(trace.events)
+    return unrolled, top.nbytes, account.reserve(trace, (8, 9)), top.parts, len(trace.events)
 
 
 @pytest.mark.slow

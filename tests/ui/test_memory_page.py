@@ -20,6 +20,7 @@ from peft_lab.ask import limits
 from peft_lab.engine import published, simulate
 from peft_lab.engine.account import MemoryPoint
 from peft_lab.engine.devices import devices
+from peft_lab.engine.over_a_run import ORDERS, STEPS
 from peft_lab.engine.simulate import simulate as simulate_step
 from peft_lab.methods import all_methods
 from peft_lab.runs import record, store
@@ -184,6 +185,21 @@ def test_where_a_search_ends_is_a_lower_bound(
     chosen = MemoryForm(model="minilm-l6", device="h200", batch=1, seq=8)
     fitting._size(what, chosen, "lora", size)
     assert ("at least" in said[0]) == least
+
+
+@pytest.mark.slow
+def test_lengths_of_rows_show_what_a_run_reserves() -> None:
+    app = opened("memory", **SMALL | {"device": "rtx-4090", "seq": "64"})
+    assert "expandable" not in tables(app)
+    app.file_uploader(key="memory-lengths").upload("rows.txt", b"9\n30\n64\n12\n40\n", "text/plain")
+    app = settled(app.run())
+    until = time.monotonic() + SECONDS
+    while "Simulating runs" in told(app) and time.monotonic() < until:
+        time.sleep(0.1)
+        app.run()
+    assert all(way in tables(app) for way in ("as usual", "expandable segments", "empty cache"))
+    assert f"{ORDERS} orders of {STEPS} steps" in captions(app)
+    assert not without_badge(app)[1]
 
 
 def test_a_step_of_exactly_what_is_usable_fits() -> None:

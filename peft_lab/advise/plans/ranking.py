@@ -170,6 +170,7 @@ class Planned:
             "rounds_updates_away": self.rounds,
             "peak_bytes_per_device": plan.needed_bytes,
             "peak_band": list(self.peak),
+            "reserved_over_run": None if plan.over is None else asdict(plan.over),
             "device_bytes": plan.memory_bytes,
             "host_bytes_per_device": plan.host_bytes,
             "activations_in_main_memory": plan.offload,

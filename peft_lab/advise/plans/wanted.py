@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 from peft_lab.advise.plan import StepPlan
@@ -17,7 +18,7 @@ from peft_lab.advise.simulating import SPLIT, TENSOR
 from peft_lab.advise.situation import LINKS, Situation, hours_left
 from peft_lab.ask import limits
 from peft_lab.ask.form import Form, again, choice, number, text, whole
-from peft_lab.core import units
+from peft_lab.core import disk, units
 from peft_lab.core.content import read_entries
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.engine.request import StepForm
@@ -171,6 +172,7 @@ def check_packing(
 
 
 MOST_LENGTHS = 1_000_000
+_LARGEST = 256 << 20  # bytes of a file of lengths; a row's text may stand beside its length
 _LONGEST = 131_072
 _KEYS = ("tokens", "length", "n_tokens", "num_tokens")
 _NUMBER = re.compile(r"\d{1,7}")
@@ -207,6 +209,11 @@ class Lengths:
         for length in self.tokens:
             counts[(length - 1) // width] += 1
         return [((number + 1) * width, count) for number, count in enumerate(counts)]
+
+
+def lengths_in(file: Path | None) -> Lengths | None:
+    """Return the lengths in a file, None without one. Raises as :func:`read_lengths`."""
+    return None if file is None else read_lengths(disk.take_text(file, _LARGEST, "lengths"))
 
 
 def read_lengths(text: str) -> Lengths:

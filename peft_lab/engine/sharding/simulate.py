@@ -373,7 +373,7 @@ def simulate_blueprint(
     top = largest(points)
     reserved = None
     if setting.device == "cuda":
-        reserved = account.reserve(trace, setting.capability, setting.capacity).reserved
+        reserved = account.reserve(trace, setting.capability, setting.capacity)
     last = next((i for i in range(len(points) - 1, -1, -1) if points[i].phase == "zero_grad"), 0)
     return ShardedResult(
         model=model,

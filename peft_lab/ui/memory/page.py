@@ -14,6 +14,7 @@ from peft_lab.core import units
 from peft_lab.engine import published, simulate
 from peft_lab.engine.account import MemoryPoint
 from peft_lab.engine.devices import Device
+from peft_lab.engine.over_a_run import thinned
 from peft_lab.engine.request import PACKED_TITLES, Simulation
 from peft_lab.engine.step import OPTIMIZER_TITLES, TITLES
 from peft_lab.engine.timing import kernels
@@ -25,6 +26,7 @@ from peft_lab.models.shapes import ModelShape
 from peft_lab.ui import pages
 from peft_lab.ui.components import charts, figures, plan_steps
 from peft_lab.ui.components.frame import error_line, tabs
+from peft_lab.ui.components.lengths import lengths_file
 from peft_lab.ui.components.waiting import Answers, collect, come_back, look, progress, shown
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.memory.bars import (
@@ -445,10 +447,20 @@ def memory_page() -> None:
     with st.container(key="memory-controls"):
         chosen = controls()
         below = st.container(key="memory-offload")
+    lengths = (
+        None if chosen.entry.kind == "vision" else lengths_file("Rows of unequal length", "memory-lengths")
+    )
     place = st.container(border=True, key="memory-verdict")
     answers = None if chosen.problems() else overview(chosen)
     with place:
         _verdict(chosen, answers or Answers({}, {}, 0))
+        if answers and lengths and chosen.card.kind == "cuda":
+            step = chosen.request(chosen.method).at(lengths=thinned(lengths.tokens))
+            shown(
+                get_pool().submit(TAB, simulate.memory_of, step),
+                partial(_run, chosen),
+                "Simulating runs over the rows…",
+            )
     if answers is not None and chosen.offload:
         with below:
             offloaded(answers)
@@ -494,6 +506,21 @@ def _verdict(chosen: MemoryForm, answers: Simulated) -> None:
             if st.button("Plan and files", type="primary", width="stretch", key="memory-next"):
                 pages.go_to("plan")
             st.caption("The next step")
+
+
+def _run(chosen: MemoryForm, found: Simulation) -> None:
+    """Draw what runs over rows of unequal length reserve."""
+    run, card = found.run, chosen.card
+    assert run is not None
+    usual = run.reserved
+    st.markdown(
+        f"Over a run with {all_methods()[chosen.method].title} the allocator reserves **{units.size(usual.low)} to "
+        f"{units.size(usual.high)}**, which is {'within' if usual.high <= card.memory else 'more than'} the "
+        f"{units.size(card.memory)} of {card.holding}. {figures.badge('simulated')}"
+    )
+    sizes = [(way, *map(units.size, (one.low, one.value, one.high))) for way, one in run.ways.items()]
+    figures.table(("With", "Least", "Median", "Most"), sizes, numeric=(1, 2, 3))
+    st.caption(run.told)
 
 
 def _know(chosen: MemoryForm, answers: Simulated) -> None:

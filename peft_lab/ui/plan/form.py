@@ -17,7 +17,6 @@ from peft_lab.advise.plans.wanted import (
     Lengths,
     Typical,
     Wanted,
-    read_lengths,
     rows_of,
     why_no_lengths,
 )
@@ -30,9 +29,10 @@ from peft_lab.engine.devices import device_of, devices
 from peft_lab.engine.step import OPTIMIZER_TITLES
 from peft_lab.methods import get_method
 from peft_lab.ui import state
-from peft_lab.ui.components import charts, figures
+from peft_lab.ui.components import figures
 from peft_lab.ui.components.form import Controls, widget
 from peft_lab.ui.components.frame import address_line, error_line
+from peft_lab.ui.components.lengths import lengths_file
 from peft_lab.ui.components.model_choice import choose_model, entry_of, from_address
 from peft_lab.ui.foreign import plain
 from peft_lab.workers.inspector import get_pool
@@ -292,7 +292,7 @@ def _drawn(controls: Places) -> PlanRequest:
         said
     )
     with st.expander("More: price, optimizer, precision, own data", expanded=open_):
-        lengths = _lengths()
+        lengths = lengths_file("Lengths from a file", "plan-lengths")
         said = {} if lengths is None else {name: int(text) for name, text in lengths.fields().items()}
         if said != state.remembered(SCOPE, OF_FILE, {}):
             state.remember(SCOPE, OF_FILE, said)
@@ -376,26 +376,3 @@ def _packed(wanted: Wanted, before: Wanted, lengths: Lengths | None) -> int:
         f"{wanted.rows:,} rows fit into {found:,} of {units.several(wanted.seq, 'token')}. {figures.badge('counted')}"
     )
     return found
-
-
-def _lengths() -> Lengths | None:
-    """Return the rows' lengths from a file, drawn as a histogram; None without a valid file."""
-    with st.expander("Lengths from a file"):
-        file = st.file_uploader(
-            "One token count per line, or JSON Lines with `tokens`",
-            type=["txt", "jsonl", "csv"],
-            key="plan-lengths",
-        )
-        if file is None:
-            return None
-        try:
-            found = read_lengths(file.getvalue().decode("utf-8", "replace"))
-        except BadInput as error:
-            error_line(error)
-            return None
-        bars = found.histogram()
-        figure = charts.columns(
-            [end for end, _ in bars], [count for _, count in bars], "tokens, up to", "rows", 200
-        )
-        charts.draw(figure, "plan-histogram")
-        return found

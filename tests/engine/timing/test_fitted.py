@@ -9,20 +9,21 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from bench import step_time, transfer
+from bench import fitting, step_time, transfer
+from bench.fitting import fit_constants
 from peft_lab.core.errors import UnknownName
 from peft_lab.engine import published, timing
 from peft_lab.engine.devices import cards, gpus
 from peft_lab.engine.kernels import cublas_workspace, stands_for
 from peft_lab.engine.timing import estimate
-from peft_lab.engine.timing.estimate import fit_constants, others
+from peft_lab.engine.timing.estimate import others
 from peft_lab.engine.timing.kernels import SHEETS, OperationTable
 
 
 def test_planted_constants_are_found() -> None:
-    planted = replace(estimate.EXPECTED, matmul16=150e12, matmul32=25e12, ask=16e-6)
+    planted = replace(fitting.EXPECTED, matmul16=150e12, matmul32=25e12, ask=16e-6)
     rows = [replace(row, seconds=row.predicted(planted)) for row in list(step_time.measured().values())[::5]]
-    found = fit_constants(rows, estimate.EXPECTED, estimate.DOUBT, estimate.MOST)
+    found = fit_constants(rows, fitting.EXPECTED, fitting.DOUBT, fitting.MOST)
     for name in ("matmul16", "matmul32", "ask"):
         assert getattr(found, name) == pytest.approx(getattr(planted, name), rel=0.15), name
     errors = [abs(row.predicted(found) / row.seconds - 1) for row in rows]
@@ -33,8 +34,8 @@ def test_constants_are_physical() -> None:
     """Positive, and below what the data sheet says."""
     found = asdict(estimate.constants())
     assert all(value > 0 for value in found.values())
-    assert all(found[name] <= most for name, most in estimate.MOST.items())
-    assert set(estimate.MEANINGS) == set(found) == set(estimate.DOUBT)
+    assert all(found[name] <= most for name, most in fitting.MOST.items())
+    assert set(estimate.MEANINGS) == set(found) == set(fitting.DOUBT)
 
 
 def test_held_out_types_meet_the_goal() -> None:
@@ -58,7 +59,7 @@ def test_the_lengths_are_those_of_the_published_facts() -> None:
     buckets = np.sort(rows[: len(rows) // 80 * 80].reshape(-1, 80), axis=1)
     padded = buckets.reshape(-1, 20, 4).max(-1).ravel()
     for power in range(4):
-        said = sum(w * length**power for w, length in zip(estimate.WEIGHTS, estimate.LENGTHS, strict=True))
+        said = sum(w * length**power for w, length in zip(fitting.WEIGHTS, fitting.LENGTHS, strict=True))
         assert said == pytest.approx((padded**power).mean(), rel=0.01)
 
 
@@ -117,7 +118,7 @@ def test_a_card_of_another_platform_has_memory_and_no_times() -> None:
 
 def test_a_row_is_traced_as_it_is_kept() -> None:
     name = "lora--llama-3.2-3B-rank32"
-    now = [OperationTable(work) for work in estimate.traced_protocol(name)]
+    now = [OperationTable(work) for work in fitting.traced_protocol(name)]
     for table, kept in zip(now, step_time.measured()[name].tables, strict=True):
         assert table.nbytes.sum() == kept.nbytes.sum() and table.flops.sum() == kept.flops.sum()
 
