@@ -15,6 +15,15 @@ IN_TREE = """() => {
   const deep = (node) => node?.shadowRoot?.activeElement ? deep(node.shadowRoot.activeElement) : node;
   return deep(document.activeElement)?.dataset?.place ?? null;
 }"""
+# the first step's left edge, and again while what kept the bar's room is not known as that: its script may come late
+_ROOM_COMES_LATE = """() => {
+  const step = document.querySelector('[class*="st-key-plan-step-"]'), left = () => step.getBoundingClientRect().x;
+  const kept = document.querySelector('.st-key-plan-steps .kept'), before = left();
+  kept.classList.remove('kept');
+  const late = left();
+  kept.classList.add('kept');
+  return [before, late];
+}"""
 
 
 def recommended(page: Page, title: str) -> None:
@@ -33,6 +42,8 @@ def press(page: Page, *keys: str) -> str:
 def test_the_tree_by_keyboard_and_what_it_led_to(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/choose")
     recommended(page, "LoRA")
+    before, late = page.evaluate(_ROOM_COMES_LATE)
+    assert before == late > 0, "the three steps stay where they are"
     page.get_by_text("How this was decided").click()
     for _ in range(TABS):
         if press(page, "Tab") == "text-rows.some":

@@ -46,8 +46,8 @@ def _own(run: str) -> None:
     """Draw what the run has answered; while it goes on, one way after another is asked, and the page comes back."""
     try:
         spec, _ = same_rows.adapter_of(run)
-    except BadInput as error:  # of the run that the page chose: the recorded answers are what one came for
-        st.markdown(f"**Your run.** {error}")
+    except BadInput as refusal:  # of the run that the page chose: the recorded answers are what one came for
+        st.markdown(f"**Your run.** {refusal}")
         return
     title = st.empty()
     begun, going = state.remembered(SCOPE, "begun", 0, run), state.remembered(SCOPE, "going", False, run)
