@@ -304,8 +304,10 @@ def _run_at(
             optimizer = make(setting.optimizer, subject.model, foreach)
             stage = Stage(subject, recorder, optimizer, setting)
             autocast = COMPUTING[setting.precision].autocast
-            if autocast and setting.compile:
-                raise Unsupported("torch.compile is not simulated under autocast.", "compile")
+            if setting.compile and (autocast or packed):
+                raise Unsupported(
+                    "Compiled steps are simulated without autocast and packed weights.", "compile"
+                )
             with (
                 begin(), step.watching(subject, recorder), kernels.chunks_visible(setting.device),
                 switches.fused_loss(setting, recorder), away(stage),

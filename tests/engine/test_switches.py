@@ -14,7 +14,7 @@ from peft_lab.engine.request import Simulation, StepForm, StepRequest, StepSetti
 from peft_lab.engine.running import run
 from peft_lab.engine.sharding.simulate import simulate_sharded
 from peft_lab.engine.sharding.wrap import Sharding
-from peft_lab.engine.simulate import simulate_blueprint
+from peft_lab.engine.simulate import PACKED, simulate_blueprint
 from tests.engine.small import adapter, blueprint, config
 
 ROWS, LENGTH, WIDTH, VOCABULARY, LAYERS = 2, 256, 64, 12_800, 6
@@ -218,7 +218,9 @@ def test_checkpointing_computes_compiled_layers_again() -> None:
 def test_what_cannot_be_compiled_is_refused() -> None:
     prefix = blueprint("llama", 6, adapter("PREFIX_TUNING", num_virtual_tokens=4))
     half = StepSetting(1, 8, compile=True, precision="autocast-bf16")
-    for plan, setting in ((prefix, StepSetting(1, 8, compile=True)), (blueprint("llama", 6, None), half)):
+    packed = blueprint("llama", 6, adapter("LORA", target_modules=["q_proj"]), quantise=PACKED["nf4"])
+    usual = StepSetting(1, 8, compile=True)
+    for plan, setting in ((prefix, usual), (packed, usual), (blueprint("llama", 6, None), half)):
         with pytest.raises(Unsupported) as refused:
             run(plan, setting)
         assert refused.value.field == "compile"
