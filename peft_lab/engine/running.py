@@ -305,9 +305,7 @@ def _run_at(
             stage = Stage(subject, recorder, optimizer, setting)
             autocast = COMPUTING[setting.precision].autocast
             if setting.compile and (autocast or packed):
-                raise Unsupported(
-                    "Compiled steps are simulated without autocast and packed weights.", "compile"
-                )
+                raise Unsupported("Compiled steps have no autocast and no packed weights here.", "compile")
             with (
                 begin(), step.watching(subject, recorder), kernels.chunks_visible(setting.device),
                 switches.fused_loss(setting, recorder), away(stage),
