@@ -11,12 +11,15 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from peft_lab.advise.plans.steps import split_seconds
 from peft_lab.core.errors import PeftLabError
+from peft_lab.engine import running
 from peft_lab.engine.request import Simulation, StepRequest, StepSetting
 from peft_lab.engine.sharding.simulate import simulate_sharded
 from peft_lab.engine.sharding.wrap import Sharding
@@ -105,10 +108,16 @@ def predict(row: dict[str, Any], changes: dict[str, Any]) -> tuple[int, int, flo
     return several.peak_bytes, several.reserved_bytes or 0, seconds
 
 
+def loss_compiled(row: dict[str, Any]) -> AbstractContextManager[Any]:
+    """torchtitan's compiles layers only: its loss was turned off for errors (train.py of the named version)."""
+    return patch.object(running, "compile_loss") if row["tool"] == "torchtitan" else nullcontext()
+
+
 def compare(row: dict[str, Any]) -> Iterator[list[Any]]:
     """Yield a line for each figure of a row: what was printed, and ours of it without and with its switches."""
     changes = switches(row)
-    ways = [predict(row, one) for one in ({}, changes)]
+    with loss_compiled(row):
+        ways = [predict(row, one) for one in ({}, changes)]
     names = ", ".join(name if value is True else f"{name} {value}" for name, value in changes.items())
     for figure in row["figures"]:
         kind, low, high = figure["kind"], figure["low"], figure["high"]

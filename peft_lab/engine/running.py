@@ -330,8 +330,8 @@ def _run_at(
             stage = Stage(subject, recorder, optimizer, setting)
             autocast = COMPUTING[setting.precision].autocast
             subject.keeps_outputs = not autocast  # with autocast a step is that of transformers' Trainer
-            if autocast and setting.compile:
-                raise Unsupported("torch.compile is not simulated under autocast.", "compile")
+            if setting.compile and (autocast or packed):
+                raise Unsupported("Compiled steps have no autocast and no packed weights here.", "compile")
             with (
                 begin(), step.watching(subject, recorder), kernels.chunks_visible(setting.device),
                 switches.fused_loss(setting, recorder), away(stage),
