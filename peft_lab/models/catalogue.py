@@ -8,24 +8,22 @@ by :func:`resolve`, without running remote code.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from peft_lab.core import asking
+from peft_lab.core import asking, disk
 from peft_lab.core.errors import BadInput, UnknownName, echoed
 from peft_lab.models import own, shapes
 from peft_lab.models.assets.store import HUB_ID, stamp
 from peft_lab.models.own import has_weights, is_folder
 from peft_lab.models.shapes import ModelEntry
 
-_PACKAGE = resources.files("peft_lab.models")
+_HERE = Path(__file__).parent
 _BY_SHAPE = (
     "{} is known here by its shape only, so it can be counted and drawn, not trained. To train, choose {}, or a "
     "folder with your own model; your settings stay as they are."
@@ -35,15 +33,14 @@ _BY_SHAPE = (
 @cache
 def catalogue() -> dict[str, ModelEntry]:
     """Return all entries by name: live ones first, then text models before image models, then by size."""
-    files = [path for path in (_PACKAGE / "data").iterdir() if path.name.endswith(".json")]
-    return _by_name([json.loads(path.read_text("utf-8")) for path in files])
+    return _by_name([disk.read_json(path) for path in (_HERE / "data").glob("*.json")])
 
 
 @cache
 def known_models() -> dict[str, ModelEntry]:
     """Return every model that can be named: the catalogue's, then the further ones, known by shape, by size."""
     first = catalogue()
-    return first | _by_name(json.loads((_PACKAGE / "more.json").read_text("utf-8")), first.values())
+    return first | _by_name(disk.read_json(_HERE / "more.json"), first.values())
 
 
 def _by_name(rows: Iterable[dict[str, Any]], others: Iterable[ModelEntry] = ()) -> dict[str, ModelEntry]:
