@@ -18,10 +18,12 @@ import string
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+from bench import engines
 from peft_lab.advise.recipes.replications import replications
-from peft_lab.studies import shipped_sweep
+from peft_lab.studies import blending, exhibits, same_rows, shipped_sweep
 from tools.ship_sweep import rate_table
 
 FOLDER = Path(__file__).with_name("results")
@@ -97,8 +99,74 @@ def rules() -> str:
     return markdown([*heads, ("verdict", "left")], rows)
 
 
+def shipping_ways() -> str:
+    """Return what was recorded of the same rows in several ways."""
+    found = same_rows.recorded()
+    rows = []
+    for name, way in same_rows.WAYS.items():
+        if (seen := found["answers"].get(name)) is not None:
+            right = str(same_rows.right(same_rows.rows_of(found["spec"]), seen))
+            equal = str(same_rows.ROWS - len(found["apart"][name]))
+            lost = f"{100 * fmean(seen.lost):.1f}" if seen.lost else "–"
+            engine = found["engines"].get(name, {"package": "–"})["package"]
+            rows.append((way.title, engine, right, equal, lost, f"{seen.seconds:.0f}"))
+    heads = [("way", "left"), ("package", "left")]
+    heads += [
+        (name, "right")
+        for name in ("right of 24", "as beside the base", "ΔW below half a step, %", "seconds")
+    ]
+    return markdown(heads, rows)
+
+
+def recorded_exhibits() -> str:
+    """Return how many answers each exhibit has right, without its change and with it."""
+    found, rows = same_rows.recorded(), []
+    for name, one in exhibits.all_exhibits().items():
+        asked, pair = one.rows(found["spec"]), [found["answers"][key] for key in (one.healthy, name)]
+        before, after = (str(same_rows.right(asked, seen)) for seen in pair)
+        endless = ", and it does not stop" if exhibits.outcome(asked, *pair) == "endless" else ""
+        rows.append((one.title, f"{before} of {len(asked)}", after + endless))
+    return markdown([("exhibit", "left"), ("right before", "right"), ("right after", "right")], rows)
+
+
+def shipping_engines() -> str:
+    """Return by engine how many adapters ran, were refused or answered wrongly, and how often the passport knew."""
+    found, rows = engines.recorded(), []
+    for engine, package in {row["engine"]: row["package"] for row in found}.items():
+        mine = [row for row in found if row["engine"] == engine]
+        unwritten = sum(row.get("error", "").startswith("not written") for row in mine)
+        did = [sum(row["did"] == what for row in mine) for what in ("runs", "refused", "wrong")]
+        numbers = [len(mine), did[0], unwritten, did[1] - unwritten, did[2]]
+        off = max((row["difference"] for row in mine if row["did"] == "runs"), default=0.0)
+        right = f"{sum(map(engines.agrees, mine))} of {len(mine)}"
+        off_text = Numbers().format("{:.1e}", off)
+        rows.append((f"{engine} ({package.replace('==', ' ')})", *map(str, numbers), off_text, right))
+    heads = ("adapters", "ran", "our writer refused", "it refused", "wrong answers")
+    heads += ("largest difference of a log-probability", "passport right")
+    return markdown([("engine", "left"), *((name, "right") for name in heads)], rows)
+
+
+def shipped_blends() -> str:
+    """Return what the shipped adapters score alone, in the best blend of each kind, and at equal weights."""
+    about, cells = blending.recorded()
+    rows: list[tuple[str, ...]] = [("alone", "1 each", *(f"{one:.2f}" for one in about["alone"]))]
+    equal = [cell for cell in cells if len(set(cell["weights"])) == 1 and any(cell["weights"])]
+    for cell in [*blending.best(), *(cell for cell in equal if cell not in blending.best())]:
+        weights = ", ".join(f"{weight:g}" for weight in cell["weights"])
+        rows.append(
+            (f"{cell['how']}, rank {cell['rank']}", weights, *(f"{one:.2f}" for one in cell["scores"]))
+        )
+    return markdown(
+        [("blend", "left"), ("weights", "left"), *((name, "right") for name in blending.TASKS)], rows
+    )
+
+
 #: Tables of data that ship with the package.
 COMPUTED: dict[str, Callable[[], str]] = {
+    "exhibits": recorded_exhibits,
+    "shipped_blends": shipped_blends,
+    "shipping_engines": shipping_engines,
+    "shipping_ways": shipping_ways,
     "best_rates": lambda: rate_table(shipped_sweep.shipped_points()),
     "rules": rules,
 }

@@ -22,7 +22,7 @@ from peft_lab.studies import blending
 from peft_lab.studies.blending import HOW, TASKS, Part
 from peft_lab.takeaway.ship.adapter import CONFIG, WEIGHTS, read
 from peft_lab.takeaway.ship.convert import TARGETS, Shipped, write
-from peft_lab.takeaway.ship.passport import MADE, base_of, engines, passport
+from peft_lab.takeaway.ship.passport import MADE, Measured, base_of, engines, passport
 
 _Base = Annotated[
     str | None,
@@ -53,7 +53,8 @@ def ship(
     if to is not None or out is not None:
         if to is None or out is None:
             raise BadInput("Give both an engine and a folder: --to ENGINE --out DIR.", "to")
-        made = write(found, base or "", to, out)
+        with output.ProgressBars(lines=False) as bars:
+            made = write(found, base or "", to, out, lambda what, share: bars.update("Files", share, what))
         output.show(asdict(made), as_json, human=lambda: _told(made))
         return
     model = base_of(found, base or "")
@@ -62,6 +63,7 @@ def ship(
         "Engine": lambda row: f"{engines()[row['engine']].title} {row['version']}",
         "Does it load?": lambda row: SAID[row["verdict"]],
         "Change": lambda row: MADE.get(row["change"], row["change"]),
+        "Answers": lambda row: str(Measured(**row["measured"])) if row["measured"] else "not measured",
         "Why": lambda row: row["reasons"][0]["what"],
     }
     caption = f"{found.type or 'no PEFT type'} on {model.title if model else 'an unknown base (name it with --base)'}"

@@ -198,7 +198,7 @@ def input_hashes(spec: RunSpec, task: Task, entry: ModelEntry) -> dict[str, dict
     A model of the Hugging Face Hub is identified by its commit. Reads every byte, once per process: for a
     worker. Raises AssetError: a fetched file is damaged.
     """
-    found = {**_model(spec.model, entry), **task.inputs()}
+    found = {spec.model: model_hashes(spec.model, entry), **task.inputs()}
     if spec.start is not None:
         found["start"] = {Path(spec.start).name: fetching.soundness_digest(Path(spec.start))}
     if spec.compared and entry.kind == "causal-lm":
@@ -228,12 +228,11 @@ def require_same_model(spec: RunSpec, seen: Mapping[str, Mapping[str, str]] | No
         )
 
 
-def _model(name: str, entry: ModelEntry) -> dict[str, dict[str, str]]:
+def model_hashes(name: str, entry: ModelEntry, hashing: bool = True) -> dict[str, str]:
+    """Return the SHA-256 of a model's files, or its commit. Without ``hashing`` those of an asset are noted ones."""
     if not models.looks_external(name):
-        return {name: assets.verified(name)}
-    if not own.is_folder(name):
-        return {name: {"commit": str(entry.revision)}}
-    return {name: _folder(name)}
+        return assets.verified(name) if hashing else assets.noted(name)
+    return _folder(name) if own.is_folder(name) else {"commit": str(entry.revision)}
 
 
 def _folder(name: str) -> dict[str, str]:

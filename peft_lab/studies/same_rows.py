@@ -1,14 +1,18 @@
-"""Answer the same held-out rows with a LoRA adapter beside its base and merged in 16, 8 and 4 bits; compare the answers
-token by token, and ΔW with half a step of each precision.
+"""Answer the same held-out rows with a LoRA adapter beside its base, merged in 16, 8 and 4 bits, and in other engines;
+compare the answers token by token, and ΔW with half a step of each precision.
 
 ``same_rows.json`` has the recorded answers of one adapter, also of the exhibits (``tools/record_ship.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,10 +22,12 @@ from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.methods.lora import recording
 from peft_lab.models import quantise
-from peft_lab.models.loading import split_text
+from peft_lab.models.loading import load_base, split_text
 from peft_lab.models.quantise import INT8, Quantization
 from peft_lab.runs import kept, store
 from peft_lab.runs.spec import RunRequest, RunSpec
+from peft_lab.takeaway.ship import convert, engines, gguf_files
+from peft_lab.takeaway.ship.adapter import read
 from peft_lab.training.evaluation import Examiner, question
 from peft_lab.training.marking import marked
 from peft_lab.training.tasks.base import Row
@@ -36,22 +42,37 @@ FORMS = {"nf4": Quantization(4, "nf4", False, "bfloat16"), "int8": INT8}
 
 @dataclass(frozen=True)
 class Way:
-    """A way to use an adapter. ``form``: how the linear maps are stored. ``merged``: whether ΔW is in them."""
+    """A way to use an adapter. ``form``: how the linear maps are stored. ``merged``: whether ΔW is in them. ``engine``:
+    by name, if it is not PyTorch."""
 
     title: str
     form: str = "bf16"
     merged: bool = True
+    engine: str = ""
 
 
-UNMERGED = "unmerged"
+UNMERGED, WHOLE = "unmerged", "f32"
 WAYS = {
     UNMERGED: Way("Beside the base, 16 bits", merged=False),
+    WHOLE: Way("Beside the base, 32 bits", "f32", merged=False),
     "bf16": Way("Merged in 16 bits"),
     "int8": Way("Merged into int8", "int8"),
     "beside": Way("Beside an NF4 base", "nf4", merged=False),
     "nf4": Way("Merged into NF4", "nf4"),
     "q4_0": Way("Merged, then rounded to q4_0", "q4_0"),
+    "llama.cpp": Way("Beside the base in llama.cpp, 32 bits", "f32", merged=False, engine="llama.cpp"),
 }
+
+
+def reference(way: str) -> str:
+    """Return the way whose answers one is compared with: beside the base, engines in 32 bits."""
+    return WHOLE if WAYS[way].engine else UNMERGED
+
+
+def ways_here() -> dict[str, Way]:
+    """Return the ways that this machine can answer in: of the engines llama.cpp, if it is installed."""
+    able = {"", *(["llama.cpp"] if find_spec("xllamacpp") and find_spec("gguf") else [])}
+    return {name: way for name, way in WAYS.items() if way.engine in able}
 
 
 @dataclass(frozen=True)
@@ -130,7 +151,7 @@ def differences(model: str, seen: Answered, reference: Answered) -> list[Differe
 @cache
 def recorded() -> dict[str, Any]:
     """Return the recorded answers by way and exhibit, as ``apart`` where those of a way differ, and what they depend
-    on: ``spec``, ``machine``, ``versions``, ``recorded``."""
+    on: ``spec``, ``machine``, ``versions``, ``recorded``; of an engine ``package``, ``load`` and ``recorded``."""
     found = disk.read_json(Path(__file__).with_suffix(".json"))
     answers = {
         name: Answered(**content.read_typed(Answered, one, name)) for name, one in found["answers"].items()
@@ -149,8 +170,8 @@ def used(base: Any, folder: Path, way: Way) -> tuple[Any, list[float]]:
 
     if way.form in FORMS:
         quantise.quantise(base, FORMS[way.form])
-    elif way.merged:
-        base = base.bfloat16()
+    elif way.merged or way.form == "f32":
+        base = base.bfloat16() if way.merged else base.float()
     model: Any = get_method("lora").load(base, folder).eval()
     if not way.merged:
         return model, []
@@ -174,6 +195,52 @@ def write(model: Any, tokenizer: Any, spec: RunSpec, rows: Sequence[Row]) -> tup
         tokens = examiner.write(model, asked, examiner.task.max_new_tokens)
     texts: list[str] = tokenizer.batch_decode(tokens, skip_special_tokens=True)
     return texts, (tokens == examiner.ends).any(-1).tolist()
+
+
+def in_engine(
+    engine: str,
+    spec: RunSpec,
+    folder: Path,
+    python: str | Path = sys.executable,
+    base_for: Callable[[str, Path, Any, Path], Path] | None = None,
+) -> Answered:
+    """Return what an engine answers with the adapter in ``folder``, its base in float32; with the time to load both.
+
+    Args:
+        python: of the environment that has the engine. base_for: see :func:`gguf_of`, which is the default.
+    """
+    import torch
+
+    loaded: Any = load_base(spec.model, dtype=torch.float32)
+    examiner = Examiner(spec.task_object(), loaded.tokenizer, spec.max_length, "cpu")
+    ends = torch.as_tensor(examiner.ends).flatten().tolist()
+    asked = [examiner.prepare([question(row)])["input_ids"][0].tolist() for row in rows_of(spec)]
+    with tempfile.TemporaryDirectory() as name:
+        place, tokens = Path(name), examiner.task.max_new_tokens
+        loaded.model.save_pretrained(place / "base")
+        loaded.tokenizer.save_pretrained(place / "base")
+        base = (base_for or gguf_of)(engine, place / "base", loaded.tokenizer, place)
+        convert.write(read(folder), spec.model, engine, out := place / "adapter")
+        start = time.perf_counter()
+        files = out / "adapter.gguf" if engine == "llama.cpp" else out
+        made = next(engines.answers(engine, python, base, [files], asked, tokens, stop=ends))
+    if isinstance(made, str):
+        raise BadInput(f"{engine} ended with an error: {made}", "engine")
+    texts = loaded.tokenizer.batch_decode([one.ids for one in made], skip_special_tokens=True)
+    ended = tuple(len(one.ids) < tokens for one in made)
+    return Answered(tuple(texts), ended, round(time.perf_counter() - start, 1))
+
+
+def gguf_of(engine: str, base: Path, tokenizer: Any, place: Path) -> Path:
+    """Return the base in a folder as the engine reads it: here a GGUF file in float32, for llama.cpp."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    file = place / "base.gguf"
+    if not file.exists():
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        gguf_files.write_model(file, model, tokenizer, "f32")
+    return file
 
 
 # ----------------------------------------

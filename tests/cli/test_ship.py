@@ -37,7 +37,7 @@ def test_the_passport_is_what_the_contract_names(run: Run, tmp_path: Path) -> No
         "tgi": "wrong",
     }
     for row in found:
-        assert {"engine", "version", "verdict", "reasons", "change"} <= set(row)
+        assert {"engine", "version", "verdict", "reasons", "change", "measured"} <= set(row)
         assert all({"what", "where", "source"} <= set(reason) for reason in row["reasons"])
     table = run("ship", str(tmp_path / "a"), "--base", "smollm2-135m").stdout
     assert "vLLM" in table and "LoRAX" in table
@@ -60,9 +60,9 @@ def test_files_for_an_engine_are_written_and_read_back(run: Run, tmp_path: Path)
 
 def test_the_stages_are_in_order(run: Run, tmp_path: Path) -> None:
     found = run("check", str(adapter(tmp_path / "a")), "--base", "smollm2-135m", "--json").document
-    assert [row["stage"] for row in found] == ["trained", "saved", "loads", "merges", "serves"]
+    assert [row["stage"] for row in found] == ["trained", "saved", "base", "loads", "merges", "serves"]
     assert all({"ok", "evidence", "fix"} <= set(row) for row in found)
-    assert found[2]["ok"] is False and "layers.0.self_attn.v_proj" in found[2]["evidence"]
+    assert found[3]["ok"] is False and "layers.0.self_attn.v_proj" in found[3]["evidence"]
     assert "trained" in run("check", str(tmp_path / "a"), "-b", "smollm2-135m").stdout
 
 

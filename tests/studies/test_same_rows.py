@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import pytest
 
+from bench import engines as bench
+from peft_lab.models.loading import load_tokenizer
+from peft_lab.runs.spec import RunRequest
 from peft_lab.studies import same_rows, tiny
 from peft_lab.studies.exhibits import MIXTURE, all_exhibits
 from peft_lab.studies.same_rows import ROWS, WAYS, Answered
+from tests.conftest import missing
 
 SPEC = same_rows.recorded()["spec"]
 
@@ -102,8 +108,34 @@ def test_what_is_recorded_answers_every_row_in_every_way() -> None:
         assert len(one.answers) == len(one.ended) == ROWS and one.seconds > 0
         assert bool(one.lost) == WAYS[way].merged
         unequal = sum(
-            mine != its for mine, its in zip(one.answers, found["answers"]["unmerged"].answers, strict=True)
+            mine != its
+            for mine, its in zip(one.answers, found["answers"][same_rows.reference(way)].answers, strict=True)
         )
         assert len(found["apart"][way]) == unequal
+    for name, one_way in WAYS.items():
+        if one_way.engine:  # unquantised, beside the base
+            assert found["apart"][name] == [] and found["engines"][name].keys() == {
+                "package",
+                "load",
+                "recorded",
+            }
     mean = {way: fmean(found["answers"][way].lost) for way in WAYS if WAYS[way].merged}
     assert mean["bf16"] < mean["int8"] < min(mean["nf4"], mean["q4_0"])
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+def test_llama_cpp_answers_the_rows_as_peft_does(
+    assets_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Path(__file__).parents[2] / ".venv-engine"
+    if not (engine / "xllamacpp").is_dir():
+        missing(f"no llama.cpp for {Path(sys.executable).name}: make engine")
+    monkeypatch.setenv("PYTHONPATH", str(engine))
+    monkeypatch.setattr(same_rows, "ROWS", 2)
+    base = tmp_path / "base"
+    tuned = bench.adapt(bench.tiny("llama", base), bench.KINDS["q and v"], tmp_path / "adapter")
+    spec = RunRequest(str(base), "lora", "json").complete()
+    made = same_rows.in_engine("llama.cpp", spec, tmp_path / "adapter")
+    texts, ended = same_rows.write(tuned, load_tokenizer(str(base)), spec, same_rows.rows_of(spec))
+    assert (made.answers, made.ended) == (tuple(texts), tuple(ended)) and len(texts) == 2

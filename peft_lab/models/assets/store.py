@@ -119,6 +119,12 @@ def verified(name: str, files: Iterable[str] | None = None) -> dict[str, str]:
     return {file: entry.sha256 for file, entry in wanted.items()}
 
 
+def noted(name: str) -> dict[str, str]:
+    """Return the SHA-256 that each file of a fetched asset had then. Raises what :func:`path` raises."""
+    record = fetching.recorded_files(path(name), _asset(name).sha256) or {}
+    return {file: entry.sha256 for file, entry in record.items()}
+
+
 def owner_of(folder: str | Path) -> str | None:
     """Return the name of the asset that a folder belongs to; ``None`` for any other folder."""
     return next((asset.name for asset in ASSETS.values() if home() / asset.folder == Path(folder)), None)

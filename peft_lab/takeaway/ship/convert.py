@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +19,15 @@ import numpy as np
 import yaml
 
 from peft_lab.core.errors import BadInput, UnknownName, in_short
-from peft_lab.models import own
 from peft_lab.models.assets.fetching import sha256
 from peft_lab.models.assets.store import ASSETS
-from peft_lab.models.catalogue import fitting_shapes, resolve
+from peft_lab.models.catalogue import fitting_shapes
 from peft_lab.models.loading import load_base, no_pickles, weights_of
+from peft_lab.models.shapes import ModelEntry
 from peft_lab.takeaway.ship import gguf_files, mlx_files
-from peft_lab.takeaway.ship.adapter import CONFIG, WEIGHTS, Adapter, read
+from peft_lab.takeaway.ship.adapter import CONFIG, WEIGHTS, Adapter, of_folder, read
 from peft_lab.takeaway.ship.factors import Array, Factors, factors_of
-from peft_lab.takeaway.ship.gguf_files import Config
-from peft_lab.takeaway.ship.passport import RANKS, base_of, engines
+from peft_lab.takeaway.ship.passport import RANKS, Seen, base_of, engines, tied_end
 
 ENGINES = ("peft", "vllm", "sglang", "llama.cpp", "ollama", "mlx")
 #: What can be written beside them: the merged model, and the adapter as LoRA.
@@ -41,6 +40,7 @@ FORMS = (
 TARGETS = (*ENGINES, *FORMS)
 TOLERANCE = 1e-5  # of a ΔW, relative to its largest entry, where float32 is stored
 LORA_RANK = 16  # of a conversion to LoRA
+Say = Callable[[str, float], object]
 _PORTS = {"vllm": 8000, "sglang": 30000, "llama.cpp": 8080, "safetensors": 8000, "gguf": 8080}
 
 
@@ -67,10 +67,10 @@ class Packed:
     compared: Mapping[str, float]
 
 
-def packed(source: str, base: str, engine: str) -> Packed:
-    """Write an adapter's files into a zip: a page asks in a worker process. Raises what :func:`write` raises."""
+def packed(place: str, base: str, engine: str) -> Packed:
+    """Write the files of the adapter in a folder into a zip, in a page's worker. Raises what :func:`write` raises."""
     with tempfile.TemporaryDirectory() as folder:
-        made = write(read(source), base, engine, Path(folder) / "files")
+        made = write(of_folder(Path(place)), base, engine, Path(folder) / "files")
         content = io.BytesIO()
         with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
             for one in made.files:
@@ -78,12 +78,14 @@ def packed(source: str, base: str, engine: str) -> Packed:
     return Packed(content.getvalue(), made.compared)
 
 
-def write(adapter: Adapter, base: str, engine: str, out: Path) -> Shipped:
+def write(
+    adapter: Adapter, base: str, engine: str, out: Path, say: Say = lambda what, share: None
+) -> Shipped:
     """Write the files that an engine needs into a new folder.
 
     Args:
         base: a catalogue name, a Hugging Face id or a folder; empty for the one that the adapter names.
-        engine: one of :data:`ENGINES` or :data:`FORMS`.
+        engine: one of :data:`ENGINES` or :data:`FORMS`. say: is told what is being done, and the share that is.
 
     Raises:
         BadInput: the engine's format cannot hold this adapter, with the reason; or what was read back differs.
@@ -91,8 +93,7 @@ def write(adapter: Adapter, base: str, engine: str, out: Path) -> Shipped:
     """
     if engine not in TARGETS:
         raise UnknownName("engine", engine, TARGETS, "to")
-    named = base or adapter.base
-    entry = resolve(named) if own.is_folder(named) else base_of(adapter, base)
+    entry = base_of(adapter, base)
     if entry is None:
         raise BadInput("The base that the adapter names is not known here. Name a model or a folder.", "base")
     known, kind = engines()[engine].models if engine in ENGINES else (), entry.config.get("model_type")
@@ -102,8 +103,9 @@ def write(adapter: Adapter, base: str, engine: str, out: Path) -> Shipped:
         raise BadInput(f"'{out}' is not empty. Name a new folder.", "out")
     out.mkdir(parents=True, exist_ok=True)
     form, _, kind = engine.partition("-")
+    say("Writing", 0.0)
     if engine in ("llama.cpp", "mlx"):
-        compared = _converted(adapter, entry.config, engine, out)
+        compared = _converted(adapter, entry, engine, out)
     elif engine == "lora":
         compared = _as_lora(adapter, entry.name, out)
     elif engine in ("peft", "vllm", "sglang"):
@@ -111,7 +113,7 @@ def write(adapter: Adapter, base: str, engine: str, out: Path) -> Shipped:
             (out / name).write_bytes(adapter.take(name))
         compared = {"tensors": len(adapter.tensors), "max_difference": 0.0}
     else:
-        compared = _merged(adapter, entry.name, form, kind or "f16", out)
+        compared = _merged(adapter, entry.name, form, kind or "f16", out, say)
     most = max(adapter.config.get("r") or 1, *(adapter.config.get("rank_pattern") or {}).values(), 1)
     command = gguf_files.tables()["commands"][form].format(
         base=quote(weights_of(entry.name) if entry.name in ASSETS else entry.name),
@@ -129,10 +131,12 @@ def write(adapter: Adapter, base: str, engine: str, out: Path) -> Shipped:
     return Shipped(tuple(files), command, compared)
 
 
-def _converted(adapter: Adapter, config: Config, engine: str, out: Path) -> dict[str, float]:
+def _converted(adapter: Adapter, base: ModelEntry, engine: str, out: Path) -> dict[str, float]:
     """Write the factors for llama.cpp or MLX, and compare every ΔW that is read back."""
-    factors = factors_of(adapter, dora=engine == "mlx")
+    factors, config = factors_of(adapter, dora=engine == "mlx"), base.config
     paths = [one.path for one in factors]
+    if (tied := tied_end(Seen(adapter, base))) is not None:
+        raise BadInput(f"The base's head is its embedding, so LoRA on {tied} alone has no place there.", "to")
     if engine == "mlx":
         mlx_files.write_adapter(out, factors, config)
         back = mlx_files.read_adapter(out, paths, config)
@@ -168,15 +172,18 @@ def tuned(adapter: Adapter, base: str) -> Iterator[tuple[Any, Any]]:
         yield model.eval(), loaded.tokenizer
 
 
-def _merged(adapter: Adapter, base: str, form: str, kind: str, out: Path) -> dict[str, float]:
+def _merged(adapter: Adapter, base: str, form: str, kind: str, out: Path, say: Say) -> dict[str, float]:
     """Write the merged model, for Ollama with its Modelfile, and compare each parameter that is read back."""
     import torch
 
+    say("Loading the base", 0.05)
     with tuned(adapter, base) as (model, tokenizer):
+        say("Merging", 0.3)
         try:
             merged = model.merge_and_unload(safe_merge=True)
         except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
             raise BadInput(f"PEFT cannot merge {adapter.type}: {in_short(error)}.", "adapter") from error
+        say("Writing, and reading back", 0.5)
         if form != "safetensors":
             compared = gguf_files.write_model(out / "model.gguf", merged, tokenizer, kind)
             if form == "ollama":

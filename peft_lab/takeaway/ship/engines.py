@@ -70,7 +70,7 @@ def answers(
     )  # a crash ends one process
     for some in together:
         told["adapters"] = [str(one) if one else None for one in some]
-        with tempfile.TemporaryFile("w+") as log:
+        with tempfile.TemporaryFile("w+", errors="replace") as log:
             ran = subprocess.run(
                 [str(python), str(PROGRAM)],
                 input=json.dumps(told), stdout=subprocess.PIPE, stderr=log, text=True, check=False,

@@ -18,6 +18,8 @@ Array = NDArray[np.float32]
 #: Settings by which LoRA is more than ΔW = scale · B·A and that no tensor's name shows.
 _BEYOND = ("alora_invocation_tokens", "layer_replication", "use_qalora", "use_bdlora", "target_parameters")
 NORMS = "magnitude_vector"
+#: The base's own matrix, which PEFT saves beside LoRA on an embedding or a head.
+_COPY = (".base_layer.weight",)
 #: Starts that change the base, so that the factors fit only that changed base.
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga", "kasa")
 
@@ -28,7 +30,8 @@ class Factors:
 
     Attributes:
         path: the module in the base model, such as ``model.layers.0.self_attn.q_proj``.
-        a: (r, d_in). b: (d_out, r). norms: DoRA's norms (d_out), ``None`` without DoRA.
+        a: (r, d_in); of an embedding, d_in is its number of tokens. b: (d_out, r). norms: DoRA's norms (d_out),
+            ``None`` without DoRA.
     """
 
     path: str
@@ -64,19 +67,22 @@ def factors_of(adapter: Adapter, dora: bool = False) -> tuple[Factors, ...]:
         raise BadInput(
             f"This format cannot hold LoRA with {(*beyond, start)[0]}. Merge the adapter.", "adapter"
         )
-    wanted = {"A.weight", "B.weight", *([NORMS] if dora else ())}
+    sides = {"A.weight": "A", "B.weight": "B", "embedding_A": "A", "embedding_B": "B"}
+    wanted = {**sides, **({NORMS: NORMS} if dora else {})}
     parts: dict[str, dict[str, Array]] = {}
     parse: Any = safetensors.deserialize  # untyped
     for name, tensor in parse(adapter.take(WEIGHTS)):
         path, _, kind = name.removeprefix("base_model.model.").partition(".lora_")
+        if name.endswith(_COPY):
+            continue
         if kind not in wanted:
             raise BadInput(f"This format cannot hold '{name}'. Merge the adapter.", "adapter")
-        parts.setdefault(path, {})[kind] = _values(tensor)
+        parts.setdefault(path, {})[wanted[kind]] = _values(tensor)
     for path, part in parts.items():
-        if not {"A.weight", "B.weight"} <= part.keys():
+        if not {"A", "B"} <= part.keys():
             raise BadInput(f"The adapter has only one of the two matrices of '{path}'.", "adapter")
     return tuple(
-        Factors(path, part["A.weight"], part["B.weight"], scale_of(adapter.config, path), part.get(NORMS))
+        Factors(path, part["A"], part["B"], scale_of(adapter.config, path), part.get(NORMS))
         for path, part in sorted(parts.items())
     )
 

@@ -23,6 +23,7 @@ from peft_lab.takeaway.ship.factors import Array, Factors
 TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 7}
 #: Matrices that llama.cpp's converter leaves in float32 (conversion/base.py), beside every vector.
 _WHOLE = ("position_embd.weight", "ffn_gate_inp.weight")
+EMBEDDING = "token_embd.weight"
 _ELSEWHERE = "Write merged safetensors, and convert them by llama.cpp's own convert_hf_to_gguf.py."
 Config = Mapping[str, Any]
 
@@ -57,7 +58,7 @@ def name_of(path: str, config: Config) -> str:
     """Return a parameter's name in GGUF. Raises BadInput if llama.cpp has no such tensor."""
     arch = _layout(config)["arch"]
     found = _names(arch, blocks(config)).get_name(path, try_suffixes=(".weight", ".bias"))
-    if found is None or (path == "lm_head.weight" and config.get("tie_word_embeddings")):
+    if found is None:
         raise BadInput(f"llama.cpp's '{arch}' has no tensor for '{path}'. Merge the adapter.", "to")
     return str(found)
 
@@ -99,7 +100,8 @@ def write_adapter(file: Path, factors: Sequence[Factors], alpha: float, config: 
     writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, alpha)
     for one in factors:
         name, b = name_of(f"{one.path}.weight", config), one.b_at(alpha / len(one.a))
-        writer.add_tensor(f"{name}.lora_a", np.ascontiguousarray(one.a))
+        a = one.a.T if name == EMBEDDING else one.a  # rows of A are looked up by token
+        writer.add_tensor(f"{name}.lora_a", np.ascontiguousarray(a))
         writer.add_tensor(f"{name}.lora_b", np.ascontiguousarray(reorder_rows(b, heads_of(one.path, config))))
     _finish(writer)
 
@@ -114,6 +116,7 @@ def read_adapter(file: Path, paths: Sequence[str], config: Config) -> Iterator[A
     for path in paths:
         name = name_of(f"{path}.weight", config)
         a, b = stored[f"{name}.lora_a"], restore_rows(stored[f"{name}.lora_b"], heads_of(path, config))
+        a = a.T if name == EMBEDDING else a
         yield alpha / len(a) * (b @ a)
 
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from peft_lab.core import asking
+from peft_lab.core import asking, disk
 from peft_lab.core.content import read_entries, read_table
 from peft_lab.core.errors import BadInput
+from peft_lab.models.assets.store import owner_of
 from peft_lab.models.catalogue import catalogue, known_base, resolve
+from peft_lab.models.own import is_folder
 from peft_lab.models.shapes import ModelEntry
 from peft_lab.takeaway.ship.adapter import Adapter, read_json
 
@@ -67,7 +69,7 @@ class Rule:
 @dataclass(frozen=True)
 class Engine:
     """One engine at one version. ``models``: types of ``config.json`` found to take LoRA there; empty if all do.
-    ``unknown``: what its sources did not show."""
+    ``without``: those that it runs without LoRA. ``unknown``: what its sources did not show."""
 
     name: str
     title: str
@@ -79,13 +81,34 @@ class Engine:
     command: str = ""
     models: tuple[str, ...] = ()
     models_in: str = ""
+    without: tuple[str, ...] = ()
+    without_in: str = ""
     unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an engine answered with an adapter of this kind on a tiny ``model``, beside PEFT (``make engines``).
+    ``difference``: the largest of a first token's log-probability."""
+
+    same: bool
+    equal: int
+    prompts: int
+    difference: float
+    model: str
+    package: str
+    date: str
+
+    def __str__(self) -> str:
+        answers = "Same answers" if self.same else f"{self.equal} of {self.prompts} answers the same"
+        return f"{answers}, measured on {self.date} with {self.package} on a tiny {self.model}"
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What one engine does with the adapter. ``reasons``: the deciding first. ``change``: a file of :data:`MADE` by
-    name, an option of the engine, or another tool; empty if nothing has to change, or nothing helps."""
+    name, an option of the engine, or another tool; empty if nothing has to change, or nothing helps. ``measured``:
+    after the change, if it is a file of the engine; ``None`` if such an adapter was not run."""
 
     engine: str
     version: str
@@ -93,6 +116,7 @@ class Verdict:
     reasons: tuple[Rule, ...]
     change: str
     command: str
+    measured: Measured | None = None
 
     def row(self) -> dict[str, Any]:
         """Return the verdict for the command line."""
@@ -172,7 +196,8 @@ def base_of(adapter: Adapter, named: str = "") -> ModelEntry | None:
         BadInput: no model is called ``named``, or its config cannot be read.
     """
     if named:
-        return resolve(named) if named in catalogue() else known_base(named) or resolve(named)
+        folder = named not in catalogue() and is_folder(named)  # its last part may be another model's name
+        return resolve(owner_of(named) or named) if folder else known_base(named) or resolve(named)
     try:
         return known_base(adapter.base) or (resolve(adapter.base) if adapter.base else None)
     except BadInput:
@@ -295,7 +320,8 @@ def _new_tokens(s: Seen) -> str | None:
 
 def _another_base(s: Seen) -> str | None:
     known = known_base(str(s.adapter.config.get("base_model_name_or_path") or ""))
-    return known.title if known and s.base and known.name != s.base.name else None
+    served = s.base and (known_base(s.base.name) or s.base)
+    return known.title if known and served and known.name != served.name else None
 
 
 def _another_revision(s: Seen) -> str | None:
@@ -304,11 +330,12 @@ def _another_revision(s: Seen) -> str | None:
     return theirs[:8] if both and theirs != ours else None
 
 
-def _tied_head(s: Seen) -> str | None:
-    tied = s.base and any(
-        group.tied for group in s.base.shape.groups if group.path.endswith(("lm_head", "embed_out"))
-    )
-    return "" if tied and any("lm_head" in name for name in s.names) else None
+def tied_end(s: Seen) -> str | None:
+    """Return the module that is adapted, embedding or head, of a base whose head is its embedding."""
+    groups = s.base.shape.groups if s.base else ()
+    tied = any(group.tied for group in groups if group.path.endswith(("lm_head", "embed_out")))
+    ends = (re.search(r"([^.]+)\.lora_embedding_A|(lm_head|embed_out)\.lora_A", name) for name in s.names)
+    return next((match[1] or match[2] for match in ends if match), None) if tied else None
 
 
 def _quantised(s: Seen) -> str | None:
@@ -341,7 +368,7 @@ CONDITIONS: Mapping[str, Callable[[Seen], str | None]] = {
     "larger than the base": _shape(True),
     "embedding of another size": _vocabulary,
     "new tokens": _new_tokens,
-    "tied head": _tied_head,
+    "tied end": tied_end,
     "another base": _another_base,
     "another revision": _another_revision,
     "quantised base": _quantised,
@@ -372,11 +399,13 @@ def _judge(engine: Engine, seen: Seen, details: Mapping[str, str | None]) -> Ver
                 source = f"{title} {of.version} ({of.read_in}), {of.address}{rule.file}"
                 held.append(replace(rule, what=what, words=words, source=source))
     kind = seen.base.shape.model_type if seen.base else ""
-    if engine.models and kind and kind not in engine.models:
-        what, source = (
-            f"'{kind}' was not found among the models that take LoRA.",
-            f"{engine.title} {engine.version}",
-        )
+    source = f"{engine.title} {engine.version}"
+    if kind in engine.without:
+        what, words = f"It runs models of type '{kind}', but without LoRA.", "does not support LoRA yet."
+        file, symbol = engine.without_in.split(", ")
+        held.append(Rule("a model without LoRA", "refused", what, file, symbol, words, "merged", source))
+    elif engine.models and kind and kind not in engine.models:
+        what = f"'{kind}' was not found among the models that take LoRA."
         held.append(Rule(_MODEL, "unknown", what, engine.models_in, "the list of models", source=source))
     verdict, change = _decide(held, seen)
     most = max(seen.ranks, default=0)
@@ -387,7 +416,28 @@ def _judge(engine: Engine, seen: Seen, details: Mapping[str, str | None]) -> Ver
     order = ("unknown", *STATES) if verdict == "unknown" else STATES
     reasons = tuple(sorted(held, key=lambda rule: order.index(rule.verdict)))
     command += f" {change}" * change.startswith("--")
-    return Verdict(engine.name, engine.version, verdict, reasons, change, command)
+    measured = _measured(engine.name, rules_of(reasons), kind)
+    return Verdict(engine.name, engine.version, verdict, reasons, change, command, measured)
+
+
+def rules_of(reasons: Iterable[Rule]) -> list[str]:
+    """Return the names of the conditions that make an adapter's kind: those that say something of its weights."""
+    return sorted({rule.when for rule in reasons} - {"own chat template"})
+
+
+@cache
+def _recorded() -> list[dict[str, Any]]:
+    return disk.read_json(Path(__file__).with_name("measured.json"))["rows"]
+
+
+def _measured(engine: str, rules: list[str], model_type: str) -> Measured | None:
+    """Return what the engine answered with such an adapter, of several the worst."""
+    kind = {"engine": engine, "rules": rules, "type": model_type, "loaded": True}
+    rows = [row for row in _recorded() if kind.items() <= row.items()]
+    worst = max(rows, key=lambda row: (row["did"] == "wrong", row["difference"]), default=None)
+    if worst is None:
+        return None
+    return Measured(worst["did"] == "runs", *(worst[one.name] for one in fields(Measured)[1:]))
 
 
 def _decide(held: list[Rule], seen: Seen) -> tuple[State, str]:

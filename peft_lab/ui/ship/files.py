@@ -29,7 +29,8 @@ def make_files(scope: str, engine: str, adapter: Adapter, base: ModelEntry | Non
         worker = inspector.get_inspector(inspector.Worker.ANSWERS)
         source, on = str(adapter.folder), base.name if base else ""
         asked = worker.submit(convert.packed, source, on, engine)
-        waiting.shown(asked, lambda made: _drawn(engine, made), "Writing, and reading back…", where=engine)
+        doing = f"Writing {len(adapter.tensors):,} tensors, and reading each back…"
+        waiting.shown(asked, lambda made: _drawn(engine, made), doing, where=engine)
 
 
 def _drawn(engine: str, made: convert.Packed) -> None:

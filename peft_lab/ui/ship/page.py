@@ -14,13 +14,17 @@ from peft_lab.models.catalogue import known_base, known_models, model_title
 from peft_lab.models.shapes import ModelEntry
 from peft_lab.runs import store
 from peft_lab.runs.view import RunSummary, Status
-from peft_lab.takeaway.ship.adapter import WEIGHTS, Adapter, from_files, read
+from peft_lab.studies import blending
+from peft_lab.studies.blending import TASKS
+from peft_lab.studies.same_rows import SHIPPED
+from peft_lab.takeaway.ship.adapter import WEIGHTS, Adapter, from_files, of_folder, read
 from peft_lab.takeaway.ship.passport import MADE, Engine, Verdict, engines, passport
+from peft_lab.training.tasks import get_task
 from peft_lab.training.tasks.own import task_title
 from peft_lab.ui import pages, state, web
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.form import choose
-from peft_lab.ui.components.frame import address_line, errors_boxed, show_tab, tabs
+from peft_lab.ui.components.frame import errors_boxed, show_tab, tabs
 from peft_lab.ui.components.knobs import apart
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.runs.shown import short_id, summaries
@@ -56,7 +60,7 @@ def ship_page() -> None:
     )
     with errors_boxed():
         adapter, base = _chosen(place)
-        mine = adapter.name if adapter is not None and adapter.folder is not None else ""
+        mine = adapter.name if adapter.folder and adapter.name not in TASKS.keys() - {SHIPPED} else ""
         sections: dict[str, Callable[[], None]] = {
             "where": lambda: where_it_runs(adapter, base),
             "same": lambda: same_answers(mine),
@@ -80,7 +84,7 @@ def _take_tab(text: str) -> None:
 
 def _take_run(text: str) -> None:
     """Remember the run that the address names. Raises BadInput if there is none."""
-    if text not in {run.id for run in store.runs()}:
+    if text not in {run.id for run in store.runs()} | TASKS.keys():
         raise BadInput(f"There is no run called '{text[:200]}'.", "run")
     state.remember(SCOPE, "run", text)
 
@@ -89,31 +93,30 @@ def _take_run(text: str) -> None:
 # The adapter and its base.
 
 
-def _chosen(place: st.delta_generator.DeltaGenerator) -> tuple[Adapter | None, ModelEntry | None]:
-    """Draw the choice of an adapter and of its base; return both, ``None`` if there is none."""
+def _chosen(place: st.delta_generator.DeltaGenerator) -> tuple[Adapter, ModelEntry | None]:
+    """Draw the choice of an adapter, a run's or one that ships, and of its base; return both."""
     done = [
         line for line in summaries() if line.status == Status.DONE and store.get(line.id).adapter.is_dir()
     ]
     with place:
         titles = apart({line.id: _title(line) for line in done})
-        run = choose(SCOPE, "run", "Adapter", titles) if titles else ""
-        if not titles:
-            address_line(SCOPE, "run")
+        titles |= {name: f"Ships with PEFT Lab: LoRA, {get_task(task).title}" for name, task in TASKS.items()}
+        run = choose(SCOPE, "run", "Adapter", titles)
         beneath = st.container(
             horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"
         )
         said = beneath.empty()
         upload = beneath.popover("Upload another", icon=":material/upload_file:", type="tertiary")
+        if not done:
+            pages.link("lora", "Train your own LoRA", query={"tab": "train"})
         files = upload.file_uploader(
             "Adapter", accept_multiple_files=True, key="ship-files",
             help=f"A zip of the folder, or its files: {WEIGHTS}, adapter_config.json and the tokenizer's.",
         )  # fmt: skip
         if files:
             adapter = from_files("your upload", {file.name: file.getvalue() for file in files})
-        elif run:
-            adapter = read(run)
         else:
-            return None, None
+            adapter = of_folder(blending.SHIPPED / run, run) if run in TASKS else read(run)
         known = known_base(adapter.base)
         if known is not None:
             where = f" · on {plain(known.title)}" if files else ""  # a run's title says it
@@ -138,12 +141,8 @@ def _size(adapter: Adapter) -> str:
 # Where it runs.
 
 
-def where_it_runs(adapter: Adapter | None, base: ModelEntry | None) -> None:
+def where_it_runs(adapter: Adapter, base: ModelEntry | None) -> None:
     """Draw every engine's verdict, the check of the adapter, and the sources."""
-    if adapter is None:
-        st.info("Train an adapter first, or upload one: then every engine's verdict stands here.")
-        pages.link("lora", "Open LoRA", query={"tab": "train"})
-        return
     verdicts = {verdict.engine: verdict for verdict in passport(adapter, base)}
     with st.container(horizontal=True, vertical_alignment="center", key="ship-verdict"):
         st.markdown(f"**{_summary(verdicts)}** {figures.badge('cited')}")
@@ -200,7 +199,11 @@ def _engine(engine: Engine, verdict: Verdict, adapter: Adapter, base: ModelEntry
     reason = verdict.reasons[0]
     change = MADE.get(verdict.change, f"`{verdict.change}`" if verdict.change else "")
     nothing = {"runs": "Nothing", "unknown": "Not known"}.get(verdict.verdict, "No change helps")
-    answers = "The reference" if engine.name == "peft" else ":gray[:material/play_arrow:] Not checked yet"
+    answers = "The reference" if engine.name == "peft" else ":gray[Not measured]"
+    if (seen := verdict.measured) is not None:
+        mark = ":green[:material/check_circle:]" if seen.same else ":red[:material/error:]"
+        head, _, rest = str(seen).partition(", ")
+        answers = f"{mark} {head}  \n:small[{rest}] {figures.badge('measured')}"
     what = f"**{change[:1].upper()}{change[1:] or nothing}**  \n:small[{plain(reason.what)}]"
     texts = (f"**{engine.title}**  \n:small[{engine.place}]", _LOADS[verdict.verdict], answers, what)
     cell = _row(texts, f"ship-row-{engine.name.replace('.', '-')}")[-1]

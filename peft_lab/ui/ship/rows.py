@@ -12,7 +12,7 @@ from peft_lab.core.errors import BadInput
 from peft_lab.core.units import Source
 from peft_lab.runs.spec import RunSpec
 from peft_lab.studies import exhibits, same_rows
-from peft_lab.studies.same_rows import ROWS, UNMERGED, WAYS, Answered, Difference
+from peft_lab.studies.same_rows import ROWS, SHIPPED, WAYS, Answered, Difference, reference, ways_here
 from peft_lab.ui import state
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.frame import error_line, errors_here
@@ -33,7 +33,8 @@ def same_answers(run: str) -> None:
         "Right: all fields of the JSON. int8 and NF4 by bitsandbytes, q4_0 by the gguf package; the output layer keeps "
         "its precision. Merging into 4 bits loses part of the tuning: "
         "[peft 2321](https://github.com/huggingface/peft/issues/2321), "
-        "[peft 2105](https://github.com/huggingface/peft/issues/2105)."
+        "[peft 2105](https://github.com/huggingface/peft/issues/2105). Engines, their time with loading: "
+        + "; ".join(f"{one['package']}, {one['recorded'][:10]}" for one in recorded["engines"].values())
     )
     with errors_here():
         if run:
@@ -50,26 +51,31 @@ def _own(run: str) -> None:
         st.markdown(f"**Your run.** {refusal}")
         return
     title = st.empty()
+    ways = ways_here()
     begun, going = state.remembered(SCOPE, "begun", 0, run), state.remembered(SCOPE, "going", False, run)
-    looks = {way: look(exhibits.ask(run, way)) for way in list(WAYS)[:begun]}
-    if going and begun < len(WAYS) and all(one.answer is not None for one in looks.values()):
-        looks |= {(way := list(WAYS)[begun]): look(exhibits.ask(run, way))}
+    looks = {way: look(exhibits.ask(run, way)) for way in list(ways)[:begun]}
+    if going and begun < len(ways) and all(one.answer is not None for one in looks.values()):
+        looks |= {(way := list(ways)[begun]): look(exhibits.ask(run, way))}
         state.remember(SCOPE, "begun", begun + 1, run)
     found = {way: one.answer for way, one in looks.items() if one.answer is not None}
-    title.markdown(f"### Your run {figures.badge(Source.MEASURED) if found else ''}")
+    title.markdown(
+        f"### {'Here, now' if run == SHIPPED else 'Your run'} {figures.badge(Source.MEASURED) if found else ''}"
+    )
     error = next((one.error for one in looks.values() if one.error is not None), None)
     if error is not None:
         error_line(error)
         going = False
-    if going and len(found) < len(WAYS):
-        st.progress(len(found) / len(WAYS), text=f"{WAYS[[*looks][-1]].title}…")
-    if len(found) < len(WAYS):
-        label, icon = ("Stop", "stop") if going else ("Answer them with this run", "play_arrow")
+    if going and len(found) < len(ways):
+        st.progress(len(found) / len(ways), text=f"{ways[[*looks][-1]].title}…")
+    if len(found) < len(ways):
+        label, icon = ("Stop", "stop") if going else ("Answer them here", "play_arrow")
         if st.button(label, icon=f":material/{icon}:", key="same-rows-go"):
             state.remember(SCOPE, "going", not going, run)
             st.rerun()
     if found:
-        apart = {way: same_rows.differences(spec.model, one, found[UNMERGED]) for way, one in found.items()}
+        apart = {
+            way: same_rows.differences(spec.model, one, found[reference(way)]) for way, one in found.items()
+        }
         _compared(spec, found, apart)
     come_back(*looks.values())
 

@@ -144,7 +144,7 @@ def test_an_adapter_for_mlx_is_transposed_under_its_names(
     [
         ("llama", "DoRA", "llama.cpp", "magnitude"),
         ("llama", "saved head", "llama.cpp", "lm_head"),
-        ("llama", "embeddings", "mlx", "embed_tokens"),
+        ("gpt2", "embeddings", "mlx", "wte"),
         ("llama", "bias of B", "mlx", "bias"),
         ("llama", "new tokens", "llama.cpp", "token"),
         ("llama", "IA3", "mlx", "IA3"),
@@ -157,6 +157,29 @@ def test_what_a_format_cannot_hold_is_named(
 ) -> None:
     with pytest.raises(BadInput, match=named):
         written(made, model, kind, engine, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "name"),
+    [
+        ("output head", "lm_head.lora_{}.weight", "output.weight"),
+        ("embeddings", "model.embed_tokens.lora_embedding_{}", "token_embd.weight"),
+    ],
+)
+def test_lora_on_a_heads_or_an_embeddings_own_matrix_is_written(
+    kind: str, path: str, name: str, made: Made, tmp_path: Path
+) -> None:
+    shipped = written(made, "llama", kind, "llama.cpp", tmp_path / "out")
+    stored = {tensor.name: tensor.data for tensor in gguf.GGUFReader(shipped.files[0]["path"]).tensors}
+    tensors = load_file(made("llama", kind)[1] / WEIGHTS)
+    a, b = (tensors[f"base_model.model.{path.format(side)}"].numpy() for side in "AB")
+    assert any(one.endswith("base_layer.weight") for one in tensors)  # PEFT's copy of the base's matrix
+    by_token = name == "token_embd.weight"
+    assert np.array_equal(stored[f"{name}.lora_a"], a.T if by_token else a)
+    assert np.array_equal(stored[f"{name}.lora_b"], b)
+    written(made, "llama", kind, "mlx", tmp_path / "mlx")
+    mine = load_file(tmp_path / "mlx" / "adapters.safetensors")
+    assert np.array_equal(mine[f"{path.partition('.lora')[0]}.lora_a"].numpy(), a.T)
 
 
 def test_starts_that_change_the_base_are_refused(made: Made, tmp_path: Path) -> None:
@@ -301,7 +324,7 @@ def llama_cpp(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, A
 
 
 RUNS = {
-    "llama": ("q and v", "rsLoRA", "rank pattern"),
+    "llama": ("rsLoRA", "rank pattern", "output head", "embeddings"),
     "experts": ("q and v",),
 }
 

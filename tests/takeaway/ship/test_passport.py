@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,6 +34,7 @@ from peft_lab.takeaway.ship.passport import (
 )
 
 LLAMA = get_model("llama-3.2-3b")
+MISTRAL = get_model("mistral-7b")
 PLAIN = {
     "peft_type": "LORA",
     "r": 8,
@@ -179,10 +182,22 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     ),
     "added": ({"files": {"added_tokens.json": b'{"<x>": 128256}'}}, {"sglang": "change", "vllm": "runs"}),
     "not added": ({"files": {"added_tokens.json": b'{"<x>": 7}'}}, {"sglang": "runs"}),
+    "head": (
+        {"model": MISTRAL, "more": {
+            "base_model.model.lm_head.lora_A.weight": (8, 4096),
+            "base_model.model.lm_head.lora_B.weight": (MISTRAL.shape.vocab, 8),
+            "base_model.model.lm_head.base_layer.weight": (MISTRAL.shape.vocab, 4096)}},
+        {"llama.cpp": "change", "mlx": "change", "ollama": "change", "vllm": "runs", "lorax": "runs", "tgi": W},
+    ),
     "tied head": (
         {"more": {"base_model.model.lm_head.lora_A.weight": (8, 3072),
                   "base_model.model.lm_head.lora_B.weight": (128256, 8)}},
-        {"llama.cpp": "change", "mlx": "change", "tgi": W},
+        {"llama.cpp": "refused", "mlx": "refused", "ollama": W, "tgi": W},
+    ),
+    "tied embedding": (
+        {"more": {"base_model.model.model.embed_tokens.lora_embedding_A": (8, 128256),
+                  "base_model.model.model.embed_tokens.lora_embedding_B": (3072, 8)}},
+        {"llama.cpp": "refused", "mlx": "refused", "ollama": W},
     ),
     "experts": (
         {"config": {"target_parameters": ["mlp.experts.down_proj"]}},
@@ -200,7 +215,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_a_setting_has_the_verdict_that_the_source_gives(case: str) -> None:
     how, wanted = CASES[case]
-    found = of(made(**how))
+    found = of(made(**how), how.get("model", LLAMA))
     assert {name: found[name].verdict for name in wanted} == wanted
 
 
@@ -231,6 +246,9 @@ def test_modules_that_the_base_does_not_have() -> None:
 def test_a_model_that_was_not_found_there_is_unknown_not_refused() -> None:
     found = of(made({"peft_type": "IA3"}, layers=0), get_model("bert-base"))
     assert found["vllm"].verdict == "unknown"
+    plain = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["c_attn"]}
+    vllm = {verdict.engine: verdict for verdict in by_config(plain, get_model("gpt2"))}["vllm"]
+    assert (vllm.verdict, vllm.change) == ("change", "merged")  # it has the class, without LoRA
 
 
 def test_the_base_is_the_one_named_else_the_one_that_the_adapter_names() -> None:
@@ -238,6 +256,15 @@ def test_the_base_is_the_one_named_else_the_one_that_the_adapter_names() -> None
     assert (base_of(adapter) or LLAMA).name == "llama-3.2-3b"
     assert (base_of(adapter, "gpt2") or LLAMA).name == "gpt2"
     assert base_of(Adapter("x", PLAIN, {}, (), no_file, "/nowhere/at all")) is None
+
+
+def test_a_folder_is_itself_whatever_it_is_called(tmp_path: Path) -> None:
+    folder = tmp_path / "gpt2"
+    folder.mkdir()
+    config = {**get_model("gpt2").config, "n_embd": 64, "n_layer": 2, "n_head": 2}
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    base = base_of(Adapter("x", PLAIN, {}, (), no_file), str(folder))
+    assert base is not None and base.shape.num_layers == 2
 
 
 def test_the_atlas_and_choose_say_which_engines_serve_an_answer() -> None:
@@ -284,6 +311,22 @@ def test_any_config_has_verdicts(config: dict[str, Any], tensors: dict[str, Stor
 
 
 def test_changes_are_those_with_which_the_engines_ran() -> None:
-    """As ``make engines`` found them (bench/engines.json)."""
+    """As ``make engines`` found them (measured.json)."""
     assert of(made(**CASES["ranks"][0]))["mlx"].change == "mlx"
     assert of(made(**CASES["bias of B"][0]))["llama.cpp"].change == "merged"
+
+
+def test_measured_answers_are_of_the_same_kind_on_the_same_architecture() -> None:
+    llama, gemma = of(made()), of(made(model=get_model("gemma-2-2b")), get_model("gemma-2-2b"))
+    for name in ("vllm", "llama.cpp", "mlx"):
+        measured = llama[name].measured
+        assert measured is not None and measured.same and measured.equal == measured.prompts
+        assert measured.difference < 1e-3 and measured.package and measured.date
+        assert gemma[name].measured is None
+    assert llama["sglang"].measured is None
+    dora = of(made({"use_dora": True}))
+    assert dora["llama.cpp"].measured is None  # only merged, and that was not run
+    assert dora["mlx"].measured is not None
+    with_template = of(made(files={"chat_template.jinja": b"x"}))
+    assert with_template["vllm"].measured == llama["vllm"].measured  # a template does not change the weights
+    assert of(made({"revision": "a" * 40, "use_rslora": True}))["vllm"].measured is not None
