@@ -22,6 +22,7 @@ from typing import Any
 
 from peft_lab.advise.recipes.replications import replications
 from peft_lab.studies import shipped_sweep
+from peft_lab.studies.blending import SHIPPED
 from tools.ship_sweep import rate_table
 
 FOLDER = Path(__file__).with_name("results")
@@ -68,9 +69,9 @@ def markdown(heads: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]) ->
     return "\n".join(re.sub(r"\|  (?=\|)", "| ", line) for line in lines)
 
 
-def stored(name: str) -> str:
-    """Return the table of a file in ``bench/results``."""
-    table = json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
+def stored(name: str, folder: Path = FOLDER) -> str:
+    """Return the table of a file in ``bench/results``, or in another folder."""
+    table = json.loads((folder / f"{name}.json").read_text("utf-8"))
     columns = table["columns"]
     rows = [
         [written(cell, column) for cell, column in zip(row, columns, strict=True)] for row in table["rows"]
@@ -101,6 +102,7 @@ def rules() -> str:
 COMPUTED: dict[str, Callable[[], str]] = {
     "best_rates": lambda: rate_table(shipped_sweep.shipped_points()),
     "rules": rules,
+    "sums": lambda: stored("sums", SHIPPED),
 }
 
 
