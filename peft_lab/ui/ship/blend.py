@@ -94,7 +94,7 @@ def _best(about: Mapping[str, Any]) -> None:
         f"{about['rows']} rows a score is uncertain (in brackets Wilson's 95% interval), and the best of many is part "
         f"luck, so it was scored again on {about['again']} rows that had no part in the choice. Twice the weights are "
         "another blend. In general the question is open ([peft 1555](https://github.com/huggingface/peft/issues/1555));"
-        " `peft_lab blend ADAPTER ADAPTER --how best` searches for your own adapters."
+        " `peft_lab blend ADAPTERS --how best` searches for your own adapters."
     )
     rows, ways = [], []
     for members, cells in blends.best().items():
@@ -107,7 +107,8 @@ def _best(about: Mapping[str, Any]) -> None:
         pairs = zip(cell.get("again", ()), own, strict=False)
         again = [f"{score:.2f} (alone {one['again'][0]:.2f})" for score, one in pairs] or ["not scored"]
         way = cell["how"] if blends.worth(cell)[0] else "none keeps each"
-        shares = [f"{one['how']} {blends.worth(one)[0]:.0%} ({_weights(one)})" for one in cells]
+        worth = [(one, blends.worth(one)[0]) for one in cells]
+        shares = [f"{one['how']} {share:.0%} ({_weights(one)})" for one, share in worth if share] or ["none"]
         rows.append((blended, way, _weights(cell), " · ".join(scores), " · ".join(again)))
         ways.append(f"{blended}: {', '.join(shares)}.")
     header = ("Blended", "Best way", "Weights", "Scores (95% interval)", f"On {about['again']} other rows")
