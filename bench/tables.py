@@ -70,9 +70,9 @@ def markdown(heads: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]) ->
     return "\n".join(re.sub(r"\|  (?=\|)", "| ", line) for line in lines)
 
 
-def stored(name: str) -> str:
-    """Return the table of a file in ``bench/results``."""
-    table = json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
+def stored(name: str, folder: Path = FOLDER) -> str:
+    """Return the table of a file in ``bench/results``, or in another folder."""
+    table = json.loads((folder / f"{name}.json").read_text("utf-8"))
     columns = table["columns"]
     rows = [
         [written(cell, column) for cell, column in zip(row, columns, strict=True)] for row in table["rows"]
@@ -169,6 +169,7 @@ COMPUTED: dict[str, Callable[[], str]] = {
     "shipping_ways": shipping_ways,
     "best_rates": lambda: rate_table(shipped_sweep.shipped_points()),
     "rules": rules,
+    "sums": lambda: stored("sums", blending.SHIPPED),
 }
 
 

@@ -18,8 +18,9 @@ from peft_lab.cli.options import known_run, option
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput
 from peft_lab.interview.clinic import stages
+from peft_lab.interview.computed import wilson
 from peft_lab.studies import blending
-from peft_lab.studies.blending import HOW, TASKS, Part
+from peft_lab.studies.blending import BEST, HOW, SCORED, TASKS, Part
 from peft_lab.takeaway.ship.adapter import CONFIG, WEIGHTS, read
 from peft_lab.takeaway.ship.convert import TARGETS, Shipped, write
 from peft_lab.takeaway.ship.passport import MADE, Measured, base_of, engines, passport
@@ -103,7 +104,7 @@ _Blended = typer.Argument(
 @command("blend")
 def blend(
     adapters: Annotated[list[str], _Blended],
-    how: Annotated[str, option("--how", "NAME", f"How to blend: {', '.join(HOW)}.")] = "cat",
+    how: Annotated[str, option("--how", "NAME", f"{', '.join(HOW)}; {BEST} searches for it.")] = "cat",
     weights: Annotated[
         str, option("--weights", "NUMBERS", "One for each adapter, such as 1,0.5; 1 by default.")
     ] = "",
@@ -111,8 +112,10 @@ def blend(
     as_json: options.Json = False,
 ) -> None:
     """Blend LoRA adapters of one base without training, and score the blend on the task of each adapter."""
-    if how not in HOW:
-        raise BadInput(f"There is no way to blend called '{how}'. Choose one of {', '.join(HOW)}.", "how")
+    if how not in (names := (*HOW, BEST)):
+        raise BadInput(f"There is no way to blend called '{how}'. Choose one of {', '.join(names)}.", "how")
+    if how == BEST and (weights or len(adapters) < 2):
+        raise BadInput(f"'{BEST}' looks for the weights of two or more adapters. Leave --weights out.", "how")
     try:
         given = [float(text) for text in weights.split(",")] if weights else [1.0] * len(adapters)
     except ValueError:
@@ -121,7 +124,10 @@ def blend(
         raise BadInput(f"{len(adapters)} adapters and {len(given)} weights: give one for each.", "weights")
     with TemporaryDirectory() as scratch:
         parts = [_part(text, Path(scratch) / str(at), base or "") for at, text in enumerate(adapters)]
-        document = {"method": how, "weights": given, **blending.measure(parts, how, given)}
+        document = blending.measure(parts, how, given)
+    document["intervals"] = {
+        name: wilson(row["blended"] * SCORED, SCORED) for name, row in document["scores"].items()
+    }
     output.show(document, as_json, human=lambda: _blended(document))
 
 
@@ -140,13 +146,16 @@ def _part(text: str, scratch: Path, base: str) -> Part:
 
 
 def _blended(document: dict[str, Any]) -> list[Any]:
-    rows = [
-        (name, f"{row['alone']:.3f}", f"{row['blended']:.3f}") for name, row in document["scores"].items()
-    ]
-    title = (
-        f"{document['method']}, rank {document['rank']}: scores on {blending.SCORED} held-out rows (measured)"
-    )
-    lines: list[Any] = [output.table(title, rows, ("Adapter", ">Alone", ">Blended"))]
+    rows = []
+    for name, row in document["scores"].items():
+        between = " to ".join(f"{end:.2f}" for end in document["intervals"][name])
+        rows.append((name, f"{row['alone']:.3f}", f"{row['blended']:.3f}", between))
+    title = f"{document['method']}, rank {document['rank']}: scores on {SCORED} held-out rows (measured)"
+    lines: list[Any] = [output.table(title, rows, ("Adapter", ">Alone", ">Blended", ">95% interval"))]
+    for cell in document["tried"]:
+        weights = ", ".join(f"{weight:g}" for weight in cell["weights"])
+        when = f", recorded {cell['recorded'][:10]}" if "recorded" in cell else ""
+        lines.append(f"{cell['how']}, weights {weights}: worst share {blending.worth(cell)[0]:.0%}{when}")
     for pair in dict.fromkeys(tuple(row["pair"]) for row in document["overlap"]):
         mine = [row for row in document["overlap"] if tuple(row["pair"]) == pair]
         means = ", ".join(f"{side} {fmean(row[side] for row in mine):.3f}" for side in ("A", "B"))

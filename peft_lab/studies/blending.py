@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from itertools import chain, combinations, islice
+from itertools import chain, combinations, islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,21 +30,26 @@ from peft_lab.runs.spec import PROBE_CHARACTERS, RunRequest, RunSpec
 from peft_lab.takeaway.ship.adapter import read
 from peft_lab.takeaway.ship.passport import base_of
 from peft_lab.training.tasks import get_task
-from peft_lab.training.tasks.base import Row, Task
+from peft_lab.training.tasks.base import Task
 
 if TYPE_CHECKING:
     import torch
 
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the second adapter; the first has one minus this
+LEVELS = (0.5, 1.0)  # weights that a search tries
+BEST = "best"  # in place of a way to blend: search for it and for the weights
 ROWS = 24  # held-out rows of each task
 SCORED = 12  # of these, those that are answered in writing
 #: PEFT's combination type of each way to blend.
 HOW = {how: how for how in ("cat", "linear", "svd", "ties", "ties_svd")}
 HOW |= {"dare": "dare_linear", "dare_svd": "dare_linear_svd", "knots": "cat"}
+MEANS = ("ties", "ties_svd", "knots")  # these divide by how many adapters agree; the others add up
 APART = ("linear", "ties", "dare")  # these add up A and B apart, which takes equal ranks
 DENSITY = 0.5  # share of the entries that TIES, DARE and KnOTS leave
 SEED = 0  # of the entries that DARE drops
 _MIX = "mix"
+#: A blend: ``how``, ``weights``, ``rank``, ``scores``, and ``shares`` of the adapters' own scores.
+Cell = dict[str, Any]
 
 
 def problem(first: RunSpec, second: RunSpec) -> str:
@@ -192,7 +197,7 @@ class Bench:
         configs = [self.model.peft_config[name] for name in chosen]
         if not chosen:
             raise BadInput("All weights are 0. Give at least one adapter another weight.", "weights")
-        if how in APART and (len({one.r for one in configs}) > 1 or any(one.rank_pattern for one in configs)):
+        if how not in ways(configs):
             raise BadInput(f"'{how}' needs adapters of one rank. Use cat, svd, ties_svd or knots.", "how")
         if _MIX in self.model.peft_config:
             self.model.set_adapter("0")
@@ -217,6 +222,12 @@ class Bench:
         self.model.eval()
         return int(self.model.peft_config[_MIX].r)
 
+    def cell(self, how: str, weights: Sequence[float], alone: Sequence[float]) -> Cell:
+        """Blend, and score the blend on each adapter's task. ``alone``: the adapters' own scores."""
+        rank, scores = self.blend(how, weights), self.scores(range(len(self.parts)))
+        shares = [score / (own or 1) for score, own in zip(scores, alone, strict=True)]
+        return {"how": how, "weights": [*weights], "rank": rank, "scores": scores, "shares": shares}
+
     def scores(self, numbers: Sequence[int]) -> list[float]:
         """Return the metrics of what is active on the tasks of these adapters; texts are written in one batch."""
         rows = [list(self.parts[number].task.load().test[:SCORED]) for number in numbers]
@@ -232,22 +243,20 @@ class Bench:
             found.append(one.task.score([str(answer) for answer in answers], them)[one.task.metric])
         return found
 
-    def losses(self) -> list[float]:
-        """Return the held-out loss of what is active on each adapter's task; no answer is written."""
+    def losses(self, numbers: Sequence[int] = (), count: int = ROWS) -> list[float]:
+        """Return the loss of what is active on ``count`` held-out rows of these adapters' tasks, by default of all."""
         import torch
 
         from peft_lab.training import batches
 
         losses = []
-        for number, one in enumerate(self.examiners):
-            encoded = batches.encode(one.task, self._rows(number), one.tokenizer, one.max_length, one.start)
+        for one in [self.examiners[number] for number in numbers] or self.examiners:
+            rows = one.task.load().test[:count]
+            encoded = batches.encode(one.task, rows, one.tokenizer, one.max_length, one.start)
             batch = batches.collate(encoded, one.pad, one.device)
             with torch.no_grad():
                 losses.append(float(batches.loss_of(self.model, batch)))
         return losses
-
-    def _rows(self, number: int) -> list[Row]:
-        return list(self.parts[number].task.load().test[:ROWS])
 
     def overlaps(self) -> list[dict[str, Any]]:
         """Return, for each pair of adapters and each map of both, its path as ``module`` and the overlap of what the
@@ -298,20 +307,44 @@ def knots(
     return ties(aligned, torch.tensor(weights), DENSITY), basis @ left
 
 
+def ways(configs: Sequence[Any]) -> list[str]:
+    """Return the ways that blend adapters of these PEFT configs."""
+    even = len({one.r for one in configs}) == 1 and not any(one.rank_pattern for one in configs)
+    return [how for how in HOW if even or how not in APART]
+
+
+def worth(cell: Cell) -> tuple[float, float]:
+    """Return the worst share of the adapters that have a weight, and the sum of their shares: higher is better."""
+    shares = [share for share, weight in zip(cell["shares"], cell["weights"], strict=True) if weight]
+    return min(shares, default=0.0), sum(shares)
+
+
+def search(bench: Bench, alone: Sequence[float]) -> list[Cell]:
+    """Try weights in the exact sum, then the other ways at the best of them. Return what was tried, best first."""
+    fitting = ways([bench.model.peft_config[name] for name in bench.names])
+    cells = [bench.cell("cat", weights, alone) for weights in product(LEVELS, repeat=len(bench.parts))]
+    best, whole = max(cells, key=worth)["weights"], cells[-1]["weights"]
+    cells += [bench.cell(how, whole if how in MEANS else best, alone) for how in fitting[1:]]
+    return sorted(cells, key=worth, reverse=True)
+
+
 def measure(parts: Sequence[Part], how: str, weights: Sequence[float]) -> dict[str, Any]:
-    """Return a blend's ``rank``, its ``scores`` by adapter, ``alone`` and ``blended``, and ``overlap``
-    (:meth:`Bench.overlaps`). Raises BadInput if the adapters cannot be blended.
+    """Return a blend's ``method``, ``weights``, ``rank``, its ``scores`` by adapter, ``alone`` and ``blended``,
+    ``overlap`` (:meth:`Bench.overlaps`) and what was ``tried``, best first: with :data:`BEST` what is recorded of
+    shipped adapters, or a search. Raises BadInput if the adapters cannot be blended.
     """
     if len({part.name for part in parts}) < len(parts):
         raise BadInput("Two adapters have the same name. Name each once.", "adapters")
-    bench, scores, numbers = Bench(parts), {}, range(len(parts))
-    for number, part in enumerate(parts):
-        bench.blend("cat", [float(part is other) for other in parts])
-        scores[part.name] = {"alone": bench.scores([number])[0]}
-    rank = bench.blend(how, weights)
-    for part, score in zip(parts, bench.scores(numbers), strict=True):
-        scores[part.name]["blended"] = score
-    return {"rank": rank, "scores": scores, "overlap": bench.overlaps()}
+    bench, numbers, alone = Bench(parts), range(len(parts)), list[float]()
+    for number in numbers:
+        bench.blend("cat", [float(number == other) for other in numbers])
+        alone += bench.scores([number])
+    tried = known(parts) if how == BEST else [bench.cell(how, weights, alone)]
+    best = (tried := tried or search(bench, alone))[0]
+    pairs = zip(parts, alone, best["scores"], strict=True)
+    scores = {part.name: {"alone": own, "blended": score} for part, own, score in pairs}
+    found = {"method": best["how"], "weights": best["weights"], "rank": best["rank"], "scores": scores}
+    return {**found, "overlap": bench.overlaps(), "tried": tried}
 
 
 # ----------------------------------------
@@ -321,7 +354,6 @@ def measure(parts: Sequence[Part], how: str, weights: Sequence[float]) -> dict[s
 SHIPPED = Path(__file__).with_name("shipped")
 #: What each adapter was trained on.
 TASKS = {"orders": "json", "style": "style", "fields": "fields"}
-Cell = dict[str, Any]
 
 
 def shipped_part(name: str) -> Part:
@@ -335,6 +367,7 @@ def shipped_part(name: str) -> Part:
 def recorded() -> tuple[dict[str, Any], list[Cell]]:
     """Return what all blends share, and the blends, each with its scores as ``shares`` of the own adapters' scores."""
     about, cells = disk.read_json(SHIPPED / "about.json"), disk.read_json_lines(SHIPPED / "blends.jsonl")
+    about["sums"] = disk.read_json(SHIPPED / "sums.json")  # a published result, repeated by bench.sums
     ones = [cell for cell in cells if sum(cell["weights"]) == max(cell["weights"]) == 1]
     own = {cell["weights"].index(1.0): cell["scores"] for cell in ones}
     about["alone"] = [own[number][number] for number in range(len(TASKS))]
@@ -349,11 +382,22 @@ def nearest(how: str, weights: Sequence[float]) -> Cell:
     return min(fitting, key=lambda cell: math.dist(cell["weights"], weights))
 
 
-def best() -> list[Cell]:
-    """Return the best blend of each kind, best first: the one whose worst share is highest, then the mean."""
-    order = sorted(recorded()[1], key=lambda cell: (min(cell["shares"]), sum(cell["shares"])), reverse=True)
-    kinds = {cell["how"]: cell for cell in reversed(order) if sum(map(bool, cell["weights"])) > 1}
-    return sorted(kinds.values(), key=order.index)
+def best() -> dict[tuple[int, ...], list[Cell]]:
+    """Return the best recorded blend of each way, best first, by which adapters are blended."""
+    groups: dict[tuple[int, ...], dict[str, Cell]] = {}
+    for cell in sorted(recorded()[1], key=worth, reverse=True):
+        members = tuple(number for number, weight in enumerate(cell["weights"]) if weight)
+        if len(members) > 1:
+            groups.setdefault(members, {}).setdefault(cell["how"], cell)
+    return {members: [*cells.values()] for members, cells in groups.items()}
+
+
+def known(parts: Sequence[Part]) -> list[Cell]:
+    """Return the best recorded blend of each way of these adapters; nothing if one of them is not shipped."""
+    places = [[*TASKS].index(part.name) for part in parts if part.folder.parent == SHIPPED]
+    cells = best().get(tuple(sorted(places)), []) if len(places) == len(parts) else []
+    lists = ("weights", "scores", "shares")
+    return [{**cell, **{name: [cell[name][at] for at in places] for name in lists}} for cell in cells]
 
 
 def measure_shipped(how: str, weights: Sequence[float]) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def question(row: Row) -> Asked:
 
 
 @contextmanager
-def _one_product(model: Any) -> Iterator[None]:
+def one_product(model: Any) -> Iterator[None]:
     """Make the output head's input contiguous. A generation slices out the last position of every row; without
     gradients torch multiplies a slice row by row and copies the head, a model's largest matrix, each time.
     """
@@ -251,7 +251,7 @@ class Examiner:
         self, model: Any, inputs: Mapping[str, torch.Tensor], new: int, least: int = 0, **more: Any
     ) -> torch.Tensor:
         """Greedy continuations of at most ``new`` and at least ``least`` tokens: (rows, tokens), inputs left out."""
-        with _one_product(model):
+        with one_product(model):
             made = model.generate(
                 **inputs,
                 max_new_tokens=new,

@@ -150,6 +150,42 @@ def test_knots_of_more_columns_than_the_map_has_rows() -> None:
     assert a.shape == (6, 10) and b.shape == (6, 6)
 
 
+class Scored:
+    """Blends with made-up scores: the first adapter gains by weight, the second takes only half of it."""
+
+    def __init__(self, ranks: tuple[int, ...] = (R, R)) -> None:
+        self.names = self.parts = [str(number) for number in range(len(ranks))]
+        configs = {
+            name: SimpleNamespace(r=rank, rank_pattern={})
+            for name, rank in zip(self.names, ranks, strict=True)
+        }
+        self.model, self.asked = SimpleNamespace(peft_config=configs), list[tuple[Any, ...]]()
+
+    def cell(self, how: str, weights: Any, alone: Any) -> dict[str, Any]:
+        self.asked.append((how, *weights))
+        self.model.peft_config["mix"] = SimpleNamespace(r=2 * R, rank_pattern={})
+        kept = {"svd": 0.9, "cat": 0.8}.get(how, 0.1)
+        shares = [weights[0] * kept, kept if weights[1] == 0.5 else 0.0]
+        return {"how": how, "weights": weights, "shares": shares}
+
+
+def test_the_search_finds_the_weights_and_then_the_way() -> None:
+    bench = Scored()
+    tried = blending.search(bench, [1.0, 1.0])  # type: ignore[arg-type]
+    assert (tried[0]["how"], [*tried[0]["weights"]]) == ("svd", [1.0, 0.5])
+    assert len(set(bench.asked)) == len(bench.asked) == len(tried) == 4 + len(HOW) - 1
+    assert {how for how, *weights in bench.asked if weights == [1.0, 0.5]} == set(HOW) - set(blending.MEANS)
+    assert {how for how, *weights in bench.asked if weights == [1.0, 1.0]} == {"cat", *blending.MEANS}
+    worst = [blending.worth(cell)[0] for cell in tried]
+    assert worst == sorted(worst, reverse=True) and worst[0] == 0.9
+
+
+def test_the_search_leaves_out_ways_that_the_ranks_forbid() -> None:
+    bench = Scored(ranks=(1, 2))
+    blending.search(bench, [1.0, 1.0])  # type: ignore[arg-type]
+    assert {how for how, *_ in bench.asked} == set(HOW) - set(blending.APART)
+
+
 # ----------------------------------------
 # The command.
 
@@ -159,6 +195,8 @@ def test_knots_of_more_columns_than_the_map_has_rows() -> None:
     [
         (["orders", "--how", "sum"], "knots"),
         (["orders", "style", "--weights", "1"], "2 adapters and 1 weights"),
+        (["orders", "style", "--weights", "1,1", "--how", "best"], "--weights"),
+        (["orders", "--how", "best"], "two or more"),
         (["orders", "--weights", "much"], "much"),
         (["no-run"], "no-run"),
         (["no-folder=json"], "no-folder"),
@@ -166,6 +204,34 @@ def test_knots_of_more_columns_than_the_map_has_rows() -> None:
 )
 def test_bad_input_is_named_in_one_line(run: Any, arguments: list[str], named: str) -> None:  # noqa: F811
     assert named in run("blend", *arguments).refused()
+
+
+def test_the_command_says_what_was_tried_and_how_sure_it_is(
+    run: Any,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Recorded(Scored):
+        examiners: tuple[Any, ...] = ()
+
+        def blend(self, how: str, weights: Any) -> int:
+            return R
+
+        def scores(self, numbers: Any) -> list[float]:
+            return [0.75 for _ in numbers]
+
+        def overlaps(self) -> list[Any]:
+            return []
+
+    monkeypatch.setattr(blending, "Bench", lambda parts: Recorded())
+    found = run("blend", "orders", "fields", "--how", "best", "--json").document
+    best = blending.best()[0, 2]
+    assert (found["method"], found["rank"]) == (best[0]["how"], best[0]["rank"])
+    assert [row["blended"] for row in found["scores"].values()] == [best[0]["scores"][at] for at in (0, 2)]
+    assert {row["alone"] for row in found["scores"].values()} == {0.75} and len(found["tried"]) == len(best)
+    for name, (low, high) in found["intervals"].items():
+        assert 0 <= low < found["scores"][name]["blended"] < high <= 1
+    said = run("blend", "orders", "fields", "--how", "best").stdout
+    assert all(f"{blending.worth(cell)[0]:.0%}, recorded" in said for cell in best)
 
 
 @pytest.mark.slow

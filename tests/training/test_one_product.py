@@ -25,7 +25,7 @@ def test_the_head_reads_what_lies_together_and_is_let_go() -> None:
 
     model, last = Model(), torch.ones(3, 5, 4)[:, -1:, :]
     expected = model.head(last)
-    with evaluation._one_product(model):
+    with evaluation.one_product(model):
         assert torch.equal(model.head(last), expected)
     model.head(last)
     assert seen == [False, True, False]

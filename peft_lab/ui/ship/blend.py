@@ -9,6 +9,7 @@ import streamlit as st
 
 from peft_lab.core import asking
 from peft_lab.core.units import Source
+from peft_lab.interview.computed import wilson
 from peft_lab.studies import blending as blends
 from peft_lab.studies.blending import TASKS
 from peft_lab.training.tasks import get_task
@@ -35,8 +36,10 @@ def blend_section() -> None:
     )
     left, right = st.columns((2, 3), gap="large")
     with left:
-        how = choose(SCOPE, "how", "How to blend", [*dict.fromkeys(cell["how"] for cell in cells)], text=_HOW)
-        weights = [*map(_slider, TASKS, blends.best()[0]["weights"])]
+        opens = next(iter(blends.best().values()))[0]
+        ways = [*dict.fromkeys(cell["how"] for cell in (opens, *cells))]
+        how = choose(SCOPE, "how", "How to blend", ways, text=_HOW)
+        weights = [*map(_slider, TASKS, opens["weights"])]
     cell = blends.nearest(how, weights)
     with right:
         st.markdown(f"**Weights {_weights(cell)}, rank {cell['rank']}** {BADGE}")
@@ -44,7 +47,8 @@ def blend_section() -> None:
             st.markdown(":small[Snapped to the nearest recorded blend.]")
         _table(about, "Blended", cell["scores"])
         _proof(how, cell)
-    _best()
+    _best(about)
+    _repeated(about["sums"])
     _overlaps(about)
 
 
@@ -83,32 +87,53 @@ def _proved(found: Mapping[str, Any]) -> None:
     _table(blends.recorded()[0], f"On {asking.here()}", here)
 
 
-def _best() -> None:
-    best = blends.best()
-    kept = ", ".join(f"{share:.0%}" for share in best[0]["shares"])
+def _best(about: Mapping[str, Any]) -> None:
     st.markdown(f"#### Which, with which weights? {BADGE}")
     st.markdown(
-        f"Of the recorded blends **{best[0]['how']}** with the weights {_weights(best[0])} does best: it keeps {kept} "
-        "of what each adapter scores alone. In general the question is open "
-        "([peft 1555](https://github.com/huggingface/peft/issues/1555)); score a few weights on rows of your own."
+        "Each group's best recorded blend, judged by the worst share that an adapter keeps of its own score. With "
+        f"{about['rows']} rows a score is uncertain (in brackets Wilson's 95% interval), and the best of many is part "
+        f"luck, so it was scored again on {about['again']} rows that had no part in the choice. Twice the weights are "
+        "another blend. In general the question is open ([peft 1555](https://github.com/huggingface/peft/issues/1555));"
+        " `peft_lab blend ADAPTERS --how best` searches for your own adapters."
     )
-    rows = []
-    for cell in best:
-        scores = [f"{score:.2f}" for score in cell["scores"]]
-        rows.append((cell["how"], _weights(cell), str(cell["rank"]), *scores, f"{min(cell['shares']):.0%}"))
-    header = ("Best of", "Weights", "Rank", *(get_task(task).title for task in TASKS.values()), "Worst share")
-    figures.table(header, rows, numeric=range(2, 7), fold=True)
+    rows, ways = [], []
+    for members, cells in blends.best().items():
+        cell, blended = cells[0], " + ".join(get_task([*TASKS.values()][at]).title for at in members)
+        scores = []
+        for score in (cell["scores"][at] for at in members):
+            low, high = wilson(score * about["rows"], about["rows"])
+            scores.append(f"{score:.2f} ({low:.2f} to {high:.2f})")
+        own = [blends.nearest("cat", [float(at == other) for other in range(len(TASKS))]) for at in members]
+        pairs = zip(cell.get("again", ()), own, strict=False)
+        again = [f"{score:.2f} (alone {one['again'][0]:.2f})" for score, one in pairs] or ["not scored"]
+        way = cell["how"] if blends.worth(cell)[0] else "none keeps each"
+        worth = [(one, blends.worth(one)[0]) for one in cells]
+        shares = [f"{one['how']} {share:.0%} ({_weights(one)})" for one, share in worth if share] or ["none"]
+        rows.append((blended, way, _weights(cell), " · ".join(scores), " · ".join(again)))
+        ways.append(f"{blended}: {', '.join(shares)}.")
+    header = ("Blended", "Best way", "Weights", "Scores (95% interval)", f"On {about['again']} other rows")
+    figures.table(header, rows, fold=True)
+    st.caption("Worst share by way, each at its best weights. " + " ".join(ways))
+
+
+def _repeated(sums: Mapping[str, Any]) -> None:
+    st.markdown(f"#### A published result, repeated {BADGE}")
+    st.markdown(f"{sums['claim']} ([arXiv {sums['source']}](https://arxiv.org/abs/{sums['source']}))")
+    figures.table(sums["header"], sums["shown"], numeric=range(1, len(sums["header"])), fold=True)
+    st.markdown(sums["verdict"])
 
 
 def _overlaps(about: Mapping[str, Any]) -> None:
     st.markdown(f"#### Do the adapters use the same directions? {BADGE}")
     lines = {
-        f"{side}: {name}": line for side, them in about["overlap"].items() for name, line in them.items()
+        f"{side}: {name}": [share / about["chance"][side][name[-1]] for share in line]
+        for side, them in about["overlap"].items()
+        for name, line in them.items()
     }
     blocks = [str(number) for number in range(len(next(iter(lines.values()))))]
-    figure = charts.heatmap([*lines.values()], "block", "", "overlap", blocks, [*lines], limit=1.0)
+    figure = charts.heatmap([*lines.values()], "block", "", "times chance", blocks, [*lines])
     st.plotly_chart(figure, key="blend-overlap", config=charts.CONFIG)
     st.caption(
-        "A: what an adapter reads; B: what it writes. Mean squared cosine of the principal angles, 1 for the same "
-        f"subspace; random ones: A {about['chance']['A']:.3f}, B {about['chance']['B']:.3f}."
+        "A: what an adapter reads; B: what it writes. Overlap: mean squared cosine of the principal angles, 1 for the "
+        "same subspace; here as a multiple of that of random subspaces, which is rank / width of the map."
     )
