@@ -512,11 +512,12 @@ def _run(chosen: MemoryForm, found: Simulation) -> None:
     """Draw what runs over rows of unequal length reserve."""
     run, card = found.run, chosen.card
     assert run is not None
-    usual = run.reserved
+    usual, full = run.reserved, run.reserved.high > card.memory
     st.markdown(
         f"Over a run with {all_methods()[chosen.method].title} the allocator reserves **{units.size(usual.low)} to "
-        f"{units.size(usual.high)}**, which is {'within' if usual.high <= card.memory else 'more than'} the "
-        f"{units.size(card.memory)} of {card.holding}. {figures.badge('simulated')}"
+        f"{units.size(usual.high)}**. {card.holding} has {units.size(card.memory)}"
+        f"{': where it is full, cached memory is given back, which takes time' if full else ' for it'}. "
+        f"{figures.badge('simulated')}"
     )
     sizes = [(way, *map(units.size, (one.low, one.value, one.high))) for way, one in run.ways.items()]
     figures.table(("With", "Least", "Median", "Most"), sizes, numeric=(1, 2, 3))
