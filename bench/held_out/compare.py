@@ -1,6 +1,6 @@
 """Compare published figures that nothing was fitted to with what ``peft_lab.peak`` answers for the same settings.
 
-    python -m bench.held_out.compare open [--cache FILE] [--only TEXT] [--keep]
+    python -m bench.held_out.compare open [--cache FILE [--cached]] [--only TEXT] [--keep]
 
 ``open`` or ``apart`` is the half (README.md there has the rule). A ratio is ours over the published figure, 1 inside
 its low and high. What cannot be asked is counted by its reason. FILE holds answers by request; ``--keep`` writes the
@@ -93,13 +93,18 @@ def ask(request: Request) -> dict[str, Any]:
     }
 
 
-def answers(requests: Iterable[Request], cache: Path | None) -> dict[str, dict[str, Any]]:
-    """Return the answers by the requests' keys; those of the cache are not asked again."""
+def answers(
+    requests: Iterable[Request], cache: Path | None, cached: bool = False
+) -> dict[str, dict[str, Any]]:
+    """Return the answers by the requests' keys; those of the cache are not asked again, ``cached``: no others."""
     known: dict[str, dict[str, Any]] = {}
     if cache is not None and cache.is_file():
         known = {one["key"]: one for one in map(json.loads, cache.read_text("utf-8").splitlines())}
     for request in {one.key: one for one in requests}.values():
         if request.key in known:
+            continue
+        if cached:
+            known[request.key] = {"error": "not asked yet"}
             continue
         start = time.perf_counter()
         try:
@@ -148,11 +153,11 @@ def compare(run: Run, request: Request | str, answer: Mapping[str, Any]) -> list
     return found
 
 
-def of_half(half: str, only: str, cache: Path | None) -> list[Figure]:
+def of_half(half: str, only: str = "", cache: Path | None = None, cached: bool = False) -> list[Figure]:
     """Return the figures of a half, of runs whose name contains ``only``."""
     chosen = [run for run in runs() if run["split"] == half and only in run["name"]]
     requests = [request_of(run) for run in chosen]
-    known = answers((one for one in requests if isinstance(one, Request)), cache)
+    known = answers((one for one in requests if isinstance(one, Request)), cache, cached)
     return [
         figure
         for run, request in zip(chosen, requests, strict=True)
@@ -257,9 +262,10 @@ def main() -> None:
     parser.add_argument("half", choices=HALVES)
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--only", default="", help="runs whose name contains this")
+    parser.add_argument("--cached", action="store_true", help="ask nothing that FILE lacks")
     parser.add_argument("--keep", action="store_true")
     given = parser.parse_args()
-    figures = of_half(given.half, given.only, given.cache)
+    figures = of_half(given.half, given.only, given.cache, given.cached)
     for one in sorted((one for one in figures if not one.reason), key=lambda one: abs(one.ratio - 1)):
         mark = "" if one.close else "  *"
         print(f"{one.ratio:7.3f}  {one.kind:16} {one.published:12.4g} {one.ours:12.4g}  {one.run}{mark}")

@@ -137,6 +137,8 @@ def _reasons(run: Run) -> list[str]:
     ]
     if run["model"].rpartition("/")[2] not in MODELS:
         found.append(f"model: {run['model']}")
+    if run["compiled"]:
+        found.append("compiled: python -m bench.switches has the open ones")  # a minute each
     if run["optimizer"] not in OPTIMIZERS:
         found.append(f"optimizer: {run['optimizer']}")
     if run["sharding"] not in {"none", *KINDS}:
