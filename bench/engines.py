@@ -203,7 +203,7 @@ def difference(wanted: Sequence[Answer], made: Sequence[Answer]) -> tuple[int, f
 def judged(wanted: Sequence[Answer], made: tuple[Answer, ...] | str, close: float = CLOSE) -> dict[str, Any]:
     """Return the part of a row that says what an engine did."""
     if isinstance(made, str):
-        return {"loaded": False, "did": "refused", "error": made}
+        return {"loaded": False, "did": "refused", "error": made.replace(f"{ROOT}/", "")}
     equal, off = difference(wanted, made)
     did = "runs" if equal == len(wanted) and off <= close else "wrong"
     return {"loaded": True, "did": did, "equal": equal, "prompts": len(wanted), "difference": off}

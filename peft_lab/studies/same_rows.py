@@ -208,6 +208,9 @@ def in_engine(
 
     Args:
         python: of the environment that has the engine. base_for: see :func:`gguf_of`, which is the default.
+
+    Raises:
+        BadInput: the engine is not installed, or ended with an error.
     """
     import torch
 

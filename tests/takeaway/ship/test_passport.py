@@ -201,7 +201,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     ),
     "experts": (
         {"config": {"target_parameters": ["mlp.experts.down_proj"]}},
-        {"peft": "runs", "sglang": "change", "tgi": W, "lorax": W, "mlx": "change"},
+        {"peft": "runs", "sglang": "change", "tgi": W, "lorax": W, "mlx": "change", "vllm": "change"},
     ),
     "pattern": ({"config": {"target_modules": ".*_proj"}}, {"sglang": "change", "vllm": "runs"}),
     "replicated": ({"config": {"layer_replication": [[0, 2]]}}, {"vllm": "refused", "tgi": W}),
