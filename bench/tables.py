@@ -147,15 +147,14 @@ def shipping_engines() -> str:
 
 
 def shipped_blends() -> str:
-    """Return what the shipped adapters score alone, in the best blend of each kind, and at equal weights."""
-    about, cells = blending.recorded()
-    rows: list[tuple[str, ...]] = [("alone", "1 each", *(f"{one:.2f}" for one in about["alone"]))]
-    equal = [cell for cell in cells if len(set(cell["weights"])) == 1 and any(cell["weights"])]
-    for cell in [*blending.best(), *(cell for cell in equal if cell not in blending.best())]:
-        weights = ", ".join(f"{weight:g}" for weight in cell["weights"])
-        rows.append(
-            (f"{cell['how']}, rank {cell['rank']}", weights, *(f"{one:.2f}" for one in cell["scores"]))
-        )
+    """Return what the shipped adapters score alone, and in the best recorded blend of each way and group."""
+    about, _ = blending.recorded()
+    rows = [("alone", "1 each", *(f"{one:.2f}" for one in about["alone"]))]
+    for cells in blending.best().values():
+        for cell in cells:
+            weights = ", ".join(f"{weight:g}" for weight in cell["weights"])
+            scores = (f"{one:.2f}" for one in cell["scores"])
+            rows.append((f"{cell['how']}, rank {cell['rank']}", weights, *scores))
     return markdown(
         [("blend", "left"), ("weights", "left"), *((name, "right") for name in blending.TASKS)], rows
     )

@@ -22,6 +22,7 @@ from statistics import median
 from typing import Any
 
 import peft_lab
+from bench import fitting
 from bench.held_out.requests import CONFIGS, SPEED, Request, Run, config_of, request_of, runs
 from peft_lab.core.errors import PeftLabError
 from peft_lab.engine.timing import estimate
@@ -78,10 +79,10 @@ def ask(request: Request) -> dict[str, Any]:
     seconds = row.get("step_seconds")
     if request.lengths:
         assert isinstance(request.method, Mapping)
-        works = estimate.trace(request.model, request.method, request.options["batch"])
+        works = fitting.trace(request.model, request.method, request.options["batch"])
         steps = [estimate.seconds(work, request.lengths).as_dict() for work in works]
         seconds = {
-            name: sum(share * step[name] for share, step in zip(estimate.WEIGHTS, steps, strict=True))
+            name: sum(share * step[name] for share, step in zip(fitting.WEIGHTS, steps, strict=True))
             for name in ("low", "value", "high")
         }
     loaded = row["parts"]["weights"] + row["parts"]["adapter"]

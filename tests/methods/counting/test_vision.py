@@ -107,7 +107,7 @@ def test_a_pooler_that_targets_reach_is_said(vit: str) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoConfig, AutoModel
 
-    config = {"peft_type": "LORA", "r": 3, "target_modules": "all-linear"}
+    config: dict[str, Any] = {"peft_type": "LORA", "r": 3, "target_modules": "all-linear"}
     found = count_config(vit, config)
     with torch.device("meta"):
         whole = get_peft_model(AutoModel.from_config(AutoConfig.from_pretrained(vit)), LoraConfig(**config))
