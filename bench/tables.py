@@ -141,8 +141,8 @@ def shipping_engines() -> str:
         right = f"{sum(map(engines.agrees, mine))} of {len(mine)}"
         off_text = Numbers().format("{:.1e}", off)
         rows.append((f"{engine} ({package.replace('==', ' ')})", *map(str, numbers), off_text, right))
-    heads = ("adapters", "ran", "our writer refused", "it refused", "wrong answers")
-    heads += ("largest difference of a log-probability", "passport right")
+    heads = ["adapters", "ran", "our writer refused", "it refused", "wrong answers"]
+    heads += ["largest difference of a log-probability", "passport right"]
     return markdown([("engine", "left"), *((name, "right") for name in heads)], rows)
 
 

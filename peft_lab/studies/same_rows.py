@@ -61,6 +61,7 @@ WAYS = {
     "nf4": Way("Merged into NF4", "nf4"),
     "q4_0": Way("Merged, then rounded to q4_0", "q4_0"),
     "llama.cpp": Way("Beside the base in llama.cpp, 32 bits", "f32", merged=False, engine="llama.cpp"),
+    "mlx": Way("Beside the base in MLX, 32 bits", "f32", merged=False, engine="mlx"),
 }
 
 
