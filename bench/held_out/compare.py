@@ -188,15 +188,15 @@ def summary(group: list[Figure]) -> list[Any]:
 
 #: Which rows each constant was fitted to or chosen by; no run of ``published.jsonl`` is among them.
 CONSTANTS = [
-    ["the ten speeds of `timing/fitted.json`", "63 steps of PEFT's method comparison on an L40S"],
-    ["the band of seconds on an L40S", "those 63, each type held out"],
-    ["the band on other cards or several", "the 20 steps of `timing/others.jsonl`"],
-    ["the band on a card without a measured step", "the same 20, by card"],
-    ["a card's 16-bit products (`best`)", "products that others measured alone; no training"],
-    ["0.9 of them in a training, 0.7 of a link, 0.8 of the sending hidden", "assumed"],
-    ["longest batch of that comparison, 684 tokens", "its plain LoRA row's reserved memory"],
-    ["lengths of its batches", "its mean and its cut, which it prints"],
-    ["memory: all else", "none: torch's allocator and kernels as their source has them"],
+    ["the ten speeds of `timing/fitted.json`", 63, "PEFT's method comparison, steps on an L40S"],
+    ["the band of seconds on an L40S", 63, "the same, each type held out"],
+    ["the band on other cards or several", 20, "the steps of `timing/others.jsonl`"],
+    ["the band on a card without a measured step", 20, "the same, by card"],
+    ["a card's 16-bit products (`best`)", 0, "products that others measured alone; no training"],
+    ["0.9 of them in a training, 0.7 of a link, 0.8 of the sending hidden", 0, "assumed"],
+    ["longest batch of that comparison, 684 tokens", 1, "its plain LoRA row's reserved memory"],
+    ["lengths of its batches", 0, "its mean and its cut, which it prints"],
+    ["memory: all else", 0, "torch's allocator and kernels as their source has them"],
 ]
 
 
@@ -233,7 +233,10 @@ def tables(figures: list[Figure]) -> dict[str, dict[str, Any]]:
             [_column("figures"), *(_column(half, "{:,}") for half in HALVES)],
             [[name, *(counts[half][name] for half in HALVES)] for name, _ in reasons.most_common()],
         ),
-        "held_out_constants": _table([_column("constant"), _column("fitted to, or chosen by")], CONSTANTS),
+        "held_out_constants": _table(
+            [_column("constant"), _column("rows it saw", "{:,}"), _column("fitted to, or chosen by")],
+            CONSTANTS,
+        ),
     }
 
 
@@ -251,7 +254,7 @@ def _table(columns: list[dict[str, Any]], rows: list[list[Any]]) -> dict[str, An
         "command": "python -m bench.held_out.compare open --keep, and apart",
         "machine": "simulated on 2 cores of an AMD EPYC; published on the GPUs that the runs name",
         "date": "2026-11-30",
-        "commit": "",
+        "commit": "7b5164c0",
         "columns": columns,
         "rows": rows,
     }
