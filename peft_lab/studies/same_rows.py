@@ -62,6 +62,7 @@ WAYS = {
     "q4_0": Way("Merged, then rounded to q4_0", "q4_0"),
     "llama.cpp": Way("Beside the base in llama.cpp, 32 bits", "f32", merged=False, engine="llama.cpp"),
     "mlx": Way("Beside the base in MLX, 32 bits", "f32", merged=False, engine="mlx"),
+    "vllm": Way("Beside the base in vLLM, 32 bits", "f32", merged=False, engine="vllm"),
 }
 
 
