@@ -267,9 +267,10 @@ def most_rows(
     return max(1, min(share, rows // (UPDATES * reading)))
 
 
-#: Share of a device's memory below which a step holds runs over rows of unequal length too: those that were simulated
-#: reserve at most 1.6 times what their longest step does, where nothing makes the allocator give segments back.
-TIGHT = 0.62
+#: Share of a device's memory below which a step counts as holding runs over rows of unequal length too, unasked: before
+#: the allocator fails it gives back the segments that nothing uses. Of the steps from 0.62 to 0.95 that were simulated
+#: (two models, two cards, 21 settings) each run fitted; a run takes two seconds to simulate.
+TIGHT = 0.9
 BFLOAT16 = (8, 0)  # lowest compute capability that multiplies in bfloat16
 #: Maximum bytes of one logit: 16 bits; in 32 its copy, its logarithm and their gradients (bench/RESULTS.md).
 LOGIT_BYTES = 2 + 4 + 4 + 4 + 4

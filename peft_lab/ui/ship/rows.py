@@ -17,6 +17,7 @@ from peft_lab.ui import state
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.frame import error_line, errors_here
 from peft_lab.ui.components.waiting import come_back, look
+from peft_lab.ui.foreign import plain
 
 SCOPE = "same-rows"
 _HEADER = ("How it is used", "Right", "As beside the base", "First token that differs", "Time")
@@ -48,7 +49,7 @@ def _own(run: str) -> None:
     try:
         spec, _ = same_rows.adapter_of(run)
     except BadInput as refusal:  # of the run that the page chose: the recorded answers are what one came for
-        st.markdown(f"**Your run.** {refusal}")
+        st.markdown(f"**Your run.** {plain(str(refusal))}")
         return
     title = st.empty()
     ways = ways_here()
