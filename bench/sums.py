@@ -1,13 +1,14 @@
-"""Repeat "naive LoRA summation" (arXiv 2508.11985) with the three shipped adapters: ``python -m bench.sums``.
+"""Repeat "naive LoRA summation" (arXiv 2508.11985) with the three shipped adapters: ``python -m bench.sums FOLDER``.
 
 The paper adds up LoRAs of GPT-2 small (rank 4, alpha 64; mathematics, medicine, finance), two at a time. Against one
 LoRA trained on both domains' rows the perplexity changes by -9.10%, +4.54% and +27.56%, and the change grows about
 linearly with the root mean square (RMS) cosine of the two ΔW (abstract of version 1, which is all that was read).
 
 Here it is SmolLM2-135M. For each pair: the RMS over the maps of the cosine between the two ΔW, and the perplexity on
-held-out rows of both tasks, exp of the mean of their losses: of each adapter alone on its own task, of the sum of ΔW,
-and of half the sum. The change is against each alone, not against an adapter trained on both. It writes
-``studies/shipped/sums.json``; the words there, which say what came of it, are kept.
+held-out rows of both tasks, exp of the mean of their losses: of each adapter alone on its own task, of one adapter
+trained on both, of the sum of ΔW, and of half the sum. The change is against the one for both. FOLDER has it of each
+pair, such as ``orders+style``: the rows by ``tools.record_blends --rows``, twice the shipped adapters' steps on them.
+It writes ``studies/shipped/sums.json``; the words there, which say what came of it, are kept.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -31,6 +34,7 @@ COLUMNS = (
     ("adapters", ""),
     ("RMS cosine of ΔW", "{:.3f}"),
     ("each alone", "{:.2f}"),
+    ("one for both", "{:.2f}"),
     ("the sum", "{:.2f}"),
     ("change", "{:+.0%}"),
     ("half the sum", "{:.2f}"),
@@ -56,20 +60,31 @@ def loss(bench: Bench, weights: Mapping[int, float], numbers: Sequence[int]) -> 
 
 
 def row(pair: Sequence[int], rms: float, losses: Sequence[float]) -> list[Any]:
-    """Return a pair's figures. ``losses``: each alone, the sum, half of it."""
-    alone, full, half = map(math.exp, losses)
-    name = " + ".join([*TASKS][number] for number in pair)
-    return [name, rms, alone, full, full / alone - 1, half, half / alone - 1]
+    """Return a pair's figures. ``losses``: each alone, one for both, the sum, half of it."""
+    alone, both, full, half = map(math.exp, losses)
+    return [named(pair, " + "), rms, alone, both, full, full / both - 1, half, half / both - 1]
 
 
-def compared(bench: Bench) -> list[list[Any]]:
+def named(pair: Sequence[int], between: str = "+") -> str:
+    """Return the names of a pair's adapters."""
+    return between.join([*TASKS][number] for number in pair)
+
+
+def of_both(folder: Path, pair: Sequence[int]) -> float:
+    """Return the mean held-out loss on both tasks of an adapter that was trained on both."""
+    parts = [shipped_part([*TASKS][number]) for number in pair]
+    bench = Bench([replace(part, folder=folder / named(pair)) for part in parts])
+    return loss(bench, {0: 1.0}, (0, 1))
+
+
+def compared(bench: Bench, folder: Path) -> list[list[Any]]:
     """Return a row of figures for each pair."""
     alone = [loss(bench, {number: 1.0}, [number]) for number in range(len(TASKS))]
     rows = []
     for pair in PAIRS:
         found = [loss(bench, dict.fromkeys(pair, weight), pair) for weight in (1.0, 0.5)]
         own = fmean(alone[number] for number in pair)
-        rows.append(row(pair, cosine(bench, *pair), (own, *found)))
+        rows.append(row(pair, cosine(bench, *pair), (own, of_both(folder, pair), *found)))
         print(rows[-1], file=sys.stderr, flush=True)
     return rows
 
@@ -82,7 +97,7 @@ def write(rows: Sequence[Sequence[Any]], commit: str) -> None:
     ]
     found = {
         "section": "Ship it: sums of adapters",
-        "command": "python -m bench.sums",
+        "command": "python -m bench.sums FOLDER",
         "machine": f"{machine.cores()} cores of an {machine.processor()}, no GPU",
         "date": time.strftime("%Y-%m-%d"),
         "commit": commit,
@@ -101,9 +116,10 @@ def write(rows: Sequence[Sequence[Any]], commit: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", type=Path, help="adapters trained on two tasks each")
     parser.add_argument("--commit", default="", help="what was measured, for the table")
     options = parser.parse_args()
-    write(compared(Bench([*map(shipped_part, TASKS)])), options.commit)
+    write(compared(Bench([*map(shipped_part, TASKS)]), options.folder), options.commit)
 
 
 if __name__ == "__main__":

@@ -214,6 +214,10 @@ def _numbers(run: Run) -> dict[str, str]:
         return BFLOAT16 | {"adapter_dtype": "bfloat16"} | (AUTOCAST if cast else {})
     # fms: --bf16 beside a 4-bit base and with Liger's kernels, else torch_dtype alone; PEFT's adapters are float32.
     cast = method == "qlora" or run["needs"] or tool == "ms-swift"
+    if cast and method == "full" and run["sharding"] == "fsdp1":
+        return (
+            MIXED  # accelerate casts what FSDP1 trains to float32 when a precision is set (#2674, from 0.30)
+        )
     return BFLOAT16 | (AUTOCAST if cast else {})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from itertools import combinations
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -97,31 +98,35 @@ def test_the_cosine_of_two_corrections_is_that_of_their_matrices() -> None:
     assert sums.cosine(made, 1, 1) == pytest.approx(1)
 
 
-def test_sums_are_compared_with_each_adapter_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sums_are_compared_with_one_adapter_for_both(monkeypatch: pytest.MonkeyPatch) -> None:
     def loss(_: Any, weights: dict[int, float], numbers: Any) -> float:
         assert [*weights] == [*numbers]
         return 0.5 * sum(weights.values()) + 0.1 * sum(numbers)
 
     monkeypatch.setattr(sums, "loss", loss)
     monkeypatch.setattr(sums, "cosine", lambda *given: 0.25)
-    rows = sums.compared(SimpleNamespace())  # type: ignore[arg-type]
+    monkeypatch.setattr(sums, "of_both", lambda folder, pair: 0.2 + 0.05 * sum(pair))
+    rows = sums.compared(SimpleNamespace(), Path())  # type: ignore[arg-type]
     assert [row[0].split(" + ") for row in rows] == [[*pair] for pair in combinations(TASKS, 2)]
-    for pair, (_, rms, alone, full, change, half, half_change) in zip(sums.PAIRS, rows, strict=True):
+    for pair, (_, rms, alone, both, full, change, half, half_change) in zip(sums.PAIRS, rows, strict=True):
         assert rms == 0.25 and alone == pytest.approx(math.exp(0.5 + 0.05 * sum(pair)))
         assert full == pytest.approx(math.exp(1 + 0.1 * sum(pair))) and half == pytest.approx(
             full / math.exp(0.5)
         )
-        assert (change, half_change) == pytest.approx((full / alone - 1, half / alone - 1))
+        assert both == pytest.approx(math.exp(0.2 + 0.05 * sum(pair)))
+        assert (change, half_change) == pytest.approx((full / both - 1, half / both - 1))
 
 
 def test_the_shipped_sums_are_whole_and_shown_as_they_were_measured() -> None:
     found = json.loads(sums.FILE.read_text("utf-8"))
-    assert found["date"] and found["command"] == "python -m bench.sums" and found["verdict"]
+    assert found["date"] and found["command"] == "python -m bench.sums FOLDER" and found["verdict"]
     assert found["header"] == [name for name, _ in sums.COLUMNS]
     columns = [{"name": name, "forms": [form]} for name, form in sums.COLUMNS]
     for pair, row, shown in zip(sums.PAIRS, found["rows"], found["shown"], strict=True):
         assert row[0] == " + ".join([*TASKS][number] for number in pair) == shown[0]
-        assert sums.row(pair, row[1], [math.log(row[at]) for at in (2, 3, 5)])[1:] == pytest.approx(row[1:])
+        assert sums.row(pair, row[1], [math.log(row[at]) for at in (2, 3, 4, 6)])[1:] == pytest.approx(
+            row[1:]
+        )
         written = [tables.written(cell, column) for cell, column in zip(row[1:], columns[1:], strict=True)]
         assert shown[1:] == [text.replace("−", "-") for text in written]
     assert "| adapters |" in tables.COMPUTED["sums"]()
