@@ -116,7 +116,7 @@ def _tool_of(parsed: Parsed) -> Mapping[str, Any]:
         if by_keys if parsed.words is None else tool.get("words", "\n") in parsed.words.lower():
             return tool
     known, keys = ", ".join(keys_of(name)["title"] for name in TOOLS), echoed(", ".join(there), 80)
-    raise BadInput(f"The file's keys ({keys}) are of none of the tools read here: {known}.", FIELD)
+    raise BadInput(f"The file's keys ({keys}) belong to none of the supported tools: {known}.", FIELD)
 
 
 def read(text: str, name: str) -> Reading:

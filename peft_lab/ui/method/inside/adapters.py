@@ -121,7 +121,7 @@ def _not_linear(found: dict[str, Any], run: RunSpec) -> None:
     )
     st.markdown(
         f"{place}. So each adapter was replaced by its **best linear map**, fitted by least squares to the trained "
-        "adapter's inputs and outputs. How much of the adapter's output does this map miss on other rows?"
+        "adapter's inputs and outputs. How much of the adapter's output does this map leave out on other rows?"
     )
     missed, lines = found["missed"], found["straightened"]
     if not missed:
@@ -142,11 +142,11 @@ def _not_linear(found: dict[str, Any], run: RunSpec) -> None:
     largest = max(row["trained"] for row in missed.values())
     straight = max(row["without_function"] for row in missed.values())
     st.markdown(
-        f"The best linear map misses up to **{units.percent(100 * largest)}** of a trained adapter; for the same "
-        f"matrices without {found['nonlinearity']} it misses {straight:.0e} of the output, which is rounding. "
+        f"The best linear map leaves out up to **{units.percent(100 * largest)}** of a trained adapter's output; "
+        f"for the same matrices without {found['nonlinearity']} it leaves out {straight:.0e}, which is rounding error. "
         f"{_at_the_start(found)}"
     )
-    _merged_anyway(lines, found, "Linear all the same" if parallel else "Merged all the same", run.model)
+    _merged_anyway(lines, found, "Linear anyway" if parallel else "Merged anyway", run.model)
 
 
 def _at_the_start(found: dict[str, Any]) -> str:
@@ -155,7 +155,7 @@ def _at_the_start(found: dict[str, Any]) -> str:
     if found["nonlinearity"] == "relu":
         return f"relu has its kink at zero, so it is not linear even at the start ({start})."
     return (
-        f"At the start the best linear map misses {start}: the hidden values are tiny, and near zero a smooth "
+        f"At the start the best linear map leaves out {start}: the hidden values are tiny, and near zero a smooth "
         "function is almost linear. The nonlinear part is learned in training."
     )
 
