@@ -179,6 +179,8 @@ class Answering:
         self._cost = self._cost or passing * (GUESSED if self.asked.writes else 1)
         while self._waiting:
             step = min(self.due.intersection(self._waiting), default=max(self._waiting))
+            if step < min(self.due - {0}, default=0) and step not in self.due and not last:
+                break  # it would delay the first answer that a learner waits for
             learned = last and step >= max(self._given, default=0)
             if not (step in self.due or learned or self.budget.allows(self._cost)):
                 break
