@@ -94,7 +94,7 @@ def _best(about: Mapping[str, Any]) -> None:
         f"{about['rows']} rows a score is uncertain (in brackets Wilson's 95% interval), and the best of many is part "
         f"luck, so it was scored again on {about['again']} rows that had no part in the choice. Twice the weights are "
         "another blend. In general the question is open ([peft 1555](https://github.com/huggingface/peft/issues/1555));"
-        " `peft_lab blend ADAPTERS --how best` searches for your own adapters."
+        " `peft-lab blend ADAPTERS --how best` searches for your own adapters."
     )
     rows, ways = [], []
     for members, cells in blends.best().items():

@@ -119,7 +119,7 @@ def _chosen(place: st.delta_generator.DeltaGenerator) -> tuple[Adapter, ModelEnt
             adapter = of_folder(blending.SHIPPED / run, run) if run in TASKS else read(run)
         known = known_base(adapter.base)
         if known is not None:
-            where = f" · on {plain(known.title)}" if files else ""  # a run's title says it
+            where = f" · on {plain(known.title)}" if files or run in TASKS else ""  # a run's title says it
             said.caption(f"{_size(adapter)}{where} {figures.badge('counted')}", width="content")
             return adapter, known
         names = {"": "Not among these"} | {name: entry.title for name, entry in known_models().items()}
