@@ -33,17 +33,8 @@ MADE = {
 SHARED = ("common", "others")  # entries whose rules hold for all engines, and for all but PEFT
 PREFIX = "base_model.model."
 _MODEL = "another model"
-RANKS = (
-    1,
-    8,
-    16,
-    32,
-    64,
-    128,
-    256,
-    320,
-    512,
-)  # that vLLM's --max-lora-rank takes (vllm/config/lora.py, 0.32)
+#: That vLLM's --max-lora-rank takes (vllm/config/lora.py, 0.32).
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 
 @dataclass(frozen=True)
