@@ -22,7 +22,7 @@ from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.methods.lora import recording
 from peft_lab.models import quantise
-from peft_lab.models.loading import load_base, split_text
+from peft_lab.models.loading import load_base, no_pickles, split_text
 from peft_lab.models.quantise import INT8, Quantization
 from peft_lab.runs import kept, store
 from peft_lab.runs.spec import RunRequest, RunSpec
@@ -243,7 +243,8 @@ def gguf_of(engine: str, base: Path, tokenizer: Any, place: Path) -> Path:
 
     file = place / "base.gguf"
     if not file.exists():
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        with no_pickles():
+            model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
         gguf_files.write_model(file, model, tokenizer, "f32")
     return file
 

@@ -57,7 +57,7 @@ def test_failure_that_is_nobodys_input_exits_with_one(run: Run, monkeypatch: pyt
 def test_a_bug_is_not_hidden(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from peft_lab.cli import catalog
 
-    monkeypatch.setattr(catalog, "catalogue", dict[str, object]().__getitem__)
+    monkeypatch.setattr(catalog, "known_models", dict[str, object]().__getitem__)
     with pytest.raises(TypeError):
         run("models")
 
@@ -89,8 +89,8 @@ def test_prints_of_others_go_to_stderr() -> None:
     script = (
         "import os, peft_lab.cli.catalog as c, peft_lab.models.catalogue as m\n"
         "def noisy():\n"
-        "    print('loud'); os.system('echo louder'); os.write(1, b'loudest'); return m.catalogue()\n"
-        "c.catalogue = noisy\n"
+        "    print('loud'); os.system('echo louder'); os.write(1, b'loudest'); return m.known_models()\n"
+        "c.known_models = noisy\n"
         "from peft_lab.cli import main\n"
         "main()\n"
     )
