@@ -263,9 +263,9 @@ def train(run: Run, recording_budget: Budget | None = None) -> tuple[str, str]:
     masters = Masters(ready.model)
     machine.in_use().reset_peaks()
     taken = _learn(ready, masters, recorder)
-    _keep_first_answer(start, recorder)
     if taken < spec.steps:
-        recorder.close()
+        recorder.close(first=not _stop_asked.is_set())
+        _keep_first_answer(start, recorder)
     process_peak, device_peaks = measuring.process_peak(), machine.in_use().peaks()
     masters.restore()
     kept.save_adapter(run.folder, partial(ready.method.save, ready.model))
@@ -277,7 +277,7 @@ def train(run: Run, recording_budget: Budget | None = None) -> tuple[str, str]:
         return "stopped", f"Stopped after {taken} of {spec.steps} steps; the adapter was saved."
     course.settle(ready, masters)
     try:
-        _compare(ready, recorder)
+        _compare(ready, recorder, start)
     except Stopped:
         return (
             "stopped",
@@ -395,16 +395,20 @@ def _require_numbers(made: Made, run: Run) -> None:
 # -- comparing ---------------------------------------------------------------------------------------------------
 
 
-def _compare(ready: _Running, recorder: TrajectoryRecorder) -> None:
+def _compare(ready: _Running, recorder: TrajectoryRecorder, start: BaseScore) -> None:
     """Score the tuned model, save the method's picture, then score a fresh base. Raises Stopped.
 
-    A learner waits for the score, so that the sample's last answer, which takes seconds, comes after it.
+    A learner waits for the score, so that the sample's last and first answers, which take seconds, come after it.
+
+    Args:
+        start: the answers that runs which began alike have given, to be completed.
     """
     examines = course.examiner(ready)
     try:
         _examine(ready, examines, "tuned", ready.model)
     finally:
-        recorder.close()
+        recorder.close(first=not _stop_asked.is_set())
+        _keep_first_answer(start, recorder)
     if ready.spec.compared:
         _inference_and_forgetting(ready, examines)
     if ready.test and recorder.draws:

@@ -200,7 +200,7 @@ def test_the_score_waits_for_no_answer_and_an_equal_start_answers_once(
         training.train(run)
         kinds = [(event["type"], event.get("which")) for event in run.events()]
         assert kinds.index(("evaluated", "tuned")) < kinds.index(("probe", "tuned"))
-        assert [step for step, _ in asked if not step] == [0] * first
+        assert [scored for step, scored in asked if not step] == [True] * first
         assert (1, False) not in asked, "nobody waits for it, and the score would"
         assert [scored for step, scored in asked if step == 2] == [True]
         seen = run.trajectory()

@@ -168,26 +168,32 @@ class Answering:
         if len(self._waiting) > WAITING:
             del self._waiting[sorted(self._waiting)[1]]  # the first state is the reference of all others
 
-    def catch_up(self, passing: float = 0.0, last: bool = False) -> None:
+    def catch_up(self, passing: float = 0.0, last: bool = False, first: bool = True) -> None:
         """Answer the waiting states that are due, and within the budget others, the latest first; with ``last`` the
         latest one in any case, as it is what was learned.
+
+        A written answer of state 0 takes seconds and says what the recorded run has shown: it is the last of all.
 
         Args:
             passing: seconds that the model takes to read the example, from which the first answer's are estimated.
             last: no step follows; the other waiting states are dropped.
+            first: with ``last``, whether state 0 is answered too.
         """
         self._cost = self._cost or passing * (GUESSED if self.asked.writes else 1)
-        while self._waiting:
-            step = min(self.due.intersection(self._waiting), default=max(self._waiting))
+        later = {0} if self.asked.writes and not (last and first) else set[int]()
+        while self._waiting.keys() - later:
+            due = self.due.intersection(self._waiting) - later
+            step = max(self._waiting) if last or not due else min(due)
             if step < min(self.due - {0}, default=0) and step not in self.due and not last:
                 break  # it would delay the first answer that a learner waits for
             learned = last and step >= max(self._given, default=0)
             if not (step in self.due or learned or self.budget.allows(self._cost)):
-                break
+                if not last:
+                    break
+                del self._waiting[step]
+                continue
             with restored(self._trained, self._waiting.pop(step)):
                 self._ask(step)
-        if last:
-            self._waiting.clear()
 
     def _ask(self, step: int) -> None:
         start = time.process_time()
@@ -392,8 +398,12 @@ class TrajectoryRecorder:
         self.state(made.step + 1)
         self._snapshot(made.step + 1)
 
-    def close(self) -> None:
-        """Record the last state in any case, its answer, and write the file. The model still has that state."""
+    def close(self, first: bool = True) -> None:
+        """Record the last state in any case, its answer, and write the file. The model still has that state.
+
+        Args:
+            first: whether there is time for the answer before the first step, if it was not given.
+        """
         if self._lost:
             return
         last = len(self._curve.loss)
@@ -401,7 +411,7 @@ class TrajectoryRecorder:
         if self._answering is not None:
             if last not in self.answered():
                 self._answering.wants(last)
-            self._answering.catch_up(self._cost, last=True)
+            self._answering.catch_up(self._cost, last=True, first=first)
         self._write(ended=True)
 
     def finish(self, inputs: Inputs, fresh_base: FreshBase) -> dict[str, Any]:

@@ -43,7 +43,7 @@ from peft_lab.workers.inspector import get_pool
 # A run on screen: progress and curves while it goes, its results when it has ended, its answers beside the base's.
 
 
-REFRESH = 0.5  # seconds between looks at a run that is going
+REFRESH = 1.0  # seconds between looks at a run that is going: each costs the run a tenth of a second of a core
 
 
 def live(run: Run, choice: Choice) -> None:
@@ -281,7 +281,7 @@ def try_it(run: Run, slug: str) -> None:
 
 
 FULL = "full"
-MEMORY_REFRESH = 1.0
+MEMORY_REFRESH = 2.0
 URGENCY = 2  # after the headline's own figure
 
 
