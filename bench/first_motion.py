@@ -1,16 +1,18 @@
-"""What Home promises, in Chromium on a server of its own: seconds to the first motion, one click to the first loss.
+"""What Home promises, in Chromium on a server of its own: seconds to the first motion, one click to the verdict.
 
     python -m bench.first_motion [--repeats 3] [--width 1280] [--no-training]
 
 Each repeat starts a server and opens Home as its first page: cold is from the address to the first frame in which the
 recorded run plays; warm is the same in a new session right after. The first loss is counted from the click on Home's
-button to the moment a loss stands on the method's page, and from opening Home to that. Prints the machine's load beside
-it.
+button to the moment a loss stands on the method's page; the sample's first two answers that differ, and the verdict,
+the tuned model's score, to the moment they stand there. Prints the machine's load beside it, and how many steps a second
+the run made: machines of one kind differ by half.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import tempfile
@@ -36,6 +38,11 @@ _WATCH = """
 """
 # the curve of the learner's own run
 _LOSS = """() => document.querySelector('.js-plotly-plot .scatterlayer .trace') !== null"""
+# two different answers of the learner's own sample
+_CHANGED = """() =>
+  new Set([...document.querySelectorAll('.sample .answer .text')].map((it) => it.innerText)).size > 1
+"""
+_VERDICT = """() => document.body.innerText.includes('held-out loss')"""
 
 
 def opened(browser: Browser, url: str, width: int) -> tuple[Page, float]:
@@ -48,12 +55,16 @@ def opened(browser: Browser, url: str, width: int) -> tuple[Page, float]:
     return page, page.evaluate("window.moved") / 1000
 
 
-def first_loss(page: Page) -> float:
-    """Seconds from the one click until a loss is seen."""
-    start = time.perf_counter()
+def after_press(page: Page, home: Path) -> dict[str, float]:
+    """Seconds from the one click to a loss, a changed answer and the verdict on screen; the run's steps a second."""
+    start, found = time.perf_counter(), {}
     page.locator(".st-key-train-now button").click(timeout=120_000)
-    page.wait_for_function(_LOSS, timeout=600_000, polling=100)
-    return time.perf_counter() - start
+    for name, seen in (("first loss", _LOSS), ("changed answer", _CHANGED), ("verdict", _VERDICT)):
+        page.wait_for_function(seen, timeout=600_000, polling=100)
+        found[f"one click on Home to the {name}"] = time.perf_counter() - start
+    events = max((home / "runs").glob("*/events.jsonl"), key=os.path.getmtime).read_text("utf-8").splitlines()
+    taken = [event["seconds"] for event in map(json.loads, events) if event["type"] == "step"]
+    return {**found, "steps a second of that run": len(taken) / sum(taken)}
 
 
 def main() -> None:
@@ -77,12 +88,13 @@ def main() -> None:
                 page, seconds = opened(browser, url, asked.width)
                 found.setdefault("first motion, warm server", []).append(seconds)
                 if not asked.no_training:
-                    found.setdefault("one click on Home to the first loss", []).append(first_loss(page))
+                    for name, value in after_press(page, home).items():
+                        found.setdefault(name, []).append(value)
                 page.context.close()
         browser.close()
     print(f"load {os.getloadavg()[0]:.0f}")
     for name, values in found.items():
-        print(f"{name:38} median {statistics.median(values):.2f} s   {min(values):.2f} to {max(values):.2f}")
+        print(f"{name:38} median {statistics.median(values):.2f}   {min(values):.2f} to {max(values):.2f}")
 
 
 if __name__ == "__main__":
