@@ -5,8 +5,8 @@
 Each repeat starts a server and opens Home as its first page: cold is from the address to the first frame in which the
 recorded run plays; warm is the same in a new session right after. The first loss is counted from the click on Home's
 button to the moment a loss stands on the method's page; the sample's first two answers that differ, and the verdict,
-the tuned model's score, to the moment they stand there. Prints the machine's load beside it, and how many steps a second
-the run made: machines of one kind differ by half.
+the tuned model's score, to the moment they stand there. Prints the machine's load beside it, and the steps a second
+of that run: machines of one kind differ by half.
 """
 
 from __future__ import annotations
