@@ -18,7 +18,7 @@ from statistics import NormalDist
 from typing import Any
 
 from peft_lab.engine.over_a_run import assumed
-from peft_lab.engine.request import ConfigRequest, Simulation, StepRequest, StepSetting
+from peft_lab.engine.request import ConfigRequest, StepRequest, StepSetting
 from peft_lab.engine.sharding.simulate import simulate_sharded
 from peft_lab.engine.sharding.wrap import Sharding
 from peft_lab.engine.simulate import simulate, simulate_config
@@ -79,7 +79,7 @@ def simulated(row: dict[str, Any]) -> Any:
     )
     if row["sharding"] == "none":
         return simulate(asked, works=False)
-    return simulate_sharded(asked.at(lengths=()), Sharding(row["sharding"], row["devices"]))
+    return simulate_sharded(asked, Sharding(row["sharding"], row["devices"]))
 
 
 def main() -> None:
@@ -92,7 +92,7 @@ def main() -> None:
     for row in (row for row in published() if given.only in row["name"]):
         one = simulated(row)
         figure = next(one for one in row["figures"] if "memory" in one["kind"] or one["kind"] == "reserved")
-        run = one.run if isinstance(one, Simulation) else None
+        run = one.run
         ways = {} if run is None else {way: vars(each) for way, each in run.ways.items()}
         usual = None if run is None else run.others[EMPTIES] if row["name"] not in LENGTHS else run.reserved
         value = one.reserved_bytes if usual is None else usual.value

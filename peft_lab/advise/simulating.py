@@ -17,7 +17,7 @@ from peft_lab.core.errors import SimulationError
 from peft_lab.engine import over_a_run, simulate
 from peft_lab.engine.kernels import stands_for
 from peft_lab.engine.request import MIXED, Reserved, StepRequest, StepSetting
-from peft_lab.engine.sharding.simulate import ShardedResult, simulate_sharded
+from peft_lab.engine.sharding.simulate import ShardedResult, reserved_over_run, simulate_sharded
 from peft_lab.engine.sharding.wrap import Sharding
 from peft_lab.engine.simulate import bytes_needed
 from peft_lab.engine.simulate import simulate as simulate_step
@@ -379,19 +379,22 @@ def over_run(
     situation: Situation, method: str, values: Mapping[str, Any], run: StepRun, capacity: int
 ) -> Reserved | None:
     """Return what runs of a step over rows of unequal length reserve on a device with that many bytes, more than it has
-    if they do not fit; ``None`` if rows are equal, if the step is split, and if a run of it cannot be simulated. Of
-    the rows their number, mean and longest are known."""
+    if they do not fit; ``None`` if rows are equal, and if a run of the step cannot be simulated. Of the rows their
+    number, mean and longest are known."""
     mean = situation.row_tokens or situation.seq
-    if run.split or run.packed or mean >= situation.seq or situation.hardware.kind != "cuda":
+    if run.packed or mean >= situation.seq or situation.hardware.kind != "cuda":
         return None
     lengths = over_a_run.assumed(mean, situation.seq, situation.rows)
-    return _over_run(request(situation, method, values, run).at(lengths=lengths, capacity=capacity))
+    asked = request(situation, method, values, run).at(lengths=lengths, capacity=capacity)
+    return _over_run(asked, sharding(situation, run))
 
 
 @lru_cache(maxsize=512)
-def _over_run(request: StepRequest) -> Reserved | None:
+def _over_run(request: StepRequest, how: Sharding | None) -> Reserved | None:
     with suppress(SimulationError):
-        return simulate.reserved_over_run(request, _ORDERS)
+        if how is None:
+            return simulate.reserved_over_run(request, _ORDERS)
+        return reserved_over_run(request, how, _ORDERS)
     return None
 
 

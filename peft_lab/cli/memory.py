@@ -336,7 +336,7 @@ def memory_command(
         )
     how = _sharing(wanted, adapter_config, protocol)
     if rows is not None:
-        _check_run(fits=fits, protocol=protocol, generate=generate, devices=how.runs != "none")
+        _check_run(fits=fits, protocol=protocol, generate=generate)
     card = None if gpu is None else get_device(gpu)
     device = None if fits is None else get_device(fits)
     if protocol:

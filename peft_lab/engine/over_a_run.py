@@ -93,9 +93,9 @@ def steps_at(lengths: Sequence[int]) -> Schedule:
 
 
 class Steps:
-    """What steps do to memory at any length, read off a trace of a first step and of one at each of four lengths.
+    """What steps do to memory at any length, read off a trace of first steps and of one at each of four lengths.
 
-    ``start``: events before the second step. ``first``: storages that the first step leaves to the second.
+    ``start``: events before the first of the four. ``first``: storages that the step before it leaves to it.
 
     Raises:
         SimulationError: steps of other lengths differ in more than sizes.
@@ -119,7 +119,7 @@ class Steps:
             born = [event for event in events if event >= 0]
             place = {index: at for at, index in enumerate([*born, *left])}
             left = [index for index in born if ends.get(index, over if stop == over else -1) >= stop]
-            if start == starts[0]:
+            if start < starts[-len(lengths)]:
                 self.start, self.first = stop, left
                 continue
             if any(event < 0 and ~event not in place for event in events):
@@ -168,13 +168,14 @@ def simulate(
     weights: Callable[[Trace], int] = lambda trace: 0,
     packs: bool = False,
     orders: int = 0,
+    first: int = 1,
 ) -> OverRun:
     """Return what the allocator reserves over runs of sampled orders.
 
     Args:
         traced: returns the trace of a schedule. setting: with ``lengths``. weights: the bytes that are allocated and
             freed before loading. packs: whether the model reads packed rows. orders: how many to sample, without the
-            other ways to run; 0: :data:`ORDERS` of them, with these.
+            other ways to run; 0: :data:`ORDERS` of them, with these. first: steps until all are alike.
 
     A run that the setting's capacity cannot hold counts as what it had reserved with the request that failed.
 
@@ -190,7 +191,7 @@ def simulate(
     apart = 128 * max(1, longest // 1024) if longest >= 640 else longest // 8
     lengths = [longest - apart * times for times in (4, 2, 0, 1)]
     lengths = [length - (length % 8 == 0) for length in lengths]
-    trace = traced(steps_at([lengths[1], *lengths]), replace(setting, padded=setting.batch > 1))
+    trace = traced(steps_at([lengths[1]] * first + lengths), replace(setting, padded=setting.batch > 1))
     steps, warm_up = Steps(trace, lengths), weights(trace)
 
     def reserved(order: int, allocator: CachingAllocator, multiple: int = 1, empties: bool = False) -> int:

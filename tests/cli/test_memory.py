@@ -400,9 +400,10 @@ def test_a_run_over_rows_of_unequal_length(run: Run, tmp_path: Path) -> None:
         ["--fits", "t4"],
         ["--protocol", "metamath"],
         ["--generate", "1,2"],
-        ["--devices", "2", "--sharding", "ddp"],
     ):
         assert option[0] in run(*asked, *option).refused()
+    (split,) = run(*asked, "--devices", "2", "--sharding", "fsdp2", "--json").document
+    assert split["run"]["longest"] == 59
     assert (
         "--lengths"
         in run("memory", "--model", "dinov2-small", "--batch", "2", "--lengths", str(file)).refused()

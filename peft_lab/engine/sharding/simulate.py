@@ -9,15 +9,25 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.core.errors import Unsupported
-from peft_lab.engine import account
+from peft_lab.engine import account, over_a_run
 from peft_lab.engine.account import DEPTH, PARTS, TEMPLATE, MemoryPoint, parts_of, round_size
 from peft_lab.engine.build import Blueprint
 from peft_lab.engine.kernels import REPLACED
-from peft_lab.engine.request import MIXED, StepRequest, StepSetting, largest, peak_dict, timeline_dicts
+from peft_lab.engine.request import (
+    MIXED,
+    OverRun,
+    Reserved,
+    StepRequest,
+    StepSetting,
+    largest,
+    peak_dict,
+    timeline_dicts,
+)
 from peft_lab.engine.running import Devices, Schedule, Stage, run
 from peft_lab.engine.sharding import tensor, watch, wrap
 from peft_lab.engine.sharding.watch import Aside, aside, deepen
@@ -75,6 +85,7 @@ class ShardedResult:
         work: one device's work in the last pass and the step after it, if that differs from the work of a single device
             (with tensor parallelism); else empty.
         aside: phase by phase, what waits in main memory and is copied; empty if nothing does.
+        run: what runs over the setting's lengths reserve, if it has any.
     """
 
     model: str
@@ -93,6 +104,7 @@ class ShardedResult:
     source: str = "simulated"
     work: Work = ()
     aside: tuple[Aside, ...] = ()
+    run: OverRun | None = None
 
     @property
     def sent_bytes(self) -> float:
@@ -391,7 +403,30 @@ def simulate_blueprint(
         seconds=time.perf_counter() - start,
         work=steps_of(trace.work)[-1] if how.runs == "tp" else (),
         aside=waits,
+        run=_over_run(blueprint, setting, how) if setting.lengths else None,
     )
+
+
+def _over_run(blueprint: Blueprint, setting: StepSetting, how: Sharding, orders: int = 0) -> OverRun:
+    """Return what the first device reserves over runs; arguments and errors as of
+    :func:`peft_lab.engine.over_a_run.simulate`. DDP lays its buckets out anew after the first step."""
+    packs = not orders and over_a_run.packs(blueprint)
+    return over_a_run.simulate(
+        partial(traced, blueprint, how), setting, packs=packs, orders=orders, first=1 + (how.runs == "ddp")
+    )
+
+
+def traced(blueprint: Blueprint, how: Sharding, schedule: Schedule, setting: StepSetting) -> Trace:
+    """Return the trace of a schedule of steps on the first device."""
+
+    def owned(stage: Stage) -> None:
+        watch.own(stage.subject.model, stage.recorder)
+        schedule(stage)
+
+    trace, _, unrolled = run(blueprint, setting, owned, _Several(how))
+    if unrolled and how.runs == "ddp":
+        return deepen(trace, [p for p in blueprint.build().parameters() if p.requires_grad], how)
+    return trace
 
 
 def _unlike(blueprint: Blueprint, how: Sharding) -> tuple[int, ...]:
@@ -408,19 +443,36 @@ def simulate_sharded(request: StepRequest, how: Sharding) -> ShardedResult:
         BadInput: unknown names or values out of range. Unsupported, SimulationError: the settings do not work together
             or the step cannot be simulated, with the reason.
     """
-    how.check()
     entry, spec = check(request)
+    blueprint, setting, how = _prepared(request, how)
+    with refusing(entry, spec):
+        return simulate_blueprint(blueprint, setting, how, entry.name, spec.slug)
+
+
+def reserved_over_run(request: StepRequest, how: Sharding, orders: int) -> Reserved:
+    """Return what runs over the setting's lengths reserve on each of several devices. Raises the errors of
+    :func:`simulate_sharded`."""
+    entry, spec = check(request)
+    blueprint, setting, how = _prepared(request, how)
+    with refusing(entry, spec):
+        return _over_run(blueprint, setting, how, orders).reserved
+
+
+def _prepared(request: StepRequest, how: Sharding) -> tuple[Blueprint, StepSetting, Sharding]:
+    """Return the blueprint of a checked request, its setting, and how the step is split."""
+    how.check()
     if how.runs == "tp":
         _check_matrices(request, how)
-    blueprint, setting = blueprint_of(request), request.setting
+    setting = request.setting
     if how.runs != "none" and setting.updates:
         raise Unsupported("Updates like these are simulated on one device.", "updates")
     how = replace(how, accumulate=max(how.accumulate, setting.accumulate))
+    if setting.lengths and how.accumulate > 1:
+        raise Unsupported("Runs of steps of several passes on several devices are not simulated.", "accumulate")
     if setting.precision == MIXED and how.runs == "fsdp2":  # its own policy casts, in place of autocast
         how = replace(how, compute="bfloat16", reduce="float32")
         setting = replace(setting, precision="fp32")
-    with refusing(entry, spec):
-        return simulate_blueprint(blueprint, setting, how, entry.name, spec.slug)
+    return blueprint_of(request), setting, how
 
 
 def _check_matrices(request: StepRequest, how: Sharding) -> None:

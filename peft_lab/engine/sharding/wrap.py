@@ -133,7 +133,11 @@ def shard(
     how: Sharding,
     recorder: MemoryRecorder,
 ) -> torch.nn.Module:
-    """Apply FSDP2 to each block, to embeddings and head if ``how.apart``, then to the rest as one group at the root."""
+    """Apply FSDP2 to each block, to embeddings and head if ``how.apart``, then to the rest as one group at the root.
+
+    ZeRO-2 splits gradients and states, which frozen weights have none of: they stay whole on each device (DeepSpeed,
+    ``runtime/zero/stage_1_and_2.py``: only groups of trained parameters are partitioned).
+    """
     from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, fully_shard
 
     policy = MixedPrecisionPolicy(
@@ -143,6 +147,8 @@ def shard(
     common: dict[str, Any] = {"mesh": mesh, "mp_policy": policy}
     if how.offload:
         common["offload_policy"] = CPUOffloadPolicy(pin_memory=False)
+    if how.kind == "zero2":
+        common["ignored_params"] = {each for each in model.parameters() if not each.requires_grad}
     for block in blocks_of(model, layers):
         fully_shard(block, reshard_after_forward=how.reshards, **common)
     if how.apart:

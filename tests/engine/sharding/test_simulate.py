@@ -88,6 +88,19 @@ def test_zero_1_divides_the_states_alone() -> None:
     assert 0.125 * most(whole, "optimizer") < most(split, "optimizer") < 0.3 * most(whole, "optimizer")
 
 
+def test_zero_2_leaves_frozen_weights_whole() -> None:
+    def most(result: ShardedResult, part: str) -> int:
+        return max(point.parts[part] for point in result.points)
+
+    whole, split, sharded = (
+        ask("lora", Sharding(*kind)) for kind in (("none", 1), ("zero2", 4), ("fsdp2", 4))
+    )
+    assert most(split, "weights") == most(whole, "weights") > 3 * most(sharded, "weights")
+    assert most(split, "gathered") < most(whole, "adapter") + 2**16 < most(sharded, "gathered")
+    for part in ("adapter", "optimizer"):
+        assert most(split, part) == pytest.approx(most(whole, part) / 4, rel=0.01)
+
+
 def test_what_is_sent_is_what_theory_says() -> None:
     whole = ask("full", Sharding("fsdp2", 4))
     kept = ask("full", Sharding("zero2", 4))
