@@ -468,7 +468,9 @@ def _prepared(request: StepRequest, how: Sharding) -> tuple[Blueprint, StepSetti
         raise Unsupported("Updates like these are simulated on one device.", "updates")
     how = replace(how, accumulate=max(how.accumulate, setting.accumulate))
     if setting.lengths and how.accumulate > 1:
-        raise Unsupported("Runs of steps of several passes on several devices are not simulated.", "accumulate")
+        raise Unsupported(
+            "Runs of steps of several passes on several devices are not simulated.", "accumulate"
+        )
     if setting.precision == MIXED and how.runs == "fsdp2":  # its own policy casts, in place of autocast
         how = replace(how, compute="bfloat16", reduce="float32")
         setting = replace(setting, precision="fp32")
