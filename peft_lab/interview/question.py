@@ -296,7 +296,7 @@ class Question:
         """Return each wrong option with the reason why it is wrong."""
         right = self.right_option(computed)
         return tuple(
-            f"{text}: {option.thought[0].lower()}{option.thought[1:]}"
+            f"{text}: {option.thought}"
             for index, (text, option) in enumerate(zip(self.choices(model), self.options, strict=True))
             if index != right
         )
