@@ -575,7 +575,7 @@ def _choice(question: Question, right: int, text: str, model: str | None) -> Ver
     if chosen == right:
         return Verdict("right", f"Right: {options[right]}.")
     thought = question.options[chosen].thought
-    behind = f" Why it seems right: {thought[0].lower()}{thought[1:]}" if thought else ""
+    behind = f" Why your choice is wrong: {thought}" if thought else ""
     return Verdict("wrong", f"Wrong: the answer is {options[right]}.{behind}")
 
 

@@ -134,7 +134,7 @@ class Doubt:
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """One option of a choice. ``thought``: what leads to it where it is wrong; ``right``: unless code decides."""
+    """One option of a choice. ``thought``: why it is wrong, where it is; ``right``: unless code decides."""
 
     text: str
     thought: str = ""
@@ -293,10 +293,10 @@ class Question:
         return tuple(fill(text, words) for text in texts)
 
     def thoughts(self, computed: Answer | None, model: str | None = None) -> tuple[str, ...]:
-        """Return each wrong option with the thought that leads to it."""
+        """Return each wrong option with the reason why it is wrong."""
         right = self.right_option(computed)
         return tuple(
-            f"{text}: {option.thought[0].lower()}{option.thought[1:]}"
+            f"{text}: {option.thought}"
             for index, (text, option) in enumerate(zip(self.choices(model), self.options, strict=True))
             if index != right
         )

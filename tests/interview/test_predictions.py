@@ -87,7 +87,7 @@ def test_prediction_is_complete(prediction: Prediction) -> None:
     assert prediction.topic in topics()
     assert len(set(prediction.options)) == len(prediction.options) >= 2
     assert prediction.belief.endswith(".")
-    assert len([part for part in prediction.why.split(". ") if part]) == 2, "two sentences"
+    assert 2 <= len([part for part in prediction.why.split(". ") if part]) <= 3, "two or three sentences"
     assert prediction.sources
     assert prediction.pages
     if prediction.rule == "bands":

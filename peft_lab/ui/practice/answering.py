@@ -279,7 +279,7 @@ def model_answer(question: Question, answer: Answer | None, model: str | None) -
     st.markdown(f"### Model answer {figures.badge(question.source)}")
     st.markdown(question.explain(answer, model))
     if question.explained:
-        with st.expander("The wrong options, and why people choose them"):
+        with st.expander("Why the other options are wrong"):
             _list(question.thoughts(answer, model))
     if answer is None:
         return
