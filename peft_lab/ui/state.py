@@ -236,5 +236,5 @@ def whole_number(text: str, name: str) -> int:
         raise BadInput(f"'{said}' is not a whole number.", name)
     value = int(digits[:40])  # of more than some thousand Python reads none
     if len(digits) > 40 or abs(value) > LARGEST:
-        raise BadInput(f"'{said}' is further from 0 than can be set.", name)
+        raise BadInput(f"'{said}' is out of range: too far from 0.", name)
     return value

@@ -115,9 +115,9 @@ def way_out() -> None:
 def _leave() -> None:
     st.markdown(
         "Leave if somebody else uses this browser after you. What you trained, uploaded and answered here is stored "
-        f"for your teacher for {limits().days} days, but **you cannot get back to it**: this browser's cookie is the "
-        "only key to it, and it will be deleted. First download what you want to keep: runs under *Export* on a "
-        "method's page, and your learner's files under *Cards and mock interview*."
+        f"for your teacher for {limits().days} days, but **you cannot get back to it**. The only key to it is this "
+        "browser's cookie, and leaving deletes the cookie. First download what you want to keep: runs under *Export* "
+        "on a method's page, and your learner's files under *Cards and mock interview*."
     )
     yes, no = st.columns(2)
     yes.button("Leave for good", type="primary", width="stretch", key="leave-for-good", on_click=_left)

@@ -150,7 +150,7 @@ def _targets(answers: Simulated, entry: ModelEntry) -> None:
     smaller = qlora.parts["weights"] < 0.99 * lora.parts["weights"]  # unless LoRA's base is packed too
     weights = f"{units.size(lora.parts['weights'])} to {units.size(qlora.parts['weights'])}"
     st.markdown(
-        f"**QLoRA above LoRA?** By default QLoRA adapts {wide}, LoRA {own}. "
+        f"**QLoRA above LoRA?** By default, QLoRA adapts {wide}, and LoRA adapts {own}. "
         f"{f'Weights shrink from {weights}, but activations' if smaller else 'Activations'} grow from "
         f"{units.size(lora.parts['activations'])} to {units.size(qlora.parts['activations'])}. "
         f"{figures.badge('simulated')}"

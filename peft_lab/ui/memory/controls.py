@@ -76,8 +76,8 @@ TABS = {
     "published": "Published peaks",
 }
 _TARGETS_HELP = (
-    "With the same targets, the bars of LoRA and QLoRA differ only by the method. By default LoRA adapts query and "
-    "value, but QLoRA every linear map, which stores far more activations."
+    "With the same targets, the bars of LoRA and QLoRA differ only by the method. By default, LoRA adapts query and "
+    "value. QLoRA adapts every linear map, and a step then stores far more activations."
 )
 
 

@@ -316,7 +316,7 @@ def _drawn(controls: Places) -> PlanRequest:
             "Also rank", list(dict.fromkeys([*FURTHER, *start.further])), start.further, key=controls.key("also"),
             placeholder="no other method", format_func=_method_title,
             help="Ranked with full fine-tuning, LoRA and QLoRA. A method's quality is known only from published "
-            "trainings of the same model; without one, its plans beat no other method's.",
+            "trainings of the same model. Without one, a method's plans never beat those of another method.",
         )  # fmt: skip
         controls.below("also")
     controls.below("packed")
@@ -325,13 +325,13 @@ def _drawn(controls: Places) -> PlanRequest:
         "row_tokens",
         second[1],
         label="Average length",
-        help="Tokens per row, on average. It decides the time.",
+        help="Tokens per row, on average. This length decides the time.",
     )
     seq = controls.draw(
         "seq",
         third[0],
         label="Maximum length",
-        help="In tokens. Longer rows are truncated. It decides the memory.",
+        help="In tokens. Longer rows are truncated. This length decides the memory.",
     )
     deadline = controls.draw("deadline", third[1], label="Must be done in", placeholder="any time")
     wanted = Wanted(

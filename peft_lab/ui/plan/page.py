@@ -196,7 +196,8 @@ _DOES = {
         AWAY: "Layer by layer, an input is copied back and the layer is computed again. Gradients are averaged.",
     },
     "optimizer": {
-        "ddp": "Every GPU makes the same update.", "zero1": "Each updates its share and sends the new weights round.",
+        "ddp": "Every GPU makes the same update.", "zero1": "Each updates its share and sends the new weights to the "
+            "others.",
         "fsdp2": "Each updates its own share; nothing is sent.",
         "tp": "Each updates its own part; only the norm of all gradients is summed.",
         OFFLOADED: "The processor updates the weights in main memory. The cards are idle.",
@@ -330,9 +331,9 @@ def what_to_buy(wanted: Wanted) -> None:
         figures.table(("Cards", *map(method_title, methods)), rows, fold=True)
     progress(answers, "steps")
     st.caption(
-        "The smallest listed card that is enough, and in brackets the memory of a step on each: one row at once, "
-        "checkpointed; several cards shard it with FSDP2. Full fine-tuning stores the weights in bfloat16, which "
-        "rounds small updates away; plans try float32 first."
+        "The smallest listed card that is enough. In brackets: the memory of a step on each card, with one row at once "
+        "and checkpointing. Several cards shard the step with FSDP2. Full fine-tuning stores the weights in bfloat16, "
+        "which rounds small updates away; plans try float32 first."
     )
 
 

@@ -28,7 +28,8 @@ from peft_lab.ui.practice.learner import with_next
 SCOPE = "exhibits"
 _NAMES = (
     "`trained` and `shipped`: the tensors of both files (`safetensors.torch.load_file`); `base` and `published`: the "
-    "weights that are served and those of training; `model`: what answers; `trained_…`: as in training."
+    "weights that are served and those used in training; `model`: the model that answers; `trained_…`: the same, as in "
+    "training."
 )
 
 
@@ -36,7 +37,7 @@ def exhibits(run: str) -> None:
     """Draw one exhibit; ``run``: the id of the learner's own run, empty without one."""
     known, recording, mine = all_exhibits(), recorded(), run or SHIPPED
     titles = {name: f"{n}. {one.title}" for n, (name, one) in enumerate(known.items(), 1)}
-    st.markdown("### Loads without an error, and answers wrongly")
+    st.markdown("### Loads without an error but answers wrongly")
     with st.container(border=True, key="exhibit"), errors_here():
         one = known[with_next(SCOPE, "exhibit", f"{len(known)} exhibits", titles, next(iter(known)))]
         st.markdown(plain(one.done))

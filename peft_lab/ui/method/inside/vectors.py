@@ -69,8 +69,8 @@ def _moves(found: dict[str, Any]) -> None:
             st.markdown(f"After **{shots[index]['step']} steps** no bias has changed.")
             return
         st.markdown(
-            f"After **{shots[index]['step']} steps**, `{most['bias']}` has changed most: its entries by "
-            f"**{most['moved']:.3f}** (root mean square), from values of {most['start']:.3f}."
+            f"After **{shots[index]['step']} steps**, `{most['bias']}` has changed most: its entries started at "
+            f"{most['start']:.3f} and changed by **{most['moved']:.3f}** (root mean squares)."
         )
 
     played(BITFIT, [shot["step"] for shot in shots], draw)
@@ -97,7 +97,10 @@ def _put_back(found: dict[str, Any]) -> None:
         ],
         numeric=(1, 2, 3),
     )
-    st.caption("Changes as root mean squares, logit changes as means. One kind at a time, in all layers.")
+    st.caption(
+        "Each row resets one kind of bias in all layers. Changes of biases are root mean squares, changes of logits "
+        "are means."
+    )
     if any(row["kind"] == KEY for row in found["put_back"]):
         st.markdown(
             "**The keys' biases change, but have no effect.** A bias on the key adds the same number to all scores of "
@@ -280,7 +283,7 @@ def _merge(rows: list[dict[str, Any]]) -> None:
     )
     st.markdown(
         r"$l \odot (W x) = (\mathrm{diag}(l)\,W)\,x$: a factor on the output multiplies a row of $W$ (and of the "
-        r"bias), one on the input a column. What differs is rounding."
+        r"bias), one on the input a column. The differences are rounding errors."
     )
 
 
