@@ -372,8 +372,8 @@ def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[st
     if plan.accumulate > 1 and advice.method == "full" and not plan.host_bytes:
         kept = WIDTHS[plan.remembered] * situation.shape.total // (plan.devices if plan.split else 1)
         yield (
-            f"What gradients take that stay from one pass to the next, at most {units.size(kept)} on a device: the "
-            "plan is simulated with one pass per update. `peft-lab memory --accumulate` simulates several."
+            f"How much memory gradients take that are kept from one pass to the next (at most {units.size(kept)} on a "
+            "device): the plan is simulated with one pass per update. `peft-lab memory --accumulate` simulates several."
         )
     if situation.purpose == "rl":
         yield (
@@ -428,8 +428,8 @@ def _quality(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[s
         yield "What the adapter adds to a request on your server: this depends on rank, batch and kernels. Measure it."
     if advice.method == "qlora":
         yield (
-            "On which base it is served: it was trained beside 4-bit weights, and 16-bit weights differ slightly from "
-            "them. Score it as it will be served."
+            "How it scores on the base that serves it: it was trained beside 4-bit weights, and 16-bit weights differ "
+            "slightly from them. Score it as it will be served."
         )
 
 

@@ -64,7 +64,7 @@ def hours_left(deadline: str, now: datetime | None = None) -> float | None:
         start = now or datetime.now(moment.tzinfo)
         left = (moment - start).total_seconds() / HOUR
     if not math.isfinite(left):
-        raise BadInput(f"'{deadline[:40]}' is no time.", "deadline")
+        raise BadInput(f"'{deadline[:40]}' is not a time.", "deadline")
     if left > limits.HOURS:
         raise BadInput(
             f"A deadline is at most {limits.HOURS:,} hours away: give an earlier one, or none.", "deadline"

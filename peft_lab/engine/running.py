@@ -167,7 +167,8 @@ def run(
             raise
         text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise Unsupported(
-            f"A base in {blueprint.quantise.bits} bits cannot be trained this way, or not be simulated: {text}.",
+            f"A base in {blueprint.quantise.bits} bits cannot be trained this way, or PEFT Lab cannot simulate it: "
+            f"{text}.",
             "dtype",
         ) from error
 
@@ -331,7 +332,9 @@ def _run_at(
             autocast = COMPUTING[setting.precision].autocast
             subject.keeps_outputs = not autocast  # with autocast a step is that of transformers' Trainer
             if setting.compile and (autocast or packed):
-                raise Unsupported("Compiled steps have no autocast and no packed weights here.", "compile")
+                raise Unsupported(
+                    "Compiled steps are not simulated with autocast or packed weights.", "compile"
+                )
             with (
                 begin(), step.watching(subject, recorder), kernels.chunks_visible(setting.device),
                 switches.fused_loss(setting, recorder), away(stage),

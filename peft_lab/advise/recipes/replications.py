@@ -208,7 +208,7 @@ def _large_batches(sweep: Sweep) -> Tried:
             pairs.append(((model, 0, at.seed), found, (small, large, full[0], full[1])))
     span = " to ".join(map(str, sorted(sizes_seen)))
     return _tried(
-        "Loss that the larger batch costs LoRA, divided by what it costs full fine-tuning",
+        "Rise of LoRA's loss with the larger batch, divided by the rise with full fine-tuning",
         f"batches {span} over the same rows, same rank, targets and seed; a group is one model and seed",
         PERCENT,
         (0.0, math.inf),
