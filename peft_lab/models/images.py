@@ -41,7 +41,7 @@ def require_text(shape: ModelShape, what: str) -> None:
     if shape.kind == "vision":
         raise BadInput(
             f"{shape.title} reads images, and {what} supports models of text only. You can count, draw and train it "
-            "on the methods' pages and simulate it on Memory.",
+            "on the methods' pages and simulate it on the page Will it fit.",
             "model",
         )
 

@@ -336,7 +336,7 @@ def stops(chosen: MemoryForm, over: str) -> list[int]:
 # One method's step from beginning to end, and what is alive at any moment of it.
 
 
-#: What a part is, said at the moment that is looked at.
+#: What each part is; shown for the moment that is chosen.
 MEANING = {
     "weights": "the base model",
     "quantisation": "constants of the quantised blocks",

@@ -238,5 +238,5 @@ def write_address(asked: MemoryForm) -> None:
     state.write_address(form_controls().address(("seq",) if asked.entry.kind == "vision" else ()))
 
 
-#: Urgency of simulations: what is answered first. Bars are what every change is for.
+#: Priorities of simulations. The bars come first, because every change needs them.
 BARS, TAB, SEARCH = 0, 1, 2

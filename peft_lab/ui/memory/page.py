@@ -71,7 +71,7 @@ def fitting(chosen: MemoryForm, answers: Simulated) -> None:
     if slug is None:
         return
     wanted = (slug, *chosen.key())
-    # Images are all as long, and the models of the list read texts.
+    # All images have one length, and the models of the list read text.
     buttons = {"batch": BUTTONS["batch"]} if chosen.entry.kind == "vision" else BUTTONS
     for cell, (what, label) in zip(cells[1:], buttons.items(), strict=False):
         if cell.button(label, key=f"find-{what}", width="stretch"):
@@ -528,7 +528,9 @@ def _run(chosen: MemoryForm, found: Simulation) -> None:
 def _know(chosen: MemoryForm, answers: Simulated) -> None:
     """Say in the bar of steps whether the chosen method's step fits, as the table does."""
     one = answers.found.get(chosen.method)
-    if one is None or "memory" in plan_steps.known():  # a plan's own step says it for its batch and settings
+    if (
+        one is None or "memory" in plan_steps.known()
+    ):  # then the plan has already said whether its own step fits
         return
     need = simulate.needed_bytes(one)
     if chosen.card.holds(need):

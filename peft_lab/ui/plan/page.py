@@ -53,8 +53,8 @@ from peft_lab.workers.inspector import get_pool
 # ----------------------------------------
 # Main memory under the ranks of the drawing: what waits there, and what is copied up and down in a phase.
 #
-# Bars stand on the same scale as the ranks' own. Dots go with what is copied, as often as there is room for in a
-# phase's turn: that they are not layers counted says the sentence beneath.
+# The bars have the same scale as those of the ranks. Dots move with the copies, as often as a phase has time for. They
+# do not count layers, and the sentence below the drawing says so.
 
 
 #: Heights in the drawing: of all bars together, of the least place for one, of the arrows, and what names take.
@@ -422,7 +422,9 @@ def _in_hours(wanted: Wanted) -> Wanted:
         float(wanted.deadline)
         return wanted
     left = math.floor((wanted.hours() or 0) * 10) / 10
-    return replace(wanted, deadline=f"{max(left, 0.01):g}")  # the last minutes are no time that has passed
+    return replace(
+        wanted, deadline=f"{max(left, 0.01):g}"
+    )  # never 0 hours, which would count as a deadline that has passed
 
 
 def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> Planned | None:

@@ -98,7 +98,7 @@ def _seen(one: Exhibit, spec: RunSpec, answers: Sequence[Answered], guess: str) 
         after.answers[spoilt[-1]], rows[spoilt[-1]]
     ):
         st.caption(f"Not always this loud: see “{plain(titles[spoilt[0]])}”")
-    st.markdown(f"**What gives it away.** {plain(one.gives_away)}")
+    st.markdown(f"**How to notice it.** {plain(one.gives_away)}")
     for name, text in {"command": one.command, "check": one.check}.items():
         listing(text, f"exhibit-{name}-{one.id}", 90)
     st.caption(f"{_NAMES} Seen in [{plain(one.source)}]({one.url}).")

@@ -270,7 +270,7 @@ def landscape_section(
 
     def draw(name: str, place: Any, titles: Mapping[str, str]) -> str:
         found: str = controls.draw(name, place, options=titles, key=controls.key(name, *titles))
-        controls.remember(name, found)  # also when another choice moves the default
+        controls.remember(name, found)  # even if another choice changes the default
         return found
 
     x = draw(ACROSS, places[0], {name: named_sweep(name) for name in axes})
