@@ -353,8 +353,7 @@ def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[st
     if plan.over is not None:
         yield (
             f"What a run reserves: {units.size(plan.over.low)} to {units.size(plan.over.high)} if the lengths of rows "
-            f"are log-normal, {situation.row_tokens:,} tokens on average. Simulate your own lengths on the page Will "
-            f"it fit."
+            f"are log-normal, {situation.row_tokens:,} tokens on average. Simulate your own in Will it fit."
         )
     elif (situation.row_tokens or situation.seq) < situation.seq and not plan.packed:
         yield "What a run over rows of unequal length reserves: it was not simulated for this step."

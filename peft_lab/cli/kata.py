@@ -33,8 +33,7 @@ _WIDTH = 100
 
 Name = Annotated[str, typer.Argument(metavar="ID", help="The exercise's id, as 'kata list' prints it.")]
 Learner = Annotated[
-    str | None,
-    option("--learner", "NAME", "The learner whose progress this is; by default, the first learner."),
+    str | None, option("--learner", "NAME", "Whose progress to use; by default the first learner's.")
 ]
 
 

@@ -104,9 +104,7 @@ _Blended = typer.Argument(
 @command("blend")
 def blend(
     adapters: Annotated[list[str], _Blended],
-    how: Annotated[
-        str, option("--how", "NAME", f"{', '.join(HOW)}; {BEST} searches for the best of them.")
-    ] = "cat",
+    how: Annotated[str, option("--how", "NAME", f"{', '.join(HOW)}; {BEST} finds the best.")] = "cat",
     weights: Annotated[
         str, option("--weights", "NUMBERS", "One for each adapter, such as 1,0.5; 1 by default.")
     ] = "",

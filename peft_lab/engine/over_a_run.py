@@ -123,9 +123,7 @@ class Steps:
                 self.start, self.first = stop, left
                 continue
             if any(event < 0 and ~event not in place for event in events):
-                raise SimulationError(
-                    "A step frees tensors of an earlier step, so a run cannot be simulated."
-                )
+                raise SimulationError("A step frees an earlier step's tensors, so a run cannot be simulated.")
             numbered = [place[event] if event >= 0 else ~place[~event] for event in events]
             streams = [trace.storages[index].stream for index in born]
             programs.append((numbered, [place[index] for index in left], streams))

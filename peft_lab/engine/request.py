@@ -292,8 +292,7 @@ class OverRun:
         """Return how the runs were sampled, as one sentence."""
         return (
             f"{self.orders} orders of {self.steps} steps on rows drawn from {self.rows:,} lengths of up to "
-            f"{self.longest:,} tokens (seed {self.seed}). Shown are the median, the least and the most. The other ways "
-            "are simulated with the first order only."
+            f"{self.longest:,} tokens (seed {self.seed}): median, least and most. Other ways: the first order only."
         )
 
 

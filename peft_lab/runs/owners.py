@@ -136,9 +136,7 @@ def gone(owner: Owner | None, heard: float | None) -> str:
     silent = heard is None or time.time() - heard > SILENT
     if owner is None:
         return (
-            "No app or command is known that runs it, and nothing has happened to it lately."
-            if silent
-            else ""
+            "No app or command is recorded for it, and nothing has happened to it lately." if silent else ""
         )
     if here(owner):
         if not running(owner):

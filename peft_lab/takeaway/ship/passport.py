@@ -299,9 +299,7 @@ def _vocabulary(s: Seen) -> str | None:
         if re.search(r"(embed_tokens|wte|lm_head)\.weight$", name) and tensor.shape:
             stored[name] = tensor.shape[0]
     other = next(((path, size) for path, size in stored.items() if rows and size != rows), None)
-    return (
-        f"{other[0].removeprefix(PREFIX)} has {other[1]:,} rows, but the base has {rows:,}" if other else None
-    )
+    return f"{other[0].removeprefix(PREFIX)} has {other[1]:,} rows, the base has {rows:,}" if other else None
 
 
 def _new_tokens(s: Seen) -> str | None:

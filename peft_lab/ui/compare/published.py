@@ -330,9 +330,7 @@ def _budget(group: Sequence[PublishedRow], moved: published.Moved | None) -> str
     runs = "; ".join(f"{plain(_variant(row))} {row.accuracy:.1%}" for row in group)
     apart = group[0].accuracy - group[-1].accuracy
     verdict = (
-        f", {'no more' if apart <= moved.largest else 'more'} than the difference between repeated runs"
-        if moved
-        else ""
+        f", {'no more' if apart <= moved.largest else 'more'} than repeated runs differ" if moved else ""
     )
     return (
         f"With about {trained} trainable parameters: {runs}. Best and worst are {_points(apart)} points "

@@ -515,9 +515,8 @@ def _run(chosen: MemoryForm, found: Simulation) -> None:
     usual, full = run.reserved, run.reserved.high > card.memory
     st.markdown(
         f"Over a run with {all_methods()[chosen.method].title} the allocator reserves **{units.size(usual.low)} to "
-        f"{units.size(usual.high)}**. {card.holding} has "
-        f"{units.size(card.memory)}"
-        f"{'; when that is full, the allocator frees cached memory, which takes time' if full else ' for it'}. "
+        f"{units.size(usual.high)}**. {card.holding} has {units.size(card.memory)}"
+        f"{'; if that is full, cached memory is freed, which takes time' if full else ' for it'}. "
         f"{figures.badge('simulated')}"
     )
     sizes = [(way, *map(units.size, (one.low, one.value, one.high))) for way, one in run.ways.items()]
@@ -528,9 +527,7 @@ def _run(chosen: MemoryForm, found: Simulation) -> None:
 def _know(chosen: MemoryForm, answers: Simulated) -> None:
     """Say in the bar of steps whether the chosen method's step fits, as the table does."""
     one = answers.found.get(chosen.method)
-    if (
-        one is None or "memory" in plan_steps.known()
-    ):  # then the plan has already said whether its own step fits
+    if one is None or "memory" in plan_steps.known():  # then the plan has said whether its own step fits
         return
     need = simulate.needed_bytes(one)
     if chosen.card.holds(need):

@@ -74,9 +74,7 @@ def why_refused(drawn: Drawn, beside: Drawn | None) -> None:
     most = max(drawn.moments, key=lambda moment: moment.total)
     kept = max(moment.parts["activations"] for moment in drawn.moments)
     full = drawn.method == "full"
-    held = (
-        f", and weights are kept in {KEPT} (plans that shard them keep float32 if that fits)" if full else ""
-    )
+    held = f", weights kept in {KEPT} (plans that shard them keep float32 if that fits)" if full else ""
     step = "checkpointed step" if drawn.checkpointing else "step"
     cuts = "fewer rows or tokens" if drawn.checkpointing else "fewer rows or tokens, or checkpointing"
     lines = [

@@ -196,8 +196,7 @@ _DOES = {
         AWAY: "Layer by layer, an input is copied back and the layer is computed again. Gradients are averaged.",
     },
     "optimizer": {
-        "ddp": "Every GPU makes the same update.", "zero1": "Each updates its share and sends the new weights to the "
-            "others.",
+        "ddp": "Every GPU makes the same update.", "zero1": "Each updates its share and sends the new weights to all.",
         "fsdp2": "Each updates its own share; nothing is sent.",
         "tp": "Each updates its own part; only the norm of all gradients is summed.",
         OFFLOADED: "The processor updates the weights in main memory. The cards are idle.",
@@ -422,9 +421,7 @@ def _in_hours(wanted: Wanted) -> Wanted:
         float(wanted.deadline)
         return wanted
     left = math.floor((wanted.hours() or 0) * 10) / 10
-    return replace(
-        wanted, deadline=f"{max(left, 0.01):g}"
-    )  # never 0 hours, which would count as a deadline that has passed
+    return replace(wanted, deadline=f"{max(left, 0.01):g}")  # never 0, which would mean a past deadline
 
 
 def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> Planned | None:

@@ -238,11 +238,7 @@ def recorded(slug: str, model: str, run: Run | None = None) -> tuple[Trajectory 
         return own, "Your run"
     title = "Recorded run"
     if mine is not None:
-        title += (
-            " (your run saved no states)"
-            if mine.status().final
-            else " (until your run takes its first steps)"
-        )
+        title += " (yours saved no states)" if mine.status().final else " (until yours takes its first steps)"
     try:
         found = shipped_on(slug, model)
     except PeftLabError:  # a file of another version; the drawing stands still then

@@ -28,8 +28,7 @@ from peft_lab.ui.practice.learner import with_next
 SCOPE = "exhibits"
 _NAMES = (
     "`trained` and `shipped`: the tensors of both files (`safetensors.torch.load_file`); `base` and `published`: the "
-    "weights that are served and those used in training; `model`: the model that answers; `trained_…`: the same, as in "
-    "training."
+    "weights that are served and those used in training; `model`: the model that answers; `trained_…`: as in training."
 )
 
 

@@ -48,9 +48,7 @@ def _own(run: str) -> None:
     """Draw what the run has answered; while it goes on, one way after another is asked, and the page comes back."""
     try:
         spec, _ = same_rows.adapter_of(run)
-    except (
-        BadInput
-    ) as refusal:  # about the run that the page chose; the recorded answers above are still shown
+    except BadInput as refusal:  # about the chosen run; the recorded answers above are still shown
         st.markdown(f"**Your run.** {plain(str(refusal))}")
         return
     title = st.empty()

@@ -76,9 +76,7 @@ class SweepSetup(CompareForm):
         """Yield an error for a value that no chosen method takes, and for a knob given twice."""
         yield from super().rules()
         if self.knob == self.second:
-            yield BadInput(
-                "Both vary the same setting. Choose a different one here, or “Nothing else”.", "second"
-            )
+            yield BadInput("Both vary the same setting. Choose another, or “Nothing else”.", "second")
         for name, field in self._varied().items():
             try:
                 if not self._listed(field):

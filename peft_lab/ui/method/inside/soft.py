@@ -84,8 +84,7 @@ def _moves(slug: str, found: dict[str, Any]) -> None:
     charts.draw(figure, f"{slug}-moves")
     last = max(shots[-1]["moved"]) / size
     st.caption(
-        f"A word's embedding has a length of {size:.2f}. The token that moved farthest ends {last:.1f} such lengths "
-        "from its start."
+        f"A word's embedding is {size:.2f} long. The token that moved farthest ended {last:.1f} such lengths away."
     )
 
 

@@ -97,10 +97,7 @@ def _put_back(found: dict[str, Any]) -> None:
         ],
         numeric=(1, 2, 3),
     )
-    st.caption(
-        "Each row resets one kind of bias in all layers. Changes of biases are root mean squares, changes of logits "
-        "are means."
-    )
+    st.caption("One kind is reset at a time, in all layers. Changes: root mean square; of logits: mean.")
     if any(row["kind"] == KEY for row in found["put_back"]):
         st.markdown(
             "**The keys' biases change, but have no effect.** A bias on the key adds the same number to all scores of "
