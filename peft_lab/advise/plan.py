@@ -372,7 +372,7 @@ def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[st
     if plan.accumulate > 1 and advice.method == "full" and not plan.host_bytes:
         kept = WIDTHS[plan.remembered] * situation.shape.total // (plan.devices if plan.split else 1)
         yield (
-            f"How much memory gradients take that are kept from one pass to the next (at most {units.size(kept)} on a "
+            f"The memory of gradients that are kept from one pass to the next (at most {units.size(kept)} on a "
             "device): the plan is simulated with one pass per update. `peft-lab memory --accumulate` simulates several."
         )
     if situation.purpose == "rl":
@@ -381,7 +381,7 @@ def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[st
             f"{plan.group:,} answers to each prompt. Generation and its cache are additional."
         )
     if situation.purpose == "preference":
-        yield "The reference's forward pass is not simulated; both answers of each row are."
+        yield "Both answers of each row are simulated, but not the reference's forward pass."
 
 
 def _time(situation: Situation, plan: StepPlan) -> Iterator[str]:

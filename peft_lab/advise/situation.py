@@ -156,7 +156,7 @@ class Situation(Form):
         },
     )  # fmt: skip
     row_tokens: int | None = whole(
-        None, "Average length", "Tokens per row, on average. Rows times tokens is what there is to learn.",
+        None, "Average length", "Tokens per row, on average. Rows times tokens is the amount of data to learn from.",
         least=1, most=limits.SEQ, empty="as the maximum", shared="row_tokens",
     )  # fmt: skip
     serving: str = choice(

@@ -175,9 +175,7 @@ def _feed_forward(sweep: Sweep) -> Tried:
         note += f"; feed-forward maps train {budget:.2g} times as many parameters"
     if mixed:
         names = ", ".join(get_model(model).title for model in mixed)
-        note += (
-            f"; not on {names}, where feed-forward maps were trained only together with one of the attention"
-        )
+        note += f"; not on {names}, where feed-forward maps were trained only together with an attention map"
     return _tried(
         "Lowest loss with attention only, divided by that with feed-forward maps only",
         note,
@@ -232,7 +230,7 @@ def _rank_beyond(sweep: Sweep) -> Tried:
     moved = _moved_by_seed(sweep)
     return _tried(
         "Lowest loss at the rule's largest rank divided by that at the sweep's largest",
-        f"same targets, batch and seed; expected within the median effect of another seed, {moved:.1f}%",
+        f"same targets, batch and seed; expected: at most the median effect of another seed, {moved:.1f}%",
         PERCENT,
         (-math.inf, moved),
         pairs,

@@ -191,7 +191,7 @@ _DOES = {
         "ddp": "Gradients are averaged over the GPUs, bucket by bucket.",
         "zero1": "Gradients are averaged over the GPUs, bucket by bucket.",
         "fsdp2": "Layers are gathered again; each GPU keeps the sum of its share of the gradients.",
-        "tp": "Gradients of a layer's input are summed over the GPUs; those of its matrices stay where these are.",
+        "tp": "Gradients of a layer's input are summed over the GPUs; those of its matrices stay on their GPU.",
         OFFLOADED: "Layers are copied in and gathered again; each GPU's share of the summed gradients is copied back.",
         AWAY: "Layer by layer, an input is copied back and the layer is computed again. Gradients are averaged.",
     },

@@ -193,8 +193,8 @@ def _merged_anyway(lines: dict[str, Any], found: dict[str, Any], title: str, mod
     )
     fitted = found["fitted"]
     other = (
-        "Merging a LoRA causes only rounding errors: large in 16 bits, almost none in float32. What linear maps miss "
-        "of an adapter is missing at any precision."
+        "Merging a LoRA causes only rounding errors: large in 16 bits, almost none in float32. The part of an adapter "
+        "that a linear map misses is missing at any precision."
         if lora is not None
         else "Train a LoRA on this model to compare its merge."
     )

@@ -161,8 +161,8 @@ def _rounding(found: dict[str, Any], kind: ModelKind | None, held: str) -> None:
     small = " The base's head starts at random, so its outputs are small." if kind in CLASSIFIERS else ""
     st.markdown(
         f"Without an adapter, the outputs of the rounded base differ by **{outputs}** from those of the base in its "
-        f"own precision; the trained adapter then changes them by **{training}**. Both as a share of the norm of the "
-        f"base's outputs, on {held}.{small}"
+        f"own precision; the trained adapter then changes them by **{training}**. Both figures are shares of the norm "
+        f"of the base's outputs, on {held}.{small}"
     )
 
 

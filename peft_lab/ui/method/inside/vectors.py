@@ -101,8 +101,8 @@ def _put_back(found: dict[str, Any]) -> None:
     if any(row["kind"] == KEY for row in found["put_back"]):
         st.markdown(
             "**The keys' biases change, but have no effect.** A bias on the key adds the same number to all scores of "
-            "one query, and softmax ignores a constant added to all scores. Their gradient is only rounding, which "
-            f"Adam scales up to full steps. Any change that remains here is rounding in {found['dtype']}."
+            "one query, and softmax ignores a constant added to all scores. Their gradient is only a rounding error, "
+            f"which Adam scales up to full steps. Any change that remains here is rounding in {found['dtype']}."
         )
 
 
@@ -276,7 +276,7 @@ def _merge(rows: list[dict[str, Any]]) -> None:
             for row in rows
         ],
         numeric=(1, 2, 3),
-        caption="Largest change of an output, when merged and when that is undone",
+        caption="Largest change of an output: when merged, and after unmerging",
     )
     st.markdown(
         r"$l \odot (W x) = (\mathrm{diag}(l)\,W)\,x$: a factor on the output multiplies a row of $W$ (and of the "
