@@ -22,9 +22,10 @@ work. In return, many tasks can share one base model, each with its own small fi
 - Each adapter of a classifier has its own head. Several adapters on one base model answer through their own heads.
 - **Houlsby**: two adapters per layer, after attention and after the feed-forward part. **Pfeiffer**: one, after the
   feed-forward part. **Parallel**: one beside it, scaled.
-- The `adapters` library's placements have that library's names and compute as it does. **seq_bn**, its Pfeiffer, reads
-  what comes *after* the residual and the next layer norm, and the norm is applied again after it; `pfeiffer` reads the
-  feed-forward output before both. **par_bn**, its parallel, reads the input before a norm, and `parallel` after it.
+- The `adapters` library's placements have that '
+    'library's names and compute as it does. **seq_bn**, its Pfeiffer, reads the stream *after* the residual and the
+    next layer norm, and that norm is applied again to its output; `pfeiffer` reads the feed-forward output before
+    both. **par_bn**, its parallel, reads the input before a norm, and `parallel` after it.
   **double_seq_bn**, its Houlsby, leaves out cross-attention. Each pair has the same parameters, except for
   cross-attention.
 """,

@@ -71,8 +71,8 @@ def _of_what_was_given(situation: Situation, room: Room, found: Recommendation) 
     few, many = FEW_ROWS, int(MANY_ROWS.value)
     changes: tuple[tuple[str, str, str, Any, str], ...] = (
         ("prompting", "yes", "prompting", "yes", "A prompt reaches the target"),
-        ("prompting", "retrieval", "prompting", "retrieval", "It lacks facts, which can be retrieved"),
-        ("prompting", "no", "prompting", "no", "Neither is enough"),
+        ("prompting", "retrieval", "prompting", "retrieval", "The model lacks facts, which can be retrieved"),
+        ("prompting", "no", "prompting", "no", "Neither a prompt nor retrieval is enough"),
         ("tasks", "one", "tasks", 1, "One task only"),
         ("tasks", "many", "tasks", 2, "Two or more tasks from one base"),
         ("objective", "cpt", "objective", "cpt", "It should learn raw text: continued pretraining"),

@@ -353,7 +353,7 @@ def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[st
     if plan.over is not None:
         yield (
             f"What a run reserves: {units.size(plan.over.low)} to {units.size(plan.over.high)} if the lengths of rows "
-            f"are log-normal, {situation.row_tokens:,} tokens on average. Simulate your own lengths in Memory."
+            f"are log-normal, {situation.row_tokens:,} tokens on average. Simulate your own in Will it fit."
         )
     elif (situation.row_tokens or situation.seq) < situation.seq and not plan.packed:
         yield "What a run over rows of unequal length reserves: it was not simulated for this step."
@@ -372,8 +372,8 @@ def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[st
     if plan.accumulate > 1 and advice.method == "full" and not plan.host_bytes:
         kept = WIDTHS[plan.remembered] * situation.shape.total // (plan.devices if plan.split else 1)
         yield (
-            f"What gradients take that stay from one pass to the next, at most {units.size(kept)} on a device: the "
-            "plan is simulated with one pass per update. `peft-lab memory --accumulate` simulates several."
+            f"The memory of gradients that are kept from one pass to the next (at most {units.size(kept)} on a "
+            "device): the plan is simulated with one pass per update. `peft-lab memory --accumulate` simulates several."
         )
     if situation.purpose == "rl":
         yield (
@@ -381,7 +381,7 @@ def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[st
             f"{plan.group:,} answers to each prompt. Generation and its cache are additional."
         )
     if situation.purpose == "preference":
-        yield "The reference's forward pass is not simulated; both answers of each row are."
+        yield "Both answers of each row are simulated, but not the reference's forward pass."
 
 
 def _time(situation: Situation, plan: StepPlan) -> Iterator[str]:
@@ -428,8 +428,8 @@ def _quality(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[s
         yield "What the adapter adds to a request on your server: this depends on rank, batch and kernels. Measure it."
     if advice.method == "qlora":
         yield (
-            "On which base it is served: it was trained beside 4-bit weights, and 16-bit weights differ slightly from "
-            "them. Score it as it will be served."
+            "How it scores on the base that serves it: it was trained beside 4-bit weights, and 16-bit weights differ "
+            "slightly from them. Score it as it will be served."
         )
 
 

@@ -64,7 +64,7 @@ def hours_left(deadline: str, now: datetime | None = None) -> float | None:
         start = now or datetime.now(moment.tzinfo)
         left = (moment - start).total_seconds() / HOUR
     if not math.isfinite(left):
-        raise BadInput(f"'{deadline[:40]}' is no time.", "deadline")
+        raise BadInput(f"'{deadline[:40]}' is not a time.", "deadline")
     if left > limits.HOURS:
         raise BadInput(
             f"A deadline is at most {limits.HOURS:,} hours away: give an earlier one, or none.", "deadline"
@@ -156,7 +156,7 @@ class Situation(Form):
         },
     )  # fmt: skip
     row_tokens: int | None = whole(
-        None, "Average length", "Tokens per row, on average. Rows times tokens is what there is to learn.",
+        None, "Average length", "Tokens per row, on average. Rows times tokens is the amount of data to learn from.",
         least=1, most=limits.SEQ, empty="as the maximum", shared="row_tokens",
     )  # fmt: skip
     serving: str = choice(

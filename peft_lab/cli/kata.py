@@ -33,7 +33,7 @@ _WIDTH = 100
 
 Name = Annotated[str, typer.Argument(metavar="ID", help="The exercise's id, as 'kata list' prints it.")]
 Learner = Annotated[
-    str | None, option("--learner", "NAME", "Whose progress this is; by default the first learner's.")
+    str | None, option("--learner", "NAME", "Whose progress to use; by default the first learner's.")
 ]
 
 
@@ -199,7 +199,7 @@ def show(
     """Show an exercise's task, its stub, a hint, or its solution."""
     one = exercise(name)
     if solution + stub + (hint is not None) > 1:
-        raise BadInput("Give one of --solution, --stub and --hint.")
+        raise BadInput("Give only one of --solution, --stub and --hint.")
     if hint is not None and not 1 <= hint <= len(one.hints):
         raise BadInput(f"'{name}' has hints 1 to {len(one.hints)}.", "hint")
     document: dict[str, Any] = {"id": one.id}

@@ -264,7 +264,7 @@ class MemoryOptions(StepForm):
     """The step that ``memory`` simulates, on one device or on several."""
 
     accumulate: int = whole(
-        1, "Accumulation steps", "Passes of --batch rows per update; their gradients stay in memory until it.",
+        1, "Accumulation steps", "Passes of --batch rows per update; gradients stay in memory until the update.",
         least=1, most=limits.DEVICES,
     )  # fmt: skip
     devices: int = whole(1, "Devices", "Device count; --batch is per device.", least=1, most=limits.DEVICES)
@@ -304,11 +304,12 @@ def memory_command(
         Protocol | None,
         typer.Option(
             "--protocol",
-            help="Simulate the step as published peaks were measured; sets everything but the batch and --generate.",
+            help="Simulate the step as published peaks were measured; this sets all but the batch and --generate.",
         ),
     ] = None,
     fits: Annotated[
-        str | None, option("--fits", "DEVICE", "Find the largest batch and row on a device, such as a100-80.")
+        str | None,
+        option("--fits", "DEVICE", "Find the largest batch and length on a device, such as a100-80."),
     ] = None,
     task: Annotated[str | None, option("--task", "NAME", "Simulate this task's head and labels.")] = None,
     gpu: Annotated[

@@ -23,9 +23,9 @@ from peft_lab.core.units import band, label, written_figure
 _HELP = (
     "An answer: "
     + "; ".join(f"{key}={'|'.join(words)}" for key, words in WORDS.items())
-    + "; numbers for tasks, rows, row_tokens, latency (percent longer), deadline (hours, or a moment) and "
+    + "; numbers for tasks, rows, row_tokens, latency (percent more time), deadline (hours, or a date and time) and "
     "storage (bytes, or 0.5MB); model=NAME, device=NAME, 24GB or 2x24GB, devices=NUMBER, batch=ROWS (the least per "
-    "update), seq=TOKENS; or an answer that is otherwise counted or simulated: "
+    "update), seq=TOKENS; or an answer that PEFT Lab would otherwise count or simulate: "
     + "; ".join(f"{key}={'|'.join(QUESTIONS[key].answers)}" for key in FOUND)
     + ". Repeatable."
 )

@@ -94,7 +94,7 @@ def runs(
     delete: Annotated[bool, option("--delete", None, "Delete the run and its adapter.")] = False,
     adopt: Annotated[
         Path | None,
-        option("--adopt", "FOLDER", "Add the run that a plan's script writes to FOLDER (PEFT_LAB_RUN)."),
+        option("--adopt", "FOLDER", "Add the run that a plan's script wrote to FOLDER (PEFT_LAB_RUN)."),
     ] = None,
     track: Annotated[
         str | None, option("--track", "NAMES", "Send this ended run to mlflow, trackio or both (a,b).")
@@ -206,7 +206,7 @@ def open_command(
     eval_rows: Annotated[int | None, typer.Option("--eval-rows", help="Number of held-out rows.")] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Open an adapter of the adapters library: its settings, its parameters, and its score and the base's."""
+    """Open an adapter of the adapters library: show its settings, its parameters, its score and the base model's."""
     from peft_lab.methods.counting.count import count
 
     if own_file is not None and task not in (None, own.NAME):
@@ -281,9 +281,9 @@ def export_command(
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """A script or notebook that repeats a run with the plain libraries, its rows included; or the
-    block drawing with the run's steps inside, as one HTML file that opens without a server; or its
-    bottleneck adapters as a folder for model.load_adapter of the adapters library."""
+    """Export a run: as a script or notebook that repeats it with the plain libraries and includes its rows; as
+    one HTML file that plays the run in the block drawing without a server; or, for bottleneck adapters, as a
+    folder for model.load_adapter of the adapters library."""
     from peft_lab import takeaway  # a fifth of the time that any command takes to start
 
     run = known_run(identity)

@@ -46,7 +46,7 @@ def ship(
     out: Annotated[Path | None, option("--out", "DIR", "A new folder for the files.")] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Tell for each engine whether it takes the adapter, what has to change, and where its source shows it.
+    """Say for each engine whether it takes the adapter, what has to change, and where its source shows this.
 
     With --to and --out, write the files that an engine needs, and compare what is read back.
     """
@@ -104,7 +104,7 @@ _Blended = typer.Argument(
 @command("blend")
 def blend(
     adapters: Annotated[list[str], _Blended],
-    how: Annotated[str, option("--how", "NAME", f"{', '.join(HOW)}; {BEST} searches for it.")] = "cat",
+    how: Annotated[str, option("--how", "NAME", f"{', '.join(HOW)}; {BEST} finds the best.")] = "cat",
     weights: Annotated[
         str, option("--weights", "NUMBERS", "One for each adapter, such as 1,0.5; 1 by default.")
     ] = "",
@@ -119,7 +119,7 @@ def blend(
     try:
         given = [float(text) for text in weights.split(",")] if weights else [1.0] * len(adapters)
     except ValueError:
-        raise BadInput(f"--weights '{weights}' are no numbers separated by commas.", "weights") from None
+        raise BadInput(f"--weights needs numbers separated by commas, not '{weights}'.", "weights") from None
     if len(given) != len(adapters):
         raise BadInput(f"{len(adapters)} adapters and {len(given)} weights: give one for each.", "weights")
     with TemporaryDirectory() as scratch:

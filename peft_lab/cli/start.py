@@ -130,7 +130,7 @@ def _describe_class() -> None:
         output.note(f"The class may use the models in {', '.join(map(str, asking.folder_allowed()))}")
     if asking.programs_are_run():
         output.note(
-            "Learners may run the programs that they write. See docs/threat-model.md for what holds them."
+            "Learners may run the programs that they write. See docs/threat-model.md on how they are contained."
         )
 
 

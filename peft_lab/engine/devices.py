@@ -117,7 +117,7 @@ def devices() -> dict[str, Device]:
             card.mib * MIB - TAKEN,
             "cuda",
             (card.capability[0], card.capability[1]),
-            f"{_TOTALS[card.platform]}'s total less {units.size(TAKEN)} for driver and context",
+            f"{_TOTALS[card.platform]}'s total minus {units.size(TAKEN)} for driver and context",
             card.mib * MIB,
         )
         for card in sorted(cards().values(), key=lambda card: (card.mib, card.name))
@@ -156,7 +156,7 @@ def this_gpu() -> Device | None:
         memory - CONTEXT,
         "cuda",
         capability,
-        f"PyTorch's figure less {units.size(CONTEXT)} for CUDA's context",
+        f"PyTorch's figure minus {units.size(CONTEXT)} for CUDA's context",
         memory,
     )
 
@@ -180,7 +180,7 @@ def sold_as(text: str, gigabytes: float) -> Device:
     """
     total = int(gigabytes * GIB)
     title = f"a card sold as {gigabytes:g} GB"
-    taken = f"as you entered it, less {units.size(TAKEN)} for driver and context"
+    taken = f"as you entered it, minus {units.size(TAKEN)} for driver and context"
     return Device(text, f"{title} ({units.size(total)})", total - TAKEN, "cuda", (8, 9), taken, total)
 
 

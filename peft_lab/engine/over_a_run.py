@@ -123,7 +123,7 @@ class Steps:
                 self.start, self.first = stop, left
                 continue
             if any(event < 0 and ~event not in place for event in events):
-                raise SimulationError("A step ends what an earlier one made, so a run cannot be simulated.")
+                raise SimulationError("A step frees an earlier step's tensors, so a run cannot be simulated.")
             numbered = [place[event] if event >= 0 else ~place[~event] for event in events]
             streams = [trace.storages[index].stream for index in born]
             programs.append((numbered, [place[index] for index in left], streams))
@@ -131,7 +131,7 @@ class Steps:
         self._events, self._left, self._streams = programs[0]
         if any(program != programs[0] for program in programs):
             raise SimulationError(
-                "At other lengths a step does other operations, so a run cannot be simulated."
+                "A step on rows of another length runs other operations, so a run cannot be simulated."
             )
         traced, self._lengths = np.array(bytes_, dtype=float), sorted(lengths)
         self._traced = traced[np.argsort(lengths)]

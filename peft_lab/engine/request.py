@@ -92,15 +92,15 @@ class StepForm(Form):
 
     precision: str = choice(
         "", "Computes in",
-        "What a step multiplies in. By default as the base is stored, as in the lab's scripts. With autocast, as "
-        "trainers with bf16 or fp16 set do it, the weights stay as they are stored. The other precisions also set how "
-        "weights that are not packed are stored.",
+        "The precision in which a step multiplies. By default, it is that of the stored base, as in the lab's scripts. "
+        "Autocast is what trainers use if bf16 or fp16 is set: the weights stay as they are stored. The other "
+        "precisions also set how weights that are not packed are stored.",
         {name: one.title for name, one in COMPUTING.items()}, noun="precision",
     )  # fmt: skip
     adapter_dtype: str = choice(
         "", "Adapters in",
-        "Data type of what a method adds. By default as PEFT keeps it and as the lab's scripts have it: float32 beside "
-        "a base in 16 bits, whose products then take longer than in 16 bits.",
+        "Data type of what a method adds. By default, it is that of PEFT and the lab's scripts: float32 beside a "
+        "16-bit base. Multiplications by the adapter then take longer than in 16 bits.",
         {"": "float32, PEFT's default", **{name: name for name in PRECISIONS}}, noun="precision of adapters",
     )  # fmt: skip
     compile: bool = yes_no(False, "torch.compile", _ABOUT["compile"])
@@ -197,7 +197,7 @@ class StepSetting:
         if self.loss != "whole" and self.generate is not None:
             raise BadInput("A chunked loss leaves no logits to generate from. Choose one of the two.", "loss")
         if self.attention == "flash" and self.padded:
-            raise BadInput("Flash Attention of padded rows, which it packs, is not simulated.", "attention")
+            raise BadInput("Flash Attention packs padded rows, which is not simulated.", "attention")
 
 
 def torch_dtype(name: str) -> torch.dtype:
@@ -292,7 +292,7 @@ class OverRun:
         """Return how the runs were sampled, as one sentence."""
         return (
             f"{self.orders} orders of {self.steps} steps on rows drawn from {self.rows:,} lengths of up to "
-            f"{self.longest:,} tokens (seed {self.seed}): their median, least and most. Other ways: the first order."
+            f"{self.longest:,} tokens (seed {self.seed}): median, least and most. Other ways: the first order only."
         )
 
 

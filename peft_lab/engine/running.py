@@ -167,7 +167,7 @@ def run(
             raise
         text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise Unsupported(
-            f"A base in {blueprint.quantise.bits} bits cannot be trained this way, or not be simulated: {text}.",
+            f"A base in {blueprint.quantise.bits} bits cannot be trained or simulated this way: {text}.",
             "dtype",
         ) from error
 
@@ -331,7 +331,7 @@ def _run_at(
             autocast = COMPUTING[setting.precision].autocast
             subject.keeps_outputs = not autocast  # with autocast a step is that of transformers' Trainer
             if setting.compile and (autocast or packed):
-                raise Unsupported("Compiled steps have no autocast and no packed weights here.", "compile")
+                raise Unsupported("Compiling with autocast or packed weights is not simulated.", "compile")
             with (
                 begin(), step.watching(subject, recorder), kernels.chunks_visible(setting.device),
                 switches.fused_loss(setting, recorder), away(stage),

@@ -26,7 +26,7 @@ BEAT = "beat"  # the file that an owner touches
 EVERY = 5.0  # seconds between touches
 SILENT = 60.0  # seconds without a touch after which an owner is assumed gone
 
-GONE = "The app or command that ran it ended first."
+GONE = "The app or command that ran it ended before the run did."
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def gone(owner: Owner | None, heard: float | None) -> str:
     silent = heard is None or time.time() - heard > SILENT
     if owner is None:
         return (
-            "It names no app or command that ran it, and nothing has happened to it lately." if silent else ""
+            "No app or command is recorded for it, and nothing has happened to it lately." if silent else ""
         )
     if here(owner):
         if not running(owner):

@@ -135,7 +135,7 @@ def preview(
     """
     if not task.writes and not task.per_token:
         raise BadInput(
-            "There is nothing to preview: from rows with labels, the model learns the label, no tokens.",
+            "There is nothing to preview: from labelled rows, the model learns labels, not tokens.",
             "task",
         )
     splits = task.load()
@@ -278,7 +278,7 @@ def _format(found: Preview) -> str:
         return f"The tokenizer's chat template writes the messages: {cost}."
     return (
         f"This tokenizer has no chat template, so role lines mark the messages ('User: …', 'Assistant: …'): {cost}. "
-        "They are words, as PEFT would not train the embeddings of new tokens."
+        "They are ordinary words, because PEFT would not train the embeddings of new tokens."
     )
 
 

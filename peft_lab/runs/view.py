@@ -191,7 +191,7 @@ def view(events: Sequence[Event], steps: int, gone: str) -> RunView:
 def scoring(seen: RunView) -> str:
     """Return how the scoring of a run stands, in a few words."""
     if seen.after and not seen.evaluating:
-        return "Scored: pictures and files follow"
+        return "Scored. The charts and files follow"
     which = " the base model" if seen.evaluating == "base" else ""
     if not seen.scored:
         return f"Scoring{which}"

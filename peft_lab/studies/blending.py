@@ -140,7 +140,7 @@ def part_of_folder(name: str, folder: Path, task: str, model: str = "") -> Part:
     base = base_of(found, model)
     if found.type != "LORA" or found.config.get("lora_bias") or base is None:
         raise BadInput(
-            f"'{name}' is no LoRA of a known base, or has biases of its own. Name its base.", "adapter"
+            f"'{name}' is not a LoRA of a known base, or it has biases of its own. Name its base.", "adapter"
         )
     spec = RunRequest(base.name, "lora", task).complete()
     return Part(name, folder, replace(spec, values=found.config), spec.task_object())

@@ -266,7 +266,7 @@ def encode_tags(
             if place is not None and own[place] == IGNORED:
                 own[place] = label
         if own[-1] != IGNORED:
-            raise ValueError("this model's tokenizer ends no text with a token of its own")
+            raise ValueError("this model's tokenizer does not end a text with an end token")
         encoded.append(Encoded(tuple(ids), 0, tags=tuple(own)))
     return encoded
 

@@ -88,9 +88,9 @@ def _of_class() -> None:
     with left:
         st.html(_CSS + map_html(seen, named))
         st.caption(
-            f"{_setting()} {len(recorded)} of the {len(SQUARES)} squares come recorded: those of rank "
-            f"{' and '.join(map(str, ranks))}. "
-            f"A recorded result shows once the learner of its square has guessed. {figures.badge(Source.MEASURED)}"
+            f"{_setting()} {len(recorded)} of the {len(SQUARES)} squares have a recorded result: those of rank "
+            f"{' and '.join(map(str, ranks))}. It appears once the learner of the square has guessed. "
+            f"{figures.badge(Source.MEASURED)}"
         )
     with right:
         _sums(class_map.summary(seen))
@@ -114,8 +114,8 @@ def _sums(found: Summary) -> None:
             st.markdown(f"**Your guesses**  \noff by {found.off:.1f} orders on average")
         if found.by_rate is not None and found.by_rank is not None:
             st.markdown(
-                f"**What stands out?**  \nThe means of learning rates span {found.by_rate:.1f} orders, those of ranks "
-                f"{found.by_rank:.1f}."
+                f"**What stands out?**  \nBetween learning rates, the mean score differs by up to {found.by_rate:.1f} "
+                f"orders; between ranks, by up to {found.by_rank:.1f}."
             )
 
 

@@ -118,7 +118,7 @@ def read_address(page: str, readers: Mapping[str, Callable[[str], None]]) -> Non
             except BadInput as error:
                 problems[f"{page}.{name}"] = str(error)
     if unread:
-        # Not before: a second press may end this run at any of these steps, and the next one has to read.
+        # Not earlier: a second press may end this run at any step above, and the next run then has to read the address.
         read.add(page)
 
 
@@ -170,7 +170,7 @@ def current_page() -> str:
 def begin_afresh(page: str, keep: Sequence[str] = ()) -> None:
     """Forget the page's choices, so that its URL is read as if it were opened for the first time."""
     kept = {name: scope(page)[name] for name in keep if name in scope(page)}
-    _all()[page] = kept  # at once: what ends this run in between would leave nothing to keep
+    _all()[page] = kept  # in one assignment: if this run ended in between, nothing would be kept
     renew(page)
     forget("shared")
     st.session_state.setdefault(_READ, set()).discard(page)
@@ -234,7 +234,7 @@ def whole_number(text: str, name: str) -> int:
     digits = text.strip()
     if not _WHOLE.fullmatch(digits):
         raise BadInput(f"'{said}' is not a whole number.", name)
-    value = int(digits[:40])  # of more than some thousand Python reads none
+    value = int(digits[:40])  # Python refuses to read more than a few thousand digits
     if len(digits) > 40 or abs(value) > LARGEST:
-        raise BadInput(f"'{said}' is further from 0 than can be set.", name)
+        raise BadInput(f"'{said}' is out of range: too far from 0.", name)
     return value

@@ -57,7 +57,7 @@ def test_where_nothing_fits_it_says_why_of_each_way(run: Run, monkeypatch: pytes
     assert (done.status, done.stdout) == (2, "")
     why, error = done.stderr.splitlines()
     assert says(why, "LoRA", "one GPU", "checkpointed", reason)
-    assert says(error, "error", "no way", "we know works")
+    assert says(error, "error", "no way", "We know of nothing")
 
 
 @pytest.mark.parametrize(

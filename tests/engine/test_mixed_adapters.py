@@ -56,7 +56,7 @@ def test_without_settings_or_a_decoder_there_is_nothing_to_count() -> None:
     assert found.trainable == 2 * (576 + 1)
     added = 2 * 4 * 30 * ((576 + 576) + (576 + 192))
     assert says(found.note, added, "lora_A", "lora_B")
-    with pytest.raises(BadInput, match="into decoders only"):
+    with pytest.raises(BadInput, match="only into decoders"):
         count_config("bert-base", {**config, "hidden_size": 768})
     with pytest.raises(BadInput, match="already trained"):
         count_config("smollm2-135m", {**config, "adapters": {"0": "a/folder"}})

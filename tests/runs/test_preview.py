@@ -59,7 +59,7 @@ def test_prompts_and_completions_too() -> None:
         learned = "".join(token.text for token in row.tokens if token.trained)
         assert learned.startswith(" it is") and learned.endswith("</s>")
     labelled = parse(b"text,label\n" + b"".join(b"t %d,%d\n" % (n, n % 2) for n in range(12)), "a.csv")
-    with pytest.raises(BadInput, match="no tokens"):
+    with pytest.raises(BadInput, match="not tokens"):
         preview.preview(labelled, tokenizer_of(None), 60)
 
 

@@ -173,7 +173,7 @@ def test_runs_of_an_app_that_is_gone_are_lost_and_no_obstacle() -> None:
     same_number = store.create(QUICK.complete())
     same_number.log.emit("queued", owner={"pid": os.getpid(), "started": 1.0})
     assert {run.id, same_number.id} <= set(waiting.mark_lost())
-    assert run.view().status is Status.LOST and "ended first" in run.view().message
+    assert run.view().status is Status.LOST and "ended before the run" in run.view().message
     assert waiting.mark_lost() == []
 
 

@@ -153,7 +153,7 @@ def test_the_longest_row_is_searched() -> None:
     while "Searching" in told(app) and time.monotonic() < until:
         time.sleep(0.2)
         app.run()
-    assert "**512 tokens per row** at 2 rows, which are all the positions" in told(app)
+    assert "**512 tokens per row** at 2 rows, all the positions" in told(app)
 
 
 def test_the_search_for_a_model_leaves_room_for_virtual_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,7 +261,10 @@ def test_a_tab_or_method_that_is_none_is_said() -> None:
 @pytest.mark.slow
 def test_where_qlora_needs_more_than_lora_it_is_told_why() -> None:
     app = settled(opened("memory", **SMALL | {"batch": "64", "seq": "128", "targets": "own"}))
-    assert "**QLoRA above LoRA?** By default QLoRA adapts every linear map, LoRA query, value" in told(app)
+    assert (
+        "**QLoRA above LoRA?** By default, QLoRA adapts every linear map, and LoRA adapts query, value"
+        in told(app)
+    )
     assert app.query_params["targets"] in ("own", ["own"])
     assert "Every method at its defaults." in captions(app)
 

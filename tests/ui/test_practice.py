@@ -613,7 +613,7 @@ def test_an_interview_by_role_and_length(clock: Clock) -> None:
         ({"level": "expert"}, "'expert'"),
         ({"model": "gpt-5"}, "no model called"),
         ({"seed": "x", "tab": "interview"}, "whole number"),
-        ({"seed": "9" * 5000, "tab": "interview"}, "further from 0"),
+        ({"seed": "9" * 5000, "tab": "interview"}, "too far from 0"),
         ({"profile": "Nobody"}, "'Nobody'"),
     ],
 )

@@ -94,7 +94,7 @@ def _data(text: str) -> Parsed:
                 f"{place} repeats a part by a YAML alias (*{echoed(event.anchor)}). Write it out.", FIELD
             )
         if depth > _DEEPEST or count > _MOST_WORDS:
-            raise BadInput(f"{place}: the file has too many parts, or too many inside each other.", FIELD)
+            raise BadInput(f"{place}: the file has too many parts, or is nested too deeply.", FIELD)
     loader = _LOADER(text)
     try:
         node = loader.get_single_node()

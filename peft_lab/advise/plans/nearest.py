@@ -274,7 +274,7 @@ class Nearest:
     def said(self, of: Callable[[Way], str]) -> str:
         """Return it as a sentence, with ``of`` giving the text of each way."""
         if not self.ways:
-            return f"{self.problem} Nothing that we know works."
+            return f"{self.problem} We know of nothing that works."
         return f"{self.problem} The nearest that works: {'; or '.join(map(of, self.ways))}."
 
 

@@ -46,7 +46,7 @@ _KNOBS = (
 _OPTIONAL = ("use_rslora", "loraplus_lr_ratio")
 _LEAST_STEPS = 10  # per epoch: with fewer, hardly anything is learned from few rows
 _USUAL = "We know no source for such a job; this is a usual value."
-_OUTSIDE = "The plan's own: chosen for the available memory or data, outside the sources' range."
+_OUTSIDE = "Chosen by the plan for the available memory or data. It is outside the sources' range."
 #: Objectives to look at if no source covers one, nearest first.
 _NEAR = {
     "style": ("sft",), "extraction": ("classification", "sft"), "embedding": ("classification", "sft"),
@@ -255,8 +255,8 @@ def _step(job: Job, name: str, value: Any) -> RecipeSetting:
         why = "This device does not compute in bfloat16, and float16 needs loss scaling."
     elif name == "dtype" and job.method in ("full", "bitfit"):
         why += (
-            " Weights trained in this format lose updates that are small beside them; float32 copies keep them, at "
-            "four more bytes per parameter."
+            " Weights trained in this format lose updates that are much smaller than the weights. Float32 copies keep "
+            "such updates and take four more bytes per parameter."
         )
     return _setting(name, value, statements, str(Source.SIMULATED), why)
 
@@ -318,7 +318,7 @@ def _rate(job: Job, steps: int) -> RecipeSetting:
     )
     own, other = f"{KIND_NAMES[job.kind]}s", f"{KIND_NAMES[near.kind]}s"
     why = (
-        f"We know no source for the rate of {title} in {objective} on {own} of this size. Shown is the rate for "
+        f"We know no source for the rate of {title} in {objective} on {own} of this size. The rate shown is for "
         f"{OBJECTIVES[near.objective]} on {other}.{lower}"
     )
     return _setting(RATE, value, statements, LAB, why)

@@ -175,9 +175,7 @@ def _feed_forward(sweep: Sweep) -> Tried:
         note += f"; feed-forward maps train {budget:.2g} times as many parameters"
     if mixed:
         names = ", ".join(get_model(model).title for model in mixed)
-        note += (
-            f"; not on {names}, where feed-forward maps were trained only together with one of the attention"
-        )
+        note += f"; not on {names}, where feed-forward maps were trained only together with an attention map"
     return _tried(
         "Lowest loss with attention only, divided by that with feed-forward maps only",
         note,
@@ -208,7 +206,7 @@ def _large_batches(sweep: Sweep) -> Tried:
             pairs.append(((model, 0, at.seed), found, (small, large, full[0], full[1])))
     span = " to ".join(map(str, sorted(sizes_seen)))
     return _tried(
-        "Loss that the larger batch costs LoRA, divided by what it costs full fine-tuning",
+        "Rise of LoRA's loss with the larger batch, divided by the rise with full fine-tuning",
         f"batches {span} over the same rows, same rank, targets and seed; a group is one model and seed",
         PERCENT,
         (0.0, math.inf),
@@ -232,7 +230,7 @@ def _rank_beyond(sweep: Sweep) -> Tried:
     moved = _moved_by_seed(sweep)
     return _tried(
         "Lowest loss at the rule's largest rank divided by that at the sweep's largest",
-        f"same targets, batch and seed; expected within the median effect of another seed, {moved:.1f}%",
+        f"same targets, batch and seed; expected: at most the median effect of another seed, {moved:.1f}%",
         PERCENT,
         (-math.inf, moved),
         pairs,

@@ -486,6 +486,6 @@ def _check_matrices(request: StepRequest, how: Sharding) -> None:
         raise Unsupported("torch.compile is not simulated with split matrices.", "compile")
     if request.setting.loss != "whole":
         raise Unsupported(
-            "A loss in chunks reads the whole head, of which each device has a part. Choose the usual loss.",
+            "A loss in chunks reads the whole head, but each device has only a part of it. Choose the usual loss.",
             "loss",
         )

@@ -112,7 +112,7 @@ def sharding_notes(how: Sharding) -> tuple[str, ...]:
         )
     if how.offload:
         found.append(
-            "The optimizer runs on the processor. The main memory it takes is counted, its work is not simulated."
+            "The optimizer runs on the processor. The main memory that it takes is counted. Its work is not simulated."
         )
     return tuple(found)
 

@@ -136,7 +136,7 @@ def _damaged(name: str, why: object) -> BadInput:
 def read_json(name: str, content: bytes) -> Any:
     """Return the content of a JSON file. Raises :class:`BadInput`."""
     if len(content) > LARGEST_TEXT:
-        raise BadInput(f"{name} is too large to be a config or a log of text.")
+        raise BadInput(f"{name} is too large for a config or a text log.")
     try:
         return disk.parse_json(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:

@@ -54,7 +54,7 @@ def answers(
     """
     module, line = INSTALL[engine]
     if subprocess.run([str(python), "-c", f"import {module}"], capture_output=True, check=False).returncode:
-        raise BadInput(f"{engine} is not installed here. Install it by: {line}", "engine")
+        raise BadInput(f"{engine} is not installed here. Install it with: {line}", "engine")
     told: dict[str, Any] = {
         "stop": [],
         "top": 20,

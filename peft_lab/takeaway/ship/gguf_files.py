@@ -24,7 +24,7 @@ TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 7}
 #: Matrices that llama.cpp's converter leaves in float32 (conversion/base.py), beside every vector.
 _WHOLE = ("position_embd.weight", "ffn_gate_inp.weight")
 EMBEDDING = "token_embd.weight"
-_ELSEWHERE = "Write merged safetensors, and convert them by llama.cpp's own convert_hf_to_gguf.py."
+_ELSEWHERE = "Write merged safetensors, and convert them with llama.cpp's own convert_hf_to_gguf.py."
 Config = Mapping[str, Any]
 
 

@@ -258,7 +258,7 @@ class Seen:
                 absent.append(path)
             elif "weight" in group.parameters and len(parts.get("A", ())) == len(parts.get("B", ())) == 2:
                 stored, wanted = (parts["B"][0], parts["A"][1]), (group.out_features, group.in_features)
-                text = f"{path} is {stored[0]} × {stored[1]}, the base's {wanted[0]} × {wanted[1]}"
+                text = f"{path} is {stored[0]} × {stored[1]}, but the base's is {wanted[0]} × {wanted[1]}"
                 if stored != wanted:
                     other.append((text, any(one > two for one, two in zip(stored, wanted, strict=True))))
         special = any(
@@ -299,7 +299,7 @@ def _vocabulary(s: Seen) -> str | None:
         if re.search(r"(embed_tokens|wte|lm_head)\.weight$", name) and tensor.shape:
             stored[name] = tensor.shape[0]
     other = next(((path, size) for path, size in stored.items() if rows and size != rows), None)
-    return f"{other[0].removeprefix(PREFIX)} has {other[1]:,} rows, the base {rows:,}" if other else None
+    return f"{other[0].removeprefix(PREFIX)} has {other[1]:,} rows, the base has {rows:,}" if other else None
 
 
 def _new_tokens(s: Seen) -> str | None:

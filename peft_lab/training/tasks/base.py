@@ -200,7 +200,7 @@ def check_paired(predictions: Sequence[str], rows: Sequence[Row]) -> None:
     """Raise ValueError unless there is at least one row, and one prediction for each."""
     if not rows or len(predictions) != len(rows):
         raise ValueError(
-            f"{len(predictions)} predictions for {len(rows)} rows: one per row is needed, and at least one"
+            f"{len(predictions)} predictions for {len(rows)} rows: give one per row, and at least one row"
         )
 
 

@@ -201,7 +201,7 @@ def _pairs(record: Record, unit: str) -> tuple[list[str], list[str]]:
         mark, _, name = tag.partition("-") if isinstance(tag, str) else ("", "", "")
         if tag != OUTSIDE and not (mark in _MARKS and name and tags_in(f"word/B-{name}") == [f"B-{name}"]):
             raise bad(
-                f"The tag '{shorten(str(tag))}' is neither O nor, as B-place and I-place, a mark and a name: {place}."
+                f"The tag '{shorten(str(tag))}' is neither O nor of the form B-place or I-place: {place}."
             )
         if len(name) > _LONGEST_NAME:
             raise bad(f"The tag has more than {_LONGEST_NAME} characters: {place}.")

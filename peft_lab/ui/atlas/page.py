@@ -218,7 +218,7 @@ def _trained(run: live.ShortRun) -> None:
     st.markdown(
         f"Loss {run.before:.3f} → {run.after:.3f} nats in {made} steps at learning rate {run.rate:g}{less}. "
         f"{figures.badge(Source.MEASURED)} :small[The model memorises {longest * many} tokens. This shows that the "
-        "type trains, not how well.]"
+        "type can be trained, not how good it is.]"
     )
     st.line_chart(
         {"loss": list(run.steps)}, height=160, x_label="step", y_label="loss (nats)", color=cards.PLUS
@@ -255,12 +255,12 @@ def atlas_page() -> None:
     with listed:
         found = cards.filters(controls)
         listing = f"{len(found)} of {len(entries())} {figures.badge(Source.COUNTED)}"
-        st.markdown(listing if found else "None matches. Remove a filter.")
+        st.markdown(listing if found else "No entry matches. Remove a filter.")
         _take(controls, cards.cards(found, chosen))
     with st.expander("Family tree: what each entry changes"):
         st.markdown(
-            f"Each entry stands below the one that it modifies; {len(lineage()[''])} have no parent. In italics: a "
-            f"setting of LoRA, not a separate type. {figures.badge(Source.COUNTED)}"
+            f"Each entry stands below the entry that it modifies. {len(lineage()[''])} have no parent. Entries in "
+            f"italics are settings of LoRA, not separate types. {figures.badge(Source.COUNTED)}"
         )
         _take(controls, cards.family_tree(chosen))
     controls.write_address()

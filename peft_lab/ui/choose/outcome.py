@@ -105,7 +105,7 @@ def headline(situation: Situation, found: Recommendation) -> None:
         takes = f"Training takes {span}"
         if tasks > 1:
             every = units.span(low * tasks, high * tasks)
-            takes = f"Training one task takes {span}, all {tasks:,} one after the other {every}"
+            takes = f"Training one task takes {span}. Training all {tasks:,} tasks one after the other takes {every}"
         apart = (
             f" This is for training on {plan.group:,} answers to each prompt; generating and judging them is not "
             "included."
@@ -179,7 +179,7 @@ def _sources(settings: Sequence[RecipeSetting]) -> None:
             for setting in settings
             for evidence in setting.said
         ]
-        st.caption("A source that gives a single figure is read as half to twice that figure.")
+        st.caption("A single figure in a source is read as the range from half to twice that figure.")
         figures.table(("Setting", "Source", "Says", "Measured on"), rows, fold=True)
         again = [(label(setting.name), setting.next) for setting in settings if setting.next]
         figures.table(("Setting", "What to try next"), again, fold=True)
@@ -222,7 +222,7 @@ def reasons(found: Recommendation) -> None:
         with st.expander(units.several(len(lines) - _SHOWN, "more reason")):
             st.markdown("\n".join(lines[_SHOWN:]))
     if found.overruled and found.plan is not None:
-        st.markdown("**What the tree would choose first does not work here:**")
+        st.markdown("**The tree's first choice does not work here:**")
         st.markdown("\n".join(f"- {why.text} {figures.badge(why.kind)}" for why in found.overruled))
 
 

@@ -341,8 +341,8 @@ def choose_page() -> None:
             answer.markdown("Simulating training steps…")
     with st.expander("How this was decided", key="choose-tree"):  # as wide as the page: the tree needs it
         st.markdown(
-            "Choose an answer and the path lights up. Some questions only you can answer; whether a training step "
-            "fits is **simulated**, and facts about the model are **counted**. Arrow keys move through the tree; "
+            "Choose an answer and the path lights up. Only you can answer some of the questions. Whether a training "
+            "step fits is **simulated**, and facts about the model are **counted**. Arrow keys move through the tree; "
             "Enter chooses."
         )
         chosen = walk(_lit(situation, found), end=ADVICE[found.advice].short if found is not None else "")

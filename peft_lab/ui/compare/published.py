@@ -260,7 +260,7 @@ def _scatter(controls: Controls[PublishedForm], benchmark: str) -> None:
     rows = shipped.published_points(benchmark)
     front = results.pareto_front(rows, axes[x], axes[y])
     lacking = [plain(row["title"]) for row in rows if row[x] is None or row[y] is None]
-    missing = f" Not drawn, as a figure is missing: {', '.join(lacking)}." if lacking else ""
+    missing = f" Not drawn, because a figure is missing: {', '.join(lacking)}." if lacking else ""
     st.markdown(
         f":small[Filled dots: the Pareto front, {len(front)} of {len(rows)} runs. Hover over a dot to see its "
         f"run.{missing}]"

@@ -423,8 +423,8 @@ def _marked(found: Document) -> str:
     names = axis_titles(found)
     x, y = (names[found["pareto_axes"][name]].lower() for name in "xy")
     return (
-        f"In colour: the Pareto front of {x} and {y}. Any other method that is better in one figure is worse in the "
-        "other."
+        f"In colour: the Pareto front of {x} and {y}. If another method is better than one of these in one figure, it "
+        "is worse in the other."
     )
 
 
@@ -456,10 +456,10 @@ def _how(found: Document) -> str:
         f"Trained: the trainable parameters of the adapted model {figures.badge('counted')}.{head}",
         f"All other figures: the mean over seeds, ± the sample standard deviation {figures.badge('measured')}.",
         _before(found),
-        "Peak memory: the most bytes of tensors alive at once in a training step, the largest over seeds.",
+        "Peak memory: the most bytes that tensors take at any moment of a training step; the largest over seeds.",
         "Stored: the size of the adapter file. Training: the time of the steps alone.",
-        f"Added per {found['inference_unit']}: the median extra time of one request at a time with an unmerged "
-        "adapter, compared with the base model in its own precision.",
+        f"Added per {found['inference_unit']}: how much longer a request takes with an unmerged adapter than with the "
+        "base model in its own precision (median, one request at a time).",
         f"Learning rates are each method's default{_cut(found)}.",
         f"Python {python}, {versions}.",
     ]

@@ -26,10 +26,10 @@ from peft_lab.ui.server import sessions
 SCOPE = "frame"
 #: In the address that the line of :mod:`peft_lab.ui.classroom` opens, and gone once that was read.
 SHOWN = "shown"
-# Who practises is no setting of a page: a stop must not make it somebody else.
+# The learner is not a setting of a page: opening a stop of a path must not change the learner.
 _KEPT = ("profile",)
 _ARRIVED = "arrived"
-_IN_A_LINE, _FIRST = 5, 3  # names of fixed settings: as many as a line holds, and of more the first
+_IN_A_LINE, _FIRST = 5, 3  # at most this many names of fixed settings are listed; of more, only the first
 
 
 def enter(page: str, lockable: bool) -> bool:
@@ -115,9 +115,9 @@ def way_out() -> None:
 def _leave() -> None:
     st.markdown(
         "Leave if somebody else uses this browser after you. What you trained, uploaded and answered here is stored "
-        f"for your teacher for {limits().days} days, but **you cannot get back to it**: this browser's cookie is the "
-        "only key to it, and it will be deleted. First download what you want to keep: runs under *Export* on a "
-        "method's page, and your learner's files under *Cards and mock interview*."
+        f"for your teacher for {limits().days} days, but **you cannot get back to it**. The only key to it is this "
+        "browser's cookie, and leaving deletes the cookie. First download what you want to keep: runs under *Export* "
+        "on a method's page, and your learner's files under *Cards and mock interview*."
     )
     yes, no = st.columns(2)
     yes.button("Leave for good", type="primary", width="stretch", key="leave-for-good", on_click=_left)
@@ -165,14 +165,13 @@ def projector_switch() -> None:
 # Flaws of Streamlit's own, on every page, mended in the browser: two of its side bar, one of what opens over a page,
 # one of the browser's Back.
 #
-# With sections the navigation puts blocks between its list and the entries, and folds a section only under a mouse:
-# each section is made a group named by its heading, and the heading a button for the keyboard and for screen readers.
-# A page behind another door opens that one and folds the one before. On a phone the side bar lies over the page, and
-# stayed there for seconds after a page was chosen in it: it is closed at once. What opens over a page stands beside the
-# app in the document, and only the app says which theme holds: in the dark one its labels had the light one's ink. Each
-# address that a page was given became a step of Back, which brings no knob back: who had moved five went back five
-# times before they left the page. It replaces the one before, but where it leads to another stop of a path, as going
-# back to that does.
+# With sections, Streamlit's navigation puts blocks between its list and the entries, and only a mouse can fold a
+# section. So each section becomes a group named by its heading, and the heading a button for keyboards and screen
+# readers. Opening a page of another section unfolds that section and folds the one before. On a phone the side bar
+# covers the page and stayed open for seconds after a choice: it is closed at once. Dialogs and menus are outside the
+# app's element, which alone states the theme, so their labels were dark on dark: they get the theme too. Every
+# change of a page's address became a step of Back, although going back restores no control: the new address replaces
+# the previous one, unless it leads to another stop of a path.
 
 
 _mount = st.components.v2.component("peft_mending", html="<span></span>", js=web.read("mending.js"))

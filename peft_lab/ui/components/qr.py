@@ -62,8 +62,8 @@ def show_way_in(seen: str, code: str) -> None:
     address = class_address(seen)
     if address is None:
         st.markdown(
-            ":orange[:material/info: Only this computer reaches the app at this address. Start it with `peft-lab serve "
-            "--class`, and open it here at the address by which learners reach this computer.]"
+            ":orange[:material/info: At this address, only this computer can reach the app. Start the app with "
+            "`peft-lab serve --class`, and open it here at the address that learners use.]"
         )
         st.markdown(f"Code of the class: **{plain(code)}**")
         return

@@ -150,7 +150,7 @@ def _targets(answers: Simulated, entry: ModelEntry) -> None:
     smaller = qlora.parts["weights"] < 0.99 * lora.parts["weights"]  # unless LoRA's base is packed too
     weights = f"{units.size(lora.parts['weights'])} to {units.size(qlora.parts['weights'])}"
     st.markdown(
-        f"**QLoRA above LoRA?** By default QLoRA adapts {wide}, LoRA {own}. "
+        f"**QLoRA above LoRA?** By default, QLoRA adapts {wide}, and LoRA adapts {own}. "
         f"{f'Weights shrink from {weights}, but activations' if smaller else 'Activations'} grow from "
         f"{units.size(lora.parts['activations'])} to {units.size(qlora.parts['activations'])}. "
         f"{figures.badge('simulated')}"
@@ -336,7 +336,7 @@ def stops(chosen: MemoryForm, over: str) -> list[int]:
 # One method's step from beginning to end, and what is alive at any moment of it.
 
 
-#: What a part is, said at the moment that is looked at.
+#: What each part is; shown for the moment that is chosen.
 MEANING = {
     "weights": "the base model",
     "quantisation": "constants of the quantised blocks",

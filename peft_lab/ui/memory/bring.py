@@ -38,10 +38,10 @@ def bring() -> None:
         model = model_title(reading.settings.get("model", "a model that it does not name"))
         st.markdown(
             f"Read as {reading.tool}: {method}**{plain(model)}**. {len(reading.understood)} keys are understood, "
-            f"{len(reading.ignored)} are not read. `peft-lab memory FILE` also takes its rank and sharding."
+            f"{len(reading.ignored)} are not read. `peft-lab memory FILE` also uses the file's rank and sharding."
         )
         with st.expander("Details"):
-            figures.table(("Not read", "Why", "What it may change"), list(reading.ignored))
+            figures.table(("Not read", "Why", "What this may change"), list(reading.ignored))
 
 
 def fields_of(reading: Reading) -> dict[str, Any]:

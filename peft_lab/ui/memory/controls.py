@@ -76,8 +76,8 @@ TABS = {
     "published": "Published peaks",
 }
 _TARGETS_HELP = (
-    "With the same targets, the bars of LoRA and QLoRA differ only by the method. By default LoRA adapts query and "
-    "value, but QLoRA every linear map, which stores far more activations."
+    "With the same targets, the bars of LoRA and QLoRA differ only by the method. By default, LoRA adapts query and "
+    "value. QLoRA adapts every linear map, and a step then stores far more activations."
 )
 
 
@@ -238,5 +238,5 @@ def write_address(asked: MemoryForm) -> None:
     state.write_address(form_controls().address(("seq",) if asked.entry.kind == "vision" else ()))
 
 
-#: Urgency of simulations: what is answered first. Bars are what every change is for.
+#: Priorities of simulations. The bars come first, because every change needs them.
 BARS, TAB, SEARCH = 0, 1, 2

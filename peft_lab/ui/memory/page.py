@@ -71,7 +71,7 @@ def fitting(chosen: MemoryForm, answers: Simulated) -> None:
     if slug is None:
         return
     wanted = (slug, *chosen.key())
-    # Images are all as long, and the models of the list read texts.
+    # All images have one length, and the models of the list read text.
     buttons = {"batch": BUTTONS["batch"]} if chosen.entry.kind == "vision" else BUTTONS
     for cell, (what, label) in zip(cells[1:], buttons.items(), strict=False):
         if cell.button(label, key=f"find-{what}", width="stretch"):
@@ -101,7 +101,7 @@ def _size(what: Literal["batch", "seq"], chosen: MemoryForm, slug: str, size: in
     rest = f"{chosen.seq:,} {tokens}" if what == "batch" else f"{chosen.batch:,} rows"
     sentence = f"**{least}{size:,} {unit}** {'of' if what == 'batch' else 'at'} {rest}"
     if whole:
-        sentence += ", which are all the positions it has"
+        sentence += ", all the positions that the model has"
     elif least:
         sentence += "; no larger size was searched"
     if not size:
@@ -197,9 +197,9 @@ def published_peaks() -> None:
     versions = ", ".join(f"{name} {version}" for name, version in published.simulated_with().items())
     st.caption(
         f"Published: [{published.SOURCE}]({published.ADDRESS}), reserved bytes at the peak. Simulated with {versions} "
-        "by `python -m tools.simulate_published`. One number was not published, the length of the longest batch: it "
-        "is inferred from the run of plain LoRA with rank 32 (`peft_lab/engine/published/__init__.py`). The model of "
-        "the allocator has no fitted number."
+        "by `python -m tools.simulate_published`. Only the length of the longest batch was not published. It is "
+        "inferred from the run of plain LoRA with rank 32 (`peft_lab/engine/published/__init__.py`). The model of the "
+        "allocator has no fitted number."
     )
 
 
@@ -430,7 +430,7 @@ def offloaded(answers: Simulated) -> None:
     st.caption(
         f"Offloading takes time: with {all_methods()[slug].title} a step copies {units.size(both_ways)} over the bus, "
         f"there and back. This takes {units.seconds(both_ways / kernels.PINNED)}, during which nothing else runs. "
-        f"{figures.badge('simulated')} Assumed: {kernels.REACHED:.0%} of PCIe 4.0's "
+        f"{figures.badge('simulated')} The copies are assumed to reach {kernels.REACHED:.0%} of PCIe 4.0's "
         f"{units.size(kernels.LINKS['pcie'])} per second."
     )
 
@@ -516,7 +516,7 @@ def _run(chosen: MemoryForm, found: Simulation) -> None:
     st.markdown(
         f"Over a run with {all_methods()[chosen.method].title} the allocator reserves **{units.size(usual.low)} to "
         f"{units.size(usual.high)}**. {card.holding} has {units.size(card.memory)}"
-        f"{': where it is full, cached memory is given back, which takes time' if full else ' for it'}. "
+        f"{'; if that is full, cached memory is freed, which takes time' if full else ' for it'}. "
         f"{figures.badge('simulated')}"
     )
     sizes = [(way, *map(units.size, (one.low, one.value, one.high))) for way, one in run.ways.items()]
@@ -527,7 +527,7 @@ def _run(chosen: MemoryForm, found: Simulation) -> None:
 def _know(chosen: MemoryForm, answers: Simulated) -> None:
     """Say in the bar of steps whether the chosen method's step fits, as the table does."""
     one = answers.found.get(chosen.method)
-    if one is None or "memory" in plan_steps.known():  # a plan's own step says it for its batch and settings
+    if one is None or "memory" in plan_steps.known():  # then the plan has said whether its own step fits
         return
     need = simulate.needed_bytes(one)
     if chosen.card.holds(need):

@@ -290,7 +290,7 @@ def _guess(myth: Myth, file: Learners, name: str) -> None:
             key=state.widget_key(learner.GUESSES, f"{name}/{about.id}"), horizontal=isinstance(about, Claim),
         )  # fmt: skip
         sure = right.slider(
-            f"How sure? {chance}% is a guess.", chance, 100, chance, format="%d%%",
+            f"How sure are you? {chance}% means a pure guess.", chance, 100, chance, format="%d%%",
             key=state.widget_key(learner.GUESSES, f"{name}/{about.id}/sure"),
         )  # fmt: skip
         with st.container(horizontal=True):

@@ -74,7 +74,7 @@ def why_refused(drawn: Drawn, beside: Drawn | None) -> None:
     most = max(drawn.moments, key=lambda moment: moment.total)
     kept = max(moment.parts["activations"] for moment in drawn.moments)
     full = drawn.method == "full"
-    held = f", weights kept in {KEPT} (plans that shard them keep float32 where that fits)" if full else ""
+    held = f", weights kept in {KEPT} (plans that shard them keep float32 if that fits)" if full else ""
     step = "checkpointed step" if drawn.checkpointing else "step"
     cuts = "fewer rows or tokens" if drawn.checkpointing else "fewer rows or tokens, or checkpointing"
     lines = [
@@ -85,9 +85,9 @@ def why_refused(drawn: Drawn, beside: Drawn | None) -> None:
         lines.append(_waiting(drawn))
     if drawn.kind == "tp":
         lines.append(
-            "**Activations are split in part.** Each GPU has its own heads and part of the MLP, but the values "
-            "between layers and the logits are whole on every GPU. All GPUs read the same rows, so more GPUs make "
-            f"a step smaller; they do not add steps. {figures.badge('simulated')}"
+            "**Activations are split in part.** Each GPU has its own heads and part of the MLP, but the values between "
+            "layers and the logits are whole on every GPU. All GPUs read the same rows, so with more GPUs each of them "
+            f"computes less, but no more rows are read. {figures.badge('simulated')}"
         )
     elif beside is not None and beside.kind != drawn.kind and drawn.kind != AWAY:
         whole = max(moment.parts["activations"] for moment in beside.moments)
@@ -115,7 +115,7 @@ _NEARBY = "Activations are offloaded to main memory only if a checkpointed step 
 _AWAY = "Activations are offloaded to main memory: nothing else runs during the copies, and their speed is assumed."
 _PACKED = (
     "Rows are packed; memory and time are for full rows, with the mask that separates the rows in them. Kernels that "
-    "know where rows end need no mask and less time, but are not assumed."
+    "know where rows end need no mask and less time, but the plan does not assume them."
 )
 
 

@@ -63,7 +63,7 @@ class Places(Controls[Wanted]):
 
     def draw(self, name: str, cell: Any = None, **more: Any) -> Any:
         """Draw a field's control and return its value, or the previous one while the control is empty."""
-        if "options" in more:  # what is none of them stands there as it was said
+        if "options" in more:  # any other value is listed as it was given
             current = self.value(name)
             more["options"] = {**more["options"], current: more["options"].get(current, current)}
         lost = self.lost.get(name)
@@ -136,7 +136,7 @@ def offers(ways: Sequence[Way], first: bool = False) -> None:
         return
     with st.container(horizontal=True):
         for way in offered:
-            # told apart by what they set, and the deadline that is none from the one that is met
+            # keys differ by what the buttons set, and by whether one removes the deadline or moves it
             key = "-".join(("plan-way", *way.changes, *([] if all(way.changes.values()) else ["none"])))
             kind: Any = "primary" if first else "secondary"
             st.button(f"Use {plain(way.short)}", key=key, type=kind, on_click=take_up, args=(way.changes,))
@@ -229,7 +229,7 @@ def address(asked: PlanRequest) -> Mapping[str, tuple[Any, Any]]:
     """Return the URL's parameters: ``name: (value, default)``."""
     usual: dict[str, Any] = asdict(USUAL)
     if asked.wanted.row_tokens != USUAL.row_tokens:
-        usual["seq"] = None  # always said: an address without it is read as room for such rows
+        usual["seq"] = None  # always written: without it, an address means a length that holds such rows
     said = asdict(asked.wanted) | {name: one.text for name, one in asked.unread.items()}
     found = {name: (value, usual[name]) for name, value in said.items()}
     more = {name: (state.remembered(SCOPE, name, ""), "") for name in (METHOD, CHOSEN)}
@@ -296,7 +296,7 @@ def _drawn(controls: Places) -> PlanRequest:
         said = {} if lengths is None else {name: int(text) for name, text in lengths.fields().items()}
         if said != state.remembered(SCOPE, OF_FILE, {}):
             state.remember(SCOPE, OF_FILE, said)
-            if said:  # a control keeps what it has until it is drawn afresh
+            if said:  # a control keeps its old value until it is drawn afresh
                 take_up({**said, "seq": max(start.seq, said["seq"])})
                 st.rerun()
         price = controls.draw(
@@ -316,7 +316,7 @@ def _drawn(controls: Places) -> PlanRequest:
             "Also rank", list(dict.fromkeys([*FURTHER, *start.further])), start.further, key=controls.key("also"),
             placeholder="no other method", format_func=_method_title,
             help="Ranked with full fine-tuning, LoRA and QLoRA. A method's quality is known only from published "
-            "trainings of the same model; without one, its plans beat no other method's.",
+            "trainings of the same model. Without one, a method's plans never beat those of another method.",
         )  # fmt: skip
         controls.below("also")
     controls.below("packed")
@@ -325,13 +325,13 @@ def _drawn(controls: Places) -> PlanRequest:
         "row_tokens",
         second[1],
         label="Average length",
-        help="Tokens per row, on average. It decides the time.",
+        help="Tokens per row, on average. This length decides the time.",
     )
     seq = controls.draw(
         "seq",
         third[0],
         label="Maximum length",
-        help="In tokens. Longer rows are truncated. It decides the memory.",
+        help="In tokens. Longer rows are truncated. This length decides the memory.",
     )
     deadline = controls.draw("deadline", third[1], label="Must be done in", placeholder="any time")
     wanted = Wanted(

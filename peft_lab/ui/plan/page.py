@@ -53,8 +53,8 @@ from peft_lab.workers.inspector import get_pool
 # ----------------------------------------
 # Main memory under the ranks of the drawing: what waits there, and what is copied up and down in a phase.
 #
-# Bars stand on the same scale as the ranks' own. Dots go with what is copied, as often as there is room for in a
-# phase's turn: that they are not layers counted says the sentence beneath.
+# The bars have the same scale as those of the ranks. Dots move with the copies, as often as a phase has time for. They
+# do not count layers, and the sentence below the drawing says so.
 
 
 #: Heights in the drawing: of all bars together, of the least place for one, of the arrows, and what names take.
@@ -191,12 +191,12 @@ _DOES = {
         "ddp": "Gradients are averaged over the GPUs, bucket by bucket.",
         "zero1": "Gradients are averaged over the GPUs, bucket by bucket.",
         "fsdp2": "Layers are gathered again; each GPU keeps the sum of its share of the gradients.",
-        "tp": "Gradients of a layer's input are summed over the GPUs; those of its matrices stay where these are.",
+        "tp": "Gradients of a layer's input are summed over the GPUs; those of its matrices stay on their GPU.",
         OFFLOADED: "Layers are copied in and gathered again; each GPU's share of the summed gradients is copied back.",
         AWAY: "Layer by layer, an input is copied back and the layer is computed again. Gradients are averaged.",
     },
     "optimizer": {
-        "ddp": "Every GPU makes the same update.", "zero1": "Each updates its share and sends the new weights round.",
+        "ddp": "Every GPU makes the same update.", "zero1": "Each updates its share and sends the new weights to all.",
         "fsdp2": "Each updates its own share; nothing is sent.",
         "tp": "Each updates its own part; only the norm of all gradients is summed.",
         OFFLOADED: "The processor updates the weights in main memory. The cards are idle.",
@@ -330,9 +330,9 @@ def what_to_buy(wanted: Wanted) -> None:
         figures.table(("Cards", *map(method_title, methods)), rows, fold=True)
     progress(answers, "steps")
     st.caption(
-        "The smallest listed card that is enough, and in brackets the memory of a step on each: one row at once, "
-        "checkpointed; several cards shard it with FSDP2. Full fine-tuning stores the weights in bfloat16, which "
-        "rounds small updates away; plans try float32 first."
+        "The smallest listed card that is enough. In brackets: the memory of a step on each card, with one row at once "
+        "and checkpointing. Several cards shard the step with FSDP2. Full fine-tuning stores the weights in bfloat16, "
+        "which rounds small updates away; plans try float32 first."
     )
 
 
@@ -421,7 +421,7 @@ def _in_hours(wanted: Wanted) -> Wanted:
         float(wanted.deadline)
         return wanted
     left = math.floor((wanted.hours() or 0) * 10) / 10
-    return replace(wanted, deadline=f"{max(left, 0.01):g}")  # the last minutes are no time that has passed
+    return replace(wanted, deadline=f"{max(left, 0.01):g}")  # never 0, which would mean a past deadline
 
 
 def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> Planned | None:

@@ -218,7 +218,7 @@ def runner_up(ranked: Sequence[Planned], one: Planned) -> None:
     free = units.percent(100 * second.plan.headroom)
     st.markdown(
         f"**Runner-up:** {get_method(second.candidate.method).title}, {_SHARED[second.candidate.sharding]}: "
-        f"{time_of(second)}{twice}, with {free} of each card spare. {figures.badge(Source.SIMULATED)}"
+        f"{time_of(second)}{twice}, leaving {free} of each card free. {figures.badge(Source.SIMULATED)}"
     )
 
 

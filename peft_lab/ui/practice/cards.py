@@ -152,8 +152,8 @@ def _days(days: Sequence[Day]) -> None:
     st.caption(
         (f"{units.several(more, 'more day')} not shown. " if more > 0 else "")
         + f"The plan assumes that you learn each day's cards; your ratings change it. {FOR_NEW:.0%} of each day is "
-        "for new questions while there are any: from all topics, with more from weak ones and from the role's. "
-        "Every review comes before the interview."
+        "for new questions while there are any. They come from all topics, with more from weak topics and from the "
+        "role's topics. Every review comes before the interview."
     )
 
 
@@ -172,9 +172,9 @@ def _standing(standing: Sequence[Readiness]) -> None:
     ]
     figures.table(("Topic", "Answered", "Known", "Recall on the day"), rows, numeric=(1, 2, 3), fold=True)
     st.caption(
-        f"Known: the share that you last rated better than *again* (Wilson's 95% interval, from {ENOUGH} answers "
-        "on). Recall on the day: the mean chance that you still remember a card if you repeat none until then "
-        "(FSRS). Both rest on your own ratings, not on an interviewer's."
+        "Known: the share of cards that you last rated better than *again*, as Wilson's 95% interval. It needs at "
+        f"least {ENOUGH} answers. Recall on the day: the mean chance that you still remember a card if you repeat none "
+        "until then (FSRS). Both rest on your own ratings, not on an interviewer's."
     )
 
 

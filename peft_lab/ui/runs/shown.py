@@ -195,9 +195,9 @@ def read_arrays(identity: str) -> dict[str, Any]:
         return {}
 
 
-# Kept for all sessions, so by folder: who may not open the run does not come this far. A run that went on after its end
-# has another stamp, and other pictures. Not by cache_data, which warns in the log where this is imported before the
-# server runs, and copies what nobody changes.
+# Shared by all sessions, so keyed by folder; users who may not open the run are refused earlier. A run that continued
+# after its end has another stamp and new pictures. Not cache_data: it warns in the log if this is imported before the
+# server runs, and it copies data that nobody changes.
 @st.cache_resource(max_entries=16, show_spinner=False)
 def _insight(folder: Path, stamp: int) -> dict[str, Any]:
     run = Run(folder.name, folder)
@@ -238,7 +238,7 @@ def recorded(slug: str, model: str, run: Run | None = None) -> tuple[Trajectory 
         return own, "Your run"
     title = "Recorded run"
     if mine is not None:
-        title += " (yours kept no states)" if mine.status().final else " (until yours takes its first steps)"
+        title += " (yours saved no states)" if mine.status().final else " (until yours takes its first steps)"
     try:
         found = shipped_on(slug, model)
     except PeftLabError:  # a file of another version; the drawing stands still then

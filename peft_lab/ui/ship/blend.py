@@ -22,8 +22,9 @@ from peft_lab.workers import inspector
 SCOPE = "blend"
 BADGE = figures.badge(Source.MEASURED)
 _HOW = (
-    "cat: the exact weighted sum. svd: the sum, cut to one adapter's rank. linear, ties, dare: A and B apart, as PEFT "
-    "does. ties_svd, dare_svd: ΔW itself, then cut. knots: TIES in a basis that all share."
+    "cat: the exact weighted sum. svd: that sum, reduced to one adapter's rank. linear, ties, dare: A and B are "
+    "blended separately, as PEFT does. ties_svd, dare_svd: ΔW is blended, then its rank is reduced. knots: TIES in a "
+    "basis that all adapters share."
 )
 
 
@@ -90,11 +91,12 @@ def _proved(found: Mapping[str, Any]) -> None:
 def _best(about: Mapping[str, Any]) -> None:
     st.markdown(f"#### Which, with which weights? {BADGE}")
     st.markdown(
-        "Each group's best recorded blend, judged by the worst share that an adapter keeps of its own score. With "
-        f"{about['rows']} rows a score is uncertain (in brackets Wilson's 95% interval), and the best of many is part "
-        f"luck, so it was scored again on {about['again']} rows that had no part in the choice. Twice the weights are "
-        "another blend. In general the question is open ([peft 1555](https://github.com/huggingface/peft/issues/1555));"
-        " `peft-lab blend ADAPTERS --how best` searches for your own adapters."
+        "The best recorded blend of each group. A blend is judged by the adapter that keeps the smallest share of its "
+        f"own score. Scores on {about['rows']} rows are uncertain (in brackets: Wilson's 95% interval), and the best "
+        f"of many blends is partly luck. So it was scored again on {about['again']} rows that had no part in the "
+        "choice. Doubling all weights gives a different blend. How to choose weights in general is an open question "
+        "([peft 1555](https://github.com/huggingface/peft/issues/1555)); `peft-lab blend ADAPTERS --how best` searches "
+        "for the best blend of your own adapters."
     )
     rows, ways = [], []
     for members, cells in blends.best().items():
@@ -113,7 +115,7 @@ def _best(about: Mapping[str, Any]) -> None:
         ways.append(f"{blended}: {', '.join(shares)}.")
     header = ("Blended", "Best way", "Weights", "Scores (95% interval)", f"On {about['again']} other rows")
     figures.table(header, rows, fold=True)
-    st.caption("Worst share by way, each at its best weights. " + " ".join(ways))
+    st.caption("The worst share with each way of blending, at its best weights. " + " ".join(ways))
 
 
 def _repeated(sums: Mapping[str, Any]) -> None:
@@ -134,6 +136,7 @@ def _overlaps(about: Mapping[str, Any]) -> None:
     figure = charts.heatmap([*lines.values()], "block", "", "times chance", blocks, [*lines])
     st.plotly_chart(figure, key="blend-overlap", config=charts.CONFIG)
     st.caption(
-        "A: what an adapter reads; B: what it writes. Overlap: mean squared cosine of the principal angles, 1 for the "
-        "same subspace; here as a multiple of that of random subspaces, which is rank / width of the map."
+        "A is what an adapter reads, B what it writes. Overlap is the mean squared cosine of the principal angles; it "
+        "is 1 for the same subspace. Random subspaces overlap by rank / width of the map. Each figure is a multiple of "
+        "that."
     )

@@ -28,7 +28,7 @@ from peft_lab.ui.practice.learner import with_next
 SCOPE = "exhibits"
 _NAMES = (
     "`trained` and `shipped`: the tensors of both files (`safetensors.torch.load_file`); `base` and `published`: the "
-    "weights that are served and those of training; `model`: what answers; `trained_…`: as in training."
+    "weights that are served and those used in training; `model`: the model that answers; `trained_…`: as in training."
 )
 
 
@@ -36,7 +36,7 @@ def exhibits(run: str) -> None:
     """Draw one exhibit; ``run``: the id of the learner's own run, empty without one."""
     known, recording, mine = all_exhibits(), recorded(), run or SHIPPED
     titles = {name: f"{n}. {one.title}" for n, (name, one) in enumerate(known.items(), 1)}
-    st.markdown("### Loads without an error, and answers wrongly")
+    st.markdown("### Loads without an error but answers wrongly")
     with st.container(border=True, key="exhibit"), errors_here():
         one = known[with_next(SCOPE, "exhibit", f"{len(known)} exhibits", titles, next(iter(known)))]
         st.markdown(plain(one.done))
@@ -97,7 +97,7 @@ def _seen(one: Exhibit, spec: RunSpec, answers: Sequence[Answered], guess: str) 
         after.answers[spoilt[-1]], rows[spoilt[-1]]
     ):
         st.caption(f"Not always this loud: see “{plain(titles[spoilt[0]])}”")
-    st.markdown(f"**What gives it away.** {plain(one.gives_away)}")
+    st.markdown(f"**How to notice it.** {plain(one.gives_away)}")
     for name, text in {"command": one.command, "check": one.check}.items():
         listing(text, f"exhibit-{name}-{one.id}", 90)
     st.caption(f"{_NAMES} Seen in [{plain(one.source)}]({one.url}).")

@@ -31,10 +31,10 @@ def same_answers(run: str) -> None:
     _compared(recorded["spec"], recorded["answers"], recorded["apart"])
     st.caption(
         f"Recorded on {recorded['recorded'][:10]}, {on['processor']}, {on['cores']} cores at a load of {on['load']}. "
-        "Right: all fields of the JSON. int8 and NF4 by bitsandbytes, q4_0 by the gguf package; the output layer keeps "
-        "its precision. Merging into 4 bits loses part of the tuning: "
-        "[peft 2321](https://github.com/huggingface/peft/issues/2321), "
-        "[peft 2105](https://github.com/huggingface/peft/issues/2105). Engines, their time with loading: "
+        "An answer is right if all fields of the JSON are. int8 and NF4 by bitsandbytes, q4_0 by the gguf package; the "
+        "output layer keeps its precision. Merging into 4 bits loses part of the tuning: [peft "
+        "2321](https://github.com/huggingface/peft/issues/2321), [peft "
+        "2105](https://github.com/huggingface/peft/issues/2105). Engines, their time with loading: "
         + "; ".join(f"{one['package']}, {one['recorded'][:10]}" for one in recorded["engines"].values())
     )
     with errors_here():
@@ -48,7 +48,7 @@ def _own(run: str) -> None:
     """Draw what the run has answered; while it goes on, one way after another is asked, and the page comes back."""
     try:
         spec, _ = same_rows.adapter_of(run)
-    except BadInput as refusal:  # of the run that the page chose: the recorded answers are what one came for
+    except BadInput as refusal:  # about the chosen run; the recorded answers above are still shown
         st.markdown(f"**Your run.** {plain(str(refusal))}")
         return
     title = st.empty()
@@ -95,8 +95,9 @@ def _compared(spec: RunSpec, ways: Mapping[str, Answered], apart: Mapping[str, S
     strips = "".join(_strip(WAYS[way].title, one) for way, one in ways.items() if way in WAYS and one.lost)
     if strips:
         st.markdown(
-            "**Share of ΔW below half a step, by layer.** Where the base is stored in that form already, rounding "
-            "takes it back. Rounded once at the end, as q4_0, some of it survives by chance."
+            "**Share of ΔW below half a rounding step, by layer.** If the base is already stored in that form, "
+            "rounding removes this share. If the merged weights are rounded once at the end, as with q4_0, some of it "
+            "survives by chance."
         )
         st.html(f'<div class="strips">{strips}</div>')
 

@@ -270,7 +270,7 @@ def landscape_section(
 
     def draw(name: str, place: Any, titles: Mapping[str, str]) -> str:
         found: str = controls.draw(name, place, options=titles, key=controls.key(name, *titles))
-        controls.remember(name, found)  # also when another choice moves the default
+        controls.remember(name, found)  # even if another choice changes the default
         return found
 
     x = draw(ACROSS, places[0], {name: named_sweep(name) for name in axes})
@@ -383,7 +383,7 @@ def parallel_section(
         return
     st.markdown(f"### All settings {figures.badge('measured')}")
     st.markdown(
-        "Each line is a setting with a complete set of seeds; the last axis is their mean. The better, the more "
+        "Each line is a setting with a complete set of seeds; the last axis is their mean. Better settings are more "
         "orange." + (f" The best {MOST:,} of {len(done):,} settings are drawn." if len(done) > MOST else "")
     )
     drawn = parallel(done[:MOST], names, figure, setting_titles(spec)[figure])

@@ -76,7 +76,7 @@ class SweepSetup(CompareForm):
         """Yield an error for a value that no chosen method takes, and for a knob given twice."""
         yield from super().rules()
         if self.knob == self.second:
-            yield BadInput("Both vary the same. Choose another one, or nothing else.", "second")
+            yield BadInput("Both vary the same setting. Choose another, or “Nothing else”.", "second")
         for name, field in self._varied().items():
             try:
                 if not self._listed(field):

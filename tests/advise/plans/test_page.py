@@ -373,9 +373,7 @@ def test_full_fine_tuning_is_drawn_with_its_precision_said(monkeypatch: pytest.M
             Drawn("fsdp2", method, 2, tuple(Moment(phase, parts) for phase in PHASES)), None
         )
     assert [
-        ("kept in bfloat16" in line, "float32 where that fits" in line)
-        for line in said
-        if "On each of" in line
+        ("kept in bfloat16" in line, "float32 if that fits" in line) for line in said if "On each of" in line
     ] == [
         (True, True),
         (False, False),

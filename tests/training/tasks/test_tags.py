@@ -98,7 +98,7 @@ def test_a_words_first_token_has_its_label_and_no_other_token_has_one() -> None:
     assert row.tags == (no, 4, no, no, 0, 2, no)
     (cut,) = batches.encode_tags(made, ["Wendy at 7"], [[4, 0, 2]], 6, WORD)
     assert cut.tags == (no, 4, no, no, 0, no)
-    with pytest.raises(ValueError, match="ends no text"):
+    with pytest.raises(ValueError, match="end token"):
         batches.encode_tags(Pieces(ends=False), ["at"], [[4]], 99, WORD)  # type: ignore[arg-type]
     made.is_fast = False
     with pytest.raises(BadInput):

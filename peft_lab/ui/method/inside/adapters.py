@@ -89,15 +89,15 @@ def _added(found: dict[str, Any]) -> None:
         charts.draw(figure, f"{SLUG}-added")
         largest = max(shot["added"].values())
         st.markdown(
-            f"After **{shot['step']} steps** an adapter adds at most **{units.percent(100 * largest)}** of what it "
-            f"reads (mean over tokens). Switching all of them on moves a logit by at most "
+            f"After **{shot['step']} steps** an adapter's output has at most **{units.percent(100 * largest)}** of the "
+            "norm of its input (mean over tokens). Switching all adapters on changes a logit by at most "
             f"**{shot['logit_change']:.2g}**."
         )
 
     played(SLUG, [shot["step"] for shot in shots], draw)
     st.caption(
         f"{found['tokens']:,} tokens of {found['rows']} held-out rows, in {found['dtype']}. At step 0 both matrices "
-        "are tiny, so the model is almost exactly the base model; with both at exactly zero neither would get a "
+        "are tiny, so the model is almost exactly the base model. If both were exactly zero, neither would get a "
         "gradient."
     )
 
@@ -107,14 +107,14 @@ def _not_linear(found: dict[str, Any], run: RunSpec) -> None:
     parallel = placement in (*SCALED, *SUMMED)
     st.markdown(f"#### Why they cannot be merged {figures.badge(Source.MEASURED)}")
     place = (
-        "This adapter reads the residual stream, not just the output of the map before it, and is added to the "
-        "stream, so not even a linear one could be merged into a matrix. How far it is from linear can still be "
-        "measured"
+        "This adapter reads the residual stream, not just the output of the map before it, and its output is added to "
+        "the stream. So even a linear adapter could not be merged into a matrix. How far it is from linear can still "
+        "be measured"
         if placement in SUMMED
         else (
             "A parallel adapter maps the feed-forward part's input to its output and bypasses the nonlinearity in "
-            "between, so not even a linear one could be merged into a matrix. How far it is from linear can still be "
-            "measured"
+            "between. So even a linear adapter could not be merged into a matrix. How far it is from linear can still "
+            "be measured"
         )
         if parallel
         else "Only a linear map can be merged into the matrix before it"
@@ -193,8 +193,8 @@ def _merged_anyway(lines: dict[str, Any], found: dict[str, Any], title: str, mod
     )
     fitted = found["fitted"]
     other = (
-        "Merging LoRA only costs rounding: large in 16 bits, almost nothing in float32. What linear maps miss of an "
-        "adapter is missing at any precision."
+        "Merging a LoRA causes only rounding errors: large in 16 bits, almost none in float32. The part of an adapter "
+        "that a linear map misses is missing at any precision."
         if lora is not None
         else "Train a LoRA on this model to compare its merge."
     )
@@ -331,8 +331,8 @@ def _requests(seen: dict[str, Any]) -> None:
         for method, found in seen["methods"].items()
     ]
     st.caption(
-        "The first of them, answered through the bottleneck adapters. Largest difference in a logit from the same "
-        f"row in an unmixed batch: {'; '.join(listed)}; in {seen['dtype']}."
+        "The first requests of the batch, answered through the bottleneck adapters. Largest difference of a logit from "
+        f"its value in an unmixed batch: {'; '.join(listed)}; in {seen['dtype']}."
     )
 
 

@@ -121,8 +121,9 @@ def intruders(slug: str, identity: str) -> None:
     """Offer to compare every matrix of the open run, and draw the one chosen above."""
     st.markdown(f"#### Intruder dimensions {figures.badge(Source.MEASURED)}")
     st.markdown(
-        r"The strongest left singular vectors of $W + \Delta W$, each against all of $W$'s. What training only "
-        f"strengthened has a partner near a cosine of 1; an **intruder** has none above {INTRUDER_THRESHOLD:g}."
+        r"Each of the strongest left singular vectors of $W + \Delta W$ is compared with all of $W$'s. A vector "
+        "that training only strengthened has a partner with a cosine near 1. An **intruder** has no partner with a "
+        f"cosine above {INTRUDER_THRESHOLD:g}."
     )
     if st.button("Compare the singular vectors", key=f"{slug}-intruders"):
         state.remember(slug, "intruders-of", identity)
@@ -144,8 +145,8 @@ def _intruders_shown(slug: str, rows: list[Row]) -> None:
         )
         charts.draw(figure, f"{slug}-cosines")
         st.caption(
-            f"{plain(row['module'])}: the {many} strongest of each. A dark diagonal: nothing new. A row without a dark "
-            "cell: new."
+            f"{plain(row['module'])}: the {many} strongest of each. A dark diagonal means that nothing is new. A row "
+            "without a dark cell is a new direction."
         )
     with right:
         figures.table(
@@ -249,8 +250,8 @@ def _at(slug: str, identity: str, row: Row, index: int) -> None:
         charts.draw(figure, f"{slug}-singular")
         ratio = snapshot["norms"][name] / row["base_norm"]
         st.markdown(
-            f"The other {min(out, into) - len(values):,} are exactly zero: a product of {len(values)} columns cannot "
-            "have more. The effective rank (exponential of the entropy of their shares) is "
+            f"The other {min(out, into) - len(values):,} are exactly zero, because the rank of ΔW is at most "
+            f"{len(values)}. The effective rank (exponential of the entropy of their shares) is "
             f"**{snapshot['effective_ranks'][name]:.1f}**; ‖ΔW‖ is **{units.percent(100 * ratio)}** of ‖W‖."
         )
     values_of_run = store.get(identity).spec.values
@@ -259,7 +260,7 @@ def _at(slug: str, identity: str, row: Row, index: int) -> None:
             "PiSSA starts from W's own top directions; ΔW is the change from training and has up to twice the rank."
         )
     if values_of_run.get("use_dora"):
-        st.caption("DoRA also rescales every row of W + ΔW; shown is only ΔW = (α/r)·BA.")
+        st.caption("DoRA also rescales every row of W + ΔW. Only ΔW = (α/r)·BA is shown.")
 
 
 def _relative(slug: str, rows: list[Row]) -> None:
@@ -339,6 +340,6 @@ def _merge(rows: list[Row], held: str) -> None:
     cells = [(title, *(written(row) for row in rows)) for title, written in lines]
     figures.table(("", *(row["dtype"] for row in rows)), cells, numeric=range(1, len(rows) + 1))
     st.caption(
-        f"The same {held} with the adapter beside W, with BA merged into W, and with BA removed again. The "
-        "differences are rounding. An unmerged W is not bit for bit the original, so keep the base."
+        f"The same {held} were answered with the adapter beside W, with BA merged into W, and with BA removed again. "
+        "The differences are rounding errors. After unmerging, W is not bit for bit the original, so keep the base."
     )

@@ -158,11 +158,11 @@ def _rounding(found: dict[str, Any], kind: ModelKind | None, held: str) -> None:
         return
     st.markdown(f"#### What rounding the base does {figures.badge(Source.MEASURED)}")
     outputs, training = (units.percent(100 * found[name]) for name in ("outputs", "training"))
-    small = " Its head starts at random, so they are small." if kind in CLASSIFIERS else ""
+    small = " The base's head starts at random, so its outputs are small." if kind in CLASSIFIERS else ""
     st.markdown(
         f"Without an adapter, the outputs of the rounded base differ by **{outputs}** from those of the base in its "
-        f"own precision; the trained adapter then changes them by **{training}**. Both as a share of the norm of the "
-        f"base's outputs, on {held}.{small}"
+        f"own precision; the trained adapter then changes them by **{training}**. Both figures are shares of the norm "
+        f"of the base's outputs, on {held}.{small}"
     )
 
 

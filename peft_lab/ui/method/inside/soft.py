@@ -84,7 +84,7 @@ def _moves(slug: str, found: dict[str, Any]) -> None:
     charts.draw(figure, f"{slug}-moves")
     last = max(shots[-1]["moved"]) / size
     st.caption(
-        f"A word's length is {size:.2f}: at the end the farthest is {last:.1f} such lengths from its start."
+        f"A word's embedding is {size:.2f} long. The token that moved farthest ended {last:.1f} such lengths away."
     )
 
 

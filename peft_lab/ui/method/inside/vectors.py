@@ -69,8 +69,8 @@ def _moves(found: dict[str, Any]) -> None:
             st.markdown(f"After **{shots[index]['step']} steps** no bias has changed.")
             return
         st.markdown(
-            f"After **{shots[index]['step']} steps**, `{most['bias']}` has changed most: its entries by "
-            f"**{most['moved']:.3f}** (root mean square), from values of {most['start']:.3f}."
+            f"After **{shots[index]['step']} steps**, `{most['bias']}` has changed most: its entries started at "
+            f"{most['start']:.3f} and changed by **{most['moved']:.3f}** (root mean squares)."
         )
 
     played(BITFIT, [shot["step"] for shot in shots], draw)
@@ -97,12 +97,12 @@ def _put_back(found: dict[str, Any]) -> None:
         ],
         numeric=(1, 2, 3),
     )
-    st.caption("Changes as root mean squares, logit changes as means. One kind at a time, in all layers.")
+    st.caption("One kind is reset at a time, in all layers. Changes: root mean square; of logits: mean.")
     if any(row["kind"] == KEY for row in found["put_back"]):
         st.markdown(
             "**The keys' biases change, but have no effect.** A bias on the key adds the same number to all scores of "
-            "one query, and softmax ignores a constant added to all scores. Their gradient is only rounding, which "
-            f"Adam scales up to full steps. Any change that remains here is rounding in {found['dtype']}."
+            "one query, and softmax ignores a constant added to all scores. Their gradient is only a rounding error, "
+            f"which Adam scales up to full steps. Any change that remains here is rounding in {found['dtype']}."
         )
 
 
@@ -276,11 +276,11 @@ def _merge(rows: list[dict[str, Any]]) -> None:
             for row in rows
         ],
         numeric=(1, 2, 3),
-        caption="Largest change of an output, when merged and when that is undone",
+        caption="Largest change of an output: when merged, and after unmerging",
     )
     st.markdown(
         r"$l \odot (W x) = (\mathrm{diag}(l)\,W)\,x$: a factor on the output multiplies a row of $W$ (and of the "
-        r"bias), one on the input a column. What differs is rounding."
+        r"bias), one on the input a column. The differences are rounding errors."
     )
 
 
