@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import tempfile
 import time
@@ -37,6 +38,9 @@ AIM, SHARDED = {"allocated": 0.02, "active": 0.02}, 0.08
 KEPT = CONFIGS.with_name("compared.jsonl")
 RESULTS = CONFIGS.parents[1] / "results"
 HALVES = ("open", "apart")
+#: The figures at the first asking of runs whose mapping or simulation was mended afterwards.
+FIRST = CONFIGS.with_name("first.jsonl")
+NOT_ASKED = "not asked yet"
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def answers(
         if request.key in known:
             continue
         if cached:
-            known[request.key] = {"error": "not asked yet"}
+            known[request.key] = {"error": NOT_ASKED}
             continue
         start = time.perf_counter()
         try:
@@ -155,8 +159,8 @@ def compare(run: Run, request: Request | str, answer: Mapping[str, Any]) -> list
 
 
 def of_half(half: str, only: str = "", cache: Path | None = None, cached: bool = False) -> list[Figure]:
-    """Return the figures of a half, of runs whose name contains ``only``."""
-    chosen = [run for run in runs() if run["split"] == half and only in run["name"]]
+    """Return the figures of a half, of runs in whose name the pattern ``only`` is found."""
+    chosen = [run for run in runs() if run["split"] == half and re.search(only, run["name"])]
     requests = [request_of(run) for run in chosen]
     known = answers((one for one in requests if isinstance(one, Request)), cache, cached)
     return [
@@ -200,16 +204,34 @@ CONSTANTS = [
 ]
 
 
-def kept() -> list[Figure]:
+def kept(file: Path = KEPT) -> list[Figure]:
     """Return the kept figures of both halves."""
-    lines = KEPT.read_text("utf-8").splitlines() if KEPT.is_file() else []
+    lines = file.read_text("utf-8").splitlines() if file.is_file() else []
     return [Figure(**{**row, "of": tuple(row["of"])}) for row in map(json.loads, lines)]
 
 
+def first() -> list[Figure]:
+    """Return the figures of the first asking of runs that were asked again."""
+    return kept(FIRST)
+
+
 def keep(figures: list[Figure]) -> None:
-    """Write a half's figures instead of those kept of it, and the tables of both halves."""
-    halves = {one.half for one in figures}
-    every = [*(one for one in kept() if one.half not in halves), *figures]
+    """Write figures instead of those kept of the same runs, and the tables of both halves.
+
+    A run that was not asked keeps its figures. What a changed request replaces is left in ``first.jsonl``.
+    """
+    asked = {one.run for one in figures if one.reason != NOT_ASKED}
+    old = [one for one in kept() if one.run in asked]
+    new = [one for one in figures if one.run in asked]
+    known = {one.run for one in first()}
+    changed = {one.run for one, before in zip(new, old, strict=True) if one != before} - known
+    with FIRST.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(asdict(one)) + "\n" for one in old if one.run in changed)
+    places = {(one.run, number): one for run in asked for number, one in enumerate(o for o in new if o.run == run)}
+    every, seen = [], Counter[str]()
+    for one in kept():
+        every.append(places.get((one.run, seen[one.run]), one))
+        seen[one.run] += 1
     KEPT.write_text("".join(json.dumps(asdict(one)) + "\n" for one in every), "utf-8")
     for name, table in tables(every).items():
         (RESULTS / f"{name}.json").write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", "utf-8")
@@ -265,7 +287,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("half", choices=HALVES)
     parser.add_argument("--cache", type=Path)
-    parser.add_argument("--only", default="", help="runs whose name contains this")
+    parser.add_argument("--only", default="", help="runs in whose name this pattern is found")
     parser.add_argument("--cached", action="store_true", help="ask nothing that FILE lacks")
     parser.add_argument("--keep", action="store_true")
     given = parser.parse_args()
@@ -278,7 +300,7 @@ def main() -> None:
         print(f"{name:56} {size:4} figures, {off:5.1f}% off, ratio {ratio:.3f}, {close:3.0f}% close")
     for reason, count in Counter(one.reason or "compared" for one in figures).most_common():
         print(f"{count:4}  {reason}")
-    if given.keep and not given.only:
+    if given.keep:
         keep(figures)
 
 

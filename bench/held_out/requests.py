@@ -38,12 +38,22 @@ CARDS = {
 }  # fmt: skip
 #: Links of several cards: those of the SXM boards.
 LINKS = {"a100-40": "nvlink", "a100-80": "nvlink", "h200": "nvlink4"}
-KINDS = {"fsdp1": "fsdp2", "fsdp2": "fsdp2", "ddp": "ddp", "zero2": "zero2", "zero3": "zero3"}
+KINDS = {"fsdp1": "fsdp1", "fsdp2": "fsdp2", "ddp": "ddp", "zero2": "zero2", "zero3": "zero3"}
 OPTIMIZERS = {
     "adamw": "adamw", "adamw (fused)": "adamw", "paged adamw": "paged_adamw", "adamw, stepped in backward": "adamw",
     "adamw 8bit, stepped in backward": "adamw8bit", "paged adamw 8bit, stepped in backward": "paged_adamw8bit",
 }  # fmt: skip
-#: Needs that a plain request or one of :func:`_switches` gives. Of the fused kernels only the loss is asked.
+#: Modules that LitGPT's targets stand for, in models that name them otherwise. Its q and v of rank r have as many
+#: numbers as a fused map of rank r.
+NAMES = {
+    "gpt_neox": {**dict.fromkeys(("q_proj", "k_proj", "v_proj"), ["query_key_value"]), "o_proj": ["dense"],
+                 "mlp": ["dense_h_to_4h", "dense_4h_to_h"], "lm_head": ["embed_out"]},
+    "falcon": {**dict.fromkeys(("q_proj", "k_proj", "v_proj"), ["query_key_value"]), "o_proj": ["dense"],
+               "mlp": ["dense_h_to_4h", "dense_4h_to_h"]},
+    "phi3": {**dict.fromkeys(("q_proj", "k_proj", "v_proj"), ["qkv_proj"]), "mlp": ["gate_up_proj", "down_proj"]},
+    "phi": {"o_proj": ["dense"], "mlp": ["fc1", "fc2"]},
+}  # fmt: skip
+#: Needs that a plain request or one of :func:`_switches` gives. Of the fused kernels the loss and RMSNorm are asked.
 PLAIN = {"fp32 not upcast", "fused kernels", "activation offloading"}
 LOSSES = {
     "fused linear cross entropy (Liger)": "liger", "cross entropy in 8 chunks": "torchtune",
@@ -54,6 +64,7 @@ BFLOAT16, AUTOCAST, MIXED = {"dtype": "bfloat16"}, {"precision": "autocast-bf16"
 #: Losses that keep all logits: without them the whole one is the nearest.
 NEAREST = ("torchtune", "litgpt")
 LITGPT, PEFT = "LitGPT", "PEFT's method comparison, MetaMathQA"
+FMS = "fms-hf-tuning with fms-acceleration"
 #: 17.01 GB for all 3.8B weights in bfloat16, where AdamW's four copies take 30.6.
 MISPRINTED = ("LitGPT config phi-3/full.yaml, 1 GPU",)
 #: Kinds of figures that are seconds.
@@ -164,6 +175,14 @@ def _switches(run: Run) -> dict[str, Any]:
     """Return what a run has switched on beside a plain step."""
     found: dict[str, Any] = {"compile": True} if run["compiled"] else {}
     found |= {"loss": loss} if (loss := LOSSES.get(run["loss"])) else {}
+    if run["tool"] == FMS and run["loss"] == "cross entropy":  # a trainer; its Granite had transformers 4.45
+        copied = "transformers 4.48" in (run["version"] or "") and "bigcode" not in run["model"]
+        found["loss"] = "shifted" if copied else "trainer"
+    if run["tool"] == LITGPT and run["name"].startswith("LitGPT config"):  # full.py has the same loss as lora.py
+        found["loss"] = "litgpt"
+    if found.get("loss") == "litgpt" and "gemma-2" in run["model"].replace("gemma-2b", ""):  # caps its logits
+        del found["loss"]
+    found |= {"norms": "fused"} if "fused kernels" in run["needs"] else {}
     found |= {"recompute": "selective"} if isinstance(run["checkpointing"], str) else {}
     found |= {"updates": "backward"} if "stepped in backward" in run["optimizer"] else {}
     return found | ({"offload": True} if "activation offloading" in run["needs"] else {})
@@ -248,10 +267,7 @@ def _targets(names: list[str] | str, model: str) -> list[str]:
     if names == "all-linear":
         return ["all-linear"]
     given = list(names)
-    fused = {"gpt_neox": "query_key_value", "falcon": "query_key_value", "phi3": "qkv_proj"}.get(kind)
-    if fused:  # LitGPT's q and v of rank r have as many numbers as the whole map of rank r
-        return [fused]
-    mapped = {
+    mapped = NAMES.get(kind) or {
         "mlp": ["gate_proj", "up_proj", "down_proj"], "c_attn": ["q_proj", "k_proj", "v_proj"],
         "c_proj": ["o_proj", "down_proj"], "w1": ["up_proj"], "w2": ["gate_proj"],
     }  # fmt: skip
