@@ -227,10 +227,13 @@ def keep(figures: list[Figure]) -> None:
     changed = {one.run for one, before in zip(new, old, strict=True) if one != before} - known
     with FIRST.open("a", encoding="utf-8") as file:
         file.writelines(json.dumps(asdict(one)) + "\n" for one in old if one.run in changed)
-    places = {(one.run, number): one for run in asked for number, one in enumerate(o for o in new if o.run == run)}
-    every, seen = [], Counter[str]()
+    by_run: dict[str, list[Figure]] = {}
+    for one in new:
+        by_run.setdefault(one.run, []).append(one)
+    every: list[Figure] = []
+    seen = Counter[str]()
     for one in kept():
-        every.append(places.get((one.run, seen[one.run]), one))
+        every.append(by_run[one.run][seen[one.run]] if one.run in by_run else one)
         seen[one.run] += 1
     KEPT.write_text("".join(json.dumps(asdict(one)) + "\n" for one in every), "utf-8")
     for name, table in tables(every).items():

@@ -77,7 +77,10 @@ def dropout(device: str) -> AbstractContextManager[None]:
 
 
 def _cuda_dropout(
-    input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+    input: torch.Tensor,  # noqa: A002  torch's name
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
 ) -> torch.Tensor:
     """Run the fused kernel, which keeps a mask of one byte per number (``native_dropout_cuda`` in
     ``aten/src/ATen/native/cuda/Dropout.cu``; taken by ``is_fused_kernel_acceptable`` in ``native/Dropout.cpp``)."""
