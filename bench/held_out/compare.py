@@ -258,11 +258,41 @@ def tables(figures: list[Figure]) -> dict[str, dict[str, Any]]:
             [_column("figures"), *(_column(half, "{:,}") for half in HALVES)],
             [[name, *(counts[half][name] for half in HALVES)] for name, _ in reasons.most_common()],
         ),
+        "held_out_again": _table(
+            [
+                _column("kind"),
+                _column("half"),
+                _column("figures asked again", "{:,}"),
+                *(
+                    _column(f"{name} {when}", form)
+                    for when in ("first", "now")
+                    for name, form in forms.items()
+                ),
+            ],
+            _twice(halves),
+        ),
         "held_out_constants": _table(
             [_column("constant"), _column("rows it saw", "{:,}"), _column("fitted to, or chosen by")],
             CONSTANTS,
         ),
     }
+
+
+def _twice(halves: Mapping[str, list[Figure]]) -> list[list[Any]]:
+    """Return rows of each kind and half with figures asked again: all its figures as first asked, and as they are."""
+    found = []
+    before: dict[str, list[Figure]] = {}
+    for one in first():
+        before.setdefault(one.run, []).append(one)
+    for half, now in halves.items():
+        again = {one.run for one in now} & before.keys()
+        old = [*(one for one in now if one.run not in again), *(one for run in again for one in before[run])]
+        groups, earlier = grouped(now), grouped(old)
+        for name in sorted(groups.keys() & earlier.keys()):
+            count = sum(one.run in again for one in groups[name])
+            if count:
+                found.append([name, half, count, *summary(earlier[name]), *summary(groups[name])])
+    return found
 
 
 def _cells(group: list[Figure] | None) -> list[Any]:
@@ -279,7 +309,7 @@ def _table(columns: list[dict[str, Any]], rows: list[list[Any]]) -> dict[str, An
         "command": "python -m bench.held_out.compare open --keep, and apart",
         "machine": "simulated on 2 cores of an AMD EPYC; published on the GPUs that the runs name",
         "date": "2026-11-30",
-        "commit": "7b5164c0",
+        "commit": "7b5164c0; asked again in a9353c9b and after",
         "columns": columns,
         "rows": rows,
     }

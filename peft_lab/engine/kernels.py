@@ -87,7 +87,7 @@ def _cuda_dropout(
     import torch
 
     if inplace or not training or not 0 < p < 1:
-        return DROPOUT.original()(input, p, training, inplace)  # type: ignore[no-any-return]
+        return (torch.dropout_ if inplace else torch.dropout)(input, p, training)
 
     class Dropout(torch.autograd.Function):
         @staticmethod

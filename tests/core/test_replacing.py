@@ -100,6 +100,9 @@ def dropout() -> None:
     assert torch.bool not in masks(), "torch keeps a byte of each number without a device: needless"
     with kernels.dropout("cuda"):
         assert masks() == [torch.bool]
+        layer.p = 0.0
+        assert masks() == []
+        layer.p = 0.1
     theirs, ours = (
         inspect.signature(one).parameters for one in (torch.nn.functional.dropout, kernels._cuda_dropout)
     )
