@@ -171,8 +171,8 @@ def test_real_processes_have_the_same_peaks() -> None:
 
 
 def test_fsdp1_keeps_what_frozen_layers_read_until_the_backward_pass_ends() -> None:
-    """Inputs and gradients of 24 layers stay: at the last layer 22 more than where layers free theirs, and no layer is
-    gathered beside it. Of trained layers nothing stays."""
+    """Inputs and gradients of 24 layers stay: at the last layer 22 more than where layers free theirs, less a layer
+    (as large as four of them) that is not gathered beside it. Of trained layers nothing stays."""
     batch, seq, width = 8, 512, 896
     setting = StepSetting(batch, seq, loss="liger")
     peaks = {
@@ -184,5 +184,5 @@ def test_fsdp1_keeps_what_frozen_layers_read_until_the_backward_pass_ends() -> N
     }
     state = 2 * batch * seq * width
     more = peaks["lora", "fsdp1"].peak_bytes - peaks["lora", "fsdp2"].peak_bytes
-    assert peaks["lora", "fsdp1"].unrolled and 20 * state < more <= 23 * state
+    assert peaks["lora", "fsdp1"].unrolled and 17 * state < more < 20 * state
     assert peaks["full", "fsdp1"].peak_bytes == peaks["full", "fsdp2"].peak_bytes
