@@ -451,6 +451,7 @@ def linear_loss() -> None:
 
 TRIPWIRES: dict[str, Callable[[], None]] = {
     "attention": attention,
+    "dropout": dropout,
     "linear loss": linear_loss,
     "chunked loop": chunked_loop,
     "chunk buffers": chunk_buffers,
