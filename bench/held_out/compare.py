@@ -309,7 +309,7 @@ def _table(columns: list[dict[str, Any]], rows: list[list[Any]]) -> dict[str, An
         "command": "python -m bench.held_out.compare open --keep, and apart",
         "machine": "simulated on 2 cores of an AMD EPYC; published on the GPUs that the runs name",
         "date": "2026-11-30",
-        "commit": "7b5164c0; asked again in a9353c9b and after",
+        "commit": "a9353c9b",
         "columns": columns,
         "rows": rows,
     }
