@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import tempfile
 import time
@@ -37,6 +38,9 @@ AIM, SHARDED = {"allocated": 0.02, "active": 0.02}, 0.08
 KEPT = CONFIGS.with_name("compared.jsonl")
 RESULTS = CONFIGS.parents[1] / "results"
 HALVES = ("open", "apart")
+#: The figures at the first asking of runs whose mapping or simulation was mended afterwards.
+FIRST = CONFIGS.with_name("first.jsonl")
+NOT_ASKED = "not asked yet"
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def answers(
         if request.key in known:
             continue
         if cached:
-            known[request.key] = {"error": "not asked yet"}
+            known[request.key] = {"error": NOT_ASKED}
             continue
         start = time.perf_counter()
         try:
@@ -155,8 +159,8 @@ def compare(run: Run, request: Request | str, answer: Mapping[str, Any]) -> list
 
 
 def of_half(half: str, only: str = "", cache: Path | None = None, cached: bool = False) -> list[Figure]:
-    """Return the figures of a half, of runs whose name contains ``only``."""
-    chosen = [run for run in runs() if run["split"] == half and only in run["name"]]
+    """Return the figures of a half, of runs in whose name the pattern ``only`` is found."""
+    chosen = [run for run in runs() if run["split"] == half and re.search(only, run["name"])]
     requests = [request_of(run) for run in chosen]
     known = answers((one for one in requests if isinstance(one, Request)), cache, cached)
     return [
@@ -200,16 +204,37 @@ CONSTANTS = [
 ]
 
 
-def kept() -> list[Figure]:
+def kept(file: Path = KEPT) -> list[Figure]:
     """Return the kept figures of both halves."""
-    lines = KEPT.read_text("utf-8").splitlines() if KEPT.is_file() else []
+    lines = file.read_text("utf-8").splitlines() if file.is_file() else []
     return [Figure(**{**row, "of": tuple(row["of"])}) for row in map(json.loads, lines)]
 
 
+def first() -> list[Figure]:
+    """Return the figures of the first asking of runs that were asked again."""
+    return kept(FIRST)
+
+
 def keep(figures: list[Figure]) -> None:
-    """Write a half's figures instead of those kept of it, and the tables of both halves."""
-    halves = {one.half for one in figures}
-    every = [*(one for one in kept() if one.half not in halves), *figures]
+    """Write figures instead of those kept of the same runs, and the tables of both halves.
+
+    A run that was not asked keeps its figures. What a changed request replaces is left in ``first.jsonl``.
+    """
+    asked = {one.run for one in figures if one.reason != NOT_ASKED}
+    old = [one for one in kept() if one.run in asked]
+    new = [one for one in figures if one.run in asked]
+    known = {one.run for one in first()}
+    changed = {one.run for one, before in zip(new, old, strict=True) if one != before} - known
+    with FIRST.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(asdict(one)) + "\n" for one in old if one.run in changed)
+    by_run: dict[str, list[Figure]] = {}
+    for one in new:
+        by_run.setdefault(one.run, []).append(one)
+    every: list[Figure] = []
+    seen = Counter[str]()
+    for one in kept():
+        every.append(by_run[one.run][seen[one.run]] if one.run in by_run else one)
+        seen[one.run] += 1
     KEPT.write_text("".join(json.dumps(asdict(one)) + "\n" for one in every), "utf-8")
     for name, table in tables(every).items():
         (RESULTS / f"{name}.json").write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", "utf-8")
@@ -233,11 +258,41 @@ def tables(figures: list[Figure]) -> dict[str, dict[str, Any]]:
             [_column("figures"), *(_column(half, "{:,}") for half in HALVES)],
             [[name, *(counts[half][name] for half in HALVES)] for name, _ in reasons.most_common()],
         ),
+        "held_out_again": _table(
+            [
+                _column("kind"),
+                _column("half"),
+                _column("figures asked again", "{:,}"),
+                *(
+                    _column(f"{name} {when}", form)
+                    for when in ("first", "now")
+                    for name, form in forms.items()
+                ),
+            ],
+            _twice(halves),
+        ),
         "held_out_constants": _table(
             [_column("constant"), _column("rows it saw", "{:,}"), _column("fitted to, or chosen by")],
             CONSTANTS,
         ),
     }
+
+
+def _twice(halves: Mapping[str, list[Figure]]) -> list[list[Any]]:
+    """Return rows of each kind and half with figures asked again: all its figures as first asked, and as they are."""
+    found = []
+    before: dict[str, list[Figure]] = {}
+    for one in first():
+        before.setdefault(one.run, []).append(one)
+    for half, now in halves.items():
+        again = {one.run for one in now} & before.keys()
+        old = [*(one for one in now if one.run not in again), *(one for run in again for one in before[run])]
+        groups, earlier = grouped(now), grouped(old)
+        for name in sorted(groups.keys() & earlier.keys()):
+            count = sum(one.run in again for one in groups[name])
+            if count:
+                found.append([name, half, count, *summary(earlier[name]), *summary(groups[name])])
+    return found
 
 
 def _cells(group: list[Figure] | None) -> list[Any]:
@@ -254,7 +309,7 @@ def _table(columns: list[dict[str, Any]], rows: list[list[Any]]) -> dict[str, An
         "command": "python -m bench.held_out.compare open --keep, and apart",
         "machine": "simulated on 2 cores of an AMD EPYC; published on the GPUs that the runs name",
         "date": "2026-11-30",
-        "commit": "7b5164c0",
+        "commit": "a9353c9b",
         "columns": columns,
         "rows": rows,
     }
@@ -265,7 +320,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("half", choices=HALVES)
     parser.add_argument("--cache", type=Path)
-    parser.add_argument("--only", default="", help="runs whose name contains this")
+    parser.add_argument("--only", default="", help="runs in whose name this pattern is found")
     parser.add_argument("--cached", action="store_true", help="ask nothing that FILE lacks")
     parser.add_argument("--keep", action="store_true")
     given = parser.parse_args()
@@ -278,7 +333,7 @@ def main() -> None:
         print(f"{name:56} {size:4} figures, {off:5.1f}% off, ratio {ratio:.3f}, {close:3.0f}% close")
     for reason, count in Counter(one.reason or "compared" for one in figures).most_common():
         print(f"{count:4}  {reason}")
-    if given.keep and not given.only:
+    if given.keep:
         keep(figures)
 
 

@@ -38,12 +38,28 @@ CARDS = {
 }  # fmt: skip
 #: Links of several cards: those of the SXM boards.
 LINKS = {"a100-40": "nvlink", "a100-80": "nvlink", "h200": "nvlink4"}
-KINDS = {"fsdp1": "fsdp2", "fsdp2": "fsdp2", "ddp": "ddp", "zero2": "zero2", "zero3": "zero3"}
+KINDS = {"fsdp1": "fsdp1", "fsdp2": "fsdp2", "ddp": "ddp", "zero2": "zero2", "zero3": "zero3"}
 OPTIMIZERS = {
     "adamw": "adamw", "adamw (fused)": "adamw", "paged adamw": "paged_adamw", "adamw, stepped in backward": "adamw",
     "adamw 8bit, stepped in backward": "adamw8bit", "paged adamw 8bit, stepped in backward": "paged_adamw8bit",
 }  # fmt: skip
-#: Needs that a plain request or one of :func:`_switches` gives. Of the fused kernels only the loss is asked.
+#: Modules that LitGPT's targets stand for, in models that name them otherwise. Its q and v of rank r have as many
+#: numbers as a fused map of rank r.
+NAMES: dict[str, dict[str, list[str]]] = {
+    "gpt_neox": {
+        **{name: ["query_key_value"] for name in ("q_proj", "k_proj", "v_proj")}, "o_proj": ["dense"],
+        "mlp": ["dense_h_to_4h", "dense_4h_to_h"], "lm_head": ["embed_out"],
+    },
+    "falcon": {
+        **{name: ["query_key_value"] for name in ("q_proj", "k_proj", "v_proj")}, "o_proj": ["dense"],
+        "mlp": ["dense_h_to_4h", "dense_4h_to_h"],
+    },
+    "phi3": {
+        **{name: ["qkv_proj"] for name in ("q_proj", "k_proj", "v_proj")}, "mlp": ["gate_up_proj", "down_proj"],
+    },
+    "phi": {"o_proj": ["dense"], "mlp": ["fc1", "fc2"]},
+}  # fmt: skip
+#: Needs that a plain request or one of :func:`_switches` gives. Of the fused kernels the loss and RMSNorm are asked.
 PLAIN = {"fp32 not upcast", "fused kernels", "activation offloading"}
 LOSSES = {
     "fused linear cross entropy (Liger)": "liger", "cross entropy in 8 chunks": "torchtune",
@@ -54,8 +70,15 @@ BFLOAT16, AUTOCAST, MIXED = {"dtype": "bfloat16"}, {"precision": "autocast-bf16"
 #: Losses that keep all logits: without them the whole one is the nearest.
 NEAREST = ("torchtune", "litgpt")
 LITGPT, PEFT = "LitGPT", "PEFT's method comparison, MetaMathQA"
+FMS = "fms-hf-tuning with fms-acceleration"
 #: 17.01 GB for all 3.8B weights in bfloat16, where AdamW's four copies take 30.6.
-MISPRINTED = ("LitGPT config phi-3/full.yaml, 1 GPU",)
+MISPRINTED = (
+    "LitGPT config phi-3/full.yaml, 1 GPU",
+    # Both apart, and left out after they had been compared: 8.70 GB for 1.24B weights (tied), whose four copies take
+    # 9.9, and 16.51 for 3.21B, whose copies take 25.7 and would not fit on the A10G.
+    "LitGPT config llama-3.2-1b/full.yaml, 1 GPU",
+    "LitGPT config llama-3.2-3b/full.yaml, 1 GPU",
+)
 #: Kinds of figures that are seconds.
 SPEED = ("seconds a step", "tokens a second")
 
@@ -118,6 +141,8 @@ def request_of(run: Run) -> Request | str:
     options |= {"optimizer": OPTIMIZERS[run["optimizer"]], "checkpointing": bool(run["checkpointing"])}
     if run["devices"] > 1:
         options |= {"devices": run["devices"], "sharding": KINDS[run["sharding"]]}
+        # Fabric's no_backward_sync: the config's global batch of 16 takes four passes of a row on each of four cards.
+        options |= {"no_sync": True} if run["name"].startswith("LitGPT config") else {}
     refused = {kind: reason for kind in SPEED if (reason := _no_seconds(run))}
     card = CARDS.get(run["gpu"])
     if not refused and card:
@@ -164,6 +189,14 @@ def _switches(run: Run) -> dict[str, Any]:
     """Return what a run has switched on beside a plain step."""
     found: dict[str, Any] = {"compile": True} if run["compiled"] else {}
     found |= {"loss": loss} if (loss := LOSSES.get(run["loss"])) else {}
+    if run["tool"] == FMS and run["loss"] == "cross entropy":  # a trainer; its Granite had transformers 4.45
+        copied = "transformers 4.48" in (run["version"] or "") and "bigcode" not in run["model"]
+        found["loss"] = "shifted" if copied else "trainer"
+    if run["name"].startswith("LitGPT config"):  # full.py has the same loss as lora.py
+        found["loss"] = "litgpt"
+    if found.get("loss") == "litgpt" and "gemma-2" in run["model"].replace("gemma-2b", ""):  # caps its logits
+        del found["loss"]
+    found |= {"norms": "fused"} if "fused kernels" in run["needs"] else {}
     found |= {"recompute": "selective"} if isinstance(run["checkpointing"], str) else {}
     found |= {"updates": "backward"} if "stepped in backward" in run["optimizer"] else {}
     return found | ({"offload": True} if "activation offloading" in run["needs"] else {})
@@ -206,12 +239,13 @@ def _numbers(run: Run) -> dict[str, str]:
     if tool.startswith(("LitGPT", "torchtune", "VectorLM")):  # the model's type throughout, adapters included
         return BFLOAT16 | ({} if method == "full" else {"adapter_dtype": "bfloat16"})
     if tool.startswith("Qwen"):
-        # Its only script for all weights, finetune_ds.sh, has DeepSpeed, which keeps them in float32. PEFT gave
-        # adapters the type of the base; the Trainer's --bf16 is autocast without DeepSpeed.
+        # Its only script for all weights, finetune_ds.sh, has DeepSpeed, which keeps them in float32. With torch 2.0
+        # its README asks for PEFT 0.5, which leaves adapters in float32; DeepSpeed, where it runs, casts the module.
+        # The Trainer's --bf16 is autocast without DeepSpeed.
         if method == "full":
             return MIXED
         cast = run["sharding"] == "none"
-        return BFLOAT16 | {"adapter_dtype": "bfloat16"} | (AUTOCAST if cast else {})
+        return BFLOAT16 | (AUTOCAST if cast else {"adapter_dtype": "bfloat16"})
     # fms: --bf16 beside a 4-bit base and with Liger's kernels, else torch_dtype alone; PEFT's adapters are float32.
     cast = method == "qlora" or run["needs"] or tool == "ms-swift"
     if cast and method == "full" and run["sharding"] == "fsdp1":
@@ -248,10 +282,7 @@ def _targets(names: list[str] | str, model: str) -> list[str]:
     if names == "all-linear":
         return ["all-linear"]
     given = list(names)
-    fused = {"gpt_neox": "query_key_value", "falcon": "query_key_value", "phi3": "qkv_proj"}.get(kind)
-    if fused:  # LitGPT's q and v of rank r have as many numbers as the whole map of rank r
-        return [fused]
-    mapped = {
+    mapped = NAMES.get(kind) or {
         "mlp": ["gate_proj", "up_proj", "down_proj"], "c_attn": ["q_proj", "k_proj", "v_proj"],
         "c_proj": ["o_proj", "down_proj"], "w1": ["up_proj"], "w2": ["gate_proj"],
     }  # fmt: skip

@@ -22,7 +22,7 @@ from peft_lab.advise.plans.steps import added, split_seconds, told_adapters, unm
 from peft_lab.advise.plans.wanted import lengths_in
 from peft_lab.ask import limits
 from peft_lab.ask.field import Values
-from peft_lab.ask.form import choice, whole
+from peft_lab.ask.form import choice, whole, yes_no
 from peft_lab.cli import foreign, options, output
 from peft_lab.cli.application import FAILED, command
 from peft_lab.cli.options import Subjects, form_options, option, option_of
@@ -270,6 +270,11 @@ class MemoryOptions(StepForm):
     devices: int = whole(1, "Devices", "Device count; --batch is per device.", least=1, most=limits.DEVICES)
     sharding: str = choice("none", "Sharding", TITLES["about"]["sharding"], SHARDING_TITLES)
     link: str = choice("pcie", "Link", "What connects the devices.", {name: name for name in kernels.LINKS})
+    no_sync: bool = yes_no(
+        False, "Reduce gradients once per update",
+        "Of several passes only the last reduces gradients (no_sync): until then each device keeps whole ones, as "
+        "accelerate and Lightning Fabric do by default.",
+    )  # fmt: skip
 
     @property
     def setting(self) -> StepSetting:
@@ -279,7 +284,7 @@ class MemoryOptions(StepForm):
 
 #: The options that --protocol sets.
 _OF_PROTOCOL = tuple(name for name in StepForm.fields() if name not in ("model", "device", "batch"))
-_OPTIONS = ("batch", *_OF_PROTOCOL, "accumulate", "devices", "sharding", "link")
+_OPTIONS = ("batch", *_OF_PROTOCOL, "accumulate", "devices", "sharding", "link", "no_sync")
 
 
 class Protocol(StrEnum):
@@ -461,7 +466,7 @@ def _sized(wanted: MemoryOptions, given: Mapping[str, Any], entry: ModelEntry) -
 
 def _sharing(wanted: MemoryOptions, files: Sequence[Path] | None, protocol: Protocol | None) -> Sharding:
     """Return how devices share the step. Raises BadInput for steps that cannot be simulated on several."""
-    how = Sharding(wanted.sharding, wanted.devices)
+    how = Sharding(wanted.sharding, wanted.devices, sync_each=not wanted.no_sync)
     how.check()
     if how.runs != "none" and (files or protocol):
         what = "--protocol describes runs" if protocol else "Adapter configs from files are simulated"

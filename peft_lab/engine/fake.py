@@ -280,7 +280,11 @@ def fake_device(
 
     @contextmanager
     def begin() -> Iterator[None]:
-        with kernels.attention(device), tracker.recording(recorder, scratch, watched):
+        with (
+            kernels.attention(device),
+            kernels.dropout(device),
+            tracker.recording(recorder, scratch, watched),
+        ):
             yield
 
     with ExitStack() as stack:

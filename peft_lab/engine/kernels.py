@@ -38,6 +38,7 @@ WORKSPACES = {(9, 0): 32 * 2**20, (9, 4): 128 * 2**20}
 #: Functions of libraries that simulations replace, by name.
 REPLACED = {one.name: one for one in read_entries(Path(__file__).with_name("replacements.yaml"), Replacement)}
 ATTENTION = REPLACED["attention"]
+DROPOUT = REPLACED["dropout"]
 
 
 def cublas_workspace(capability: tuple[int, int]) -> int:
@@ -68,6 +69,37 @@ def attention(device: str) -> AbstractContextManager[None]:
     layer inside backward. Simulations run in a process of their own.
     """
     return ATTENTION.by(_cuda_attention if device == "cuda" else _cpu_attention)
+
+
+def dropout(device: str) -> AbstractContextManager[None]:
+    """Return a context in which dropout keeps for the backward pass what it does on ``cuda`` or ``cpu``."""
+    return DROPOUT.by(_cuda_dropout if device == "cuda" else DROPOUT.original())
+
+
+def _cuda_dropout(
+    input: torch.Tensor,  # noqa: A002  torch's name
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+) -> torch.Tensor:
+    """Run the fused kernel, which keeps a mask of one byte per number (``native_dropout_cuda`` in
+    ``aten/src/ATen/native/cuda/Dropout.cu``; taken by ``is_fused_kernel_acceptable`` in ``native/Dropout.cpp``)."""
+    import torch
+
+    if inplace or not training or not 0 < p < 1:
+        return (torch.dropout_ if inplace else torch.dropout)(input, p, training)
+
+    class Dropout(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, hidden: torch.Tensor) -> torch.Tensor:
+            ctx.save_for_backward(torch.empty_like(hidden, dtype=torch.bool))
+            return hidden.clone()
+
+        @staticmethod
+        def backward(ctx: Any, outer: torch.Tensor) -> torch.Tensor:
+            return outer * ctx.saved_tensors[0]
+
+    return Dropout.apply(input)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _cuda_attention(

@@ -28,6 +28,8 @@ PRECISIONS = ("bfloat16", "float16", "float32")
 WIDTHS = {"bfloat16": 2, "float16": 2, "float32": 4}
 #: How the cross entropy is computed: from all logits at once, or a few rows at a time (training/optimizers.py).
 LOSSES = ("whole", "chunked")
+#: Losses computed from the logits of the whole batch, which stay; the others have none at once.
+LOSSES_FROM_LOGITS = ("whole", "trainer", "shifted", "litgpt")
 
 
 #: Fields of a form that are fields of a step's setting.
@@ -114,6 +116,7 @@ class StepForm(Form):
         read_when=("checkpointing", (True,)),
     )
     updates: str = choice("", "Parameters are updated", _ABOUT["updates"], step.TITLES["updates"])
+    norms: str = choice("", "RMSNorm", _ABOUT["norms"], step.TITLES["norms"])
 
     def rules(self) -> Iterator[BadInput]:
         """Yield what is wrong with the number of tokens."""
@@ -147,7 +150,7 @@ class StepSetting:
         capability: compute capability of the GPU ((8, 9) for the L40S), for the size of workspaces.
         capacity: device memory in bytes, None for no limit.
         compile: layers and the loss run as ``torch.compile`` runs them (:mod:`peft_lab.engine.compiled`).
-        attention, loss, recompute, updates: of the lists in titles.yaml (:mod:`peft_lab.engine.switches`).
+        attention, loss, recompute, updates, norms: of the lists in titles.yaml (:mod:`peft_lab.engine.switches`).
         packed: several rows are concatenated in each of ``seq`` tokens, and attention is told where they end.
         offload: tensors saved for the backward pass wait in main memory (training/optimizers.py).
         tags: of an encoder whose head labels every token, the number of labels; 0: the head labels the row.
@@ -175,6 +178,7 @@ class StepSetting:
     attention: str = ""
     recompute: str = ""
     updates: str = ""
+    norms: str = ""
     accumulate: int = 1
     lengths: tuple[int, ...] = ()
 
@@ -194,7 +198,7 @@ class StepSetting:
         if self.packed and (self.padded or self.generate is not None):
             other = "padding" if self.padded else "a generation"
             raise BadInput(f"Packed rows need no padding and have no cache: leave {other} out.", "packed")
-        if self.loss != "whole" and self.generate is not None:
+        if self.loss not in LOSSES_FROM_LOGITS[:3] and self.generate is not None:
             raise BadInput("A chunked loss leaves no logits to generate from. Choose one of the two.", "loss")
         if self.attention == "flash" and self.padded:
             raise BadInput("Flash Attention packs padded rows, which is not simulated.", "attention")

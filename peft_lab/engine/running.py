@@ -19,7 +19,7 @@ from peft_lab.engine.autocast import simulated
 from peft_lab.engine.build import Blueprint, adapted_modules, make_subject, names_layers, tensors_of
 from peft_lab.engine.compiled import compile_layers, compile_loss
 from peft_lab.engine.fake import HOST, fake_device, known_text, needs_real_adapter, refusal
-from peft_lab.engine.request import COMPUTING, StepSetting
+from peft_lab.engine.request import COMPUTING, LOSSES_FROM_LOGITS, StepSetting
 from peft_lab.engine.tracker import MemoryRecorder, Trace, Watched
 from peft_lab.engine.work import Op
 from peft_lab.models.catalogue import REFUSALS
@@ -306,12 +306,16 @@ def _run_at(
     blueprint: Blueprint, setting: StepSetting, schedule: Schedule, depth: int, devices: Devices | None = None
 ) -> tuple[Trace, Stage]:
     model = build.fresh_copy(blueprint, depth)
-    if setting.loss != "whole":
+    if setting.loss in LOSSES_FROM_LOGITS:
+        switches.loss_from_logits(model, setting.loss, blueprint.method is None)
+    else:
         _chunk_the_loss(model)
+    if setting.norms:
+        switches.fuse_norms(model)
     if setting.packed or setting.compile:
         no_cache(model)
     recorder = MemoryRecorder(HOST)
-    if setting.compile and setting.loss == "whole" and blueprint.kind == "causal-lm":
+    if setting.compile and setting.loss in ("whole", "trainer") and blueprint.kind == "causal-lm":
         compile_loss(model, recorder)
     devices = devices or Devices()
     recorder.works = devices.works
@@ -329,7 +333,8 @@ def _run_at(
             optimizer = make(setting.optimizer, subject.model, foreach)
             stage = Stage(subject, recorder, optimizer, setting)
             autocast = COMPUTING[setting.precision].autocast
-            subject.keeps_outputs = not autocast  # with autocast a step is that of transformers' Trainer
+            # With autocast a step is that of transformers' Trainer.
+            subject.keeps_outputs = not autocast and setting.loss not in ("trainer", "shifted")
             if setting.compile and (autocast or packed):
                 raise Unsupported("Compiling with autocast or packed weights is not simulated.", "compile")
             with (

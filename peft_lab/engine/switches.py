@@ -17,6 +17,7 @@ from peft_lab.engine.kernels import REPLACED
 from peft_lab.engine.step import Nothing, make_optimizer
 from peft_lab.engine.tracker import MemoryRecorder
 from peft_lab.engine.work import Op, bytes_of
+from peft_lab.training.optimizers import altered
 
 if TYPE_CHECKING:
     import torch
@@ -80,6 +81,76 @@ def fused_loss(setting: StepSetting, recorder: MemoryRecorder) -> AbstractContex
         return own(hidden, weight)
 
     return LINEAR_LOSS.by(loss if own else LINEAR_LOSS.original())
+
+
+def loss_from_logits(model: Any, name: str, whole_head: bool) -> None:
+    """Make a model compute its loss as a trainer's function does, from logits that it does not alter.
+
+    ``shifted``: from a float32 copy without the last position. ``litgpt``: 128 positions at a time and in their own
+    precision; the head too is run so often, unless ``whole_head`` (LitGPT's lora.py and full.py).
+
+    Raises:
+        Unsupported: the model alters its logits before the loss.
+    """
+    import torch
+    from torch.nn import functional
+
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+
+    def shifted(logits: Any, labels: Any, vocab_size: int, **_: Any) -> Any:
+        logits = logits.float()  # stays until the loss is there
+        pieces = logits[..., :-1, :].contiguous()
+        return functional.cross_entropy(pieces.view(-1, vocab_size), labels[..., 1:].reshape(-1))
+
+    def litgpt(logits: Any, labels: Any, vocab_size: int, **_: Any) -> Any:
+        if whole_head:
+            pieces, targets = logits.view(-1, vocab_size).split(128), labels.reshape(-1).split(128)
+        else:
+            pieces = [one.flatten(0, 1) for one in logits]
+            targets = [one.reshape(-1) for one in labels.split(128, dim=1)]
+        both = zip(pieces, targets, strict=True)
+        losses = [functional.cross_entropy(*one, reduction="none") for one in both]
+        return torch.cat(losses).sum() / len(labels)
+
+    if name == "litgpt":
+        if how := altered(base.config.get_text_config().to_dict()):
+            raise Unsupported(
+                f"This model alters its logits ({how}): their loss in pieces is not simulated.", "loss"
+            )
+        head = base.get_output_embeddings()
+        if not whole_head:
+            run = head.forward
+            head.forward = lambda hidden: [run(piece) for piece in hidden.split(128, dim=1)]
+    own: Any = {"shifted": shifted, "litgpt": litgpt}.get(name)
+    if own:
+        base.loss_function = own
+
+
+def fuse_norms(model: torch.nn.Module) -> None:
+    """Run each RMSNorm as one kernel, which keeps its input for the backward pass and writes the input's gradient over
+    the output's (Unsloth 2024.5, kernels/rms_layernorm.py; Liger-Kernel ead96b6, ops/rms_norm.py, in place)."""
+    import torch
+
+    class Norm(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, hidden: Any, weight: Any) -> Any:
+            ctx.save_for_backward(hidden, weight, hidden.new_empty(hidden.shape[:-1], dtype=torch.float32))
+            return hidden.clone()
+
+        @staticmethod
+        def backward(ctx: Any, outer: Any) -> Any:
+            hidden, weight, _ = ctx.saved_tensors
+            of_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+            return outer.mul_(hidden), of_weight
+
+    for module in model.modules():
+        weight = getattr(module, "weight", None)
+        if type(module).__name__.endswith("RMSNorm") and isinstance(weight, torch.nn.Parameter):
+            module.forward = partial(_normed, Norm, module)  # type: ignore[method-assign]
+
+
+def _normed(norm: Any, module: Any, hidden: Any) -> Any:
+    return norm.apply(hidden, module.weight)
 
 
 def selective() -> Any:

@@ -85,6 +85,32 @@ def attention() -> None:
         sdpa_attention.sdpa_attention_forward(module, query, query, query, None, is_causal=False)
 
 
+def dropout() -> None:
+    rows = torch.zeros(4, device="meta", requires_grad=True)
+    layer = torch.nn.Dropout(0.1)
+
+    def masks() -> list[torch.dtype]:
+        kept: list[torch.dtype] = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda one: kept.append(one.dtype) or one, lambda one: one
+        ):
+            layer(rows)
+        return kept
+
+    assert torch.bool not in masks(), "torch keeps a byte of each number without a device: needless"
+    with kernels.dropout("cuda"):
+        assert masks() == [torch.bool]
+        layer.p = 0.0
+        assert masks() == []
+        layer.p = 0.1
+    theirs, ours = (
+        inspect.signature(one).parameters for one in (torch.nn.functional.dropout, kernels._cuda_dropout)
+    )
+    assert list(theirs) == list(ours)
+    with kernels.DROPOUT.by(_call), pytest.raises(Called):
+        layer(rows)
+
+
 def mask_reading() -> None:
     from transformers import masking_utils
     from transformers.utils import import_utils
@@ -425,6 +451,7 @@ def linear_loss() -> None:
 
 TRIPWIRES: dict[str, Callable[[], None]] = {
     "attention": attention,
+    "dropout": dropout,
     "linear loss": linear_loss,
     "chunked loop": chunked_loop,
     "chunk buffers": chunk_buffers,

@@ -122,6 +122,26 @@ def test_the_published_head_of_gemma_2() -> None:
     assert of_head + most(cut, "logits") < 1.2e9
 
 
+def test_a_trainer_frees_its_logits_before_the_backward_pass() -> None:
+    """transformers 4.48 adds a float32 copy to the forward pass: as much as the logits that the usual loop keeps."""
+    whole, trainer, shifted = (simulated(loss=loss) for loss in ("whole", "trainer", "shifted"))
+    assert whole.peak_bytes - trainer.peak_bytes == pytest.approx(2 * TOKENS * VOCABULARY, rel=0.01)
+    assert most(shifted, "logits") - most(trainer, "logits") == pytest.approx(
+        2 * TOKENS * VOCABULARY, rel=0.05
+    )
+
+
+@pytest.mark.parametrize("trained", ["lora", "full"])
+def test_litgpt_has_no_logits_in_32_bits(trained: str) -> None:
+    assert most(simulated(trained, loss="litgpt"), "logits") < 0.8 * most(simulated(trained), "logits")
+
+
+def test_a_loss_in_pieces_is_refused_where_logits_are_altered() -> None:
+    with pytest.raises(Unsupported) as refused:
+        run(blueprint("gemma", 6, None), StepSetting(1, 8, loss="litgpt"))
+    assert refused.value.field == "loss"
+
+
 def test_fused_losses_are_refused_where_they_do_not_apply() -> None:
     with pytest.raises(BadInput) as refused:
         StepSetting(1, 8, loss="fused").check()
@@ -134,6 +154,28 @@ def test_fused_losses_are_refused_where_they_do_not_apply() -> None:
             StepRequest("smollm2-135m", "lora", {}, StepSetting(1, 8, loss="cut")), Sharding("tp", 3)
         )
     assert split.value.field == "loss"
+
+
+# ---------------------------------------- RMSNorm and dropout
+
+
+def test_a_fused_norm_keeps_its_input_instead_of_copies_in_32_bits() -> None:
+    usual, fused = (most(simulated("full", norms=norms), "activations") for norms in ("", "fused"))
+    assert usual - fused >= 2 * LAYERS * 4 * TOKENS * WIDTH  # two norms of a layer
+    assert flops(simulated("full", norms="fused")) == flops(simulated("full"))
+
+
+@pytest.mark.parametrize(("device", "mask"), [("cuda", 1), ("cpu", 4)])
+def test_dropout_keeps_a_byte_of_each_number_on_a_gpu(device: str, mask: int) -> None:
+    """The adapter's input is in 32 bits. At the peak, in the last layer, five layers count as activations."""
+    kept = {}
+    for rate in (0.0, 0.1):
+        method = adapter("LORA", target_modules=["q_proj"], lora_dropout=rate)
+        plan = blueprint("llama", LAYERS, method)
+        setting = StepSetting(ROWS, LENGTH, device=device)
+        kept[rate] = most(simulate_blueprint(plan, setting, "llama", "lora"), "activations")
+    width = config("llama", LAYERS).hidden_size
+    assert kept[0.1] - kept[0.0] == pytest.approx(mask * (LAYERS - 1) * TOKENS * width, rel=0.02)
 
 
 # ---------------------------------------- attention
@@ -229,5 +271,5 @@ def test_what_cannot_be_compiled_is_refused() -> None:
 def test_switches_are_off_unless_asked_for() -> None:
     asked = StepForm()
     assert asked.setting == StepSetting(asked.batch, asked.seq)
-    names = {"compile", "attention", "loss", "recompute", "updates"}
+    names = {"compile", "attention", "loss", "recompute", "updates", "norms"}
     assert names <= asked.address().keys() and names <= set(memory._OPTIONS)

@@ -484,7 +484,7 @@ def _check_matrices(request: StepRequest, how: Sharding) -> None:
         raise Unsupported(reason, "sharding")
     if request.setting.compile:
         raise Unsupported("torch.compile is not simulated with split matrices.", "compile")
-    if request.setting.loss != "whole":
+    if request.setting.loss not in ("whole", "trainer"):
         raise Unsupported(
             "A loss in chunks reads the whole head, but each device has only a part of it. Choose the usual loss.",
             "loss",

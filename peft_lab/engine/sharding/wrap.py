@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SHARDING_TITLES = TITLES["shardings"]
 SHARDING_KINDS = tuple(SHARDING_TITLES)
 #: What runs for a kind named after DeepSpeed's: it splits the same tensors, but DeepSpeed lays them out differently.
-STANDS_FOR = {"zero1": "ddp", "zero2": "fsdp2", "zero3": "fsdp2"}
+STANDS_FOR = {"zero1": "ddp", "zero2": "fsdp2", "zero3": "fsdp2", "fsdp1": "fsdp2"}
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,9 @@ def sharding_notes(how: Sharding) -> tuple[str, ...]:
     if how.runs == "none":
         return ()
     found = ["Not counted: NCCL's own buffers, which are outside PyTorch's allocator, and loading the model."]
-    if how.kind in STANDS_FOR:
+    if how.kind == "fsdp1":
+        found.append("Simulated as FSDP2, with what FSDP1 keeps of frozen layers under checkpointing.")
+    elif how.kind in STANDS_FOR:
         run = {"ddp": "DDP with torch's ZeroRedundancyOptimizer", "fsdp2": "FSDP2"}[how.runs]
         found.append(
             f"Simulated as {run}, which shards alike. DeepSpeed's buffers and float32 copies are not simulated."
@@ -149,7 +151,8 @@ def shard(
         common["offload_policy"] = CPUOffloadPolicy(pin_memory=False)
     if how.kind == "zero2":
         common["ignored_params"] = {each for each in model.parameters() if not each.requires_grad}
-    for block in blocks_of(model, layers):
+    blocks = blocks_of(model, layers)
+    for block in blocks:
         fully_shard(block, reshard_after_forward=how.reshards, **common)
     if how.apart:
         for outside in _ends(model):
@@ -162,7 +165,45 @@ def shard(
         if isinstance(module, FSDPModule):
             module.set_custom_all_gather(gather())
             module.set_custom_reduce_scatter(scatter())
+    if how.kind == "fsdp1":
+        _keep_inputs([block for block in blocks if _is_frozen_and_checkpointed(block)], recorder)
     return model
+
+
+def _is_frozen_and_checkpointed(block: Any) -> bool:
+    checkpointed = getattr(block, "gradient_checkpointing", False)
+    return checkpointed and not all(parameter.requires_grad for parameter in block.parameters())
+
+
+def _keep_inputs(blocks: Sequence[Any], recorder: MemoryRecorder) -> None:
+    """Keep the blocks' inputs and the inputs' gradients until the backward pass ends, and prefetch no block in it.
+
+    FSDP1 frees a frozen block by a hook on its inputs (``_register_post_backward_reshard_only_hook`` in
+    fsdp/_runtime_utils.py, torch 2.1 to 2.13), which it holds until the root's last callback. A reentrant checkpoint
+    (transformers' default before 5) recomputes from detached inputs; the hook's node keeps those and their ``grad``.
+    PEFT's ``fsdp_auto_wrap_policy`` makes units of A and B, so what is prefetched in a block's backward pass is first
+    its own adapters.
+    """
+    import torch
+
+    kept: list[torch.Tensor] = []
+
+    def before(module: Any, args: Any, kwargs: Any) -> None:
+        hidden = args[0] if args else kwargs.get("hidden_states")
+        if not isinstance(hidden, torch.Tensor) or not hidden.requires_grad or recorder.phase == "backward":
+            return
+        same = hidden.detach()
+
+        def arrives(gradient: torch.Tensor) -> None:
+            if not kept:
+                torch.autograd.Variable._execution_engine.queue_callback(kept.clear)
+            kept.extend((same, gradient))
+
+        hidden.register_hook(arrives)
+
+    for block in blocks:
+        block.register_forward_pre_hook(before, with_kwargs=True)
+        block.set_modules_to_backward_prefetch([block])
 
 
 def host(model: torch.nn.Module) -> None:
