@@ -490,7 +490,7 @@ class Room:
         return step, least
 
     def _fit(
-        self, method: str, values: Mapping[str, Any], way: StepRun, most: int, once: bool
+        self, method: str, values: Mapping[str, Any], way: StepRun, most: int, once: bool = False
     ) -> tuple[Step | None, int]:
         """Do :meth:`fit` with what the backward pass needs in one given place: the device or main memory.
 

@@ -21,7 +21,7 @@ from peft_lab.engine.simulate import needed_bytes, simulate, work_of
 from peft_lab.engine.timing import estimate
 
 _SHORTEST = 512  # rows are not cut shorter to make a step fit
-_OF_STEP = ("seq", "optimizer", "offload", "loss", "compile", "attention", "updates")
+_OF_STEP = ("seq", "optimizer", "offload", "loss", "compile", "attention")
 _SHARED_KNOBS = ("r", "lora_alpha", "lora_dropout", "target_modules", "target_parameters")
 
 
