@@ -40,7 +40,7 @@ RESULT = Path(__file__).parent / "results" / "foreign_files.json"
 COMPARED = (
     "model", "seq", "batch", "accumulate", "epochs", "steps", "optimizer", "learning_rate", "dtype", "checkpointing",
     "offload", "loss", "sharding", "sharding_offload", "devices", "objective", "packing", "r", "lora_alpha",
-    "target_modules", "use_dora", "use_rslora", "load_in_8bit",
+    "target_modules", "use_dora", "use_rslora", "load_in_8bit", "compile", "attention", "updates",
 )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ from peft_lab.core import references as src
 from peft_lab.core import units
 from peft_lab.core.content import read_entry
 from peft_lab.core.units import Source, several
-from peft_lab.engine.request import COMPUTING, WIDTHS, Reserved
+from peft_lab.engine.request import COMPUTING, Reserved
 from peft_lab.engine.timing.estimate import told_unseen
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue
@@ -129,6 +129,10 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPl
     at_once = step.batch * reading * (situation.rows / room.packed if room.packed else 1)
     most = max(situation.rows * group // UPDATES, group)
     accumulate = max(1, min(ceil(wanted / at_once), int(most // at_once)))
+    if (
+        advice.method == "full" and step.accumulate == 1
+    ):  # it has no room for the gradients of an earlier pass
+        accumulate = 1
     read = round(accumulate * at_once)
     if read != said["batch"].value:
         found = recipe(replace(found.job, batch=read))
@@ -368,12 +372,6 @@ def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[st
         yield (
             "Mixed precision itself is not simulated: the step is simulated in float32, and two bytes per weight are "
             "added for the 16-bit copies. This is more than mixed precision takes."
-        )
-    if plan.accumulate > 1 and advice.method == "full" and not plan.host_bytes:
-        kept = WIDTHS[plan.remembered] * situation.shape.total // (plan.devices if plan.split else 1)
-        yield (
-            f"The memory of gradients that are kept from one pass to the next (at most {units.size(kept)} on a "
-            "device): the plan is simulated with one pass per update. `peft-lab memory --accumulate` simulates several."
         )
     if situation.purpose == "rl":
         yield (

@@ -9,9 +9,9 @@ as such (:mod:`peft_lab.engine.sharding`), unless its states alone are too much.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import astuple, replace
 from math import ceil, inf
 from typing import Any
 
@@ -342,7 +342,10 @@ class Room:
         capacity = self.memory - beside
         if self._over_run is None or needed < TIGHT * self.memory:
             return None, capacity
-        return self._over_run(self._situation, method, values, self._simulated(run), capacity), capacity
+        once = replace(run, accumulates=False)  # runs are simulated with one pass per update
+        more = self.needs(method, values, run) - self.needs(method, values, once) if run.accumulates else 0
+        found = self._over_run(self._situation, method, values, self._simulated(once), capacity - more)
+        return found and Reserved(*(one + more for one in astuple(found))), capacity
 
     def _copies(self, method: str, run: StepRun) -> int:
         """Return the bytes of autocast's copies, which the simulation of one device omits unless a precision was asked
@@ -355,6 +358,8 @@ class Room:
 
     def between(self, method: str, values: Mapping[str, Any], run: StepRun) -> tuple[float, float]:
         """Return bounds on the bytes on one device, without asking the simulation."""
+        if run.accumulates:
+            return self._between_passes(method, values, run)
         ran = replace(run, packed=bool(self.packed))
         known = self._recall(self._situation, method, values, ran) if self._recall else {}
         shape, rows, seq = self._situation.shape, run.batch * self._situation.pairs, self._situation.seq
@@ -368,6 +373,18 @@ class Room:
         copies = self._copies(method, run)
         low, high = bounds(known, weight_bytes(shape, method, run), rows, seq)
         return low + copies, high + copies
+
+    def _between_passes(self, method: str, values: Mapping[str, Any], run: StepRun) -> tuple[float, float]:
+        """Return :meth:`between` of a step that keeps gradients: from one pass to all of them more."""
+        ran = self._simulated(run)
+        known = self._recall(self._situation, method, values, ran) if self._recall else {}
+        size = (ran.batch, self._situation.seq)
+        if size in known:
+            needed = float(known[size] + self._copies(method, run))
+            return needed, needed
+        low, high = self.between(method, values, replace(run, accumulates=False))
+        kept = buckets(self._situation.shape, method, values, run)
+        return low, high + kept / (self.devices if run.split else 1)
 
     def share(self, method: str, values: Mapping[str, Any], run: StepRun) -> int:
         """Return the bytes of weights, gradients and moments that a device of a split step holds at least."""
@@ -448,7 +465,8 @@ class Room:
         """Return the step with the most rows that fit in one way, and its bytes, or the least that one row needs.
 
         Its states are the first of :meth:`states` that fit. What the backward pass needs goes to main memory only
-        if a checkpointed step on whole models does not fit otherwise.
+        if a checkpointed step on whole models does not fit otherwise. Full fine-tuning keeps gradients from one pass to
+        the next: where they do not fit, an update reads the rows of one pass.
 
         Args:
             most: maximum rows per device; 0 for its share of an update.
@@ -460,18 +478,25 @@ class Room:
         if reason := refused(self.optimizer, sharding):
             raise Unsupported(reason, "optimizer")
         most = most or self.most(method, values, sharding)
-        step, least = self._fit(method, values, StepRun(1, checkpointing, sharding=sharding), most)
-        everything = checkpointing and not splits(sharding)
-        if step is not None or not everything or self._situation.hardware.kind != "cuda":
-            return step, least
-        away, less = self._fit(method, values, StepRun(1, True, sharding=sharding, offload=True), most)
-        return away, less if away is not None else min(filter(None, (least, less)), default=0)
+        way = StepRun(1, checkpointing, sharding=sharding)
+        everything = checkpointing and not splits(sharding) and self._situation.hardware.kind == "cuda"
+        for once in (False, True) if method == "full" and most > 1 else (False,):
+            step, least = self._fit(method, values, way, most, once)
+            if step is None and everything:
+                step, less = self._fit(method, values, replace(way, offload=True), most, once)
+                least = less if step is not None else min(filter(None, (least, less)), default=0)
+            if step is not None:
+                break
+        return step, least
 
     def _fit(
-        self, method: str, values: Mapping[str, Any], way: StepRun, most: int
+        self, method: str, values: Mapping[str, Any], way: StepRun, most: int, once: bool = False
     ) -> tuple[Step | None, int]:
-        """Do :meth:`fit` with what the backward pass needs in one given place: the device or main memory."""
-        least, shape = 0, self._situation.shape
+        """Do :meth:`fit` with what the backward pass needs in one given place: the device or main memory.
+
+        ``once``: updates read only the rows of one pass, which keeps no gradients for the next one.
+        """
+        least, shape, full = 0, self._situation.shape, method == "full"
         for kept in self.states(method, way.sharding):
             run = replace(kept, **{name: getattr(way, name) for name in _WAY})
             buckets = 0 if run.split else self._buckets(method, values, run)
@@ -483,16 +508,19 @@ class Room:
             if not self.may_help(method, values, run, limit):
                 continue
 
-            def needs(rows: int, run: StepRun = run) -> int:
-                return self.needs(method, values, replace(run, batch=rows))
+            def of(rows: int, run: StepRun = run) -> StepRun:
+                return replace(run, batch=rows, accumulates=full and not once and rows < most)
 
-            def between(rows: int, run: StepRun = run) -> tuple[float, float]:
-                return self.between(method, values, replace(run, batch=rows))
+            def needs(rows: int, of: Callable[[int], StepRun] = of) -> int:
+                return self.needs(method, values, of(rows))
+
+            def between(rows: int, of: Callable[[int], StepRun] = of) -> tuple[float, float]:
+                return self.between(method, values, of(rows))
 
             over: Reserved | None = None
             try:
                 while found := largest_rows(needs, most, limit, floor > limit / 2, between):
-                    over, capacity = self.over_run(method, values, replace(run, batch=found[0]), found[1])
+                    over, capacity = self.over_run(method, values, of(found[0]), found[1])
                     if over is None or over.high <= capacity:
                         break
                     limit = max(found[1] - (over.high - capacity), needs(1))
@@ -512,7 +540,7 @@ class Room:
             there = replace(run, batch=rows, in_main_memory=True)
             host = self.needs(method, values, there) if run.offload or run.offloads else 0
             needed += buckets
-            passes = ceil(most / rows)
+            passes = 1 if once else ceil(most / rows)
             return run.step(
                 needed, batch=rows, accumulate=passes, host=host, packed=bool(self.packed), over=over
             ), needed

@@ -154,6 +154,7 @@ class StepRun:
         packed: whether several data rows share each row of the step.
         offload: whether tensors saved for the backward pass wait in main memory.
         precision, adapter_dtype: as of a :class:`~peft_lab.engine.request.StepSetting`, if they were asked for.
+        accumulates: whether the gradients of an earlier pass stay on the device.
     """
 
     batch: int
@@ -167,6 +168,7 @@ class StepRun:
     offload: bool = False
     precision: str = ""
     adapter_dtype: str = ""
+    accumulates: bool = False
 
     @property
     def split(self) -> bool:
@@ -212,10 +214,9 @@ class Step(StepRun):
     over: Reserved | None = None
 
     def run(self, batch: int) -> StepRun:
-        """Return how the step is run, with another number of rows."""
-        return StepRun(
-            **{field.name: getattr(self, field.name) for field in fields(StepRun)} | {"batch": batch}
-        )
+        """Return how one pass of the step is run, with another number of rows."""
+        kept = {field.name: getattr(self, field.name) for field in fields(StepRun)}
+        return StepRun(**kept | {"batch": batch, "accumulates": False})
 
 
 # ----------------------------------------
@@ -246,6 +247,7 @@ def simulation_key(request: StepRequest, how: Sharding | None = None, in_main_me
     more += "" if request.dtype == "bfloat16" else f" {request.dtype}"
     more += f" {setting.precision}" if setting.precision else ""
     more += f" adapters in {setting.adapter_dtype}" if setting.adapter_dtype else ""
+    more += " accumulated" if setting.accumulate > 1 else ""
     if how is not None:
         more += f" {how.kind} over {how.devices}" + (" offload" if how.offload else "")
     more += " main memory" if in_main_memory else ""
@@ -326,7 +328,9 @@ def request(situation: Situation, method: str, values: Mapping[str, Any], run: S
     """Return one device's step, the same for all devices on which it needs the same. ``run.batch``: sequences that
     go through at once."""
     alike = {field.name for field in fields(StepSetting)} & vars(run).keys()
-    setting = StepSetting(seq=situation.seq, **{name: getattr(run, name) for name in alike})
+    # two passes stand for any number: gradients stay from the first one on
+    passes = {"accumulate": 1 + run.accumulates}
+    setting = StepSetting(seq=situation.seq, **{name: getattr(run, name) for name in alike} | passes)
     asked = StepRequest(situation.model, method, values, setting, run.dtype, run.checkpointing)
     card = situation.hardware
     return asked.on(replace(card, capability=stands_for(card.capability)) if card.kind == "cuda" else card)

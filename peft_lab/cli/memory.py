@@ -328,6 +328,7 @@ def memory_command(
     if rows is not None:
         given = {"seq": rows.tokens[-1], **given}
     if reading is not None:
+        reading = reading.on({**given, "lengths": lengths} if lengths else given)
         given = reading.step(given)
         if reading.method and not method and not adapter_config:
             method = [reading.method]

@@ -69,6 +69,8 @@ def plan_command(
         wanted = _packed(wanted, known)
     if out is not None:
         options.make_folder(out)  # before minutes of simulating
+    if reading is not None:
+        reading = reading.on({"devices": wanted.devices})
     own_step = None if reading is None else _as_written(reading, wanted)
     candidates = tried(wanted)
     ranked = ranking.rank(wanted, candidates)

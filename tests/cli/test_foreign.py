@@ -52,6 +52,18 @@ def test_a_file_is_simulated_as_the_same_options_are(run: Run, file: Path) -> No
     assert more["parts"]["adapter"] == 2 * row["parts"]["adapter"], "an option replaces the file's"
 
 
+def test_a_files_switches_are_those_of_the_options(run: Run, file: Path) -> None:
+    file.write_text(f"{SMALL}attn_implementation: eager\nliger_fused_linear_cross_entropy: true\n", "utf-8")
+    (row,) = run("memory", str(file), "--json").document
+    options = ("--model", "smollm2-135m", "--method", "lora", "--set", "r=4", "--batch", "2", "--seq", "64")
+    switches = ("--attention", "eager", "--loss", "liger")
+    (same,) = run("memory", *options, "--accumulate", "2", *switches, "--json").document
+    assert row["peak_bytes"] == same["peak_bytes"] and row["parts"] == same["parts"]
+    assert row["understood"]["attn_implementation"] == "eager"
+    (plain,) = run("memory", str(file), "--loss", "whole", "--json").document
+    assert plain["peak_bytes"] > row["peak_bytes"], "an option replaces the file's"
+
+
 def test_a_gpu_says_whether_it_fits_and_in_how_many_hours(run: Run, file: Path) -> None:
     file.write_text(f"{SMALL}max_steps: 100\n", "utf-8")
     (row,) = run("memory", str(file), "--gpu", "rtx-4090", "--json").document

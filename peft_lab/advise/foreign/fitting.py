@@ -21,6 +21,7 @@ from peft_lab.engine.simulate import needed_bytes, simulate, work_of
 from peft_lab.engine.timing import estimate
 
 _SHORTEST = 512  # rows are not cut shorter to make a step fit
+_OF_STEP = ("seq", "optimizer", "offload", "loss", "compile", "attention")
 _SHARED_KNOBS = ("r", "lora_alpha", "lora_dropout", "target_modules", "target_parameters")
 
 
@@ -137,7 +138,7 @@ def as_written(
     step = _seconds(job, found, card, link, tokens)
     return {
         **{name: getattr(job.request, name) for name in ("method", "dtype", "checkpointing")},
-        **{name: getattr(setting, name) for name in ("seq", "optimizer", "offload", "loss")},
+        **{name: getattr(setting, name) for name in _OF_STEP},
         "batch": setting.batch // job.pairs, "accumulation": job.accumulate, "sharding": asdict(job.how),
         "config": dict(job.request.values), "peak_bytes_per_device": needed_bytes(found),
         "device_bytes": card.memory, "fits": fits,

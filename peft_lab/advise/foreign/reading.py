@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -21,7 +21,7 @@ import yaml
 from peft_lab.advise.foreign.parsing import FIELD, Entry, Parsed, parse
 from peft_lab.ask.field import Field, as_text
 from peft_lab.core.errors import BadInput, echoed
-from peft_lab.engine.request import StepForm
+from peft_lab.engine.request import PACKED_TITLES, StepForm
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import known_models
 
@@ -32,7 +32,10 @@ TOOLS = (
 _LONGEST = 2_000  # characters of a value that patterns search
 _STEP = (
     "batch", "seq", "dtype", "optimizer", "checkpointing", "offload", "loss", "accumulate", "devices", "sharding",
+    "compile", "attention", "updates",
 )  # fmt: skip
+#: Settings that not every step can have, with the field of a step that they decide.
+_SWITCHES = {"compile": "compile", "updates": "updates", "attention": "attention", "liger": "loss"}
 #: What copies of a model add to its name: tuned for instructions, or packed. Their matrices are the same.
 _COPY = re.compile(r"^meta-|-(instruct|chat|it|hf|base|unsloth|bnb-4bit|bf16)(?=-|$)")
 
@@ -53,6 +56,7 @@ class Reading:
         settings: the lab's settings. understood: what each key of the file was read as.
         assumed: the tool's own defaults for keys that the file does not set.
         changes: how the tool spells a change of each kind.
+        keys: the file's keys of each switch that not every step can have.
     """
 
     tool: str
@@ -61,6 +65,7 @@ class Reading:
     assumed: Mapping[str, Any]
     ignored: tuple[Ignored, ...]
     changes: Mapping[str, Any]
+    keys: Mapping[str, tuple[str, ...]]
 
     @property
     def method(self) -> str:
@@ -88,6 +93,32 @@ class Reading:
         if found["devices"] == 1:
             del found["sharding"]
         return found
+
+    def on(self, given: Mapping[str, Any]) -> Reading:
+        """Return the file without the switches that its step cannot have with these options, which ignores their keys.
+
+        Args:
+            given: fields of a step, and ``lengths`` if rows differ in length. What they set is left as it is.
+        """
+        step, kept = self.step(given), self.settings
+        alone = step["devices"] == 1 and step.get("accumulate", 1) == 1
+        fused = step.get("loss") == "liger" and kept.get("logits", False)
+        refused = {
+            "compile": kept.get("bits") in (4, 8) or step.get("dtype") in PACKED_TITLES,
+            "updates": not alone or step.get("optimizer") in ("lorafa", "muon"),
+            "attention": step.get("attention") == "flash" and "lengths" in given,
+            "loss": fused,
+        }
+        notes, gone = (
+            keys_of("trl")["notes"],
+            [name for name, no in refused.items() if no and name not in given],
+        )
+        left = {key: Ignored(key, *notes[name]) for name in gone for key in self.keys.get(name, ())}
+        return replace(
+            self, settings={name: one for name, one in kept.items() if name not in gone},
+            understood={key: one for key, one in self.understood.items() if key not in left},
+            ignored=(*(one for one in self.ignored if one.key not in left), *left.values()),
+        )  # fmt: skip
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the command line's JSON says of the file."""
@@ -135,11 +166,14 @@ def read(text: str, name: str) -> Reading:
     if "command" in tool["keys"] and parsed.words:
         entries["command"] = Entry(parsed.words)
     settings, understood, ignored = dict[str, Any](), dict[str, Any](), list[Ignored]()
+    keys = dict[str, tuple[str, ...]]()
     for key, entry in entries.items():
         made, left = (None, None) if entry.value is None else _meant(tool, key, entry)
         ignored += [Ignored(key, *left)] if left else []
         for setting, value in (made or {}).items():
             settings[setting] = settings.get(setting) or value if isinstance(value, bool) else value
+            name = _SWITCHES.get(setting)
+            keys |= {name: (*keys.get(name, ()), key)} if name else {}
         if made is not None and key in parsed.entries:
             understood[key] = next(iter(made.values())) if len(made) == 1 else made or entry.value
     for key, setting in tool.get("not_rl", {}).items():
@@ -150,7 +184,7 @@ def read(text: str, name: str) -> Reading:
             f"This {tool['title']} file does not say how it trains: its values are set when it runs.", FIELD
         )
     ignored += [Ignored(what, *tool["notes"][what]) for what in _settle(settings, tool)]
-    return Reading(tool["title"], settings, understood, assumed, tuple(ignored), tool["changes"])
+    return Reading(tool["title"], settings, understood, assumed, tuple(ignored), tool["changes"], keys).on({})
 
 
 def _meant(
@@ -228,6 +262,8 @@ def _settle(settings: dict[str, Any], tool: Mapping[str, Any]) -> list[str]:
     if not settings["dtype"]:
         del settings["dtype"]
     settings["load_in_8bit"] = settings.get("bits") == 8
+    if "liger" in settings:  # it replaces the loss of the model's own code
+        settings["loss"] = settings.pop("liger")
     if "loss" in tool and settings.get("objective", "sft") in ("sft", "cpt"):
         settings.setdefault("loss", tool["loss"])
     if "epoch_steps" in settings:

@@ -124,7 +124,7 @@ CASES: Mapping[str, tuple[str, str, str, str, dict[str, Any]]] = {
     "axolotl": (AXOLOTL, "a.yml", "Axolotl", "qlora", {
         "model": "llama-3.1-8b", "r": 32, "lora_alpha": 16, "target_modules": LINEAR, "seq": 4096, "batch": 2,
         "accumulate": 4, "epochs": 1.0, "optimizer": "paged_adamw8bit", "learning_rate": 2e-4, "dtype": "bfloat16",
-        "checkpointing": True, "offload": True, "loss": "chunked", "packing": True,
+        "checkpointing": True, "offload": True, "loss": "cut", "packing": True,
     }),
     "llama_factory": (LLAMA_FACTORY, "a.yaml", "LLaMA-Factory", "lora", {
         "model": "llama-3.2-1b", "objective": "preference", "r": 8, "lora_alpha": 16, "target_modules": LINEAR,
@@ -349,6 +349,7 @@ def test_a_tools_keys_lead_to_settings_that_there_are(tool: str) -> None:
     known = knobs | {
         "model", "batch", "seq", "dtype", "half", "optimizer", "checkpointing", "offload", "loss", "devices",
         "sharding", "sharding_offload", "accumulate", "epochs", "steps", "rows", "learning_rate", "adapter", "bits",
+        "compile", "attention", "updates", "liger", "logits",
         "objective", "packing", "epoch_steps", "all_linear", "more_targets", "pairs", "generations", "beta",
     }  # fmt: skip
     for key, rule in content["keys"].items():
@@ -371,6 +372,84 @@ def test_a_tools_keys_lead_to_settings_that_there_are(tool: str) -> None:
         for key in defaults
         if any(fnmatchcase(key, one) for group in content["ignored"] for one in group["keys"])
     ]
+
+
+LLAMA_FACTORY_SFT = LLAMA_FACTORY.replace("stage: dpo", "stage: sft")
+FULL = TORCHTUNE.replace("lora_llama3_2_1b", "llama3_2_1b").replace(
+    "accumulation_steps: 8", "accumulation_steps: 1"
+)
+#: A tool's file, a line beside it, the setting that it becomes, and keys of it that are simulated in part.
+SWITCHED = [
+    (AXOLOTL, "attn_implementation: flash_attention_2", ("attention", "flash"), ()),
+    (AXOLOTL, "flash_attention: true", ("attention", "flash"), ()),
+    (AXOLOTL, "eager_attention: true", ("attention", "eager"), ()),
+    (AXOLOTL.replace("_4bit: true", "_4bit: false").replace("qlora", "lora"), "torch_compile: auto",
+     ("compile", True), ("torch_compile",)),
+    (AXOLOTL.replace("plugins", "# "), "liger_fused_linear_cross_entropy: true", ("loss", "liger"), ()),
+    (AXOLOTL.replace("plugins", "# "), "cut_cross_entropy: true", ("loss", "cut"), ()),
+    (LLAMA_FACTORY, "flash_attn: fa2", ("attention", "flash"), ()),
+    (LLAMA_FACTORY, "flash_attn: disabled", ("attention", "eager"), ()),
+    (LLAMA_FACTORY_SFT, "enable_liger_kernel: true", ("loss", "liger"), ("enable_liger_kernel",)),
+    (LLAMA_FACTORY, "torch_compile: true", ("compile", True), ("torch_compile",)),
+    (LLAMA_FACTORY_V1, "flash_attn: flash_attention_2", ("attention", "flash"), ()),
+    (SHELL, "    --attn_implementation kernels-community/flash-attn2", ("attention", "flash"), ()),
+    (SHELL, "    --use_liger_kernel true --loss_type nll", ("loss", "liger"), ("use_liger_kernel",)),
+    (SHELL, "    --torch_compile_mode default", ("compile", True), ()),
+    (FULL, "compile: true", ("compile", True), ()),
+    (FULL, "compile: {model: true, loss: false}", ("compile", True), ()),
+    (FULL, "optimizer_in_bwd: true", ("updates", "backward"), ()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "line", "wanted", "partly"), SWITCHED)
+def test_a_switch_is_read_as_the_labs_own(
+    text: str, line: str, wanted: tuple[str, Any], partly: tuple[str, ...]
+) -> None:
+    shell = text is SHELL
+    text = text.rstrip() + (" \\\n" if shell else "\n") + line + "\n"
+    reading = read(text, "run.sh" if shell else "a.yaml")
+    name, value = wanted
+    assert reading.settings[name] == value == reading.step({})[name]
+    keys = {key for key in parse(text, "run.sh" if shell else "a.yaml").entries if key in line}
+    assert keys <= reading.understood.keys() | left(reading)
+    assert {key for key in left(reading) if key in reading.understood and key in keys} == set(partly)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "setting"),
+    [
+        (AXOLOTL, "torch_compile: true", "torch_compile", "compile"),
+        (TORCHTUNE, "optimizer_in_bwd: true", "optimizer_in_bwd", "updates"),
+        (LLAMA_FACTORY, "enable_liger_kernel: true", "enable_liger_kernel", "loss"),
+        (AXOLOTL, "attn_implementation: flex_attention", "attn_implementation", "attention"),
+        (AXOLOTL, "selective_checkpointing: true", "selective_checkpointing", "recompute"),
+        (LLAMA_FACTORY, "torch_compile_mode: reduce-overhead", "torch_compile_mode", "compile"),
+        (UNSLOTH, "FastLanguageModel.from_pretrained(attn_implementation='eager')", "attn_implementation", "attention"),
+        (UNSLOTH, "SFTConfig(torch_compile=True)", "torch_compile", "compile"),
+    ],
+)  # fmt: skip
+def test_a_switch_that_the_step_cannot_have_is_ignored_with_what_it_may_change(
+    text: str, line: str, key: str, setting: str
+) -> None:
+    """4 bits are not compiled, gradients of several passes are not dropped, and DPO's loss is not fused."""
+    name = "train.py" if text is UNSLOTH else "a.yaml"
+    reading = read(f"{text.rstrip()}\n{line}\n", name)
+    assert key not in reading.understood and not reading.step({}).get(setting)
+    (ignored,) = (one for one in reading.ignored if one.key == key)
+    assert ignored.why.endswith(".") and ignored.effect.endswith(".") and "does not know" not in ignored.why
+
+
+def test_options_decide_which_switches_a_step_can_have() -> None:
+    reading = read(f"{FULL}optimizer_in_bwd: true\n", "a.yaml")
+    for options in ({"devices": 2}, {"accumulate": 4}):
+        apart = reading.on(options)
+        assert "optimizer_in_bwd" in left(apart) and "updates" not in apart.step(options)
+    assert "updates" in reading.on({"batch": 1}).settings
+    assert reading.on({"devices": 2, "updates": "backward"}).settings["updates"], (
+        "what is given is not taken away"
+    )
+    flash = read(f"{AXOLOTL}attn_implementation: flash_attention_2\n", "a.yml")
+    assert "attention" not in flash.on({"lengths": "rows"}).settings and "attention" in flash.on({}).settings
 
 
 def test_a_model_is_found_under_its_copies_names() -> None:
