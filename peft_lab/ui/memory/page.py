@@ -452,7 +452,9 @@ def memory_page() -> None:
         below = st.container(key="memory-offload")
     with rows:
         lengths = (
-            None if chosen.entry.kind == "vision" else lengths_file("Rows of unequal length", "memory-lengths")
+            None
+            if chosen.entry.kind == "vision"
+            else lengths_file("Rows of unequal length", "memory-lengths")
         )
     place = st.container(border=True, key="memory-verdict")
     answers = None if chosen.problems() else overview(chosen)

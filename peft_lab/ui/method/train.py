@@ -43,7 +43,9 @@ from peft_lab.workers.inspector import get_pool
 # A run on screen: progress and curves while it goes, its results when it has ended, its answers beside the base's.
 
 
-REFRESH = 1.0  # seconds between looks at a run that is going: each costs the run a tenth of a second of a core
+REFRESH = (
+    1.0  # seconds between looks at a run that is going: each costs the run a tenth of a second of a core
+)
 
 
 def live(run: Run, choice: Choice) -> None:
