@@ -126,17 +126,16 @@ def _table(answers: Simulated, chosen: MemoryForm) -> None:
     heads = ("Method", "Reserved", *(("Main memory",) if hosts else ()), "On device")
     figures.table(heads, rows, numeric=(1, 2) if hosts else (1,), fold=hosts)
     waiting = " Main memory: what is offloaded or paged to it." if hosts else ""
-    with st.container():  # beside the table where there is room
-        st.caption(
-            f"{_settings(answers, chosen)} Reserved: what PyTorch's caching allocator would reserve by its documented "
-            f"rules; the device needs this much.{waiting} Bars: the tensors alive at the peak, and what the allocator "
-            f"holds beside them. Usable on {device.holding}: {units.size(device.memory)}, {device.source}; a step may "
-            f"take {units.size(device.allowed)} of it, and the rest stays "
-            f"free.{f' {SOLD}' if device.holding != device.title else ''}"
-        )
-        if chosen.targets == OWN and {"lora", "qlora"} <= answers.found.keys():
-            _targets(answers, chosen.entry)
-        _refused(answers)
+    st.caption(
+        f"{_settings(answers, chosen)} Reserved: what PyTorch's caching allocator would reserve by its documented "
+        f"rules; the device needs this much.{waiting} Bars: the tensors alive at the peak, and what the allocator "
+        f"holds beside them. Usable on {device.holding}: {units.size(device.memory)}, {device.source}; a step may "
+        f"take {units.size(device.allowed)} of it, and the rest stays "
+        f"free.{f' {SOLD}' if device.holding != device.title else ''} {figures.badge('simulated')}"
+    )
+    if chosen.targets == OWN and {"lora", "qlora"} <= answers.found.keys():
+        _targets(answers, chosen.entry)
+    _refused(answers)
 
 
 def _settings(answers: Simulated, chosen: MemoryForm) -> str:
