@@ -79,6 +79,16 @@ def test_what_is_asked_next_is_said_while_it_trains(step: int, going: bool, foll
     assert found == ([f"asked again at step {following}"] if following else [""])
 
 
+@pytest.mark.parametrize("example", [None, RECORDED.example])
+def test_before_the_first_answer_its_step_is_named_in_the_room_that_answers_take(
+    example: Example | None,
+) -> None:
+    html = sample_html(example, [], asked_states(25), 2, True)
+    assert re.findall(r"step (\d+)", html) == ["5"] and boxes(html) == []
+    along = 'class="along" role="group" tabindex="0"'  # scrolls: reached by keyboard
+    assert along in html and along in card(10) and along not in card(25, going=False)
+
+
 def test_before_the_first_run_a_recorded_one_answers() -> None:
     """LoRA's was recorded on the task that its page opens with; on another task there is none."""
     (shown,) = (

@@ -69,15 +69,22 @@ def overview(chosen: MemoryForm) -> Simulated:
         answers = Answers(answers.found, refused | dict(answers.refused), answers.waiting)
         if answers.found:
             _bars(answers, chosen)
-            _table(answers, chosen)
-    if answers.refused:
-        titles = {slug: all_methods()[slug].title for slug in answers.refused}
-        lines = (
-            plain(reason if reason.startswith(titles[slug]) else f"{titles[slug]}: {reason}")
-            for slug, reason in answers.refused.items()
-        )
-        st.markdown("  \n".join(lines))
+            with st.container(key="memory-table"):
+                _table(answers, chosen)
+    if not answers.found:
+        _refused(answers)
     return answers
+
+
+def _refused(answers: Simulated) -> None:
+    if not answers.refused:
+        return
+    titles = {slug: all_methods()[slug].title for slug in answers.refused}
+    lines = (
+        plain(reason if reason.startswith(titles[slug]) else f"{titles[slug]}: {reason}")
+        for slug, reason in answers.refused.items()
+    )
+    st.markdown("  \n".join(lines))
 
 
 def _bars(answers: Simulated, chosen: MemoryForm) -> None:
@@ -124,10 +131,11 @@ def _table(answers: Simulated, chosen: MemoryForm) -> None:
         f"rules; the device needs this much.{waiting} Bars: the tensors alive at the peak, and what the allocator "
         f"holds beside them. Usable on {device.holding}: {units.size(device.memory)}, {device.source}; a step may "
         f"take {units.size(device.allowed)} of it, and the rest stays "
-        f"free.{f' {SOLD}' if device.holding != device.title else ''}"
+        f"free.{f' {SOLD}' if device.holding != device.title else ''} {figures.badge('simulated')}"
     )
     if chosen.targets == OWN and {"lora", "qlora"} <= answers.found.keys():
         _targets(answers, chosen.entry)
+    _refused(answers)
 
 
 def _settings(answers: Simulated, chosen: MemoryForm) -> str:

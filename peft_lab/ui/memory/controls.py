@@ -211,7 +211,8 @@ def controls() -> MemoryForm:
     form.draw("checkpointing", bottom[3])
     changed = any(form.value(name) != form.default(name) for name in _FOLDED)
     with st.expander("Precision, kernels, loss and updates", expanded=changed):
-        for name, cell in zip(_FOLDED, [*st.columns(2), *st.columns(2), *st.columns(3)], strict=True):
+        cells = [*st.columns(4, vertical_alignment="bottom"), *st.columns(3)]
+        for name, cell in zip(_FOLDED, cells, strict=True):
             form.draw(name, cell)
     asked = form.form()
     # What a processor keeps is in main memory in any case.

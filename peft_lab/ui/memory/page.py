@@ -443,13 +443,19 @@ def memory_page() -> None:
         "The memory of one training step, before you download anything. PEFT Lab runs the real step on tensors with "
         f"shapes but no data and adds up every byte. {figures.badge('simulated')}"
     )
-    bring()
+    with st.container(key="memory-files"):
+        config, rows = st.columns(2, gap="small")
+    with config:
+        bring()
     with st.container(key="memory-controls"):
         chosen = controls()
         below = st.container(key="memory-offload")
-    lengths = (
-        None if chosen.entry.kind == "vision" else lengths_file("Rows of unequal length", "memory-lengths")
-    )
+    with rows:
+        lengths = (
+            None
+            if chosen.entry.kind == "vision"
+            else lengths_file("Rows of unequal length", "memory-lengths")
+        )
     place = st.container(border=True, key="memory-verdict")
     answers = None if chosen.problems() else overview(chosen)
     with place:

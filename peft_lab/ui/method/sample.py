@@ -11,7 +11,7 @@ from peft_lab.core import palette
 from peft_lab.core.units import Source, several
 from peft_lab.drawing.trajectory.format import Example, RecordedAnswer, Trajectory, asked_states
 from peft_lab.runs.spec import RunSpec
-from peft_lab.runs.view import RunView
+from peft_lab.runs.view import RunView, Status
 from peft_lab.training.marking import Marked, marked, marked_tags
 from peft_lab.training.tasks import tags
 from peft_lab.ui import web
@@ -25,16 +25,24 @@ _ORDERS = ("json", "fields", "tags")  # tasks whose rows are orders
 
 
 def sample(trajectory: Trajectory | None, spec: RunSpec, seen: RunView) -> None:
-    """Draw the card; nothing for a run without held-out rows, or one of images."""
-    if trajectory is None or trajectory.example is None:
+    """Draw the card, from a run's start on; nothing for a run without held-out rows, or one of images."""
+    going = not seen.status.final
+    if trajectory is None:
+        if not going or seen.status is Status.QUEUED or spec.task_object().images:
+            return
+    elif trajectory.example is None:
         return
     st.markdown(f"#### The same {_noun(spec.task)}, as it learns {figures.badge(Source.MEASURED)}")
-    due = asked_states(spec.steps, spec.watched)
-    card(trajectory.example, trajectory.answers, due, seen.step, not seen.status.final)
+    example, answers = (trajectory.example, trajectory.answers) if trajectory else (None, ())
+    card(example, answers, asked_states(spec.steps, spec.watched), seen.step, going)
 
 
 def card(
-    example: Example, answers: Sequence[RecordedAnswer], due: set[int], step: int, going: bool = False
+    example: Example | None,
+    answers: Sequence[RecordedAnswer],
+    due: set[int],
+    step: int,
+    going: bool = False,
 ) -> None:
     """Draw the card's body, as :func:`sample_html`."""
     st.html(SAMPLE_CSS + sample_html(example, answers, due, step, going))
@@ -54,21 +62,26 @@ def _noun(task: str) -> str:
 
 
 def sample_html(
-    example: Example, answers: Sequence[RecordedAnswer], due: set[int], step: int, going: bool
+    example: Example | None, answers: Sequence[RecordedAnswer], due: set[int], step: int, going: bool
 ) -> str:
-    """Return the card's body.
+    """Return the card's body. While the run goes on, its answers scroll in a room that keeps its height.
 
     Args:
+        example: the row; ``None`` while the run is being prepared.
         answers: of the run; those between the steps at which it has to answer, ``due``, are left out.
         step: that the run has reached. going: whether it goes on.
     """
     shown = [one for one in answers if one.step in due or one in (answers[0], answers[-1])]
-    boxes = "".join(_box(example, one, one is shown[-1], going) for one in shown)
+    boxes = "".join(_box(example, one, one is shown[-1], going) for one in shown) if example else ""
     to_come = [state for state in sorted(due) if state > max(step, answers[-1].step if answers else -1)]
     following = f"asked again at step {to_come[0]}" if going and shown and to_come else ""
-    order = example.text.removesuffix("\nJSON:").removesuffix(" Fields:")  # without what asks for the answer
+    if going:
+        wait = f'<p class="wait">The first answer comes at step {min(due - {0})}.</p>'
+        boxes = f'<div class="along" role="group" tabindex="0" aria-label="Answers"><div>{boxes or wait}</div></div>'
+    order = example.text.removesuffix("\nJSON:").removesuffix(" Fields:") if example else ""
+    quoted = f"“{html.escape(order)}”" if example else "Preparing the run…"
     return (
-        f'<div class="sample"><p class="order">“{html.escape(order)}”</p>{boxes}'
+        f'<div class="sample"><p class="order">{quoted}</p>{boxes}'
         '<p class="key"><span class="right">right</span><span class="wrong">wrong</span>'
         f'<span class="next">{following}</span></p></div>'
     )

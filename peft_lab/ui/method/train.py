@@ -160,7 +160,7 @@ def _line(seen: RunView) -> str:
 
 
 def _curves(seen: RunView, slug: str) -> None:
-    if seen.losses:
+    if seen.losses or seen.status in (Status.STARTING, Status.RUNNING):
         loss_curve(seen.losses, slug, seen.steps, seen.steps if seen.status.final else seen.step)
 
 

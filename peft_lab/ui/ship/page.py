@@ -108,7 +108,8 @@ def _chosen(place: st.delta_generator.DeltaGenerator) -> tuple[Adapter, ModelEnt
         said = beneath.empty()
         upload = beneath.popover("Upload another", icon=":material/upload_file:", type="tertiary")
         if not done:
-            pages.link("lora", "Train your own LoRA", query={"tab": "train"})
+            with beneath:
+                pages.link("lora", "Train your own LoRA", query={"tab": "train"})
         files = upload.file_uploader(
             "Adapter", accept_multiple_files=True, key="ship-files",
             help=f"A zip of the folder, or its files: {WEIGHTS}, adapter_config.json and the tokenizer's.",
