@@ -1,12 +1,12 @@
 """What Home promises, in Chromium on a server of its own: seconds to the first motion, one click to the verdict.
 
-    python -m bench.first_motion [--repeats 3] [--width 1280] [--no-training]
+    python -m bench.first_motion [--repeats 3] [--width 1280] [--reading 20] [--no-training]
 
 Each repeat starts a server and opens Home as its first page: cold is from the address to the first frame in which the
-recorded run plays; warm is the same in a new session right after. The first loss is counted from the click on Home's
-button to the moment a loss stands on the method's page; the sample's first two answers that differ, and the verdict,
-the tuned model's score, to the moment they stand there. Prints the machine's load beside it, and the steps a second
-of that run: machines of one kind differ by half.
+recorded run plays; warm is the same in a new session right after. After ``--reading`` seconds, in which the new server
+measures the machine, Home's button is pressed: from there to a loss, to the first answer of the sample that differs
+from the one before, and to the verdict, the tuned model's score, each as it stands on the screen. Prints the machine's
+load beside it, and the run's steps a second: machines of one kind differ by half.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--width", type=int, default=1280)
+    parser.add_argument("--reading", type=float, default=20.0)
     parser.add_argument("--no-training", action="store_true")
     asked = parser.parse_args()
     found: dict[str, list[float]] = {}
@@ -88,6 +89,7 @@ def main() -> None:
                 page, seconds = opened(browser, url, asked.width)
                 found.setdefault("first motion, warm server", []).append(seconds)
                 if not asked.no_training:
+                    time.sleep(asked.reading)
                     for name, value in after_press(page, home).items():
                         found.setdefault(name, []).append(value)
                 page.context.close()
