@@ -146,7 +146,7 @@ def fuse_norms(model: torch.nn.Module) -> None:
     for module in model.modules():
         weight = getattr(module, "weight", None)
         if type(module).__name__.endswith("RMSNorm") and isinstance(weight, torch.nn.Parameter):
-            module.forward = partial(_normed, Norm, module)  # type: ignore[method-assign]
+            module.forward = partial(_normed, Norm, module)
 
 
 def _normed(norm: Any, module: Any, hidden: Any) -> Any:

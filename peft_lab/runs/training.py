@@ -413,8 +413,8 @@ def _compare(ready: _Running, recorder: TrajectoryRecorder, start: BaseScore) ->
         _inference_and_forgetting(ready, examines)
     if ready.test and recorder.draws:
         seen = ready.test[: recorder.own.rows]
-        start = loading.decoder_start(ready.base.entry)
-        sample = batches.encode(ready.task, seen, ready.base.tokenizer, ready.spec.max_length, start)
+        first = loading.decoder_start(ready.base.entry)
+        sample = batches.encode(ready.task, seen, ready.base.tokenizer, ready.spec.max_length, first)
         batch = batches.collate(sample, loading.pad_token(ready.base.tokenizer), ready.base.device)
         del batch["labels"]
         found = recorder.finish(

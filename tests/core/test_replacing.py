@@ -91,9 +91,12 @@ def dropout() -> None:
 
     def masks() -> list[torch.dtype]:
         kept: list[torch.dtype] = []
-        with torch.autograd.graph.saved_tensors_hooks(
-            lambda one: kept.append(one.dtype) or one, lambda one: one
-        ):
+
+        def noted(one: torch.Tensor) -> torch.Tensor:
+            kept.append(one.dtype)
+            return one
+
+        with torch.autograd.graph.saved_tensors_hooks(noted, lambda one: one):
             layer(rows)
         return kept
 

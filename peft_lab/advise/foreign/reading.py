@@ -172,8 +172,8 @@ def read(text: str, name: str) -> Reading:
         ignored += [Ignored(key, *left)] if left else []
         for setting, value in (made or {}).items():
             settings[setting] = settings.get(setting) or value if isinstance(value, bool) else value
-            name = _SWITCHES.get(setting)
-            keys |= {name: (*keys.get(name, ()), key)} if name else {}
+            if (switch := _SWITCHES.get(setting)) is not None:
+                keys[switch] = (*keys.get(switch, ()), key)
         if made is not None and key in parsed.entries:
             understood[key] = next(iter(made.values())) if len(made) == 1 else made or entry.value
     for key, setting in tool.get("not_rl", {}).items():
