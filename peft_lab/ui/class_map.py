@@ -89,7 +89,7 @@ def _of_class() -> None:
         st.html(_CSS + map_html(seen, named))
         st.caption(
             f"{_setting()} {len(recorded)} of the {len(SQUARES)} squares have a recorded result: those of rank "
-            f"{' and '.join(map(str, ranks))}. It appears once the learner of the square has guessed. "
+            f"{' and '.join(map(str, ranks))}. A result appears once the learner of the square has guessed. "
             f"{figures.badge(Source.MEASURED)}"
         )
     with right:

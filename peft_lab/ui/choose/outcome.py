@@ -179,7 +179,7 @@ def _sources(settings: Sequence[RecipeSetting]) -> None:
             for setting in settings
             for evidence in setting.said
         ]
-        st.caption("A single figure in a source is read as the range from half to twice that figure.")
+        st.caption("If a source gives a single figure, the range goes from half to twice that figure.")
         figures.table(("Setting", "Source", "Says", "Measured on"), rows, fold=True)
         again = [(label(setting.name), setting.next) for setting in settings if setting.next]
         figures.table(("Setting", "What to try next"), again, fold=True)

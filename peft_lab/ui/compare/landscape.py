@@ -130,10 +130,11 @@ def verdicts_section() -> None:
     found = replications()
     tried = {name: one for name, one in found.items() if one.value is not None}
     st.markdown(
-        f"Seen: the {SURE:.0%} interval lies within the range that the rule expects. Not seen: it lies outside. Open: "
-        "it crosses an edge of the range, or there is only one group. A group holds the runs with the same model, "
-        "batch size and seed, and its value is the mean of their paired differences. The interval is Student's t over "
-        f"the groups (Ibragimov & Müller). It covers other seeds, not other held-out rows. {figures.badge('measured')}"
+        f"Seen: the {SURE:.0%} interval lies within the range that the rule expects. Not seen: the interval "
+        "lies outside. Open: the interval crosses an edge of the range, or there is only one group. A group holds the "
+        "runs with the same model, batch size and seed, and its value is the mean of their paired differences. The "
+        "interval is Student's t over the groups (Ibragimov & Müller). The interval covers other "
+        f"seeds, not other held-out rows. {figures.badge('measured')}"
     )
     models = list(dict.fromkeys(model for one in tried.values() for model, _ in one.models))
     alone = models if len(models) > 1 else []

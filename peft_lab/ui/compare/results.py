@@ -423,8 +423,8 @@ def _marked(found: Document) -> str:
     names = axis_titles(found)
     x, y = (names[found["pareto_axes"][name]].lower() for name in "xy")
     return (
-        f"In colour: the Pareto front of {x} and {y}. If another method is better than one of these in one figure, it "
-        "is worse in the other."
+        f"In colour: the Pareto front of {x} and {y}. Any method that beats one of these methods in one figure "
+        "is worse in the other figure."
     )
 
 

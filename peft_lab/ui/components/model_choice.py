@@ -33,9 +33,9 @@ PATIENCE = 1.0  # seconds that a page waits for a typed name before it is drawn 
 ADDRESS_PATIENCE = 20.0  # the same for a name in an address, on which all else in the address may depend
 HELP = (
     "The first models can be trained here. The others are built without weights: everything is counted exactly, but "
-    "nothing can be trained. For your own model, enter the folder with its config.json; it can be trained if its "
-    "weights (safetensors) and its tokenizer are there too. You can also enter a Hugging Face id (owner/name), if the "
-    "hub can be reached or the model is cached."
+    "nothing can be trained. For your own model, enter the folder with its config.json. The model can be trained if "
+    "its weights (safetensors) and its tokenizer are there too. You can also enter a Hugging Face id (owner/name), if "
+    "the hub can be reached or the model is cached."
 )
 
 

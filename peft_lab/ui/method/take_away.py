@@ -68,7 +68,7 @@ def _settings(choice: Choice) -> None:
 # why in its place instead of failing on the click.
 _FILES: tuple[tuple[str, Callable[[Run], str | bytes], str, str, str], ...] = (
     ("Script", takeaway.script, "py", "text/x-python", "Repeats the run with the plain libraries."),
-    ("Notebook", takeaway.notebook, "ipynb", "application/x-ipynb+json", "The same, cell by cell."),
+    ("Notebook", takeaway.notebook, "ipynb", "application/x-ipynb+json", "Repeats the run, cell by cell."),
     (
         "Adapter",
         takeaway.adapter_zip,

@@ -166,7 +166,7 @@ def _curves(seen: RunView, slug: str) -> None:
 
 def loss_curve(losses: Sequence[float], name: str, steps: int, reached: int | None = None) -> None:
     """Draw a run's loss by step; what is ``reached`` of its ``steps`` is all by default."""
-    st.markdown("#### Loss: :small[how surprised it is by the right answers]")
+    st.markdown("#### Loss: :small[how surprised the model is by the right answers]")
     figure = charts.curves(
         {"loss": (list(range(1, len(losses) + 1)), losses)}, "step", "nats", height=220, until=steps
     )
@@ -452,7 +452,7 @@ def _sentence(choice: Choice, locked: bool) -> None:
         key=settings.sentence_key(choice),
         height=90,
         disabled=locked,
-        help="The base and the tuned model both answer it, so you see what was learned.",
+        help="The base and the tuned model both answer this sentence, so you see what was learned.",
     )
     state.remember(choice.spec.slug, SAY, text, str(choice.task))
 

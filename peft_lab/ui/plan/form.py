@@ -316,7 +316,7 @@ def _drawn(controls: Places) -> PlanRequest:
             "Also rank", list(dict.fromkeys([*FURTHER, *start.further])), start.further, key=controls.key("also"),
             placeholder="no other method", format_func=_method_title,
             help="Ranked with full fine-tuning, LoRA and QLoRA. A method's quality is known only from published "
-            "trainings of the same model. Without one, a method's plans never beat those of another method.",
+            "trainings of the same model. Without such trainings, a method's plans never beat those of another.",
         )  # fmt: skip
         controls.below("also")
     controls.below("packed")

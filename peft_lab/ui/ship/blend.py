@@ -93,10 +93,10 @@ def _best(about: Mapping[str, Any]) -> None:
     st.markdown(
         "The best recorded blend of each group. A blend is judged by the adapter that keeps the smallest share of its "
         f"own score. Scores on {about['rows']} rows are uncertain (in brackets: Wilson's 95% interval), and the best "
-        f"of many blends is partly luck. So it was scored again on {about['again']} rows that had no part in the "
-        "choice. Doubling all weights gives a different blend. How to choose weights in general is an open question "
-        "([peft 1555](https://github.com/huggingface/peft/issues/1555)); `peft-lab blend ADAPTERS --how best` searches "
-        "for the best blend of your own adapters."
+        f"of many blends is partly luck. So each of these blends was scored again on {about['again']} rows that had "
+        "no part in the choice. Doubling all weights gives a different blend. How to choose weights in general is an "
+        "open question ([peft 1555](https://github.com/huggingface/peft/issues/1555)); `peft-lab blend ADAPTERS --how "
+        "best` searches for the best blend of your own adapters."
     )
     rows, ways = [], []
     for members, cells in blends.best().items():

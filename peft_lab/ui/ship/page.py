@@ -177,7 +177,7 @@ def _summary(verdicts: Mapping[str, Verdict]) -> str:
     for one in verdicts.values():
         by[one.verdict].append(engines()[one.engine].title)
     parts = [
-        f"It runs unchanged in {len(by['runs'])} of {len(verdicts)} engines",
+        f"The adapter runs unchanged in {len(by['runs'])} of {len(verdicts)} engines",
         f"{len(by['change'])} need a change" if by["change"] else "",
         f"{', '.join(by['wrong'])}: loads and answers wrongly" if by["wrong"] else "",
         f"{', '.join(by['refused'])}: refused" if by["refused"] else "",

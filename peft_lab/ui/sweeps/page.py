@@ -82,8 +82,8 @@ def _how_best(seeds: int, compared: int) -> str:
         else ""
     )
     luck = (
-        f"It is the best of {compared:,} settings with equally many seeds. The best of many is partly luck, so "
-        "expect a somewhat worse score with new seeds."
+        f"This setting is the best of {compared:,} settings with equally many seeds. The best of many is partly luck, "
+        "so expect a somewhat worse score with new seeds."
         if compared > 1
         else ""
     )

@@ -97,8 +97,9 @@ def tour_page() -> None:
     pages.open_page()
     st.title("Guided tour")
     st.markdown(
-        "A guided lesson in short stops. Each tells you what to **read**, what to **change** and what to **see**. A "
-        "link opens its page with the right settings; the bar at the top leads to the next stop and back here."
+        "A guided lesson in short stops. Each stop tells you what to **read**, what to **change** and what to "
+        "**see**. A link opens its page with the right settings; the bar at the top leads to the next stop and back "
+        "here."
     )
     with errors_boxed():
         state.read_address(SCOPE, {"path": _take_path})
@@ -230,7 +231,8 @@ _FIRST = "first"
 DONE = ":green-badge[:material/check: done]"
 NO_RUN = (
     "You have no finished run of this method yet, so the drawing shows a recorded one. Press play below it: you "
-    "see how far each block moved, the loss and the answers. Once you have pressed **Train**, it shows your own run."
+    "see how far each block moved, the loss and the answers. Once you have pressed **Train**, the "
+    "drawing shows your own run."
 )
 RUNNING = "A run of this method is in progress: watch its loss fall. The result appears when it ends."
 NO_WORDS = "This stop has no text. Look at the page as your teacher set it up."

@@ -34,7 +34,8 @@ def teach_page() -> None:
         st.markdown(
             "### A lesson of your own\n\n1. Open any page and set it up as your class should see it.\n2. In the "
             "sidebar, choose **Teach with this page** to get a link with fixed settings or to add a stop to your "
-            "path.\n3. Come back here, put the stops in order, write what to read, change and see, and share the path."
+            "path.\n3. Come back here and put the stops in order. For each stop, write what learners should read, what "
+            "they should change and what they should see. Then share the path."
         )
         file = learner.learners()
         name = learner.current_learner(file)

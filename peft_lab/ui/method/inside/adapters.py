@@ -108,13 +108,13 @@ def _not_linear(found: dict[str, Any], run: RunSpec) -> None:
     st.markdown(f"#### Why they cannot be merged {figures.badge(Source.MEASURED)}")
     place = (
         "This adapter reads the residual stream, not just the output of the map before it, and its output is added to "
-        "the stream. So even a linear adapter could not be merged into a matrix. How far it is from linear can still "
-        "be measured"
+        "the stream. So even a linear adapter could not be merged into a matrix. You can still measure how far the "
+        "adapter is from linear"
         if placement in SUMMED
         else (
             "A parallel adapter maps the feed-forward part's input to its output and bypasses the nonlinearity in "
-            "between. So even a linear adapter could not be merged into a matrix. How far it is from linear can still "
-            "be measured"
+            "between. So even a linear adapter could not be merged into a matrix. You can still measure how far the "
+            "adapter is from linear"
         )
         if parallel
         else "Only a linear map can be merged into the matrix before it"

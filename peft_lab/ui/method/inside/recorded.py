@@ -24,9 +24,9 @@ SEEN = {
     "ΔW": ("ΔW", "inputs", "outputs", "Whole rows and columns change together: the rank is low."),
     "l": ("Factors, less 1", "features", "", "Orange is amplified, blue inhibited."),
     "Δb": ("Moves of the biases", "features", "", "Orange went up, blue down."),
-    "key": ("Keys", "features", "virtual tokens", "Every token of the text can attend to them."),
-    "p": ("Embeddings", "features", "virtual tokens", "They stand before the text."),
-    "down": ("Way into the bottleneck", "features", "width", "It squeezes the features into a few numbers."),
+    "key": ("Keys", "features", "virtual tokens", "Every token of the text can attend to the keys."),
+    "p": ("Embeddings", "features", "virtual tokens", "Virtual tokens stand before the text."),
+    "down": ("Way into the bottleneck", "features", "width", "The map squeezes features into few numbers."),
 }
 MOVED = "‖change‖ / ‖start‖"
 

@@ -33,7 +33,7 @@ def show_run(slug: str, found: dict[str, Any]) -> None:
 
 def _words(slug: str, found: dict[str, Any]) -> None:
     shots = found["soft_tokens"]
-    st.markdown(f"#### The words they are nearest to {figures.badge(Source.MEASURED)}")
+    st.markdown(f"#### The words nearest to the virtual tokens {figures.badge(Source.MEASURED)}")
     starts = [row[0][0] for row in shots[0]["nearest"]]
 
     def draw(index: int) -> None:
@@ -70,7 +70,7 @@ def _words(slug: str, found: dict[str, Any]) -> None:
 
 
 def _moves(slug: str, found: dict[str, Any]) -> None:
-    st.markdown(f"#### How far they moved {figures.badge(Source.MEASURED)}")
+    st.markdown(f"#### How far the virtual tokens moved {figures.badge(Source.MEASURED)}")
     shots = found["soft_tokens"]
     steps = [shot["step"] for shot in shots]
     size = found["word_norm"]
@@ -89,7 +89,7 @@ def _moves(slug: str, found: dict[str, Any]) -> None:
 
 
 def _alike(slug: str, found: dict[str, Any]) -> None:
-    st.markdown(f"#### How alike they are {figures.badge(Source.MEASURED)}")
+    st.markdown(f"#### How alike the virtual tokens are {figures.badge(Source.MEASURED)}")
     shots = found["soft_tokens"]
 
     def draw(index: int) -> None:
@@ -100,7 +100,8 @@ def _alike(slug: str, found: dict[str, Any]) -> None:
         figure.update_traces(zmin=-1, zmax=1)
         charts.draw(figure, f"{slug}-alike")
         st.markdown(
-            f"After **{shot['step']} steps** two of them have a cosine of **{pairs(shot['alike']):.2f}** on average."
+            f"After **{shot['step']} steps**, two virtual tokens have a cosine of "
+            f"**{pairs(shot['alike']):.2f}** on average."
         )
 
     played(slug, [shot["step"] for shot in shots], draw, "inside-alike")
@@ -160,9 +161,9 @@ def _attention(slug: str, found: dict[str, Any]) -> None:
             key=lambda place: cells[place[0]][place[1]],
         )
         st.markdown(
-            f"After **{shot['step']} steps** they get **{units.percent(100 * mean(shot['share']))}** of all "
-            f"attention, most in layer {layer}, head {head}: {units.percent(cells[layer][head])}. If attention were "
-            f"spread evenly over everything visible, they would get {units.percent(100 * even)}."
+            f"After **{shot['step']} steps** the trained keys get **{units.percent(100 * mean(shot['share']))}** of "
+            f"all attention, most in layer {layer}, head {head}: {units.percent(cells[layer][head])}. If attention "
+            f"were spread evenly over everything visible, they would get {units.percent(100 * even)}."
         )
 
     played(slug, [shot["step"] for shot in shots], draw, "inside-keys")
@@ -187,8 +188,8 @@ def _along(slug: str, found: dict[str, Any]) -> None:
     st.caption(
         "Difference: how far the virtual tokens lie from their mean, relative to their average length. "
         + (
-            f"It is zero: all {found['virtual_tokens']} started equal, got the same gradients and are still the same "
-            "token. Choose another start to make them differ."
+            f"The difference is zero: all {found['virtual_tokens']} started equal, got the same gradients and are "
+            "still the same token. Choose another start to make them differ."
             if alike
             else "At zero, all of them would be one and the same token."
         )

@@ -151,7 +151,7 @@ def _who_has_biases() -> None:
     figures.table(("Model", "Bias parameters", "Of the model"), rows, numeric=(1, 2))
     without = next(entry for entry in catalogue().values() if not entry.shape.biases)
     (problem,) = spec.problems(without.shape, {})
-    st.markdown(f"With 0 there is nothing to train, and BitFit reports it: *{plain(problem.message)}*")
+    st.markdown(f"With 0 biases there is nothing to train. BitFit reports: *{plain(problem.message)}*")
 
 
 # ----------------------------------------
