@@ -211,7 +211,7 @@ def controls() -> MemoryForm:
     form.draw("checkpointing", bottom[3])
     changed = any(form.value(name) != form.default(name) for name in _FOLDED)
     with st.expander("Precision, kernels, loss and updates", expanded=changed):
-        cells = [*st.columns(4, vertical_alignment="bottom"), *st.columns(3)]
+        cells = [*st.columns(4, vertical_alignment="bottom"), *st.columns(4)]
         for name, cell in zip(_FOLDED, cells, strict=True):
             form.draw(name, cell)
     asked = form.form()
