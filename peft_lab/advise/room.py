@@ -34,6 +34,7 @@ from peft_lab.advise.simulating import (
     recalling,
     simulating,
     splits,
+    unequal,
 )
 from peft_lab.advise.situation import Situation
 from peft_lab.core.errors import Unsupported
@@ -343,7 +344,9 @@ class Room:
         if self._over_run is None or needed < TIGHT * self.memory:
             return None, capacity
         once = replace(run, accumulates=False)  # runs are simulated with one pass per update
-        more = self.needs(method, values, run) - self.needs(method, values, once) if run.accumulates else 0
+        more = 0
+        if run.accumulates and unequal(self._situation):
+            more = self.needs(method, values, run) - self.needs(method, values, once)
         found = self._over_run(self._situation, method, values, self._simulated(once), capacity - more)
         return found and Reserved(*(one + more for one in astuple(found))), capacity
 

@@ -375,6 +375,11 @@ def _split(request: StepRequest, how: Sharding) -> tuple[int, int]:
     return found[0], found[1] if how.offload else 0
 
 
+def unequal(situation: Situation) -> bool:
+    """Return whether rows differ in length, as far as is known."""
+    return (situation.row_tokens or situation.seq) < situation.seq
+
+
 #: Sampled orders of a step's rows.
 _ORDERS = 2
 
@@ -385,10 +390,9 @@ def over_run(
     """Return what runs of a step over rows of unequal length reserve on a device with that many bytes, more than it has
     if they do not fit; ``None`` if rows are equal, and if a run of the step cannot be simulated. Of the rows their
     number, mean and longest are known."""
-    mean = situation.row_tokens or situation.seq
-    if run.packed or mean >= situation.seq or situation.hardware.kind != "cuda":
+    if run.packed or not unequal(situation) or situation.hardware.kind != "cuda":
         return None
-    lengths = over_a_run.assumed(mean, situation.seq, situation.rows)
+    lengths = over_a_run.assumed(situation.row_tokens or situation.seq, situation.seq, situation.rows)
     asked = request(situation, method, values, run).at(lengths=lengths, capacity=capacity)
     return _over_run(asked, sharding(situation, run))
 
