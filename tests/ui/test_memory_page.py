@@ -353,7 +353,9 @@ def test_a_folder_without_weights_is_not_trained(llama: str) -> None:
 def test_a_folder_with_weights_is_trained_from_its_page(tmp_path: Path) -> None:
     folder = homemade.folder("bert", tmp_path / "my-bert")
     app = opened("lora", model=folder, tab="train", steps="2", batch="2", rows="4")
-    assert not app.exception and "Its weights are on this machine: it can be trained." in captions(app)
+    assert not app.exception and "The model's weights are on this machine, so it can be trained." in captions(
+        app
+    )
     next(button for button in app.button if button.label == "Train").click().run()
     assert not app.exception
     identity = str(app.session_state[state._COMPLETE]["run"])

@@ -107,15 +107,15 @@ def headline(situation: Situation, found: Recommendation) -> None:
             every = units.span(low * tasks, high * tasks)
             takes = f"Training one task takes {span}. Training all {tasks:,} tasks one after the other takes {every}"
         apart = (
-            f" This is for training on {plan.group:,} answers to each prompt; generating and judging them is not "
-            "included."
+            f" The estimate is for training on {plan.group:,} answers to each prompt. It does not include generating "
+            "and judging the answers."
             if plan.group > 1
             else ""
         )
         st.markdown(
-            f":small[First estimate: {takes[:1].lower()}{takes[1:]}, from its FLOPs and the GPU utilisation that "
-            f"published runs reached {figures.badge('cited')}. *Plan and files* simulates the steps and gives a "
-            f"narrower range.{apart}]"
+            f":small[First estimate: {takes[:1].lower()}{takes[1:]}. The sources are the training's FLOPs and the GPU "
+            f"utilisation that published runs reached {figures.badge('cited')}. *Plan and files* simulates the steps "
+            f"and gives a narrower range.{apart}]"
         )
 
 
@@ -300,7 +300,7 @@ def _own(method: str) -> None:
     scored = [line for line in runs if line.after is not None and line.before is not None]
     if not scored:
         st.markdown(
-            f"No runs with {get_method(method).title} yet. Its Train tab makes one in a minute or two."
+            f"No runs with {get_method(method).title} yet. On its Train tab, a run takes a minute or two."
         )
     rows = []
     for line in scored[:MOST_RUNS]:
@@ -318,7 +318,7 @@ def _own(method: str) -> None:
 def _cited(method: str) -> None:
     shown = [slug for slug in dict.fromkeys((method, "lora", "full")) if slug in PUBLISHED]
     if method not in PUBLISHED:
-        st.markdown(f"No published run uses {get_method(method).title}; these are for comparison.")
+        st.markdown(f"No published run uses {get_method(method).title}; the runs below are for comparison.")
     rows, tests = [], []
     for slug in shown:
         row = published.rows()[PUBLISHED[slug]]

@@ -341,7 +341,7 @@ def choose_page() -> None:
             answer.markdown("Simulating training steps…")
     with st.expander("How this was decided", key="choose-tree"):  # as wide as the page: the tree needs it
         st.markdown(
-            "Choose an answer and the path lights up. Only you can answer some of the questions. Whether a training "
+            "Choose an answer and the path lights up. Some questions only you can answer. Whether a training "
             "step fits is **simulated**, and facts about the model are **counted**. Arrow keys move through the tree; "
             "Enter chooses."
         )

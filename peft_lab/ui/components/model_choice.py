@@ -153,8 +153,8 @@ def _own(entry: ModelEntry) -> str:
     if lacking is not None:
         return f"{lacking} Its config: {entry.config_source}." if entry.config_source else lacking
     if models.weights_here(entry):
-        return f"Its weights are on {asking.here()}: it can be trained."
-    return "Its weights are downloaded from the Hugging Face Hub at its first training."
+        return f"The model's weights are on {asking.here()}, so it can be trained."
+    return "The model's weights are downloaded from the Hugging Face Hub at its first training."
 
 
 def _look_up(name: str) -> Future[ModelEntry]:

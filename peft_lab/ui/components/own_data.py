@@ -143,7 +143,7 @@ def _images(locked: bool) -> Any:
         max_upload_size=pictures.MAX_UPLOAD_BYTES // 1_000_000,
         help="PNG or JPEG. The name of an image's folder is its class. At most "
         f"{pictures.MAX_UPLOAD_BYTES // 1_000_000} MB, {pictures.MAX_IMAGES:,} images, {pictures.MAX_LABELS} classes. "
-        f"They stay on {asking.here()}." + _storage_limit(),
+        f"The images stay on {asking.here()}." + _storage_limit(),
     )  # fmt: skip
 
 

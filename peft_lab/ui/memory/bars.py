@@ -401,7 +401,7 @@ def _scrub(points: Sequence[MemoryPoint], key: str) -> None:
             value=peak,
             key=key,
             format_func=names.__getitem__,
-            help="Starts at the peak. Arrow keys move it one layer at a time.",
+            help="The slider starts at the peak. Arrow keys move it by one layer.",
         )
         point = points[at]
         st.markdown(

@@ -201,7 +201,7 @@ def controls() -> MemoryForm:
         top[3].number_input(
             "Positions per image", value=positions, disabled=True, key=form.key("seq", entry.name),
             help=f"An image of {images.words(entry.config)} is cut into patches. Each patch is one position, and one "
-            "more is for the class.",
+            "more position is for the class.",
         )  # fmt: skip
     else:
         form.draw("seq", top[3])

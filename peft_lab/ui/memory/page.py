@@ -127,7 +127,7 @@ def _models(chosen: MemoryForm, slug: str) -> None:
     device = chosen.card
     fitting = [entry for entry in entries if _fits(answers, entry.name, device)]
     if not answers.waiting:
-        sentence = f"**{fitting[-1].title}** is the largest" if fitting else "None of the models"
+        sentence = f"**{fitting[-1].title}** is the largest model" if fitting else "There is no model"
         st.markdown(
             f"{sentence} in the list whose step with {all_methods()[slug].title} fits on {device.holding}. "
             f"{figures.badge('simulated')}"
@@ -242,9 +242,9 @@ def _one_row() -> None:
     st.markdown(
         f"**{row.title}**: {units.count(report.trainable)} of {units.count(report.total)} parameters trained "
         f"{figures.badge('counted')}, {equal} what was published: {units.count(row.trainable)} of "
-        f"{units.count(row.total)} {figures.badge('cited')}. {units.size(outcome.reserved or 0)} reserved "
-        f"{figures.badge('simulated')} in {units.seconds(found.seconds)}, {same}; published {units.size(row.reserved)} "
-        f"{figures.badge('cited')}, error {published.error(row, outcome):+.1f}%."
+        f"{units.count(row.total)} {figures.badge('cited')}. Simulated in {units.seconds(found.seconds)}: "
+        f"{units.size(outcome.reserved or 0)} reserved {figures.badge('simulated')}, {same}. Published: "
+        f"{units.size(row.reserved)} {figures.badge('cited')}; error {published.error(row, outcome):+.1f}%."
     )
 
 
@@ -332,9 +332,9 @@ def _lora(chosen: MemoryForm, found: Mapping[str, Simulation]) -> LessonText:
     saved = _trained(full), _trained(lora)
     text = (
         "The backward pass runs through every frozen layer to reach the adapters, so the activations it needs are "
-        f"still stored: **{units.size(kept[1])}**, {kept[1] / kept[0]:.0%} of the {units.size(kept[0])} with full "
-        f"fine-tuning. LoRA saves what only trained weights need: gradients and {OPTIMIZER_TITLES[chosen.optimizer]} "
-        f"states shrink from {units.size(saved[0])} to {units.size(saved[1])}."
+        f"still stored: **{units.size(kept[1])}**. This is {kept[1] / kept[0]:.0%} of the {units.size(kept[0])} with "
+        "full fine-tuning. LoRA saves what only trained weights need: gradients and "
+        f"{OPTIMIZER_TITLES[chosen.optimizer]} states shrink from {units.size(saved[0])} to {units.size(saved[1])}."
     )
     rows = {"Full": fullest(full).parts, "LoRA": fullest(lora).parts}
     return LessonText(text, rows, "At the moment with the most activations.")
@@ -350,8 +350,8 @@ def _ia3(chosen: MemoryForm, found: Mapping[str, Simulation]) -> LessonText:
     than = "more" if difference > 0 else "less"
     each = "position" if shape.kind == "vision" else "token"
     text = (
-        f"IA³ trains {units.short_count(count['ia3'])} numbers, LoRA {units.short_count(count['lora'])}; IA³'s step "
-        f"peaks at **{units.size(abs(difference))} {than}** ({units.size(ia3.peak_bytes)} against "
+        f"IA³ trains {units.short_count(count['ia3'])} numbers, LoRA {units.short_count(count['lora'])}. At its peak, "
+        f"IA³'s step needs **{units.size(abs(difference))} {than}** ({units.size(ia3.peak_bytes)} against "
         f"{units.size(lora.peak_bytes)}). The gradient of a vector needs everything that the vector multiplied: keys, "
         f"values and the {shape.intermediate:,} inner values of the feed-forward part, for every {each} in every "
         f"layer. LoRA stores the inputs of its matrices, {shape.hidden:,} wide, and values that are only r wide."
@@ -389,12 +389,12 @@ def _qlora(chosen: MemoryForm, found: Mapping[str, Simulation]) -> LessonText:
     trained = sum(one.parts[part] for part in ("adapter", "gradients", "optimizer"))
     rest = {name: one.parts[name] for name in ("activations", "logits", "temporary")}
     text = (
-        f"Of **{units.size(one.peak_bytes)}** ({one.peak_bytes / 2**30:.1f} GiB) at the peak, "
-        f"{units.size(packed * bits // 8)} are {units.short_count(packed)} weights in {bits} bits and "
-        f"{units.size(one.parts['quantisation'])} the constants of their {unit}. Everything else (embeddings, output "
-        f"head, norms) stays in {8 * chosen.width} bits: {units.size(whole)}. The adapter with gradients and "
-        f"optimizer states takes {units.size(trained)}, activations {units.size(rest['activations'])}, logits and "
-        f"loss {units.size(rest['logits'])}. In {8 * chosen.width} bits the weights alone would take "
+        f"At the peak, memory is **{units.size(one.peak_bytes)}** ({one.peak_bytes / 2**30:.1f} GiB). Of this, "
+        f"{units.size(packed * bits // 8)} hold {units.short_count(packed)} weights in {bits} bits, and "
+        f"{units.size(one.parts['quantisation'])} hold the constants of their {unit}. Everything else (embeddings, "
+        f"output head, norms) stays in {8 * chosen.width} bits: {units.size(whole)}. The adapter with gradients and "
+        f"optimizer states takes {units.size(trained)}, activations {units.size(rest['activations'])}, logits and loss "
+        f"{units.size(rest['logits'])}. In {8 * chosen.width} bits the weights alone would take "
         f"{units.size(chosen.entry.parameters * chosen.width)}."
     )
     return LessonText(text, {"QLoRA": one.parts}, "At the peak.")
@@ -504,7 +504,7 @@ def _verdict(chosen: MemoryForm, answers: Simulated) -> None:
         f"{units.size(card.allowed)} for it. {figures.badge('simulated')}  \n"
         + ("" if answers.waiting else f"Other methods that fit: {', '.join(fit) or 'none'}.")
     )
-    said.caption(f"While it is {chosen.loading(slug).told}. {figures.badge('counted')}")
+    said.caption(f"While the base model is {chosen.loading(slug).told}. {figures.badge('counted')}")
     if slug == "qlora" or chosen.dtype in PACKED_TITLES:
         said.caption(f"{TITLES['notes']['four bits']} {figures.badge('cited')}")
     if card.kind == "cuda" and chosen.entry.name in readers_of_text(further=True):
@@ -522,7 +522,7 @@ def _run(chosen: MemoryForm, found: Simulation) -> None:
     st.markdown(
         f"Over a run with {all_methods()[chosen.method].title} the allocator reserves **{units.size(usual.low)} to "
         f"{units.size(usual.high)}**. {card.holding} has {units.size(card.memory)}"
-        f"{'; if that is full, cached memory is freed, which takes time' if full else ' for it'}. "
+        f"{'; if this is full, cached memory is freed, which takes time' if full else ' for it'}. "
         f"{figures.badge('simulated')}"
     )
     sizes = [(way, *map(units.size, (one.low, one.value, one.high))) for way, one in run.ways.items()]

@@ -136,7 +136,7 @@ def _no_metric(choice: Choice, going: bool) -> str:
         return "No training task fits this model."
     if going:
         return "A run is under way; both scores appear when it ends."
-    return "Press Train to measure it."
+    return "Press Train to measure both scores."
 
 
 def _from(choice: Choice, last: RunSummary) -> str:
@@ -154,7 +154,7 @@ def interview_questions(choice: Choice) -> None:
     """Draw one question per level, and a button to all of them."""
     st.markdown(f"#### Interview questions on {choice.spec.title}")
     if choice.entry.kind == "vision":
-        st.caption("The questions are about models that read text, but this one reads images.")
+        st.caption("The questions are about models that read text, but this model reads images.")
     elif choice.entry.name not in readers_of_text():
         st.caption("The questions are about other models than this one.")
     with st.container(key="method-questions"):
@@ -226,8 +226,8 @@ def _to_practice(choice: Choice) -> None:
 def what_changed(slug: str) -> None:
     """Draw every discovery about the method, the first one unfolded."""
     st.markdown(
-        "Findings published after the paper. Each can be seen here: in an experiment at this lab's size, in published "
-        "runs, or on another page."
+        "Findings published after the paper. You can see each finding here: in an experiment at this lab's size, in "
+        "published runs, or on another page."
     )
     for number, discovery in enumerate(since.of_method(slug)):
         with st.expander(f"**{discovery.title}**", expanded=number == 0, key=f"since-{discovery.id}"):
@@ -308,8 +308,8 @@ LOOKS = 0.7  # seconds between looks at runs that are going
 
 def try_it(experiments: Sequence[Experiment]) -> None:
     st.markdown(
-        "Guess first, then run it. One click trains each variant as an ordinary run with all other settings at "
-        "their defaults; a finished run with the same settings is reused."
+        "Guess first, then run the experiment. One click trains each variant as an ordinary run. All other settings "
+        "stay at their defaults. A finished run with the same settings is reused."
     )
     with st.container(key="experiments"):
         for number, experiment in enumerate(experiments):
@@ -327,7 +327,7 @@ def experiment_card(experiment: Experiment, first: bool = False) -> None:
     try:
         complete = [request.complete() for request in experiment.requests()]
     except PeftLabError as error:
-        st.markdown(f":orange[:material/info: This cannot run here: {plain(error)}]")
+        st.markdown(f":orange[:material/info: This experiment cannot run here: {plain(error)}]")
         return
     specs = {arm.label: spec for arm, spec in zip(experiment.arms, complete, strict=True)}
     found = experiments.planned_runs(specs, summaries())
@@ -445,7 +445,9 @@ def _conclusion(experiment: Experiment, found: Sequence[PlannedRun]) -> None:
     st.markdown(f"{icon} **{conclusion.text}** {figures.badge(Source.MEASURED)}")
     st.markdown(experiment.why)
     seeds = (
-        "" if experiment.expect.reseeded else (" One seed each; another seed may reverse a small difference.")
+        ""
+        if experiment.expect.reseeded
+        else " Each variant ran with one seed; another seed may reverse a small difference."
     )
     st.caption(
         f"{experiment.source}.{seeds} Open a run to load its settings and to see {experiment.quantity.title} on its "

@@ -56,8 +56,8 @@ def parameters(choice: Choice, report: CountReport) -> None:
         st.markdown(f"{caption(found)} {figures.badge(report.source)}")
     st.markdown("#### The same setting on well-known models")
     st.caption(
-        "Calculated with the formula above, so no weights are needed. To count one of them module by module, choose "
-        f"it as the model. {figures.badge('counted')}"
+        "The numbers below come from the formula above, so no weights are needed. To count one of these models module "
+        f"by module, choose it as the model. {figures.badge('counted')}"
     )
     _other_models(choice)
 
@@ -337,7 +337,8 @@ def batch_words(found: Mapping[str, Any]) -> str:
         _, height, width = found["image"]
         return f"{found['rows']} images of {width} × {height} pixels"
     if found.get("apart"):
-        return f"batch of {found['rows']} × {found['length']} tokens to read and {found['kept']} to write"
+        each = f"{found['length']} tokens to read and {found['kept']} to write"
+        return f"batch of {found['rows']} rows, each with {each}"
     return f"batch of {found['rows']} × {found['length']} tokens"
 
 
@@ -358,8 +359,8 @@ def _measured(choice: Choice, common: bool) -> None:
         st.caption(f"The bars above follow common practice on a GPU: {practice}. {here}.")
         return
     st.caption(
-        f"The bars above follow common practice on a GPU: {practice}, logits at every position. {here}, compute "
-        "logits only where a token is predicted, and pad rows to the longest in their batch."
+        f"The bars above follow common practice on a GPU: {practice}, logits at every position. {here}. They "
+        "compute logits only where a token is predicted, and pad each row to the longest row of its batch."
     )
 
 

@@ -89,7 +89,7 @@ _LIBRARY = (
     takeaway.library_zip,
     "zip",
     "application/zip",
-    "The same adapter, as a folder for its `model.load_adapter(folder)`.",
+    "The same adapter, as a folder that this library reads with `model.load_adapter(folder)`.",
 )
 
 

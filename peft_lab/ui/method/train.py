@@ -216,7 +216,7 @@ def _memory(seen: RunView) -> None:
     parts = sorted(seen.memory.get("parts", {}).items(), key=lambda item: -item[1])
     listed = " · ".join(f"{name} {units.size(size)}" for name, size in parts if size)
     process = seen.memory.get("process_peak_bytes")
-    beside = f" The whole process peaked at {units.size(process)}." if process else ""
+    beside = f" The memory of the whole process peaked at {units.size(process)}." if process else ""
     reserved = seen.memory.get("device_reserved_bytes")
     if reserved:
         allocated = units.size(seen.memory["device_allocated_bytes"])
@@ -509,7 +509,7 @@ def _opened(choice: Choice, place: str, read: dict[str, Any], own: str | None, l
             asked = st.button(
                 "Score it", key=f"{OPENED}-start-score", icon=":material/scoreboard:",
                 disabled=locked or (choice.task == OWN_TASK and own is None),
-                help="The base and the opened adapter on the task's held-out rows, before any training.",
+                help="Scores the base and the opened adapter on the task's held-out rows, before any training.",
             )  # fmt: skip
             st.button(
                 "Leave it out", key=f"{OPENED}-start-out", type="tertiary", disabled=locked,

@@ -86,13 +86,13 @@ def why_refused(drawn: Drawn, beside: Drawn | None) -> None:
     if drawn.kind == "tp":
         lines.append(
             "**Activations are split in part.** Each GPU has its own heads and part of the MLP, but the values between "
-            "layers and the logits are whole on every GPU. All GPUs read the same rows, so with more GPUs each of them "
-            f"computes less, but no more rows are read. {figures.badge('simulated')}"
+            "layers and the logits are whole on every GPU. All GPUs read the same rows. With more GPUs, each GPU "
+            f"computes less, but a step reads no more rows. {figures.badge('simulated')}"
         )
     elif beside is not None and beside.kind != drawn.kind and drawn.kind != AWAY:
         whole = max(moment.parts["activations"] for moment in beside.moments)
         lines.append(
-            f"**Activations are not sharded.** They belong to a GPU's own rows: {units.size(kept)} here, "
+            f"**Activations are not sharded.** Each GPU stores those of its own rows: {units.size(kept)} here, "
             f"{units.size(whole)} with {MOMENT_KINDS[beside.kind]}. To reduce them, use {cuts}. "
             f"{figures.badge('simulated')}"
         )
@@ -108,14 +108,15 @@ def why_refused(drawn: Drawn, beside: Drawn | None) -> None:
 
 PATIENCE = 0.8
 _PADDED = (
-    "Rows are padded, not packed; memory and time are for padded rows. If you give their lengths, short rows can be "
-    "packed."
+    "Rows are padded, not packed. Memory and time are for padded rows. If you give the rows' lengths, short rows can "
+    "be packed together."
 )
 _NEARBY = "Activations are offloaded to main memory only if a checkpointed step does not fit otherwise."
-_AWAY = "Activations are offloaded to main memory: nothing else runs during the copies, and their speed is assumed."
+_AWAY = "Activations are offloaded to main memory. Nothing else runs during the copies; the copies' speed is assumed."
 _PACKED = (
-    "Rows are packed; memory and time are for full rows, with the mask that separates the rows in them. Kernels that "
-    "know where rows end need no mask and less time, but the plan does not assume them."
+    "Short rows are packed together into full sequences. Memory and time are for full sequences, with a mask that "
+    "keeps the packed rows apart. Some kernels know where rows end: they need no mask and less time, but the plan does "
+    "not assume such kernels."
 )
 
 
@@ -154,7 +155,7 @@ def in_full(wanted: Wanted, one: Planned) -> None:
             f"{figures.badge('simulated')}"
         )
     loads = loading(wanted.situation().shape, one.candidate.method, plan)
-    st.markdown(f"While it is {loads.told}. {figures.badge('counted')}")
+    st.markdown(f"While the base model is {loads.told}. {figures.badge('counted')}")
     rows = [
         (label(name), written_figure(setting.value), band(setting.band), told_by(setting))
         for name, setting in plan.settings.items()

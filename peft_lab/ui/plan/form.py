@@ -316,7 +316,7 @@ def _drawn(controls: Places) -> PlanRequest:
             "Also rank", list(dict.fromkeys([*FURTHER, *start.further])), start.further, key=controls.key("also"),
             placeholder="no other method", format_func=_method_title,
             help="Ranked with full fine-tuning, LoRA and QLoRA. A method's quality is known only from published "
-            "trainings of the same model. Without such trainings, a method's plans never beat those of another.",
+            "trainings of the same model. Without such trainings, a method's plans never beat another method's plans.",
         )  # fmt: skip
         controls.below("also")
     controls.below("packed")
@@ -358,8 +358,8 @@ def _packed(wanted: Wanted, before: Wanted, lengths: Lengths | None) -> int:
         return 0
     on = st.toggle(
         "Pack short rows", bool(before.packed), key=state.widget_key(SCOPE, "packed"),
-        help="Several rows are packed into one of this many tokens. Each has its own positions and attends only to "
-        "itself, so the training result stays the same.",
+        help="Several rows are packed into one sequence of this many tokens. Each row has its own positions and "
+        "attends only to itself, so the training result stays the same.",
     )  # fmt: skip
     if not on:
         return 0
@@ -369,10 +369,11 @@ def _packed(wanted: Wanted, before: Wanted, lengths: Lengths | None) -> int:
         found = before.packed
     else:
         st.caption(
-            "The rows have changed since they were packed, so they are padded now. Give their lengths again."
+            "The rows have changed since they were packed, so they are padded now. Give the rows' lengths again."
         )
         return 0
     st.caption(
-        f"{wanted.rows:,} rows fit into {found:,} of {units.several(wanted.seq, 'token')}. {figures.badge('counted')}"
+        f"{wanted.rows:,} rows fit into {units.several(found, 'sequence')} of {units.several(wanted.seq, 'token')}. "
+        + figures.badge("counted")
     )
     return found

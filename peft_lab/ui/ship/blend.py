@@ -22,7 +22,7 @@ from peft_lab.workers import inspector
 SCOPE = "blend"
 BADGE = figures.badge(Source.MEASURED)
 _HOW = (
-    "cat: the exact weighted sum. svd: that sum, reduced to one adapter's rank. linear, ties, dare: A and B are "
+    "cat: the exact weighted sum. svd: the same sum, reduced to one adapter's rank. linear, ties, dare: A and B are "
     "blended separately, as PEFT does. ties_svd, dare_svd: ΔW is blended, then its rank is reduced. knots: TIES in a "
     "basis that all adapters share."
 )
@@ -32,8 +32,9 @@ def blend_section() -> None:
     """Draw the section."""
     about, cells = blends.recorded()
     st.markdown(
-        "Three LoRAs of one base, each trained on a task of its own, become one adapter without training. Move the "
-        f"weights: each of {len(cells)} blends was scored on {about['rows']} held-out rows of each task."
+        "Three LoRAs of one base were each trained on their own task. Here they become one adapter without more "
+        f"training. Move the weights: each of {len(cells)} blends was scored on {about['rows']} held-out rows of each "
+        "task."
     )
     left, right = st.columns((2, 3), gap="large")
     with left:
@@ -89,14 +90,14 @@ def _proved(found: Mapping[str, Any]) -> None:
 
 
 def _best(about: Mapping[str, Any]) -> None:
-    st.markdown(f"#### Which, with which weights? {BADGE}")
+    st.markdown(f"#### Which blend, with what weights? {BADGE}")
     st.markdown(
-        "The best recorded blend of each group. A blend is judged by the adapter that keeps the smallest share of its "
-        f"own score. Scores on {about['rows']} rows are uncertain (in brackets: Wilson's 95% interval), and the best "
-        f"of many blends is partly luck. So each of these blends was scored again on {about['again']} rows that had "
-        "no part in the choice. Doubling all weights gives a different blend. How to choose weights in general is an "
-        "open question ([peft 1555](https://github.com/huggingface/peft/issues/1555)); `peft-lab blend ADAPTERS --how "
-        "best` searches for the best blend of your own adapters."
+        "The table shows the best recorded blend of each group. A blend is judged by the adapter that keeps the "
+        f"smallest share of its own score. Scores on {about['rows']} rows are uncertain (in brackets: Wilson's 95% "
+        "interval), and the best of many blends is partly luck. So each of these blends was scored again on "
+        f"{about['again']} rows that had no part in the choice. Doubling all weights gives a different blend. How to "
+        "choose weights in general is an open question ([peft 1555](https://github.com/huggingface/peft/issues/1555)); "
+        "`peft-lab blend ADAPTERS --how best` searches for the best blend of your own adapters."
     )
     rows, ways = [], []
     for members, cells in blends.best().items():
@@ -137,6 +138,6 @@ def _overlaps(about: Mapping[str, Any]) -> None:
     st.plotly_chart(figure, key="blend-overlap", config=charts.CONFIG)
     st.caption(
         "A is what an adapter reads, B what it writes. Overlap is the mean squared cosine of the principal angles; it "
-        "is 1 for the same subspace. Random subspaces overlap by rank / width of the map. Each figure is a multiple of "
-        "that."
+        "is 1 for the same subspace. Random subspaces overlap by rank / width of the map. Each figure is the overlap "
+        "divided by this chance overlap."
     )

@@ -28,7 +28,8 @@ from peft_lab.ui.practice.learner import with_next
 SCOPE = "exhibits"
 _NAMES = (
     "`trained` and `shipped`: the tensors of both files (`safetensors.torch.load_file`); `base` and `published`: the "
-    "weights that are served and those used in training; `model`: the model that answers; `trained_…`: as in training."
+    "weights that are served and the weights used in training; `model`: the model that answers; `trained_…`: as in "
+    "training."
 )
 
 
@@ -96,7 +97,7 @@ def _seen(one: Exhibit, spec: RunSpec, answers: Sequence[Answered], guess: str) 
     if wrong_in(after.answers[spoilt[0]], rows[spoilt[0]]) < wrong_in(
         after.answers[spoilt[-1]], rows[spoilt[-1]]
     ):
-        st.caption(f"Not always this loud: see “{plain(titles[spoilt[0]])}”")
+        st.caption(f"The failure is not always this loud: see “{plain(titles[spoilt[0]])}”")
     st.markdown(f"**How to notice it.** {plain(one.gives_away)}")
     for name, text in {"command": one.command, "check": one.check}.items():
         listing(text, f"exhibit-{name}-{one.id}", 90)

@@ -34,14 +34,14 @@ def same_answers(run: str) -> None:
         "An answer is right if all fields of the JSON are. int8 and NF4 by bitsandbytes, q4_0 by the gguf package; the "
         "output layer keeps its precision. Merging into 4 bits loses part of the tuning: [peft "
         "2321](https://github.com/huggingface/peft/issues/2321), [peft "
-        "2105](https://github.com/huggingface/peft/issues/2105). Engines, their time with loading: "
+        "2105](https://github.com/huggingface/peft/issues/2105). Engines (times include loading): "
         + "; ".join(f"{one['package']}, {one['recorded'][:10]}" for one in recorded["engines"].values())
     )
     with errors_here():
         if run:
             _own(run)
         else:
-            st.markdown("Train LoRA on *Orders to JSON* to see the same of your own adapter.")
+            st.markdown("Train LoRA on *Orders to JSON* to see the same for your own adapter.")
 
 
 def _own(run: str) -> None:
@@ -95,9 +95,9 @@ def _compared(spec: RunSpec, ways: Mapping[str, Answered], apart: Mapping[str, S
     strips = "".join(_strip(WAYS[way].title, one) for way, one in ways.items() if way in WAYS and one.lost)
     if strips:
         st.markdown(
-            "**Share of ΔW below half a rounding step, by layer.** If the base is already stored in that form, "
-            "rounding removes this share. If the merged weights are rounded once at the end, as with q4_0, some of it "
-            "survives by chance."
+            "**Share of ΔW below half a rounding step, by layer.** If the base is already stored in the rounded form, "
+            "rounding removes this share. If the merged weights are rounded once at the end, as with q4_0, some of "
+            "this share survives by chance."
         )
         st.html(f'<div class="strips">{strips}</div>')
 

@@ -92,7 +92,7 @@ def test_a_file_of_lengths_sets_the_rows_once_and_what_is_typed_then_holds() -> 
     assert (rows.value, app.query_params["rows"]) == (3, "3")
     assert (app.query_params["row_tokens"], app.query_params["seq"]) == ("200", "300")
     next(item for item in app.toggle if item.label == "Pack short rows").set_value(True).run()
-    assert any(one.value.startswith("3 rows fit into 2 of 300 tokens") for one in app.caption)
+    assert any(one.value.startswith("3 rows fit into 2 sequences of 300 tokens") for one in app.caption)
     assert app.query_params["packed"] == "2"
     rows.set_value(40).run()
     rows = next(item for item in app.number_input if item.label == "Training rows")
@@ -258,7 +258,7 @@ def test_a_deadline_that_has_passed_or_is_too_short_is_planned_and_mended() -> N
     (field,) = [one for one in app.text_input if one.label == "Must be done in"]
     field.set_value("0.0001").run()
     app = settled(app, "No plan is sure to finish within 0.0001 hours")
-    app = settled(app, "The nearest that works")
+    app = settled(app, "The nearest plan that works")
     app.button(key="plan-way-deadline").click().run()
     assert float(app.query_params["deadline"]) > 0.0001
     app = settled(app, "plans that fit")
@@ -286,7 +286,9 @@ def test_an_optimizer_is_chosen_and_says_where_it_does_not_work() -> None:
 def test_packed_rows_come_from_the_address_and_say_what_they_save() -> None:
     app = settled(opened(**SMALL | {"packed": "420"}), "plans that fit")
     (toggle,) = [one for one in app.toggle if one.label == "Pack short rows"]
-    assert toggle.value and "500 rows fit into 420 of 128 tokens" in "".join(one.value for one in app.caption)
+    assert toggle.value and "500 rows fit into 420 sequences of 128 tokens" in "".join(
+        one.value for one in app.caption
+    )
     app = settled(app, "**Packed.**")
     app = settled(app, "collate_packed(")
     assert any("collate_packed(" in code.value for code in app.code)

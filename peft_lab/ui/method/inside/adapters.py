@@ -61,7 +61,7 @@ def _placements(choice: Choice) -> None:
     header = ("Placement", "Adapters", "Trained", "Of the model", "Latest score")
     figures.table(header, rows, numeric=range(1, 5))
     st.caption(
-        f"On {plain(shape.title)} with the current settings. {' '.join(told)} Scores are those of finished runs with "
+        f"On {plain(shape.title)} with the current settings. {' '.join(told)} Scores come from finished runs with "
         "exactly these settings, on this task."
     )
 
@@ -73,7 +73,7 @@ def _trained_so(line: RunSummary, choice: Choice, values: Mapping[str, Any]) -> 
 
 
 def _added(found: dict[str, Any]) -> None:
-    st.markdown(f"#### What each adapter adds to what it reads {figures.badge(Source.MEASURED)}")
+    st.markdown(f"#### What each adapter adds to its input {figures.badge(Source.MEASURED)}")
     shots = found["snapshots"]
     top = max(value for shot in shots for value in shot["added"].values())
 
@@ -89,9 +89,9 @@ def _added(found: dict[str, Any]) -> None:
         charts.draw(figure, f"{SLUG}-added")
         largest = max(shot["added"].values())
         st.markdown(
-            f"After **{shot['step']} steps** an adapter's output has at most **{units.percent(100 * largest)}** of the "
-            "norm of its input (mean over tokens). Switching all adapters on changes a logit by at most "
-            f"**{shot['logit_change']:.2g}**."
+            f"After **{shot['step']} steps** the norm of an adapter's output is at most "
+            f"**{units.percent(100 * largest)}** of the norm of its input (mean over tokens). Switching all adapters "
+            f"on changes a logit by at most **{shot['logit_change']:.2g}**."
         )
 
     played(SLUG, [shot["step"] for shot in shots], draw)
@@ -121,7 +121,7 @@ def _not_linear(found: dict[str, Any], run: RunSpec) -> None:
     )
     st.markdown(
         f"{place}. So each adapter was replaced by its **best linear map**, fitted by least squares to the trained "
-        "adapter's inputs and outputs. How much of the adapter's output does this map leave out on other rows?"
+        "adapter's inputs and outputs. What share of the adapter's output does this map miss on other rows?"
     )
     missed, lines = found["missed"], found["straightened"]
     if not missed:
@@ -142,8 +142,8 @@ def _not_linear(found: dict[str, Any], run: RunSpec) -> None:
     largest = max(row["trained"] for row in missed.values())
     straight = max(row["without_function"] for row in missed.values())
     st.markdown(
-        f"The best linear map leaves out up to **{units.percent(100 * largest)}** of a trained adapter's output; "
-        f"for the same matrices without {found['nonlinearity']} it leaves out {straight:.0e}, which is rounding error. "
+        f"The best linear map misses up to **{units.percent(100 * largest)}** of a trained adapter's output; "
+        f"for the same matrices without {found['nonlinearity']} it misses {straight:.0e}, which is rounding error. "
         f"{_at_the_start(found)}"
     )
     _merged_anyway(lines, found, "Linear anyway" if parallel else "Merged anyway", run.model)
@@ -155,7 +155,7 @@ def _at_the_start(found: dict[str, Any]) -> str:
     if found["nonlinearity"] == "relu":
         return f"relu has its kink at zero, so it is not linear even at the start ({start})."
     return (
-        f"At the start the best linear map leaves out {start}: the hidden values are tiny, and near zero a smooth "
+        f"At the start the best linear map misses {start}: the hidden values are tiny, and near zero a smooth "
         "function is almost linear. The nonlinear part is learned in training."
     )
 
@@ -193,12 +193,14 @@ def _merged_anyway(lines: dict[str, Any], found: dict[str, Any], title: str, mod
     )
     fitted = found["fitted"]
     other = (
-        "Merging a LoRA causes only rounding errors: large in 16 bits, almost none in float32. The part of an adapter "
-        "that a linear map misses is missing at any precision."
+        "Merging a LoRA causes only rounding errors: large in 16 bits, almost none in float32. But a linear map "
+        "misses part of an adapter at any precision."
         if lora is not None
         else "Train a LoRA on this model to compare its merge."
     )
-    st.caption(f"Fitted to {fitted['tokens']:,} tokens, tested on {fitted['judged']:,} others. {other}")
+    st.caption(
+        f"The maps were fitted to {fitted['tokens']:,} tokens, tested on {fitted['judged']:,} others. {other}"
+    )
 
 
 # ----------------------------------------
@@ -213,13 +215,14 @@ Found = dict[str, list[PlannedRun]]  # a method's runs, labelled by their domain
 def show_domains() -> None:
     st.markdown("#### Three domains, one base")
     st.markdown(
-        "One base model in memory, and one small file each for movies, products and tweets. A batch can mix requests, "
-        "because every row uses its own adapter. Unmerged LoRA can do the same; here you can compare the two."
+        "One base model stays in memory, with one small adapter each for movies, products and tweets. A batch can mix "
+        "their requests, because every row uses its own adapter. Unmerged LoRA can do the same; here you can compare "
+        "both methods."
     )
     try:
         wanted = {method: serving.specs(method) for method in serving.METHODS}
     except PeftLabError as error:
-        st.markdown(f":orange[:material/info: This cannot run here: {plain(error)}]")
+        st.markdown(f":orange[:material/info: This comparison cannot run here: {plain(error)}]")
         return
     found = _look(wanted)
     if all(run.done for run in _all(found)):
@@ -280,7 +283,7 @@ def _served(found: Found) -> None:
         _measured(seen)
         return
     asked = inspector.get_inspector(inspector.Worker.ANSWERS).submit(measure_serving, runs)
-    doing = "All six are trained. Serving the held-out rows of all three domains takes a minute…"
+    doing = "All six adapters are trained. Serving the held-out rows of all three domains takes a minute…"
     shown(asked, _measured, doing)
 
 
@@ -311,9 +314,10 @@ def _accuracies(seen: dict[str, Any]) -> None:
     amounts = seen["scored"]
     rows = min(amounts.values())
     st.caption(
-        f"Share of the held-out rows ({', '.join(f'{rows} {name}' for name, rows in amounts.items())}) that get the "
-        f"label people gave them; chance alone can move such a share by up to {200 * sqrt(0.25 / rows):.0f} points. "
-        "The same base serves all nine."
+        "Each figure is the share of the held-out rows "
+        f"({', '.join(f'{rows} {name}' for name, rows in amounts.items())}) that get the label people gave them. "
+        f"Chance alone can move such a share by up to {200 * sqrt(0.25 / rows):.0f} points. The same base is used for "
+        "all nine shares."
     )
 
 
@@ -359,6 +363,6 @@ def _costs(seen: dict[str, Any]) -> None:
     )
     st.caption(
         f"Medians on {asking.here()}. Three fully tuned copies would be {units.size(3 * seen['base_bytes'])} in "
-        "float32. A merged LoRA adds no time to a request, which adapters can never do; in return it serves one "
-        "task only."
+        "float32. A merged LoRA adds no time to a request; adapters always add some. But a merged LoRA serves only "
+        "one task."
     )

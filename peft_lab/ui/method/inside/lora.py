@@ -92,7 +92,7 @@ def _shown(slug: str, first: str, second: str, rows: list[dict[str, Any]]) -> No
         figure = charts.curves(series, "weight of the second adapter", "held-out loss (nats)", height=300)
         charts.draw(figure, f"{slug}-blend-losses")
         st.caption(
-            f"On {blending.ROWS} held-out rows of each run's task; the first adapter's weight is 1 minus this."
+            f"On {blending.ROWS} held-out rows of each run's task. The first adapter's weight is 1 minus the second's."
         )
     with right:
         figures.table(
@@ -121,9 +121,9 @@ def intruders(slug: str, identity: str) -> None:
     """Offer to compare every matrix of the open run, and draw the one chosen above."""
     st.markdown(f"#### Intruder dimensions {figures.badge(Source.MEASURED)}")
     st.markdown(
-        r"Each of the strongest left singular vectors of $W + \Delta W$ is compared with all of $W$'s. A vector "
-        "that training only strengthened has a partner with a cosine near 1. An **intruder** has no partner with a "
-        f"cosine above {INTRUDER_THRESHOLD:g}."
+        r"Each of the strongest left singular vectors of $W + \Delta W$ is compared with all left singular vectors of "
+        "$W$. A vector that training only strengthened has a partner with a cosine near 1. An **intruder** has no "
+        f"partner with a cosine above {INTRUDER_THRESHOLD:g}."
     )
     if st.button("Compare the singular vectors", key=f"{slug}-intruders"):
         state.remember(slug, "intruders-of", identity)
@@ -145,8 +145,8 @@ def _intruders_shown(slug: str, rows: list[Row]) -> None:
         )
         charts.draw(figure, f"{slug}-cosines")
         st.caption(
-            f"{plain(row['module'])}: the {many} strongest of each. A dark diagonal means that nothing is new. A row "
-            "without a dark cell is a new direction."
+            f"{plain(row['module'])}: the {many} strongest of each matrix. A dark diagonal means that nothing is new. "
+            "A row without a dark cell is a new direction."
         )
     with right:
         figures.table(
@@ -170,7 +170,7 @@ def _intruders_shown(slug: str, rows: list[Row]) -> None:
     st.markdown(f"{told} {figures.badge(Source.MEASURED)}")
     st.caption(
         f"The number of vectors ({STRONGEST}) and the threshold for an intruder ({INTRUDER_THRESHOLD:g}) are the "
-        "defaults of PEFT's reduce_intruder_dimension. The effect was found in longer training of larger models: "
+        "defaults of PEFT's reduce_intruder_dimension. Intruders were found in longer trainings of larger models: "
         "Shuttleworth et al. 2024, arXiv 2410.21228."
     )
 
@@ -250,8 +250,8 @@ def _at(slug: str, identity: str, row: Row, index: int) -> None:
         charts.draw(figure, f"{slug}-singular")
         ratio = snapshot["norms"][name] / row["base_norm"]
         st.markdown(
-            f"The other {min(out, into) - len(values):,} are exactly zero, because the rank of ΔW is at most "
-            f"{len(values)}. The effective rank (exponential of the entropy of their shares) is "
+            f"The other {min(out, into) - len(values):,} singular values are exactly zero, because the rank of ΔW is "
+            f"at most {len(values)}. The effective rank (exponential of the entropy of the values' shares) is "
             f"**{snapshot['effective_ranks'][name]:.1f}**; ‖ΔW‖ is **{units.percent(100 * ratio)}** of ‖W‖."
         )
     values_of_run = store.get(identity).spec.values
@@ -275,8 +275,8 @@ def _relative(slug: str, rows: list[Row]) -> None:
         if layer_of(row["module"]) is None
     )
     st.caption(
-        f"Frobenius norms. The largest change is {units.percent(100 * top['ratio'])} of its matrix, in "
-        f"{top['module']}." + (f" Outside the layers: {outside}." if outside else "")
+        f"Norms are Frobenius norms. {top['module']} changed most: by {units.percent(100 * top['ratio'])} of its norm."
+        + (f" Outside the layers: {outside}." if outside else "")
     )
 
 
@@ -304,7 +304,7 @@ def _gradients(gradients: dict[str, dict[str, float]]) -> None:
     if at_zero:
         st.markdown(
             r"$\partial L/\partial A$ contains $B$, which is zero, so A cannot move yet. $\partial L/\partial B$ "
-            "contains $A$, which is not. With **both** at zero nothing would ever move."
+            "contains $A$, which is not zero. With **both** at zero nothing would ever move."
         )
     else:
         st.markdown("Both start away from zero, so both move from the first step on.")
@@ -340,6 +340,7 @@ def _merge(rows: list[Row], held: str) -> None:
     cells = [(title, *(written(row) for row in rows)) for title, written in lines]
     figures.table(("", *(row["dtype"] for row in rows)), cells, numeric=range(1, len(rows) + 1))
     st.caption(
-        f"The same {held} were answered with the adapter beside W, with BA merged into W, and with BA removed again. "
-        "The differences are rounding errors. After unmerging, W is not bit for bit the original, so keep the base."
+        f"The model answered the same {held} three times: with the adapter beside W, with BA merged into W, and with "
+        "BA removed again. The differences are rounding errors. After unmerging, W is not bit for bit the original, so "
+        "keep the base."
     )

@@ -68,13 +68,13 @@ def _code_book(slug: str, found: dict[str, Any], kind: str) -> None:
     lost = f"Error in this matrix: **{units.percent(100 * row['errors'][kind])}** of its norm."
     if kind == "int8":
         st.markdown(
-            "In 8 bits the values are evenly spaced between a row's largest magnitude and its negative, too close to "
-            f"draw. Each weight is rounded to the nearest. {lost}"
+            "In 8 bits the values are evenly spaced from minus to plus the largest magnitude of a row. They are too "
+            f"close together to be drawn. Each weight is rounded to the nearest value. {lost}"
         )
         return
     st.markdown(
-        f"Blue: the {len(set(codes))} different values of {kind.upper()}. Each weight is rounded to the nearest of "
-        f"them, times the largest magnitude in its block of {BLOCK}. {lost}"
+        f"Blue: the {len(set(codes))} different values of {kind.upper()}. In each block of {BLOCK} weights, the values "
+        f"are multiplied by the largest magnitude; each weight is rounded to the nearest product. {lost}"
     )
 
 
@@ -179,8 +179,8 @@ def _merges(rows: list[dict[str, Any]], bits: int, held: str) -> None:
     st.markdown("\n".join(lines))
     repacking = " Repacking is switched off here, so that every merge is right." if bits == 4 else ""
     st.caption(
-        f"Difference from the trained model, with the adapter beside the rounded base, on {held}. 100% is the change "
-        "that the adapter itself made to the outputs or weights. Merged weights are rounded to the base's own "
+        f"Each figure is a difference from the trained model (adapter beside the rounded base), on {held}. 100% is the "
+        "change that the adapter itself made to the outputs or weights. Merged weights are rounded to the base's own "
         f"precision, which removes much of a small correction.{repacking}"
     )
 

@@ -22,7 +22,7 @@ from peft_lab.ui.runs.shown import finished_of, nothing_to_open, pick_run, read_
 #: What is shown of a part: the first of these that was recorded, with its title, axes and a sentence.
 SEEN = {
     "ΔW": ("ΔW", "inputs", "outputs", "Whole rows and columns change together: the rank is low."),
-    "l": ("Factors, less 1", "features", "", "Orange is amplified, blue inhibited."),
+    "l": ("Factors minus 1", "features", "", "Orange is amplified, blue inhibited."),
     "Δb": ("Moves of the biases", "features", "", "Orange went up, blue down."),
     "key": ("Keys", "features", "virtual tokens", "Every token of the text can attend to the keys."),
     "p": ("Embeddings", "features", "virtual tokens", "Virtual tokens stand before the text."),
@@ -105,7 +105,7 @@ def _tensor(slug: str, part: RecordedPart, index: int) -> None:
     unnumbered = {"showticklabels": False, "ticks": ""}  # a cell is a patch of many
     figure.update_layout(xaxis=unnumbered, yaxis=unnumbered)
     charts.draw(figure, f"{slug}-recorded-tensor")
-    st.caption(f"{plain(part.path)}. {text} Each cell is the largest entry of a patch, with its sign.")
+    st.caption(f"{plain(part.path)}. {text} Each cell shows the largest entry of its patch, with its sign.")
 
 
 def cells(tensor: RecordedTensor) -> list[list[float]]:

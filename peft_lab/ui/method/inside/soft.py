@@ -58,8 +58,8 @@ def _words(slug: str, found: dict[str, Any]) -> None:
         kept = sum(near[0][0] == start for near, start in zip(shot["nearest"], starts, strict=True))
         best = max(near[0][1] for near in shot["nearest"])
         st.markdown(
-            f"After **{shot['step']} steps**, {kept} of {len(starts)} are still nearest to the word they started "
-            f"from. The best match has a cosine of **{best:.2f}**; 1 would be the word itself."
+            f"After **{shot['step']} steps**, {kept} of {len(starts)} tokens are still nearest to the word that they "
+            f"started from. The best match has a cosine of **{best:.2f}**; 1 would be the word itself."
         )
 
     played(slug, [shot["step"] for shot in shots], draw, "inside-soft")
@@ -84,7 +84,7 @@ def _moves(slug: str, found: dict[str, Any]) -> None:
     charts.draw(figure, f"{slug}-moves")
     last = max(shots[-1]["moved"]) / size
     st.caption(
-        f"A word's embedding is {size:.2f} long. The token that moved farthest ended {last:.1f} such lengths away."
+        f"A word's embedding is {size:.2f} long. The token that moved farthest moved by {last:.1f} such lengths."
     )
 
 
@@ -197,7 +197,7 @@ def _along(slug: str, found: dict[str, Any]) -> None:
 
 
 def _costs(shape: ModelShape, found: dict[str, Any]) -> None:
-    st.markdown("#### What it costs afterwards")
+    st.markdown("#### What the trained tokens cost afterwards")
     tokens, each = found["virtual_tokens"], found["bytes_each"]
     timed = found["latency"]
     generates = timed["unit"] == "token"
@@ -215,7 +215,7 @@ def _costs(shape: ModelShape, found: dict[str, Any]) -> None:
     figures.table(("", "Without", "With", "Source"), rows, numeric=(1, 2))
     memory = (
         f"{tokens} virtual tokens × 2 × {shape.num_layers} layers × {shape.kv_width} wide × {each} bytes, **for every "
-        f"sequence** of a batch, as much as {tokens} tokens of text."
+        f"sequence** of a batch. {tokens} tokens of text take as much."
         if generates
         else f"Nothing is stored between passes; each layer's attention has {tokens} more keys."
     )
@@ -291,7 +291,7 @@ def _projection(choice: Choice) -> None:
     trained_and_stored(rows)
     st.markdown(
         f"With the current settings, on {plain(choice.shape.title)}. The projection's MLP computes the prefix during "
-        "training. Afterwards it runs once, its output is stored, and the MLP is discarded."
+        "training. After training, the MLP runs once. Its output is stored, and the MLP is discarded."
     )
 
 
@@ -311,8 +311,8 @@ def _encoders(choice: Choice) -> None:
     st.markdown(f"#### The encoder, trained and discarded {figures.badge(Source.COUNTED)}")
     trained_and_stored(list(_settings(choice)))
     st.markdown(
-        f"On {plain(choice.shape.title)}, {choice.values['num_virtual_tokens']} virtual tokens. The encoder exists "
-        "only during training. Afterwards it runs once, and only its output is stored."
+        f"On {plain(choice.shape.title)}, {choice.values['num_virtual_tokens']} virtual tokens. The encoder is "
+        "needed only during training. At the end it runs once, and only its output is stored."
     )
 
 
@@ -362,9 +362,9 @@ def _beside_prefix(choice: Choice) -> None:
         lines.append((name, where, encoder, units.count(formula.trainable), units.count(formula.stored)))
     figures.table(("Method", "Trained in front of", "Encoder", "Trained", "Stored"), lines, numeric=(3, 4))
     st.markdown(
-        "Version 2 **is** Prefix Tuning without the projection, applied to classification; PEFT has no class of that "
-        "name. On decoders both are one PEFT config. On encoders, where PEFT refuses it, PEFT Lab runs version 2 "
-        "through transformers' attention function."
+        "Version 2 **is** Prefix Tuning without the projection, applied to classification. PEFT has no class of that "
+        "name. On decoders, both methods use the same PEFT config. PEFT refuses this config on encoders; there, PEFT "
+        "Lab runs version 2 through transformers' attention function."
     )
     for reason in reasons:
         st.markdown(f":orange[:material/info: {plain(reason)}]")

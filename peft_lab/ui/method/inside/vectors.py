@@ -97,7 +97,9 @@ def _put_back(found: dict[str, Any]) -> None:
         ],
         numeric=(1, 2, 3),
     )
-    st.caption("One kind is reset at a time, in all layers. Changes: root mean square; of logits: mean.")
+    st.caption(
+        "One kind of bias is reset at a time, in all layers. Moves are root mean squares; changes of logits are means."
+    )
     if any(row["kind"] == KEY for row in found["put_back"]):
         st.markdown(
             "**The keys' biases change, but have no effect.** A bias on the key adds the same number to all scores of "
@@ -132,8 +134,8 @@ def _subsets(choice: Choice) -> None:
             numeric=(2,),
         )
     st.caption(
-        "The paper's smaller choice: the query's bias and that of the feed-forward part's first map. Change "
-        "*Biases* above and train again to see both here."
+        "The paper's smaller choice trains only the biases of the query and of the feed-forward part's first map. "
+        "Change *Biases* above and train again to see both choices here."
     )
 
 
@@ -188,7 +190,7 @@ def _vectors(found: dict[str, Any]) -> None:
         key=state.widget_key(IA3, "inside-kind", "-".join(kinds)),
         format_func=lambda name: f"{name} · {'input' if name in inputs else 'output'}",
         required=True,
-        help="Grouped by map, and by whether they multiply its input or its output.",
+        help="Vectors are grouped by map, and by whether they multiply the map's input or its output.",
     )
     state.remember(IA3, "inside-kind", kind)
     limit = max(abs(cell) for row in _of(shots[-1], kind) for cell in row["cells"]) or ia3.FELT
@@ -214,8 +216,8 @@ def _vectors(found: dict[str, Any]) -> None:
 
     played(IA3, [shot["step"] for shot in shots], draw)
     st.caption(
-        "Each cell shows the factor of its channels that is furthest from 1. All factors start at exactly 1: before "
-        "the first step the model is the base model."
+        "A cell stands for several channels and shows the factor furthest from 1. All factors start at exactly 1: "
+        "before the first step the model is the base model."
     )
 
 
@@ -226,7 +228,7 @@ def _described(step: int, rows: list[dict[str, Any]]) -> str:
         return f"After **{step} steps** none of {size:,} factors is further than {ia3.FELT:g} from 1."
     return (
         f"After **{step} steps**, of {size:,} factors **{more:,}** amplify (above {1 + ia3.FELT:g}) and **{less:,}** "
-        f"inhibit (below {1 - ia3.FELT:g}); they go from {min(row['low'] for row in rows):.2f} to "
+        f"inhibit (below {1 - ia3.FELT:g}); the factors go from {min(row['low'] for row in rows):.2f} to "
         f"{max(row['high'] for row in rows):.2f}."
     )
 
@@ -280,7 +282,7 @@ def _merge(rows: list[dict[str, Any]]) -> None:
     )
     st.markdown(
         r"$l \odot (W x) = (\mathrm{diag}(l)\,W)\,x$: a factor on the output multiplies a row of $W$ (and of the "
-        r"bias), one on the input a column. The differences are rounding errors."
+        r"bias); a factor on the input multiplies a column. The differences are rounding errors."
     )
 
 
@@ -318,7 +320,7 @@ def _targets_table(rows: list[dict[str, Any]]) -> None:
     other = sum(not row["same"] for row in rows)
     st.markdown(
         "The paper's choice is k, v and ff: keys, values and the activations inside the feed-forward part (o is the "
-        f"attention's output map). On **{other} of {len(rows)}** architectures PEFT's default differs from it. Where "
-        "query, key and value are one fused map, the paper's choice is not possible. Set the targets yourself where it "
-        "matters."
+        f"attention's output map). On **{other} of {len(rows)}** architectures PEFT's default differs from the "
+        "paper's choice. Where query, key and value are one fused map, the paper's choice is not possible. Set the "
+        "targets yourself where it matters."
     )
