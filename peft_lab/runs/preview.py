@@ -278,7 +278,7 @@ def _format(found: Preview) -> str:
         return f"The tokenizer's chat template writes the messages: {cost}."
     return (
         f"This tokenizer has no chat template, so role lines mark the messages ('User: …', 'Assistant: …'): {cost}. "
-        "They are ordinary words, because PEFT would not train the embeddings of new tokens."
+        "Role lines are ordinary words, because PEFT would not train the embeddings of new tokens."
     )
 
 

@@ -383,8 +383,9 @@ def parallel_section(
         return
     st.markdown(f"### All settings {figures.badge('measured')}")
     st.markdown(
-        "Each line is a setting with a complete set of seeds; the last axis is their mean. Better settings are more "
-        "orange." + (f" The best {MOST:,} of {len(done):,} settings are drawn." if len(done) > MOST else "")
+        "Each line is a setting with a complete set of seeds; the last axis is the mean over its seeds. Better "
+        "settings are more orange."
+        + (f" The best {MOST:,} of {len(done):,} settings are drawn." if len(done) > MOST else "")
     )
     drawn = parallel(done[:MOST], names, figure, setting_titles(spec)[figure])
     results.plot(drawn, "sweep-parallel", "sweep-parallel")
