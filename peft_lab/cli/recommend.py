@@ -21,7 +21,7 @@ from peft_lab.core import units
 from peft_lab.core.units import band, label, written_figure
 
 _HELP = (
-    "One answer of your situation: "
+    "One answer about your situation: "
     + "; ".join(f"{key}={'|'.join(words)}" for key, words in WORDS.items())
     + ". These keys take numbers: tasks, rows, row_tokens, latency (percent more time), deadline (hours, or a date and "
     "time) and storage (bytes, or 0.5MB). Also: model=NAME, device=NAME, 24GB or 2x24GB, devices=NUMBER, batch=ROWS "

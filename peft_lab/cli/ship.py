@@ -46,7 +46,7 @@ def ship(
     out: Annotated[Path | None, option("--out", "DIR", "A new folder for the files.")] = None,
     as_json: options.Json = False,
 ) -> None:
-    """For each engine, say if it takes the adapter, what has to change, and where the engine's source shows this.
+    """For each engine, say whether it takes the adapter, what has to change, and where the engine's source shows this.
 
     With --to and --out, write the files that an engine needs, read them back and compare them with the adapter.
     """

@@ -75,7 +75,7 @@ def _card(spec: MethodSpec) -> None:
 SCOPE = "home"
 DOORS = (
     ("tour", "Learn a method", "eight methods, one page each"),
-    ("plan", "Plan a fine-tune", "what fits your cards, and the files"),
+    ("plan", "Plan a fine-tune", "what fits your GPUs, and the files"),
     ("practice", "Prepare for an interview", "guess first, then run it"),
 )
 

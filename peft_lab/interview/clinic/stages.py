@@ -99,7 +99,10 @@ def _saved(tensors: Mapping[str, StoredTensor]) -> Stage:
         sum(each.size for each in tensors.values()),
         sorted({each.dtype for each in tensors.values()}),
     )
-    evidence = f"{len(tensors):,} tensors, {entries:,} entries, {', '.join(kinds)}; B matrices of only zeros: {len(zero):,}."
+    evidence = (
+        f"{len(tensors):,} tensors, {entries:,} entries, {', '.join(kinds)}; B matrices of only zeros: "
+        f"{len(zero):,}."
+    )
     return Stage("saved", not zero, evidence, "Check target_modules and the gradients." if zero else "")
 
 

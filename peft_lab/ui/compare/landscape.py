@@ -346,9 +346,9 @@ def _measured(sweep: Sweep, model: str) -> None:
     note = f" {plain(sweep.note)}" if sweep.note else ""
     st.markdown(
         f":small[{figures.badge('measured')} {len(sweep.on(model)):,} runs on {plain(get_task(setting.task).title)}; "
-        f"the sweep has {len(sweep.points):,} of its {sweep.total:,} runs. At any batch size, a run trained on "
-        f"{setting.rows:,} rows and was scored on {setting.eval_rows:,} held-out rows. α is fixed. A seed is drawn "
-        f"only if it has a run at every learning rate. Measured on {plain(machine['processor'])}, {machine['cores']} cores "
-        f"({plain(f'{sweep.device}, {sweep.dtype}')}), Python {plain(machine['python'])}, {plain(versions)}, "
-        f"{plain(sweep.created)}.{repeated}{note}]"
+        f"the sweep has {len(sweep.points):,} of its {sweep.total:,} runs. Every run trained on {setting.rows:,} "
+        f"rows, whatever its batch size, and was scored on {setting.eval_rows:,} held-out rows. α is fixed. A seed is "
+        f"drawn only if it has a run at every learning rate. Measured on {plain(machine['processor'])}, "
+        f"{machine['cores']} cores ({plain(f'{sweep.device}, {sweep.dtype}')}), Python {plain(machine['python'])}, "
+        f"{plain(versions)}, {plain(sweep.created)}.{repeated}{note}]"
     )
