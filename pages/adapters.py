@@ -21,7 +21,7 @@ work. In return, many tasks can share one base model, each with its own small fi
   sublayer's dropout, which makes no difference after training.
 - Each adapter of a classifier has its own head, even if several adapters share one base model.
 - **Houlsby**: two adapters per layer, after attention and after the feed-forward part. **Pfeiffer**: one, after the
-  feed-forward part. **Parallel**: one beside it, scaled.
+  feed-forward part. **Parallel**: one beside the feed-forward part, scaled.
 - Three more placements have the names of the `adapters` library and compute as that library does. **seq_bn**, its
   Pfeiffer, reads the stream *after* the residual and the next layer norm; that norm is applied again to the output
   of **seq_bn**. `pfeiffer` reads the feed-forward output before both. **par_bn**, its parallel, reads the input before

@@ -5,7 +5,7 @@ from peft_lab.ui.method.page import Words, method_page
 WORDS = Words(
     idea=r"""
 A fine-tuned matrix is the pretrained one plus a correction, $W = W_0 + \Delta W$. LoRA assumes that the
-correction has **low rank**, so that it is the product of two thin matrices, $\Delta W = \frac{\alpha}{r} B A$. The
+correction has **low rank**: the correction is the product of two thin matrices, $\Delta W = \frac{\alpha}{r} B A$. The
 large matrix stays frozen; only $A$ and $B$ are trained.
 
 $A$ starts random and $B$ starts at zero, so before the first step the model answers exactly as before. In the

@@ -89,8 +89,8 @@ def protection() -> str:
         return "Your program runs without network, reads only Python and torch, and cannot write files."
     if _FORKS:
         return (
-            "This system cannot lock a program down: yours is limited in time and in what it writes, but it can read "
-            "your files and use the network. Run only programs that you trust."
+            "This system cannot lock a program down. Your program is limited in time and in what it writes, but it "
+            "can read your files and use the network. Run only programs that you trust."
         )
     return "On this system your program is limited in time only. Run only programs that you trust."
 

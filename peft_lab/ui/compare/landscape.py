@@ -132,8 +132,8 @@ def verdicts_section() -> None:
     st.markdown(
         f"Seen: the {SURE:.0%} interval lies within the range that the rule expects. Not seen: the interval "
         "lies outside. Open: the interval crosses an edge of the range, or there is only one group. A group holds the "
-        "runs with the same model, batch size and seed, and its value is the mean of their paired differences. The "
-        "interval is Student's t over the groups (Ibragimov & Müller). The interval covers other "
+        "runs with the same model, batch size and seed. The group's value is the mean of the paired differences of "
+        "these runs. The interval is Student's t over the groups (Ibragimov & Müller). The interval covers other "
         f"seeds, not other held-out rows. {figures.badge('measured')}"
     )
     models = list(dict.fromkeys(model for one in tried.values() for model, _ in one.models))

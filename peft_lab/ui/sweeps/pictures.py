@@ -362,7 +362,7 @@ def _coloured(settings: Sequence[SweepSetting], x: str, y: str, figure: str, tit
     better = "more" if figure == METRIC else "less"
     st.markdown(
         f":small[Each dot is a setting, coloured by {plain(titles[figure])}, the mean over seeds: {better} is better "
-        "and more orange. If several settings share a dot, it shows the best. The star is the best among the "
+        "and more orange. If several settings share a dot, the dot shows the best. The star is the best among the "
         "settings with the most seeds.]"
     )
 
