@@ -12,14 +12,14 @@ train. Inference costs nothing extra, as the trained biases replace the old ones
 """,
     formula=r"{h = W_0\,x + b} \qquad\allowbreak {b \text{ trained},}\ \allowbreak {W_0 \text{ frozen}}",
     differs=r"""
-- BitFit needs no library, only a rule for which parameters require a gradient. As in the paper, these are all
-  parameters called bias, including those of the norms, and the task head.
+- BitFit needs no library, only a rule for which parameters require a gradient. As in the paper, it trains
+  all parameters called bias, also those of the norms, and the task head.
 - The paper's smaller variant trains only the query bias and the bias of the feed-forward part's first matrix.
-- The key bias is trained like the others, but on BERT and GPT-2 types it changes nothing, as it cancels in the
-  softmax. *Inside* shows this.
+- The key bias is trained like the others, but on BERT and GPT-2 types it changes nothing, because it
+  cancels in the softmax. *Inside* shows this.
 - Biases need a far larger learning rate than full fine-tuning.
-- The frozen model's dropout is off during training, as it would hide the effect of the few trained numbers. The
-  paper does not say whether it was on.
+- The frozen model's dropout is off during training, because dropout would hide the effect of the few trained
+  numbers. The paper does not say whether dropout was on.
 """,
 )
 

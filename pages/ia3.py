@@ -7,8 +7,8 @@ WORDS = Words(
 IA³ adds no matrix. It learns three **vectors** per layer that scale the keys, the values, and the activations
 inside the feed-forward part. A factor above one amplifies a channel; a factor below one inhibits it.
 
-All factors start at one, so the model starts unchanged. Because $l \odot (W x) = (l \odot W)\,x$, they can be
-multiplied into the weights after training.
+All factors start at one, so the model starts unchanged. Because $l \odot (W x) = (l \odot W)\,x$, the factors
+can be multiplied into the weights after training.
 """,
     formula=r"{k \leftarrow l_k \odot k} \qquad\allowbreak {v \leftarrow l_v \odot v} \qquad\allowbreak "
     r"{f \leftarrow l_{ff} \odot f}",

@@ -5,7 +5,7 @@ from peft_lab.ui.method.page import Words, method_page
 WORDS = Words(
     idea=r"""
 A fine-tuned matrix is the pretrained one plus a correction, $W = W_0 + \Delta W$. LoRA assumes that the
-correction has **low rank**, so that it is the product of two thin matrices, $\Delta W = \frac{\alpha}{r} B A$. The
+correction has **low rank**: the correction is the product of two thin matrices, $\Delta W = \frac{\alpha}{r} B A$. The
 large matrix stays frozen; only $A$ and $B$ are trained.
 
 $A$ starts random and $B$ starts at zero, so before the first step the model answers exactly as before. In the
@@ -21,11 +21,11 @@ first step, only $B$ receives a gradient; $A$ follows once $B$ is no longer zero
 - LoRA+ is a setting of the optimizer. PEFT's `create_loraplus_optimizer` also raises the rate of every
   one-dimensional parameter, such as a head's bias. Here, as in the paper, only $B$ gets the higher rate.
 - PiSSA changes the base model, so switching the adapter off does not restore the pretrained model.
-- The paper draws $A$ from a normal distribution, and PEFT uses Kaiming-uniform. For the paper's, set
+- The paper draws $A$ from a normal distribution, and PEFT uses Kaiming-uniform. For the paper's start, set
   `init_lora_weights="gaussian"`.
 - PEFT ignores a misspelt name in `target_modules` if another name matches. Here, every name must match.
-- PEFT keeps adapter weights in float32 on a bfloat16 base model. Here they also compute in bfloat16, and the
-  optimizer keeps a float32 copy, which is saved.
+- PEFT keeps adapter weights in float32 on a bfloat16 base model. Here adapter weights also compute in bfloat16;
+  the optimizer keeps a float32 copy, which is saved.
 """,
 )
 

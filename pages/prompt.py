@@ -5,8 +5,8 @@ from peft_lab.ui.method.page import Words, method_page
 
 WORDS = Words(
     idea=r"""
-Prompt Tuning trains part of the **input itself**: a few vectors in front of the token embeddings that belong to
-no word. The whole model is frozen. The method trains the fewest parameters, acts only through the model's
+Prompt Tuning trains part of the **input itself**: a few vectors in front of the token embeddings. The vectors
+belong to no word. The whole model is frozen. The method trains the fewest parameters, acts only through the model's
 input, and needs one small matrix per task.
 
 Small models make this hard: in the paper, Prompt Tuning matches full fine-tuning only near ten billion
@@ -14,8 +14,8 @@ parameters. The learning rate and the initial text matter more than the number o
 """,
     formula=r"{h_0 = [\,P;\,E(x)\,]} \qquad\allowbreak {P \in \mathbb{R}^{n \times d}}",
     differs=r"""
-- The paper trains with Adafactor and a learning rate of 0.3; here it is AdamW with the rate from the Train tab.
-- The virtual tokens take up positions, so the maximum length of the text is shorter by their number.
+- The paper trains with Adafactor and a learning rate of 0.3. PEFT Lab uses AdamW with the rate from the Train tab.
+- Each virtual token takes up one position, so the longest possible text is shorter by the number of virtual tokens.
 - On BERT types the virtual tokens stand before `[CLS]`, and the pooler reads the first position: the classifier
   sees the first virtual token instead.
 - Fewer trainable parameters do not mean less memory: the sequence is longer, and gradients pass through the whole

@@ -6,8 +6,8 @@ from peft_lab.ui.method.page import Words, method_page
 WORDS = Words(
     idea=r"""
 P-Tuning trains virtual tokens as Prompt Tuning does, but not directly. A small network, an **LSTM or MLP**,
-produces them from its own table. All virtual tokens share its weights, and with the LSTM each also depends on
-its neighbours. After training, the network runs once and is discarded; only its output is stored.
+produces them from its own table. All virtual tokens share the network's weights. With the LSTM, each virtual
+token also depends on its neighbours. After training, the network runs once and is discarded; only its output is stored.
 
 **P-Tuning v2** puts trained prompts in front of *every* layer. It is Prefix Tuning without the projection,
 designed for classification; PEFT has no class of that name.

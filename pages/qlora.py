@@ -9,12 +9,13 @@ one scale and, for every weight, the index of the nearest of sixteen values. NF4
 quantiles of a normal distribution, because trained weights are close to normal. **Double quantisation** also
 stores the blocks' scales in eight bits.
 
-The four-bit weights need no gradient, but gradients pass *through* them. Each matrix is dequantised to the
-compute type for its multiplication and then discarded. That saves memory, not time.
+The four-bit weights need no gradient, but gradients pass *through* them. For its
+multiplication, each matrix is dequantised to the compute type; this copy is then discarded. Four bits save memory,
+not time.
 
 The base model can also be stored in eight bits, by LLM.int8(), with one scale per row and 255 even steps. The
-inputs are rounded too, except the few above a threshold, and integers are multiplied. Only the backward pass
-dequantises the weights. This takes twice the bytes of four bits and makes a tenth of the error.
+inputs are rounded too, except the few above a threshold, so the forward pass multiplies integers. Only the backward
+pass dequantises the weights. Eight bits take twice the bytes of four bits and make a tenth of the error.
 """,
     formula=r"h = \mathrm{dequant}\!\left(W_{\mathrm{stored}}\right) x + \frac{\alpha}{r}\,B\,A\,x",
     differs=r"""

@@ -43,7 +43,7 @@ def count_command(
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Count parameters exactly, without weights. By default, for every method that applies to the model."""
+    """Count parameters exactly, without weights. The default is every method that applies to the model."""
     entry = resolve(model)
     named, per_token = options.head_of(task, entry)
     if task is not None and labels is not None:

@@ -142,7 +142,7 @@ def _claim(claim: Claim, model: str | None, run: bool, named: bool) -> dict[str,
     if model is not None and on is None and named:
         raise BadInput(
             f"'{claim.id}' cannot be checked on {resolve(model).shape.title}"
-            + (f"; try {', '.join(claim.models())}." if claim.model else ": it is not about a model."),
+            + (f"; try {', '.join(claim.models())}." if claim.model else ": it concerns no model."),
             "model",
         )
     here, was_kept = (claim.on(on), False) if run else kept.is_settled(claim.id, on)
@@ -202,7 +202,7 @@ def _suspicions(diagnosis: Diagnosis) -> list[Any]:
     if not diagnosis.suspicions:
         return [diagnosis.verdict]
     parts: list[Any] = [] if diagnosis.found else [diagnosis.verdict, "Less likely causes:"]
-    parts.append("The figure before each fault is the sum of its evidence, with weights set by hand.")
+    parts.append("The figure before each fault adds up the weights of its evidence, which were set by hand.")
     for one in diagnosis.suspicions:
         parts.append(f"{one.probability:.2f}  {one.fault.title} ({one.fault.name})")
         parts.append(f"      {in_words(one.probability)}")

@@ -103,7 +103,7 @@ def check(
     learner: Learner = None,
     as_json: options.Json = False,
 ) -> None:
-    """Run the tests on a file. The exit status is 0 if all pass, 1 if not, 2 if it cannot be judged."""
+    """Run the tests on a file. The exit status is 0 if all pass, 1 if not, 2 if the file cannot be judged."""
     output.note(judge.protection())
     verdict = _judged(file, learner)
     output.show(_document(verdict), as_json, human=lambda: _lines(verdict))

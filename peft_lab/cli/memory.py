@@ -272,8 +272,8 @@ class MemoryOptions(StepForm):
     link: str = choice("pcie", "Link", "What connects the devices.", {name: name for name in kernels.LINKS})
     no_sync: bool = yes_no(
         False, "Reduce gradients once per update",
-        "Of several passes only the last reduces gradients (no_sync): until then each device keeps whole ones, as "
-        "accelerate and Lightning Fabric do by default.",
+        "With several passes, only the last one reduces the gradients (no_sync). Until then, each device keeps whole "
+        "gradients. accelerate and Lightning Fabric do this by default.",
     )  # fmt: skip
 
     @property
@@ -309,7 +309,8 @@ def memory_command(
         Protocol | None,
         typer.Option(
             "--protocol",
-            help="Simulate the step as published peaks were measured; this sets all but the batch and --generate.",
+            help="Simulate the step as the published peaks were measured. This sets everything except --batch and "
+            "--generate.",
         ),
     ] = None,
     fits: Annotated[
@@ -323,7 +324,7 @@ def memory_command(
     lengths: options.LengthsFile = None,
     as_json: options.Json = False,
 ) -> None:
-    """Simulate a training step's memory on a GPU, without weights. By default, for every method that applies."""
+    """Simulate the memory of a training step on a GPU, without weights. The default is every method that applies."""
     reading, own, rows = foreign.read_file(file), dict(given), lengths_in(lengths)
     if rows is not None:
         given = {"seq": rows.tokens[-1], **given}

@@ -214,7 +214,9 @@ def _human(wanted: Wanted, ranked: list[Planned], candidates: list[Planned]) -> 
     if not (wanted.precision or wanted.adapter_dtype):
         parts.append(told_adapters(wanted.gpu))
     if wanted.packed:
-        parts.append(f"{wanted.rows:,} rows fit into {wanted.packed:,} of {several(wanted.seq, 'token')}.")
+        parts.append(
+            f"{wanted.rows:,} rows fit into {wanted.packed:,} packed rows of {several(wanted.seq, 'token')}."
+        )
     for one in ranked:
         if one.saved is not None:
             more = f"{abs(one.saved):.0%} {'less' if one.saved >= 0 else 'more'} time than padded rows at equal batch"

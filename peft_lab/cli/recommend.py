@@ -21,11 +21,11 @@ from peft_lab.core import units
 from peft_lab.core.units import band, label, written_figure
 
 _HELP = (
-    "An answer: "
+    "One answer about your situation: "
     + "; ".join(f"{key}={'|'.join(words)}" for key, words in WORDS.items())
-    + "; numbers for tasks, rows, row_tokens, latency (percent more time), deadline (hours, or a date and time) and "
-    "storage (bytes, or 0.5MB); model=NAME, device=NAME, 24GB or 2x24GB, devices=NUMBER, batch=ROWS (the least per "
-    "update), seq=TOKENS; or an answer that PEFT Lab would otherwise count or simulate: "
+    + ". These keys take numbers: tasks, rows, row_tokens, latency (percent more time), deadline (hours, or a date and "
+    "time) and storage (bytes, or 0.5MB). Also: model=NAME, device=NAME, 24GB or 2x24GB, devices=NUMBER, batch=ROWS "
+    "(the least per update), seq=TOKENS. PEFT Lab counts or simulates these answers unless you give them: "
     + "; ".join(f"{key}={'|'.join(QUESTIONS[key].answers)}" for key in FOUND)
     + ". Repeatable."
 )

@@ -206,7 +206,7 @@ def open_command(
     eval_rows: Annotated[int | None, typer.Option("--eval-rows", help="Number of held-out rows.")] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Open an adapter of the adapters library: show its settings, its parameters, its score and the base model's."""
+    """Open an adapter of the adapters library: show its settings, parameters and score, and the base model's score."""
     from peft_lab.methods.counting.count import count
 
     if own_file is not None and task not in (None, own.NAME):
@@ -281,9 +281,12 @@ def export_command(
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Export a run: as a script or notebook that repeats it with the plain libraries and includes its rows; as
-    one HTML file that plays the run in the block drawing without a server; or, for bottleneck adapters, as a
-    folder for model.load_adapter of the adapters library."""
+    """Export a run as a script, a notebook, a page or a folder.
+
+    A script or notebook includes the rows and repeats the run with the plain libraries. A page is one HTML file that
+    plays the run in the block drawing without a server. A folder holds bottleneck adapters for model.load_adapter
+    of the adapters library.
+    """
     from peft_lab import takeaway  # a fifth of the time that any command takes to start
 
     run = known_run(identity)

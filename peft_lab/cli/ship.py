@@ -46,9 +46,9 @@ def ship(
     out: Annotated[Path | None, option("--out", "DIR", "A new folder for the files.")] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Say for each engine whether it takes the adapter, what has to change, and where its source shows this.
+    """For each engine, say whether it takes the adapter, what has to change, and where the engine's source shows this.
 
-    With --to and --out, write the files that an engine needs, and compare what is read back.
+    With --to and --out, write the files that an engine needs, read them back and compare them with the adapter.
     """
     found = read(adapter)
     if to is not None or out is not None:
@@ -115,7 +115,7 @@ def blend(
     if how not in (names := (*HOW, BEST)):
         raise BadInput(f"There is no way to blend called '{how}'. Choose one of {', '.join(names)}.", "how")
     if how == BEST and (weights or len(adapters) < 2):
-        raise BadInput(f"'{BEST}' looks for the weights of two or more adapters. Leave --weights out.", "how")
+        raise BadInput(f"'{BEST}' finds the weights of two or more adapters. Leave --weights out.", "how")
     try:
         given = [float(text) for text in weights.split(",")] if weights else [1.0] * len(adapters)
     except ValueError:

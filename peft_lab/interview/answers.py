@@ -315,7 +315,7 @@ def factor_slips(answer: Answer, known: tuple[Factor, ...]) -> Iterator[Slip]:
     """Yield slips by the named factors, then by two and, for bytes, by four."""
     for factor in known:
         number = f"{factor.value:,}, {factor.name}"
-        yield Slip(1 / factor.value, f"the answer times {number}: it is counted once too often", True)
+        yield Slip(1 / factor.value, f"the answer times {number}: that factor counts once too often", True)
         yield Slip(factor.value, f"the answer divided by {number}: that factor is missing", True)
     width = ", or the bytes per number are wrong" if answer.unit == "bytes" else ""
     yield Slip(0.5, f"exactly twice the answer: something is counted twice{width}", True)

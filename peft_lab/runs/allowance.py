@@ -57,7 +57,7 @@ def minutes_over(now: float) -> bool:
 def why_ended() -> str:
     """Return what a run reports when it uses up the learner's minutes; empty without a limit."""
     found = limits_of_asker()
-    return "" if found is None else f"This used up your {_words(found.minutes)} of training per day."
+    return "" if found is None else f"This run used up your {_words(found.minutes)} of training per day."
 
 
 def note_minutes(seconds: float, now: float | None = None) -> None:

@@ -110,7 +110,7 @@ class Keeper:
         if state["made_by"] != here:
             other = {name: version for name, version in state["made_by"].items() if here.get(name) != version}
             listed = ", ".join(f"{name} {version} (here {here.get(name)})" for name, version in other.items())
-            raise RunError(f"It was trained with {listed}, so its figures would differ. Start a new run.")
+            raise RunError(f"The run used {listed}, so its figures would differ. Start a new run.")
         self.masters.load(state["trained"])
         self.optimizer.load_state_dict(state["optimizer"])
         for name, attributes in state["noted"].items():

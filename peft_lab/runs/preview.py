@@ -273,12 +273,12 @@ def _length_words(found: Preview) -> str:
 
 
 def _format(found: Preview) -> str:
-    cost = f"{found.around:,} tokens around each question and its answer"
+    cost = f"adds {found.around:,} tokens around each question and its answer"
     if found.own_template:
-        return f"The tokenizer's chat template writes the messages: {cost}."
+        return f"The tokenizer's chat template marks the messages and {cost}."
     return (
-        f"This tokenizer has no chat template, so role lines mark the messages ('User: …', 'Assistant: …'): {cost}. "
-        "They are ordinary words, because PEFT would not train the embeddings of new tokens."
+        "This tokenizer has no chat template, so role lines ('User: …', 'Assistant: …') mark the messages. This "
+        f"{cost}. Role lines are ordinary words, because PEFT would not train the embeddings of new tokens."
     )
 
 

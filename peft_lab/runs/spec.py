@@ -110,7 +110,7 @@ class RunRequest(Form):
     )
     eval_rows: int | None = whole(
         None, "Held-out rows",
-        "Rows never trained on, which score the base and the tuned model. More rows give more reliable scores.",
+        "These rows score the base and the tuned model; no run trains on them. More rows give more reliable scores.",
         least=0, most=limits.HELD_OUT_ROWS, empty="the task's default", alias="rows",
     )  # fmt: skip
     own_data: str | None = None

@@ -213,9 +213,9 @@ def _everybody() -> None:
     row = next((row for row in found if row.learner.owner == chosen), None)
     if row is None:
         st.caption(
-            "Choose a row to stop a learner's run. A learner may need help if the last run failed or was lost, a "
-            f"run has waited {units.coarse(WAITING)}, no training minutes are left, or an open page has not been "
-            f"used for {units.coarse(QUIET)}."
+            "Choose a row to stop a learner's run. Signs that a learner may need help: the last run failed or was "
+            f"lost, a run has waited {units.coarse(WAITING)}, no training minutes are left, or an open page has "
+            f"not been used for {units.coarse(QUIET)}."
         )
         return
     _chosen(row)

@@ -109,7 +109,7 @@ def show_fix(fault: Fault) -> None:
         st.caption(f"Put this code {plain(MOMENTS[moment])}:")
         listing(lines, f"fix-{fault.name}-{moment}", WIDE)
     if fault.code:
-        st.caption("A test applies this code to a small run with the fault and checks that it works.")
+        st.caption("A test applies this code to a small run with the fault and checks that the fix works.")
     st.markdown(f"**Seen in** [{plain(fault.reference.title)}]({fault.reference.url})")
 
 
@@ -121,7 +121,7 @@ def _curve(runs: dict[str, ShownCase], key: str) -> None:
         charts.draw(charts.curves(series, "step", "training loss (nats)", 240, colours=colours), key)
         if len(series) < len(runs):
             which, other = ("healthy", "faulty") if "this run" in series else ("faulty", "healthy")
-            st.caption(f"The {which} run logged no training step; this curve is the {other} run's.")
+            st.caption(f"The {which} run logged no training step. The curve shows the {other} run.")
     else:
         st.caption("The run logged no training step.")
     if lost:
@@ -217,9 +217,9 @@ def _shown(found: Diagnosis) -> None:
             for each in rest:
                 _suspicion(each)
     st.caption(
-        "The evidence comes from your files. Its weight, from 0 to 1, is a sum of weights set by hand, not a "
-        "probability. How often the diagnosis was right was measured on short runs with known faults "
-        "(`bench/RESULTS.md`)."
+        "The evidence comes from your files. Each piece of evidence has a weight set by hand. The figure, from 0 to "
+        "1, is the sum of these weights, not a probability. Short runs with known faults show how often the "
+        "diagnosis is right (`bench/RESULTS.md`)."
     )
 
 

@@ -37,8 +37,8 @@ def gallery() -> None:
             with st.container(border=True, key=f"gallery-{slug}", gap="xsmall"):
                 _card(all_methods()[slug])
     st.markdown(
-        "Trainable parameters of each method at its default settings, and their share of the model. They come from "
-        "each method's formula; automated tests check that it agrees with a count on the model. "
+        "Each card shows the method's trainable parameters at its default settings, and their share of the model. The "
+        "numbers come from each method's formula. Automated tests compare the formula with a count on the model. "
         f"{figures.badge('counted')}"
     )
 
@@ -75,7 +75,7 @@ def _card(spec: MethodSpec) -> None:
 SCOPE = "home"
 DOORS = (
     ("tour", "Learn a method", "eight methods, one page each"),
-    ("plan", "Plan a fine-tune", "what fits your cards, and the files"),
+    ("plan", "Plan a fine-tune", "what fits your GPUs, and the files"),
     ("practice", "Prepare for an interview", "guess first, then run it"),
 )
 

@@ -43,7 +43,7 @@ def playground_page() -> None:
     with st.container(key="playground-words", horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.title("Playground", width="content")
         st.markdown(
-            "Move a slider: the page jumps to the nearest recorded run. Every line is a real training."
+            "Move a slider: the page jumps to the nearest recorded run. Every line is a real training run."
         )
     with errors_here(), st.container(key="playground-view", gap=None):
         runs = shipped()

@@ -196,7 +196,11 @@ def test_what_was_counted_twice_is_named() -> None:
     ("name", "times", "words"),
     [
         ("memory-weights", 32 * 32, None),
-        ("memory-weights", 32, "the answer times 32, the number of layers: it is counted once too often"),
+        (
+            "memory-weights",
+            32,
+            "the answer times 32, the number of layers: that factor counts once too often",
+        ),
         ("memory-weights", 1 / 32, "the answer divided by 32, the number of layers: that factor is missing"),
         ("memory-weights", 1 / 4, "a quarter of the answer: count the bytes of each number again"),
         ("quant-width-bytes", 7, "the answer times 7, a number that the question gives"),

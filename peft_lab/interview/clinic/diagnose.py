@@ -66,7 +66,7 @@ def in_words(figure: float) -> str:
     if found is None:
         return f"The test runs had fewer than {FEW} diagnoses with evidence from {low:.1f} to {low + 1 / TENTHS:.1f}."
     return (
-        f"Right in {found[0]} of {found[1]} diagnoses with evidence from {low:.1f} to {low + 1 / TENTHS:.1f}, on "
+        f"{found[0]} of {found[1]} diagnoses with evidence from {low:.1f} to {low + 1 / TENTHS:.1f} were right, on "
         f"{known.mutants} runs with a known fault and {known.healthy} healthy runs."
     )
 

@@ -94,13 +94,14 @@ def _saved(tensors: Mapping[str, StoredTensor]) -> Stage:
     broken = [name for name, tensor in tensors.items() if tensor.finite < 1]
     if broken or not tensors:
         evidence = f"Not finite: {some(broken)}." if broken else "The file holds no tensor."
-        return Stage("saved", False, evidence, "Train again with a lower learning rate, and save it anew.")
+        return Stage("saved", False, evidence, "Train again with a lower learning rate and save the adapter.")
     entries, kinds = (
         sum(each.size for each in tensors.values()),
         sorted({each.dtype for each in tensors.values()}),
     )
     evidence = (
-        f"{len(tensors):,} tensors, {entries:,} entries, {', '.join(kinds)}; {len(zero):,} of B only zeros."
+        f"{len(tensors):,} tensors, {entries:,} entries, {', '.join(kinds)}; B matrices of only zeros: "
+        f"{len(zero):,}."
     )
     return Stage("saved", not zero, evidence, "Check target_modules and the gradients." if zero else "")
 
@@ -123,9 +124,9 @@ def _base(adapter: Adapter, base: ModelEntry | None) -> Stage:
             compared = True
     if base is None or not compared:
         return Stage(
-            "base", None, "Nothing here says which weights it was trained on.", "Name base and revision."
+            "base", None, "No file says which weights the adapter was trained on.", "Name base and revision."
         )
-    evidence = f"{len(noted):,} {what} compared with training's: {some(differ) or 'none'} differ."
+    evidence = f"{len(noted):,} {what} compared with those of training: {some(differ) or 'none'} differ."
     fix = f"Serve {adapter.base} as it was in training, or train again." if differ else ""
     return Stage("base", not differ, evidence, fix)
 
@@ -165,15 +166,13 @@ def _loads(seen: Seen, verdict: Verdict) -> Stage:
         (_lacking(seen), "missing"),
     ):
         if found:
-            fix = f"Give the base that it was trained on ({seen.adapter.base or 'not named'}), or save it again."
+            fix = f"Give the base of its training ({seen.adapter.base or 'not named'}), or save the adapter again."
             return Stage("loads", False, f"{evidence}; {what}: {some(found)}.", fix)
     if verdict.verdict != "runs":
         text = f"{verdict.reasons[0].what} {verdict.reasons[0].words}".strip()
-        return Stage(
-            "loads", False, text, "Load it with the library, and on the base, that it was trained with."
-        )
+        return Stage("loads", False, text, "Load the adapter with the library and the base of its training.")
     if not seen.shapes:
-        return Stage("loads", None, "PEFT knows the type; without weights only LoRA's modules are compared.")
+        return Stage("loads", None, "PEFT knows the type. Without weights, only LoRA's modules are compared.")
     return Stage("loads", True, f"{evidence}: all found, all shapes agree.")
 
 
@@ -198,5 +197,5 @@ def _serves(verdicts: tuple[Verdict, ...]) -> Stage:
         held = [titles[one.engine] for one in verdicts if one.verdict == state]
         found += [f"{way}: {', '.join(held)}"] if held else []
     able = any(one.verdict in ("runs", "change") for one in verdicts)
-    fix = "" if able else "Serve it where it was trained."
+    fix = "" if able else "Serve the adapter where it was trained."
     return Stage("serves", able, f"{'; '.join(found) or 'By none of the other engines'}.", fix)

@@ -89,8 +89,8 @@ def protection() -> str:
         return "Your program runs without network, reads only Python and torch, and cannot write files."
     if _FORKS:
         return (
-            "This system cannot lock a program down: yours is limited in time and in what it writes, but it can read "
-            "your files and use the network. Run only programs that you trust."
+            "This system cannot lock a program down. Your program is limited in time and in what it writes, but it "
+            "can read your files and use the network. Run only programs that you trust."
         )
     return "On this system your program is limited in time only. Run only programs that you trust."
 
@@ -294,7 +294,7 @@ def _own_results(one: Exercise, programs: Sequence[str]) -> list[Results]:
     size = len(values) // len(programs)
     if answer.code or not values or size * len(programs) != len(values):
         raise RunError(
-            f"The exercise '{one.id}' cannot be judged here: its own programs did not run to their ends."
+            f"The exercise '{one.id}' cannot be judged here: its own programs did not run to the end."
         )
     return [values[start : start + size] for start in range(0, len(values), size)]
 
@@ -399,7 +399,7 @@ def _failing(one: Exercise, test: Test, value: Any) -> str:
     if not isinstance(value, Raised):
         if test.got.rpartition(": ")[2] == "None":
             return _NONE.format(one.function)
-        return f"'{test.name}' gives something else than expected."
+        return f"'{test.name}' returns another value than expected."
     if value.kind == REPLACED:
         return f"Your program replaces {value.message}, which the tests use."
     if value.line is None and value.kind in (
@@ -408,7 +408,7 @@ def _failing(one: Exercise, test: Test, value: Any) -> str:
     ):  # in the tests, with what they were given
         if "NoneType" in value.message:
             return _NONE.format(one.function)
-        return f"The tests cannot use what '{one.function}' gives: {value.kind}{_colon(value)}"
+        return f"The tests cannot use what '{one.function}' returns: {value.kind}{_colon(value)}"
     place = f"Line {value.line}" if value.line else "Your program"
     return (
         f"{place} {_RAISED[value.kind]}" if value.kind in _RAISED else f"{place}: {value.kind}{_colon(value)}"
@@ -419,7 +419,7 @@ def _colon(value: Raised) -> str:
     return f": {echoed(value.message, 200)}" if value.message else "."
 
 
-_NONE = "'{}' returns None: it has no return yet, or not on every way."
+_NONE = "'{}' returns None: it has no return statement yet, or not on every path."
 #: What a learner is told of some exceptions, after the line.
 _RAISED = {
     "PermissionError": "does what an exercise's program may not: read or write files, use the network, or reach other "

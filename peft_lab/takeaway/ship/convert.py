@@ -136,7 +136,9 @@ def _converted(adapter: Adapter, base: ModelEntry, engine: str, out: Path) -> di
     factors, config = factors_of(adapter, dora=engine == "mlx"), base.config
     paths = [one.path for one in factors]
     if (tied := tied_end(Seen(adapter, base))) is not None:
-        raise BadInput(f"The base's head is its embedding, so LoRA on {tied} alone has no place there.", "to")
+        raise BadInput(
+            f"The base's head and embedding are one matrix: LoRA on {tied} alone cannot be stored.", "to"
+        )
     if engine == "mlx":
         mlx_files.write_adapter(out, factors, config)
         back = mlx_files.read_adapter(out, paths, config)

@@ -217,8 +217,8 @@ def _trained(run: live.ShortRun) -> None:
     less = f"; the other {left} did not fit in {live.PATIENCE:.0f} seconds" if left else ""
     st.markdown(
         f"Loss {run.before:.3f} → {run.after:.3f} nats in {made} steps at learning rate {run.rate:g}{less}. "
-        f"{figures.badge(Source.MEASURED)} :small[The model memorises {longest * many} tokens. This shows that the "
-        "type can be trained, not how good it is.]"
+        f"{figures.badge(Source.MEASURED)} :small[The model memorises {longest * many} tokens. This run shows that "
+        "the type can be trained, not how good the type is.]"
     )
     st.line_chart(
         {"loss": list(run.steps)}, height=160, x_label="step", y_label="loss (nats)", color=cards.PLUS

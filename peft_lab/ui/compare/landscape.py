@@ -132,8 +132,8 @@ def verdicts_section() -> None:
     st.markdown(
         f"Seen: the {SURE:.0%} interval lies within the range that the rule expects. Not seen: the interval "
         "lies outside. Open: the interval crosses an edge of the range, or there is only one group. A group holds the "
-        "runs with the same model, batch size and seed, and its value is the mean of their paired differences. The "
-        "interval is Student's t over the groups (Ibragimov & Müller). The interval covers other "
+        "runs with the same model, batch size and seed. The group's value is the mean of the paired differences of "
+        "these runs. The interval is Student's t over the groups (Ibragimov & Müller). The interval covers other "
         f"seeds, not other held-out rows. {figures.badge('measured')}"
     )
     models = list(dict.fromkeys(model for one in tried.values() for model, _ in one.models))
@@ -346,9 +346,9 @@ def _measured(sweep: Sweep, model: str) -> None:
     note = f" {plain(sweep.note)}" if sweep.note else ""
     st.markdown(
         f":small[{figures.badge('measured')} {len(sweep.on(model)):,} runs on {plain(get_task(setting.task).title)}; "
-        f"the sweep has {len(sweep.points):,} of its {sweep.total:,} runs. Each trained on {setting.rows:,} rows at "
-        f"any batch size and was scored on {setting.eval_rows:,} held-out rows. α is fixed. A seed without a run at "
-        f"every learning rate is not drawn. Measured on {plain(machine['processor'])}, {machine['cores']} cores "
-        f"({plain(f'{sweep.device}, {sweep.dtype}')}), Python {plain(machine['python'])}, {plain(versions)}, "
-        f"{plain(sweep.created)}.{repeated}{note}]"
+        f"the sweep has {len(sweep.points):,} of its {sweep.total:,} runs. Every run trained on {setting.rows:,} "
+        f"rows, whatever its batch size, and was scored on {setting.eval_rows:,} held-out rows. α is fixed. A seed is "
+        f"drawn only if it has a run at every learning rate. Measured on {plain(machine['processor'])}, "
+        f"{machine['cores']} cores ({plain(f'{sweep.device}, {sweep.dtype}')}), Python {plain(machine['python'])}, "
+        f"{plain(versions)}, {plain(sweep.created)}.{repeated}{note}]"
     )

@@ -111,7 +111,7 @@ def _rest(comparison: Comparison, standing: Standing, plan: ComparisonPlan) -> N
         label = "Try again"
     else:
         why = plain(comparison.problem) or "The comparison was stopped, or the app closed."
-        left.warning(f"{done} of {total} runs are done. {why} Continuing repeats no finished run.")
+        left.warning(f"{done} of {total} runs are done. {why} Finished runs are not repeated.")
         label = "Continue"
     if right.button(label, type="primary", key=state.widget_key(SCOPE, "resume"), width="stretch"):
         begin(comparison)

@@ -274,8 +274,8 @@ def _settings(benchmark: str) -> None:
     about, moved = BENCHMARKS[benchmark], published.moved(benchmark)
     st.markdown(f"#### One method, different settings {figures.badge('cited')}")
     st.markdown(
-        "Every method with more than one published run. If two methods differ by less than the length of either "
-        "line, the settings may explain the difference."
+        "The chart shows every method with more than one published run. If two methods differ by less than the "
+        "length of either line, the settings may explain the difference."
     )
     spread = moved.median if moved else None
     several = shipped.several_published(benchmark)
@@ -346,10 +346,10 @@ def _all_rows(benchmark: str) -> None:
         st.markdown(
             f"{figures.badge('cited')} The peak is the memory that the allocator reserved during the whole run, "
             "including the evaluation, which generates text. Our peak covers the tensors of one training step, so "
-            "compare the order of the methods, not the figures.\n\nTraining is the time of the steps. The published "
-            "training time also includes the final test and the evaluations, which have columns of their own here, "
-            "and a short remainder. A missing size could not be saved; the size for full fine-tuning is the "
-            "publisher's estimate."
+            "compare the order of the methods, not the figures.\n\nTraining is the time of the steps alone. The "
+            "published training time also includes the final test, the evaluations and a short remainder. Here the "
+            "test and the evaluations have columns of their own. A size is missing if the adapter could not be saved. "
+            "The size for full fine-tuning is the publisher's estimate."
         )
         figures.table(
             (

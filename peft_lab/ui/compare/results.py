@@ -458,8 +458,8 @@ def _how(found: Document) -> str:
         _before(found),
         "Peak memory: the most bytes that tensors take at any moment of a training step; the largest over seeds.",
         "Stored: the size of the adapter file. Training: the time of the steps alone.",
-        f"Added per {found['inference_unit']}: how much longer a request takes with an unmerged adapter than with the "
-        "base model in its own precision (median, one request at a time).",
+        f"Added per {found['inference_unit']}: the extra time of a request with an unmerged adapter, compared with "
+        "the base model in its own precision (median, one request at a time).",
         f"Learning rates are each method's default{_cut(found)}.",
         f"Python {python}, {versions}.",
     ]
@@ -469,7 +469,7 @@ def _how(found: Document) -> str:
         parts.insert(
             -2,
             f"Loss on unrelated text: nats per token over {known['forgetting_tokens']:,} tokens of held-out "
-            f"'{known['forgetting_task']}' sentences, for the base model and then for the tuned model.",
+            f"'{known['forgetting_task']}' sentences, first for the base model, then for the tuned model.",
         )
     return "\n".join(f"- {part}" for part in parts)
 

@@ -118,7 +118,7 @@ def _for_role(file: Learners, learner: str) -> None:
         index=list(all_roles()).index(before),
         format_func=lambda name: all_roles()[name].title,
         key=state.widget_key(SCOPE, "plan-role", learner),
-        help=f"New questions on this role's topics count {ASKED:g} times as much. The role is stored with the "
+        help=f"New questions on this role's topics have {ASKED:g} times the weight. The role is stored with the "
         "learner.",
     )
     if chosen != before:
@@ -151,9 +151,9 @@ def _days(days: Sequence[Day]) -> None:
     more = len(days) - AHEAD
     st.caption(
         (f"{units.several(more, 'more day')} not shown. " if more > 0 else "")
-        + f"The plan assumes that you learn each day's cards; your ratings change it. {FOR_NEW:.0%} of each day is "
-        "for new questions while there are any. They come from all topics, with more from weak topics and from the "
-        "role's topics. Every review comes before the interview."
+        + f"The plan assumes that you learn each day's cards; your ratings change the plan. New questions get "
+        f"{FOR_NEW:.0%} of each day as long as any are left. New questions come from all topics, with more from weak "
+        "topics and from the role's topics. Every review comes before the interview."
     )
 
 
@@ -172,9 +172,9 @@ def _standing(standing: Sequence[Readiness]) -> None:
     ]
     figures.table(("Topic", "Answered", "Known", "Recall on the day"), rows, numeric=(1, 2, 3), fold=True)
     st.caption(
-        "Known: the share of cards that you last rated better than *again*, as Wilson's 95% interval. It needs at "
-        f"least {ENOUGH} answers. Recall on the day: the mean chance that you still remember a card if you repeat none "
-        "until then (FSRS). Both rest on your own ratings, not on an interviewer's."
+        "Known: the share of cards that you last rated better than *again*, as Wilson's 95% interval. The interval "
+        f"needs at least {ENOUGH} answers. Recall on the day: the mean chance that you still remember a card if you "
+        "repeat no card until then (FSRS). Both figures rest on your own ratings, not on an interviewer's."
     )
 
 
@@ -230,7 +230,7 @@ def cards(file: Learners, learner: str) -> None:
         due, fresh = file.due(learner, names), file.fresh(learner, names)
         st.markdown(f"**{len(due)}** due · **{len(fresh)}** new · {len(names)} in this selection")
         st.caption(
-            "Answers are computed for the model that you choose. If you come close, you are told what you forgot."
+            "Answers are computed for the model that you choose. If your answer is close, you learn what you forgot."
         )
     with st.expander("Plan for my interview", icon=":material/event:"):
         plan_to_date(file, learner)
@@ -310,7 +310,7 @@ def _card(file: Learners, learner: str, question: Question, badge: str) -> None:
     state.remember(SCOPE, "since", since)
     ask(question, model, badge)
     if filters.controls().value("model") and question.model and model is None:
-        st.caption("This question does not apply to the model that you chose, so it uses another.")
+        st.caption("This question does not apply to the model that you chose. It uses another model.")
     if not state.remembered(SCOPE, "revealed", False):
         _answer_form(question, model)
         worked_first(file, learner, question)

@@ -75,8 +75,8 @@ def show_report(held: Interview) -> None:
     right.metric("Answered", f"{answered} of {total.questions}", border=True)
     st.caption(
         f"With {total.questions} questions, your true level is probably between {low:.0%} and {high:.0%} (Wilson's "
-        f"95% interval) {figures.badge(Source.COUNTED)}. Each question that you answered or passed counts as a "
-        f"review of its flash card: {_REVIEWS}."
+        f"95% interval) {figures.badge(Source.COUNTED)}. Each question that you answered or skipped (“Pass”) "
+        f"counts as a review of its flash card: {_REVIEWS}."
     )
     tallies, weak = st.columns([1, 1], gap="large")
     with tallies:

@@ -38,7 +38,7 @@ def own_files() -> None:
     st.markdown("## Your data")
     st.markdown(
         f"Files that you uploaded or downloaded from the Hub: {units.size(sum(each.nbytes for each in found))} in "
-        f"all. Every run keeps its own copy, so you can remove them safely. {_how_long()}"
+        f"all. Every run keeps its own copy, so you can remove these files safely. {_how_long()}"
     )
     with st.expander(units.several(len(found), "file")):
         shown = [(plain(each.title), each.origin, units.size(each.nbytes), _day(each)) for each in found]

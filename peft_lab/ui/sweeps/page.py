@@ -162,8 +162,8 @@ def _rest(sweep: KeptSweep) -> None:
         st.warning("This sweep is not running. To continue it, run the same command again.")
         return
     left, right = st.columns([4, 1], vertical_alignment="center")
-    why = plain(sweep.problem) or "It was stopped, or the app closed."
-    left.warning(f"This sweep is not running. {why} Continuing repeats no finished run.")
+    why = plain(sweep.problem) or "The sweep was stopped, or the app closed."
+    left.warning(f"This sweep is not running. {why} Finished runs are not repeated.")
     if right.button("Continue", type="primary", key=f"sweep-resume-{sweep.id}", width="stretch"):
         carrying.start(sweep, get_queue())
         st.rerun()

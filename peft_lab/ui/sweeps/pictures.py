@@ -362,7 +362,7 @@ def _coloured(settings: Sequence[SweepSetting], x: str, y: str, figure: str, tit
     better = "more" if figure == METRIC else "less"
     st.markdown(
         f":small[Each dot is a setting, coloured by {plain(titles[figure])}, the mean over seeds: {better} is better "
-        "and more orange. If several settings share a dot, it shows the best. The star is the best among the "
+        "and more orange. If several settings share a dot, the dot shows the best. The star is the best among the "
         "settings with the most seeds.]"
     )
 
@@ -383,8 +383,9 @@ def parallel_section(
         return
     st.markdown(f"### All settings {figures.badge('measured')}")
     st.markdown(
-        "Each line is a setting with a complete set of seeds; the last axis is their mean. Better settings are more "
-        "orange." + (f" The best {MOST:,} of {len(done):,} settings are drawn." if len(done) > MOST else "")
+        "Each line is a setting with a complete set of seeds; the last axis is the mean over its seeds. Better "
+        "settings are more orange."
+        + (f" The best {MOST:,} of {len(done):,} settings are drawn." if len(done) > MOST else "")
     )
     drawn = parallel(done[:MOST], names, figure, setting_titles(spec)[figure])
     results.plot(drawn, "sweep-parallel", "sweep-parallel")

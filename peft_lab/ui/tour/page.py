@@ -230,8 +230,8 @@ BAR_SCOPE = "tour-bar"
 _FIRST = "first"
 DONE = ":green-badge[:material/check: done]"
 NO_RUN = (
-    "You have no finished run of this method yet, so the drawing shows a recorded one. Press play below it: you "
-    "see how far each block moved, the loss and the answers. Once you have pressed **Train**, the "
+    "You have no finished run of this method yet, so the drawing shows a recorded one. Press play below the "
+    "drawing. You see how far each block moved, the loss and the answers. Once you have pressed **Train**, the "
     "drawing shows your own run."
 )
 RUNNING = "A run of this method is in progress: watch its loss fall. The result appears when it ends."
@@ -406,8 +406,8 @@ def _unknown(text: str, known: dict[str, Tour]) -> None:
     path = known.get(text.partition(".")[0])
     if path is None:
         message = (
-            "This address is a stop of a path that you have not added. The page has the stop's settings; to read "
-            "its text, open the path's link."
+            "This address leads to a stop of a path that you have not added. The page has the stop's settings. To "
+            "read the stop's text, open the path's link."
         )
     else:
         message = f"The path has no such stop. Choose a stop from 1 to {len(path.stops)}."

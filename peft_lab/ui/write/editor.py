@@ -142,7 +142,7 @@ def _field(desk: Desk, exercise: Exercise, shut: bool) -> None:
     st.text_area(
         "Your program", value=desk.text(exercise), key=key, height=HEIGHT, max_chars=LONGEST,
         on_change=lambda: store(str(st.session_state[key])),
-        help="Ctrl + Enter stores the text. Indent with four blanks; Tab leaves the field.",
+        help="Ctrl + Enter stores the text. Indent with four spaces; Tab leaves the field.",
     )  # fmt: skip
     with st.container(horizontal=True):
         if st.button("Run the tests", type="primary", icon=":material/play_arrow:", disabled=shut):

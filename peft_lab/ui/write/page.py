@@ -189,7 +189,7 @@ def _task(one: Exercise) -> None:
         )
         st.html(f'<dl class="write-shapes">{cells}</dl>')
     st.markdown("### Examples")
-    shown(lambda: results.ask_examples(one), _examples, "Computing what they give…", patience=0.05)
+    shown(lambda: results.ask_examples(one), _examples, "Computing the results…", patience=0.05)
 
 
 def _examples(pairs: Sequence[tuple[str, str]]) -> None:

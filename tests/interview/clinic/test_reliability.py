@@ -24,7 +24,8 @@ def test_few_suspicions_give_no_share(monkeypatch: pytest.MonkeyPatch) -> None:
     known = Reliability(7, 8, {9: (5, FEW), 3: (1, FEW - 1)})
     monkeypatch.setattr(diagnose, "reliability", lambda: known)
     assert in_words(MOST) == (
-        f"Right in 5 of {FEW} diagnoses with evidence from 0.9 to 1.0, on 7 runs with a known fault and 8 healthy runs."
+        f"5 of {FEW} diagnoses with evidence from 0.9 to 1.0 were right, on 7 runs with a known fault and 8 healthy "
+        "runs."
     )
     for figure in (0.35, LISTED):
         assert in_words(figure).startswith(f"The test runs had fewer than {FEW} diagnoses")
