@@ -78,7 +78,7 @@ def _of_what_was_given(situation: Situation, room: Room, found: Recommendation) 
         ("objective", "cpt", "objective", "cpt", "The model should learn raw text: continued pretraining"),
         ("objective", "sft", "objective", "sft", "The model should follow instructions"),
         ("forgetting", "ok", "forgetting", "ok", "The model's earlier skills may get worse"),
-        ("forgetting", "matters", "forgetting", "matters", "The model's earlier skills may not get worse"),
+        ("forgetting", "matters", "forgetting", "matters", "The model's earlier skills must not get worse"),
         ("serving", "plain", "serving", "plain", "Your own code serves the model"),
         ("serving", "vllm", "serving", "vllm", "vLLM or a similar server serves the model"),
         ("rows", "few", "rows", few - 1, f"Fewer than {few:,} rows"),

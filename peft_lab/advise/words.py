@@ -128,7 +128,7 @@ def found_answer(key: str, situation: Situation) -> tuple[str, str]:
     if key == "serving":
         return situation.serving, "your answer" if situation.serving != "plain" else "nothing else was given"
     if key == "forgetting":
-        may = "may" if situation.forgetting == "ok" else "may not"
+        may = "may" if situation.forgetting == "ok" else "must not"
         return situation.forgetting, f"earlier skills {may} get worse"
     reaches = {"yes": "a prompt reaches the target", "retrieval": "retrieval reaches the target"}
     return situation.prompting, reaches.get(situation.prompting, "a prompt does not reach the target")
