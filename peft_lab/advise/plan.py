@@ -250,7 +250,7 @@ def _with_optimizer(name: str, settings: Mapping[str, RecipeSetting], asked: Job
         found["learning_rate"] = own
     elif name in _TORCHS:
         value, why = _TORCHS[name]
-        why += "; the sources give AdamW's rates, and none is known for this job. Try several."
+        why += "; the sources give only rates for AdamW. We know no other rate for this job, so try several."
         found["learning_rate"] = replace(rate, value=value, band=None, kind=LAB, agreeing=(), why=why)
     elif name == "muon":
         scaled = f"AdamW's rate: Muon scales its updates to be as large as AdamW's ({src.MUON})."
@@ -287,10 +287,10 @@ def _at_once(situation: Situation, step: Step, accumulate: int) -> str:
     """Return why this number of rows goes through a device at once."""
     if accumulate == 1:
         return "each device processes all its rows of an update at once."
-    fewer = "no more of an update's rows fit on a device at once in this plan"
+    fewer = "in this plan, no more rows of an update fit on a device at once"
     if negatives(situation, 2):
         others = several(negatives(situation, step.batch), "in-batch negative")
-        return f"{fewer}. A row has {others}, so more rows at once come before a faster plan."
+        return f"{fewer}. Each row has {others}, so a plan with more rows at once comes before a faster plan."
     return f"{fewer}, and we estimate that no plan that fits is faster."
 
 
@@ -345,7 +345,7 @@ def _untrained(advice: Advice) -> Iterator[str]:
     if advice.method not in UNTRAINED[:2]:
         return
     yield "Cost per request: it depends on the length of the prompt and your price per token."
-    yield "Whether it also reaches the target on new requests: score held-out rows."
+    yield "Whether the model also reaches the target on new requests: score held-out rows."
 
 
 def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[str]:
@@ -357,7 +357,7 @@ def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[st
     if plan.over is not None:
         yield (
             f"What a run reserves: {units.size(plan.over.low)} to {units.size(plan.over.high)} if the lengths of rows "
-            f"are log-normal, {situation.row_tokens:,} tokens on average. Simulate your own in Will it fit."
+            f"are log-normal, {situation.row_tokens:,} tokens on average. Simulate your own lengths in Will it fit."
         )
     elif (situation.row_tokens or situation.seq) < situation.seq and not plan.packed:
         yield "What a run over rows of unequal length reserves: it was not simulated for this step."
@@ -375,8 +375,8 @@ def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[st
         )
     if situation.purpose == "rl":
         yield (
-            "What generating and judging the answers takes: time and memory are those of the training steps alone, on "
-            f"{plan.group:,} answers to each prompt. Generation and its cache are additional."
+            "What generating and judging the answers takes: the time and memory shown are for the training steps "
+            f"alone, with {plan.group:,} answers to each prompt. Generation and its cache are additional."
         )
     if situation.purpose == "preference":
         yield "Both answers of each row are simulated, but not the reference's forward pass."
@@ -384,10 +384,10 @@ def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[st
 
 def _time(situation: Situation, plan: StepPlan) -> Iterator[str]:
     if plan.seconds is None and situation.shape.mixtures:
-        yield ("How long it takes: the work of the experts is not counted here. Plan estimates it.")
+        yield "How long training takes: the work of the experts is not counted here. Plan estimates the time."
         return
     if plan.seconds is None:
-        yield f"How long it takes: the speed of {situation.hardware.title} is not known here. Time a few steps."
+        yield f"How long training takes: the speed of {situation.hardware.title} is not known here. Time a few steps."
         return
     tasks = situation.tasks  # trained one after the other on the same devices
     low, high = (end * tasks for end in plan.seconds)
@@ -399,35 +399,35 @@ def _time(situation: Situation, plan: StepPlan) -> Iterator[str]:
     )
     limit = situation.deadline_hours
     if limit is not None and high > 3600 * limit:
-        sure = "It does not finish" if low > 3600 * limit else "Whether it finishes"
+        sure = "Training does not finish" if low > 3600 * limit else "Whether training finishes"
         time = f"{limit:g} hour" + ("" if limit == 1 else "s")
         what = f"all {tasks:,} tasks take" if tasks > 1 else "it takes"
-        yield f"{sure} within {time}: {what} {span}. Fewer rows or epochs, or more devices, shorten it."
+        yield f"{sure} within {time}: {what} {span}. Fewer rows or epochs, or more devices, shorten the time."
 
 
 def _quality(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[str]:
     entry = catalogue().get(situation.model)
     if entry is None or not entry.live:
         yield (
-            f"How good it gets: {situation.shape.title} was not trained here. The learning rates are from the "
-            "sources; try a third and three times the rate on part of the data."
+            f"How good the model gets: {situation.shape.title} was not trained here. The learning rates are from the "
+            "sources. On part of the data, also try a third of the rate and three times the rate."
         )
     rate = plan.settings["learning_rate"]
     if rate.why:
         yield f"The learning rate: {rate.why}"
     if situation.forgetting == "matters":
-        yield "How much it forgets: score a general benchmark before and after."
+        yield "How much the model forgets: score a general benchmark before and after."
     if situation.purpose == "embedding" and plan.accumulate > 1:
         yield (
             "Whether the batch is large enough: with gradient accumulation, a row is compared only with rows of its "
-            "own pass. A loss that caches gradients compares it with all, but is not simulated here."
+            "own pass. A loss that caches gradients compares it with all rows, but is not simulated here."
         )
     if situation.tasks > 1 and advice.method in ("lora", "qlora"):
         yield "What the adapter adds to a request on your server: this depends on rank, batch and kernels. Measure it."
     if advice.method == "qlora":
         yield (
-            "How it scores on the base that serves it: it was trained beside 4-bit weights, and 16-bit weights differ "
-            "slightly from them. Score it as it will be served."
+            "How the adapter scores on the base that serves it: the adapter was trained beside 4-bit weights, and "
+            "16-bit weights differ slightly from them. Score the adapter as it will be served."
         )
 
 

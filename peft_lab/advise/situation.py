@@ -101,7 +101,7 @@ class Situation(Form):
     batch: int | None = whole(
         None, "Least rows per update",
         "Rows per optimizer step, over all devices. If the sources recommend more, their number is used. PEFT Lab "
-        "searches for how many a device can process at once.",
+        "then finds how many of these rows a device can process at once.",
         least=1, most=limits.BATCH, empty="as in the sources",
     )  # fmt: skip
     seq: int = whole(
@@ -124,13 +124,13 @@ class Situation(Form):
     latency: float | None = number(
         None, "Extra latency allowed, %",
         "How much longer a request may take than on the base model. In a published measurement, adapters added "
-        f"{ADAPTER_LATENCY}; any lower limit counts as No.",
+        f"{ADAPTER_LATENCY}. Any lower limit counts as No.",
         least=0, most=limits.LATENCY_PERCENT, empty="no limit", noun="latency",
         words={"strict": 0.0, "relaxed": None}, unit="%",
     )  # fmt: skip
     storage: int | None = whole(
         None, "Storage per task, bytes",
-        "How much storage one task may take. Less than LoRA needs at its defaults counts as tight.",
+        "How much storage one task may take. Tight is less than LoRA with its default settings needs.",
         least=1, most=limits.STORAGE, noun="storage",
         empty="no limit", words={"roomy": None}, reader=read_size,
     )  # fmt: skip

@@ -117,7 +117,7 @@ def found_answer(key: str, situation: Situation) -> tuple[str, str]:
         tight = room_for_one is not None and room_for_one < lora
         return (
             "tight" if tight else "roomy"
-        ), f"{said} per task; LoRA at its defaults stores {units.size(lora)}"
+        ), f"{said} per task; LoRA with its default settings stores {units.size(lora)}"
     if key == "objective":
         said = (
             "your answer"
@@ -128,7 +128,7 @@ def found_answer(key: str, situation: Situation) -> tuple[str, str]:
     if key == "serving":
         return situation.serving, "your answer" if situation.serving != "plain" else "nothing else was given"
     if key == "forgetting":
-        may = "may" if situation.forgetting == "ok" else "may not"
+        may = "may" if situation.forgetting == "ok" else "must not"
         return situation.forgetting, f"earlier skills {may} get worse"
     reaches = {"yes": "a prompt reaches the target", "retrieval": "retrieval reaches the target"}
     return situation.prompting, reaches.get(situation.prompting, "a prompt does not reach the target")
@@ -149,7 +149,7 @@ def amount(situation: Situation) -> tuple[str, str]:
     more = BITS_A_TOKEN.value * tokens > BITS_A_PARAMETER.value * parameters
     return (
         ("exceeds" if more else "holds"),
-        f"{units.short_count(tokens)} tokens; LoRA of a large rank has {units.short_count(parameters)} parameters",
+        f"{units.short_count(tokens)} tokens; LoRA with a large rank has {units.short_count(parameters)} parameters",
     )
 
 

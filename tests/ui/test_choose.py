@@ -101,7 +101,7 @@ def test_the_first_situation_is_answered_with_reasons_and_flips() -> None:
     assert '</td><td data-label="Value"></td>' not in settings, "a setting without a value"
     [sources] = [found.proto.body for found in app.get("html") if "Measured on" in found.proto.body]
     assert "arXiv:2305.14314, as others quote it" in sources and "LLaMA 7B to 65B in 4 bits" in sources
-    assert "keep the highest rate" in "".join(found.proto.body for found in app.get("html"))
+    assert "Keep the highest rate" in "".join(found.proto.body for found in app.get("html"))
 
 
 def steps(app: AppTest) -> dict[str, str]:

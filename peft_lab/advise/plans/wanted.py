@@ -117,9 +117,9 @@ def refusal_to_write(facts: PlanFacts) -> str:
         what = OBJECTIVES[facts.objective]
         return f"The script's loss predicts the next token or a class, but {what} needs another loss."
     if plan.dtype == "float16":
-        return "In float16 losses need scaling, which the script does not do. A card that has bfloat16 needs none."
+        return "In float16, losses need scaling, which the script does not do. Use a card with bfloat16."
     if plan.adapter_dtype not in ("", "float32", plan.dtype):
-        return f"The script has adapters in float32 or in {plan.dtype}, in which it computes."
+        return f"The script stores adapters in float32, or in {plan.dtype}, in which it computes."
     if facts.sharded and facts.call is None and facts.method.slug != "full":
         return f"PEFT does not have {facts.method.title}, so its parameters are not split by layers."
     if facts.by_matrices and (
@@ -303,7 +303,7 @@ class Wanted(Form):
         {"": "AdamW, in 8 bits if necessary", **OPTIMIZER_TITLES}, noun="optimizer",
     )  # fmt: skip
     packed: int = whole(
-        0, "Packed rows", "Number of full rows after packing; 0: padded.", least=0, most=limits.ROWS
+        0, "Packed rows", "Number of full rows after packing. 0: rows are padded.", least=0, most=limits.ROWS
     )
     precision: str = again(StepForm, "precision")
     adapter_dtype: str = again(StepForm, "adapter_dtype")

@@ -46,7 +46,7 @@ _KNOBS = (
 _OPTIONAL = ("use_rslora", "loraplus_lr_ratio")
 _LEAST_STEPS = 10  # per epoch: with fewer, hardly anything is learned from few rows
 _USUAL = "We know no source for such a job; this is a usual value."
-_OUTSIDE = "Chosen by the plan for the available memory or data. It is outside the sources' range."
+_OUTSIDE = "The plan chose this value for the available memory or data. It is outside the sources' range."
 #: Objectives to look at if no source covers one, nearest first.
 _NEAR = {
     "style": ("sft",), "extraction": ("classification", "sft"), "embedding": ("classification", "sft"),
@@ -312,7 +312,7 @@ def _rate(job: Job, steps: int) -> RecipeSetting:
     value = min(said.value for _, said in statements) if job.objective in _LOW else choose(statements)
     title, objective = get_method(job.method).title, OBJECTIVES[job.objective]
     lower = (
-        " The lowest of them is used, because such training needs lower rates than training on answers."
+        " The lowest of these rates is used, because such training needs lower rates than training on answers."
         if job.objective in _LOW
         else ""
     )

@@ -422,7 +422,7 @@ def _replication(rule: Rule, sweep: Sweep) -> Replication:
         return Replication(rule.id, _reason(rule, sweep))
     whole = interval(found.differences)
     if whole is None:
-        return Replication(rule.id, f"the sweep has no pair of runs for it ({found.note})", found.what)
+        return Replication(rule.id, f"the sweep has no pair of runs for this rule ({found.note})", found.what)
     note = found.note + _beyond(rule, found, sweep)
     if whole.groups < 2:
         note += "; a single group has no interval"

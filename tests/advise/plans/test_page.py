@@ -397,7 +397,7 @@ def test_a_drawing_says_whether_its_step_is_checkpointed(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("objective", "said"),
     [
-        ("preference", "reference's pass"),
+        ("preference", "reference model is not included"),
         ("rl", "64 answers to each prompt. Generating and judging"),
         ("sft", ""),
     ],
