@@ -91,7 +91,7 @@ AGAIN: dict[tuple[str, int], Again] = {
 }
 #: Those that name several figures, or models, and have no single value; what they name is held by the texts below.
 NAMED: dict[tuple[str, int], tuple[str, ...]] = {
-    ("qlora-ingredients", 1): ("11.5 of 16 bits", "0.37 bits"),
+    ("qlora-ingredients", 1): ("11.5 of the 16 bits", "0.37 bits"),
     ("quant-width-bytes", 1): ("14.0 GB", "3.50 GB"),
     ("ia3-share", 1): ("Llama 3.2 3B", "Llama 3.1 70B"),
     ("bitfit-none", 1): ("BERT-base", "Qwen2.5 0.5B"),

@@ -41,7 +41,7 @@ GENERAL = [claim for claim in QUICK if claim.general]
 TYPED = {"claim", "quote", "how", "id", "model", "topic"}
 NAMES = re.compile(
     r"(4|8|16)[- ]bits?\b|bfloat16|float(16|32)|\b[78]B\b|GPT-?2|T5\b|[NF]F?P?4\b|rank 1\b|of 1 try|arXiv:\S+"
-    r"|\d+ of PEFT|with 1 of 2|GSM8K|takes 1 to|form, v2"
+    r"|\d+ of PEFT|with 1 of 2|GSM8K|takes 1 to|form, v2|P-Tuning v2"
 )
 
 
