@@ -90,8 +90,12 @@ def _of_what_was_given(situation: Situation, room: Room, found: Recommendation) 
     for question, value, name, setting, text in changes:
         if found_answer(question, situation)[0] == value or getattr(situation, name) == setting:
             continue
+        changed = replace(situation, **{name: setting})
+        there = (
+            room.for_model(changed) if name == "objective" else room
+        )  # other goals are trained on other rows
         try:
-            then = decide(replace(situation, **{name: setting}), room, quick=True).advice
+            then = decide(changed, there, quick=True).advice
         except BadInput:  # contradicts the other answers, such as text from an encoder
             continue
         title = then.short if then.method == found.method else then.title

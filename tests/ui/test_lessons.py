@@ -49,7 +49,7 @@ def test_eight_bits_are_told_as_such() -> None:
     lesson = next(lesson for lesson in LESSONS if lesson.key == "qlora")
     text = lesson.tell(on, {"qlora": one}).text
     packed = quantised_weights(get_model("minilm-l6").shape)
-    assert f"{units.size(packed)} are" in text and "in 8 bits and" in text and "constants" in text
+    assert f"{units.size(packed)} hold" in text and "in 8 bits, and" in text and "constants" in text
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.key)

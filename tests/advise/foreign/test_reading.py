@@ -204,7 +204,7 @@ def test_a_notebook_is_read_cell_by_cell_and_other_languages_are_left_out() -> N
 def test_what_only_running_the_file_would_tell_is_said_not_guessed() -> None:
     reading = read(UNSLOTH, "train.py")
     (rate,) = (one for one in reading.ignored if one.key == "learning_rate")
-    assert "running" in rate.why and "learning_rate" not in reading.understood
+    assert "file runs" in rate.why and "learning_rate" not in reading.understood
 
 
 def test_an_unknown_key_is_named() -> None:

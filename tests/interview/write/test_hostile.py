@@ -97,26 +97,26 @@ class Endless(Exception):
         while True: pass
 raise Endless""", "0.4 seconds", seconds=0.4),
     Hostile("asks for input", "name = input('?')", "Line 1 waits for input"),
-    Hostile("returns a generator", "def merge(*a, **b):\n    while True: yield 1", "something else"),
-    Hostile("returns a million items", "def merge(*a, **b): return [0.0] * 10**6", "something else"),
+    Hostile("returns a generator", "def merge(*a, **b):\n    while True: yield 1", "another value"),
+    Hostile("returns a million items", "def merge(*a, **b): return [0.0] * 10**6", "another value"),
     Hostile("returns lists in lists in themselves", """
 def merge(*a, **b):
     own = []
     own += [own, own]
     return own""", "0.4 seconds", seconds=0.4),
-    Hostile("returns NaNs", "def merge(weight, a, b, alpha): return weight * float('nan')", "something else"),
+    Hostile("returns NaNs", "def merge(weight, a, b, alpha): return weight * float('nan')", "another value"),
     Hostile("returns what is equal to everything", """
 class Equal:
     def __eq__(self, other): return True
     def __getattr__(self, name): return Equal()
     def __call__(self, *a): return Equal()
-def merge(*a, **b): return Equal()""", "something else"),
+def merge(*a, **b): return Equal()""", "another value"),
     Hostile("returns a tensor that is equal to everything", """
 import torch
 class Equal(torch.Tensor):
     @classmethod
     def __torch_function__(cls, *a, **b): return True
-def merge(weight, **b): return weight.as_subclass(Equal)""", "something else"),
+def merge(weight, **b): return weight.as_subclass(Equal)""", "another value"),
     Hostile("replaces torch.equal and torch.allclose", """
 import torch
 torch.equal = torch.allclose = lambda *a, **b: True
@@ -127,7 +127,7 @@ for module in list(sys.modules.values()):
     for name in ('encode', 'raised', '_replaced', 'results'):
         if getattr(module, '__name__', '').startswith('peft_lab') and hasattr(module, name):
             setattr(module, name, lambda *a: {"dict": {"merged": True, "weight untouched": True}})
-def merge(*a, **b): return 1""", "something else"),
+def merge(*a, **b): return 1""", "another value"),
     Hostile("looks for the solution in memory", """
 import gc, sys
 found = [text for text in gc.get_objects() if isinstance(text, str) and 'scale * b' + ' @ a' in text]
@@ -136,7 +136,7 @@ while frame:
     found += [text for text in frame.f_locals.values() if isinstance(text, str) and 'scale * b' + ' @ a' in text]
     frame = frame.f_back
 print('FOUND' if found else 'nothing')
-def merge(*a, **b): return 1""", "something else"),
+def merge(*a, **b): return 1""", "another value"),
     Hostile("forges the judge's messages", """
 import os
 line = b'{"name": "x", "result": {"dict": {"merged": {"tensor": [1], "data": "AA=="}}}, "broken": false}\\n'
