@@ -52,6 +52,10 @@ def test_every_place_is_reached_from_the_usual_situation(place: TreePlace) -> No
         assert decided.advice.method == ADVICE[place.target].method, "what the leaf says can be done"
 
 
+def test_what_is_answered_beside_the_tree_lights_nothing() -> None:
+    assert lit_places([("prompting", "no"), ("", "yes")]) == lit_places([("prompting", "no")])
+
+
 @pytest.mark.usefixtures("kept_simulations")
 def test_reaching_a_place_changes_no_more_than_it_has_to() -> None:
     start = Situation(rows=500, tasks=7, latency=0.0)

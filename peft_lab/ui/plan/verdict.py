@@ -242,8 +242,9 @@ def best_plans(ranked: Sequence[Planned], one: Planned) -> None:
     count = {5: "five", 4: "four", 3: "three", 2: "two"}.get(min(len(ranked), BEST), "")
     title = "All plans that fit" if every else f"The {count} best plans" if count else "The plan that fits"
     head.markdown(f"### {title}", width="content")
+    of = f"of {len(ranked)} that fit; choose a row to see it above" if count else "no other does"
     head.markdown(
-        f":small[of {len(ranked)} that fit; choose a row to see it above] {figures.badge(Source.SIMULATED)}",
+        f":small[{of}] {figures.badge(Source.SIMULATED)}",
         width="content",
     )
     if len(ranked) > BEST:
