@@ -70,7 +70,8 @@ def test_trl_has_the_keys_that_are_read() -> None:
     trl = import_module("trl")
     kinds = (trl.SFTConfig, trl.DPOConfig, trl.GRPOConfig, trl.ModelConfig)
     known = {field.name for kind in kinds for field in fields(kind)}
-    assert set(keys_of("trl")["keys"]) - _LAUNCHED - _OF_CALLS <= known
+    read = set(keys_of("trl")["keys"]) - _LAUNCHED - _OF_CALLS
+    assert {key.partition(".")[0] for key in read} <= known
 
 
 def unread(tool: str, names: set[str]) -> set[str]:
