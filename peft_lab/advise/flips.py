@@ -91,9 +91,8 @@ def _of_what_was_given(situation: Situation, room: Room, found: Recommendation) 
         if found_answer(question, situation)[0] == value or getattr(situation, name) == setting:
             continue
         changed = replace(situation, **{name: setting})
-        there = (
-            room.for_model(changed) if name == "objective" else room
-        )  # other goals are trained on other rows
+        # other goals are trained on other rows
+        there = room.for_model(changed) if name == "objective" else room
         try:
             then = decide(changed, there, quick=True).advice
         except BadInput:  # contradicts the other answers, such as text from an encoder

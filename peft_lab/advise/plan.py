@@ -129,10 +129,8 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPl
     at_once = step.batch * reading * (situation.rows / room.packed if room.packed else 1)
     most = max(situation.rows * group // UPDATES, group)
     accumulate = max(1, min(ceil(wanted / at_once), int(most // at_once)))
-    if (
-        advice.method == "full" and step.accumulate == 1
-    ):  # it has no room for the gradients of an earlier pass
-        accumulate = 1
+    if advice.method == "full" and step.accumulate == 1:
+        accumulate = 1  # there is no room for the gradients of an earlier pass
     read = round(accumulate * at_once)
     if read != said["batch"].value:
         found = recipe(replace(found.job, batch=read))

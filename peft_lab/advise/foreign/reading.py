@@ -102,17 +102,14 @@ class Reading:
         """
         step, kept = self.step(given), self.settings
         alone = step["devices"] == 1 and step.get("accumulate", 1) == 1
-        fused = step.get("loss") == "liger" and kept.get("logits", False)
         refused = {
             "compile": kept.get("bits") in (4, 8) or step.get("dtype") in PACKED_TITLES,
             "updates": not alone or step.get("optimizer") in ("lorafa", "muon"),
             "attention": step.get("attention") == "flash" and "lengths" in given,
-            "loss": fused,
+            "loss": step.get("loss") == "liger" and kept.get("logits", False),
         }
-        notes, gone = (
-            keys_of("trl")["notes"],
-            [name for name, no in refused.items() if no and name not in given],
-        )
+        notes = keys_of("trl")["notes"]
+        gone = [name for name, no in refused.items() if no and name not in given]
         left = {key: Ignored(key, *notes[name]) for name in gone for key in self.keys.get(name, ())}
         return replace(
             self, settings={name: one for name, one in kept.items() if name not in gone},
