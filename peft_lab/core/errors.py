@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, Self
 
 _NAME = 80  # characters of a name that is not known; a model's folder may have as many
+_LISTED = 12  # known names in a message
 
 
 def in_short(error: BaseException, most: int = 300) -> str:
@@ -75,13 +76,18 @@ class BadInput(PeftLabError):
 
 
 class UnknownName(BadInput):
-    """A name that is not registered. The message suggests the nearest known name, or lists all."""
+    """A name that is not registered. The message suggests the nearest known name, or lists those that contain it, or
+    all; :data:`_LISTED` at most.
+    """
 
     def __init__(self, what: str, name: str, known: Iterable[str], field: str | None = None) -> None:
         known = list(known)
         name = echoed(name, _NAME)
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f" Did you mean '{near[0]}'?" if near else f" Known: {', '.join(known)}." if known else ""
+        listed = [one for one in known if name.lower() in one.lower()] or known
+        more = f" and {len(listed) - _LISTED:,} more" if len(listed) > _LISTED else ""
+        all_ = f" Known: {', '.join(listed[:_LISTED])}{more}." if known else ""
+        hint = f" Did you mean '{near[0]}'?" if near else all_
         super().__init__(f"There is no {what} called '{name}'.{hint}", field)
 
 

@@ -46,6 +46,13 @@ def test_unknown_names_offer_the_nearest_or_all(name: str, hint: str) -> None:
     assert error.field == "method"
 
 
+def test_of_many_names_those_that_contain_it_are_listed() -> None:
+    names = [f"model-{size}b" for size in range(1, 41)]
+    error = str(UnknownName("model", "8B", names))
+    assert [name for name in names if f"{name}," in f"{error}".replace(".", ",")] == names[7::10]
+    assert "28 more" in str(UnknownName("model", "?", names)), "twelve of forty are listed"
+
+
 def test_what_is_typed_without_end_is_repeated_in_short() -> None:
     """Wherever a message repeats it: names of things, knobs, options."""
     long = "q_proj" * 1_000

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: Titles of the kinds, with what each splits, in the order in which to offer them.
 SHARDING_TITLES = TITLES["shardings"]
 SHARDING_KINDS = tuple(SHARDING_TITLES)
-#: What runs for a kind named after DeepSpeed's: it splits the same tensors, but DeepSpeed lays them out differently.
+#: What runs for a kind of another library: it splits the same tensors, but DeepSpeed and FSDP1 lay them out otherwise.
 STANDS_FOR = {"zero1": "ddp", "zero2": "fsdp2", "zero3": "fsdp2", "fsdp1": "fsdp2"}
 
 
