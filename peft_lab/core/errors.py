@@ -77,16 +77,19 @@ class BadInput(PeftLabError):
 
 class UnknownName(BadInput):
     """A name that is not registered. The message suggests the nearest known name, or lists those that contain it, or
-    all; :data:`_LISTED` at most.
+    all; :data:`_LISTED` at most. ``other`` says what else than a name is taken.
     """
 
-    def __init__(self, what: str, name: str, known: Iterable[str], field: str | None = None) -> None:
+    def __init__(
+        self, what: str, name: str, known: Iterable[str], field: str | None = None, *, other: str = ""
+    ) -> None:
         known = list(known)
         name = echoed(name, _NAME)
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         listed = [one for one in known if name.lower() in one.lower()] or known
         more = f" and {len(listed) - _LISTED:,} more" if len(listed) > _LISTED else ""
-        all_ = f" Known: {', '.join(listed[:_LISTED])}{more}." if known else ""
+        rest = f", or {other}" if other else ""
+        all_ = f" Known: {', '.join(listed[:_LISTED])}{more}{rest}." if known else ""
         hint = f" Did you mean '{near[0]}'?" if near else all_
         super().__init__(f"There is no {what} called '{name}'.{hint}", field)
 

@@ -242,7 +242,7 @@ def device_of(text: str) -> Device:
     if known is not None:
         return get_device(known)
     if match is None or not match[2]:
-        raise UnknownName("device", text, (*devices(), "or a size such as 24GB"), "device")
+        raise UnknownName("device", text, devices(), "device", other="a size such as 24GB")
     if match[2].lower() not in ("gb", "gib"):
         raise BadInput(f"'{echoed(text)}' is not a memory size; write it as 24GB.", "device")
     size = float(match[1].replace(",", "").replace("_", ""))
