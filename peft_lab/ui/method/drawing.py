@@ -57,7 +57,7 @@ def drawing(choice: Choice, report: CountReport | None) -> str | None:
         st.session_state[key] = in_tree
     run = shown_run(slug)
     if run is not None and not run.view().status.final:
-        part(lambda: _followed(choice, report, run), every=REFRESH)
+        part(lambda: _followed(choice, report, run), every=2 * REFRESH)
     else:
         picked = _block(choice, report, run)
         if picked:

@@ -88,7 +88,7 @@ def headline(choice: Choice, report: CountReport | None, expected: ExpectedStep)
         if going and not still:
             st.rerun()
 
-    part(tiles, every=2 * REFRESH if going else None)
+    part(tiles, every=4 * REFRESH if going else None)
 
 
 def _tiles(choice: Choice, report: CountReport | None, expected: ExpectedStep, going: bool) -> None:

@@ -43,9 +43,9 @@ from peft_lab.workers.inspector import get_pool
 # A run on screen: progress and curves while it goes, its results when it has ended, its answers beside the base's.
 
 
-REFRESH = (
-    1.0  # seconds between looks at a run that is going: each costs the run a tenth of a second of a core
-)
+# Seconds between looks at a run that is going. Each costs a tenth of a second of a core, and one core's wait is both's: a
+# training step divides every product between them.
+REFRESH = 1.0
 
 
 def live(run: Run, choice: Choice) -> None:
@@ -283,7 +283,7 @@ def try_it(run: Run, slug: str) -> None:
 
 
 FULL = "full"
-MEMORY_REFRESH = 2.0
+MEMORY_REFRESH = 4.0  # seconds; a peak is measured once in a run
 URGENCY = 2  # after the headline's own figure
 
 

@@ -64,7 +64,7 @@ def standing_bar(slug: str) -> bool:
     """Draw how far the page's run is, refreshed until it ends; return False if none is under way."""
     if under_way(slug) is None:
         return False
-    part(lambda: _standing(under_way(slug)), every=REFRESH)
+    part(lambda: _standing(under_way(slug)), every=2 * REFRESH)
     return True
 
 

@@ -8,6 +8,7 @@
   const pattern = new RegExp(`(?<![\\w.-])(?:${forms.join("|")})(?![\\w-]|\\.\\w)`, "gi");
   // What is pressed, edited, written in code or drawn, and what explains its words already.
   const LEFT_OUT = "a, button, code, pre, svg, input, textarea, [role=tab], .katex, .term, .glossary";
+  const PAUSE = 2000; // milliseconds between readings of the page, which changes all the time while a run goes on
   const style = document.createElement("style");
   style.textContent = `::highlight(word) { text-decoration: underline dotted; }
     #word-tip { position: fixed; z-index: 1000000; max-width: 17rem; padding: 0.5rem 0.7rem; border-radius: 8px;
@@ -15,10 +16,11 @@
       font: 0.84rem/1.4 "Source Sans", sans-serif; pointer-events: none; }`;
   const tip = Object.assign(document.createElement("div"), { id: "word-tip", hidden: true });
   tip.setAttribute("role", "tooltip");
-  let marked = [], due = 0;
+  let marked = [], due = 0, last = -PAUSE;
 
   const mark = () => {
     due = 0;
+    last = performance.now();
     const main = document.querySelector("[data-testid=stMain]");
     const seen = new Set();
     marked = [];
@@ -60,7 +62,7 @@
     document.head.append(style);
     document.body.append(tip);
     new MutationObserver((changes) => {
-      if (changes.some(({ target }) => target !== tip)) due ||= setTimeout(mark, 500);
+      if (changes.some(({ target }) => target !== tip)) due ||= setTimeout(mark, Math.max(500, last + PAUSE - performance.now()));
     }).observe(document.body, { childList: true, subtree: true, characterData: true });
     for (const kind of ["pointermove", "click"]) addEventListener(kind, show, { passive: true });
     addEventListener("keydown", (event) => { if (event.key === "Escape") tip.hidden = true; });
