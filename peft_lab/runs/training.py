@@ -181,7 +181,7 @@ def _example(ready: course.Prepared, row: Row) -> EncodedExample:
     ]
 
     def answer(model: Any) -> str:
-        return examines.answer(model, [question(row)])[0].answer
+        return examines.answer(model, [question(row)], [row.target])[0].answer
 
     def score(text: str) -> float:
         return task.score([text], [row])[task.metric]
