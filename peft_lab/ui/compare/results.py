@@ -460,7 +460,7 @@ def _how(found: Document) -> str:
         "Stored: the size of the adapter file. Training: the time of the steps alone.",
         f"Added per {found['inference_unit']}: the extra time of a request with an unmerged adapter, compared with "
         "the base model in its own precision (median, one request at a time).",
-        f"Learning rates are each method's default{_cut(found)}.",
+        f"Each method uses its default learning rate{_cut(found)}.",
         f"Python {python}, {versions}.",
     ]
     if missing:
