@@ -131,7 +131,7 @@ class Stop:
             _words(name, value, LONGEST_VALUE)
         for name in self.fixed:
             if name not in self.settings:
-                raise BadInput(f"'{name[:40]}' is fixed but has no value. Give it a value.", "fixed")
+                raise BadInput(f"'{name[:40]}' is locked but has no value. Give it a value.", "fixed")
 
 
 @dataclass(frozen=True)
