@@ -217,9 +217,9 @@ def _shown(found: Diagnosis) -> None:
             for each in rest:
                 _suspicion(each)
     st.caption(
-        "The evidence comes from your files. Each piece of evidence has a weight set by hand. The figure, from 0 to "
-        "1, is the sum of these weights, not a probability. Short runs with known faults show how often the "
-        "diagnosis is right (`bench/RESULTS.md`)."
+        "The evidence comes from your files. Each piece of evidence has a weight that was set by hand. The figure, "
+        "from 0 to 1, is the sum of these weights; it is not a probability. Short runs with known faults show how "
+        "often the diagnosis is right (`bench/RESULTS.md`)."
     )
 
 

@@ -113,9 +113,9 @@ def headline(situation: Situation, found: Recommendation) -> None:
             else ""
         )
         st.markdown(
-            f":small[First estimate: {takes[:1].lower()}{takes[1:]}. The sources are the training's FLOPs and the "
-            f"GPU utilisation that published runs reached {figures.badge('cited')}. *Plan and files* simulates the "
-            f"steps and gives a narrower range.{apart}]"
+            f":small[First estimate: {takes[:1].lower()}{takes[1:]}. The estimate is computed from the training's "
+            f"FLOPs and the GPU utilisation that published runs reached {figures.badge('cited')}. *Plan and files* "
+            f"simulates the steps and gives a narrower range.{apart}]"
         )
 
 
@@ -137,7 +137,7 @@ def configuration(situation: Situation, found: Recommendation) -> None:
         if not (setting.kind == LAB and name in usual and setting.value == usual[name])
     ]
     rows.append(("a step", _step(plan), "", "simulated"))
-    figures.table(("Setting", "Value", "Sources' band", "From"), rows, fold=True)
+    figures.table(("Setting", "Value", "Sources' range", "From"), rows, fold=True)
     _sources(list(plan.settings.values()))
     target, query = page_with(situation, found.method, plan)
     with st.container(horizontal=True, vertical_alignment="center"):

@@ -168,7 +168,7 @@ def in_full(wanted: Wanted, one: Planned) -> None:
         for name, setting in plan.settings.items()
     ]
     with st.expander("Recipe"):
-        figures.table(("Setting", "Value", "Sources' band", "From"), rows, fold=True)
+        figures.table(("Setting", "Value", "Sources' range", "From"), rows, fold=True)
         st.caption(f"{_PACKED if plan.packed else _PADDED} {_AWAY if plan.offload else _NEARBY}")
     _files(wanted, one)
 
