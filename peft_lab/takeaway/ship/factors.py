@@ -65,7 +65,7 @@ def factors_of(adapter: Adapter, dora: bool = False) -> tuple[Factors, ...]:
     start = str(adapter.config.get("init_lora_weights"))
     if beyond or start.lower().startswith(_CHANGES_BASE):
         raise BadInput(
-            f"This format cannot store LoRA with {(*beyond, start)[0]}. Merge the adapter.", "adapter"
+            f"This format cannot hold LoRA with {(*beyond, start)[0]}. Merge the adapter.", "adapter"
         )
     sides = {"A.weight": "A", "B.weight": "B", "embedding_A": "A", "embedding_B": "B"}
     wanted = {**sides, **({NORMS: NORMS} if dora else {})}
@@ -76,7 +76,7 @@ def factors_of(adapter: Adapter, dora: bool = False) -> tuple[Factors, ...]:
         if name.endswith(_COPY):
             continue
         if kind not in wanted:
-            raise BadInput(f"This format cannot store '{name}'. Merge the adapter.", "adapter")
+            raise BadInput(f"This format cannot hold '{name}'. Merge the adapter.", "adapter")
         parts.setdefault(path, {})[wanted[kind]] = _values(tensor)
     for path, part in parts.items():
         if not {"A", "B"} <= part.keys():
