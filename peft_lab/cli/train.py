@@ -144,7 +144,7 @@ def train(
     ] = None,
     continued: Annotated[
         str | None,
-        option("--continue", "RUN_ID", "Continue a run that ended too early, with its own settings."),
+        option("--continue", "RUN_ID", "Continue a run that ended too early, with that run's settings."),
     ] = None,
     preview: Annotated[
         bool,

@@ -310,7 +310,7 @@ def _check_kept(packed: Any, setting: StepSetting) -> None:
     """Raise Unsupported for a packed base (None: it is not) in a precision that keeps its weights in float32."""
     if packed is not None and setting.precision == MIXED:
         other = "Choose autocast-bf16, which multiplies in 16 bits too."
-        raise Unsupported(f"A packed base is not kept in float32. {other}", "precision")
+        raise Unsupported(f"A base packed in 4 or 8 bits is not stored in float32. {other}", "precision")
 
 
 def _quantise(how: Any) -> Quantise:

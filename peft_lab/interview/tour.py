@@ -263,7 +263,8 @@ def path_from_document(data: Any, pages: Collection[str]) -> Tour:
         raise BadInput("This file is not a PEFT Lab path. Choose another file.", "path")
     if data.get("version") != VERSION:
         raise BadInput(
-            f"This path has format {data.get('version')}; this PEFT Lab reads {VERSION}. Update it.", "path"
+            f"This path has format {data.get('version')}; this PEFT Lab reads {VERSION}. Update PEFT Lab.",
+            "path",
         )
     return Tour.from_dict(data, pages)
 

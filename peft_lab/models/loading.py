@@ -221,7 +221,9 @@ def no_pickles() -> Iterator[None]:
 
     def refuse(file: object, *_: object, **__: object) -> NoReturn:
         name = Path(file).name if isinstance(file, str | os.PathLike) else "a file"
-        raise BadInput(f"{name} is a pickle, which can run code when it is read. It was not opened.", "model")
+        raise BadInput(
+            f"{name} is a pickle, which can run code when it is read. The file was not opened.", "model"
+        )
 
     with _loading, PICKLES.by(refuse):
         yield

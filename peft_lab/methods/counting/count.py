@@ -68,7 +68,7 @@ def parse_config(entry: ModelEntry, content: Mapping[str, Any]) -> PeftConfig:
         raise BadInput(_NO_ADAPTERS, "adapter_config")
     if kind == "XLORA" and entry.kind != "causal-lm":
         raise BadInput(
-            "X-LoRA mixes several adapters, and PEFT can load these adapters only into decoders.",
+            "X-LoRA mixes several adapters. PEFT can load these adapters only into decoders.",
             "adapter_config",
         )
     for name in _REQUIRED.get(kind, ()):

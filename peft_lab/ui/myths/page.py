@@ -323,7 +323,7 @@ def _judge(claim: Claim, guess: Guess, file: Learners, name: str) -> None:
     """Store a guess about a claim with the claim's verdict."""
     verdict = checked.verdict_of(claim)
     if verdict is None:
-        raise BadInput("This claim has no verdict yet. Choose another one.", "claim")
+        raise BadInput("This claim has no verdict yet. Choose another claim.", "claim")
     right = VERDICTS.index(verdict)
     content = {
         "id": claim.id,

@@ -200,7 +200,7 @@ _DOES = {
         "ddp": "Every GPU makes the same update.",
         "zero1": "Each GPU updates its share and sends the new weights to all.",
         "fsdp2": "Each GPU updates its own share; nothing is sent.",
-        "tp": "Each GPU updates its own part; only the norm of all gradients is summed.",
+        "tp": "Each GPU updates its own part of the weights; only the gradient norm is summed over the GPUs.",
         OFFLOADED: "The processor updates the weights in main memory. The cards are idle.",
         AWAY: "Every GPU makes the same update.",
     },

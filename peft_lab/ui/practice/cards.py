@@ -311,7 +311,9 @@ def _card(file: Learners, learner: str, question: Question, badge: str) -> None:
     state.remember(SCOPE, "since", since)
     ask(question, model, badge)
     if filters.controls().value("model") and question.model and model is None:
-        st.caption("This question does not apply to the model that you chose. It uses another model.")
+        st.caption(
+            "This question does not apply to the model that you chose. The question uses another model."
+        )
     if not state.remembered(SCOPE, "revealed", False):
         _answer_form(question, model)
         worked_first(file, learner, question)

@@ -204,7 +204,7 @@ class PracticeForm(Form):
     write: bool = yes_no(
         True,
         "Ends with an exercise",
-        "The last question is a program to write; tests grade it. It has its own time limit.",
+        "The last question is a program to write; tests grade it. This question has its own time limit.",
     )
     profile: str = text(
         FIRST, "Learner", "Each learner has separate cards, due dates and reports.",
