@@ -100,9 +100,7 @@ def home_page() -> None:
         with st.container(key="home-view"):
             missing = any(one.name == MODEL and not one.present for one in assets.status())
             frame.part(
-                lambda: sentence(
-                    shipped(), SCOPE, "fetch the weights to type your own" if missing else ""
-                )
+                lambda: sentence(shipped(), SCOPE, "fetch the weights to type your own" if missing else "")
             )
     gallery()
     st.markdown("## Where figures come from")
