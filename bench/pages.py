@@ -135,7 +135,9 @@ def measure(repeats: int) -> dict[str, list[float]]:
                     partial(opened_in, browser, f"{url}/lora", COUNT),
                 )
         with served(home, log) as url:
-            opened(browser, f"{url}/lora?tab=inside&part=parameters", "text=counted and formula both give")
+            opened(
+                browser, f"{url}/lora?tab=inside&part=parameters", "text=the count and the formula both give"
+            )
             for _ in range(repeats):
                 note("LoRA page, warm server", partial(opened_in, browser, f"{url}/lora", COUNT))
             page, _ = opened(browser, f"{url}/lora?r=1", COUNT)

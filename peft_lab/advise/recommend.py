@@ -307,7 +307,7 @@ def _check_claims(situation: Situation, room: Room, claims: Mapping[str, str]) -
         found, because = answer(key, situation, room)
         if found != value:
             raise BadInput(
-                f"{key}={value} does not hold for this model and device: {because} ({key}={found}).", key
+                f"{key}={value} is not true for this model and device: {because} ({key}={found}).", key
             )
 
 

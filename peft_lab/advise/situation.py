@@ -321,7 +321,9 @@ def parse(pairs: Iterable[tuple[str, str]]) -> tuple[Situation, dict[str, str]]:
     several = _TIMES.fullmatch(told.get("device", ""))
     if several is not None:
         if told.setdefault("devices", several[1]) != several[1]:
-            raise BadInput(f"'{told['device']}' and devices={told['devices']} do not agree.", "devices")
+            raise BadInput(
+                f"'{told['device']}' and devices={told['devices']} contradict each other.", "devices"
+            )
         told["device"] = several[2]
     claims = {name: _known_answer(name, told.pop(name)) for name in FOUND if name in told}
     if claims:

@@ -399,7 +399,7 @@ def find_example(
         found = counted_answers(shape)
         for key, values in wanted.items():
             if key in found and found[key] not in values:
-                raise BadInput(f"{phrase(key, shape)}, so {key}={values[0]} does not hold for it.", key)
+                raise BadInput(f"{phrase(key, shape)}, so {key}={values[0]} is not true for this model.", key)
     for example in EXAMPLES:
         named = model in (None, example.model) and device in (None, example.device)
         if named and example.agrees(wanted):
@@ -407,4 +407,6 @@ def find_example(
     if model is not None or device is not None:
         return ExampleModel(model or FIRST_EXAMPLES.model, device or FIRST_EXAMPLES.device, "", "")
     asked = ", ".join(f"{key}={values[0]}" for key, values in wanted.items())
-    raise BadInput(f"No example model fits ({asked}). Name a model and a device.", next(iter(wanted)))
+    raise BadInput(
+        f"No example model matches these answers ({asked}). Name a model and a device.", next(iter(wanted))
+    )

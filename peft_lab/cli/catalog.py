@@ -69,7 +69,7 @@ def models(as_json: options.Json = False) -> None:
         ">parameters": ("parameters", units.count),
         "source": "source",
     }
-    caption = "parameters: counted on the model, built without its weights"
+    caption = "parameters: counted in the model, which is built without loading its weights"
     output.show(document, as_json, human=lambda: [output.table("Models", document, columns, caption)])
 
 

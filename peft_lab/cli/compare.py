@@ -209,7 +209,9 @@ def _comparison(document: Mapping[str, Any]) -> list[Any]:
     }
     made = document["plan"]
     title = f"{made['model']}, {made['task']}, {made['steps']:,} steps, seeds {', '.join(map(str, made['seeds']))}"
-    caption = "trained: counted. All other figures: measured, means over seeds (peak: the largest)"
+    caption = (
+        "trained: counted. All other figures: measured, means over seeds (peak: the largest of all seeds)"
+    )
     table = output.table(title, document["rows"], columns, caption)
     return [table, *document["says"], f"comparison: {document['id']}"]
 

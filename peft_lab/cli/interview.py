@@ -202,7 +202,9 @@ def _suspicions(diagnosis: Diagnosis) -> list[Any]:
     if not diagnosis.suspicions:
         return [diagnosis.verdict]
     parts: list[Any] = [] if diagnosis.found else [diagnosis.verdict, "Less likely causes:"]
-    parts.append("The figure before each fault adds up the weights of its evidence, which were set by hand.")
+    parts.append(
+        "The figure before each fault is the sum of the weights of its evidence. These weights were set by hand."
+    )
     for one in diagnosis.suspicions:
         parts.append(f"{one.probability:.2f}  {one.fault.title} ({one.fault.name})")
         parts.append(f"      {in_words(one.probability)}")

@@ -116,9 +116,7 @@ def _exercise_of(file: Path) -> tuple[Exercise, str]:
     program = disk.take_text(file, 4 * judge.LONGEST, "file")
     first = program.partition("\n")[0].strip()
     if not first.startswith(_MARK):
-        raise BadInput(
-            f"{file} does not say which exercise it is: its first line has to be '{_MARK}ID'.", "file"
-        )
+        raise BadInput(f"{file} does not name its exercise: its first line has to be '{_MARK}ID'.", "file")
     return exercise(first.removeprefix(_MARK).strip()), program
 
 

@@ -157,7 +157,8 @@ def _memory_check(memory: dict[str, int]) -> Check:
     detail = f"{units.size(free)} of {units.size(memory['total_bytes'])} free"
     if free < needed:
         detail += (
-            f"; full fine-tuning of the larger small model needs {units.size(needed)} without activations"
+            f"; full fine-tuning of the largest model that PEFT Lab downloads needs {units.size(needed)} without "
+            "activations"
         )
     return {"name": "Memory", "ok": free >= needed, "detail": detail}
 

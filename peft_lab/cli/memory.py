@@ -190,9 +190,11 @@ def tables(heading: str, results: Sequence[Simulated]) -> list[Any]:
     """Return the results as tables: memory and, if computed, seconds, what fits, and on which models."""
     hosts = [one.simulation.host_bytes for one in results if one.simulation.host_bytes]
     paged = f"; {units.size(hosts[0])} in main memory" if hosts else ""
-    caption = f"peak: tensors alive at once; reserved: what PyTorch's CUDA allocator holds{paged}"
+    caption = (
+        f"peak: all tensors alive at the same time; reserved: what PyTorch's CUDA allocator holds{paged}"
+    )
     loads = dict.fromkeys(one.loading for one in results if one.loading)
-    caption += "".join(f"; while it is {one.told}" for one in loads)
+    caption += "".join(f"; while the base model is {one.told}" for one in loads)
     rows = [{"name": one.name, **one.simulation.as_dict()} for one in results]
     rows = [
         {"step": row.get("step_reserved_bytes", row["reserved_bytes"]), **row, **row["parts"]} for row in rows
@@ -243,7 +245,7 @@ def _fitting(rows: Sequence[tuple[Any, FitResult]]) -> Any:
         ">longest row": lambda row: f"{row[1].seq:,}",
     }
     title = f"{device.holding}: {units.size(device.limit(rows[0][1].split))} usable (simulated)"
-    caption = "largest batch at the given length, longest row at the given batch; accurate to 1 in 32"
+    caption = "largest batch at the given length, longest row at the given batch; accurate to one part in 32"
     return output.table(title, rows, columns, caption)
 
 
@@ -272,8 +274,8 @@ class MemoryOptions(StepForm):
     link: str = choice("pcie", "Link", "What connects the devices.", {name: name for name in kernels.LINKS})
     no_sync: bool = yes_no(
         False, "Reduce gradients once per update",
-        "With several passes, only the last one reduces the gradients (no_sync). Until then, each device keeps whole "
-        "gradients. accelerate and Lightning Fabric do this by default.",
+        "With several passes, only the last pass reduces the gradients (no_sync). Until then, each device keeps "
+        "whole gradients. accelerate and Lightning Fabric do this by default.",
     )  # fmt: skip
 
     @property

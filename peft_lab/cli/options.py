@@ -112,7 +112,7 @@ def parse_sets(texts: Sequence[str], methods: Sequence[MethodSpec]) -> dict[str,
 def _unknown_knob(key: str, methods: Sequence[MethodSpec]) -> BadInput:
     if not methods:
         return BadInput(
-            f"--set {echoed(key)} sets a method's knob; an adapter config has its settings in its file.",
+            f"--set {echoed(key)} sets a method's knob; the settings of an adapter config are in its file.",
             key,
         )
     known = dict.fromkeys(knob.name for method in methods for knob in method.knobs)

@@ -199,7 +199,7 @@ def _human(wanted: Wanted, ranked: list[Planned], candidates: list[Planned]) -> 
         "bottleneck": ("update", lambda update: update.bottleneck),
     }
     data = f"{several(wanted.rows, 'row')} of {several(wanted.row_tokens, 'token')} (at most {wanted.seq:,})"
-    where = f"Peaks are simulated at rows of {several(wanted.seq, 'token')}; time is estimated from the same steps."
+    where = f"Peaks are simulated for rows of {several(wanted.seq, 'token')}; time is estimated from the same steps."
     best, situation = ranked[0], wanted.situation()
     parts: list[Any] = [
         output.table("Plans that fit, the best first", ranked, columns),
@@ -207,7 +207,7 @@ def _human(wanted: Wanted, ranked: list[Planned], candidates: list[Planned]) -> 
         *_moves(best),
     ]
     parts.append(
-        f"{best.title}: while it is {loading(situation.shape, best.candidate.method, planned(best)).told}."
+        f"{best.title}: while the base model is {loading(situation.shape, best.candidate.method, planned(best)).told}."
     )
     parts += [f"  {line}" for line in _refused(candidates)]
     parts += filter(None, (unmeasured(situation.shape, wanted.gpu), uncounted(situation)))

@@ -91,7 +91,7 @@ def _human(situation: Situation, advice: Recommendation, changes: Sequence[Flip]
         plan = advice.plan
         knobs = " ".join(f"{name}={_text(value)}" for name, value in plan.values.items())
         step = f"{plan.batch} × {plan.seq} tokens" + (", checkpointed" if plan.checkpointing else "")
-        more = f", {plan.accumulate} steps accumulated" if plan.accumulate > 1 else ""
+        more = f", {plan.accumulate} accumulation steps" if plan.accumulate > 1 else ""
         settings = [
             (label(name), written_figure(one.value), band(one.band), told_by(one))
             for name, one in plan.settings.items()

@@ -27,7 +27,11 @@ from peft_lab.takeaway.ship.passport import MADE, Measured, base_of, engines, pa
 
 _Base = Annotated[
     str | None,
-    option("--base -b", "MODEL", "The model it runs on; by default the one that the adapter names."),
+    option(
+        "--base -b",
+        "MODEL",
+        "The adapter's base model; by default, the base model that the adapter's config names.",
+    ),
 ]
 _Adapter = Annotated[
     str, typer.Argument(metavar="ADAPTER", help="A run's id, a PEFT folder or zip, or a Hugging Face id.")
@@ -106,7 +110,7 @@ def blend(
     adapters: Annotated[list[str], _Blended],
     how: Annotated[str, option("--how", "NAME", f"{', '.join(HOW)}; {BEST} finds the best.")] = "cat",
     weights: Annotated[
-        str, option("--weights", "NUMBERS", "One for each adapter, such as 1,0.5; 1 by default.")
+        str, option("--weights", "NUMBERS", "One weight for each adapter, such as 1,0.5; 1 by default.")
     ] = "",
     base: _Base = None,
     as_json: options.Json = False,

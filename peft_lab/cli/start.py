@@ -43,7 +43,12 @@ def serve_command(
     port: Port = 8501,
     fetch: Fetch = True,
     of_class: Annotated[
-        bool, option("--class", None, "Serve a class: learners join once with a code and own their work.")
+        bool,
+        option(
+            "--class",
+            None,
+            "Serve a class: learners join once with a code, and each has separate runs and answers.",
+        ),
     ] = False,
     code: Annotated[
         str | None, typer.Option(help="The code for joining; without it, one is generated and stored.")

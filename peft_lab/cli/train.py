@@ -144,7 +144,7 @@ def train(
     ] = None,
     continued: Annotated[
         str | None,
-        option("--continue", "RUN_ID", "Continue a run that ended too early, with its own settings."),
+        option("--continue", "RUN_ID", "Continue a run that ended too early, with that run's settings."),
     ] = None,
     preview: Annotated[
         bool,
@@ -245,7 +245,9 @@ def _simulated(result: Mapping[str, Any]) -> int | None:
 def _task(task: str | None, own_file: Path | None) -> str:
     if own_file is not None and task not in (None, own.NAME):
         raise BadInput(
-            f"--own is the data of the task '{own.NAME}'; '{task}' has its own. Leave one out.", "task"
+            f"--own is the data of the task '{own.NAME}'; '{task}' has its own data. Leave one of the two options "
+            "out.",
+            "task",
         )
     if task == own.NAME and own_file is None:
         raise BadInput(f"The task '{own.NAME}' needs your data. Give the file with --own FILE.", "task")
@@ -276,7 +278,9 @@ def _watch(begin: Callable[[RunQueue], str], new: RunSpec | None = None) -> tupl
         if signals:
             queue.stop(run.id)
             if not queue.wait(run.id, _LONGEST_STOP).final:
-                output.note(f"{run.id} did not stop in time; it ends with this command and is marked as lost")
+                output.note(
+                    f"{run.id} did not stop in time; the run ends with this command and is marked as lost"
+                )
     return run, signals[-1] if signals else None
 
 

@@ -185,7 +185,7 @@ class Blueprint:
         from peft import PeftConfig
 
         if not isinstance(self.method, PeftConfig):
-            raise BadInput("Only a PEFT config is counted.", "adapter_config")
+            raise BadInput("Only a PEFT config can be counted.", "adapter_config")
         config = copy.deepcopy(self.method)
         drop_values(config)
         with shapes_only():

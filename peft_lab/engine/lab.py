@@ -65,7 +65,7 @@ class LabBatch(StepSetting):
             )
         if not 0 <= self.predicted <= self.batch * self.kept:
             raise BadInput(
-                f"{self.predicted:,} predicted tokens are more than there are positions.", "predicted"
+                f"There are more predicted tokens ({self.predicted:,}) than positions.", "predicted"
             )
 
 

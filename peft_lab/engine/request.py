@@ -194,14 +194,16 @@ class StepSetting:
         if tokens > limits.TOKENS_IN_A_STEP:
             raise too_many_tokens(tokens, "batch" if self.batch * self.seq == tokens else "generate")
         if self.updates and self.accumulate > 1:
-            raise BadInput("Updates like these are simulated with one pass per update.", "updates")
+            raise BadInput("This kind of update is simulated only with one pass per update.", "updates")
         if self.packed and (self.padded or self.generate is not None):
             other = "padding" if self.padded else "a generation"
             raise BadInput(f"Packed rows need no padding and have no cache: leave {other} out.", "packed")
         if self.loss not in LOSSES_FROM_LOGITS[:3] and self.generate is not None:
-            raise BadInput("A chunked loss leaves no logits to generate from. Choose one of the two.", "loss")
+            raise BadInput(
+                "A chunked loss stores no logits, but generation needs them. Choose one of the two.", "loss"
+            )
         if self.attention == "flash" and self.padded:
-            raise BadInput("Flash Attention packs padded rows, which is not simulated.", "attention")
+            raise BadInput("Flash Attention packs padded rows; this packing is not simulated.", "attention")
 
 
 def torch_dtype(name: str) -> torch.dtype:

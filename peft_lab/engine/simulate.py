@@ -211,7 +211,7 @@ def _check_length(entry: ModelEntry, kind: str, setting: StepSetting, virtual: i
             "seq2seq": f"{entry.title} is an encoder-decoder, and generation is simulated for decoders only",
             "causal-lm": "A config for classification does not generate text",
         }[entry.kind]
-        raise BadInput(f"{what}: leave the generation out.", "generate")
+        raise BadInput(f"{what}. Leave the generation out.", "generate")
     limit = entry.shape.max_positions
     if kind == "vision" and setting.seq != limit:
         raise BadInput(
@@ -256,8 +256,8 @@ def blueprint_of(request: StepRequest) -> Blueprint:
             if not (request.checkpointing and "checkpointing" in str(error)):
                 raise
             raise Unsupported(
-                f"{spec.title} cannot be trained with gradient checkpointing: PEFT passes its vectors to the layers "
-                "in the cache, and checkpointing turns the cache off.",
+                f"{spec.title} cannot be trained with gradient checkpointing: PEFT passes the method's vectors to "
+                "the layers in the cache, and checkpointing turns the cache off.",
                 "checkpointing",
             ) from error
 
@@ -310,7 +310,7 @@ def _check_kept(packed: Any, setting: StepSetting) -> None:
     """Raise Unsupported for a packed base (None: it is not) in a precision that keeps its weights in float32."""
     if packed is not None and setting.precision == MIXED:
         other = "Choose autocast-bf16, which multiplies in 16 bits too."
-        raise Unsupported(f"A packed base is not kept in float32. {other}", "precision")
+        raise Unsupported(f"A base packed in 4 or 8 bits is not stored in float32. {other}", "precision")
 
 
 def _quantise(how: Any) -> Quantise:

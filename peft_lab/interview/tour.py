@@ -131,7 +131,7 @@ class Stop:
             _words(name, value, LONGEST_VALUE)
         for name in self.fixed:
             if name not in self.settings:
-                raise BadInput(f"'{name[:40]}' is fixed but has no value. Give it a value.", "fixed")
+                raise BadInput(f"'{name[:40]}' is locked but has no value. Give it a value.", "fixed")
 
 
 @dataclass(frozen=True)
@@ -263,7 +263,8 @@ def path_from_document(data: Any, pages: Collection[str]) -> Tour:
         raise BadInput("This file is not a PEFT Lab path. Choose another file.", "path")
     if data.get("version") != VERSION:
         raise BadInput(
-            f"This path has format {data.get('version')}; this PEFT Lab reads {VERSION}. Update it.", "path"
+            f"This path has format {data.get('version')}; this PEFT Lab reads {VERSION}. Update PEFT Lab.",
+            "path",
         )
     return Tour.from_dict(data, pages)
 

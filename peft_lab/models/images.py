@@ -40,7 +40,7 @@ def require_text(shape: ModelShape, what: str) -> None:
     """Check that a model reads text. Raises BadInput if not. ``what``: the feature that needs it, such as ``Plan``."""
     if shape.kind == "vision":
         raise BadInput(
-            f"{shape.title} reads images, and {what} supports models of text only. You can count, draw and train it on "
+            f"{shape.title} reads images, and {what} supports only text models. You can count, draw and train it on "
             "the methods' pages and simulate it on the page Will it fit.",
             "model",
         )

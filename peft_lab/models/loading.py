@@ -122,8 +122,9 @@ def weights_of(name: str) -> str:
     if not entry.live:
         live = " or ".join(known.title for known in catalogue().values() if known.live)
         raise BadInput(
-            f"{entry.title} is known here by its shape only, so it can be counted and simulated, not trained. Train "
-            f"{live}, or give the Hugging Face id '{entry.source}' if this machine has room and a connection.",
+            f"PEFT Lab knows only the shape of {entry.title}: you can count and simulate this model, but not train "
+            f"it. Train {live}, or give the Hugging Face id '{entry.source}' if this machine has enough space and "
+            "an internet connection.",
             "model",
         )
     return str(assets.path(name))
@@ -220,7 +221,9 @@ def no_pickles() -> Iterator[None]:
 
     def refuse(file: object, *_: object, **__: object) -> NoReturn:
         name = Path(file).name if isinstance(file, str | os.PathLike) else "a file"
-        raise BadInput(f"{name} is a pickle, which can run code when it is read. It was not opened.", "model")
+        raise BadInput(
+            f"{name} is a pickle, which can run code when it is read. The file was not opened.", "model"
+        )
 
     with _loading, PICKLES.by(refuse):
         yield

@@ -114,8 +114,8 @@ def _require_known(rows: Sequence[Encoded], base: loading.Base) -> None:
     highest, known = max(given), base.entry.shape.vocab
     if highest >= known:
         raise BadInput(
-            f"The tokenizer of {base.entry.title} produces token {highest:,}, but its weights have {known:,} "
-            "tokens. Use the tokenizer that belongs to the weights.",
+            f"The tokenizer of {base.entry.title} produces token {highest:,}, but the model's weights have only "
+            f"{known:,} tokens. Use the tokenizer that belongs to the weights.",
             "model",
         )
 

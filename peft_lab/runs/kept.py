@@ -222,8 +222,8 @@ def require_same_model(spec: RunSpec, seen: Mapping[str, Mapping[str, str]] | No
     changed = sorted(file for file, digest in noted.items() if now.get(file) != digest)
     if changed:
         raise BadInput(
-            f"'{spec.model}' has changed since this run ({', '.join(changed)}), so the adapter no longer fits. "
-            "Train it again.",
+            f"'{spec.model}' has changed since this run ({', '.join(changed)}), so the adapter no longer matches "
+            "the model. Train the adapter again.",
             "model",
         )
 

@@ -135,7 +135,7 @@ def preview(
     """
     if not task.writes and not task.per_token:
         raise BadInput(
-            "There is nothing to preview: from labelled rows, the model learns labels, not tokens.",
+            "There is nothing to preview: the model learns labels, not tokens, from labelled rows.",
             "task",
         )
     splits = task.load()

@@ -273,10 +273,11 @@ def _check_images(run: RunRequest, entry: ModelEntry) -> None:
     limit = entry.shape.max_positions
     if run.max_length not in (None, limit):
         raise BadInput(
-            f"For {entry.title}, an image always has {limit:,} positions. Leave the length out.", "max_length"
+            f"For {entry.title}, an image always has {limit:,} positions. Leave the maximum length out.",
+            "max_length",
         )
     if run.probes:
-        raise BadInput(f"{entry.title} reads images, not text. Leave the sentence to try out.", "probes")
+        raise BadInput(f"{entry.title} reads images, not text. Remove the sentence to answer.", "probes")
 
 
 def entry_of(name: str) -> ModelEntry:

@@ -196,9 +196,9 @@ class Bench:
         chosen = {name: weight for name, weight in zip(self.names, weights, strict=True) if weight}
         configs = [self.model.peft_config[name] for name in chosen]
         if not chosen:
-            raise BadInput("All weights are 0. Give at least one adapter another weight.", "weights")
+            raise BadInput("All weights are 0. Give at least one adapter a weight other than 0.", "weights")
         if how not in ways(configs):
-            raise BadInput(f"'{how}' needs adapters of one rank. Use cat, svd, ties_svd or knots.", "how")
+            raise BadInput(f"'{how}' needs adapters of equal rank. Use cat, svd, ties_svd or knots.", "how")
         if _MIX in self.model.peft_config:
             self.model.set_adapter("0")
             self.model.delete_adapter(_MIX)

@@ -115,7 +115,10 @@ def adapter_of(run: str) -> tuple[RunSpec, Path]:
     values = found.spec.values
     plain = not values.get("use_dora") and values.get("init_lora_weights") != "pissa"
     if found.spec.method != "lora" or not plain or not found.spec.task_object().writes:
-        raise BadInput("This needs a plain LoRA that writes its answers. Choose another run.", "run")
+        raise BadInput(
+            "Only the run of a plain LoRA on a text-generation task can be shown here. Choose another run.",
+            "run",
+        )
     return found.spec, kept.kept_adapter(found.folder)
 
 

@@ -328,7 +328,9 @@ def start_of(facts: RunFacts) -> dict[str, Any] | None:
     digest = fetching.soundness_digest(place)
     noted = (inputs_of(facts.run.events()) or {}).get("start", {}).get(place.name, digest)
     if noted != digest:
-        raise BadInput(f"{place.name} of '{facts.run.id}' is not what the run started from.", "start")
+        raise BadInput(
+            f"{place.name} of '{facts.run.id}' has changed since the run started from it.", "start"
+        )
     adapter, reader = _reading(held, adapters_library.WEIGHTS)
     head, other = _reading(held, adapters_library.HEAD) if facts.classifies else ("{}", reader)
     return {

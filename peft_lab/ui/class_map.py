@@ -88,8 +88,8 @@ def _of_class() -> None:
     with left:
         st.html(_CSS + map_html(seen, named))
         st.caption(
-            f"{_setting()} {len(recorded)} of the {len(SQUARES)} squares have a recorded result: those of rank "
-            f"{' and '.join(map(str, ranks))}. A result appears once the learner of the square has guessed. "
+            f"{_setting()} {len(recorded)} of the {len(SQUARES)} squares have a recorded result: the squares of rank "
+            f"{' and '.join(map(str, ranks))}. A square shows its result once the learner has guessed. "
             f"{figures.badge(Source.MEASURED)}"
         )
     with right:
@@ -114,8 +114,8 @@ def _sums(found: Summary) -> None:
             st.markdown(f"**Your guesses**  \noff by {found.off:.1f} orders on average")
         if found.by_rate is not None and found.by_rank is not None:
             st.markdown(
-                f"**What stands out?**  \nBetween learning rates, the mean score differs by up to {found.by_rate:.1f} "
-                f"orders; between ranks, by up to {found.by_rank:.1f}."
+                "**What stands out?**  \nBetween learning rates, the mean score differs by up to "
+                f"{found.by_rate:.1f} orders; between ranks, by up to {found.by_rank:.1f}."
             )
 
 
@@ -162,7 +162,7 @@ def _mine(owner: str, before: Square) -> None:
         )
         st.button("Train it", type="primary", on_click=_press, args=(partial(class_map.train, owner),))
     elif view.status is Status.QUEUED:
-        st.markdown(f"You guessed **{guess}**. Your square waits: others train before it.")
+        st.markdown(f"You guessed **{guess}**. Your square is in the queue: other learners' runs come first.")
         with errors_here():
             meanwhile(class_map.request(one.square).complete())
     else:

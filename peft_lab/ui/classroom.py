@@ -36,7 +36,7 @@ from peft_lab.ui.tour.page import root
 
 
 SCOPE = "shown-to-class"
-SHOWN_NOW = ":material/check: Every learner's page changes to this one by itself."
+SHOWN_NOW = ":material/check: Every learner's browser opens this page automatically."
 _mount = st.components.v2.component("peft_follow", html="<span hidden></span>", js=web.read("follow.js"))
 
 

@@ -73,7 +73,7 @@ _MODELS = {"tiny-llama": "a small two-layer Llama", "minilm-l6": "MiniLM", "smol
 def symptoms(case: ClinicCase) -> DeltaGenerator:
     """Draw everything about a run except the cause; return the place for the question, in view beside it."""
     what = f"{get_method(case.method).title} on {_MODELS.get(case.model, case.model)}"
-    with_what = f"run {case.made} with PEFT {case.packages.get('peft', '')}"
+    with_what = f"trained on {case.made} with PEFT {case.packages.get('peft', '')}"
     st.markdown(f"{plain(what)}, {plain(with_what)} {figures.badge(Source.MEASURED)}")
     left, right = st.columns([3, 2])
     with left:
@@ -217,9 +217,9 @@ def _shown(found: Diagnosis) -> None:
             for each in rest:
                 _suspicion(each)
     st.caption(
-        "The evidence comes from your files. Each piece of evidence has a weight set by hand. The figure, from 0 to "
-        "1, is the sum of these weights, not a probability. Short runs with known faults show how often the "
-        "diagnosis is right (`bench/RESULTS.md`)."
+        "The evidence comes from your files. Each piece of evidence has a weight that was set by hand. The figure, "
+        "from 0 to 1, is the sum of these weights; it is not a probability. Short runs with known faults show how "
+        "often the diagnosis is right (`bench/RESULTS.md`)."
     )
 
 

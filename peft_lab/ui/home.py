@@ -37,9 +37,9 @@ def gallery() -> None:
             with st.container(border=True, key=f"gallery-{slug}", gap="xsmall"):
                 _card(all_methods()[slug])
     st.markdown(
-        "Each card shows the method's trainable parameters at its default settings, and their share of the model. The "
-        "numbers come from each method's formula. Automated tests compare the formula with a count on the model. "
-        f"{figures.badge('counted')}"
+        "Each card shows the method's trainable parameters at its default settings, and their share of the model. "
+        "The numbers come from each method's formula. Automated tests compare the formula with a count of the "
+        f"model's parameters. {figures.badge('counted')}"
     )
 
 
@@ -75,8 +75,8 @@ def _card(spec: MethodSpec) -> None:
 SCOPE = "home"
 DOORS = (
     ("tour", "Learn a method", "eight methods, one page each"),
-    ("plan", "Plan a fine-tune", "what fits your GPUs, and the files"),
-    ("practice", "Prepare for an interview", "guess first, then run it"),
+    ("plan", "Plan a fine-tune", "plans that fit your GPUs, and their files"),
+    ("practice", "Prepare for an interview", "guess results, then run experiments"),
 )
 
 
@@ -114,7 +114,8 @@ def _words() -> None:
     st.title(f"Train :orange[{units.percent(share(spec, entry))}] of a model. Watch it learn.")
     st.markdown(
         f"{entry.title.partition('-')[0]}’s {units.count(run.total)} weights stay frozen. "
-        f":orange[**{units.count(run.trained)}**] new ones learn to turn an order into JSON. {figures.badge('counted')}"
+        f":orange[**{units.count(run.trained)}**] new ones learn to turn an order into JSON. "
+        f"{figures.badge('counted')}"
     )
 
 

@@ -153,7 +153,7 @@ def test_found_answers_choose_an_example() -> None:
         ({"deadline_hours": "0"}, "deadline"),
         ({"devices": "0"}, "from 1 to"),
         ({"devices": "2", "device": "cpu"}, "several GPUs"),
-        ({"device": "2x24GB", "devices": "3"}, "do not agree"),
+        ({"device": "2x24GB", "devices": "3"}, "contradict each other"),
         ({"storage": "huge"}, "storage is tight, roomy or a size"),
         ({"storage": "0"}, "torage"),
         ({"prompting": "maybe"}, "no prompting"),

@@ -71,7 +71,7 @@ def test_a_teacher_puts_a_page_on_a_path_and_projects_it(page: Page, app_url: st
     page.get_by_role("link", name="Open my path").click()
     expect(page.get_by_role("heading", name="For teachers", level=1)).to_be_visible()
     page.get_by_test_id("stMain").get_by_text("1. LoRA").click()
-    expect(page.get_by_text("Rank r = 16 (fixed)")).to_be_visible()  # what the stop sets
+    expect(page.get_by_text("Rank r = 16 (locked)")).to_be_visible()  # what the stop sets
     page.get_by_role("button", name="Projector view").click()
     expect(page.get_by_test_id("stSidebar")).to_be_hidden()
     page.get_by_role("button", name="Leave projector view").click()

@@ -66,7 +66,7 @@ def test_the_rank_changes_all_that_is_drawn_and_survives_a_change_of_page(page: 
     settled(page)
     assert page.locator(".wide svg").inner_html() != drawing
     in_address(page, "r=16")
-    assert page.get_by_text(f"counted and formula both give {shown}").count() == 1
+    assert page.get_by_text(f"the count and the formula both give {shown}").count() == 1
     page.get_by_role("link", name="IA³").click()
     expect(page.locator("h1")).to_have_text("IA³")
     page.get_by_role("link", name="LoRA", exact=True).click()

@@ -92,7 +92,7 @@ def test_what_does_not_belong_together(
     train = ("train", "--method", "lora", "--model")
     assert says(run(*train, vit, "--own", str(texts)).refused(), "digits", "images")
     assert "reads them" in run(*train, reader, "--own", str(images)).refused()
-    assert "Leave the sentence" in run(*train, vit, "--own", str(images), "--probe", "a text").refused()
+    assert "Remove the sentence" in run(*train, vit, "--own", str(images), "--probe", "a text").refused()
     assert "Images have no tokens" in run(*train, vit, "--own", str(images), "--preview").refused()
     assert not (own_home / "runs").exists() and store.runs() == []
 

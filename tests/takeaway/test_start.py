@@ -100,7 +100,7 @@ def test_a_start_that_is_another_by_now_is_refused(train: Train, tmp_path: Path)
     kept = Path(str(run.spec.start))
     with zipfile.ZipFile(kept, "a") as archive:
         archive.writestr("more", b"x")
-    with pytest.raises(BadInput, match=r"start\.zip of '.*' is not what the run started from"):
+    with pytest.raises(BadInput, match=r"start\.zip of '.*' has changed since the run started from it"):
         takeaway.script(run)
     kept.unlink()
     with pytest.raises(BadInput, match=r"start\.zip"):

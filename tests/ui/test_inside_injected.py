@@ -79,7 +79,7 @@ def test_what_each_shows(runs: dict[str, Run]) -> None:
     for title in (
         "Why they cannot be merged",
         "Three domains, one base",
-        "Places for the same network",
+        "Where the same adapter can be placed",
     ):
         assert title in words["adapters"]
     found = runs["adapters"].insight()

@@ -44,7 +44,7 @@ def test_figures_follow_the_control_and_its_cost_is_said() -> None:
     assert left(work) == away.host_bytes and copied(work) == 2 * left(work)
     after = shown(app)
     assert f"with LoRA a step copies {units.size(copied(work))} over the bus" in after
-    assert f"there and back. This takes {units.seconds(copied(work) / (0.7 * 32e9))}" in after
+    assert f"there and back. The copies take {units.seconds(copied(work) / (0.7 * 32e9))}" in after
     assert "Main memory" in after and units.size(away.host_bytes) in after
     # the moment that the timeline starts at
     assert f"{units.size(away.peak_bytes)} alive, the peak" in after

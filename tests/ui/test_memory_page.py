@@ -90,7 +90,7 @@ def test_every_method_or_its_reason() -> None:
     [
         ("timeline", "the peak"),
         pytest.param("fits", "Searched on", marks=pytest.mark.slow),
-        pytest.param("curves", "Each dot is one simulated step with", marks=pytest.mark.slow),
+        pytest.param("curves", "Each dot is one simulated training step with", marks=pytest.mark.slow),
         ("why", "Why LoRA does not shrink activations"),
         ("published", f"{len(published.rows())} published runs of"),
     ],
@@ -339,7 +339,7 @@ def test_a_folder_works_on_method_pages_too(llama: str) -> None:
     assert not app.exception
     assert "my-llama" in str(next(box for box in app.selectbox if box.label == "Model").proto)
     # r 8 on q (64 to 64) and v (64 to 32) of seven layers
-    assert f"counted and formula both give **{7 * 8 * (64 + 64 + 64 + 32):,}**" in told(app)
+    assert f"the count and the formula both give **{7 * 8 * (64 + 64 + 64 + 32):,}**" in told(app)
 
 
 def test_a_folder_without_weights_is_not_trained(llama: str) -> None:
@@ -353,8 +353,9 @@ def test_a_folder_without_weights_is_not_trained(llama: str) -> None:
 def test_a_folder_with_weights_is_trained_from_its_page(tmp_path: Path) -> None:
     folder = homemade.folder("bert", tmp_path / "my-bert")
     app = opened("lora", model=folder, tab="train", steps="2", batch="2", rows="4")
-    assert not app.exception and "The model's weights are on this machine, so it can be trained." in captions(
-        app
+    assert (
+        not app.exception
+        and "The model's weights are on this machine, so the model can be trained." in captions(app)
     )
     next(button for button in app.button if button.label == "Train").click().run()
     assert not app.exception

@@ -71,7 +71,7 @@ def test_the_best_of_each_group_stands_with_its_doubt() -> None:
             assert f">{cells[0]['how']}<" in said
             assert all(f"{score:.2f} (alone " in said for score in cells[0].get("again", ()))
         else:
-            assert ">none keeps each<" in said
+            assert ">no blend keeps all scores<" in said
 
 
 def test_a_published_result_stands_beside_ours() -> None:

@@ -38,7 +38,7 @@ def test_a_finding_that_does_not_show_here_is_said_to(monkeypatch: pytest.Monkey
     monkeypatch.setattr(since, "seen", lambda: kept)
     monkeypatch.setattr("peft_lab.ui.method.idea.seen", lambda: kept)
     shown = told(opened("lora", **PLACE))
-    assert shown.count("finding does not") == 1
+    assert shown.count("does not show the finding") == 1
     assert says(shown, "Seen here", "as it was")
 
 

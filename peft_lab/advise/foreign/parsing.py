@@ -91,7 +91,9 @@ def _data(text: str) -> Parsed:
         place = f"Line {event.start_mark.line + 1}"
         if isinstance(event, yaml.AliasEvent):
             raise BadInput(
-                f"{place} repeats a part by a YAML alias (*{echoed(event.anchor)}). Write it out.", FIELD
+                f"{place} repeats a part by a YAML alias (*{echoed(event.anchor)}). Replace the alias by the part "
+                "itself.",
+                FIELD,
             )
         if depth > _DEEPEST or count > _MOST_WORDS:
             raise BadInput(f"{place}: the file has too many parts, or is nested too deeply.", FIELD)

@@ -166,7 +166,7 @@ def check_packing(
         every = f"{units.several(rows, 'row')} of {units.several(row_tokens, 'token')}"
         filled = f"{units.several(packed, 'row')} of {seq:,}"
         raise BadInput(
-            f"{every} on average cannot fill {filled}. Give their lengths again.",
+            f"{every} on average cannot fill {filled}. Give the rows' lengths again.",
             "packed",
         )
 
@@ -372,7 +372,9 @@ class Wanted(Form):
     def _check_tokens(self) -> None:
         if self.row_tokens > self.seq > 0:
             raise BadInput(
-                f"Rows of {self.row_tokens:,} tokens on average cannot be cut to {self.seq:,}.", "row_tokens"
+                f"The average length ({self.row_tokens:,} tokens) is above the maximum length ({self.seq:,}). Lower "
+                "the average or raise the maximum.",
+                "row_tokens",
             )
 
     def _check_packed(self) -> None:

@@ -244,7 +244,7 @@ def from_dict(data: Any) -> Trajectory:
         BadInput: this is no trajectory of this version, or its series are not as long as its ``steps``.
     """
     if not isinstance(data, Mapping):
-        raise BadInput("A trajectory cannot be anything but a JSON object.")
+        raise BadInput("A trajectory must be a JSON object.")
     if data.get("format") != VERSION:
         raise BadInput(f"This trajectory has format {data.get('format')!r}; this version reads {VERSION}.")
     values = dict(data)
@@ -278,7 +278,7 @@ def _made(cls: type, value: Any, what: str) -> Any:
 def _check_lengths(trajectory: Trajectory) -> None:
     states = len(trajectory.steps)
     if trajectory.steps != sorted(set(trajectory.steps)):
-        raise BadInput("A trajectory's steps have to rise.", "steps")
+        raise BadInput("The steps of a trajectory must increase.", "steps")
     for part in trajectory.parts:
         series = {name: getattr(part, name) for name in ("share", "gradient", "change", "spectrum")}
         for name, values in (series | part.tensors).items():

@@ -465,11 +465,12 @@ def _prepared(request: StepRequest, how: Sharding) -> tuple[Blueprint, StepSetti
         _check_matrices(request, how)
     setting = request.setting
     if how.runs != "none" and setting.updates:
-        raise Unsupported("Updates like these are simulated on one device.", "updates")
+        raise Unsupported("This kind of update is simulated only on one device.", "updates")
     how = replace(how, accumulate=max(how.accumulate, setting.accumulate))
     if setting.lengths and how.accumulate > 1:
         raise Unsupported(
-            "Runs of steps of several passes on several devices are not simulated.", "accumulate"
+            "A run over rows of different lengths is not simulated on several devices with several passes per step.",
+            "accumulate",
         )
     if setting.precision == MIXED and how.runs == "fsdp2":  # its own policy casts, in place of autocast
         how = replace(how, compute="bfloat16", reduce="float32")
@@ -486,6 +487,7 @@ def _check_matrices(request: StepRequest, how: Sharding) -> None:
         raise Unsupported("torch.compile is not simulated with split matrices.", "compile")
     if request.setting.loss not in ("whole", "trainer"):
         raise Unsupported(
-            "A loss in chunks reads the whole head, but each device has only a part of it. Choose the usual loss.",
+            "A chunked loss reads the whole output head, but each device has only a part of the head. Choose the "
+            "usual loss.",
             "loss",
         )

@@ -80,7 +80,7 @@ class Verdict:
 # Whether programs may be run here, and what holds them.
 
 
-_UNLOCKED = "This server cannot lock a program down, so a class may run none."
+_UNLOCKED = "This server cannot isolate programs, so a class may not run any."
 
 
 def protection() -> str:
@@ -105,7 +105,9 @@ def refusal() -> str:
 def require_lock() -> None:
     """Raise BadInput if this system cannot lock programs down, as a class needs it."""
     if not lock.is_available():
-        raise BadInput(f"{_UNLOCKED} It needs Linux 6.2 or later with Landlock and seccomp.", "programs")
+        raise BadInput(
+            f"{_UNLOCKED} Isolation needs Linux 6.2 or later with Landlock and seccomp.", "programs"
+        )
 
 
 # ----------------------------------------

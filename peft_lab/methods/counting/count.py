@@ -67,7 +67,10 @@ def parse_config(entry: ModelEntry, content: Mapping[str, Any]) -> PeftConfig:
     if kind == "XLORA" and not _mixes_settings(content):
         raise BadInput(_NO_ADAPTERS, "adapter_config")
     if kind == "XLORA" and entry.kind != "causal-lm":
-        raise BadInput("PEFT can load the adapters that X-LoRA mixes only into decoders.", "adapter_config")
+        raise BadInput(
+            "X-LoRA mixes several adapters. PEFT can load these adapters only into decoders.",
+            "adapter_config",
+        )
     for name in _REQUIRED.get(kind, ()):
         value = content.get(name)
         if value is None:

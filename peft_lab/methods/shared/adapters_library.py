@@ -394,7 +394,8 @@ def _put_head(model: torch.nn.Module, folder: Path, task_type: TaskType) -> None
             raise misshapen("This folder", key, tensor.shape, known.shape, FIELD)
         if known is not None and not torch.equal(known, tensor.to(known.dtype)):
             raise BadInput(
-                f"This folder has its own output head: '{key}' differs from the base's and is not replaced.",
+                f"This folder has its own output head: '{key}' differs from the base's, and PEFT Lab does not "
+                "replace the base's head.",
                 FIELD,
             )
 

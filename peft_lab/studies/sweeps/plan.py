@@ -88,7 +88,8 @@ def parse(content: Any, steps: int) -> Asha:
             raise UnknownName("setting of stop", str(key), _KEYS, "stop")
     if given.get("metric", LOSS) != LOSS:
         raise BadInput(
-            "Runs can be ended early only by their training 'loss', as held-out rows score a run after its end.",
+            "Runs can be ended early only by their training 'loss', because held-out rows are scored only after a "
+            "run has ended.",
             "stop",
         )
     grace, factor = given.get("grace", max(1, steps // FACTOR)), given.get("factor", FACTOR)
@@ -350,7 +351,9 @@ def read_value(method: MethodSpec, name: str, value: Any) -> Any:
 def _combined(varied: Mapping[str, Any], method: MethodSpec) -> Iterator[dict[str, Any]]:
     own = {name: values for name, values in varied.items() if _has(method, name)}
     if "runs" in varied:
-        raise BadInput("'runs' belongs to random, as a grid runs every combination. Remove it.", "grid")
+        raise BadInput(
+            "'runs' belongs to random, because a grid runs every combination. Remove 'runs'.", "grid"
+        )
     for name, values in own.items():
         if not isinstance(values, list) or not values:
             raise BadInput(f"'{echoed(name)}' needs a list of values in a grid, such as [4, 8].", name)

@@ -155,7 +155,7 @@ def same_deltas(factors: Sequence[Factors], back: Iterable[Array]) -> dict[str, 
     for one, delta in zip(factors, back, strict=True):
         worst, most = max(worst, float(np.abs(delta - one.delta).max())), max(most, np.abs(one.delta).max())
     if not worst <= TOLERANCE * most:
-        raise BadInput(f"What was read back differs from the adapter by up to {worst:.1e}. Do not use it.")
+        raise BadInput(f"The written files differ from the adapter by up to {worst:.1e}. Do not use them.")
     return {"tensors": 2 * len(factors), "max_difference": worst}
 
 

@@ -104,7 +104,7 @@ def _count(entry: AtlasType, model: ModelEntry) -> None:
     if found is None:
         figures.card("Trained parameters", None, absent=plain(seen.why("Counting…")))
         return
-    form = f"{entry.form} ✓ equal" if found.equal else "Counted; there is no closed form"
+    form = f"{entry.form} ✓ equals the count" if found.equal else "Counted; no formula gives this number"
     share = units.percent(found.report.percent)
     note = f"{share} of {plain(model.title)}. {plain(form)}"
     figures.card("Trained parameters", Finding(found.report.trainable, "parameters", Source.COUNTED), note)
@@ -214,11 +214,11 @@ def _trained(run: live.ShortRun) -> None:
     many, longest = live.SIZES["causal"]
     made = len(run.steps)
     left = live.SHOWN - made
-    less = f"; the other {left} did not fit in {live.PATIENCE:.0f} seconds" if left else ""
+    less = f"; the limit of {live.PATIENCE:.0f} seconds left no time for the other {left}" if left else ""
     st.markdown(
         f"Loss {run.before:.3f} → {run.after:.3f} nats in {made} steps at learning rate {run.rate:g}{less}. "
         f"{figures.badge(Source.MEASURED)} :small[The model memorises {longest * many} tokens. This run shows that "
-        "the type can be trained, not how good the type is.]"
+        "this type can be trained; it does not show how well the type works.]"
     )
     st.line_chart(
         {"loss": list(run.steps)}, height=160, x_label="step", y_label="loss (nats)", color=cards.PLUS

@@ -113,9 +113,9 @@ def headline(situation: Situation, found: Recommendation) -> None:
             else ""
         )
         st.markdown(
-            f":small[First estimate: {takes[:1].lower()}{takes[1:]}. The sources are the training's FLOPs and the GPU "
-            f"utilisation that published runs reached {figures.badge('cited')}. *Plan and files* simulates the steps "
-            f"and gives a narrower range.{apart}]"
+            f":small[First estimate: {takes[:1].lower()}{takes[1:]}. The estimate is computed from the training's "
+            f"FLOPs and the GPU utilisation that published runs reached {figures.badge('cited')}. *Plan and files* "
+            f"simulates the steps and gives a narrower range.{apart}]"
         )
 
 
@@ -137,7 +137,7 @@ def configuration(situation: Situation, found: Recommendation) -> None:
         if not (setting.kind == LAB and name in usual and setting.value == usual[name])
     ]
     rows.append(("a step", _step(plan), "", "simulated"))
-    figures.table(("Setting", "Value", "Sources' band", "From"), rows, fold=True)
+    figures.table(("Setting", "Value", "Sources' range", "From"), rows, fold=True)
     _sources(list(plan.settings.values()))
     target, query = page_with(situation, found.method, plan)
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -179,7 +179,9 @@ def _sources(settings: Sequence[RecipeSetting]) -> None:
             for setting in settings
             for evidence in setting.said
         ]
-        st.caption("If a source gives a single figure, the range goes from half to twice that figure.")
+        st.caption(
+            "If a source gives a single figure, the range goes from half that figure to twice that figure."
+        )
         figures.table(("Setting", "Source", "Says", "Measured on"), rows, fold=True)
         again = [(label(setting.name), setting.next) for setting in settings if setting.next]
         figures.table(("Setting", "What to try next"), again, fold=True)
@@ -187,7 +189,7 @@ def _sources(settings: Sequence[RecipeSetting]) -> None:
 
 def _step(plan: StepPlan) -> str:
     step = f"{plan.batch} × {plan.seq:,} tokens"
-    more = [f"{plan.accumulate} accumulated"] if plan.accumulate > 1 else []
+    more = [f"{plan.accumulate} accumulation steps"] if plan.accumulate > 1 else []
     more += ["gradient checkpointing"] if plan.checkpointing else []
     return ", ".join([step, *more])
 
@@ -254,7 +256,7 @@ def trace(found: Recommendation) -> None:
 def flipping(changes: Sequence[Flip], take: Callable[[Flip], None]) -> None:
     """Draw the changes that would flip the choice as chips; a press takes one."""
     if not changes:
-        st.markdown("Changing any single answer leads to the same method.")
+        st.markdown("If you change any one answer, the recommended method stays the same.")
         return
     with st.container(horizontal=True, key="choose-chips", gap="small"):
         for number, flip in enumerate(changes):
@@ -300,7 +302,8 @@ def _own(method: str) -> None:
     scored = [line for line in runs if line.after is not None and line.before is not None]
     if not scored:
         st.markdown(
-            f"No runs with {get_method(method).title} yet. On its Train tab, a run takes a minute or two."
+            f"No runs with {get_method(method).title} yet. You can train one in a minute or two on the method's "
+            "Train tab."
         )
     rows = []
     for line in scored[:MOST_RUNS]:
@@ -327,7 +330,7 @@ def _cited(method: str) -> None:
         tests.append(f"{units.seconds(row.testing)} ({row.title})")
     figures.table(("Row", "Right answers", "Peak", "Training"), rows, numeric=(1, 2, 3))
     st.markdown(
-        f":small[Training is the time of all steps. The final test took another {'; '.join(tests)}.] "
-        f"{figures.badge('cited')}"
+        ":small[Training is the time of all training steps. The final test took additional time: "
+        f"{'; '.join(tests)}.] {figures.badge('cited')}"
     )
     st.markdown(f":small[[{published.SOURCE}]({published.ADDRESS})]")

@@ -344,9 +344,9 @@ def choose_page() -> None:
             answer.markdown("Simulating training steps…")
     with st.expander("How this was decided", key="choose-tree"):  # as wide as the page: the tree needs it
         st.markdown(
-            "Choose an answer and the path lights up. Some questions only you can answer. Whether a training "
-            "step fits is **simulated**, and facts about the model are **counted**. Arrow keys move through the tree; "
-            "Enter chooses."
+            "Choose an answer and the path lights up. Some questions only you can answer. The app answers the "
+            "others: it **simulates** a training step to see whether memory suffices, and **counts** facts about "
+            "the model. Arrow keys move through the tree; Enter chooses."
         )
         chosen = walk(_lit(situation, found), end=ADVICE[found.advice].short if found is not None else "")
         if found is not None:

@@ -130,11 +130,11 @@ def verdicts_section() -> None:
     found = replications()
     tried = {name: one for name, one in found.items() if one.value is not None}
     st.markdown(
-        f"Seen: the {SURE:.0%} interval lies within the range that the rule expects. Not seen: the interval "
-        "lies outside. Open: the interval crosses an edge of the range, or there is only one group. A group holds the "
+        f"Seen: the {SURE:.0%} interval lies within the range that the rule expects. Not seen: the interval lies "
+        "outside. Open: the interval crosses an edge of the range, or there is only one group. A group holds the "
         "runs with the same model, batch size and seed. The group's value is the mean of the paired differences of "
-        "these runs. The interval is Student's t over the groups (Ibragimov & Müller). The interval covers other "
-        f"seeds, not other held-out rows. {figures.badge('measured')}"
+        "these runs. The interval is Student's t interval over the groups (Ibragimov & Müller). It allows for other "
+        f"seeds, but not for other held-out rows. {figures.badge('measured')}"
     )
     models = list(dict.fromkeys(model for one in tried.values() for model, _ in one.models))
     alone = models if len(models) > 1 else []
@@ -161,7 +161,9 @@ def verdicts_section() -> None:
         fold=True,
     )
     with st.expander("How each figure was computed"):
-        st.markdown(f":small[The groups and runs that each figure rests on.] {figures.badge('measured')}")
+        st.markdown(
+            f":small[The groups and runs from which each figure was computed.] {figures.badge('measured')}"
+        )
         figures.table(
             ("Figure", "Method", "Groups", "Runs"),
             [(one.what, one.note, str(one.groups), units.count(one.runs)) for one in tried.values()],
@@ -173,7 +175,9 @@ def verdicts_section() -> None:
         if name not in tried:
             reasons.setdefault(one.note, []).append(rules[name].citation)
     with st.expander(f"Rules that cannot be tested here: {sum(map(len, reasons.values()))}"):
-        st.markdown(f":small[A rule is what one source says about one setting.] {figures.badge('cited')}")
+        st.markdown(
+            f":small[Each rule is a statement of one source about one setting.] {figures.badge('cited')}"
+        )
         figures.table(
             ("Reason", "Source of the rules"),
             [
@@ -248,8 +252,8 @@ def landscape_section() -> dict[str, tuple[Any, Any]]:
     sweep = shipped_points()
     st.markdown(f"### Score by learning rate {figures.badge('measured')}")
     st.markdown(
-        "Short runs that differ in one setting at a time. Each line is one configuration at several learning rates: "
-        "the mean over seeds, with a band from the lowest seed to the highest."
+        "These short runs differ in one setting at a time. Each line shows one configuration at several learning "
+        "rates. The line is the mean score over seeds; the band goes from the lowest seed's score to the highest."
     )
     first = st.columns(3)
     controls = landscape_controls()
@@ -273,7 +277,7 @@ def landscape_section() -> dict[str, tuple[Any, Any]]:
             command = shipped_sweep.command_of(sweep, best[0].first(best[1].rate))
             st.code(command, language="bash", wrap_lines=True)
     _measured(sweep, model)
-    with st.expander("Do published rules hold here?"):
+    with st.expander("Do these runs confirm published rules?"):
         verdicts_section()
     return controls.address()
 
@@ -342,13 +346,13 @@ def _measured(sweep: Sweep, model: str) -> None:
     """Draw the origin of the figures."""
     setting, machine = sweep.settings[model], sweep.machine
     versions = ", ".join(f"{name} {version}" for name, version in sweep.packages.items())
-    repeated = f" When repeated, {sweep.again} of them gave the same figures." if sweep.again else ""
+    repeated = f" {sweep.again} runs were repeated and gave the same figures." if sweep.again else ""
     note = f" {plain(sweep.note)}" if sweep.note else ""
     st.markdown(
         f":small[{figures.badge('measured')} {len(sweep.on(model)):,} runs on {plain(get_task(setting.task).title)}; "
         f"the sweep has {len(sweep.points):,} of its {sweep.total:,} runs. Every run trained on {setting.rows:,} "
-        f"rows, whatever its batch size, and was scored on {setting.eval_rows:,} held-out rows. α is fixed. A seed is "
-        f"drawn only if it has a run at every learning rate. Measured on {plain(machine['processor'])}, "
-        f"{machine['cores']} cores ({plain(f'{sweep.device}, {sweep.dtype}')}), Python {plain(machine['python'])}, "
-        f"{plain(versions)}, {plain(sweep.created)}.{repeated}{note}]"
+        f"rows, whatever its batch size, and was scored on {setting.eval_rows:,} held-out rows. α is the same in all "
+        "runs. A seed is shown only if it has a run at every learning rate. Measured on "
+        f"{plain(machine['processor'])}, {machine['cores']} cores ({plain(f'{sweep.device}, {sweep.dtype}')}), "
+        f"Python {plain(machine['python'])}, {plain(versions)}, {plain(sweep.created)}.{repeated}{note}]"
     )

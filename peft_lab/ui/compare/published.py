@@ -207,7 +207,9 @@ def section() -> dict[str, tuple[Any, Any]]:
     controls = published_controls()
     benchmark = controls.draw("bench")
     about = BENCHMARKS[benchmark]
-    st.markdown(f"[{about.source}]({about.address}): {about.trained_on}, one run each. {_moved(benchmark)}")
+    st.markdown(
+        f"[{about.source}]({about.address}): {about.trained_on}, one run per experiment. {_moved(benchmark)}"
+    )
     _scatter(controls, benchmark)
     _settings(benchmark)
     with st.expander("One method, run by run"):
@@ -228,10 +230,11 @@ def _moved(benchmark: str) -> str:
         )
         return f"The noise is unknown: only one run was published twice ({told})."
     return (
-        f"For {moved.rows} of these experiments, repeated runs with other library versions were published too. They "
-        f"differ by {_points(moved.median)} points (median) and by {_points(moved.largest)} points at most; "
-        f"{moved.lower} of {moved.runs} scored higher than the run shown here. The bars in the charts show that "
-        f"median; treat smaller differences as noise.{_forgotten(benchmark)}"
+        f"For {moved.rows} of these experiments, repeated runs with other library versions were published too. A "
+        f"repeated run differs from the run shown here by {_points(moved.median)} points (median) and by "
+        f"{_points(moved.largest)} points at most; {moved.lower} of {moved.runs} repeated runs scored higher. The "
+        "bars in the charts show the median difference; treat smaller differences between methods as "
+        f"noise.{_forgotten(benchmark)}"
     )
 
 
@@ -243,7 +246,11 @@ def _forgotten(benchmark: str) -> str:
         for again in row.forgetting_again
         if row.forgetting is not None
     ]
-    return f" Forgetting differed more in repeated runs: {'; '.join(moved)} nats." if moved else ""
+    return (
+        f" Forgetting differed more than the scores in repeated runs: {'; '.join(moved)} nats."
+        if moved
+        else ""
+    )
 
 
 def _points(difference: float) -> str:
@@ -348,8 +355,8 @@ def _all_rows(benchmark: str) -> None:
             "including the evaluation, which generates text. Our peak covers the tensors of one training step, so "
             "compare the order of the methods, not the figures.\n\nTraining is the time of the steps alone. The "
             "published training time also includes the final test, the evaluations and a short remainder. Here the "
-            "test and the evaluations have columns of their own. A size is missing if the adapter could not be saved. "
-            "The size for full fine-tuning is the publisher's estimate."
+            "test and the evaluations have columns of their own. A size is missing if the adapter could not be "
+            "saved. The size for full fine-tuning is the publisher's estimate."
         )
         figures.table(
             (

@@ -456,11 +456,12 @@ def _how(found: Document) -> str:
         f"Trained: the trainable parameters of the adapted model {figures.badge('counted')}.{head}",
         f"All other figures: the mean over seeds, ± the sample standard deviation {figures.badge('measured')}.",
         _before(found),
-        "Peak memory: the most bytes that tensors take at any moment of a training step; the largest over seeds.",
+        "Peak memory: the most bytes that tensors take at any moment of a training step. The table shows the "
+        "largest value over the seeds.",
         "Stored: the size of the adapter file. Training: the time of the steps alone.",
         f"Added per {found['inference_unit']}: the extra time of a request with an unmerged adapter, compared with "
         "the base model in its own precision (median, one request at a time).",
-        f"Learning rates are each method's default{_cut(found)}.",
+        f"Each method uses its default learning rate{_cut(found)}.",
         f"Python {python}, {versions}.",
     ]
     if missing:

@@ -190,7 +190,7 @@ def detail(path: str, report: CountReport | None, shape: ModelShape, parts: Sequ
         return Detail(
             title,
             (),
-            "Shares its parameters with the embeddings, where they are counted."
+            "Uses the same parameters as the embeddings; they are counted there."
             if tied
             else "No parameters.",
         )

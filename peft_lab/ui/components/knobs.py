@@ -184,7 +184,8 @@ def _head(spec: MethodSpec) -> None:
             icon=":material/restart_alt:",
             type="tertiary",
             disabled=bool(state.fixed_on(spec.slug)),
-            help="Resets the method's settings to their defaults. The model, the task and the run that is shown stay.",
+            help="Resets the method's settings to their defaults. The model, the task and the displayed run do not "
+            "change.",
         )
     if pressed:
         kept = {
@@ -266,7 +267,7 @@ def _task_control(spec: MethodSpec, entry: ModelEntry, places: dict[str, Any]) -
         key=state.widget_key("shared", "task", entry.kind),
         format_func=lambda name: images.get(name) or task_title(name),
         disabled=state.is_fixed("task"),
-        help="What the model learns. Encoders classify sentences or tag their words, image models classify images, "
+        help="What the model learns. Encoders classify sentences or tag each word, image models classify images, "
         "causal models write text.",
     )
     if task != options[index]:

@@ -32,10 +32,10 @@ MOST_CHARACTERS = 300
 PATIENCE = 1.0  # seconds that a page waits for a typed name before it is drawn without
 ADDRESS_PATIENCE = 20.0  # the same for a name in an address, on which all else in the address may depend
 HELP = (
-    "The first models can be trained here. The others are built without weights: everything is counted exactly, but "
-    "nothing can be trained. For your own model, enter the folder with its config.json. The model can be trained if "
-    "its weights (safetensors) and its tokenizer are there too. You can also enter a Hugging Face id (owner/name), if "
-    "the hub can be reached or the model is cached."
+    "The first models can be trained here. The others are built without weights: the app counts their parameters "
+    "exactly, but cannot train them. For your own model, enter the folder with its config.json. The model can be "
+    "trained if this folder also contains its weights (safetensors) and its tokenizer. You can also enter a Hugging "
+    "Face id (owner/name), if the hub can be reached or the model is cached."
 )
 
 
@@ -153,8 +153,8 @@ def _own(entry: ModelEntry) -> str:
     if lacking is not None:
         return f"{lacking} Its config: {entry.config_source}." if entry.config_source else lacking
     if models.weights_here(entry):
-        return f"The model's weights are on {asking.here()}, so it can be trained."
-    return "The model's weights are downloaded from the Hugging Face Hub at its first training."
+        return f"The model's weights are on {asking.here()}, so the model can be trained."
+    return "The app downloads the model's weights from the Hugging Face Hub when you first train the model."
 
 
 def _look_up(name: str) -> Future[ModelEntry]:

@@ -109,7 +109,7 @@ def choose_of(spec: RunSpec, kind: ModelKind) -> None:
 
 def _called(path: Path) -> str:
     """Return a stored file's display name: without its content hash; a run's copy is named by the run."""
-    return path.name.split("-", 1)[1] if path.parent.name == hub.UPLOADS else f"What {path.parent.name} had"
+    return path.name.split("-", 1)[1] if path.parent.name == hub.UPLOADS else f"Data of {path.parent.name}"
 
 
 def _remember(kind: ModelKind, path: str, source: str | None) -> None:
@@ -122,7 +122,7 @@ def _from_hub(kind: ModelKind, locked: bool) -> None:
     named = st.text_input(
         "Or a Hugging Face dataset", state.remembered("own", "hub", "", kind), disabled=locked,
         key=f"own-hub.{kind}", placeholder=f"{hub.MARK}owner/name:{hub.SPLIT}",
-        help="hf:owner/name:split. If its columns have other names, state which to use: "
+        help="hf:owner/name:split. If the dataset's columns have other names, state which columns to use: "
         "hf:owner/name?text=sentence&label=label. Parquet, JSON Lines and CSV can be read; no code of the dataset is "
         "run.",
     ).strip()  # fmt: skip
@@ -142,7 +142,8 @@ def _images(locked: bool) -> Any:
         "Zip of images, one folder per class", type=["zip"], disabled=locked, key="own-file.vision",
         max_upload_size=pictures.MAX_UPLOAD_BYTES // 1_000_000,
         help="PNG or JPEG. The name of an image's folder is its class. At most "
-        f"{pictures.MAX_UPLOAD_BYTES // 1_000_000} MB, {pictures.MAX_IMAGES:,} images, {pictures.MAX_LABELS} classes. "
+        f"{pictures.MAX_UPLOAD_BYTES // 1_000_000} MB, {pictures.MAX_IMAGES:,} images, {pictures.MAX_LABELS} "
+        "classes. "
         f"The images stay on {asking.here()}." + _storage_limit(),
     )  # fmt: skip
 

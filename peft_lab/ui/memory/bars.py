@@ -128,9 +128,9 @@ def _table(answers: Simulated, chosen: MemoryForm) -> None:
     waiting = " Main memory: what is offloaded or paged to it." if hosts else ""
     st.caption(
         f"{_settings(answers, chosen)} Reserved: what PyTorch's caching allocator would reserve by its documented "
-        f"rules; the device needs this much.{waiting} Bars: the tensors alive at the peak, and what the allocator "
-        f"holds beside them. Usable on {device.holding}: {units.size(device.memory)}, {device.source}; a step may "
-        f"take {units.size(device.allowed)} of it, and the rest stays "
+        f"rules; the device needs this much.{waiting} Bars: the tensors alive at the peak, and the additional memory "
+        f"that the allocator holds. Usable on {device.holding}: {units.size(device.memory)}, {device.source}; a step "
+        f"may take {units.size(device.allowed)}, and the rest must stay "
         f"free.{f' {SOLD}' if device.holding != device.title else ''} {figures.badge('simulated')}"
     )
     if chosen.targets == OWN and {"lora", "qlora"} <= answers.found.keys():
@@ -211,7 +211,7 @@ def cost_curves(
     )  # fmt: skip
     figure.add_vline(x=now, line={"dash": "dot", "width": 1, "color": theme.QUIET})
     across = {"title": x, "rangemode": "tozero", "zeroline": False}
-    up = {"title": "GB the device must have", "rangemode": "tozero"}
+    up = {"title": "memory the device must have, GB", "rangemode": "tozero"}
     return laid_out(figure, height, across, up, _TOP, _BELOW, hovermode="x unified", showlegend=True)
 
 
@@ -318,8 +318,8 @@ def curves(chosen: MemoryForm, answers: Simulated) -> None:
     rest = "batch" if over == "seq" else "seq"
     unit = "positions per image" if chosen.entry.kind == "vision" else UNITS[rest]
     st.markdown(
-        f"Each dot is one simulated step with {getattr(chosen, rest):,} {unit}; the dotted line marks the setting "
-        f"above. {figures.badge('simulated')}"
+        f"Each dot is one simulated training step with {getattr(chosen, rest):,} {unit}; the dotted line marks the "
+        f"setting above. {figures.badge('simulated')}"
     )
     for slug in methods:
         reasons = {reason for (name, _), reason in found.refused.items() if name == slug}
@@ -348,12 +348,12 @@ def stops(chosen: MemoryForm, over: str) -> list[int]:
 MEANING = {
     "weights": "the base model",
     "quantisation": "constants of the quantised blocks",
-    "adapter": "what the method added",
-    "gradients": "of what is trained",
-    "optimizer": "its moments",
-    "activations": "stored in the forward pass for the backward pass",
-    "logits": "the output head's scores, and their loss",
-    "temporary": "within one operation or layer",
+    "adapter": "parameters that the method added",
+    "gradients": "of the trained parameters",
+    "optimizer": "the optimizer's moments",
+    "activations": "values that the forward pass stores for the backward pass",
+    "logits": "the output head's scores, and the loss",
+    "temporary": "values used only within one operation or layer",
 }
 
 
@@ -414,7 +414,7 @@ def _scrub(points: Sequence[MemoryPoint], key: str) -> None:
         figures.table(("Alive", "Bytes", "Share"), rows, numeric=(1, 2))
         st.caption("; ".join(f"{part}: {MEANING[part]}" for _, part in present) + ".")
     with chart:
-        st.markdown(f"#### What is alive, moment by moment {figures.badge('simulated')}")
+        st.markdown(f"#### Tensors alive at each moment {figures.badge('simulated')}")
         figure = charts.memory_timeline([(one.phase, one.layer, one.parts) for one in points], height=420)
         figure.add_vline(x=at, line={"width": 2, "color": palette.CHART_MARK})
         charts.draw(figure, f"{key}-chart")

@@ -35,13 +35,13 @@ def bring() -> None:
             st.session_state[_KEPT] = file.file_id
             set_page(**fields_of(reading))
         method = f"{get_method(reading.method).title} of " if reading.method else ""
-        model = model_title(reading.settings.get("model", "a model that it does not name"))
+        model = model_title(reading.settings.get("model", "a model that the file does not name"))
         st.markdown(
             f"Read as {reading.tool}: {method}**{plain(model)}**. {len(reading.understood)} keys are understood, "
-            f"{len(reading.ignored)} are not read. `peft-lab memory FILE` also uses the file's rank and sharding."
+            f"{len(reading.ignored)} are ignored. `peft-lab memory FILE` also uses the file's rank and sharding."
         )
         with st.expander("Details"):
-            figures.table(("Not read", "Why", "What this may change"), list(reading.ignored))
+            figures.table(("Ignored", "Why", "What this may change"), list(reading.ignored))
 
 
 def fields_of(reading: Reading) -> dict[str, Any]:

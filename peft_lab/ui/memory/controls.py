@@ -119,7 +119,7 @@ class MemoryForm(StepForm):
         yield from super().rules()
         limit = self.entry.shape.max_positions
         if limit and self.seq > limit:
-            error = BadInput(f"{self.entry.title} has {limit:,} positions.", "seq")
+            error = BadInput(f"{self.entry.title} has only {limit:,} positions.", "seq")
             error.nearest = limit
             yield error
 
@@ -201,7 +201,7 @@ def controls() -> MemoryForm:
         top[3].number_input(
             "Positions per image", value=positions, disabled=True, key=form.key("seq", entry.name),
             help=f"An image of {images.words(entry.config)} is cut into patches. Each patch is one position, and one "
-            "more position is for the class.",
+            "more position is for the class token.",
         )  # fmt: skip
     else:
         form.draw("seq", top[3])

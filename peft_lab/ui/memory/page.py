@@ -80,8 +80,8 @@ def fitting(chosen: MemoryForm, answers: Simulated) -> None:
     if what is None or for_which != wanted:
         st.markdown(
             f"Searched on {chosen.card.holding} ({units.size(chosen.card.allowed)} usable), with all other settings "
-            "as above. A size is doubled until the step no longer fits, then narrowed down by halving: about ten "
-            "simulations."
+            "as above. The search doubles the size until the step no longer fits in memory, then narrows the range "
+            "by halving. This takes about ten simulations."
         )
     elif what == "model":
         _models(chosen, slug)
@@ -196,10 +196,10 @@ def published_peaks() -> None:
                 st.caption(f"{rows[name].title}: {published.SUPERSEDED[name]} {outcome.note}")
     versions = ", ".join(f"{name} {version}" for name, version in published.simulated_with().items())
     st.caption(
-        f"Published: [{published.SOURCE}]({published.ADDRESS}), reserved bytes at the peak. Simulated with {versions} "
-        "by `python -m tools.simulate_published`. Only the length of the longest batch was not published. It is "
-        "inferred from the run of plain LoRA with rank 32 (`peft_lab/engine/published/__init__.py`). The model of the "
-        "allocator has no fitted number."
+        f"Published: [{published.SOURCE}]({published.ADDRESS}), reserved bytes at the peak. Simulated with "
+        f"{versions} by `python -m tools.simulate_published`. One figure was not published: the length of the "
+        "longest batch. It is inferred from the run of plain LoRA with rank 32 "
+        "(`peft_lab/engine/published/__init__.py`). No number in the allocator model was fitted to data."
     )
 
 
@@ -279,7 +279,8 @@ class Lesson:
 def lessons(chosen: MemoryForm, answers: Simulated) -> None:
     if chosen.offload:
         st.info(
-            "The lessons are about activations that stay on the device, but now they are offloaded to main memory."
+            "The lessons are about activations that stay on the device, but your settings offload activations to "
+            "main memory."
         )
         if st.button("Keep activations on the device", key="lessons-keep"):
             set_page(offload=False)
@@ -350,11 +351,12 @@ def _ia3(chosen: MemoryForm, found: Mapping[str, Simulation]) -> LessonText:
     than = "more" if difference > 0 else "less"
     each = "position" if shape.kind == "vision" else "token"
     text = (
-        f"IA³ trains {units.short_count(count['ia3'])} numbers, LoRA {units.short_count(count['lora'])}. At its peak, "
-        f"IA³'s step needs **{units.size(abs(difference))} {than}** ({units.size(ia3.peak_bytes)} against "
-        f"{units.size(lora.peak_bytes)}). The gradient of a vector needs everything that the vector multiplied: keys, "
-        f"values and the {shape.intermediate:,} inner values of the feed-forward part, for every {each} in every "
-        f"layer. LoRA stores the inputs of its matrices, {shape.hidden:,} wide, and values that are only r wide."
+        f"IA³ trains {units.short_count(count['ia3'])} numbers, LoRA trains {units.short_count(count['lora'])}. At "
+        f"its peak, IA³'s step needs **{units.size(abs(difference))} {than}** ({units.size(ia3.peak_bytes)} against "
+        f"{units.size(lora.peak_bytes)}). To compute a vector's gradient, the step must store everything that the "
+        f"vector multiplied: keys, values and the {shape.intermediate:,} inner values of the feed-forward part, for "
+        f"every {each} in every layer. LoRA stores the inputs of its matrices, {shape.hidden:,} wide, and values "
+        "that are only r wide."
     )
     rows = {"IA³": fullest(ia3).parts, "LoRA": fullest(lora).parts}
     return LessonText(text, rows, "At the moment with the most activations.")
@@ -370,8 +372,8 @@ def _checkpointing(chosen: MemoryForm, found: Mapping[str, Simulation]) -> Lesso
         f"activations from {units.size(kept[0])} to {units.size(kept[1])}: only the layers' inputs are stored "
         f"({chosen.batch:,} × {chosen.seq:,} × {shape.hidden:,} numbers for each of {shape.num_layers} layers, "
         f"{units.size(inputs)}), and the backward pass recomputes one layer at a time. This costs a second forward "
-        "pass in every step (Chen et al. 2016, arXiv 1604.06174). Next to the weights, the largest remaining part is "
-        f"{'the ' if largest == 'logits' else ''}{largest}: {units.size(on.parts[largest])}."
+        "pass in every step (Chen et al. 2016, arXiv 1604.06174). Apart from the weights, the largest remaining "
+        f"part is {'the ' if largest == 'logits' else ''}{largest}: {units.size(on.parts[largest])}."
     )
     return LessonText(text, {"Without": off.parts, "With": on.parts}, "LoRA, at the peak.")
 
@@ -428,10 +430,10 @@ def offloaded(answers: Simulated) -> None:
         return
     both_ways = copied(answers.found[slug].work[-1])
     st.caption(
-        f"Offloading takes time: with {all_methods()[slug].title} a step copies {units.size(both_ways)} over the bus, "
-        f"there and back. This takes {units.seconds(both_ways / kernels.PINNED)}, during which nothing else runs. "
-        f"{figures.badge('simulated')} The copies are assumed to reach {kernels.REACHED:.0%} of PCIe 4.0's "
-        f"{units.size(kernels.LINKS['pcie'])} per second."
+        f"Offloading takes time: with {all_methods()[slug].title} a step copies {units.size(both_ways)} over the "
+        f"bus, there and back. The copies take {units.seconds(both_ways / kernels.PINNED)}, and nothing else runs "
+        f"during this time. {figures.badge('simulated')} The copies are assumed to reach {kernels.REACHED:.0%} of "
+        f"PCIe 4.0's {units.size(kernels.LINKS['pcie'])} per second."
     )
 
 
@@ -440,8 +442,8 @@ def memory_page() -> None:
     read_address()
     bar = plan_steps.head("memory")
     st.markdown(
-        "The memory of one training step, before you download anything. PEFT Lab runs the real step on tensors with "
-        f"shapes but no data and adds up every byte. {figures.badge('simulated')}"
+        "See how much memory one training step needs, before you download anything. PEFT Lab runs the real step on "
+        f"tensors with shapes but no data and adds up every byte. {figures.badge('simulated')}"
     )
     with st.container(key="memory-files"):
         config, rows = st.columns(2, gap="small")
@@ -471,7 +473,7 @@ def memory_page() -> None:
         with below:
             offloaded(answers)
     if answers is None:
-        st.info("One of the settings above is not possible; the reason is below it.")
+        st.info("One of the settings above is not possible; the reason is shown below that setting.")
     sections: dict[str, Callable[[], None]] = {TABS["published"]: published_peaks}
     if answers is not None:
         own = {
@@ -499,12 +501,12 @@ def _verdict(chosen: MemoryForm, answers: Simulated) -> None:
     rows = "images" if chosen.entry.kind == "vision" else f"rows of {chosen.seq:,} tokens"
     said, way = st.columns([2, 1], gap="medium", vertical_alignment="center")
     said.markdown(
-        f"## {all_methods()[slug].title} {'fits' if card.holds(needs[slug]) else 'does not fit'}\n\n"
-        f"A step on {chosen.batch:,} {rows} needs **{units.size(needs[slug])}**; {card.holding} has "
-        f"{units.size(card.allowed)} for it. {figures.badge('simulated')}  \n"
+        f"## {all_methods()[slug].title} {'fits' if card.holds(needs[slug]) else 'does not fit'}\n\nA step on "
+        f"{chosen.batch:,} {rows} needs **{units.size(needs[slug])}**; {card.holding} has {units.size(card.allowed)} "
+        f"available. {figures.badge('simulated')}  \n"
         + ("" if answers.waiting else f"Other methods that fit: {', '.join(fit) or 'none'}.")
     )
-    said.caption(f"While the base model is {chosen.loading(slug).told}. {figures.badge('counted')}")
+    said.caption(f"Memory while the base model is {chosen.loading(slug).told}. {figures.badge('counted')}")
     if slug == "qlora" or chosen.dtype in PACKED_TITLES:
         said.caption(f"{TITLES['notes']['four bits']} {figures.badge('cited')}")
     if card.kind == "cuda" and chosen.entry.name in readers_of_text(further=True):
@@ -520,9 +522,9 @@ def _run(chosen: MemoryForm, found: Simulation) -> None:
     assert run is not None
     usual, full = run.reserved, run.reserved.high > card.memory
     st.markdown(
-        f"Over a run with {all_methods()[chosen.method].title} the allocator reserves **{units.size(usual.low)} to "
-        f"{units.size(usual.high)}**. {card.holding} has {units.size(card.memory)}"
-        f"{'; if this is full, cached memory is freed, which takes time' if full else ' for it'}. "
+        f"During a whole run with {all_methods()[chosen.method].title}, the allocator reserves "
+        f"**{units.size(usual.low)} to {units.size(usual.high)}**. {card.holding} has "
+        f"{units.size(card.memory)}{'; when it is full, the cache is freed, which takes time' if full else ' for it'}. "
         f"{figures.badge('simulated')}"
     )
     sizes = [(way, *map(units.size, (one.low, one.value, one.high))) for way, one in run.ways.items()]

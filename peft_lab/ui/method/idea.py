@@ -133,7 +133,7 @@ def _no_metric(choice: Choice, going: bool) -> str:
     if choice.entry.lacking is not None:
         return "This model cannot be trained yet; the Train tab says what is missing."
     if choice.task is None:
-        return "No training task fits this model."
+        return "No training task is available for this model."
     if going:
         return "A run is under way; both scores appear when it ends."
     return "Press Train to measure both scores."
@@ -156,7 +156,7 @@ def interview_questions(choice: Choice) -> None:
     if choice.entry.kind == "vision":
         st.caption("The questions are about models that read text, but this model reads images.")
     elif choice.entry.name not in readers_of_text():
-        st.caption("The questions are about other models than this one.")
+        st.caption("None of the questions applies to this model.")
     with st.container(key="method-questions"):
         for question, model in chosen_questions(choice.spec, choice.entry):
             with st.container(border=True):
@@ -226,7 +226,7 @@ def _to_practice(choice: Choice) -> None:
 def what_changed(slug: str) -> None:
     """Draw every discovery about the method, the first one unfolded."""
     st.markdown(
-        "Findings published after the paper. You can see each finding here: in an experiment at this lab's size, in "
+        "These findings were published after the paper. You can check each finding here: in a small experiment, in "
         "published runs, or on another page."
     )
     for number, discovery in enumerate(since.of_method(slug)):
@@ -273,7 +273,7 @@ def _experiment(discovery: Discovery) -> None:
     known = seen().get(experiment.id)
     if known is not None:
         contrary = discovery.expects is not None and known.holds is not discovery.expects
-        doubt = " **At this lab's size the finding does not show.**" if contrary else ""
+        doubt = " **This lab's small experiment does not show the finding.**" if contrary else ""
         st.markdown(f"**Seen here:** {plain(known.text)}{doubt} {figures.badge(Source.MEASURED)}")
         packages = ", ".join(f"{package} {version}" for package, version in known.packages.items())
         st.markdown(

@@ -66,7 +66,7 @@ def _equality(report: CountReport, formula: Formula) -> None:
     st.latex(formula.symbolic)
     if report.formula == report.trainable:
         st.markdown(
-            f":green[:material/check: equal] — counted and formula both give **{units.count(report.trainable)}**"
+            f":green[:material/check: equal] — the count and the formula both give **{units.count(report.trainable)}**"
         )
     else:
         st.warning(f"{foreign_plain(report.difference)} {figures.badge(report.source)}")
@@ -121,7 +121,7 @@ def _totals(report: CountReport, formula: Formula) -> None:
     if report.lora_fa:
         rows.insert(1, ("Trained with LoRA-FA's optimizer (freezes A)", units.count(report.lora_fa)))
     if report.head:
-        rows.append(("Task head, trained and stored beside it", units.count(report.head)))
+        rows.append(("Task head, trained and stored beside the adapter", units.count(report.head)))
     figures.table(("", "Counted"), rows, numeric=(1,))
 
 

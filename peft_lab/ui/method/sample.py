@@ -32,7 +32,9 @@ def sample(trajectory: Trajectory | None, spec: RunSpec, seen: RunView) -> None:
             return
     elif trajectory.example is None:
         return
-    st.markdown(f"#### The same {_noun(spec.task)}, as it learns {figures.badge(Source.MEASURED)}")
+    st.markdown(
+        f"#### The model's answers to one {_noun(spec.task)}, during training {figures.badge(Source.MEASURED)}"
+    )
     example, answers = (trajectory.example, trajectory.answers) if trajectory else (None, ())
     card(example, answers, asked_states(spec.steps, spec.watched), seen.step, going)
 
@@ -74,7 +76,7 @@ def sample_html(
     shown = [one for one in answers if one.step in due or one in (answers[0], answers[-1])]
     boxes = "".join(_box(example, one, one is shown[-1], going) for one in shown) if example else ""
     to_come = [state for state in sorted(due) if state > max(step, answers[-1].step if answers else -1)]
-    following = f"asked again at step {to_come[0]}" if going and shown and to_come else ""
+    following = f"the model is asked again at step {to_come[0]}" if going and shown and to_come else ""
     if going:
         wait = f'<p class="wait">The first answer comes at step {min(due - {0})}.</p>'
         boxes = f'<div class="along" role="group" tabindex="0" aria-label="Answers"><div>{boxes or wait}</div></div>'

@@ -390,7 +390,7 @@ def turn(run: Run, slug: str) -> None:
 def described(run: Before) -> str:
     spec = run.spec
     if spec is None:
-        return "A run of somebody else in this class"
+        return "A run of another learner in this class"
     method = all_methods()[spec.method].title if spec.method in all_methods() else spec.method
     model = model_title(spec.model)
     return f"{method} on {model}"

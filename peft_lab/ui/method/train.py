@@ -250,8 +250,8 @@ def _beside(run: Run, expected: int) -> None:
         numeric=(1, 2),
     )
     st.markdown(
-        f"{figures.badge(Source.MEASURED)} {figures.badge(Source.SIMULATED)} with the run's settings and a batch of "
-        "the same size"
+        f"{figures.badge(Source.MEASURED)} {figures.badge(Source.SIMULATED)} The simulation uses the run's settings "
+        "and a batch of the same size."
     )
 
 
@@ -332,7 +332,7 @@ def _ask(spec: RunSpec) -> Future[dict[str, int]]:
 def train(choice: Choice) -> None:
     problem = choice.entry.lacking
     if choice.task is None or problem is not None:
-        st.info(plain(problem or f"No task here fits {choice.entry.title}."))
+        st.info(plain(problem or f"PEFT Lab has no training task for {choice.entry.title}."))
         return
     lacking = st.container()
     run = shown_run(choice.spec.slug)
@@ -512,7 +512,7 @@ def _opened(choice: Choice, place: str, read: dict[str, Any], own: str | None, l
                 help="Scores the base and the opened adapter on the task's held-out rows, before any training.",
             )  # fmt: skip
             st.button(
-                "Leave it out", key=f"{OPENED}-start-out", type="tertiary", disabled=locked,
+                "Train without it", key=f"{OPENED}-start-out", type="tertiary", disabled=locked,
                 on_click=_leave_out, args=(choice.entry.kind,),
             )  # fmt: skip
         if asked:
@@ -527,7 +527,7 @@ def _leave_out(kind: str) -> None:
 
 def _score(choice: Choice, place: str, own: str | None) -> None:
     with errors_here():
-        with st.spinner("Scoring both on the held-out rows…"):
+        with st.spinner("Scoring the base and the opened adapter on the held-out rows…"):
             found = inspector.get_inspector(inspector.Worker.ANSWERS).ask(
                 respond.opened_scores, place, choice.entry.name, str(choice.task), own
             )

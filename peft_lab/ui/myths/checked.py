@@ -68,7 +68,7 @@ def finding(claim: Claim, found: Found, model: str | None) -> None:
             verdict: sum(there.verdict == verdict for there in all_found.values()) for verdict in VERDICTS
         }
         counted = ", ".join(f"{verdict} on {count}" for verdict, count in counts.items() if count)
-        with st.expander(f"On which models does it hold? {counted}"):
+        with st.expander(f"On which models is the claim true? {counted}"):
             rows = [(get_model(each).title, there.found, there.verdict) for each, there in all_found.items()]
             figures.table(("Model", "Result", "Verdict"), rows)
             st.markdown(figures.badge(claim.source))

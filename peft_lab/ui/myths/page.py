@@ -323,7 +323,7 @@ def _judge(claim: Claim, guess: Guess, file: Learners, name: str) -> None:
     """Store a guess about a claim with the claim's verdict."""
     verdict = checked.verdict_of(claim)
     if verdict is None:
-        raise BadInput("This claim has no verdict yet. Choose another one.", "claim")
+        raise BadInput("This claim has no verdict yet. Choose another claim.", "claim")
     right = VERDICTS.index(verdict)
     content = {
         "id": claim.id,
@@ -403,7 +403,7 @@ def _calibration(known: Mapping[str, Judged], one: Judged) -> str:
     hits = sum(other.correct for other in alike)
     head = f"{'Sure' if one.sure >= SURE else 'Unsure'}, and {'right' if one.correct else 'mistaken'}."
     count = (
-        f" When you said about {one.sure}%, you were right {hits} times in {len(alike)}."
+        f" When you were about {one.sure}% sure, you were right {hits} times out of {len(alike)}."
         if len(alike) > 1
         else ""
     )

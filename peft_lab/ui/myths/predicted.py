@@ -256,7 +256,7 @@ def announcement(prediction: Prediction) -> str:
             f"minutes. Finished runs with the same settings are reused.{more}"
         )
     kinds = {
-        Source.COUNTED: "Counts the parameters of the model, built without its weights.",
+        Source.COUNTED: "Builds the model without loading its weights, and counts its parameters.",
         Source.SIMULATED: "Simulates whole training steps: a few seconds.",
     }
     return kinds.get(

@@ -74,26 +74,31 @@ def why_refused(drawn: Drawn, beside: Drawn | None) -> None:
     most = max(drawn.moments, key=lambda moment: moment.total)
     kept = max(moment.parts["activations"] for moment in drawn.moments)
     full = drawn.method == "full"
-    held = f", weights kept in {KEPT} (plans that shard them keep float32 if that fits)" if full else ""
+    held = (
+        f", with the weights in {KEPT} (plans that shard the weights use float32 if memory allows)"
+        if full
+        else ""
+    )
     step = "checkpointed step" if drawn.checkpointing else "step"
     cuts = "fewer rows or tokens" if drawn.checkpointing else "fewer rows or tokens, or checkpointing"
     lines = [
-        f"On each of {drawn.devices} GPUs a {step} of {get_method(drawn.method).title} with one row holds at most "
+        f"On each of {drawn.devices} GPUs a {step} of {get_method(drawn.method).title} with one row needs at most "
         f"{units.size(most.total)} with {MOMENT_KINDS[drawn.kind]}{held}. {figures.badge('simulated')}"
     ]
     if drawn.waits:
         lines.append(_waiting(drawn))
     if drawn.kind == "tp":
         lines.append(
-            "**Activations are split in part.** Each GPU has its own heads and part of the MLP, but the values between "
-            "layers and the logits are whole on every GPU. All GPUs read the same rows. With more GPUs, each GPU "
-            f"computes less, but a step reads no more rows. {figures.badge('simulated')}"
+            "**Activations are partly split.** Each GPU computes some of the attention heads and part of the MLP, "
+            "but every GPU stores the complete values between layers and the complete logits. All GPUs read the "
+            "same rows. With more GPUs, each GPU computes less, but a step reads no more rows. "
+            f"{figures.badge('simulated')}"
         )
     elif beside is not None and beside.kind != drawn.kind and drawn.kind != AWAY:
         whole = max(moment.parts["activations"] for moment in beside.moments)
         lines.append(
-            f"**Activations are not sharded.** Each GPU stores those of its own rows: {units.size(kept)} here, "
-            f"{units.size(whole)} with {MOMENT_KINDS[beside.kind]}. To reduce them, use {cuts}. "
+            f"**Activations are not sharded.** Each GPU stores the activations of its own rows: {units.size(kept)} "
+            f"here, {units.size(whole)} with {MOMENT_KINDS[beside.kind]}. To reduce them, use {cuts}. "
             f"{figures.badge('simulated')}"
         )
     lines.append(
@@ -108,15 +113,17 @@ def why_refused(drawn: Drawn, beside: Drawn | None) -> None:
 
 PATIENCE = 0.8
 _PADDED = (
-    "Rows are padded, not packed. Memory and time are for padded rows. If you give the rows' lengths, short rows can "
-    "be packed together."
+    "Rows are padded, not packed. The memory and the time are those of padded rows. If you give the rows' lengths, "
+    "short rows can be packed together."
 )
-_NEARBY = "Activations are offloaded to main memory only if a checkpointed step does not fit otherwise."
+_NEARBY = (
+    "Activations are offloaded to main memory only if even a checkpointed step needs too much GPU memory."
+)
 _AWAY = "Activations are offloaded to main memory. Nothing else runs during the copies; the copies' speed is assumed."
 _PACKED = (
-    "Short rows are packed together into full sequences. Memory and time are for full sequences, with a mask that "
-    "keeps the packed rows apart. Some kernels know where rows end: they need no mask and less time, but the plan does "
-    "not assume such kernels."
+    "Short rows are packed together into full sequences. The memory and the time are those of full sequences, with "
+    "a mask that separates the packed rows. Some kernels know where rows end: they need no mask and less time, but "
+    "the plan does not assume such kernels."
 )
 
 
@@ -151,17 +158,17 @@ def in_full(wanted: Wanted, one: Planned) -> None:
     if one.saved is not None:
         beside = f"{abs(one.saved):.0%} {'less' if one.saved >= 0 else 'more'} time"
         st.markdown(
-            f"**Packed.** {beside} than padded rows of average length at the same batch size. "
+            f"**Packed.** Packed rows take {beside} than padded rows of average length at the same batch size. "
             f"{figures.badge('simulated')}"
         )
     loads = loading(wanted.situation().shape, one.candidate.method, plan)
-    st.markdown(f"While the base model is {loads.told}. {figures.badge('counted')}")
+    st.markdown(f"Memory while the base model is {loads.told}. {figures.badge('counted')}")
     rows = [
         (label(name), written_figure(setting.value), band(setting.band), told_by(setting))
         for name, setting in plan.settings.items()
     ]
     with st.expander("Recipe"):
-        figures.table(("Setting", "Value", "Sources' band", "From"), rows, fold=True)
+        figures.table(("Setting", "Value", "Sources' range", "From"), rows, fold=True)
         st.caption(f"{_PACKED if plan.packed else _PADDED} {_AWAY if plan.offload else _NEARBY}")
     _files(wanted, one)
 

@@ -308,15 +308,17 @@ def _drawn(controls: Places) -> PlanRequest:
         optimizer = controls.draw("optimizer", options=_OPTIMIZERS, help=None)
         if optimizer == "adafactor":
             st.caption(
-                "Adafactor reads norms back from the GPU in every update. The time does not include this wait."
+                "Adafactor reads norms back from the GPU in every update. The estimated time does not include this "
+                "wait."
             )
         precision = controls.draw("precision")
         adapter_dtype = controls.draw("adapter_dtype")
         also = st.multiselect(
             "Also rank", list(dict.fromkeys([*FURTHER, *start.further])), start.further, key=controls.key("also"),
             placeholder="no other method", format_func=_method_title,
-            help="Ranked with full fine-tuning, LoRA and QLoRA. A method's quality is known only from published "
-            "trainings of the same model. Without such trainings, a method's plans never beat another method's plans.",
+            help="Ranked with full fine-tuning, LoRA and QLoRA. The quality of a method is known only from "
+            "published trainings of the same model. Without such trainings, a method's plans never beat another "
+            "method's plans.",
         )  # fmt: skip
         controls.below("also")
     controls.below("packed")

@@ -184,14 +184,14 @@ _DOES = {
         "ddp": "Each GPU computes its own rows; nothing is sent.",
         "zero1": "Each GPU computes its own rows; nothing is sent.",
         "fsdp2": "Each layer is gathered from all GPUs, computes, and is freed.",
-        "tp": "All GPUs read the same rows. In every layer, all GPUs wait until its output's parts are summed.",
+        "tp": "All GPUs read the same rows. In every layer, they wait until the parts of its output are summed.",
         OFFLOADED: "Each GPU copies in its share of a layer; all GPUs gather the shares, compute, and free the layer.",
         AWAY: "Activations are copied to main memory: the input of each layer, and what the loss reads.",
     },
     "backward": {
         "ddp": "Gradients are averaged over the GPUs, bucket by bucket.",
         "zero1": "Gradients are averaged over the GPUs, bucket by bucket.",
-        "fsdp2": "Layers are gathered again; each GPU keeps the sum of its share of the gradients.",
+        "fsdp2": "Layers are gathered again; each GPU keeps only its share of the summed gradients.",
         "tp": "Gradients of a layer's input are summed over the GPUs; gradients of matrices stay on their GPU.",
         OFFLOADED: "Layers are copied in and gathered again; each GPU's share of the summed gradients is copied back.",
         AWAY: "Layer by layer, an input is copied back and the layer is computed again. Gradients are averaged.",
@@ -200,7 +200,7 @@ _DOES = {
         "ddp": "Every GPU makes the same update.",
         "zero1": "Each GPU updates its share and sends the new weights to all.",
         "fsdp2": "Each GPU updates its own share; nothing is sent.",
-        "tp": "Each GPU updates its own part; only the norm of all gradients is summed.",
+        "tp": "Each GPU updates its own part of the weights; only the gradient norm is summed over the GPUs.",
         OFFLOADED: "The processor updates the weights in main memory. The cards are idle.",
         AWAY: "Every GPU makes the same update.",
     },
@@ -332,9 +332,9 @@ def what_to_buy(wanted: Wanted) -> None:
         figures.table(("Cards", *map(method_title, methods)), rows, fold=True)
     progress(answers, "steps")
     st.caption(
-        "Each cell names the smallest listed card that is enough. In brackets: the memory of a step on each card, with "
-        "one row at once and checkpointing. Several cards shard the step with FSDP2. Full fine-tuning stores the "
-        "weights in bfloat16, which rounds small updates away; plans try float32 first."
+        "Each cell names the smallest listed card that has enough memory. In brackets: the memory of a step on each "
+        "card, with checkpointing and one row per card. Several cards shard the step with FSDP2. Full fine-tuning "
+        "stores the weights in bfloat16, which rounds small updates away; plans try float32 first."
     )
 
 

@@ -92,7 +92,7 @@ def reason(one: Planned, count: int) -> str:
     again = (
         "intermediate results are computed twice to save memory"
         if plan.checkpointing
-        else f"memory is enough to keep every intermediate result, so {who} nothing twice"
+        else f"memory is large enough for every intermediate result, so {who} nothing twice"
     )
     held = {
         "qlora": "The frozen weights are stored in 4 bits",
@@ -138,7 +138,7 @@ def card(wanted: Wanted, ranked: Sequence[Planned], one: Planned, untried: int, 
         with files:
             if untried and not stopped:
                 st.button("Get the files", disabled=True, width="stretch", key="files-wait", type="primary")
-                st.caption("Once every way is tried")
+                st.caption("Available once all plans are tried")
             else:
                 _files(wanted, one)
         st.html(_figures(one))
@@ -242,7 +242,7 @@ def best_plans(ranked: Sequence[Planned], one: Planned) -> None:
     count = {5: "five", 4: "four", 3: "three", 2: "two"}.get(min(len(ranked), BEST), "")
     title = "All plans that fit" if every else f"The {count} best plans" if count else "The plan that fits"
     head.markdown(f"### {title}", width="content")
-    of = f"of {len(ranked)} that fit; choose a row to see it above" if count else "no other does"
+    of = f"of {len(ranked)} that fit; choose a row to see it above" if count else "no other plan fits"
     head.markdown(
         f":small[{of}] {figures.badge(Source.SIMULATED)}",
         width="content",
@@ -303,8 +303,8 @@ def too_large(wanted: Wanted, found: Sequence[Planned], needed: Need | None) -> 
         )
         badge = figures.badge(Source.COUNTED if floor else Source.SIMULATED)
         st.markdown(
-            f"Each card has {units.size(device.memory)}, of which {units.size(limit)} may be used. Even "
-            f"{title}, one row at a time, needs {bound.lower()}{units.size(least)}. {badge}"
+            f"Each card has {units.size(device.memory)}, of which {units.size(limit)} may be used. Even {title} with "
+            f"one row at a time needs {bound.lower()}{units.size(least)}. {badge}"
         )
         parts = {"weights": least} if exact is None else exact.parts
         st.html(_over(parts, limit, least, exact is not None))

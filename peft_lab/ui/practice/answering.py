@@ -286,7 +286,7 @@ def model_answer(question: Question, answer: Answer | None, model: str | None) -
     working(answer.working)
     slips = shown_near_misses(answer)
     if slips:
-        with st.expander("Common wrong answers, and what each one forgets"):
+        with st.expander("Common wrong answers, and what is wrong in each"):
             _list(slips)
 
 

@@ -118,8 +118,8 @@ def _for_role(file: Learners, learner: str) -> None:
         index=list(all_roles()).index(before),
         format_func=lambda name: all_roles()[name].title,
         key=state.widget_key(SCOPE, "plan-role", learner),
-        help=f"New questions on this role's topics have {ASKED:g} times the weight. The role is stored with the "
-        "learner.",
+        help=f"New questions on this role's topics are {ASKED:g} times as likely to come up. The role is stored with "
+        "the learner.",
     )
     if chosen != before:
         file.keep(learner, KEPT_ROLE, chosen)
@@ -153,7 +153,7 @@ def _days(days: Sequence[Day]) -> None:
         (f"{units.several(more, 'more day')} not shown. " if more > 0 else "")
         + f"The plan assumes that you learn each day's cards; your ratings change the plan. New questions get "
         f"{FOR_NEW:.0%} of each day as long as any are left. New questions come from all topics, with more from weak "
-        "topics and from the role's topics. Every review comes before the interview."
+        "topics and from the role's topics. Every review is due before the interview."
     )
 
 
@@ -174,7 +174,8 @@ def _standing(standing: Sequence[Readiness]) -> None:
     st.caption(
         "Known: the share of cards that you last rated better than *again*, as Wilson's 95% interval. The interval "
         f"needs at least {ENOUGH} answers. Recall on the day: the mean chance that you still remember a card if you "
-        "repeat no card until then (FSRS). Both figures rest on your own ratings, not on an interviewer's."
+        "repeat no card until then (FSRS). Both figures are computed from your own ratings, not from an "
+        "interviewer's."
     )
 
 
@@ -310,7 +311,9 @@ def _card(file: Learners, learner: str, question: Question, badge: str) -> None:
     state.remember(SCOPE, "since", since)
     ask(question, model, badge)
     if filters.controls().value("model") and question.model and model is None:
-        st.caption("This question does not apply to the model that you chose. It uses another model.")
+        st.caption(
+            "This question does not apply to the model that you chose. The question uses another model."
+        )
     if not state.remembered(SCOPE, "revealed", False):
         _answer_form(question, model)
         worked_first(file, learner, question)

@@ -185,7 +185,7 @@ class PracticeForm(Form):
     level: str = choice(ALL, "Level", "", {ALL: "All levels"} | {name: name.capitalize() for name in LEVELS})
     model: str = choice(
         ALL, "Model",
-        "Questions with a computed answer use this model where they apply to it.",
+        "If a question has a computed answer and applies to this model, its answer is computed for this model.",
         lambda: {ALL: "Each question's own model"} | {name: one.title for name, one in readers_of_text().items()},
     )  # fmt: skip
     role: str = choice(
@@ -204,7 +204,7 @@ class PracticeForm(Form):
     write: bool = yes_no(
         True,
         "Ends with an exercise",
-        "The last question is a program to write; tests grade it. It has its own time limit.",
+        "The last question is a program to write; tests grade it. This question has its own time limit.",
     )
     profile: str = text(
         FIRST, "Learner", "Each learner has separate cards, due dates and reports.",

@@ -59,7 +59,9 @@ def _how_long() -> str:
     found = asking.limits_of_asker()
     if found is not None:
         return f"In this class, files are removed after {found.days} days."
-    return f"Hub rows unused for {asking.limits().days} days are removed at the next download; uploads stay."
+    return (
+        f"Hub rows not used for {asking.limits().days} days are removed at the next download; uploads stay."
+    )
 
 
 def _day(each: KeptFile) -> str:

@@ -255,7 +255,7 @@ def nothing_to_open(slug: str, what: str) -> None:
     """Draw what will be shown here after a run of one's own, with a button that leads to it."""
     going = under_way(slug) is not None
     with st.container(horizontal=True, vertical_alignment="center", key="inside-own"):
-        when = "When your run has ended, you see" if going else "Train once to see"
+        when = "When your run has ended, this page shows" if going else "Train once to see"
         st.markdown(f"{when} {what} in your own run.", width="content")
         key = state.widget_key(slug, "to-train")
         st.button(f"Open {TRAIN}", key=key, type="tertiary", icon=":material/arrow_forward:", on_click=show_tab,

@@ -182,7 +182,9 @@ def turning(page: str) -> None:
                 with st.container(key=f"turn-page-{way}", width="content"):
                     name, title = titles[other]
                     pages.link(name, title, icon)
-        st.markdown(":small[Keys: → on, ← back; a presenter's clicker too.]", width="content")
+        st.markdown(
+            ":small[Keys: → next page, ← previous page. A presenter's clicker also works.]", width="content"
+        )
     _mount(key="turning")
 
 

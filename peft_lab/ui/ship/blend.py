@@ -33,8 +33,8 @@ def blend_section() -> None:
     about, cells = blends.recorded()
     st.markdown(
         "Three LoRAs of one base were each trained on their own task. Here they become one adapter without more "
-        f"training. Move the weights: each of {len(cells)} blends was scored on {about['rows']} held-out rows of each "
-        "task."
+        f"training. Move the sliders to change how much each adapter counts. Each of the {len(cells)} recorded "
+        f"blends was scored on {about['rows']} held-out rows of each task."
     )
     left, right = st.columns((2, 3), gap="large")
     with left:
@@ -71,7 +71,7 @@ def _table(about: Mapping[str, Any], title: str, scores: Sequence[float]) -> Non
         task = get_task(name)
         title_of = f"{task.title}, {task.metric.replace('_', ' ')}"
         rows.append((title_of, *(f"{score:.2f}" for score in found)))
-    figures.table(("Task", "Base", "Own adapter", title), rows, numeric=(1, 2, 3), fold=True)
+    figures.table(("Task", "Base", "Its own adapter", title), rows, numeric=(1, 2, 3), fold=True)
 
 
 def _proof(how: str, cell: blends.Cell) -> None:
@@ -92,12 +92,13 @@ def _proved(found: Mapping[str, Any]) -> None:
 def _best(about: Mapping[str, Any]) -> None:
     st.markdown(f"#### Which blend, with what weights? {BADGE}")
     st.markdown(
-        "The table shows the best recorded blend of each group. A blend is judged by the adapter that keeps the "
-        f"smallest share of its own score. Scores on {about['rows']} rows are uncertain (in brackets: Wilson's 95% "
-        "interval), and the best of many blends is partly luck. So each of these blends was scored again on "
-        f"{about['again']} rows that had no part in the choice. Doubling all weights gives a different blend. How to "
-        "choose weights in general is an open question ([peft 1555](https://github.com/huggingface/peft/issues/1555)); "
-        "`peft-lab blend ADAPTERS --how best` searches for the best blend of your own adapters."
+        "The table shows the best recorded blend of each group. In a blend, each adapter keeps a share of its own "
+        f"score. The smallest of these shares decides how good the blend is. Scores on {about['rows']} rows are "
+        "uncertain (in brackets: Wilson's 95% interval), and the best of many blends is partly luck. So each of "
+        f"these blends was scored again on {about['again']} rows that were not used for the choice. Doubling all "
+        "weights gives a different blend. How to choose the weights in general is an open question ([peft "
+        "1555](https://github.com/huggingface/peft/issues/1555)); `peft-lab blend ADAPTERS --how best` searches for "
+        "the best blend of your own adapters."
     )
     rows, ways = [], []
     for members, cells in blends.best().items():
@@ -109,14 +110,14 @@ def _best(about: Mapping[str, Any]) -> None:
         own = [blends.nearest("cat", [float(at == other) for other in range(len(TASKS))]) for at in members]
         pairs = zip(cell.get("again", ()), own, strict=False)
         again = [f"{score:.2f} (alone {one['again'][0]:.2f})" for score, one in pairs] or ["not scored"]
-        way = cell["how"] if blends.worth(cell)[0] else "none keeps each"
+        way = cell["how"] if blends.worth(cell)[0] else "no blend keeps all scores"
         worth = [(one, blends.worth(one)[0]) for one in cells]
         shares = [f"{one['how']} {share:.0%} ({_weights(one)})" for one, share in worth if share] or ["none"]
         rows.append((blended, way, _weights(cell), " · ".join(scores), " · ".join(again)))
         ways.append(f"{blended}: {', '.join(shares)}.")
     header = ("Blended", "Best way", "Weights", "Scores (95% interval)", f"On {about['again']} other rows")
     figures.table(header, rows, fold=True)
-    st.caption("The worst share with each way of blending, at its best weights. " + " ".join(ways))
+    st.caption("The smallest share that each way of blending keeps, with its best weights. " + " ".join(ways))
 
 
 def _repeated(sums: Mapping[str, Any]) -> None:

@@ -97,7 +97,7 @@ def _seen(one: Exhibit, spec: RunSpec, answers: Sequence[Answered], guess: str) 
     if wrong_in(after.answers[spoilt[0]], rows[spoilt[0]]) < wrong_in(
         after.answers[spoilt[-1]], rows[spoilt[-1]]
     ):
-        st.caption(f"The failure is not always this loud: see “{plain(titles[spoilt[0]])}”")
+        st.caption(f"The failure is not always this obvious: see “{plain(titles[spoilt[0]])}”")
     st.markdown(f"**How to notice it.** {plain(one.gives_away)}")
     for name, text in {"command": one.command, "check": one.check}.items():
         listing(text, f"exhibit-{name}-{one.id}", 90)

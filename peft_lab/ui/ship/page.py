@@ -124,7 +124,9 @@ def _chosen(place: st.delta_generator.DeltaGenerator) -> tuple[Adapter, ModelEnt
             said.caption(f"{_size(adapter)}{where} {figures.badge('counted')}", width="content")
             return adapter, known
         names = {"": "Not among these"} | {name: entry.title for name, entry in known_models().items()}
-        named = choose(SCOPE, "base", "Base model", names, text="Without it, shapes are not compared.")
+        named = choose(
+            SCOPE, "base", "Base model", names, text="Without a base model, the shapes are not compared."
+        )
         return adapter, known_models().get(named)
 
 

@@ -20,7 +20,7 @@ from peft_lab.ui.components.waiting import come_back, look
 from peft_lab.ui.foreign import plain
 
 SCOPE = "same-rows"
-_HEADER = ("How it is used", "Right", "As beside the base", "First token that differs", "Time")
+_HEADER = ("How it is used", "Right", "Equal to unmerged", "First token that differs", "Time")
 
 
 def same_answers(run: str) -> None:
@@ -31,8 +31,8 @@ def same_answers(run: str) -> None:
     _compared(recorded["spec"], recorded["answers"], recorded["apart"])
     st.caption(
         f"Recorded on {recorded['recorded'][:10]}, {on['processor']}, {on['cores']} cores at a load of {on['load']}. "
-        "An answer is right if all fields of the JSON are. int8 and NF4 by bitsandbytes, q4_0 by the gguf package; the "
-        "output layer keeps its precision. Merging into 4 bits loses part of the tuning: [peft "
+        "An answer is right if all fields of the JSON are right. bitsandbytes made int8 and NF4, and the gguf "
+        "package made q4_0; the output layer is not quantised. Merging into 4 bits loses part of the tuning: [peft "
         "2321](https://github.com/huggingface/peft/issues/2321), [peft "
         "2105](https://github.com/huggingface/peft/issues/2105). Engines (times include loading): "
         + "; ".join(f"{one['package']}, {one['recorded'][:10]}" for one in recorded["engines"].values())
@@ -41,7 +41,7 @@ def same_answers(run: str) -> None:
         if run:
             _own(run)
         else:
-            st.markdown("Train LoRA on *Orders to JSON* to see the same for your own adapter.")
+            st.markdown("Train LoRA on *Orders to JSON* to see the same table for your own adapter.")
 
 
 def _own(run: str) -> None:
@@ -69,7 +69,7 @@ def _own(run: str) -> None:
     if going and len(found) < len(ways):
         st.progress(len(found) / len(ways), text=f"{ways[[*looks][-1]].title}…")
     if len(found) < len(ways):
-        label, icon = ("Stop", "stop") if going else ("Answer them here", "play_arrow")
+        label, icon = ("Stop", "stop") if going else ("Answer the orders here", "play_arrow")
         if st.button(label, icon=f":material/{icon}:", key="same-rows-go"):
             state.remember(SCOPE, "going", not going, run)
             st.rerun()
@@ -95,9 +95,9 @@ def _compared(spec: RunSpec, ways: Mapping[str, Answered], apart: Mapping[str, S
     strips = "".join(_strip(WAYS[way].title, one) for way, one in ways.items() if way in WAYS and one.lost)
     if strips:
         st.markdown(
-            "**Share of ΔW below half a rounding step, by layer.** If the base is already stored in the rounded form, "
-            "rounding removes this share. If the merged weights are rounded once at the end, as with q4_0, some of "
-            "this share survives by chance."
+            "**Share of ΔW below half a rounding step, by layer.** If the base is already stored in the rounded "
+            "form, rounding removes this share of ΔW. If the merged weights are rounded once at the end, as with "
+            "q4_0, some of this share survives by chance."
         )
         st.html(f'<div class="strips">{strips}</div>')
 

@@ -76,8 +76,8 @@ def _interval(scores: Sequence[float], figure: str) -> str:
 
 def _how_best(seeds: int, compared: int) -> str:
     how = (
-        f"The mean of {units.in_words(seeds)} seeds, with a {SURE:.0%} interval (Student's t; shares are kept "
-        "between 0 and 1). "
+        f"The mean of {units.in_words(seeds)} seeds, with a {SURE:.0%} interval (Student's t; for shares, the "
+        "interval is cut at 0 and 1). "
         if seeds > 1
         else ""
     )
@@ -236,8 +236,8 @@ def sweeps_page() -> None:
     pages.open_page()
     st.title("Sweeps")
     st.markdown(
-        "A sweep trains many settings, from a grid or drawn at random, each with several seeds. Its runs also "
-        "appear on the Runs page."
+        "A sweep trains the model with many settings, and with several seeds for each setting. The settings form a "
+        "grid or are drawn at random. Its runs also appear on the Runs page."
     )
     state.read_address(SCOPE, pictures.sweep_readers() | setup.readers())
     kept = store.sweeps()

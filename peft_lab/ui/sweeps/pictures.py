@@ -95,7 +95,9 @@ def _shown() -> store.KeptSweep | None:
 def _read_held(text: str) -> dict[str, Any]:
     sweep = _shown()
     if sweep is None:
-        raise BadInput("There is no sweep yet, so no setting can be fixed. Start a sweep first.", HELD)
+        raise BadInput(
+            "There is no sweep yet, so no setting can be held at one value. Start a sweep first.", HELD
+        )
     found = {}
     for part in text.split(";"):
         name, _, value = part.partition("=")
@@ -348,7 +350,7 @@ def _lines(
     results.plot(drawn, "sweep-landscape", "sweep-landscape")
     st.markdown(
         ":small[Lines: the mean over seeds, with a band from the lowest seed to the highest. Filled dot: the best "
-        "of a line. Star: the best of all.]"
+        "point of its line. Star: the best point of all lines.]"
     )
 
 
@@ -385,7 +387,7 @@ def parallel_section(
     st.markdown(
         "Each line is a setting with a complete set of seeds; the last axis is the mean over its seeds. Better "
         "settings are more orange."
-        + (f" The best {MOST:,} of {len(done):,} settings are drawn." if len(done) > MOST else "")
+        + (f" The best {MOST:,} of {len(done):,} settings are shown." if len(done) > MOST else "")
     )
     drawn = parallel(done[:MOST], names, figure, setting_titles(spec)[figure])
     results.plot(drawn, "sweep-parallel", "sweep-parallel")

@@ -64,7 +64,7 @@ class SweepSetup(CompareForm):
     second: str = choice(
         RATE, "Also vary", "", lambda: {NOTHING: "Nothing else"} | knob_titles(), noun="knob that a sweep can vary"
     )  # fmt: skip
-    second_values: str = text("0.001, 0.003, 0.01", "Values of the second", "Separated by commas.")
+    second_values: str = text("0.001, 0.003, 0.01", "Values of the second setting", "Separated by commas.")
 
     @classmethod
     def usual(cls, model: str) -> Self:
@@ -76,11 +76,13 @@ class SweepSetup(CompareForm):
         """Yield an error for a value that no chosen method takes, and for a knob given twice."""
         yield from super().rules()
         if self.knob == self.second:
-            yield BadInput("Both vary the same setting. Choose another, or “Nothing else”.", "second")
+            yield BadInput(
+                "Both fields vary the same setting. Choose another setting, or “Nothing else”.", "second"
+            )
         for name, field in self._varied().items():
             try:
                 if not self._listed(field):
-                    yield BadInput("No value is given. Write some, separated by commas.", field)
+                    yield BadInput("No value is given. Write one or more values, separated by commas.", field)
                 for slug in (slug for slug in self.methods if name in knob_titles([slug])):
                     for value in self._listed(field):
                         plan.read_value(get_method(slug), name, value)

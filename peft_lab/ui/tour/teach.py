@@ -33,9 +33,9 @@ def teach_page() -> None:
     with own, errors_boxed():
         st.markdown(
             "### A lesson of your own\n\n1. Open any page and set it up as your class should see it.\n2. In the "
-            "sidebar, choose **Teach with this page** to get a link with fixed settings or to add a stop to your "
-            "path.\n3. Come back here and put the stops in order. For each stop, write what learners should read, what "
-            "they should change and what they should see. Then share the path."
+            "sidebar, choose **Teach with this page** to get a link with locked settings or to add a stop to your "
+            "path.\n3. Come back here and put the stops in order. For each stop, write what learners should read, "
+            "what they should change and what they should see. Then share the path."
         )
         file = learner.learners()
         name = learner.current_learner(file)
@@ -54,11 +54,11 @@ def teach_page() -> None:
 def _class() -> None:
     """Say what a class is, and how to start it, or lead to its pages where this machine serves one."""
     st.markdown(
-        "### A whole class on this machine\n\nLearners join from their own browsers, without accounts: they scan a QR "
-        "code or type one word. Each has the whole lab with runs and answers that only they and you see.\n\n"
-        "- The page you show opens on every screen within a second.\n- Each learner guesses, then trains one square "
-        "of a map of rank and learning rate; the map fills on your projector.\n- You see who is where, whose run "
-        "failed, and who may need help."
+        "### A whole class on this machine\n\nLearners join from their own browsers, without accounts: they scan a "
+        "QR code or type one word. Each learner has the whole lab, with runs and answers that only this learner and "
+        "you can see.\n\n- The page you show opens on every screen within a second.\n- Each learner guesses, then "
+        "trains one square of a map of rank and learning rate; the map fills on your projector.\n- You see who is "
+        "where, whose run failed, and who may need help."
     )
     if not asking.class_is_on():
         st.markdown(
@@ -98,7 +98,7 @@ def _words(file: Learners, name: str, path: Tour, index: int) -> None:
 
     known = labels(stop.page)
     set_to = ", ".join(
-        f"{known.get(setting, setting)} = {value or 'empty'}{' (fixed)' if setting in stop.fixed else ''}"
+        f"{known.get(setting, setting)} = {value or 'empty'}{' (locked)' if setting in stop.fixed else ''}"
         for setting, value in stop.settings.items()
     )
     st.caption(links.filled_words(stop, set_to or "The page with its default settings.", path.id))
@@ -228,7 +228,7 @@ def _as_it_is(page: str) -> Stop:
             names,
             key=state.widget_key(SCOPE, "free", page, "-".join(names)),
             format_func=lambda name: labels(page).get(name, name),
-            placeholder="Nothing; all settings are fixed",
+            placeholder="Nothing; all settings are locked",
             help="All other settings are locked and marked as set by the teacher.",
         )
         fixed = [name for name in names if name not in free]

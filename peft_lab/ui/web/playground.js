@@ -249,8 +249,8 @@ class Playground {
     const wrong = answers.findLastIndex((one) => one.right < one.total);
     const final = answers.at(-1);
     this.find(".sums").textContent = wrong === answers.length - 1
-      ? `After ${this.last} steps it has ${final.right} of ${final.total} fields right.`
-      : `From step ${record.asked[wrong + 1]} on it is right.`;
+      ? `After ${this.last} steps the answer has ${final.right} of ${final.total} fields right.`
+      : `From step ${record.asked[wrong + 1]} on the answer is right.`;
 
     const shown = Math.min(run.rank, record.leading);
     this.find(".directions").textContent = `ΔW of block 1: ${run.rank > shown ? `${shown} of ${run.rank} directions` : shown > 1 ? `its ${shown} directions` : "its one direction"}, up to ${Number(run.top.toPrecision(2))}`;

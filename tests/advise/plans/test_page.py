@@ -238,9 +238,9 @@ def test_rows_longer_than_their_limit_are_cut_later_with_a_click() -> None:
     app = opened(**SMALL)
     (field,) = [one for one in app.number_input if one.label == "Average length"]
     field.set_value(200).run()
-    assert "Rows of 200 tokens on average cannot be cut to 128." in told(app)
+    assert "The average length (200 tokens) is above the maximum length (128)." in told(app)
     app.button(key="plan-way-seq").click().run()
-    assert app.query_params["seq"] == "256" and "cannot be cut" not in told(app)
+    assert app.query_params["seq"] == "256" and "is above the maximum" not in told(app)
 
 
 @pytest.mark.further
@@ -275,7 +275,7 @@ def test_an_optimizer_is_chosen_and_says_where_it_does_not_work() -> None:
     # the plan that comes first until all are ranked may be one that no script does
     app = settled(settled(app, "plans that fit"), "MuonBesideAdamW(masters.parameters")
     assert any("MuonBesideAdamW(masters.parameters" in code.value for code in app.code)
-    waits = "The time does not include this wait"
+    waits = "The estimated time does not include this wait"
     assert waits in "".join(one.value for one in opened(**SMALL, optimizer="adafactor").caption)
     assert not any(waits in one.value for one in app.caption)
     assert any("no optimizer called 'lion'" in line for line in told(opened(optimizer="lion")).split("\n"))
@@ -375,7 +375,9 @@ def test_full_fine_tuning_is_drawn_with_its_precision_said(monkeypatch: pytest.M
             Drawn("fsdp2", method, 2, tuple(Moment(phase, parts) for phase in PHASES)), None
         )
     assert [
-        ("kept in bfloat16" in line, "float32 if that fits" in line) for line in said if "On each of" in line
+        ("the weights in bfloat16" in line, "float32 if memory allows" in line)
+        for line in said
+        if "On each of" in line
     ] == [
         (True, True),
         (False, False),

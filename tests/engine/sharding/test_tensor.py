@@ -128,7 +128,7 @@ def test_where_a_vocabulary_is_split_unevenly_the_fullest_process_is_simulated()
         ("lora", {"devices": 16}, "8 devices"),
         ("lora", {"devices": 3}, "32 heads"),
         ("lora", {"model": "qwen2.5-7b", "devices": 7}, "4 heads"),
-        ("lora", {"loss": "chunked"}, "loss in chunks"),
+        ("lora", {"loss": "chunked"}, "chunked loss"),
         ("lora", {"optimizer": "adamw8bit"}, "AdamW and SGD"),
         ("lora", {"model": "gpt2", "devices": 2}, "GPT2LMHeadModel"),
     ],

@@ -92,7 +92,7 @@ def test_figures_are_those_of_the_formula() -> None:
         ({"settings": {"<b>": "1"}}, "not a setting of any page"),
         ({"settings": {"r": "8" * 301}}, "301 characters"),
         ({"settings": {f"a{n}": "" for n in range(61)}}, "at most 60"),
-        ({"fixed": ("seed",)}, "'seed' is fixed but has no value"),
+        ({"fixed": ("seed",)}, "'seed' is locked but has no value"),
     ],
 )
 def test_a_stop_that_cannot_be_is_refused(change: dict[str, Any], message: str) -> None:

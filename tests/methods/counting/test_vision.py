@@ -174,8 +174,8 @@ def test_the_command_line_takes_it(vit: str, run: Run) -> None:  # noqa: F811
             "--generate",
             "2,2",
         ): "reads images and writes no text",
-        ("questions",): "Practice supports models of text only",
-        ("claims",): "the check of claims supports models of text only",
+        ("questions",): "Practice supports only text models",
+        ("claims",): "the check of claims supports only text models",
         ("count", "--method", "lora", "--labels", "0"): "--labels must be from 1",
     }
     for (command, *rest), said in refused.items():

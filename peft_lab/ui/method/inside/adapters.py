@@ -44,7 +44,7 @@ def show(choice: Choice) -> None:
 
 
 def _placements(choice: Choice) -> None:
-    st.markdown(f"#### Places for the same network {figures.badge(Source.COUNTED)}")
+    st.markdown(f"#### Where the same adapter can be placed {figures.badge(Source.COUNTED)}")
     spec, shape = choice.spec, choice.shape
     rows, told = [], []
     for placement in spec.knob("placement").choices:
@@ -126,8 +126,8 @@ def _not_linear(found: dict[str, Any], run: RunSpec) -> None:
     missed, lines = found["missed"], found["straightened"]
     if not missed:
         st.info(
-            "This run had too few held-out rows to fit linear maps, which need two tokens per input. Train with more "
-            "held-out rows."
+            "This run had too few held-out rows to fit linear maps: a fit needs two tokens for each input "
+            "dimension. Train with more held-out rows."
         )
         return
     series: dict[str, Any] = {}
@@ -142,9 +142,9 @@ def _not_linear(found: dict[str, Any], run: RunSpec) -> None:
     largest = max(row["trained"] for row in missed.values())
     straight = max(row["without_function"] for row in missed.values())
     st.markdown(
-        f"The best linear map misses up to **{units.percent(100 * largest)}** of a trained adapter's output; "
-        f"for the same matrices without {found['nonlinearity']} it misses {straight:.0e}, which is rounding error. "
-        f"{_at_the_start(found)}"
+        f"The best linear map misses up to **{units.percent(100 * largest)}** of a trained adapter's output; for the "
+        f"same matrices without {found['nonlinearity']}, the best linear map misses {straight:.0e}, which is "
+        f"rounding error. {_at_the_start(found)}"
     )
     _merged_anyway(lines, found, "Linear anyway" if parallel else "Merged anyway", run.model)
 
@@ -199,7 +199,7 @@ def _merged_anyway(lines: dict[str, Any], found: dict[str, Any], title: str, mod
         else "Train a LoRA on this model to compare its merge."
     )
     st.caption(
-        f"The maps were fitted to {fitted['tokens']:,} tokens, tested on {fitted['judged']:,} others. {other}"
+        f"The maps were fitted to {fitted['tokens']:,} tokens and tested on {fitted['judged']:,} other tokens. {other}"
     )
 
 
@@ -315,16 +315,16 @@ def _accuracies(seen: dict[str, Any]) -> None:
     rows = min(amounts.values())
     st.caption(
         "Each figure is the share of the held-out rows "
-        f"({', '.join(f'{rows} {name}' for name, rows in amounts.items())}) that get the label people gave them. "
-        f"Chance alone can move such a share by up to {200 * sqrt(0.25 / rows):.0f} points. The same base is used for "
-        "all nine shares."
+        f"({', '.join(f'{rows} {name}' for name, rows in amounts.items())}) for which the model gives the same label "
+        f"as people. Chance alone can move such a share by up to {200 * sqrt(0.25 / rows):.0f} points. The same base "
+        "is used for all nine shares."
     )
 
 
 def _requests(seen: dict[str, Any]) -> None:
     st.markdown(f"##### One batch of {seen['requests']} mixed requests {figures.badge(Source.MEASURED)}")
     figures.table(
-        ("Adapter", "Request", "People say", "It says"),
+        ("Adapter", "Request", "People say", "Model says"),
         [
             (row["adapter"], row["text"], row["label"], f"{row['answer']} ({row['probability']:.0%})")
             for row in seen["examples"]
@@ -354,15 +354,15 @@ def _costs(seen: dict[str, Any]) -> None:
             row("Base alone, adapters off", "bare"),
             row("All through one adapter", "one"),
             row("Mixed, each row through its own", "mixed"),
-            row("Sorted into three batches, with switches", "apart"),
-            row("One switch: no weights move", "switch"),
-            ("One switch when merged: merge and take out", "cannot merge", units.seconds(merge)),
+            row("Sorted into three batches, with a switch before each", "apart"),
+            row("One switch to another adapter: no weights move", "switch"),
+            ("One switch when merged: merge and unmerge", "cannot merge", units.seconds(merge)),
             ("Three adapters on disk", *(units.size(found["stored_bytes"]) for found in methods.values())),
         ],
         numeric=(1, 2),
     )
     st.caption(
         f"Medians on {asking.here()}. Three fully tuned copies would be {units.size(3 * seen['base_bytes'])} in "
-        "float32. A merged LoRA adds no time to a request; adapters always add some. But a merged LoRA serves only "
-        "one task."
+        "float32. A merged LoRA adds no time to a request, but it serves only one task. Adapters always add some "
+        "time."
     )

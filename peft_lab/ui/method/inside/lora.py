@@ -44,7 +44,8 @@ def two_adapters(slug: str, identity: str) -> None:
     others = [line for line in finished_of(slug) if line.id != identity and line.spec]
     fitting = [line for line in others if line.spec and not blending.problem(first, line.spec)]
     st.markdown(
-        r"Corrections of the same base add up: $W + w_1\,\Delta W_1 + w_2\,\Delta W_2$. Nothing is trained again."
+        r"Two corrections of the same base can be added: $W + w_1\,\Delta W_1 + w_2\,\Delta W_2$. Nothing is "
+        r"trained again."
     )
     if not fitting:
         st.info(_missing(first.model, [blending.problem(first, line.spec) for line in others if line.spec]))
@@ -96,7 +97,7 @@ def _shown(slug: str, first: str, second: str, rows: list[dict[str, Any]]) -> No
         )
     with right:
         figures.table(
-            ("First", "Second", "What it says"),
+            ("First", "Second", "Model's answer"),
             [
                 (
                     f"{1 - row['weight']:.2f}",
@@ -145,8 +146,8 @@ def _intruders_shown(slug: str, rows: list[Row]) -> None:
         )
         charts.draw(figure, f"{slug}-cosines")
         st.caption(
-            f"{plain(row['module'])}: the {many} strongest of each matrix. A dark diagonal means that nothing is new. "
-            "A row without a dark cell is a new direction."
+            f"{plain(row['module'])}: the {many} strongest singular vectors of each matrix. A dark diagonal means "
+            "that nothing is new. A row without a dark cell is a new direction."
         )
     with right:
         figures.table(
@@ -164,7 +165,7 @@ def _intruders_shown(slug: str, rows: list[Row]) -> None:
         if total
         else (
             f"**None** of the {STRONGEST} strongest vectors of the {len(rows)} adapted matrices is an intruder: such "
-            "a short training turned existing directions and added no new strong ones."
+            "a short training rotated existing directions and added no new strong directions."
         )
     )
     st.markdown(f"{told} {figures.badge(Source.MEASURED)}")
@@ -257,10 +258,11 @@ def _at(slug: str, identity: str, row: Row, index: int) -> None:
     values_of_run = store.get(identity).spec.values
     if values_of_run.get("init_lora_weights") == "pissa":
         st.caption(
-            "PiSSA starts from W's own top directions; ΔW is the change from training and has up to twice the rank."
+            "PiSSA starts from W's own top directions; ΔW is the change that training made, and its rank can be up "
+            "to twice r."
         )
     if values_of_run.get("use_dora"):
-        st.caption("DoRA also rescales every row of W + ΔW. Only ΔW = (α/r)·BA is shown.")
+        st.caption("DoRA also rescales every row of W + ΔW. The picture shows only ΔW = (α/r)·BA.")
 
 
 def _relative(slug: str, rows: list[Row]) -> None:
@@ -334,7 +336,7 @@ def _merge(rows: list[Row], held: str) -> None:
     lines: tuple[tuple[str, Callable[[Row], str]], ...] = (
         ("Merged: outputs differ by", lambda row: f"{row['max_difference']:.2g}"),
         ("of the largest output", lambda row: units.percent(100 * row["relative"])),
-        ("Unmerged again: by", lambda row: f"{row['unmerged_difference']:.2g}"),
+        ("Unmerged again: outputs differ by", lambda row: f"{row['unmerged_difference']:.2g}"),
         ("Entries of W that changed", lambda row: units.percent(100 * row["changed_share"])),
     )
     cells = [(title, *(written(row) for row in rows)) for title, written in lines]

@@ -51,7 +51,7 @@ def _stored(choice: Choice, found: dict[str, Any]) -> None:
 def _code_book(slug: str, found: dict[str, Any], kind: str) -> None:
     """Draw a histogram of one matrix's weights, as shares of their block's largest, and the code's values."""
     number = "255" if kind == "int8" else "Sixteen"
-    st.markdown(f"#### {number} values for every weight {figures.badge(Source.MEASURED)}")
+    st.markdown(f"#### {number} possible values for each weight {figures.badge(Source.MEASURED)}")
     paths = [row["path"] for row in found["modules"]]
     path = choose(slug, "stored-module", "Matrix", paths)
     row = next(row for row in found["modules"] if row["path"] == path)
@@ -68,13 +68,14 @@ def _code_book(slug: str, found: dict[str, Any], kind: str) -> None:
     lost = f"Error in this matrix: **{units.percent(100 * row['errors'][kind])}** of its norm."
     if kind == "int8":
         st.markdown(
-            "In 8 bits the values are evenly spaced from minus to plus the largest magnitude of a row. They are too "
-            f"close together to be drawn. Each weight is rounded to the nearest value. {lost}"
+            "In 8 bits the values are evenly spaced from minus to plus the largest magnitude of a row. There are "
+            f"too many of them to draw. Each weight is rounded to the nearest value. {lost}"
         )
         return
     st.markdown(
-        f"Blue: the {len(set(codes))} different values of {kind.upper()}. In each block of {BLOCK} weights, the values "
-        f"are multiplied by the largest magnitude; each weight is rounded to the nearest product. {lost}"
+        f"Blue: the {len(set(codes))} different values of {kind.upper()}. In each block of {BLOCK} weights, these "
+        "values are multiplied by the block's largest magnitude. Each weight is rounded to the nearest product. "
+        f"{lost}"
     )
 
 
@@ -111,11 +112,11 @@ def _sizes(found: dict[str, Any]) -> None:
                 units.size(size["memory"] + found["kept"]),
             )
         )
-    header = ("Stored as", "Bits per weight", "In memory", "On disk", "Memory, with the rest")
+    header = ("Stored as", "Bits per weight", "In memory", "On disk", "Memory of all weights")
     figures.table(header, rows, numeric=(1, 2, 3, 4))
     st.caption(
-        f"The {units.count(found['weights'])} weights of the linear maps, with their constants and code books. "
-        f"Everything else, mainly the embeddings, stays in {found['dtype']}: {units.size(found['kept'])}."
+        f"The table counts the {units.count(found['weights'])} weights of the linear maps, with their constants and "
+        f"code books. Everything else, mainly the embeddings, stays in {found['dtype']}: {units.size(found['kept'])}."
     )
 
 
@@ -123,12 +124,12 @@ _WAYS = {
     "expanded": "into the rounded base, dequantised",
     "fresh": "into a fresh base that was never rounded",
     "rounded again": "into the rounded base, rounded again",
-    "repacked": "the same after an ordinary evaluation",
+    "repacked": "rounded again, after an ordinary evaluation",
 }
 _VERDICTS = {
-    "expanded": "the model that was trained, at full size.",
-    "fresh": "usual, and close to the better base; not the model that was trained.",
-    "rounded again": "small, but part of the correction is rounded away.",
+    "expanded": "gives the model that was trained, at full size.",
+    "fresh": "the usual way. It starts from the better, unrounded base; the result is not the model that was trained.",
+    "rounded again": "keeps the model small, but part of the correction is rounded away.",
     "repacked": "the evaluation had repacked the weights, and merging does not take this into account.",
 }
 _EIGHT_BITS = {
@@ -161,8 +162,8 @@ def _rounding(found: dict[str, Any], kind: ModelKind | None, held: str) -> None:
     small = " The base's head starts at random, so its outputs are small." if kind in CLASSIFIERS else ""
     st.markdown(
         f"Without an adapter, the outputs of the rounded base differ by **{outputs}** from those of the base in its "
-        f"own precision; the trained adapter then changes them by **{training}**. Both figures are shares of the norm "
-        f"of the base's outputs, on {held}.{small}"
+        f"own precision; the trained adapter then changes the outputs by **{training}**. Both figures are shares of "
+        f"the norm of the base's outputs, on {held}.{small}"
     )
 
 

@@ -22,11 +22,11 @@ from peft_lab.ui.runs.shown import finished_of, nothing_to_open, pick_run, read_
 #: What is shown of a part: the first of these that was recorded, with its title, axes and a sentence.
 SEEN = {
     "ΔW": ("ΔW", "inputs", "outputs", "Whole rows and columns change together: the rank is low."),
-    "l": ("Factors minus 1", "features", "", "Orange is amplified, blue inhibited."),
-    "Δb": ("Moves of the biases", "features", "", "Orange went up, blue down."),
+    "l": ("Factors minus 1", "features", "", "Orange features are amplified, blue features inhibited."),
+    "Δb": ("Moves of the biases", "features", "", "Orange biases went up, blue biases went down."),
     "key": ("Keys", "features", "virtual tokens", "Every token of the text can attend to the keys."),
     "p": ("Embeddings", "features", "virtual tokens", "Virtual tokens stand before the text."),
-    "down": ("Way into the bottleneck", "features", "width", "The map squeezes features into few numbers."),
+    "down": ("Down-projection", "features", "width", "This matrix maps the features to a few numbers."),
 }
 MOVED = "‖change‖ / ‖start‖"
 

@@ -64,8 +64,9 @@ def _words(slug: str, found: dict[str, Any]) -> None:
 
     played(slug, [shot["step"] for shot in shots], draw, "inside-soft")
     st.caption(
-        "Nearest in the model's whole vocabulary, by cosine. Moved: distance from the start. For comparison, the "
-        f"median length of a word's embedding is {found['word_norm']:.2f}. ␣ is a space. The words need not make sense."
+        "The nearest words are searched in the model's whole vocabulary, by cosine. Moved: distance from the start. "
+        f"For comparison, the median length of a word's embedding is {found['word_norm']:.2f}. ␣ is a space. The "
+        "words need not make sense."
     )
 
 
@@ -100,8 +101,7 @@ def _alike(slug: str, found: dict[str, Any]) -> None:
         figure.update_traces(zmin=-1, zmax=1)
         charts.draw(figure, f"{slug}-alike")
         st.markdown(
-            f"After **{shot['step']} steps**, two virtual tokens have a cosine of "
-            f"**{pairs(shot['alike']):.2f}** on average."
+            f"After **{shot['step']} steps**, the mean cosine of two virtual tokens is **{pairs(shot['alike']):.2f}**."
         )
 
     played(slug, [shot["step"] for shot in shots], draw, "inside-alike")
@@ -163,7 +163,7 @@ def _attention(slug: str, found: dict[str, Any]) -> None:
         st.markdown(
             f"After **{shot['step']} steps** the trained keys get **{units.percent(100 * mean(shot['share']))}** of "
             f"all attention, most in layer {layer}, head {head}: {units.percent(cells[layer][head])}. If attention "
-            f"were spread evenly over everything visible, they would get {units.percent(100 * even)}."
+            f"were spread evenly over all visible positions, they would get {units.percent(100 * even)}."
         )
 
     played(slug, [shot["step"] for shot in shots], draw, "inside-keys")
@@ -191,7 +191,7 @@ def _along(slug: str, found: dict[str, Any]) -> None:
             f"The difference is zero: all {found['virtual_tokens']} started equal, got the same gradients and are "
             "still the same token. Choose another start to make them differ."
             if alike
-            else "At zero, all of them would be one and the same token."
+            else "At zero, all virtual tokens would be one and the same token."
         )
     )
 
@@ -214,8 +214,8 @@ def _costs(shape: ModelShape, found: dict[str, Any]) -> None:
         rows.insert(0, ("Keys and values kept for a sequence", "0 B", kept, "counted"))
     figures.table(("", "Without", "With", "Source"), rows, numeric=(1, 2))
     memory = (
-        f"{tokens} virtual tokens × 2 × {shape.num_layers} layers × {shape.kv_width} wide × {each} bytes, **for every "
-        f"sequence** of a batch. {tokens} tokens of text take as much."
+        f"{tokens} virtual tokens × 2 × {shape.num_layers} layers × {shape.kv_width} wide × {each} bytes, **for "
+        f"every sequence** of a batch. {tokens} ordinary tokens of text take the same memory."
         if generates
         else f"Nothing is stored between passes; each layer's attention has {tokens} more keys."
     )

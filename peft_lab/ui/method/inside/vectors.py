@@ -102,9 +102,10 @@ def _put_back(found: dict[str, Any]) -> None:
     )
     if any(row["kind"] == KEY for row in found["put_back"]):
         st.markdown(
-            "**The keys' biases change, but have no effect.** A bias on the key adds the same number to all scores of "
-            "one query, and softmax ignores a constant added to all scores. Their gradient is only a rounding error, "
-            f"which Adam scales up to full steps. Any change that remains here is rounding in {found['dtype']}."
+            "**The keys' biases change, but have no effect.** A bias on the key adds the same number to all scores "
+            "of one query, and softmax ignores a constant added to all scores. So the gradient of a key's bias is "
+            "only a rounding error, which Adam scales up to full steps. Any change that remains here is rounding in "
+            f"{found['dtype']}."
         )
 
 
@@ -225,7 +226,7 @@ def _described(step: int, rows: list[dict[str, Any]]) -> str:
     size = sum(row["size"] for row in rows)
     more, less = (sum(row[key] for row in rows) for key in ("amplified", "inhibited"))
     if not more and not less:
-        return f"After **{step} steps** none of {size:,} factors is further than {ia3.FELT:g} from 1."
+        return f"After **{step} steps** none of the {size:,} factors is further than {ia3.FELT:g} from 1."
     return (
         f"After **{step} steps**, of {size:,} factors **{more:,}** amplify (above {1 + ia3.FELT:g}) and **{less:,}** "
         f"inhibit (below {1 - ia3.FELT:g}); the factors go from {min(row['low'] for row in rows):.2f} to "
@@ -267,7 +268,7 @@ def _named(path: str) -> str:
 def _merge(rows: list[dict[str, Any]]) -> None:
     st.markdown(f"#### Merged against unmerged {figures.badge(Source.MEASURED)}")
     figures.table(
-        ("Precision", "Merged", "Undone", "Of outputs to"),
+        ("Precision", "Merged", "Undone", "Largest output"),
         [
             (
                 row["dtype"],
@@ -321,6 +322,6 @@ def _targets_table(rows: list[dict[str, Any]]) -> None:
     st.markdown(
         "The paper's choice is k, v and ff: keys, values and the activations inside the feed-forward part (o is the "
         f"attention's output map). On **{other} of {len(rows)}** architectures PEFT's default differs from the "
-        "paper's choice. Where query, key and value are one fused map, the paper's choice is not possible. Set the "
-        "targets yourself where it matters."
+        "paper's choice. Where query, key and value are one fused map, the paper's choice is not possible. Where "
+        "this difference matters, set the targets yourself."
     )
