@@ -360,7 +360,7 @@ def _lora_fa(model: Any) -> Any:
     kind = getattr(config, "peft_type", None)
     if config is None or str(getattr(kind, "value", kind)) != "LORA":
         raise Unsupported(
-            "LoRA-FA's optimizer trains only LoRA's pairs, and this method has none.", "optimizer"
+            "LoRA-FA's optimizer trains only LoRA's A and B, and this method has none.", "optimizer"
         )
     from peft.optimizers import create_lorafa_optimizer
 

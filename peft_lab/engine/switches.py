@@ -115,7 +115,7 @@ def loss_from_logits(model: Any, name: str, whole_head: bool) -> None:
     if name == "litgpt":
         if how := altered(base.config.get_text_config().to_dict()):
             raise Unsupported(
-                f"This model alters its logits ({how}): their loss in pieces is not simulated.", "loss"
+                f"This model alters its logits ({how}), so a loss in pieces is not simulated.", "loss"
             )
         head = base.get_output_embeddings()
         if not whole_head:

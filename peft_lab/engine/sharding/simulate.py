@@ -465,12 +465,10 @@ def _prepared(request: StepRequest, how: Sharding) -> tuple[Blueprint, StepSetti
         _check_matrices(request, how)
     setting = request.setting
     if how.runs != "none" and setting.updates:
-        raise Unsupported("Updates like these are simulated on one device.", "updates")
+        raise Unsupported("Updates during the backward pass are simulated only on one device.", "updates")
     how = replace(how, accumulate=max(how.accumulate, setting.accumulate))
     if setting.lengths and how.accumulate > 1:
-        raise Unsupported(
-            "Runs of steps of several passes on several devices are not simulated.", "accumulate"
-        )
+        raise Unsupported("On several devices, a run is simulated only with one pass per step.", "accumulate")
     if setting.precision == MIXED and how.runs == "fsdp2":  # its own policy casts, in place of autocast
         how = replace(how, compute="bfloat16", reduce="float32")
         setting = replace(setting, precision="fp32")

@@ -67,7 +67,7 @@ def parse_config(entry: ModelEntry, content: Mapping[str, Any]) -> PeftConfig:
     if kind == "XLORA" and not _mixes_settings(content):
         raise BadInput(_NO_ADAPTERS, "adapter_config")
     if kind == "XLORA" and entry.kind != "causal-lm":
-        raise BadInput("PEFT can load the adapters that X-LoRA mixes only into decoders.", "adapter_config")
+        raise BadInput("PEFT can load X-LoRA's adapters only into decoders.", "adapter_config")
     for name in _REQUIRED.get(kind, ()):
         value = content.get(name)
         if value is None:
@@ -160,7 +160,7 @@ def _tokens(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> str:
     if isinstance(indices, list) and isinstance(vocabulary, int):
         for index in indices:
             if isinstance(index, int) and not 0 <= index < vocabulary:
-                return f"names token {index:,}, but {entry.title} has only {vocabulary:,}."
+                return f"names token {index:,}, but {entry.title} has only {vocabulary:,} tokens."
     return ""
 
 
@@ -459,7 +459,7 @@ def _without_pooler(shape: ModelShape, targets: Any) -> str | None:
         return None
     return (
         f"These targets also reach the pooler of the bare model, a map of {shape.hidden} by {shape.hidden}; it is not "
-        "counted, as a classifier of images has none."
+        "counted, because an image classifier has no pooler."
     )
 
 

@@ -167,7 +167,7 @@ def _expert_problems(shape: ModelShape) -> Iterable[Problem]:
         for name, there in (("the shared expert", shared), ("layers without experts", elsewhere))
         if there
     ]
-    rest = f"; {' and '.join(where)} can have one" if where else ""
+    rest = f"; {' and '.join(where)} can have such a vector" if where else ""
     yield Problem(
         "feedforward_modules",
         f"The experts of {shape.title} get no feed-forward vector: they are bare parameters, and PEFT's IA³ scales "

@@ -159,7 +159,7 @@ def add(
     modules = dict(model.named_modules())
     absent = [path for place in hosts for path in place if path is not None and path not in modules]
     if absent:
-        raise BadInput(f"This adapter is for another model: this one has no '{absent[0]}'.", "adapter")
+        raise BadInput(f"This adapter is for another model: this model has no '{absent[0]}'.", "adapter")
     if name in names(model) or "." in name or not name:
         raise BadInput(
             f"'{name}' cannot be the name of a new adapter: it is taken, is empty or contains a dot.",

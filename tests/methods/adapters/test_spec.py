@@ -320,7 +320,7 @@ def test_another_methods_folder_is_refused(tmp_path: Path) -> None:
 
 def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:
     SPEC.save(apply("llama"), tmp_path)
-    first = r"is for another model: this one has no 'model\.layers\.0\.self_attn\.o_proj'"
+    first = r"is for another model: this model has no 'model\.layers\.0\.self_attn\.o_proj'"
     with pytest.raises(BadInput, match=first):
         SPEC.load(tiny.build("bert"), tmp_path)
     config = tmp_path / "adapter_config.json"
