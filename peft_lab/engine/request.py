@@ -296,10 +296,11 @@ class OverRun:
 
     @property
     def told(self) -> str:
-        """Return how the runs were sampled, as one sentence."""
+        """Return how the runs were sampled, as text."""
         return (
-            f"{self.orders} orders of {self.steps} steps on rows drawn from {self.rows:,} lengths of up to "
-            f"{self.longest:,} tokens (seed {self.seed}): median, least and most. Other ways: the first order only."
+            f"Least, median and most are over {self.orders} orders of {self.steps} steps. The rows are drawn from "
+            f"{self.rows:,} lengths of up to {self.longest:,} tokens (seed {self.seed}). The other ways are simulated in "
+            "the first order only."
         )
 
 

@@ -148,7 +148,7 @@ def recipe(job: Job) -> Recipe:
     epochs = _stated(job, "epochs")
     steps = math.ceil(epochs.value * job.steps_per_epoch)
     packing = _stated(job, "packing")
-    fewer = ", one per row; packed, they make fewer" if packing.value is True else ""
+    fewer = "; if rows are packed, there are fewer steps" if packing.value is True else ""
     rows = told_rows(job.rows, job.group)
     ordered = {
         RATE: _rate(job, steps),
@@ -160,7 +160,7 @@ def recipe(job: Job) -> Recipe:
         "steps": _derived(
             "steps",
             steps,
-            f"{rows}, {several(written_figure(epochs.value), 'time')}, {batch.value:,} a step{fewer}",
+            f"{rows}, {several(written_figure(epochs.value), 'time')}, {batch.value:,} per step{fewer}",
         ),
         **settings,
         "dtype": _step(job, "dtype", job.dtype),

@@ -58,7 +58,7 @@ KNOBS = (
     ),
     Knob(
         "target_modules", "Target modules", "modules", (),
-        "Matrices that get a correction. The names are path endings, as in PEFT.",
+        "Matrices that get a correction. The names are the endings of module paths, as in PEFT.",
         usual="q and v, or all linear maps", paper="W_q and W_v in most experiments",
     ),
     PARAMETERS,
