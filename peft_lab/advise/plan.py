@@ -189,7 +189,8 @@ def _settled(
             batch, name="accumulation", value=accumulate, kind=str(Source.COUNTED), agreeing=(),
             why=f"{step.batch} × {f'{devices} × ' if devices > 1 else ''}{accumulate} "
             f"{f'answers for one update, {group:,} per prompt' if group > 1 else 'rows for one update'}"
-            f"{f', which contain about {read} rows of the data' if step.packed else ''}; the usual range is for this number.",
+            f"{f', which contain about {read} rows of the data' if step.packed else ''}; "
+            "the usual range is for this number.",
         ),
         "optimizer": _optimizer(step, said["optimizer"], how),
         "quantization": _own("quantization", "nf4", f"QLoRA's own: {src.QLORA}, section 3.", cited)

@@ -299,8 +299,8 @@ class OverRun:
         """Return how the runs were sampled, as text."""
         return (
             f"Least, median and most are over {self.orders} orders of {self.steps} steps. The rows are drawn from "
-            f"{self.rows:,} lengths of up to {self.longest:,} tokens (seed {self.seed}). The other ways are simulated in "
-            "the first order only."
+            f"{self.rows:,} lengths of up to {self.longest:,} tokens (seed {self.seed}). The other ways are simulated "
+            "in the first order only."
         )
 
 
