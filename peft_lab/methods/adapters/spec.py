@@ -42,9 +42,9 @@ KNOBS = (
         "placement", "Placement", "choice", "houlsby",
         "houlsby: after the attention and after the feed-forward part. pfeiffer: after the feed-forward part only. "
         "parallel: beside the feed-forward part, with the same input. double_seq_bn: Houlsby as in the adapters "
-        "library, without adapters on cross-attention. seq_bn: Pfeiffer as in the adapters library; the adapter reads the "
-        "sum after the feed-forward part, through the next norm if there is one. par_bn: parallel as in the adapters "
-        "library; the adapter reads the stream before the feed-forward part's norm.",
+        "library, without adapters on cross-attention. seq_bn: Pfeiffer as in the adapters library; the adapter reads "
+        "the sum after the feed-forward part, through the next norm if there is one. par_bn: parallel as in the "
+        "adapters library; the adapter reads the stream before the feed-forward part's norm.",
         usual="pfeiffer for half the parameters and time",
         paper="two per layer; Pfeiffer et al. 2020 found one enough, He et al. 2021 "
         "preferred one beside the feed-forward part", choices=("houlsby", "pfeiffer", "parallel", *bottleneck.LIBRARY),
