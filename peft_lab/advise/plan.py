@@ -188,8 +188,9 @@ def _settled(
         "accumulation": replace(
             batch, name="accumulation", value=accumulate, kind=str(Source.COUNTED), agreeing=(),
             why=f"{step.batch} × {f'{devices} × ' if devices > 1 else ''}{accumulate} "
-            f"{f'answers for one update, {group:,} to a prompt' if group > 1 else 'rows for one update'}"
-            f"{f', which hold {read} of the data' if step.packed else ''}; the usual range is for these.",
+            f"{f'answers for one update, {group:,} per prompt' if group > 1 else 'rows for one update'}"
+            f"{f', which contain about {read} rows of the data' if step.packed else ''}; "
+            "the usual range is for this number.",
         ),
         "optimizer": _optimizer(step, said["optimizer"], how),
         "quantization": _own("quantization", "nf4", f"QLoRA's own: {src.QLORA}, section 3.", cited)
@@ -220,7 +221,7 @@ def _settled(
     if situation.rows < FEW_ROWS:
         widely = f"Runs that differ only in the seed vary widely: {src.FEW_SAMPLE}."
         settled["seeds"] = _own("seeds", SEEDS[-1], widely, cited, (float(SEEDS[0]), float(SEEDS[-1])))
-        by_rows = f"Decided by held-out rows, not by a fixed number of steps: {src.FEW_SAMPLE}."
+        by_rows = f"Held-out rows decide when to stop, not a fixed number of steps: {src.FEW_SAMPLE}."
         settled["early_stopping"] = _own("early_stopping", True, by_rows, cited)
     usual = get_method(advice.method).defaults(situation.shape)
     for name, value in values.items():
@@ -303,7 +304,10 @@ def _shared(step: Step, devices: int) -> str:
             "Such a step was simulated."
         )
     where = "; the frozen weights stay in main memory" if step.host else ""
-    return f"Weights, gradients and moments sharded over {devices:,} devices{where}: the sharded step was simulated."
+    return (
+        f"Weights, gradients and optimizer states are sharded over {devices:,} devices{where}. The sharded step was "
+        "simulated."
+    )
 
 
 # ----------------------------------------
@@ -377,7 +381,7 @@ def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[st
             f"alone, with {plan.group:,} answers to each prompt. Generation and its cache are additional."
         )
     if situation.purpose == "preference":
-        yield "Both answers of each row are simulated, but not the reference's forward pass."
+        yield "Both answers of each row are simulated, but not the reference model's forward pass."
 
 
 def _time(situation: Situation, plan: StepPlan) -> Iterator[str]:
@@ -421,7 +425,10 @@ def _quality(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[s
             "own pass. A loss that caches gradients compares it with all rows, but is not simulated here."
         )
     if situation.tasks > 1 and advice.method in ("lora", "qlora"):
-        yield "What the adapter adds to a request on your server: this depends on rank, batch and kernels. Measure it."
+        yield (
+            "How much time the adapter adds to a request on your server: it depends on rank, batch and kernels. "
+            "Measure this time."
+        )
     if advice.method == "qlora":
         yield (
             "How the adapter scores on the base that serves it: the adapter was trained beside 4-bit weights, and "

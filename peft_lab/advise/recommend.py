@@ -139,7 +139,7 @@ def recommend(situation: Situation, room: Room, claims: Mapping[str, str] | None
         named = (second.method, f"{second.title} {second.instead}") if second else None
         if named is not None and decided.saved and named[0] == "lora":
             more = 1 / (1 - decided.saved) - 1
-            named = "lora", f"LoRA over a 16-bit base fits too, but takes {more:.0%} more time."
+            named = "lora", f"LoRA on a 16-bit base fits too, but takes {more:.0%} more time."
         if named is None and chosen.method == "qlora":
             named = _on_a_smaller_model(situation, room, "lora")
     why = [
@@ -235,8 +235,8 @@ def _faster(situation: Situation, room: Room, leaf: Advice) -> tuple[float, str]
     again = ", without computing anything twice" if wide.checkpointing and not narrow.checkpointing else ""
     share = f"{abs(saved):.0%} {'less' if saved >= 0 else 'more'} time"
     because = (
-        f"16 bits fit{split or ' only'}{twice} and leave {free[0]} of each device free; 4 bits leave {free[1]} "
-        f"free{again} and take {share}"
+        f"a 16-bit base fits{split or ' only'}{twice} and leaves {free[0]} of each device free; a 4-bit base leaves "
+        f"{free[1]} free{again} and takes {share}"
     )
     return (saved if saved >= WORTH else 0.0), because
 

@@ -113,7 +113,7 @@ class Situation(Form):
         least=1, most=limits.TASKS, words={"one": 1, "many": 20},
     )  # fmt: skip
     output: str = choice(
-        "", "Output", "What the model outputs. By default, what is usual for the model.",
+        "", "Output", "What the model outputs. By default, the usual output of this type of model.",
         {"": "Recommended", "classification": "classification", "generation": "generation"},
     )  # fmt: skip
     rows: int = whole(
@@ -124,13 +124,13 @@ class Situation(Form):
     latency: float | None = number(
         None, "Extra latency allowed, %",
         "How much longer a request may take than on the base model. In a published measurement, adapters added "
-        f"{ADAPTER_LATENCY}. Any lower limit counts as No.",
+        f"{ADAPTER_LATENCY}. A limit below this counts as No.",
         least=0, most=limits.LATENCY_PERCENT, empty="no limit", noun="latency",
         words={"strict": 0.0, "relaxed": None}, unit="%",
     )  # fmt: skip
     storage: int | None = whole(
         None, "Storage per task, bytes",
-        "How much storage one task may take. Tight is less than LoRA with its default settings needs.",
+        "How much storage one task may take. Tight means less than LoRA with its default settings needs.",
         least=1, most=limits.STORAGE, noun="storage",
         empty="no limit", words={"roomy": None}, reader=read_size,
     )  # fmt: skip

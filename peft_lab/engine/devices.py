@@ -30,7 +30,7 @@ HEADROOM, HEADROOM_SPLIT = 0.05, 0.10
 #: What prints a card's memory, by platform. PyTorch's device type is ``cuda`` on both.
 _TOTALS = {"cuda": "nvidia-smi", "rocm": "rocm-smi"}
 #: The note shown once wherever a card's memory appears.
-SOLD = f"Cards are sold by GiB, written as GB: a 24 GB card has {units.size(24 * GIB)}."
+SOLD = f"Cards are sold by GiB, but labelled in GB: a 24 GB card has {units.size(24 * GIB)}."
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _processor() -> Device:
     """Return this machine's processor with its main memory, or with the limit of the container this runs in."""
     memory = machine.installed_memory()
     limit = machine.memory_limit() or memory
-    source = "installed here" if memory <= limit else "what this container may have"
+    source = "installed here" if memory <= limit else "the limit of this container"
     memory = min(memory, limit)
     return Device(THIS, "This machine's processor", memory, "cpu", (0, 0), source, memory)
 

@@ -131,7 +131,7 @@ class Steps:
         self._events, self._left, self._streams = programs[0]
         if any(program != programs[0] for program in programs):
             raise SimulationError(
-                "A step on rows of another length runs other operations, so a run cannot be simulated."
+                "A step on rows of another length runs different operations, so a run cannot be simulated."
             )
         traced, self._lengths = np.array(bytes_, dtype=float), sorted(lengths)
         self._traced = traced[np.argsort(lengths)]
@@ -184,7 +184,7 @@ def simulate(
     """
     longest = min(setting.lengths[-1], setting.seq)
     if longest < _FEWEST or setting.device != "cuda":
-        why = "the device is no GPU" if setting.device != "cuda" else f"{longest} tokens are too few"
+        why = "the device is not a GPU" if setting.device != "cuda" else f"{longest} tokens are too few"
         raise SimulationError(f"What a run reserves cannot be simulated: {why}.")
     # from half of the longest up: short rows have kernels of their own. At one remainder by 128, because attention
     # rounds up to blocks, and no multiple of 8, because masks of other lengths are copied first

@@ -80,11 +80,12 @@ class StepForm(Form):
         {name: name for name in PRECISIONS} | PACKED_TITLES, noun="precision",
     )  # fmt: skip
     optimizer: str = choice(
-        "adamw", "Optimizer", "Its states are part of the step's memory.", step.OPTIMIZER_TITLES
+        "adamw", "Optimizer", "The optimizer's states are part of the step's memory.", step.OPTIMIZER_TITLES
     )
     checkpointing: bool = yes_no(
         False, "Checkpointing",
-        "Keeps only the input of each layer and computes the rest again in the backward pass. Less memory, more time.",
+        "Keeps only the input of each layer and computes the rest again in the backward pass. This takes less "
+        "memory and more time.",
     )  # fmt: skip
     offload: bool = yes_no(
         False, "Offloading",
@@ -94,15 +95,15 @@ class StepForm(Form):
 
     precision: str = choice(
         "", "Computes in",
-        "The precision in which a step multiplies. By default, it is that of the stored base, as in the lab's scripts. "
-        "Autocast is what trainers use if bf16 or fp16 is set: the weights stay as they are stored. The other "
-        "precisions also set how weights that are not packed are stored.",
+        "The precision in which a step multiplies. The default is the precision of the stored base, as in the "
+        "lab's scripts. Autocast is what trainers use if bf16 or fp16 is set: the weights stay as they are stored. "
+        "The other precisions also set how weights that are not packed are stored.",
         {name: one.title for name, one in COMPUTING.items()}, noun="precision",
     )  # fmt: skip
     adapter_dtype: str = choice(
         "", "Adapters in",
-        "Data type of what a method adds. By default, it is that of PEFT and the lab's scripts: float32 beside a "
-        "16-bit base. Multiplications by the adapter then take longer than in 16 bits.",
+        "Data type of the parameters that a method adds. The default of PEFT and of the lab's scripts is float32 "
+        "beside a 16-bit base. In float32, the adapter's multiplications take longer than in 16 bits.",
         {"": "float32, PEFT's default", **{name: name for name in PRECISIONS}}, noun="precision of adapters",
     )  # fmt: skip
     compile: bool = yes_no(False, "torch.compile", _ABOUT["compile"])
@@ -194,7 +195,9 @@ class StepSetting:
         if tokens > limits.TOKENS_IN_A_STEP:
             raise too_many_tokens(tokens, "batch" if self.batch * self.seq == tokens else "generate")
         if self.updates and self.accumulate > 1:
-            raise BadInput("This kind of update is simulated only with one pass per update.", "updates")
+            raise BadInput(
+                "Updates during the backward pass are simulated only with one pass per update.", "updates"
+            )
         if self.packed and (self.padded or self.generate is not None):
             other = "padding" if self.padded else "a generation"
             raise BadInput(f"Packed rows need no padding and have no cache: leave {other} out.", "packed")
@@ -295,10 +298,11 @@ class OverRun:
 
     @property
     def told(self) -> str:
-        """Return how the runs were sampled, as one sentence."""
+        """Return how the runs were sampled, as text."""
         return (
-            f"{self.orders} orders of {self.steps} steps on rows drawn from {self.rows:,} lengths of up to "
-            f"{self.longest:,} tokens (seed {self.seed}): median, least and most. Other ways: the first order only."
+            f"Least, median and most are over {self.orders} orders of {self.steps} steps. The rows are drawn from "
+            f"{self.rows:,} lengths of up to {self.longest:,} tokens (seed {self.seed}). The other ways are simulated "
+            "in the first order only."
         )
 
 

@@ -215,8 +215,8 @@ def _check_length(entry: ModelEntry, kind: str, setting: StepSetting, virtual: i
     limit = entry.shape.max_positions
     if kind == "vision" and setting.seq != limit:
         raise BadInput(
-            f"{entry.title} reads images of {images.words(entry.config)}, and each is {limit:,} positions. The length "
-            f"of {setting.seq:,} tokens does not apply.",
+            f"{entry.title} reads images of {images.words(entry.config)}, and each takes {limit:,} positions. The "
+            f"length of {setting.seq:,} tokens does not apply.",
             "seq",
         )
     extra = virtual + (setting.generate[1] if setting.generate else 0)
@@ -341,8 +341,8 @@ def simulate_config(request: ConfigRequest, schedule: Schedule = two_steps) -> S
             kind = "encoder"
             if entry.kind == "seq2seq":
                 raise SimulationError(
-                    f"{entry.title} classifies at its end-of-text token. A simulation has no text, so it cannot be "
-                    "simulated."
+                    f"{entry.title} classifies at its end-of-text token. A simulation has no text, so this step "
+                    "cannot be simulated."
                 )
     _check_length(entry, kind, setting, getattr(config, "num_virtual_tokens", None) or 0)
     precision, packed = stored_in(request.dtype, setting.precision)

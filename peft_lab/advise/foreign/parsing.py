@@ -101,7 +101,7 @@ def _data(text: str) -> Parsed:
     try:
         node = loader.get_single_node()
         if node is not None and not isinstance(node, yaml.MappingNode):
-            raise BadInput("The file has no keys at its top level, so it is no config.", FIELD)
+            raise BadInput("The file has no keys at its top level, so it is not a config.", FIELD)
         return Parsed({} if node is None else dict(_flat(loader, node)))
     finally:
         loader.dispose()

@@ -208,7 +208,7 @@ def _meant(
         return None, (why, rule.get("effect", notes["unknown"][1]))
     partly = {str(value).lower(): text for value, text in rule.get("partly", {}).items()}.get(word)
     made = made if isinstance(made, dict) else {rule["to"]: made}
-    return made | rule.get("also", {}), ("Only a part of it is simulated.", partly) if partly else None
+    return made | rule.get("also", {}), ("This is only partly simulated.", partly) if partly else None
 
 
 def _looked_up(rule: Mapping[str, Any], word: str) -> Any:

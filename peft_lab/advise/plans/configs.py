@@ -34,7 +34,7 @@ PADDED = "Rows are padded, not packed, because the plan's memory and time are fo
 #: A note on rows with answers, if the other tool adds no chat format.
 BARE = "Prompts are used as they are; the script applies the tokenizer's chat template if there is one."
 NOT_PACKED_ALIKE = (
-    "LLaMA-Factory packs texts so that they attend to each other: its neat_packing works for answers only."
+    "Texts that LLaMA-Factory packs attend to each other: its neat_packing works for answers only."
 )
 #: How Axolotl's precision differs from a full fine-tuning plan's (its ``resolve_dtype``; accelerate's
 #: ``fsdp2_prepare_model``): for whole weights, and for split ones.

@@ -119,7 +119,9 @@ def refusal_to_write(facts: PlanFacts) -> str:
     if plan.dtype == "float16":
         return "In float16, losses need scaling, which the script does not do. Use a card with bfloat16."
     if plan.adapter_dtype not in ("", "float32", plan.dtype):
-        return f"The script stores adapters in float32, or in {plan.dtype}, in which it computes."
+        return (
+            f"The script stores adapters in float32 or in the precision in which it computes ({plan.dtype})."
+        )
     if facts.sharded and facts.call is None and facts.method.slug != "full":
         return f"PEFT does not have {facts.method.title}, so its parameters are not split by layers."
     if facts.by_matrices and (
@@ -284,7 +286,7 @@ class Wanted(Form):
         "device",
         "rtx-4090",
         label="GPU",
-        help="A name or, for any other card, its memory: type 24GB.",
+        help="A card's name. For a card that is not listed, its memory, such as 24GB.",
     )
     devices: int = again(Situation, "devices")
     link: str = choice(

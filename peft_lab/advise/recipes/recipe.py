@@ -148,7 +148,7 @@ def recipe(job: Job) -> Recipe:
     epochs = _stated(job, "epochs")
     steps = math.ceil(epochs.value * job.steps_per_epoch)
     packing = _stated(job, "packing")
-    fewer = ", one per row; packed, they make fewer" if packing.value is True else ""
+    fewer = "; if rows are packed, there are fewer steps" if packing.value is True else ""
     rows = told_rows(job.rows, job.group)
     ordered = {
         RATE: _rate(job, steps),
@@ -160,7 +160,7 @@ def recipe(job: Job) -> Recipe:
         "steps": _derived(
             "steps",
             steps,
-            f"{rows}, {several(written_figure(epochs.value), 'time')}, {batch.value:,} a step{fewer}",
+            f"{rows}, {several(written_figure(epochs.value), 'time')}, {batch.value:,} per step{fewer}",
         ),
         **settings,
         "dtype": _step(job, "dtype", job.dtype),
@@ -218,7 +218,7 @@ def _few(statements: Statements, agreeing: tuple[str, ...]) -> str:
     others = tuple(dict.fromkeys(rule.source for rule, _ in statements if rule.source not in agreeing))
     if not others:
         return "We know only this source for such a job."
-    return "The sources disagree: no two of them allow the same value. Try the others' values as well."
+    return "The sources disagree: no two of them allow the same value. Try the values of the other sources as well."
 
 
 def _stated(job: Job, name: str) -> RecipeSetting:
@@ -275,7 +275,7 @@ def _batch(job: Job) -> RecipeSetting:
     if job.batch is not None:
         statements = evidence(job, "batch")
         agree = bool(allowing(statements, job.batch))
-        why = "Your setting." if agree else "Your setting; the sources used other batches."
+        why = "Your setting." if agree else "Your setting; the sources used other batch sizes."
         return _setting("batch", job.batch, statements, TOLD, why)
     setting = _stated(job, "batch")
     most = max(job.sequences // (_LEAST_STEPS * job.group), 1) * job.group  # groups stay whole

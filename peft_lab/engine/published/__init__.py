@@ -288,7 +288,7 @@ SOURCE, ADDRESS = BENCHMARKS[METAMATH].source, BENCHMARKS[METAMATH].address
 #: Rows that today's PEFT would run differently, and why. ``tools.simulate_superseded`` simulated them with the layer as
 #: it was then; that outcome is stored.
 SUPERSEDED = {
-    "osf--llama-3.2-3B-rank128": "It was run with PEFT before 0.21, whose OSF stored and multiplied both halves of "
+    "osf--llama-3.2-3B-rank128": "It was run with PEFT before 0.21. OSF then stored and multiplied both halves of "
     "every matrix. PEFT now multiplies only the low half."
 }
 

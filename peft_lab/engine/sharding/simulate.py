@@ -465,7 +465,7 @@ def _prepared(request: StepRequest, how: Sharding) -> tuple[Blueprint, StepSetti
         _check_matrices(request, how)
     setting = request.setting
     if how.runs != "none" and setting.updates:
-        raise Unsupported("This kind of update is simulated only on one device.", "updates")
+        raise Unsupported("Updates during the backward pass are simulated only on one device.", "updates")
     how = replace(how, accumulate=max(how.accumulate, setting.accumulate))
     if setting.lengths and how.accumulate > 1:
         raise Unsupported(

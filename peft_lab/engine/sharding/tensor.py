@@ -33,7 +33,7 @@ def why_not(shape: ModelShape, spec: MethodSpec, values: Mapping[str, Any], devi
             "LoRA on a 16-bit base."
         )
     if values.get("version", "v1") == "v1" and values.get("encoder_reparameterization_type") == "LSTM":
-        return f"torch cannot split the weights of an LSTM: {spec.title}'s MLP works."
+        return f"torch cannot split the weights of an LSTM. Choose the MLP of {spec.title}."
     if values.get("use_dora"):
         return "DoRA needs the norms of whole rows, but with tensor parallelism no device has whole rows."
     if shape.mixtures:

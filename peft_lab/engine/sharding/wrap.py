@@ -102,15 +102,19 @@ def sharding_notes(how: Sharding) -> tuple[str, ...]:
         return ()
     found = ["Not counted: NCCL's own buffers, which are outside PyTorch's allocator, and loading the model."]
     if how.kind == "fsdp1":
-        found.append("Simulated as FSDP2, with what FSDP1 keeps of frozen layers under checkpointing.")
+        found.append(
+            "Simulated as FSDP2, plus the tensors that FSDP1 keeps for frozen layers under checkpointing."
+        )
     elif how.kind in STANDS_FOR:
         run = {"ddp": "DDP with torch's ZeroRedundancyOptimizer", "fsdp2": "FSDP2"}[how.runs]
         found.append(
-            f"Simulated as {run}, which shards alike. DeepSpeed's buffers and float32 copies are not simulated."
+            f"Simulated as {run}, which shards in the same way. DeepSpeed's buffers and float32 copies are not "
+            "simulated."
         )
     if how.runs == "tp":
         found.append(
-            "All devices read the same rows and wait for each other's sums in every layer; nothing computes meanwhile."
+            "All devices read the same rows and wait for each other's sums in every layer. No device computes while it "
+            "waits."
         )
     if how.offload:
         found.append(
@@ -325,8 +329,8 @@ def _refuse(name: str, where: str) -> Unsupported:
 _WHOLE = {
     "adafactor": "torch's Adafactor fails on parameters that FSDP2 has sharded: it squares a norm of which each "
     "device has only a part.",
-    "muon": "Muon needs whole matrices. On FSDP2's shards, its sums in bfloat16 changed the losses more than DDP "
-    "does, compared with one process.",
+    "muon": "Muon needs whole matrices. On FSDP2's shards, its bfloat16 sums moved the losses further from those of "
+    "one process than DDP does.",
     "lorafa": "LoRA-FA's optimizer mixes whole matrices with FSDP2's shards, which torch refuses.",
 }
 

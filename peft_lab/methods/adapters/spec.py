@@ -41,35 +41,35 @@ KNOBS = (
     Knob(
         "placement", "Placement", "choice", "houlsby",
         "houlsby: after the attention and after the feed-forward part. pfeiffer: after the feed-forward part only. "
-        "parallel: beside the feed-forward part, reading its input. double_seq_bn: Houlsby as in the adapters library, "
-        "without adapters on cross-attention. seq_bn: Pfeiffer as in the adapters library, which reads the sum after "
-        "the feed-forward part, through the next norm if there is one. par_bn: parallel as in the adapters library, "
-        "which reads the stream before the feed-forward part's norm.",
+        "parallel: beside the feed-forward part, with the same input. double_seq_bn: Houlsby as in the adapters "
+        "library, without adapters on cross-attention. seq_bn: Pfeiffer as in the adapters library; the adapter reads "
+        "the sum after the feed-forward part, through the next norm if there is one. par_bn: parallel as in the "
+        "adapters library; the adapter reads the stream before the feed-forward part's norm.",
         usual="pfeiffer for half the parameters and time",
         paper="two per layer; Pfeiffer et al. 2020 found one enough, He et al. 2021 "
-        "preferred it beside the feed-forward part", choices=("houlsby", "pfeiffer", "parallel", *bottleneck.LIBRARY),
+        "preferred one beside the feed-forward part", choices=("houlsby", "pfeiffer", "parallel", *bottleneck.LIBRARY),
     ),
     Knob(
         "bottleneck", "Bottleneck width m", "int", 64,
-        "Width of the hidden layer. Parameters grow with it, 2d+1 per unit.",
+        "Width of the hidden layer. Each unit of width adds 2d+1 parameters.",
         usual="16 to 256", paper="8 to 256", min=1, max=4096, stops=(1, 2, 4, 8, 16, 32, 48, 64, 128, 256, 512),
     ),
     Knob(
         "nonlinearity", "Nonlinearity f", "choice", "gelu",
-        "The function between the two matrices. It is the reason why they cannot be merged.",
+        "The function between the two matrices. Because of it, an adapter cannot be merged into the weights.",
         usual="relu or gelu", paper="gelu in the authors' code; relu in Pfeiffer et al. and He et al.",
         choices=bottleneck.NONLINEARITIES,
     ),
     Knob(
         "init_std", "Initial deviation", "float", 1e-3,
         "Standard deviation of both matrices at the start. With a small value the model starts almost unchanged.",
-        usual="0.001 to 0.01", paper="0.01; smaller values scored as well (section 3.6); 0.001 in the authors' code",
+        usual="0.001 to 0.01", paper="0.01; smaller values scored as high (section 3.6); 0.001 in the authors' code",
         min=1e-6, max=1.0,
         stops=(1e-6, 1e-4, 1e-3, 1e-2, 0.1, 1.0), advanced=True,
     ),
     Knob(
         "scale", "Parallel scale s", "float", 4.0,
-        "Factor on the output of a parallel adapter. The other placements add theirs unscaled.",
+        "Factor on the output of a parallel adapter. The other placements do not scale the output.",
         usual="4", paper="4 (He et al. 2021, section 4.5 and table 5)", min=0.1, max=16.0,
         stops=(0.5, 1, 2, 4, 8), advanced=True,
         read_when=("placement", bottleneck.SCALED),

@@ -163,7 +163,7 @@ def _tokens(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> str:
     if isinstance(indices, list) and isinstance(vocabulary, int):
         for index in indices:
             if isinstance(index, int) and not 0 <= index < vocabulary:
-                return f"names token {index:,}, but {entry.title} has only {vocabulary:,}."
+                return f"names token {index:,}, but {entry.title} has only {vocabulary:,} tokens."
     return ""
 
 
@@ -462,7 +462,7 @@ def _without_pooler(shape: ModelShape, targets: Any) -> str | None:
         return None
     return (
         f"These targets also reach the pooler of the bare model, a map of {shape.hidden} by {shape.hidden}; it is not "
-        "counted, as a classifier of images has none."
+        "counted, because an image classifier has no pooler."
     )
 
 

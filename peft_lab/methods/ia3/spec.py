@@ -44,11 +44,12 @@ if TYPE_CHECKING:
 KNOBS = (
     Knob(
         "target_modules", "Target modules", "modules", (),
-        "Maps that get a vector, on their output or, if they are also listed as feed-forward, on their input.",
+        "Maps that get a trained vector. It multiplies the map's output, or the map's input if the map is also listed "
+        "as feed-forward.",
         usual="keys, values and the feed-forward down map", paper="k, v and the feed-forward activations",
     ),
     Knob(
-        "feedforward_modules", "Of these, feed-forward", "modules", (),
+        "feedforward_modules", "Feed-forward targets", "modules", (),
         "Targets whose vector multiplies the input instead of the output. Each must be a target as well.",
         usual="the feed-forward down map", paper="the feed-forward down map",
     ),
@@ -167,7 +168,7 @@ def _expert_problems(shape: ModelShape) -> Iterable[Problem]:
         for name, there in (("the shared expert", shared), ("layers without experts", elsewhere))
         if there
     ]
-    rest = f"; {' and '.join(where)} can have one" if where else ""
+    rest = f"; {' and '.join(where)} can have such a vector" if where else ""
     yield Problem(
         "feedforward_modules",
         f"The experts of {shape.title} get no feed-forward vector: they are bare parameters, and PEFT's IA³ scales "

@@ -42,12 +42,13 @@ if TYPE_CHECKING:
 
 PARAMETERS = Knob(
     "target_parameters", "Target parameters", "modules", (),
-    "Experts of a mixture are bare parameters, which Target modules cannot name. Each expert gets its own A and B.",
+    "Experts of a mixture-of-experts model are bare parameters. Target modules cannot name them, so name them here. "
+    "Each expert gets its own A and B.",
     usual="none: the attention's maps only", paper="none: the paper's models have no experts",
 )  # fmt: skip
 KNOBS = (
     Knob(
-        "r", "Rank r", "int", 8, "Width of the bottleneck. Capacity and parameters grow with it.",
+        "r", "Rank r", "int", 8, "Width between A and B. A higher rank adds capacity and parameters.",
         usual="4 to 64", paper="1 to 64, 4 or 8 in most tables", min=1, max=1024,
         stops=(1, 2, 4, 8, 16, 32, 64, 128, 256),
     ),
@@ -57,24 +58,24 @@ KNOBS = (
     ),
     Knob(
         "target_modules", "Target modules", "modules", (),
-        "Matrices that get a correction. The names are path endings, as in PEFT.",
+        "Matrices that get a correction. The names are the endings of module paths, as in PEFT.",
         usual="q and v, or all linear maps", paper="W_q and W_v in most experiments",
     ),
     PARAMETERS,
     Knob(
-        "lora_dropout", "Dropout", "float", 0.0, "Applied to the input of A during training only.",
+        "lora_dropout", "Dropout", "float", 0.0, "Dropout on the input of A, during training only.",
         usual="0 to 0.1", paper="0 to 0.1", min=0.0, max=0.9,
     ),
     Knob(
         "use_rslora", "rsLoRA", "bool", False,
         "Scale by α/√r instead of α/r, so that large ranks keep learning (Kalajdzievski 2023).",
-        usual="off; on for ranks of 64 and more", paper="off, as it was proposed later",
+        usual="off; on for ranks of 64 and more", paper="off, because it was proposed later",
     ),
     Knob(
         "use_dora", "DoRA", "bool", False,
-        "Also train the norm of every output row of W (Liu et al. 2024), one more parameter per output. The paper "
-        "trains the norms of the columns; PEFT and PEFT Lab train those of the rows.",
-        usual="off", paper="off, as it was proposed later",
+        "Also train the norm of every row of W (Liu et al. 2024), one more parameter per output. The paper trains the "
+        "norms of the columns; PEFT and PEFT Lab train the norms of the rows.",
+        usual="off", paper="off, because it was proposed later",
     ),
     Knob(
         "init_lora_weights", "Start", "choice", "default",
@@ -84,7 +85,7 @@ KNOBS = (
     ),
     Knob(
         "loraplus_lr_ratio", "LoRA+ ratio", "float", 1.0,
-        "B's learning rate is this many times that of A (Hayou et al. 2024). 1 is plain LoRA. This is a setting of "
+        "Ratio of B's learning rate to A's (Hayou et al. 2024). A ratio of 1 is plain LoRA. The ratio is a setting of "
         "the optimizer and does not change the adapter.",
         usual="1 to 16", paper="1", min=1.0, max=64.0, stops=(1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0), advanced=True,
         of="training",
@@ -92,11 +93,11 @@ KNOBS = (
     Knob(
         "rank_pattern", "Ranks by module", "text", "",
         "Other ranks for some matrices, such as 'v_proj=4, 0-9=16': the ending of a name or a range of layers, then "
-        "the rank. The first matching rule applies. α stays the same, so another rank also means another scale.",
+        "the rank. The first matching rule applies. α stays the same, so a different rank means a different scale.",
         usual="empty", paper="one rank for all", advanced=True,
     ),
     Knob(
-        "bias", "Biases", "choice", "none", "Also train the biases of the adapted layers, or all of them.",
+        "bias", "Biases", "choice", "none", "Also train the biases of the adapted layers, or all biases.",
         choices=("none", "lora_only", "all"), usual="none", paper="none", advanced=True,
     ),
 )  # fmt: skip
@@ -162,7 +163,9 @@ class Lora(PeftMethod):
             dense = group.in_features * group.out_features
             name = group.path.removesuffix(".weight").split(".")[-1]
             if rank * (group.in_features + group.out_features) >= dense:
-                message = f"At rank {rank}, A and B have no fewer parameters than {name} itself ({dense:,})."
+                message = (
+                    f"At rank {rank}, A and B have at least as many parameters as {name} itself ({dense:,})."
+                )
                 yield Problem("r", message, "warning")
                 break
 

@@ -46,8 +46,8 @@ KNOBS = (
     ),
     Knob(
         "prefix_projection", "Projection", "bool", False,
-        "Compute the prefix during training from a small table by an MLP. This is more stable, but you train far more "
-        "parameters than you store.",
+        "During training, an MLP computes the prefix from a small table. Training is then more stable, but you train "
+        "far more parameters than you store.",
         usual="off; on if training is unstable without it",
         paper="on; without it, training was unstable (section 4.3)",
     ),
@@ -129,8 +129,8 @@ class PrefixTuning(VirtualTokenMethod):
         if shape.kind == "seq2seq":
             yield Problem(
                 "num_virtual_tokens",
-                "On encoder-decoder models, PEFT adds the prefix only to the decoder's attention to its own text, not "
-                "to the encoder or the cross-attention.",
+                "On encoder-decoder models, PEFT adds the prefix only to the decoder's self-attention, not to the "
+                "encoder or the cross-attention.",
                 "warning",
             )
         if values["init_weights"] == "text" and shape.kind == "seq2seq":
@@ -213,13 +213,13 @@ def _without_keys(shape: ModelShape) -> str:
     if any(group.role == "kv" for group in shape.groups):
         return (
             f"{shape.title} computes keys and values of different widths from one compressed vector (multi-head "
-            "latent attention). PEFT makes a prefix of one width for both, which does not fit its cache."
+            "latent attention). PEFT makes a prefix of one width for both, which does not fit the model's cache."
         )
     widths = sorted({group.out_features for group in shape.groups if group.role == "k"})
     if len(widths) > 1 and shape.kind == "causal-lm":
         return (
             f"The keys of {shape.title} are {' or '.join(map(str, widths))} wide, depending on the layer. PEFT makes "
-            "a prefix of one width for all layers, which does not fit."
+            "a prefix of one width for all layers, which does not fit keys of different widths."
         )
     found = {layer for group in shape.groups if group.role in ("k", "qkv") for layer in group.layers}
     if not found:
@@ -227,7 +227,7 @@ def _without_keys(shape: ModelShape) -> str:
     if len(found) < shape.num_layers:
         return (
             f"Only {len(found)} of the {shape.num_layers} layers of {shape.title} have keys and values; the others "
-            "keep a running state. PEFT makes a prefix for all of them, which its cache does not accept."
+            "keep a running state. PEFT makes a prefix for all layers, which the model's cache does not accept."
         )
     return ""
 

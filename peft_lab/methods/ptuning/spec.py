@@ -67,8 +67,8 @@ KNOBS = (
     ),
     Knob(
         "encoder_hidden_size", "Encoder width", "int", 0,
-        "Width of the encoder's hidden layers. PEFT's default is the model's hidden size, and the encoder then dwarfs "
-        "everything else that is trained.",
+        "Width of the encoder's hidden layers. PEFT's default is the model's hidden size, and the encoder then has "
+        "most of the trained parameters.",
         usual="128 to the hidden size", paper="not stated", min=1, max=16384, read_when=("version", ("v1",)),
         stops=(64, 128, 256, 384, 512, 768, 1024, 2048, 3072, 4096, 8192),
     ),
@@ -78,7 +78,7 @@ KNOBS = (
         usual="1 or 2", paper="not stated", min=1, max=8, advanced=True, read_when=_LSTM,
     ),
     Knob(
-        "encoder_dropout", "LSTM dropout", "float", 0.0, "Between the layers of the LSTM, during training only.",
+        "encoder_dropout", "LSTM dropout", "float", 0.0, "Dropout between the LSTM's layers, during training only.",
         usual="0", paper="not stated", min=0.0, max=0.9, advanced=True, read_when=_LSTM,
     ),
     *text_knobs(
@@ -149,7 +149,10 @@ class PTuning(InputPromptMethod):
         """Yield the problems of an encoder's start."""
         yield from text_problems(values, "init_weights")
         if values["init_weights"] == "zero":
-            yield Problem("init_weights", "The encoder starts random or from a text. zero is for version v2.")
+            yield Problem(
+                "init_weights",
+                "The encoder starts from random numbers or from a text. zero is for version v2.",
+            )
 
     # -- without torch -------------------------------------------------------------------------------------------
 

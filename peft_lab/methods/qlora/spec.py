@@ -45,7 +45,7 @@ BASE_FILE = "base_quantization.json"
 _FOUR = ("load_in_8bit", (False,))
 KNOBS = (
     Knob(
-        "r", "Rank r", "int", 16, "Width of the bottleneck. Capacity and parameters grow with it.",
+        "r", "Rank r", "int", 16, "Width between A and B. A higher rank adds capacity and parameters.",
         usual="8 to 64", paper="64; the rank did not matter once every layer was adapted (appendix A)", min=1, max=1024,
         stops=(1, 2, 4, 8, 16, 32, 64, 128, 256),
     ),
@@ -60,14 +60,14 @@ KNOBS = (
     ),
     PARAMETERS,
     Knob(
-        "lora_dropout", "Dropout", "float", 0.0, "Applied to the input of A during training only.",
+        "lora_dropout", "Dropout", "float", 0.0, "Dropout on the input of A, during training only.",
         usual="0 to 0.1", paper="0.1 up to 13B, 0.05 above", min=0.0, max=0.9,
     ),
     Knob(
         "load_in_8bit", "8 bits instead of 4", "bool", False,
-        "Store the base in int8 (LLM.int8()): twice the bytes, a tenth of the error. The 4-bit settings below then "
-        "have no effect.",
-        usual="no: 4 bits", paper="no: 4 bits do as well",
+        "Store the base in int8 (LLM.int8()): twice the bytes of 4 bits, and a tenth of the rounding error. The 4-bit "
+        "settings below then have no effect.",
+        usual="no: 4 bits", paper="no: 4 bits score as high",
     ),
     Knob(
         "bnb_4bit_quant_type", "4-bit type", "choice", "nf4",
@@ -196,8 +196,8 @@ def _whole(shape: ModelShape) -> Iterable[Problem]:
     if shape.mixtures:
         yield Problem(
             "load_in_8bit",
-            f"The base shrinks little: bitsandbytes quantises linear maps, but the experts of {shape.title}, "
-            f"{targets.expert_share(shape)} of its parameters, are bare parameters that stay as they are.",
+            f"The base shrinks little: bitsandbytes quantises linear maps, but the experts of {shape.title} "
+            f"({targets.expert_share(shape)} of its parameters) are bare parameters that stay as they are.",
             "warning",
         )
     elif not any(group.layers for group in quantise.quantised(shape)):

@@ -126,9 +126,7 @@ def _placement(config: Mapping[str, Any]) -> str:
     for placement, wanted in _WRITTEN.places.items():
         if decides == wanted:
             return placement
-    raise _unbuilt(
-        "a placement of one's own (" + ", ".join(f"{n} {bool(config.get(n))}" for n in _DECIDES) + ")"
-    )
+    raise _unbuilt("a custom placement (" + ", ".join(f"{n} {bool(config.get(n))}" for n in _DECIDES) + ")")
 
 
 def _require_model(content: Mapping[str, Any], shape: ModelShape) -> None:

@@ -352,7 +352,7 @@ def unfit_problems(shape: ModelShape, groups: Iterable[ModuleGroup]) -> Iterable
             what = (
                 f"The router of {shape.title} ({name}) is a linear map that returns two things"
                 if group.path in routers
-                else f"{name} of {shape.title} multiplies each group of its inputs by a matrix of its own"
+                else f"{name} of {shape.title} multiplies each group of its inputs by a separate matrix"
             )
             yield Problem(
                 "target_modules",

@@ -28,10 +28,10 @@ again after it. A test compares ``generate`` with one forward pass per token.
 RELEASES = "PEFT 0.21.2 with transformers 5.24.0"
 PREFIX_LOST = (
     f"With {RELEASES}, generate ignores a prefix, also on a PeftModel, and writes what the base writes. "
-    "use_cache=False is right for the first token only."
+    "With use_cache=False, only the first generated token is right."
 )
 PROMPT_REPEATED = (
-    f"With {RELEASES}, generate adds virtual input tokens again at every step. use_cache=False avoids it."
+    f"With {RELEASES}, generate adds virtual input tokens again at every step. use_cache=False avoids this."
 )
 BRIDGED = "Models trained or loaded here and exported scripts contain a fix."
 

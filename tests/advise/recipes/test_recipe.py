@@ -99,9 +99,7 @@ def test_known_rates(model: str, method: str, objective: str, rate: float) -> No
 
 def test_steps_are_those_of_padded_rows_and_say_so_where_rows_are_packed(recipes: list[Recipe]) -> None:
     """Packing is advised, and how many rows fill one is not known: the number beside it is of rows by themselves."""
-    said = {
-        (made["packing"].value is True, "packed, they make fewer" in made["steps"].why) for made in recipes
-    }
+    said = {(made["packing"].value is True, "if rows are packed" in made["steps"].why) for made in recipes}
     assert said == {(True, True), (False, False)}
 
 
