@@ -117,3 +117,33 @@ def test_an_encoder_decoder_writes_what_its_passes_say(slug: str) -> None:
             said = inputs["decoder_input_ids"][0, 1:].tolist()
             end = said.index(1) + 1 if 1 in said else len(said)
             assert written[:end] == said[:end]
+
+
+CAUSAL = [slug for slug, method in all_methods().items() if "causal-lm" in method.learning_rates]
+
+
+@pytest.mark.sampled(5)
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("slug", [slug for slug in CAUSAL if slug != "bitfit"])  # this model has no bias
+def test_a_guess_changes_how_soon_an_answer_is_written_and_not_the_answer(slug: str) -> None:
+    base = load_base("smollm2-135m", dtype=torch.float32)
+    task, method = replace(tasks.get_task("json"), max_new_tokens=10), get_method(slug)
+    torch.manual_seed(2)
+    values = method.require(base.entry.shape, {"prefix": {"init_weights": "random"}}.get(slug, {}))
+    model = method.apply(base.model, base.entry.shape, values, "CAUSAL_LM").eval()
+    examiner = Examiner(task, base.tokenizer, task.max_length, base.device)
+    text = task.load().test[0].text
+    written = examiner.answer(model, [text])[0].answer
+    assert written
+    passes = [0]
+    model.register_forward_hook(lambda *_: passes.__setitem__(0, passes[0] + 1))
+    for guess in (
+        written,
+        f"{written[: len(written) // 2]} tea {written[-4:]}",
+        "Something else",
+        written * 3,
+    ):
+        assert examiner.answer(model, [text], [guess])[0].answer == written, guess
+    passes[0] = 0
+    examiner.answer(model, [text], [written])
+    assert passes[0] < 10, "as many passes as tokens"

@@ -43,8 +43,8 @@ from peft_lab.workers.inspector import get_pool
 # A run on screen: progress and curves while it goes, its results when it has ended, its answers beside the base's.
 
 
-# Seconds between looks at a run that is going. Each costs a tenth of a second of a core, and one core's wait is both's: a
-# training step divides every product between them.
+# Seconds between looks at a run that is going. Each takes a tenth of a second of one core, and a training step, which
+# divides every product between all cores, waits for that core.
 REFRESH = 1.0
 
 
