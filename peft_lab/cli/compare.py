@@ -140,7 +140,7 @@ def _seeds(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
         raise BadInput(
-            f"--seeds '{echoed(text)}' is invalid. Give whole numbers with commas, such as 0,1,2."
+            f"--seeds '{echoed(text)}' is invalid. Give whole numbers separated by commas, such as 0,1,2."
         ) from None
 
 

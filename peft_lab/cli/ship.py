@@ -119,7 +119,9 @@ def blend(
     if how not in (names := (*HOW, BEST)):
         raise BadInput(f"There is no way to blend called '{how}'. Choose one of {', '.join(names)}.", "how")
     if how == BEST and (weights or len(adapters) < 2):
-        raise BadInput(f"'{BEST}' finds the weights of two or more adapters. Leave --weights out.", "how")
+        raise BadInput(
+            f"'{BEST}' blends two or more adapters and finds their weights: leave --weights out.", "how"
+        )
     try:
         given = [float(text) for text in weights.split(",")] if weights else [1.0] * len(adapters)
     except ValueError:
