@@ -190,9 +190,7 @@ def tables(heading: str, results: Sequence[Simulated]) -> list[Any]:
     """Return the results as tables: memory and, if computed, seconds, what fits, and on which models."""
     hosts = [one.simulation.host_bytes for one in results if one.simulation.host_bytes]
     paged = f"; {units.size(hosts[0])} in main memory" if hosts else ""
-    caption = (
-        f"peak: all tensors alive at the same time; reserved: what PyTorch's CUDA allocator holds{paged}"
-    )
+    caption = f"peak: the most that tensors take at any moment; reserved: what PyTorch's CUDA allocator holds{paged}"
     loads = dict.fromkeys(one.loading for one in results if one.loading)
     caption += "".join(f"; while the base model is {one.told}" for one in loads)
     rows = [{"name": one.name, **one.simulation.as_dict()} for one in results]

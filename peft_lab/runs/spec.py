@@ -236,11 +236,11 @@ def _check_ranges(run: RunSpec, entry: ModelEntry, spec: MethodSpec) -> None:
     run.check()
     if len(run.probes) > PROBES:
         raise BadInput(
-            f"A run can try at most {PROBES} sentences, not {len(run.probes)}. Remove some.", "probes"
+            f"A run can answer at most {PROBES} sentences, not {len(run.probes)}. Remove some.", "probes"
         )
     for probe in run.probes:
         if not probe.strip() or len(probe) > PROBE_CHARACTERS:
-            message = f"A sentence to try has {len(probe)} characters. Use 1 to {PROBE_CHARACTERS}."
+            message = f"A sentence to answer has {len(probe)} characters. Use 1 to {PROBE_CHARACTERS}."
             raise BadInput(message, "probes")
 
 

@@ -372,7 +372,7 @@ MOMENT_KINDS = {
 }  # fmt: skip
 #: The drawn parts from the bottom up, with their names.
 PARTS = {
-    "weights": "weights", "adapter": "adapter", "optimizer": "moments", "gradients": "gradients",
+    "weights": "weights", "adapter": "adapter", "optimizer": "optimizer states", "gradients": "gradients",
     "activations": "activations", "gathered": "gathered layers", "rest": "all else",
 }  # fmt: skip
 #: Phases of a step, with their names.

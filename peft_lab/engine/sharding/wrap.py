@@ -330,7 +330,7 @@ _WHOLE = {
     "adafactor": "torch's Adafactor fails on parameters that FSDP2 has sharded: it squares a norm of which each "
     "device has only a part.",
     "muon": "Muon needs whole matrices. On FSDP2's shards, its bfloat16 sums moved the losses further from those of "
-    "one process than DDP does.",
+    "one process than DDP moves them.",
     "lorafa": "LoRA-FA's optimizer mixes whole matrices with FSDP2's shards, which torch refuses.",
 }
 

@@ -350,7 +350,7 @@ MEANING = {
     "quantisation": "constants of the quantised blocks",
     "adapter": "parameters that the method added",
     "gradients": "of the trained parameters",
-    "optimizer": "the optimizer's moments",
+    "optimizer": "the optimizer's states",
     "activations": "values that the forward pass stores for the backward pass",
     "logits": "the output head's scores, and the loss",
     "temporary": "values used only within one operation or layer",

@@ -65,7 +65,7 @@ def _waiting(drawn: Drawn) -> str:
     return (
         f"**Shards are stored in main memory**, {units.size(most)} per GPU. A step copies "
         f"{units.size(forward.brought + backward.brought)} of weights to the GPU and {units.size(backward.taken)} of "
-        f"gradients back; moments never leave main memory. {badge}"
+        f"gradients back; optimizer states never leave main memory. {badge}"
     )
 
 
@@ -82,7 +82,7 @@ def why_refused(drawn: Drawn, beside: Drawn | None) -> None:
     step = "checkpointed step" if drawn.checkpointing else "step"
     cuts = "fewer rows or tokens" if drawn.checkpointing else "fewer rows or tokens, or checkpointing"
     lines = [
-        f"On each of {drawn.devices} GPUs a {step} of {get_method(drawn.method).title} with one row needs at most "
+        f"On each of {drawn.devices} GPUs a {step} of {get_method(drawn.method).title} with one row needs "
         f"{units.size(most.total)} with {MOMENT_KINDS[drawn.kind]}{held}. {figures.badge('simulated')}"
     ]
     if drawn.waits:

@@ -171,14 +171,15 @@ _COLOURS = {
 #: What the ranks do in a phase, by what is split.
 _DOES = {
     "zero_grad": {
-        "ddp": "Every GPU stores all weights and all moments.",
-        "zero1": "Every GPU stores all weights and its share of the moments.",
-        "fsdp2": "Every GPU stores only its share of weights and moments.",
-        "tp": "Every GPU stores its columns or rows of each matrix, and their moments.",
+        "ddp": "Every GPU stores all weights and all optimizer states.",
+        "zero1": "Every GPU stores all weights and its share of the optimizer states.",
+        "fsdp2": "Every GPU stores only its share of weights and optimizer states.",
+        "tp": "Every GPU stores its columns or rows of each matrix, and their optimizer states.",
         OFFLOADED: (
-            "The shares of weights and moments are in main memory; a card stores little more than the head's output."
+            "The shares of weights and optimizer states are in main memory; a card stores little more than the "
+            "head's output."
         ),
-        AWAY: "Every GPU stores all weights and all moments.",
+        AWAY: "Every GPU stores all weights and all optimizer states.",
     },
     "forward": {
         "ddp": "Each GPU computes its own rows; nothing is sent.",

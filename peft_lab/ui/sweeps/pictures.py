@@ -69,7 +69,7 @@ class SweepForm(Form):
     x: str = choice("", "Horizontal axis", "", _varied, noun="axis of this sweep")
     y: str = choice("", "Vertical axis", "", lambda: _varied(*store.FIGURES), noun="axis of this sweep")
     lines: str = choice(NOTHING, "Lines", "", lambda: _varied(NOTHING), noun="axis of this sweep")
-    held: str = text("", "Fixed settings", "")
+    held: str = text("", "Settings held at one value", "")
 
 
 def sweep_controls(usual: Callable[[], SweepForm] = SweepForm) -> Controls[SweepForm]:

@@ -268,7 +268,7 @@ def _named(path: str) -> str:
 def _merge(rows: list[dict[str, Any]]) -> None:
     st.markdown(f"#### Merged against unmerged {figures.badge(Source.MEASURED)}")
     figures.table(
-        ("Precision", "Merged", "Undone", "Largest output"),
+        ("Precision", "Merged", "Unmerged again", "Largest output"),
         [
             (
                 row["dtype"],
