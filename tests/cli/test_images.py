@@ -98,6 +98,6 @@ def test_what_does_not_belong_together(
 
 
 def test_plan_and_choose_know_texts_only(run: Run, vit: str) -> None:
-    assert says(run("plan", "--model", vit, "--gpu", "24GB").refused(), "Plan", "text only")
+    assert says(run("plan", "--model", vit, "--gpu", "24GB").refused(), "Plan", "only text")
     choose = run("recommend", "--answer", f"model={vit}", "--answer", "device=24GB")
-    assert says(choose.refused(), "Choose", "text only")
+    assert says(choose.refused(), "Choose", "only text")

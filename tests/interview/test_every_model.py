@@ -114,7 +114,7 @@ def test_claims_of_a_text_hold(question: Question) -> None:
     for model, answer in answers(question):
         text = question.explain(answer, model)
         if question.id == "ia3-share":
-            assert ("The claim holds here" in text) == (answer.value < 0.01), model
+            assert ("the claim holds" in text) == (answer.value < 0.01), model
         if question.id == "prefix-projected-share":
             assert ("both of what is stored" in text) == (answer.value < 1), model
         if question.id == "choose-gpus-for-full":

@@ -114,7 +114,7 @@ def test_check_fills_in_every_default() -> None:
     ("changes", "kind", "field", "words"),
     [
         ({"model": "minilm"}, UnknownName, "model", "minilm-l6"),
-        ({"model": "gpt2"}, BadInput, "model", "shape only"),
+        ({"model": "gpt2"}, BadInput, "model", "only the shape"),
         ({"method": "laura"}, UnknownName, "method", "lora"),
         ({"task": "sentimental"}, UnknownName, "task", "sentiment"),
         ({"task": "json"}, BadInput, "task", "a decoder"),

@@ -127,7 +127,7 @@ def test_what_cannot_be_blended_is_refused() -> None:
     unequal = bench(ranks=(1, 2, 3))
     for how in HOW:
         if how in blending.APART:
-            with pytest.raises(BadInput, match="one rank"):
+            with pytest.raises(BadInput, match="equal rank"):
                 unequal.blend(how, WEIGHTS)
         else:
             unequal.blend(how, WEIGHTS)

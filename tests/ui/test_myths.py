@@ -88,7 +88,7 @@ def test_how_sure_one_was_is_compared_with_the_verdicts() -> None:
         str(number): myths.Judged("right", "right", number < 2, sure, at)
         for number, sure in enumerate((80, 80, 75, 85, 40))
     }
-    assert "2 times in 4" in myths._calibration(known, known["3"])
+    assert "2 times out of 4" in myths._calibration(known, known["3"])
     assert "times" not in myths._calibration(known, known["4"])
 
 

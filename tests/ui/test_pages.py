@@ -301,6 +301,6 @@ def test_the_encoder_decoder_is_offered_with_its_task_or_refused_in_a_sentence(
         return
     assert "Orders to fields" in next(box for box in app.selectbox if box.label == "Task").options
     if slug == "prefix":
-        assert "decoder's attention" in said
+        assert "decoder's self-attention" in said
     if slug == "prompt":
         assert "half" in said

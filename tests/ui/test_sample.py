@@ -76,7 +76,7 @@ def test_tagged_spans_are_marked_with_their_names() -> None:
 )
 def test_what_is_asked_next_is_said_while_it_trains(step: int, going: bool, following: int | None) -> None:
     found = re.findall(r'<span class="next">(.*?)</span>', card(step, going=going))
-    assert found == ([f"asked again at step {following}"] if following else [""])
+    assert found == ([f"the model is asked again at step {following}"] if following else [""])
 
 
 @pytest.mark.parametrize("example", [None, RECORDED.example])

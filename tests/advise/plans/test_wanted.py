@@ -27,7 +27,7 @@ from tests.advise.plans.reading import read
         ({"deadline": "tomorrow"}, "deadline", "neither hours"),
         ({"price": "cheap"}, "price", "Price must be a number"),
         ({"price": "-2"}, "price", "above 0"),
-        ({"row_tokens": "900", "seq": "512"}, "row_tokens", "to 512"),
+        ({"row_tokens": "900", "seq": "512"}, "row_tokens", "512"),
         ({"objective": "magic"}, "objective", "no objective"),
         ({"model": "bert-base", "objective": "sft"}, "objective", "writes no text"),
         ({"devices": "9999"}, "devices", "from 1 to 4,096"),

@@ -64,7 +64,7 @@ def test_an_equal_wish_is_the_same_comparison_also_after_json() -> None:
         ({"task": "own"}, "your own data"),
         ({"values": {"ia3": {}}}, "'ia3'"),
         ({"values": {"lora": {"r": 0}}}, "Rank"),
-        ({"model": "llama-3.2-3b"}, "shape only"),
+        ({"model": "llama-3.2-3b"}, "only the shape"),
     ],
 )
 def test_what_cannot_work_is_refused_in_words(change: dict[str, object], said: str) -> None:

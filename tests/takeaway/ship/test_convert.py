@@ -97,7 +97,7 @@ def test_rows_that_were_left_where_they_are_are_noticed(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gguf_files, "reorder_rows", lambda matrix, heads: matrix)
-    with pytest.raises(BadInput, match="differs"):
+    with pytest.raises(BadInput, match="differ from"):
         written(made, "llama", "q and v", "llama.cpp", tmp_path / "out")
     written(made, "qwen3", "q and v", "llama.cpp", tmp_path / "qwen")  # has no rows to reorder
 
@@ -107,7 +107,7 @@ def test_a_scale_that_was_left_out_is_noticed(
     engine: str, made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Factors, "b_at", lambda self, scale: self.b)
-    with pytest.raises(BadInput, match="differs"):
+    with pytest.raises(BadInput, match="differ from"):
         written(made, "llama", "alpha pattern", engine, tmp_path / "out")
 
 
