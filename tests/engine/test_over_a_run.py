@@ -161,7 +161,7 @@ def test_steps_that_differ_in_more_than_size_are_refused() -> None:
     lengths = [10, 20, 40, 30]
     good = [[length * 100] for length in (20, *lengths)]
     assert Steps(trace(*good), lengths).sizes(25)[0] == 2500
-    with pytest.raises(SimulationError, match="other operations"):
+    with pytest.raises(SimulationError, match="different operations"):
         Steps(trace(*good[:-1], [3000, 1]), lengths)
     leaping = Steps(trace(*good[:-1], [9000]), lengths)
     assert [leaping.sizes(length)[0] for length in (5, 21, 30, 31, 99)] == [1000, 9000, 9000, 4000, 4000]

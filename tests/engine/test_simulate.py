@@ -114,7 +114,7 @@ def _states(optimizer: Any) -> list[int]:
 @pytest.mark.parametrize("layers", [2, 7])
 def test_states_are_those_of_the_optimizer_that_really_ran(name: str, adapted: bool, layers: int) -> None:
     if name == "lorafa" and not adapted:
-        with pytest.raises(Unsupported, match="LoRA's pairs"):
+        with pytest.raises(Unsupported, match="LoRA's matrices A and B"):
             _run("llama", None, StepSetting(2, 8, optimizer=name))
         return
     blueprint = small.blueprint("llama", layers, small.adapter("LORA", r=4) if adapted else None)

@@ -183,7 +183,7 @@ def changed(**settings: Any) -> dict[str, Any]:
         ({"reduction_factor": {"0": 8, "default": 16}}, "differs by layer"),
         ({"non_linearity": "gelu_new"}, "function gelu_new"),
         ({"scaling": 2.0}, "multiplied by 2"),
-        ({"original_ln_before": False}, "one's own"),
+        ({"original_ln_before": False}, "custom placement"),
     ],
 )
 def test_a_setting_that_is_not_built_is_named(settings: dict[str, Any], said: str) -> None:
