@@ -11,6 +11,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import psutil
+
 from bench.faults.rows import Outcome
 
 _PATIENCE = 5.0
@@ -23,7 +25,8 @@ def apart(
     """Call a function in a process of its own; its result is ``None`` if it raised, hung or died.
 
     Args:
-        seconds: processor time it may take. memory: bytes of address space.
+        seconds: processor time it may take. memory: bytes of address space beside those that this process has by now:
+            a test's process has held models.
     """
     making = multiprocessing.get_context("fork")
     here, there = making.Pipe(duplex=False)
@@ -56,7 +59,8 @@ def apart(
 def _call(pipe: Any, function: Callable[..., Any], arguments: Sequence[Any], limits: tuple[int, int]) -> None:
     spent = round(time.process_time())
     resource.setrlimit(resource.RLIMIT_CPU, (spent + limits[0], spent + limits[0] + 5))
-    resource.setrlimit(resource.RLIMIT_AS, (limits[1], limits[1]))
+    room = psutil.Process().memory_info().vms + limits[1]
+    resource.setrlimit(resource.RLIMIT_AS, (room, room))
     found: dict[str, Any] = {}
     try:
         found["result"] = function(*arguments)

@@ -26,7 +26,7 @@ from tests.models import homemade
 TIMES = 60
 _PASSING_BY = (1, 2)  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
 _DROP, _VERSION_3 = 24, 0x20080522  # prctl's PR_CAPBSET_DROP; of capset's header
-MEMORY = 12 * 2**30
+MEMORY = 9 * 2**30
 #: What may be refused: the mode, and what it is called.
 MODES = ((0o000, "nothing"), (0o444, "reading only"), (0o222, "writing only"))
 
