@@ -144,7 +144,9 @@ class Examiner:
                 if self.task.writes:
                     # an encoder-decoder's answer is no continuation of its text
                     guess = guesses[number] if guesses and self.start is None else ""
-                    written = self._guessed(model, request, guess)
+                    written = (
+                        self._guessed(model, request, guess) if guess else self._generate(model, [request])[0]
+                    )
                     answers.append(ModelAnswer(text, written.strip()))
                     continue
                 inputs = self.prepare([request])
@@ -312,10 +314,7 @@ class Examiner:
         """
         import torch
 
-        inputs, new = self.prepare([request]), self.task.max_new_tokens
-        if not guess:
-            return self._decode(self.write(model, inputs, new))[0]
-        asked = inputs["input_ids"]
+        asked, new = self.prepare([request])["input_ids"], self.task.max_new_tokens
         ends = torch.as_tensor(self.ends).flatten().tolist()
         draft = self.tokenizer(guess, add_special_tokens=False)["input_ids"][:new] + ends[:1]
         known, written = [*asked[0].tolist(), *draft], list[int]()

@@ -133,10 +133,12 @@ def test_a_guess_changes_how_soon_an_answer_is_written_and_not_the_answer(slug: 
     model = method.apply(base.model, base.entry.shape, values, "CAUSAL_LM").eval()
     examiner = Examiner(task, base.tokenizer, task.max_length, base.device)
     text = task.load().test[0].text
+    passes = [0]
+    head: Any = base.model.get_output_embeddings()
+    head.register_forward_hook(lambda *_: passes.__setitem__(0, passes[0] + 1))
     written = examiner.answer(model, [text])[0].answer
     assert written
-    passes = [0]
-    model.register_forward_hook(lambda *_: passes.__setitem__(0, passes[0] + 1))
+    one_by_one = passes[0]
     for guess in (
         written,
         f"{written[: len(written) // 2]} tea {written[-4:]}",
@@ -146,4 +148,4 @@ def test_a_guess_changes_how_soon_an_answer_is_written_and_not_the_answer(slug: 
         assert examiner.answer(model, [text], [guess])[0].answer == written, guess
     passes[0] = 0
     examiner.answer(model, [text], [written])
-    assert passes[0] < 10, "as many passes as tokens"
+    assert passes[0] < one_by_one, "as many passes as tokens"

@@ -20,7 +20,7 @@ from bench.faults.children import cli, preload
 from bench.faults.rows import LIMIT, Outcome, Place, Row
 
 TIMES = 300
-MEMORY = 3 * 2**30  # of address space
+MEMORY = 3 * 2**30  # of address space beside what is loaded
 
 _DEEP = "[" * 50_000
 VALUES: tuple[Any, ...] = (

@@ -34,18 +34,22 @@ from peft_lab.ui.foreign import plain
 from peft_lab.ui.method import settings
 from peft_lab.ui.method.sample import card, recorded_sample, sample
 from peft_lab.ui.method.settings import FIELDS, SAY, START, start_of, task_of, turn
-from peft_lab.ui.runs.shown import go_on, live_run, recorded, show_run, shown_run, stale, trajectory_of
+from peft_lab.ui.runs.shown import (
+    REFRESH,
+    go_on,
+    live_run,
+    recorded,
+    show_run,
+    shown_run,
+    stale,
+    trajectory_of,
+)
 from peft_lab.ui.runs.shown import stop as ask_to_stop
 from peft_lab.workers import inspector
 from peft_lab.workers.inspector import get_pool
 
 # ----------------------------------------
 # A run on screen: progress and curves while it goes, its results when it has ended, its answers beside the base's.
-
-
-# Seconds between looks at a run that is going. Each takes a tenth of a second of one core, and a training step, which
-# divides every product between all cores, waits for that core.
-REFRESH = 1.0
 
 
 def live(run: Run, choice: Choice) -> None:
@@ -283,7 +287,6 @@ def try_it(run: Run, slug: str) -> None:
 
 
 FULL = "full"
-MEMORY_REFRESH = 4.0  # seconds; a peak is measured once in a run
 URGENCY = 2  # after the headline's own figure
 
 
@@ -309,7 +312,7 @@ def memory_beside(run: Run) -> None:
         grown_bars(rows, key=f"{spec.method}-peaks")
 
     undrawn = [look(future) for future in asked.values()]
-    part(bars, every=None if run.view().status.final else MEMORY_REFRESH)
+    part(bars, every=None if run.view().status.final else 4 * REFRESH)
     come_back(*undrawn)
 
 

@@ -25,7 +25,9 @@ from peft_lab.ui.components.knobs import Choice, apart
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.server.sessions import browser_mark
 
-REFRESH = 1.0  # seconds between looks at a run that is going
+# Seconds between looks at a run that is going. Each takes a tenth of a second of one core, and a training step, which
+# divides every product between all cores, waits for that core.
+REFRESH = 1.0
 TRAIN = "Train"  # the title of a method's tab, and of the button there
 _FINAL = frozenset(str(status) for status in Status if status.final)
 
