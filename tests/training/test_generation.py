@@ -134,7 +134,7 @@ def test_a_guess_changes_how_soon_an_answer_is_written_and_not_the_answer(slug: 
     examiner = Examiner(task, base.tokenizer, task.max_length, base.device)
     text = task.load().test[0].text
     passes = [0]
-    head: Any = base.model.get_output_embeddings()
+    head = base.model.get_output_embeddings()  # type: ignore[operator]
     head.register_forward_hook(lambda *_: passes.__setitem__(0, passes[0] + 1))
     written = examiner.answer(model, [text])[0].answer
     assert written
