@@ -247,8 +247,9 @@ def _folder(name: str) -> dict[str, str]:
 START = "start.zip"
 
 
-def copy_given(spec: RunSpec, folder: Path) -> RunSpec:
-    """Copy the files that a spec names into its run's folder; return the spec with the copies' paths.
+def copy_given(spec: RunSpec, made: Path, folder: Path) -> RunSpec:
+    """Copy the files that a spec names into ``made``, the run's folder under another name; return the spec with the
+    copies' paths in ``folder``, its name afterwards.
 
     Raises:
         BadInput: in a class, a file of somebody else. OSError.
@@ -258,11 +259,10 @@ def copy_given(spec: RunSpec, folder: Path) -> RunSpec:
             places.require_mine(given)
     if spec.own_data is not None:
         ending, data = pictures.whole(Path(spec.own_data))
-        copy = folder / f"data{ending}"
-        copy.write_bytes(data)
-        spec = replace(spec, own_data=str(copy))
+        (made / f"data{ending}").write_bytes(data)
+        spec = replace(spec, own_data=str(folder / f"data{ending}"))
     if spec.start is not None:
-        (folder / START).write_bytes(library_files.packed(Path(spec.start)))
+        (made / START).write_bytes(library_files.packed(Path(spec.start)))
         spec = replace(spec, start=str(folder / START))
     return spec
 

@@ -171,7 +171,7 @@ def carried(carrier: str) -> dict[str, str]:
 
 def create(spec: RunSpec, owner: Owner | None = None, carrier: str = "") -> Run:
     """Create a run's folder with its spec, and its first event if an ``owner`` queues it. The name holds time, method,
-    model and task. If anything cannot be written, the folder is removed.
+    model and task. It appears with all of that or, if anything cannot be written, not at all.
 
     Args:
         carrier: the engine that carries it out for its owner, such as ``ray``; empty for the owner's own queue.
@@ -179,18 +179,17 @@ def create(spec: RunSpec, owner: Owner | None = None, carrier: str = "") -> Run:
     Raises:
         RunError: nothing can be written there, in one sentence. BadInput: in a class, data of somebody else.
     """
-    folder: Path | None = None
+    made = root() / f".new-{secrets.token_hex(4)}"
     try:
-        root().mkdir(parents=True, exist_ok=True)
-        folder = _new_folder(spec)
-        spec = kept.copy_given(spec, folder)
-        storage.write_json(folder / "spec.json", spec.to_dict())
-        run = Run(folder.name, folder)
+        made.mkdir(parents=True)
+        run = _unused(spec)
+        spec = kept.copy_given(spec, made, run.folder)
+        storage.write_json(made / "spec.json", spec.to_dict())
         if owner is not None:
-            run.log.emit("queued", owner=owner.to_dict(), **carried(carrier))
+            EventLog(made / "events.jsonl").emit("queued", owner=owner.to_dict(), **carried(carrier))
+        made.rename(run.folder)  # in one step, so that no half-written run is ever listed
     except (OSError, PeftLabError) as error:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(made, ignore_errors=True)
         if isinstance(error, PeftLabError):
             raise
         explained = storage.explained(error, root()) or f"The run could not be saved in {root()} ({error})."
@@ -204,14 +203,11 @@ def new_name(method: str, model: str, *more: str) -> str:
     return "-".join((time.strftime("%Y%m%d-%H%M%S"), method, word, *more, secrets.token_hex(2)))
 
 
-def _new_folder(spec: RunSpec) -> Path:
+def _unused(spec: RunSpec) -> Run:
     while True:
-        folder = root() / new_name(spec.method, spec.model, spec.task)
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
-        return folder
+        identity = new_name(spec.method, spec.model, spec.task)
+        if not (root() / identity).exists():
+            return Run(identity, root() / identity)
 
 
 def get(identity: str) -> Run:

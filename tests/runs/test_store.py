@@ -5,6 +5,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from peft_lab.core import disk
 from peft_lab.core.errors import RunError
 from peft_lab.runs import admission, checkpoints, kept, owners, store, waiting
+from peft_lab.runs.events import EventLog
 from peft_lab.runs.queue import RunQueue
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import DAMAGED, Status
@@ -107,6 +109,27 @@ def test_an_own_file_is_kept_with_the_run(tmp_path: Path) -> None:
     data.unlink()
     assert Path(str(run.spec.own_data)).read_text() == "text,label\n"
     assert Path(str(run.spec.own_data)).parent == run.folder
+
+
+def test_a_run_is_listed_with_its_spec_and_first_event_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process may list the runs between any two writes."""
+    seen: list[int] = []
+    write, emit = disk.write_json, EventLog.emit
+
+    def written(path: Path, content: Any) -> None:
+        write(path, content)
+        seen.append(len(store.runs()))
+
+    def emitted(log: EventLog, kind: str, **fields: Any) -> None:
+        seen.append(len(store.runs()))
+        emit(log, kind, **fields)
+
+    monkeypatch.setattr(disk, "write_json", written)
+    monkeypatch.setattr(EventLog, "emit", emitted)
+    run = store.create(SPEC, owners.myself())
+    assert seen == [0, 0]
+    assert [(one.spec, one.status()) for one in store.runs()] == [(SPEC, Status.QUEUED)]
+    assert [path.name for path in store.root().iterdir()] == [run.id]
 
 
 def test_summary_of_a_finished_run() -> None:
