@@ -1,4 +1,5 @@
-"""Record the run that Home shows: LoRA's default run of :data:`STEPS` steps, followed on one order it never trains on.
+"""Record the run that Home shows: LoRA with its default settings, :data:`STEPS` steps of :data:`ROWS` rows, followed on
+one order it never trains on.
 
     python -m tools.record_sentence [--out FILE]
 
@@ -23,6 +24,7 @@ from peft_lab.drawing.trajectory.sentence import (
     LIKELIEST,
     METHOD,
     MODEL,
+    ROWS,
     SHIPPED,
     STEPS,
     TASK,
@@ -109,7 +111,7 @@ class SentenceRecorder:
 
 def record(out: Path) -> int:
     """Train, and write the record. Returns its bytes."""
-    ready = course.prepare(RunRequest(MODEL, METHOD, TASK, steps=STEPS).complete())
+    ready = course.prepare(RunRequest(MODEL, METHOD, TASK, steps=STEPS, batch=ROWS).complete())
     recorder, masters = SentenceRecorder(ready), Masters(ready.model)
     began = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
     recorder.state(0)

@@ -13,11 +13,13 @@ from peft_lab.cli.options import option
 from peft_lab.cli.output import ProgressBars
 from peft_lab.core import units
 from peft_lab.core.errors import AssetError
+from peft_lab.engine.timing import here
 from peft_lab.methods import all_methods
 from peft_lab.methods.base import Knob, MethodSpec
 from peft_lab.models.assets import store as assets
 from peft_lab.models.catalogue import known_models, resolve
 from peft_lab.models.shapes import ModelKind, ModelShape
+from peft_lab.runs import waiting
 from peft_lab.training.tasks import Task, all_tasks
 
 
@@ -103,11 +105,18 @@ def fetch(
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Download, verify and unpack weights and data. Files already here are verified and replaced if damaged."""
+    """Download, verify and unpack weights and data. Files already here are verified and replaced if damaged.
+
+    With everything here, this processor's speed is measured once, to estimate training times.
+    """
     with ProgressBars() as bars:
         results = assets.fetch(
             names or (), lambda name, fraction: bars.update(assets.ASSETS[name].title, fraction)
         )
+        if not names and not here.complete() and not waiting.calibrating_refusal():
+            bars.update("Speed of this processor", 0.0)
+            problem = waiting.begin_calibrating().exception()
+            bars.update("Speed of this processor", 1.0, str(problem or ""))
     columns: dict[str, output.Column] = {
         "name": "name",
         ">on disk": ("bytes", units.size),

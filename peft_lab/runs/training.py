@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from peft_lab.core import machine
 from peft_lab.core.errors import RunError
+from peft_lab.drawing.trajectory import sentence
 from peft_lab.drawing.trajectory.format import Budget, Example, Model, Trajectory
 from peft_lab.drawing.trajectory.recorder import EncodedExample, TrajectoryRecorder
 from peft_lab.engine import build
@@ -180,8 +181,11 @@ def _example(ready: course.Prepared, row: Row) -> EncodedExample:
         str(tokenizer.decode([number])).replace(" ", "␣") or "∅" for number in inputs["input_ids"][0].tolist()
     ]
 
-    def answer(model: Any) -> str:
-        return examines.answer(model, [question(row)], [row.target])[0].answer
+    recorded = sentence.answers_of(ready.spec.model, ready.spec.method, row.text)
+
+    def answer(model: Any, step: int) -> str:
+        guesses = [text for text in (recorded.get(step), row.target) if text]
+        return examines.answer(model, [question(row)], [guesses])[0].answer
 
     def score(text: str) -> float:
         return task.score([text], [row])[task.metric]

@@ -122,13 +122,14 @@ class Examiner:
         return Evaluation(metrics, loss, len(rows), time.perf_counter() - start)
 
     def answer(
-        self, model: torch.nn.Module, texts: Sequence[Asked], guesses: Sequence[str] = ()
+        self, model: torch.nn.Module, texts: Sequence[Asked], guesses: Sequence[Sequence[str]] = ()
     ) -> list[ModelAnswer]:
         """Return the model's answer to each text: a label with all labels' probabilities, tagged or generated text.
         The ``text`` of a conversation's answer is its last message.
 
         Args:
-            guesses: for each text, what a generated answer may be: the closer, the sooner the same answer is written.
+            guesses: for each text, what a generated answer may be, the likeliest first: the closer, the sooner the same
+                answer is written.
         """
         import torch
 
@@ -139,10 +140,8 @@ class Examiner:
                 text = request if isinstance(request, str) else request[-1][1]
                 if self.task.writes:
                     # an encoder-decoder's answer is no continuation of its text
-                    guess = guesses[number] if guesses and self.start is None else ""
-                    written = (
-                        self._guessed(model, request, guess) if guess else self._generate(model, [request])[0]
-                    )
+                    drafts = guesses[number] if guesses and self.start is None else ()
+                    written = self._guessed(model, request, drafts)
                     answers.append(ModelAnswer(text, written.strip()))
                     continue
                 inputs = self.prepare([request])
@@ -299,8 +298,9 @@ class Examiner:
         more: dict[str, Any] = {} if hear is None else {"stopping_criteria": [watch]}
         return self._decode(self.write(model, inputs, self.task.max_new_tokens, **more))
 
-    def _guessed(self, model: Any, request: Asked, guess: str) -> str:
-        """Write an answer to one text: greedy speculative decoding (Leviathan et al. 2023) with ``guess`` as the draft.
+    def _guessed(self, model: Any, request: Asked, guesses: Sequence[str]) -> str:
+        """Write an answer to one text: greedy speculative decoding (Leviathan et al. 2023) with one guess after the
+        other as the draft.
 
         A forward pass over text and draft tells which token the model would write at each place of the draft. The
         tokens that agree are written, and the model's own token where they part; then the rest of the draft is tried.
@@ -311,17 +311,19 @@ class Examiner:
 
         asked, new = self.prepare([request])["input_ids"], self.task.max_new_tokens
         ends = torch.as_tensor(self.ends).flatten().tolist()
-        draft = self.tokenizer(guess, add_special_tokens=False)["input_ids"][:new] + ends[:1]
         written: list[int] = []
-        while draft and set(ends).isdisjoint(written):
-            ids = torch.cat([asked, asked.new_tensor([[*written, *draft]])], dim=1)
-            logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
-            best = logits[0, -len(draft) - 1 :].argmax(-1).tolist()
-            agreed = next((at for at, token in enumerate(draft) if best[at] != token), len(draft))
-            if agreed < 2:
-                break
-            written += best[: agreed + 1]
-            draft = draft[agreed + 1 :]
+        for guess in guesses:
+            draft = self.tokenizer(guess, add_special_tokens=False)["input_ids"][:new] + ends[:1]
+            draft = draft[len(written) :]
+            while draft and set(ends).isdisjoint(written):
+                ids = torch.cat([asked, asked.new_tensor([[*written, *draft]])], dim=1)
+                logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+                best = logits[0, -len(draft) - 1 :].argmax(-1).tolist()
+                agreed = next((at for at, token in enumerate(draft) if best[at] != token), len(draft))
+                if agreed < 2:
+                    break
+                written += best[: agreed + 1]
+                draft = draft[agreed + 1 :]
         if not written:
             return self._generate(model, [request])[0]
         if set(ends).isdisjoint(written) and len(written) < new:

@@ -129,7 +129,8 @@ def _train() -> None:
         if going is None:
             _as_shown()
         pages.go_to(METHOD)
-    st.caption(f"{units.count(request().steps or 0)} steps. Nothing leaves {asking.here()}.")
+    wanted = request()
+    st.caption(f"{wanted.steps} steps of {wanted.batch} rows. Nothing leaves {asking.here()}.")
 
 
 def request() -> RunRequest:
@@ -137,7 +138,7 @@ def request() -> RunRequest:
     learner's order as its sample."""
     order = orders.prompt(order_of(shipped(), SCOPE))
     steps = min(shipped().spec["steps"], get_method(METHOD).usual_steps(get_model(MODEL).kind))
-    return RunRequest(MODEL, METHOD, TASK, steps=steps, probes=(order,))
+    return RunRequest(MODEL, METHOD, TASK, steps=steps, batch=shipped().spec["batch"], probes=(order,))
 
 
 def _offer() -> Offer | None:
@@ -155,7 +156,8 @@ def _as_shown() -> None:
     wanted = request()
     state.forget(METHOD)
     state.forget("shared")
-    state.remember(METHOD, RunRequest.field("steps").key, wanted.steps, get_model(MODEL).kind)
+    for name in ("steps", "batch"):
+        state.remember(METHOD, RunRequest.field(name).key, getattr(wanted, name), get_model(MODEL).kind)
     state.remember(METHOD, SAY, wanted.probes[0], TASK)
     begin(METHOD)
 

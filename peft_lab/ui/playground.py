@@ -88,6 +88,7 @@ def sent(runs: Playground) -> dict[str, Any]:
     targets = list(TARGETS)
     last = max(run.recorded for run in runs.runs)
     title, where = get_model(MODEL).title, runs.machine["processor"]
+    made = f"{STEPS} steps of {runs.spec['batch']} rows"
     return {
         "id": f"playground-{last}",
         "steps": STEPS,
@@ -99,7 +100,7 @@ def sent(runs: Playground) -> dict[str, Any]:
         "order": runs.order.partition("\n")[0],
         "what": f"{title} · {get_task(TASK).title}",
         "again": f"The same settings and seed, trained on {asking.here()}.",
-        "about": f"Measured in real runs of {STEPS} steps, the last recorded on {last[:10]}, {where}.",
+        "about": f"Measured in real runs of {made}, the last recorded on {last[:10]}, {where}.",
         "targets": list(TARGETS.values()),
         "rows": [row(text, runs.right) for text in answers],
         "costs": [_cost(run) for run in costs(runs).values()],

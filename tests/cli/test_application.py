@@ -54,6 +54,29 @@ def test_failure_that_is_nobodys_input_exits_with_one(run: Run, monkeypatch: pyt
     assert says(failed.stderr, "error", "connection")
 
 
+def test_fetching_everything_measures_the_machine_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from concurrent.futures import Future
+
+    from peft_lab.engine.timing import here
+    from peft_lab.models.assets import store as assets
+    from peft_lab.runs import waiting
+
+    known, begun = [False], list[int]()
+
+    def begin() -> Future[None]:
+        begun.append(1)
+        known[0], done = True, Future[None]()
+        done.set_result(None)
+        return done
+
+    monkeypatch.setattr(assets, "fetch", lambda *_: [])
+    monkeypatch.setattr(here, "complete", lambda: known[0])
+    monkeypatch.setattr(waiting, "begin_calibrating", begin)
+    for arguments, times in ((["fetch", "minilm-l6"], 0), (["fetch"], 1), (["fetch"], 1)):
+        assert run(*arguments).status == 0
+        assert len(begun) == times
+
+
 def test_a_bug_is_not_hidden(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from peft_lab.cli import catalog
 

@@ -139,13 +139,17 @@ def test_a_guess_changes_how_soon_an_answer_is_written_and_not_the_answer(slug: 
     written = examiner.answer(model, [text])[0].answer
     assert written
     one_by_one = passes[0]
-    for guess in (
-        written,
-        f"{written[: len(written) // 2]} tea {written[-4:]}",
-        "Something else",
-        written * 3,
+    half = f"{written[: len(written) // 2]} tea {written[-4:]}"
+    for guesses in (
+        [written],
+        [half],
+        ["Something else"],
+        [written * 3],
+        [half, written],
+        ["Something", half],
     ):
-        assert examiner.answer(model, [text], [guess])[0].answer == written, guess
-    passes[0] = 0
-    examiner.answer(model, [text], [written])
-    assert passes[0] < one_by_one, "as many passes as tokens"
+        assert examiner.answer(model, [text], [guesses])[0].answer == written, guesses
+    for guesses in ([written], ["Something else", written]):
+        passes[0] = 0
+        examiner.answer(model, [text], [guesses])
+        assert passes[0] < one_by_one, "as many passes as tokens"

@@ -127,7 +127,7 @@ def sent(run: SentenceRun) -> dict[str, Any]:
     """Return the run as plain data for ``web/sentence.js``: with marked answers, equal ones in one row."""
     where = ", ".join(str(run.machine[name]) for name in ("processor", "device") if run.machine.get(name))
     title = get_model(run.spec["model"]).title
-    day = run.recorded[:10]
+    day, made = run.recorded[:10], f"{len(run.loss)} steps of {run.spec['batch']} rows"
     return {
         "id": f"sentence-{run.recorded}",
         **{name: value for name, value in asdict(run).items() if name in _SENT},
@@ -142,7 +142,7 @@ def sent(run: SentenceRun) -> dict[str, Any]:
         ],
         "answers": [{"step": answer.step, "likeliest": answer.likeliest} for answer in run.answers],
         "where": f"{day}, {run.machine.get('processor', where)}",
-        "about": f"Measured in a real run of {len(run.loss)} steps of {title}, recorded on {day}, {where}.",
+        "about": f"Measured in a real run of {title}, {made}, recorded on {day}, {where}.",
     }
 
 

@@ -87,7 +87,8 @@ def test_the_likeliest_tokens_agree_with_the_surprise(answer: sentence.SentenceA
             assert named[token] == pytest.approx(likelihood, rel=0.02, abs=0.002)
         else:
             assert likelihood <= min(named.values()) * 1.01
-        assert RUN.words[RUN.first[answer.step][place]] == next(iter(named))
+        first = RUN.words[RUN.first[answer.step][place]]  # one of two that bfloat16 may leave equally likely
+        assert named[first] == next(iter(named.values()))
 
 
 def test_another_version_and_a_lost_state_are_refused() -> None:
