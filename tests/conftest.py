@@ -76,6 +76,7 @@ def missing(reason: str) -> None:
 
 # What picks few tests of few files, in make slow and make further: half of all files have none and are not imported.
 FEW = ("slow and not further", "further and not rest", "(slow or further) and not rest", "rest")
+LEFT = 4  # of the cases that a sample left, one in four runs in make further
 MARKS = ("mark.slow", "mark.sampled", "mark.further")
 
 
@@ -101,7 +102,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             function = (item.path, item.nodeid.partition("[")[0])
             if cases[function] % sampled.args[0]:
                 item.add_marker(pytest.mark.further)
-                if left[function] % sampled.kwargs.get("left", 2):  # CI's time has a limit
+                if left[function] % LEFT:
                     item.add_marker(pytest.mark.rest)
                 left[function] += 1
             cases[function] += 1

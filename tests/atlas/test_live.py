@@ -28,7 +28,7 @@ def started(kind: str) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.sampled(7, left=4)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("name", all_types())
 def test_twenty_steps_lower_the_loss(name: str) -> None:
     """On MiniLM, or on SmolLM2's first layers what cannot train there."""
@@ -68,7 +68,7 @@ def test_every_type_trains_on_one_of_the_live_models() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.sampled(7, left=4)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("name", all_types())
 def test_a_tiny_encoder_decoder_answers_as_stored(name: str) -> None:
     found = cells.run(name, "trains_seq2seq")

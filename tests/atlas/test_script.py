@@ -47,7 +47,7 @@ TYPES = [name for name in all_types() if name not in live.MIXING]
 
 
 @pytest.mark.slow
-@pytest.mark.sampled(60, left=4)
+@pytest.mark.sampled(60)
 @pytest.mark.parametrize("name", TYPES)
 def test_its_losses_are_those_of_the_page(name: str, tmp_path: Path, one_thread: None) -> None:
     """In three steps: those that follow are made by the same lines. The first type on the whole model, the others on

@@ -73,7 +73,7 @@ def _violations(page: Page, scheme: str) -> list[str]:
     ]
 
 
-@pytest.mark.sampled(5, left=4)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     "address", [f"{'' if name == 'home' else name}{QUERY.get(name, '')}" for name in PAGES] + STATES
 )
@@ -102,7 +102,7 @@ NARROW = (
 STOP = "lora?stop=newcomer.2&model=smollm2-135m"  # its bar has icons alone on a phone
 
 
-@pytest.mark.sampled(5, left=4)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", [*titles(), STOP])
 def test_a_page_on_a_phone_has_no_serious_violation(name: str, reader: Page, app_url: str) -> None:
     """Every page of the registry, in both themes, as wide as a phone."""

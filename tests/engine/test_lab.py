@@ -63,7 +63,7 @@ def _measure(
     return tracker.result()["peak_bytes"], str(base.dtype).removeprefix("torch."), kept, predicted
 
 
-@pytest.mark.sampled(28, left=4)
+@pytest.mark.sampled(28)
 @pytest.mark.weights
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("method", METHODS)

@@ -123,7 +123,7 @@ def test_the_casts_are_those_of_torchs_header() -> None:
         assert set(CASTS[kind]["cpu"]) <= cast_operations("cpu")
 
 
-@pytest.mark.sampled(23, left=4)
+@pytest.mark.sampled(23)
 @pytest.mark.parametrize("precision", list(COMPUTING))
 @pytest.mark.parametrize("method", list(all_methods()))
 def test_every_precision_has_a_peak_or_a_reason(method: str, precision: str) -> None:

@@ -58,7 +58,7 @@ def metric(app: AppTest, label: str) -> str:
     return next(str(card.value) for card in app.metric if card.label == label)
 
 
-@pytest.mark.sampled(7, left=4)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("tab", TABS)
 @pytest.mark.parametrize("slug", method_pages())
 def test_every_section_of_every_method_opens(slug: str, tab: str, own_home: Path) -> None:
