@@ -19,7 +19,7 @@ class Disk:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._filler = path / "filler"
+        self._filler, self._aside = path / "filler", path.with_name(f"{path.name}-read-only")
         self._covered = False
 
     def fill(self, leave: int = 0) -> None:
@@ -40,12 +40,14 @@ class Disk:
         """Let nothing be opened for writing any more, or again; what is open stays so."""
         if yes == self._covered:
             return
-        # A second mount is laid over it: its own flag cannot be set while a file is open for writing.
+        # Laid over it is a second mount, which got its flag aside: it cannot be set while a file is open for writing.
         if yes:
-            _mount("--bind", str(self.path), str(self.path))
-            _mount("-o", "remount,bind,ro", str(self.path))
-        else:
-            subprocess.run(["umount", "--lazy", str(self.path)], check=True, capture_output=True)
+            self._aside.mkdir(exist_ok=True)
+            _mount("--bind", str(self.path), str(self._aside))
+            _mount("-o", "remount,bind,ro", str(self._aside))
+            _mount("--bind", str(self._aside), str(self.path))
+        gone = self._aside if yes else self.path
+        subprocess.run(["umount", "--lazy", str(gone)], check=True, capture_output=True)
         self._covered = yes
 
 

@@ -29,10 +29,8 @@ from peft_lab.core.disk import read_json
 from peft_lab.core.errors import BadInput, UnreadableFile
 
 VERSION = 1
-STEPS, ROWS = (
-    25,
-    4,
-)  # half of a step's usual rows: the same held-out score in 0.6 of the time (bench/RESULTS.md)
+STEPS = 25
+ROWS = 4  # half of a step's usual rows: the same held-out score in 0.6 of the time (bench/RESULTS.md)
 ASKED = (0, 5, 10, 15, 25)  # states at which the model answers
 LIKELIEST = 6  # tokens kept at each place
 FILE_BYTES = 60_000
