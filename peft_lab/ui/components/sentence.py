@@ -6,6 +6,7 @@ typed: its tokens, 60 ms after a key, and what the untrained model answers, 400 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import groupby
@@ -126,6 +127,7 @@ def _closed(answer: str) -> bool:
 def sent(run: SentenceRun) -> dict[str, Any]:
     """Return the run as plain data for ``web/sentence.js``: with marked answers, equal ones in one row."""
     where = ", ".join(str(run.machine[name]) for name in ("processor", "device") if run.machine.get(name))
+    short = re.sub(r"\((R|TM)\)| (Processor|CPU)\b.*", "", where.partition(",")[0])  # it has one line
     title = get_model(run.spec["model"]).title
     day, made = run.recorded[:10], f"{len(run.loss)} steps of {run.spec['batch']} rows"
     return {
@@ -141,7 +143,7 @@ def sent(run: SentenceRun) -> dict[str, Any]:
             for same in (list(group) for _, group in groupby(run.answers, lambda answer: answer.text))
         ],
         "answers": [{"step": answer.step, "likeliest": answer.likeliest} for answer in run.answers],
-        "where": f"{day}, {run.machine.get('processor', where)}",
+        "where": f"{day}, {short}",
         "about": f"Measured in a real run of {title}, {made}, recorded on {day}, {where}.",
     }
 
