@@ -65,6 +65,8 @@ def test_the_tree_by_keyboard_and_what_it_led_to(page: Page, app_url: str) -> No
     page.get_by_role("button", name="Start over").click()
     recommended(page, "LoRA")
     page.get_by_text("The recipe").click()
+    expect(page.get_by_role("button", name="Open LoRA with this")).to_be_visible()
+    settled(page)  # a press while the page is drawn again may be lost
     page.get_by_role("button", name="Open LoRA with this").click()
     expect(page.locator("h1")).to_have_text("LoRA")
     settled(page)
