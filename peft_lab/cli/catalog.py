@@ -113,10 +113,13 @@ def fetch(
         results = assets.fetch(
             names or (), lambda name, fraction: bars.update(assets.ASSETS[name].title, fraction)
         )
-        if not names and not here.complete() and not waiting.calibrating_refusal():
-            bars.update("Speed of this processor", 0.0)
+        problem = None
+        if not names and not here.complete():
+            bars.update("Speed of this processor", 0.0, "measuring")
             problem = waiting.begin_calibrating().exception()
-            bars.update("Speed of this processor", 1.0, str(problem or ""))
+            bars.update("Speed of this processor", 1.0, "not measured" if problem else "")
+    if problem is not None:  # what was asked for is here all the same
+        output.note(f"This processor's speed was not measured: {problem}")
     columns: dict[str, output.Column] = {
         "name": "name",
         ">on disk": ("bytes", units.size),

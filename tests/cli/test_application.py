@@ -57,6 +57,7 @@ def test_failure_that_is_nobodys_input_exits_with_one(run: Run, monkeypatch: pyt
 def test_fetching_everything_measures_the_machine_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from concurrent.futures import Future
 
+    from peft_lab.core.errors import RunError
     from peft_lab.engine.timing import here
     from peft_lab.models.assets import store as assets
     from peft_lab.runs import waiting
@@ -65,16 +66,18 @@ def test_fetching_everything_measures_the_machine_once(run: Run, monkeypatch: py
 
     def begin() -> Future[None]:
         begun.append(1)
-        known[0], done = True, Future[None]()
-        done.set_result(None)
+        known[0], done = len(begun) > 1, Future[None]()
+        done.set_result(None) if known[0] else done.set_exception(RunError("a run is under way"))
         return done
 
     monkeypatch.setattr(assets, "fetch", lambda *_: [])
     monkeypatch.setattr(here, "complete", lambda: known[0])
     monkeypatch.setattr(waiting, "begin_calibrating", begin)
-    for arguments, times in ((["fetch", "minilm-l6"], 0), (["fetch"], 1), (["fetch"], 1)):
-        assert run(*arguments).status == 0
-        assert len(begun) == times
+    for arguments, times in ((["fetch", "minilm-l6"], 0), (["fetch"], 1), (["fetch"], 2), (["fetch"], 2)):
+        failing = len(begun) == 0 and times == 1
+        done = run(*arguments)
+        assert done.status == 0 and len(begun) == times
+        assert ("a run is under way" in done.stderr) == failing
 
 
 def test_a_bug_is_not_hidden(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

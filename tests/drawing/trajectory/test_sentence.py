@@ -100,3 +100,10 @@ def test_another_version_and_a_lost_state_are_refused() -> None:
         from_dict({**data(), "first": [row[:-1] for row in data()["first"]]})
     with pytest.raises(BadInput):
         from_dict([])
+
+
+def test_its_answers_are_drafts_for_the_same_order_alone() -> None:
+    known = sentence.answers_of(sentence.MODEL, sentence.METHOD, RUN.order)
+    assert set(known) == set(ASKED) and known[STEPS] == RUN.answers[-1].text
+    assert not sentence.answers_of(sentence.MODEL, sentence.METHOD, RUN.order + " Thanks.")
+    assert not sentence.answers_of(sentence.MODEL, "ia3", RUN.order)
