@@ -88,7 +88,7 @@ def sent(runs: Playground) -> dict[str, Any]:
     targets = list(TARGETS)
     last = max(run.recorded for run in runs.runs)
     title, where = get_model(MODEL).title, runs.machine["processor"]
-    made = f"{STEPS} steps of {runs.spec['batch']} rows"
+    rows = f"{runs.spec['batch']} rows"  # Home's run has fewer: its loss and memory differ
     return {
         "id": f"playground-{last}",
         "steps": STEPS,
@@ -98,9 +98,9 @@ def sent(runs: Playground) -> dict[str, Any]:
         "leading": recorded.LEADING,
         "slots": runs.slots,
         "order": runs.order.partition("\n")[0],
-        "what": f"{title} · {get_task(TASK).title}",
+        "what": f"{title.partition('-')[0]} · {get_task(TASK).title} · {rows} a step",
         "again": f"The same settings and seed, trained on {asking.here()}.",
-        "about": f"Measured in real runs of {made}, the last recorded on {last[:10]}, {where}.",
+        "about": f"Measured in real runs of {STEPS} steps of {rows}, the last recorded on {last[:10]}, {where}.",
         "targets": list(TARGETS.values()),
         "rows": [row(text, runs.right) for text in answers],
         "costs": [_cost(run) for run in costs(runs).values()],
