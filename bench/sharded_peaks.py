@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -149,8 +148,9 @@ def measure(rank: int, devices: int, asked: list[Case], expected: list[int], por
     import torch.distributed as dist
 
     torch.set_num_threads(1)
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), GLOO_SOCKET_IFNAME="lo")
-    dist.init_process_group("gloo", rank=rank, world_size=devices)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    store = dist.TCPStore("127.0.0.1", port, is_master=False)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=devices)
     found = []
     for case, wanted in zip(asked, expected, strict=True):
         peak = _peak(case)
@@ -226,14 +226,15 @@ def measured(asked: list[Case], devices: int, expected: list[int]) -> list[list[
     """Of every case each process's peak in bytes, by rank; ``expected`` is what the simulation says of it."""
     import multiprocessing
 
+    import torch.distributed as dist
+
     context = multiprocessing.get_context("spawn")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    # The port is held from here: one that was only found free may be taken by the time the processes have started.
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     results = context.SimpleQueue()
     ranks = range(devices)
     processes = [
-        context.Process(target=measure, args=(rank, devices, asked, expected, port, results))
+        context.Process(target=measure, args=(rank, devices, asked, expected, store.port, results))
         for rank in ranks
     ]
     for process in processes:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
 import traceback
 from pathlib import Path
 from typing import Any
+
+from tools.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 ANSWER = 120.0  # seconds that an answer may take on a busy machine
@@ -31,9 +32,7 @@ class Server:
 
     def __init__(self, home: Path, log: Path) -> None:
         self.log = log
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         environment = {
             **os.environ,
             "PEFT_LAB_HOME": str(home),

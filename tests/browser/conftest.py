@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,16 +19,11 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 
 from tests.browser.driver import CHROMIUM_FLAGS, chromium_path
 from tests.conftest import link, missing
+from tools.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 60
 expect.set_options(timeout=30_000)  # two busy cores: an expectation that holds is met at once anyway
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _await_health(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
@@ -57,7 +51,7 @@ def served(
 ) -> Iterator[str]:
     """The app (or another script) with its own lab folder on a free port, as an address; ``base`` is the path that it
     lies under."""
-    port = _free_port()
+    port = free_port()
     url = f"http://localhost:{port}{base and f'/{base}'}"
     command = [sys.executable, "-m", "streamlit", "run", script, "--server.port", str(port)]
     env = {**os.environ, "PEFT_LAB_HOME": str(home), "STREAMLIT_SERVER_BASE_URL_PATH": base, **environment}

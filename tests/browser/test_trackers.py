@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import _free_port
 from tests.conftest import link
 from tests.runs.tracking.conftest import with_trackers
 from tests.runs.tracking.test_real import TRAINS
+from tools.ports import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.weights]
 
@@ -77,7 +77,7 @@ def test_mlflow_draws_the_loss_of_a_run(
     store = home / "trackers" / "mlflow.db"
     with sqlite3.connect(store) as database:
         identity, experiment = database.execute("select run_uuid, experiment_id from runs").fetchone()
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{store}"]
     command += ["--port", str(port), "--workers", "1"]
     quiet = {**environment, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
@@ -103,7 +103,7 @@ def test_trackio_draws_the_loss_of_a_run(
     tracked: tuple[Path, dict[str, str], str], page: Page, tmp_path: Path
 ) -> None:
     home, environment, run = tracked
-    port = _free_port()
+    port = free_port()
     shown = f"project='peft-lab', open_browser=False, block_thread=True, server_port={port}"
     code = f"import trackio; trackio.show({shown})"
     own = {**environment, "TRACKIO_DIR": str(home / "trackers" / "trackio")}

@@ -16,13 +16,14 @@ from playwright.sync_api import Browser, expect
 
 from peft_lab.classroom import joining
 from peft_lab.core import asking
-from tests.browser.conftest import _free_port, served
+from tests.browser.conftest import served
 from tests.classroom import signing
 from tests.classroom.conftest import CODE
 from tests.classroom.provider import Provider, answering
 from tests.classroom.proxied import proxied, require_nginx
 from tests.classroom.test_signing_in import PEOPLE, newcomer, sign_in
 from tests.conftest import link, missing
+from tools.ports import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.weights, pytest.mark.browser]
 BASE = "teach/lab"
@@ -44,7 +45,7 @@ def school(assets_home: Path, tmp_path: Path) -> Iterator[School]:
     if util.find_spec("authlib") is None:
         missing("no Authlib here: pip install 'peft-lab[oidc]'")
     link(home := tmp_path / "home")
-    port = _free_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}/{BASE}"
     with ExitStack() as stack:
         provider = stack.enter_context(answering(PEOPLE))

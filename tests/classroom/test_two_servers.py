@@ -21,10 +21,11 @@ from bench.load.browser import Browser
 from peft_lab.classroom import joining
 from peft_lab.core import asking
 from peft_lab.ui.server import guard
-from tests.browser.conftest import ROOT, _free_port, served
+from tests.browser.conftest import ROOT, served
 from tests.classroom.conftest import CODE
 from tests.classroom.proxied import TEMPLATE, proxied, require_nginx
 from tests.conftest import awaited, link
+from tools.ports import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.weights]
 BASE, TOKEN = "teach/lab", "a-token-of-this-test"
@@ -85,7 +86,7 @@ class Lab:
 def lab(assets_home: Path, tmp_path: Path) -> Iterator[Lab]:
     require_nginx()
     link(home := tmp_path / "home")
-    port = _free_port()
+    port = free_port()
     environment = {
         asking.CLASS_VARIABLE: CODE,
         guard.METRICS_VARIABLE: TOKEN,

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import socket
 import subprocess
 import sys
 import time
@@ -46,13 +45,14 @@ class Pair:
     """Two processes that answer together."""
 
     def __init__(self) -> None:
+        from torch.distributed import TCPStore
+
         self.limit = SECONDS + STARTING
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
+        # Where they meet: a port that was only found free may be taken before they have started.
+        self.store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         self.ranks = [
             subprocess.Popen(
-                [sys.executable, "-m", "tools.atlas_probe.pair", str(rank), port],
+                [sys.executable, "-m", "tools.atlas_probe.pair", str(rank), str(self.store.port)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, cwd=ROOT,
             )
             for rank in range(WORLD)
@@ -225,9 +225,8 @@ def _together(rank: int, port: int) -> Any:
 
     limit = timedelta(seconds=SECONDS / 2)
     if not _groups:
-        torch.distributed.init_process_group(
-            "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=WORLD, timeout=limit
-        )
+        store = torch.distributed.TCPStore("127.0.0.1", port, is_master=False)
+        torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=WORLD, timeout=limit)
     _groups.append(torch.distributed.new_group(timeout=limit))
     return _groups[-1]
 

@@ -6,7 +6,6 @@ import ast
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from peft_lab.advise.plan import StepPlan
 from peft_lab.advise.plans import configs, steps
@@ -60,9 +60,6 @@ def run(text: str, folder: Path, rows: Path, ranks: int, torchrun: bool = False)
     """The losses that the script prints. ``torchrun``: begun as the script says, in processes of its own."""
     file = folder / NAME
     file.write_text(text, "utf-8")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
     args = [str(rows), str(folder / f"out-{ranks}")]
     if torchrun:
         start = [
@@ -70,7 +67,7 @@ def run(text: str, folder: Path, rows: Path, ranks: int, torchrun: bool = False)
             "-m",
             "torch.distributed.run",
             f"--nproc-per-node={ranks}",
-            f"--master-port={port}",
+            "--standalone",
         ]
         env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         call = [*start, str(file), *args]
@@ -78,7 +75,15 @@ def run(text: str, folder: Path, rows: Path, ranks: int, torchrun: bool = False)
             call, cwd=folder, env=env, capture_output=True, text=True, timeout=400, check=False
         )
     else:
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(ranks)}
+        # As torchrun does, they meet where this process holds the port: one that was only found free may be taken by then.
+        store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        agent = {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
+        meeting = {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(store.port),
+            "WORLD_SIZE": str(ranks),
+            **agent,
+        }
         each = [{**meeting, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
         done = forked.run(file, args, each if ranks > 1 else [{}])
     assert done.returncode == 0, done.stderr[-3000:]

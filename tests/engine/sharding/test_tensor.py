@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import socket
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import torch
 
 from bench import sharded_peaks
 from peft_lab.advise.plans.steps import split_seconds
@@ -280,8 +280,9 @@ def one_of_two(rank: int, port: int, results: Any) -> None:
     from peft_lab.takeaway.ranks import end
 
     torch.set_num_threads(1)
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), GLOO_SOCKET_IFNAME="lo")
-    dist.init_process_group("gloo", rank=rank, world_size=2)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    store = dist.TCPStore("127.0.0.1", port, is_master=False)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
     mesh = init_device_mesh("cpu", (2,))
     for case in CASES:
         shared, gradients = learned(
@@ -296,11 +297,9 @@ def one_of_two(rank: int, port: int, results: Any) -> None:
 @pytest.mark.slow
 def test_two_processes_learn_what_one_does() -> None:
     context = multiprocessing.get_context("spawn")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     results = context.SimpleQueue()
-    processes = [context.Process(target=one_of_two, args=(rank, port, results)) for rank in range(2)]
+    processes = [context.Process(target=one_of_two, args=(rank, store.port, results)) for rank in range(2)]
     for process in processes:
         process.start()
     for process in processes:
