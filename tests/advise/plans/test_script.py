@@ -75,7 +75,7 @@ def run(text: str, folder: Path, rows: Path, ranks: int, torchrun: bool = False)
             call, cwd=folder, env=env, capture_output=True, text=True, timeout=400, check=False
         )
     else:
-        # As torchrun does, they meet where this process holds the port: one that was only found free may be taken by then.
+        # They meet at a port that is held from here: one that was only found free may be taken by then.
         store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         agent = {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
         meeting = {
