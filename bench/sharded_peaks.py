@@ -22,6 +22,7 @@ from peft_lab.engine.request import StepSetting
 from peft_lab.engine.sharding.wrap import Sharding
 from peft_lab.methods import get_method
 from peft_lab.takeaway.ranks import end
+from tools.ports import joined, meeting
 
 LAYERS, BATCH, SEQ = 7, 2, 96
 REST = 0.02  # seconds
@@ -149,8 +150,7 @@ def measure(rank: int, devices: int, asked: list[Case], expected: list[int], por
 
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    store = dist.TCPStore("127.0.0.1", port, is_master=False)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=devices)
+    dist.init_process_group("gloo", store=joined(port), rank=rank, world_size=devices)
     found = []
     for case, wanted in zip(asked, expected, strict=True):
         peak = _peak(case)
@@ -226,11 +226,8 @@ def measured(asked: list[Case], devices: int, expected: list[int]) -> list[list[
     """Of every case each process's peak in bytes, by rank; ``expected`` is what the simulation says of it."""
     import multiprocessing
 
-    import torch.distributed as dist
-
     context = multiprocessing.get_context("spawn")
-    # The port is held from here: one that was only found free may be taken by the time the processes have started.
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    store = meeting()
     results = context.SimpleQueue()
     ranks = range(devices)
     processes = [

@@ -1,4 +1,4 @@
-"""Find a port for a server that a test or a bench starts."""
+"""Find ports for servers that a test or a bench starts, and for processes that train together."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import random
 import socket
 from pathlib import Path
+from typing import Any
 
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 LOWEST = 10_000  # below are ports of services that people know
@@ -34,3 +35,18 @@ def free_port() -> int:
         _given.add(port)
         return port
     raise OSError(f"No port between {first} and {first + SHARE} is free.")
+
+
+def meeting() -> Any:
+    """Return torch's store at which processes meet, as torchrun holds it: its ``port`` belongs to this process until it
+    is let go, where one that was only found free may be taken before they have started."""
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, not in __all__
+
+    return TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+
+
+def joined(port: int) -> Any:
+    """Return the store of :func:`meeting` in one of the processes, for ``init_process_group``."""
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    return TCPStore("127.0.0.1", port, is_master=False)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from peft_lab.atlas import get_entry
 from peft_lab.atlas.base import AtlasType
 from tools.atlas_probe.held import EQUAL, Held, No, apart, hold
+from tools.ports import joined, meeting
 
 if TYPE_CHECKING:
     import torch
@@ -45,11 +46,8 @@ class Pair:
     """Two processes that answer together."""
 
     def __init__(self) -> None:
-        from torch.distributed import TCPStore
-
         self.limit = SECONDS + STARTING
-        # Where they meet: a port that was only found free may be taken before they have started.
-        self.store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        self.store = meeting()
         self.ranks = [
             subprocess.Popen(
                 [sys.executable, "-m", "tools.atlas_probe.pair", str(rank), str(self.store.port)],
@@ -225,8 +223,9 @@ def _together(rank: int, port: int) -> Any:
 
     limit = timedelta(seconds=SECONDS / 2)
     if not _groups:
-        store = torch.distributed.TCPStore("127.0.0.1", port, is_master=False)
-        torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=WORLD, timeout=limit)
+        torch.distributed.init_process_group(
+            "gloo", store=joined(port), rank=rank, world_size=WORLD, timeout=limit
+        )
     _groups.append(torch.distributed.new_group(timeout=limit))
     return _groups[-1]
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from peft_lab.advise.plan import StepPlan
 from peft_lab.advise.plans import configs, steps
@@ -27,6 +26,7 @@ from peft_lab.methods import get_method
 from peft_lab.models.catalogue import resolve
 from peft_lab.takeaway import ranks
 from tests import forked
+from tools import ports
 
 STEP = re.compile(r"step +\d+ of \d+ +loss ([\d.]+)")
 #: How far float32 sums in another order may move a loss.
@@ -75,8 +75,7 @@ def run(text: str, folder: Path, rows: Path, ranks: int, torchrun: bool = False)
             call, cwd=folder, env=env, capture_output=True, text=True, timeout=400, check=False
         )
     else:
-        # They meet at a port that is held from here: one that was only found free may be taken by then.
-        store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        store = ports.meeting()
         agent = {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
         meeting = {
             "MASTER_ADDR": "127.0.0.1",

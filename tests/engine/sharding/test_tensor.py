@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-import torch
 
 from bench import sharded_peaks
 from peft_lab.advise.plans.steps import split_seconds
@@ -22,6 +21,7 @@ from peft_lab.methods import get_method
 from peft_lab.models import meta
 from peft_lab.models.catalogue import get_model
 from peft_lab.training.batches import Encoded, Packed, collate_packed, no_cache
+from tools import ports
 
 MODEL = "llama-3.2-1b"
 LAYERS = get_model(MODEL).shape.num_layers
@@ -281,8 +281,7 @@ def one_of_two(rank: int, port: int, results: Any) -> None:
 
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    store = dist.TCPStore("127.0.0.1", port, is_master=False)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    dist.init_process_group("gloo", store=ports.joined(port), rank=rank, world_size=2)
     mesh = init_device_mesh("cpu", (2,))
     for case in CASES:
         shared, gradients = learned(
@@ -297,7 +296,7 @@ def one_of_two(rank: int, port: int, results: Any) -> None:
 @pytest.mark.slow
 def test_two_processes_learn_what_one_does() -> None:
     context = multiprocessing.get_context("spawn")
-    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    store = ports.meeting()
     results = context.SimpleQueue()
     processes = [context.Process(target=one_of_two, args=(rank, store.port, results)) for rank in range(2)]
     for process in processes:
