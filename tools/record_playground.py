@@ -117,7 +117,8 @@ def leading(part: Watched) -> list[float]:
 def memory(rank: int, targets: tuple[str, ...]) -> dict[str, int]:
     """Return the bytes of each part at the peak of the step that a run measures; neither α nor the rate changes it."""
     spec = Setting(rank, rank, 1e-3, targets).request.complete()
-    return {part: size for part, size in admission.parts_ahead(spec.to_dict()).items() if size}
+    simulation, _ = admission.step_ahead(spec.to_dict())
+    return {part: size for part, size in simulation.parts.items() if size}
 
 
 def known(out: Path) -> list[dict[str, Any]]:

@@ -398,8 +398,3 @@ def step_ahead(data: Mapping[str, Any]) -> tuple[Simulation, dict[str, Any]]:
     batch = tracked_batch(spec)
     request = step_request(spec, batch, machine.in_use().simulated_as, course.attention_for(spec))
     return simulate_lab(request), batch
-
-
-def parts_ahead(data: Mapping[str, Any]) -> dict[str, int]:
-    """Return the parts of that step's peak in bytes, by name. Imports torch. Raises as :func:`step_ahead`."""
-    return dict(step_ahead(data)[0].parts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import streamlit as st
 
 from peft_lab.core import asking, units
@@ -9,6 +11,7 @@ from peft_lab.core.errors import PeftLabError
 from peft_lab.drawing.trajectory.sentence import METHOD, MODEL, TASK, shipped
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import MethodSpec
+from peft_lab.methods.counting.count import count
 from peft_lab.models.assets import store as assets
 from peft_lab.models.catalogue import catalogue, get_model
 from peft_lab.models.shapes import ModelEntry
@@ -22,8 +25,9 @@ from peft_lab.ui.components import figures, frame, waiting
 from peft_lab.ui.components.block import thumb
 from peft_lab.ui.components.sentence import order_of, sent, sentence
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.method.settings import SAY, ask_work, begin
+from peft_lab.ui.method.settings import SAY, ask_full_step, ask_run_step, ask_work, begin
 from peft_lab.ui.runs.shown import live_run, summaries
+from peft_lab.workers import inspector
 
 # ----------------------------------------
 # The methods side by side: what each adds to a block, and how many parameters it trains.
@@ -73,6 +77,7 @@ def _card(spec: MethodSpec) -> None:
 
 
 SCOPE = "home"
+LATER = 3  # urgency of what Home does not show
 DOORS = (
     ("tour", "Learn a method", "eight methods, one page each"),
     ("plan", "Plan a fine-tune", "plans that fit your GPUs, and their files"),
@@ -124,6 +129,8 @@ def _train() -> None:
     offer = None if going else _offer()
     seconds = f" ({offer.duration})" if offer and offer.duration else ""
     label = "Watch your LoRA train" if going else f"Train it on {asking.here()}{seconds}"
+    if offer:
+        _prepare()
     basis = forecast_made_of(offer.forecast.like) if offer and offer.forecast else None
     if st.button(label, type="primary", key="train-now", width="stretch", help=basis):
         if going is None:
@@ -149,6 +156,15 @@ def _offer() -> Offer | None:
         return make_offer(request(), work.answer, summaries()) if work.answer is not None else None
     except PeftLabError:  # the page says above what has to be fetched
         return None
+
+
+def _prepare() -> None:
+    """Request what the method's page shows first, while one reads: it would take the processor from the run's first
+    steps."""
+    spec = replace(request(), probes=()).complete()
+    inspector.submit(count, spec.model, spec.method, dict(spec.values))
+    ask_run_step(spec, LATER)
+    ask_full_step(spec, LATER)
 
 
 def _as_shown() -> None:

@@ -14,7 +14,7 @@ from peft_lab.core.errors import BadInput
 from peft_lab.drawing.trajectory.sentence import ASKED, STEPS
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
-from peft_lab.runs.admission import parts_ahead
+from peft_lab.runs.admission import step_ahead
 from peft_lab.studies.playground import (
     ALL,
     DEFAULT_RATE,
@@ -142,5 +142,5 @@ def test_the_peak_is_what_the_methods_page_prints_for_the_same_settings(
 ) -> None:
     monkeypatch.setattr(machine, "compute_dtype", lambda: torch.bfloat16)  # of the machine that recorded
     run = next(run for run in shipped().runs if run.setting == Setting(8, 16, DEFAULT_RATE))
-    ahead = parts_ahead(run.setting.request.complete().to_dict())
-    assert run.memory == {part: size for part, size in ahead.items() if size}
+    ahead, _ = step_ahead(run.setting.request.complete().to_dict())
+    assert run.memory == {part: size for part, size in ahead.parts.items() if size}

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from peft_lab.drawing.trajectory.sentence import shipped
 from peft_lab.models.loading import split_text
+from peft_lab.runs import store
 from peft_lab.runs.respond import base_answer
 from peft_lab.training.tasks import orders
 from peft_lab.ui import home, state
 from peft_lab.ui.components import sentence
+from peft_lab.ui.method import parts, settings, train
+from peft_lab.workers import inspector
 from tests.conftest import link
+from tests.ui.test_pages import ROOT
 
 
 @pytest.fixture
@@ -76,3 +84,33 @@ def test_an_order_of_ones_own_is_what_is_trained_with() -> None:
         assert home.request().probes == (orders.prompt("Two teas for Ada."),)
     finally:
         state.remember(home.SCOPE, "order", None)
+
+
+@pytest.mark.weights
+def test_what_the_methods_page_shows_first_is_asked_for_while_one_reads(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its simulations took the processor from the first steps of the run that the button starts."""
+    asked: list[str] = []
+
+    def submit(*question: Any) -> Future[Any]:
+        function, arguments = next(
+            (one, question[at + 1 :]) for at, one in enumerate(question) if callable(one)
+        )
+        asked.append(inspector.question_key(function, arguments, {}))
+        return Future()
+
+    for module in (settings, parts):
+        monkeypatch.setattr(module, "get_pool", lambda: SimpleNamespace(submit=submit))
+    monkeypatch.setattr(inspector, "submit", submit)
+    home._prepare()
+    assert len(set(asked)) == 3, "the count, the run's step, and full fine-tuning's"
+    while_reading, run = set(asked), store.create(home.request().complete())
+    asked.clear()
+    train.memory_beside(run)
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    wanted = home.request()
+    app.query_params.update({"tab": "train", "steps": str(wanted.steps), "batch": str(wanted.batch)})
+    app.switch_page(f"pages/{wanted.method}.py").run()
+    assert not app.exception
+    assert set(asked) == while_reading

@@ -15,7 +15,7 @@ from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import catalogue, get_model, resolve
 from peft_lab.ui import state
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.method import drawing, parts
+from peft_lab.ui.method import drawing, parts, settings
 from peft_lab.ui.method.tabs import MOVED, named
 from peft_lab.ui.pages import method_pages
 from peft_lab.workers import inspector
@@ -188,31 +188,25 @@ def test_rows_longer_than_another_model_reads_are_kept_for_the_one_they_were_cho
 def test_a_method_page_is_of_one_step(slug: str, own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The headline and the part Memory ask for the very same one: 811 and 972 MB stood on one page, as peaks of a run's
     padded batch and of 64 tokens a row."""
-    asked: dict[str, list[Any]] = {"headline": [], "tab": []}
+    asked: list[tuple[int, str, Any]] = []
 
-    def noting(place: str) -> Any:
-        class Noting(BusyPool):
-            def submit(self, *question: Any) -> Future[Any]:
-                _, function, *arguments = question
-                asked[place].append((function.__name__, tuple(arguments)))
-                return super().submit(*question)
+    class Noting(BusyPool):
+        def submit(self, *question: Any) -> Future[Any]:
+            urgency, function, *arguments = question
+            asked.append((urgency, function.__name__, arguments))
+            return super().submit(*question)
 
-        return Noting
-
-    monkeypatch.setattr(drawing, "get_pool", noting("headline"))
-    monkeypatch.setattr(parts, "get_pool", noting("tab"))
+    for module in (settings, parts):
+        monkeypatch.setattr(module, "get_pool", Noting)
     link(own_home)
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
     app.query_params["tab"], app.query_params["part"] = "inside", "memory"
     app.switch_page(f"pages/{slug}.py").run()
     assert not app.exception
-    steps = [(name, arguments) for name, arguments in asked["tab"] if arguments]
-    # where nothing can be trained, the headline asks through the tab
-    shown = asked["headline"] or steps[:1]
-    assert shown[0] in steps
-    told = {
-        json.dumps(arguments[0], default=str, sort_keys=True) for _, arguments in (*asked["headline"], *steps)
-    }
+    assert {urgency for urgency, _, _ in asked} == {drawing.URGENCY, 0}, (
+        "the headline and the part have asked"
+    )
+    told = {json.dumps(arguments[0], default=str, sort_keys=True) for _, _, arguments in asked}
     assert len(told) == (1 if slug == "full" else 2), (
         "this method's step, and full fine-tuning's of the same rows"
     )

@@ -19,7 +19,6 @@ from peft_lab.drawing.block import TOKENS, strip_of
 from peft_lab.drawing.trajectory.format import Trajectory
 from peft_lab.methods.counting.count import CountReport
 from peft_lab.runs import store
-from peft_lab.runs.admission import step_ahead
 from peft_lab.runs.record import knobs_read
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
@@ -37,7 +36,6 @@ from peft_lab.ui.method.parts import ask_step, batch_words, step_now, tree_key
 from peft_lab.ui.method.settings import example_task
 from peft_lab.ui.method.tabs import EXPERIMENTS, EXPORT, INSIDE
 from peft_lab.ui.runs.shown import REFRESH, TRAIN, last_finished, recorded, short_id, shown_run
-from peft_lab.workers.inspector import get_pool
 
 STRIP_HIGH = 120.0  # of the drawing on a phone's strip, in its user units: two matrices above each other
 #: The tabs beside which settings and drawing fold to a strip, and how many knobs that names.
@@ -233,7 +231,7 @@ def expect(choice: Choice) -> ExpectedStep:
         missing = choice.task == OWN_TASK and own_data.chosen_file(choice.entry.kind) is None
         return ExpectedStep(None, problem=f"Choose your file on {TRAIN} first." if missing else str(error))
     if spec is not None:
-        return ExpectedStep(look(get_pool().submit(URGENCY, step_ahead, spec.to_dict())), spec)
+        return ExpectedStep(look(settings.ask_run_step(spec, URGENCY)), spec)
     return ExpectedStep(look(ask_step(step_now(choice), URGENCY)))
 
 

@@ -19,7 +19,6 @@ from peft_lab.methods.counting.count import CountReport, GroupCount
 from peft_lab.models.catalogue import catalogue
 from peft_lab.models.shapes import CLASSIFIERS
 from peft_lab.runs import store
-from peft_lab.runs.admission import step_ahead
 from peft_lab.runs.spec import BATCH, RunSpec
 from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures
@@ -274,7 +273,6 @@ def _detail(choice: Choice, report: CountReport, module: str) -> None:
 # Memory: one training step part by part, simulated beside measured, full fine-tuning as the reference.
 
 
-FULL = "full"
 DTYPES = {"bfloat16": "bfloat16", "float32": "float32"}
 UNLIMITED = 131_072  # tokens of a row, where a model has no fixed number of positions
 NEXT = "next"
@@ -287,16 +285,14 @@ def memory(choice: Choice) -> None:
     ahead = run is not None and choose(choice.spec.slug, "m-step", "Step", STEPS) == NEXT
     asked: dict[str, Future[Any]]
     if run is not None and ahead:
-        data = run.to_dict()
-        asked = {choice.spec.title: get_pool().submit(0, step_ahead, data)}
-        if choice.spec.slug != FULL:
-            full = {**data, "method": FULL, "values": {}}
-            asked["Full fine-tuning"] = get_pool().submit(0, step_ahead, full)
+        asked = {choice.spec.title: settings.ask_run_step(run, 0)}
+        if choice.spec.slug != settings.FULL:
+            asked["Full fine-tuning"] = settings.ask_full_step(run, 0)
     else:
         step = _controls(choice)
         asked = {choice.spec.title: ask_step(step)}
-        if choice.spec.slug != FULL:
-            asked["Full fine-tuning"] = ask_step(replace(step, method=FULL, values={}))
+        if choice.spec.slug != settings.FULL:
+            asked["Full fine-tuning"] = ask_step(replace(step, method=settings.FULL, values={}))
     answers = collect(asked)
     for reason in answers.refused.values():
         error_line(reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -12,15 +13,17 @@ from peft_lab.ask.field import Field, as_text
 from peft_lab.core import asking, units
 from peft_lab.core.errors import BadInput, PeftLabError
 from peft_lab.core.units import Source
+from peft_lab.engine.request import Simulation
 from peft_lab.engine.timing import here
-from peft_lab.methods import all_methods
+from peft_lab.methods import all_methods, get_method
 from peft_lab.models.catalogue import model_title
 from peft_lab.models.shapes import CLASSIFIERS, ModelKind
 from peft_lab.runs import kept, waiting
+from peft_lab.runs.admission import step_ahead
 from peft_lab.runs.forecast import Forecast, RunWork, predicts, run_work
 from peft_lab.runs.kept import MadeForecast
 from peft_lab.runs.offer import Offer, make_offer
-from peft_lab.runs.spec import BATCH, RunRequest, RunSpec, usual_eval_rows
+from peft_lab.runs.spec import BATCH, RunRequest, RunSpec, entry_of, usual_eval_rows
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from peft_lab.runs.waiting import Before, ahead, starts_in
@@ -193,6 +196,7 @@ def address_of_run(request: RunRequest) -> dict[str, str]:
 
 
 URGENCY = 2  # after the peak that the headline shows
+FULL = "full"
 
 
 def ask_duration(choice: Choice) -> Look[RunWork]:
@@ -211,6 +215,23 @@ def ask_work(request: RunRequest | None) -> Look[RunWork]:
     except PeftLabError:
         return Look()
     return look(get_pool().submit(URGENCY, run_work, spec.to_dict()))
+
+
+def ask_run_step(spec: RunSpec, urgency: int) -> Future[tuple[Simulation, dict[str, Any]]]:
+    """Request the step that a run measures, which no sentence changes: Home and a method's page share the answer."""
+    return get_pool().submit(urgency, step_ahead, replace(spec, probes=()).to_dict())
+
+
+def ask_full_step(spec: RunSpec, urgency: int) -> Future[tuple[Simulation, dict[str, Any]]]:
+    """Request the same run's step with every weight trained; the future fails if its model's folder is gone."""
+    method = get_method(FULL)
+    try:
+        values = method.complete(entry_of(spec.model).shape, {})
+    except PeftLabError as error:
+        none: Future[tuple[Simulation, dict[str, Any]]] = Future()
+        none.set_exception(error)
+        return none
+    return ask_run_step(replace(spec, method=FULL, values=values), urgency)
 
 
 def duration_below(slug: str, offer: Offer) -> None:

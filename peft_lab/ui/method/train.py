@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Future
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,8 +17,7 @@ from peft_lab.methods import get_method
 from peft_lab.methods.counting.count import count
 from peft_lab.methods.shared import adapters_library as library_files
 from peft_lab.runs import admission, checkpoints, record, respond, store
-from peft_lab.runs.admission import parts_ahead
-from peft_lab.runs.spec import RunSpec, entry_of
+from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import RunView, Status, scoring
 from peft_lab.training.evaluation import ModelAnswer
@@ -46,7 +43,6 @@ from peft_lab.ui.runs.shown import (
 )
 from peft_lab.ui.runs.shown import stop as ask_to_stop
 from peft_lab.workers import inspector
-from peft_lab.workers.inspector import get_pool
 
 # ----------------------------------------
 # A run on screen: progress and curves while it goes, its results when it has ended, its answers beside the base's.
@@ -286,23 +282,25 @@ def try_it(run: Run, slug: str) -> None:
 # The memory of a run's step three times: as it was simulated, as it was measured, and what full fine-tuning needs.
 
 
-FULL = "full"
 URGENCY = 2  # after the headline's own figure
 
 
 def memory_beside(run: Run) -> None:
     """Draw the three bars; the measured one appears during the run."""
     spec = run.spec
-    asked = {f"{get_method(spec.method).title}, simulated": _ask(spec)}
-    if spec.method != FULL:
-        asked["Full fine-tuning, simulated"] = _ask_full(spec)
+    asked = {f"{get_method(spec.method).title}, simulated": settings.ask_run_step(spec, URGENCY)}
+    if spec.method != settings.FULL:
+        asked["Full fine-tuning, simulated"] = settings.ask_full_step(spec, URGENCY)
     st.markdown("##### Peak of one step")
 
     def bars() -> None:
         seen = {label: look(future) for label, future in asked.items()}
         rows = [
             Bar(
-                label, one.answer or {}, Source.SIMULATED, "" if one.answer else plain(one.why("Simulating…"))
+                label,
+                one.answer[0].parts if one.answer else {},
+                Source.SIMULATED,
+                "" if one.answer else plain(one.why("Simulating…")),
             )
             for label, one in seen.items()
         ]
@@ -314,22 +312,6 @@ def memory_beside(run: Run) -> None:
     undrawn = [look(future) for future in asked.values()]
     part(bars, every=None if run.view().status.final else 4 * REFRESH)
     come_back(*undrawn)
-
-
-def _ask_full(spec: RunSpec) -> Future[dict[str, int]]:
-    """Request the same run with every weight trained; the future fails if its model's folder is gone."""
-    method = get_method(FULL)
-    try:
-        values = method.complete(entry_of(spec.model).shape, {})
-    except PeftLabError as error:
-        none: Future[dict[str, int]] = Future()
-        none.set_exception(error)
-        return none
-    return _ask(replace(spec, method=FULL, values=values))
-
-
-def _ask(spec: RunSpec) -> Future[dict[str, int]]:
-    return get_pool().submit(URGENCY, parts_ahead, spec.to_dict())
 
 
 def train(choice: Choice) -> None:
