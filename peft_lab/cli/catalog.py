@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, get_args
 
 import typer
@@ -109,17 +110,7 @@ def fetch(
 
     With everything here, this processor's speed is measured once, to estimate training times.
     """
-    with ProgressBars() as bars:
-        results = assets.fetch(
-            names or (), lambda name, fraction: bars.update(assets.ASSETS[name].title, fraction)
-        )
-        problem = None
-        if not names and not here.complete():
-            bars.update("Speed of this processor", 0.0, "measuring")
-            problem = waiting.begin_calibrating().exception()
-            bars.update("Speed of this processor", 1.0, "not measured" if problem else "")
-    if problem is not None:  # what was asked for is here all the same
-        output.note(f"This processor's speed was not measured: {problem}")
+    results = fetched(names or ())
     columns: dict[str, output.Column] = {
         "name": "name",
         ">on disk": ("bytes", units.size),
@@ -128,6 +119,21 @@ def fetch(
         "folder": "path",
     }
     output.show(results, as_json, human=lambda: [output.table("Verified and ready", results, columns)])
+
+
+def fetched(names: Sequence[str] = ()) -> list[assets.FetchResult]:
+    """Return what is here now, after fetching what was missing; with everything here, the processor's speed is measured
+    once. Raises AssetError."""
+    with ProgressBars() as bars:
+        results = assets.fetch(names, lambda name, done: bars.update(assets.ASSETS[name].title, done))
+        problem = None
+        if not names and not here.complete():
+            bars.update("Speed of this processor", 0.0, "measuring")
+            problem = waiting.begin_calibrating().exception()
+            bars.update("Speed of this processor", 1.0, "not measured" if problem else "")
+    if problem is not None:  # what was asked for is here all the same
+        output.note(f"This processor's speed was not measured: {problem}")
+    return results
 
 
 # ----------------------------------------

@@ -17,12 +17,11 @@ import typer
 from peft_lab.classroom import joining
 from peft_lab.cli import output
 from peft_lab.cli.application import command
+from peft_lab.cli.catalog import fetched
 from peft_lab.cli.options import option
-from peft_lab.cli.output import ProgressBars
 from peft_lab.core import asking, disk, journal
 from peft_lab.core.errors import AssetError, PeftLabError
 from peft_lab.interview.write import judge
-from peft_lab.models.assets import store as assets
 
 PACKAGE = Path(__file__).parents[1]
 EVERYWHERE = "0.0.0.0"
@@ -173,8 +172,7 @@ def _start(port: int, fetch: bool, more: tuple[str, ...], environment: Mapping[s
     script = app_script()
     if fetch:
         try:
-            with ProgressBars() as bars:
-                assets.fetch((), lambda name, done: bars.update(assets.ASSETS[name].title, done))
+            fetched()
         except AssetError as trouble:
             print(f"{trouble}\nThe app starts without them; retry with `peft-lab fetch`.", file=sys.stderr)
     arguments = ["-m", "streamlit", "run", str(script), "--server.port", str(port), *more]

@@ -57,6 +57,7 @@ def test_failure_that_is_nobodys_input_exits_with_one(run: Run, monkeypatch: pyt
 def test_fetching_everything_measures_the_machine_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from concurrent.futures import Future
 
+    from peft_lab.cli import start
     from peft_lab.core.errors import RunError
     from peft_lab.engine.timing import here
     from peft_lab.models.assets import store as assets
@@ -73,7 +74,8 @@ def test_fetching_everything_measures_the_machine_once(run: Run, monkeypatch: py
     monkeypatch.setattr(assets, "fetch", lambda *_: [])
     monkeypatch.setattr(here, "complete", lambda: known[0])
     monkeypatch.setattr(waiting, "begin_calibrating", begin)
-    for arguments, times in ((["fetch", "minilm-l6"], 0), (["fetch"], 1), (["fetch"], 2), (["fetch"], 2)):
+    monkeypatch.setattr(start, "_run_child", lambda *_: 0)
+    for arguments, times in ((["fetch", "minilm-l6"], 0), (["fetch"], 1), (["app"], 2), (["fetch"], 2)):
         failing = len(begun) == 0 and times == 1
         done = run(*arguments)
         assert done.status == 0 and len(begun) == times
