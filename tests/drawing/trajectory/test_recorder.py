@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -130,3 +132,17 @@ def test_a_run_that_may_cost_nothing_records_what_is_asked_in_any_case(
     found = read(tmp_path)
     assert found.steps == states and len(found.curve.loss) == 12
     assert [answer.step for answer in found.answers] == states
+
+
+def test_a_drafted_answer_says_nothing_of_the_next_ones_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 4.0, 4.0, 4.1])  # the first answer took 4 s, the second was drafted well
+    monkeypatch.setattr(passing, "time", SimpleNamespace(process_time=lambda: next(clock)))
+    offered: list[float] = []
+    budget: Any = SimpleNamespace(allows=offered.append, counted=nullcontext)  # allows nothing
+    asked: Any = SimpleNamespace(answer=lambda *_: "", score=lambda _: 0.0, writes=True)
+    answering = passing.Answering(torch.nn.Linear(1, 1), asked, budget, {1, 2})
+    for step in (1, 2, 3):
+        answering.wants(step)
+        answering.catch_up()
+    assert [answer.step for answer in answering.answers()] == [1, 2]
+    assert offered[-1] == 4.0
