@@ -79,7 +79,7 @@ dear: $(VENV)/.dev trackers engine schemas
 	$(PY) $(THREE) tests/browser -m "slow and not further"
 	$(PY) $(THREE) tests/browser -m "further and not rest"
 
-# Three in four of the cases that the samples left: CI has time for the fourth alone. Before a release.
+# Seven in eight of the cases that the samples left: CI has time for the eighth alone. Before a release.
 rest: $(VENV)/.dev
 	$(PY) -m peft_lab fetch
 	$(PY) $(THREE) --ignore tests/browser -m rest

@@ -3,10 +3,11 @@
     python -m bench.first_motion [--repeats 3] [--width 1280] [--reading 20] [--no-training]
 
 Each repeat starts a server and opens Home as its first page: cold is from the address to the first frame in which the
-recorded run plays; warm is the same in a new session right after. After ``--reading`` seconds, in which the new server
-measures the machine, Home's button is pressed: from there to a loss, to the first answer of the sample that differs
-from the one before, and to the verdict, the tuned model's score, each as it stands on the screen. Prints the machine's
-load beside it, and the run's steps a second: machines of one kind differ by half.
+recorded run plays; warm is the same in a new session right after. The server has what ``peft-lab fetch`` leaves: the
+weights, and this processor's speed. After ``--reading`` seconds Home's button is pressed: from there to a loss, to the
+first answer of the sample that differs from the one before, and to the verdict, the tuned model's score, each as it
+stands on the screen. Prints the machine's load beside it, and the run's steps a second: machines of one kind differ by
+half.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import tempfile
 import time
@@ -21,6 +23,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from peft_lab.engine.timing import here
 from tests.browser.conftest import served
 from tests.browser.driver import CHROMIUM_FLAGS, chromium_path
 from tests.conftest import link
@@ -76,12 +79,15 @@ def main() -> None:
     parser.add_argument("--reading", type=float, default=20.0)
     parser.add_argument("--no-training", action="store_true")
     asked = parser.parse_args()
+    if not here.complete():
+        raise SystemExit("This processor's speed is not known here: run peft-lab fetch first.")
     found: dict[str, list[float]] = {}
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
         browser = playwright.chromium.launch(executable_path=chromium_path(), args=CHROMIUM_FLAGS)
         for number in range(asked.repeats):
             home = Path(folder) / str(number)
             link(home)
+            shutil.copy(here.place(), home)
             with served(home, Path(folder) / "log") as url:
                 page, seconds = opened(browser, url, asked.width)
                 found.setdefault("first motion, cold server", []).append(seconds)

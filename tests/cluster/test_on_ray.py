@@ -191,6 +191,7 @@ def test_a_node_that_is_killed_in_the_middle_repeats_no_finished_step(home: Path
     carried_past_a_killed_node(cluster)
 
 
+@pytest.mark.rest  # make further kills the drivers of studies that are carried out here
 @pytest.mark.further
 def test_a_driver_that_is_killed_is_followed_by_one_that_repeats_nothing(
     home: Path, cluster: Cluster, tmp_path: Path

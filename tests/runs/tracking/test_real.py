@@ -186,6 +186,7 @@ def test_a_comparisons_runs_stand_in_both(
     assert {run["params"]["method"] for run in found.values()} == {"bitfit", "lora"}
 
 
+@pytest.mark.rest  # make further has Ray, and trackers, each with its own
 @pytest.mark.further
 def test_runs_on_ray_are_told_by_the_command_that_hands_them_out(
     trackers: dict[str, str], tmp_path: Path, run_process: Command
