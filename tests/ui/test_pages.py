@@ -26,7 +26,7 @@ from tests.ui.badges import cards, sources, without_badge
 #: As older addresses call them, so that those are opened too.
 TABS = ("idea", "train", *(tab for tab in MOVED if tab != "try it"))  # whose figures test_try_it.py looks at
 SECONDS = 60
-COMING = ("Counting", "Simulating a step", "Simulating the measured step")
+COMING = ("Counting…", "Counting what", "Simulating a step", "Simulating the measured step")
 ROOT = Path(__file__).parents[2]
 
 
