@@ -21,6 +21,7 @@ from packaging.requirements import Requirement
 from peft_lab.cli.machine import requirements
 from peft_lab.models.assets.store import ASSETS
 from tests.conftest import LONGEST, missing
+from tests.waits import SECONDS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "peft_lab"
@@ -147,7 +148,7 @@ def _make(*arguments: str) -> subprocess.CompletedProcess[str]:
     if not shutil.which("make"):
         missing("make is not installed")
     return subprocess.run(
-        ["make", *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+        ["make", *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=SECONDS
     )
 
 

@@ -9,25 +9,26 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.browser.driver import CHROMIUM_FLAGS, chromium_path
 from tests.conftest import link, missing
+from tests.waits import MILLISECONDS, SECONDS
 from tools.ports import free_port
 
+Opened = TypeVar("Opened", Page, BrowserContext)
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 60
-expect.set_options(timeout=30_000)  # two busy cores: an expectation that holds is met at once anyway
+expect.set_options(timeout=MILLISECONDS)
 
 
 def _await_health(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline and server.poll() is None:
         try:
             with urllib.request.urlopen(f"{url}/_stcore/health", timeout=2):
@@ -67,7 +68,7 @@ def served(
             with suppress(ProcessLookupError):
                 os.killpg(server.pid, signal.SIGTERM)
                 try:
-                    server.wait(10)
+                    server.wait(20)
                 except subprocess.TimeoutExpired:
                     os.killpg(server.pid, signal.SIGKILL)
             server.wait()
@@ -88,8 +89,21 @@ def chromium() -> Iterator[Browser]:
         missing("no Chromium here: on Debian, apt install chromium fonts-dejavu-core")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+        browser.new_context = patient(browser.new_context)  # type: ignore[method-assign]
+        browser.new_page = patient(browser.new_page)  # type: ignore[method-assign]
         yield browser
         browser.close()
+
+
+def patient(make: Callable[..., Opened]) -> Callable[..., Opened]:
+    """Let pages wait for what they are told to press as long as for what they show."""
+
+    def made(**options: Any) -> Opened:
+        opened = make(**options)
+        opened.set_default_timeout(MILLISECONDS)
+        return opened
+
+    return made
 
 
 @pytest.fixture

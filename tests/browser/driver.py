@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Locator, Page, TimeoutError, expect
 
 from peft_lab.ui import pages
+from tests.waits import MILLISECONDS
 
 CHROMIUM_FLAGS = [
     "--headless",
@@ -141,23 +142,20 @@ def chromium_path() -> str | None:
     return next((found for name in names if (found := shutil.which(name))), None)
 
 
-def settled(page: Page, timeout: float = 60, hold: float = 0.3) -> Page:
-    """Wait (seconds) until the page has been at rest for ``hold`` seconds; return it."""
+def settled(page: Page, hold: float = 0.3) -> Page:
+    """Wait until the page has been at rest for ``hold`` seconds; return it."""
     page.evaluate("window.__stillSince = undefined")
     try:
-        page.wait_for_function(_SETTLED, arg=hold * 1000, timeout=timeout * 1000, polling=50)
+        page.wait_for_function(_SETTLED, arg=hold * 1000, timeout=MILLISECONDS, polling=50)
     except TimeoutError as error:
         raise AssertionError(f"{page.url} does not come to rest: {page.evaluate(_STATE)}") from error
     return page
 
 
-def visit(page: Page, url: str, timeout: float = 60) -> Page:
-    """Open an address and wait until it has settled; a Python exception on the page fails the test.
-
-    Loading and settling may take ``timeout`` seconds each: the first page of a server is slow on busy cores.
-    """
-    page.goto(url, timeout=timeout * 1000)
-    settled(page, timeout)
+def visit(page: Page, url: str) -> Page:
+    """Open an address and wait until it has settled; a Python exception on the page fails the test."""
+    page.goto(url, timeout=MILLISECONDS)
+    settled(page)
     exceptions = page.locator('[data-testid="stException"]')
     assert exceptions.count() == 0, f"{url} shows an exception:\n{exceptions.first.inner_text()}"
     return page

@@ -9,7 +9,6 @@ from tests.browser.driver import in_address, settled, visit
 
 PHONE = {"viewport": {"width": 390, "height": 844}}
 TABS = 60
-SECONDS = 60_000
 # the tree's own root, wherever the component keeps it
 IN_TREE = """() => {
   const deep = (node) => node?.shadowRoot?.activeElement ? deep(node.shadowRoot.activeElement) : node;
@@ -28,7 +27,7 @@ _ROOM_COMES_LATE = """() => {
 
 def recommended(page: Page, title: str) -> None:
     settled(page)
-    expect(page.get_by_role("heading", name=title, exact=True, level=2)).to_be_visible(timeout=SECONDS)
+    expect(page.get_by_role("heading", name=title, exact=True, level=2)).to_be_visible()
     settled(page)
 
 
@@ -72,7 +71,7 @@ def test_the_tree_by_keyboard_and_what_it_led_to(page: Page, app_url: str) -> No
     settled(page)
     in_address(page, "target_modules=all-linear")
     in_address(page, "r=16")
-    expect(page.get_by_text("24,313,856").first).to_be_visible(timeout=SECONDS)
+    expect(page.get_by_text("24,313,856").first).to_be_visible()
 
 
 # labels and values of the form's fields of which a part cannot be seen
@@ -122,11 +121,11 @@ def test_a_guess_about_a_claim_gets_its_verdict(page: Page, app_url: str) -> Non
     visit(page, f"{app_url}/fact_check?claim=ia3-share&topic=ia3")
     in_address(page, "/myths?")
     verdict = page.get_by_text("The claim is ")
-    expect(page.get_by_role("radiogroup", name="Your guess")).to_be_visible(timeout=SECONDS)
+    expect(page.get_by_role("radiogroup", name="Your guess")).to_be_visible()
     expect(verdict).to_have_count(0)
     page.get_by_role("radiogroup", name="Your guess").get_by_text("wrong").click()
     page.get_by_role("button", name="Check my guess").click()
-    expect(verdict).to_be_visible(timeout=SECONDS)
+    expect(verdict).to_be_visible()
     expect(page.get_by_role("button", name="Next claim")).to_be_visible()
     settled(page)
     page.get_by_text("Filters").click()
@@ -134,5 +133,5 @@ def test_a_guess_about_a_claim_gets_its_verdict(page: Page, app_url: str) -> Non
     page.get_by_label("Check on").click()
     page.get_by_role("option", name="BERT-base (uncased)").click()
     settled(page)
-    expect(page.get_by_text("On BERT-base (uncased):")).to_be_visible(timeout=SECONDS)
+    expect(page.get_by_text("On BERT-base (uncased):")).to_be_visible()
     in_address(page, "model=bert-base")

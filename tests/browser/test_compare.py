@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import time
 from pathlib import Path
 
 import psutil
@@ -15,8 +14,8 @@ from playwright.sync_api import Locator, Page, expect
 from tests.browser.conftest import served
 from tests.browser.driver import settled, visit
 from tests.conftest import link
+from tests.waits import SECONDS, until
 
-PATIENCE = 240_000  # milliseconds: four real runs on a busy machine
 SMALL = "model=minilm-l6&methods=lora,bitfit,prefix&steps=3&seeds=2&batch=2&rows=8"
 
 
@@ -31,7 +30,7 @@ def begin(page: Page) -> Locator:
     )
     compare.click()
     try:
-        expect(stop).to_be_visible(timeout=PATIENCE / 4)
+        expect(stop).to_be_visible()
     except (
         AssertionError
     ):  # on busy cores a page that was drawn anew has let a press go: as a person, once more
@@ -45,17 +44,17 @@ def begin(page: Page) -> Locator:
 def test_a_comparison_is_stopped_goes_on_and_is_saved(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/compare?{SMALL}")
     stop = begin(page)
-    stop.click(timeout=PATIENCE)
+    stop.click()
     go_on = page.get_by_role("button", name="Continue")
-    expect(go_on).to_be_visible(timeout=PATIENCE)
+    expect(go_on).to_be_visible()
     go_on.click()
-    expect(page.get_by_role("heading", name="Findings")).to_be_visible(timeout=PATIENCE)
-    expect(stop).to_be_hidden(timeout=PATIENCE)
+    expect(page.get_by_role("heading", name="Findings")).to_be_visible()
+    expect(stop).to_be_hidden()
     settled(page)
     table = page.locator("table.compare")
     expect(table).to_contain_text("Does not apply: Prefix Tuning")
     expect(table.locator("tbody tr")).to_have_count(3)
-    with page.expect_download(timeout=PATIENCE) as download:
+    with page.expect_download() as download:
         page.get_by_role("button", name="Download the table (CSV)").click()
     rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
     assert {row["method"]: bool(row["metric_mean"]) for row in rows} == {
@@ -65,7 +64,7 @@ def test_a_comparison_is_stopped_goes_on_and_is_saved(page: Page, app_url: str) 
     }
     figure = page.locator(".js-plotly-plot").first
     figure.hover()
-    with page.expect_download(timeout=PATIENCE) as image:
+    with page.expect_download() as image:
         figure.locator(".modebar-btn").first.click()
     drawn = Path(image.value.path()).read_text("utf-8")
     assert drawn.lstrip().startswith("<svg") and "LoRA" in drawn
@@ -99,7 +98,7 @@ def killed(url: str) -> None:
     port = url.rpartition(":")[2]
     (server,) = (child for child in psutil.Process().children() if port in child.cmdline())
     server.kill()
-    server.wait(10)
+    server.wait(SECONDS)
 
 
 @pytest.mark.slow
@@ -118,20 +117,16 @@ def test_a_comparison_outlives_the_app(page: Page, tmp_path: Path) -> None:
     with served(home, tmp_path / "first.log") as url:
         visit(page, f"{url}/compare?{SMALL.replace('steps=3', 'steps=25')}")
         begin(page)
-        until = time.monotonic() + PATIENCE / 1000
-        while not ended() and time.monotonic() < until:
-            time.sleep(0.05)
+        until(ended)
         killed(url)
         done = ended()
         assert len(done) == 1
     with served(home, tmp_path / "second.log") as url:
         visit(page, f"{url}/compare")
-        page.get_by_role("button", name="Continue").click(timeout=PATIENCE)
-        expect(page.locator(".st-key-compare-stop button")).to_be_hidden(timeout=PATIENCE)
-        expect(page.locator("table.compare tbody tr")).to_have_count(3, timeout=PATIENCE)
-        until = time.monotonic() + PATIENCE / 1000
-        while len(ended()) < 4 and time.monotonic() < until:
-            time.sleep(0.2)
+        page.get_by_role("button", name="Continue").click()
+        expect(page.locator(".st-key-compare-stop button")).to_be_hidden()
+        expect(page.locator("table.compare tbody tr")).to_have_count(3)
+        until(lambda: len(ended()) == 4)
     kept = ended()
     finished = [
         name

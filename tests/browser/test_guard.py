@@ -15,6 +15,7 @@ from tests.browser.conftest import served
 from tests.browser.driver import visit
 from tests.conftest import link
 from tests.prose import says
+from tests.waits import SECONDS
 
 OWN = ("localhost", "127.0.0.1", "[::1]", socket.gethostname())
 FOREIGN = ("evil.example", "localhost.evil.example", "203.0.113.7")
@@ -150,7 +151,7 @@ def test_it_ends_in_order_when_asked_to(page: Page, tmp_path: Path) -> None:
         port = f"{urlsplit(url).port}"
         [server] = [each for each in psutil.process_iter(["cmdline"]) if port in (each.info["cmdline"] or [])]
         server.terminate()
-        server.wait(20)
+        server.wait(SECONDS)
     said = log.read_text(encoding="utf-8")
     assert "Traceback" not in said
     assert "leaked" not in said

@@ -116,17 +116,17 @@ def test_an_own_order_is_answered_by_the_base_and_trained_with(
         ["Three", "·es", "press", "os", "·for", "·Ada", "·at", "·", "9", "·am", "↵", "JSON", ":"]
     )
     expect(page.locator(".count")).to_have_text("13 tokens")
-    expect(page.locator(".row .fields").first).to_have_text(re.compile("JSON|named"), timeout=240_000)
+    expect(page.locator(".row .fields").first).to_have_text(re.compile("JSON|named"))
     assert page.locator(".row .text .n").count() == 1  # the base's answer, of which nothing is marked
     page.get_by_role("button", name=re.compile("^Train it on this machine")).click()
-    expect(page.locator("h1")).to_have_text("LoRA", timeout=60_000)
-    expect(page.get_by_text(re.compile("Starting|Training|Queued")).first).to_be_visible(timeout=60_000)
+    expect(page.locator("h1")).to_have_text("LoRA")
+    expect(page.get_by_text(re.compile("Starting|Training|Queued")).first).to_be_visible()
     specs = [json.loads(file.read_text("utf-8")) for file in app_home.glob("runs/*/spec.json")]
     assert (["Three espressos for Ada at 9 am\nJSON:"], STEPS) in [
         (one["probes"], one["steps"]) for one in specs
     ]
     stop_button(page).click()
-    expect(page.get_by_role("button", name="Train", exact=True)).to_be_enabled(timeout=240_000)
+    expect(page.get_by_role("button", name="Train", exact=True)).to_be_enabled()
     choose_page(page, "home")
     expect(order).to_have_value("Three espressos for Ada at 9 am")
     page.get_by_role("button", name="Back to that order").click()

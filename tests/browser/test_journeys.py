@@ -13,13 +13,12 @@ from tests.browser.driver import choose_page, in_address, settled, visit
 from tests.ui.test_try_it import ended
 
 STILL = {"reduced_motion": "reduce"}
-SECONDS = 180_000  # milliseconds; beside two other workers a plan of 19 ways takes more than a minute
 pytestmark = [pytest.mark.further, pytest.mark.parametrize("page", [STILL], indirect=True)]
 
 
 def metric(page: Page, label: str, value: str) -> None:
     card = page.get_by_test_id("stMetric").filter(has_text=label)
-    expect(card.get_by_test_id("stMetricValue")).to_have_text(value, timeout=SECONDS)
+    expect(card.get_by_test_id("stMetricValue")).to_have_text(value)
 
 
 @pytest.mark.weights
@@ -53,11 +52,11 @@ def test_an_interviewee_guesses_before_a_verdict_and_sees_the_answer_after_tryin
     settled(page)
     verdict = page.get_by_text("The claim is ")
     choose_page(page, "myths")
-    expect(page.get_by_role("radiogroup", name="Your guess")).to_be_visible(timeout=SECONDS)
+    expect(page.get_by_role("radiogroup", name="Your guess")).to_be_visible()
     expect(verdict).to_have_count(0)
     page.get_by_role("radiogroup", name="Your guess").get_by_text("wrong").click()
     page.get_by_role("button", name="Check my guess").click()
-    expect(verdict).to_be_visible(timeout=SECONDS)
+    expect(verdict).to_be_visible()
     choose_page(page, "clinic")
     expect(page.get_by_role("heading", name="Debug clinic", level=1)).to_be_visible()
     settled(page)
@@ -82,16 +81,16 @@ def test_an_engineer_reads_one_verdict_on_three_pages_and_takes_the_files(page: 
     situation = "model=gpt2&gpu=rtx-4090&rows=1000&row_tokens=64&seq=64"
     visit(page, f"{app_url}/plan?{situation}")
     files = page.get_by_role("button", name="Get the files")
-    expect(files).to_be_enabled(timeout=SECONDS)
+    expect(files).to_be_enabled()
     heading = page.get_by_role("heading", level=2).first
     method = heading.inner_text().partition(" on ")[0]
     assert method in ("LoRA", "Full fine-tuning", "QLoRA")
-    with page.expect_download(timeout=SECONDS) as taken:
+    with page.expect_download() as taken:
         files.click()
     assert taken.value.suggested_filename.endswith(".zip")
     steps = page.locator(".st-key-plan-steps").get_by_role("link")
     steps.nth(0).click()
-    expect(page.get_by_role("heading", name=method, exact=True, level=2)).to_be_visible(timeout=SECONDS)
+    expect(page.get_by_role("heading", name=method, exact=True, level=2)).to_be_visible()
     in_address(page, "model=gpt2")
     steps.nth(1).click()
     settled(page)
@@ -106,19 +105,19 @@ def test_who_returns_finds_the_last_run_with_its_scores(
     visit(page, app_url)
     choose_page(page, "runs")
     page.get_by_role("button", name=re.compile("^20")).first.click()
-    expect(page.get_by_test_id("stMain")).to_contain_text(made.id, timeout=SECONDS)
+    expect(page.get_by_test_id("stMain")).to_contain_text(made.id)
     page.get_by_test_id("stMain").get_by_role("button", name="Open", exact=True).click()
     in_address(page, f"run={made.id}")
     metric(page, "Trainable parameters", "36,864")  # at the run's rank, half the default
     expect(page.get_by_role("tab", name="Train")).to_have_attribute("aria-selected", "true")
-    expect(page.get_by_test_id("stMain")).to_contain_text("75.0%", timeout=SECONDS)
+    expect(page.get_by_test_id("stMain")).to_contain_text("75.0%")
 
 
 def test_who_returns_finds_settings_and_judged_claims_again(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/myths?claim=lora-share")
     page.get_by_role("radiogroup", name="Your guess").get_by_text("wrong").click()
     page.get_by_role("button", name="Check my guess").click()
-    expect(page.get_by_text("The claim is ")).to_be_visible(timeout=SECONDS)
+    expect(page.get_by_text("The claim is ")).to_be_visible()
     visit(page, f"{app_url}/lora?model=gpt2&r=16")
     choose_page(page, "memory")
     settled(page)
@@ -126,4 +125,4 @@ def test_who_returns_finds_settings_and_judged_claims_again(page: Page, app_url:
     in_address(page, "r=16")
     settled(page)
     visit(page, f"{app_url}/myths")  # a new session of the same learner
-    expect(page.get_by_text(re.compile(r"[1-9]\d* of \d+ judged")).first).to_be_visible(timeout=SECONDS)
+    expect(page.get_by_text(re.compile(r"[1-9]\d* of \d+ judged")).first).to_be_visible()

@@ -82,8 +82,8 @@ def test_it_plays_to_the_end_and_then_rests(page: Page, block_url: str) -> None:
     page.get_by_role("button", name=re.compile("Speed 2")).click()
     page.get_by_role("button", name="Play").click()
     expect(page.get_by_role("button", name="Pause")).to_be_visible()
-    expect(steps(page)).to_have_attribute("aria-valuenow", "8", timeout=60_000)
-    expect(page.get_by_role("button", name="Play")).to_be_visible(timeout=60_000)
+    expect(steps(page)).to_have_attribute("aria-valuenow", "8")
+    expect(page.get_by_role("button", name="Play")).to_be_visible()
     frames = "() => document.querySelector('[data-testid=stBidiComponentIsolated]').shadowRoot"
     page.wait_for_function(f"({frames})().querySelector('.host').living.player.frame === 0", timeout=10_000)
 

@@ -14,14 +14,13 @@ from playwright.sync_api import Page, expect
 from peft_lab.ui import theme
 from tests.browser.driver import in_address, settled, stop_button, unfold, visit
 
-MINUTES = 60_000  # milliseconds
 pytestmark = pytest.mark.weights
 
 
 def trained(page: Page, figure: int) -> str:
     """Wait for a count, which comes by itself once it is there; as it is shown."""
     card = page.get_by_test_id("stMetric").filter(has_text="Trainable parameters")
-    expect(card.get_by_test_id("stMetricValue")).to_have_text(f"{figure:,}", timeout=MINUTES)
+    expect(card.get_by_test_id("stMetricValue")).to_have_text(f"{figure:,}")
     return f"{figure:,}"
 
 
@@ -29,24 +28,22 @@ def train(page: Page) -> None:
     # without a GPU the moving block takes as much of the processor as the training
     page.emulate_media(reduced_motion="reduce")
     page.get_by_role("button", name="Train", exact=True).click()
-    expect(page.get_by_text(re.compile("Starting|Training|Trained|Done|Queued")).first).to_be_visible(
-        timeout=MINUTES
-    )
+    expect(page.get_by_text(re.compile("Starting|Training|Trained|Done|Queued")).first).to_be_visible()
 
 
-def status(page: Page, word: str, minutes: float = 5) -> None:
-    expect(page.locator("strong", has_text=re.compile(f"^{word}$"))).to_be_visible(timeout=minutes * MINUTES)
+def status(page: Page, word: str) -> None:
+    expect(page.locator("strong", has_text=re.compile(f"^{word}$"))).to_be_visible()
 
 
 def the_block_follows(page: Page) -> None:
     """While the run goes on, and with nothing touched, the drawing is the run: its curve grows, its state moves on."""
-    expect(page.locator(".run-title", has_text="Your run").first).to_be_visible(timeout=3 * MINUTES)
+    expect(page.locator(".run-title", has_text="Your run").first).to_be_visible()
     line = page.locator(".curve-line").first
-    expect(line).to_have_attribute("d", re.compile("L"), timeout=2 * MINUTES)
+    expect(line).to_have_attribute("d", re.compile("L"))
     before = (line.get_attribute("d") or "").count("L")
-    expect(line).to_have_attribute("d", re.compile(f"^M[^L]*(L[^L]*){{{before + 1},}}$"), timeout=2 * MINUTES)
+    expect(line).to_have_attribute("d", re.compile(f"^M[^L]*(L[^L]*){{{before + 1},}}$"))
     state = page.get_by_role("slider", name="Step", exact=True)
-    expect(state).to_have_attribute("aria-valuetext", re.compile("^step [1-9]"), timeout=MINUTES)
+    expect(state).to_have_attribute("aria-valuetext", re.compile("^step [1-9]"))
     expect(stop_button(page)).to_be_visible()  # all of that before it has ended
 
 
@@ -92,7 +89,7 @@ def test_a_run_trains_to_the_end_and_base_and_tuned_answers_differ(page: Page, a
     visit(page, f"{app_url}/lora?tab=train&steps=60&rows=8")
     train(page)
     the_block_follows(page)
-    status(page, "Done", minutes=8)
+    status(page, "Done")
     settled(page)
     assert page.locator(".js-plotly-plot .scatterlayer .trace").count() == 1
     cells = (
@@ -105,12 +102,12 @@ def test_a_run_trains_to_the_end_and_base_and_tuned_answers_differ(page: Page, a
     assert '"item"' in said["Tuned"]
     page.get_by_role("tab", name="Inside").click()
     settled(page)
-    expect(page.get_by_role("heading", name="Merged, and unmerged again")).to_be_visible(timeout=MINUTES)
+    expect(page.get_by_role("heading", name="Merged, and unmerged again")).to_be_visible()
     page.get_by_role("tab", name="Export").click()
     settled(page)
     begins = {"Script": b'"""', "Notebook": b"{", "Adapter": b"PK", "Page": b"<!doctype html>"}
     for name, start in begins.items():
-        with page.expect_download(timeout=MINUTES) as waiting:
+        with page.expect_download() as waiting:
             page.get_by_role("button", name=name, exact=True).click()
         content = Path(waiting.value.path()).read_bytes()
         assert content.lower().startswith(start.lower()), name
@@ -119,7 +116,7 @@ def test_a_run_trains_to_the_end_and_base_and_tuned_answers_differ(page: Page, a
 
 def test_a_part_that_is_clicked_shows_its_numbers_as_a_picture(page: Page, app_url: str) -> None:
     page.emulate_media(reduced_motion="reduce")
-    visit(page, f"{app_url}/lora", 180)  # its step is simulated meanwhile
+    visit(page, f"{app_url}/lora")  # its step is simulated meanwhile
     trained(page, 460_800)
     page.locator('[data-path$="q_proj"] [data-mark="W"]').locator("visible=true").click()
     panel = page.locator(".panel")

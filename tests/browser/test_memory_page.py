@@ -19,9 +19,9 @@ BERT = {
 
 def simulated(page: Page) -> Page:
     """Wait until nothing is being simulated any more."""
-    expect(page.get_by_role("heading", name="One training step of")).to_be_visible(timeout=120_000)
-    expect(page.get_by_role("slider", name="Moment")).to_be_visible(timeout=120_000)
-    expect(page.get_by_text("Simulating")).to_have_count(0, timeout=120_000)
+    expect(page.get_by_role("heading", name="One training step of")).to_be_visible()
+    expect(page.get_by_role("slider", name="Moment")).to_be_visible()
+    expect(page.get_by_text("Simulating")).to_have_count(0)
     return settled(page)
 
 
@@ -56,14 +56,14 @@ def test_it_comes_to_rest_a_step_is_scrubbed_and_a_folder_is_typed(
     expect(page.locator("strong", has_text="gradients cleared")).to_be_visible()
 
     typed(page, str(folder))
-    expect(page.get_by_role("heading", name="One training step of tiny-bert")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("heading", name="One training step of tiny-bert")).to_be_visible()
     expect(page.get_by_text("counted and simulated, not trained")).to_be_visible()
     simulated(page)
     in_address(page, "tiny-bert")
 
     typed(page, "nobody-here/no-such-model")
     wrong = page.get_by_text("'nobody-here/no-such-model' could not be read as a model")
-    expect(wrong).to_have_count(1, timeout=60_000)
+    expect(wrong).to_have_count(1)
     expect(page.get_by_role("heading", name="One training step of tiny-bert")).to_be_visible()
 
     rows = page.get_by_role("spinbutton", name="Batch size")

@@ -12,7 +12,6 @@ from tests.browser.driver import visit
 PHONE = {"viewport": {"width": 390, "height": 844}}
 WIDE = {"viewport": {"width": 1280, "height": 800}}
 NEAR = 40  # pixels between a control and what is said of it
-SECONDS = 240_000
 ADDRESS = "plan?model=smollm2-135m&gpu=rtx-4090&rows=500&row_tokens=100&seq=128&price=0.5"
 
 
@@ -21,9 +20,9 @@ ADDRESS = "plan?model=smollm2-135m&gpu=rtx-4090&rows=500&row_tokens=100&seq=128&
 def test_a_plan_on_a_phone_without_motion(page: Page, app_url: str) -> None:
     page.emulate_media(reduced_motion="reduce")
     visit(page, f"{app_url}/{ADDRESS}")
-    expect(page.get_by_role("heading", name="The files")).to_be_visible(timeout=SECONDS)
+    expect(page.get_by_role("heading", name="The files")).to_be_visible()
     page.get_by_text("What each GPU stores in each phase").click()
-    expect(page.get_by_role("heading", name="Backward")).to_be_visible(timeout=SECONDS)
+    expect(page.get_by_role("heading", name="Backward")).to_be_visible()
     names = page.evaluate(
         """() => {
           const found = [];
@@ -56,8 +55,8 @@ def test_what_is_wrong_stands_at_its_control_with_what_mends_it(page: Page, app_
         (deadline, "The deadline has passed", "Use no deadline"),
     ):
         said, button = page.get_by_text(sentence), page.get_by_role("button", name=mends)
-        expect(said).to_be_visible(timeout=SECONDS)
-        expect(button).to_be_visible(timeout=SECONDS)
+        expect(said).to_be_visible()
+        expect(button).to_be_visible()
         box, text, press = control.bounding_box(), said.bounding_box(), button.bounding_box()
         assert box is not None and text is not None and press is not None
         assert 0 < text["y"] - (box["y"] + box["height"]) < NEAR, sentence
@@ -84,10 +83,10 @@ def test_a_card_is_typed_and_one_that_is_none_is_mended_with_a_click(page: Page,
         field.fill(typed)
         field.press("Enter")
         if typed == "24GB":
-            expect(page).to_have_url(re.compile("gpu=24GB"), timeout=SECONDS)
-    expect(page.get_by_text("There is no device called 'rtx-2060'")).to_be_visible(timeout=SECONDS)
+            expect(page).to_have_url(re.compile("gpu=24GB"))
+    expect(page.get_by_text("There is no device called 'rtx-2060'")).to_be_visible()
     page.get_by_role("button", name="Use GeForce RTX 3060").click()
-    expect(page).to_have_url(re.compile("gpu=rtx-3060"), timeout=SECONDS)
+    expect(page).to_have_url(re.compile("gpu=rtx-3060"))
     expect(page.get_by_text("There is no device called")).to_have_count(0)
 
 
@@ -97,7 +96,7 @@ def test_a_card_is_typed_and_one_that_is_none_is_mended_with_a_click(page: Page,
 def test_the_verdict_stands_first_and_the_table_stays_a_table(page: Page, app_url: str, columns: int) -> None:
     visit(page, f"{app_url}/{ADDRESS}")
     files = page.get_by_role("button", name="Get the files")
-    expect(files).to_be_enabled(timeout=SECONDS)
+    expect(files).to_be_enabled()
     size, box = page.viewport_size, files.bounding_box()
     assert size is not None and box is not None and box["y"] + box["height"] <= size["height"]
     heading = page.get_by_role("heading", level=2)
@@ -107,6 +106,6 @@ def test_the_verdict_stands_first_and_the_table_stays_a_table(page: Page, app_ur
     chosen = table.get_by_role("radio", checked=True)
     expect(chosen).to_have_text("LoRA")
     table.get_by_role("radio", name="QLoRA").first.click()
-    expect(heading).to_contain_text("QLoRA on one RTX 4090", timeout=SECONDS)
+    expect(heading).to_contain_text("QLoRA on one RTX 4090")
     expect(table.get_by_role("radio", name="QLoRA").first).to_be_checked()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

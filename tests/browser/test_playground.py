@@ -72,7 +72,7 @@ def test_sliders_move_through_recorded_runs_without_the_server_and_one_of_them_i
 
     settings = page.locator("a.go").get_attribute("href")
     page.get_by_role("link", name=re.compile("^Run it here")).click()
-    expect(page.locator("h1")).to_have_text("LoRA", timeout=60_000)
+    expect(page.locator("h1")).to_have_text("LoRA")
     settled(page)
     expect(page.get_by_role("tab", name="Train")).to_have_attribute("aria-selected", "true")
     assert settings is not None and "target_modules=all-linear" in settings

@@ -55,7 +55,7 @@ def test_a_prediction_on_a_phone(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/myths?claim=predict-value-map")
     page.get_by_text("the value maps").click()
     page.get_by_role("button", name="Check my guess").click()
-    expect(page.get_by_role("heading", name="What the experiment shows")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("heading", name="What the experiment shows")).to_be_visible()
     settled(page)
     wide = page.evaluate(
         "(() => { const m = document.querySelector('[data-testid=stMain]'); return m.scrollWidth - m.clientWidth; })()"

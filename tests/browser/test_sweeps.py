@@ -14,8 +14,6 @@ from tests.browser.driver import settled, sticks_out, visit
 from tests.conftest import link
 from tests.studies.sweeps import made
 
-SECONDS = 120
-
 
 @pytest.mark.slow
 @pytest.mark.weights
@@ -29,7 +27,7 @@ def test_a_sweep_is_read_turned_and_its_best_run_opened(
         found = [trial for trial in store.trials(kept.specs) if trial.figures]
         best = max(found, key=lambda trial: trial.figure(METRIC) or 0)
     with served(tmp_path, tmp_path / "server.log") as url:
-        visit(page, f"{url}/sweeps", SECONDS)
+        visit(page, f"{url}/sweeps")
         expect(page.get_by_text("Best: learning rate 3e-3, r 8")).to_be_visible()
         expect(page.locator(".js-plotly-plot")).to_have_count(2)
         assert page.get_by_text("WebGL").count() == 0
@@ -39,7 +37,7 @@ def test_a_sweep_is_read_turned_and_its_best_run_opened(
         settled(page)
         assert page.url.endswith("/sweeps?y=r")
         again = page.context.new_page()
-        visit(again, f"{page.url}&sweep={kept.id}", SECONDS)
+        visit(again, f"{page.url}&sweep={kept.id}")
         expect(again.get_by_text("If several settings share a dot")).to_be_visible()
         again.set_viewport_size({"width": 390, "height": 844})
         settled(again)
@@ -47,6 +45,6 @@ def test_a_sweep_is_read_turned_and_its_best_run_opened(
         first = page.locator("table.figures a").first
         assert first.get_attribute("href") == f"lora?run={best.run}&tab=train"
         first.click()
-        expect(page.get_by_role("heading", name="LoRA", exact=True)).to_be_visible(timeout=SECONDS * 1000)
-        settled(page, SECONDS)
+        expect(page.get_by_role("heading", name="LoRA", exact=True)).to_be_visible()
+        settled(page)
         expect(page.get_by_test_id("stMain")).to_contain_text("86.0%")

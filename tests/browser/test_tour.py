@@ -35,7 +35,7 @@ LESSON = Tour(
 
 def metric(page: Page, label: str) -> str:
     value = page.get_by_test_id("stMetric").filter(has_text=label).get_by_test_id("stMetricValue")
-    expect(value).to_have_text(re.compile(r"\d"), timeout=60_000)  # a page is drawn before its count
+    expect(value).to_have_text(re.compile(r"\d"))  # a page is drawn before its count
     return value.inner_text()
 
 
@@ -55,19 +55,19 @@ def test_the_whole_tour_by_keyboard(page: Page, newcomers_url: str) -> None:
     visit(page, f"{newcomers_url}/tour")
     press(page, "Start")
     for number, stop in enumerate(NEWCOMER.stops, start=1):
-        expect(page.get_by_text(f"Stop {number} of {len(NEWCOMER.stops)}")).to_be_visible(timeout=60_000)
+        expect(page.get_by_text(f"Stop {number} of {len(NEWCOMER.stops)}")).to_be_visible()
         expect(page.locator("h1")).to_have_text(HOME if stop.page == "home" else titles()[stop.page])
         settled(page, hold=0.1)
         assert page.get_by_test_id("stException").count() == 0
         for name, value in stop.settings.items():
             if name not in ("model", "belief"):
                 said = re.escape(f"{name}={value.replace(' ', '+')}")
-                expect(page).to_have_url(re.compile(said), timeout=60_000)
+                expect(page).to_have_url(re.compile(said))
         if number == 2:
             before = int(metric(page, "Trainable parameters").replace(",", ""))
             reach(page, "Rank r")
             page.keyboard.press("ArrowRight")
-            expect(page.get_by_text(f"{2 * before:,}").first).to_be_visible(timeout=60_000)
+            expect(page.get_by_text(f"{2 * before:,}").first).to_be_visible()
         if number < len(NEWCOMER.stops):
             page.evaluate("document.activeElement.blur()")
             press(page, "Next stop")
@@ -82,7 +82,7 @@ def test_a_lesson_that_was_sent(page: Page, app_url: str) -> None:
     expect(page.get_by_role("heading", name="Monday")).to_be_visible()
     settled(page)
     page.get_by_test_id("stMain").get_by_role("button", name="Start", exact=True).click()
-    expect(page.get_by_text("Set by the teacher: Model, Rank r.")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("Set by the teacher: Model, Rank r.")).to_be_visible()
     settled(page)
     assert (
         page.get_by_role("slider", name="Rank r").first.get_attribute("aria-disabled") == "true"

@@ -20,6 +20,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.conftest import link
 from tests.runs.tracking.conftest import with_trackers
 from tests.runs.tracking.test_real import TRAINS
+from tests.waits import SECONDS
 from tools.ports import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.weights]
@@ -32,7 +33,9 @@ def tracked(assets_home: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
     link(home)
     environment = {**os.environ, **with_trackers(home)}
     command = [sys.executable, "-m", "peft_lab", "train", *TRAINS, "--track", "mlflow,trackio"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=SECONDS
+    )
     assert done.returncode == 0, done.stderr
     (run,) = (home / "runs").glob("2*")
     return home, environment, run.name

@@ -31,21 +31,21 @@ _DRAWING = """() => {
 @pytest.mark.parametrize("page", [TABLET], indirect=True)
 @pytest.mark.parametrize("name", ["memory", "myths", "plan"])
 def test_on_a_tablet_no_word_is_cut(name: str, page: Page, app_url: str) -> None:
-    visit(page, f"{app_url}/{name}", 120)
+    visit(page, f"{app_url}/{name}")
     assert page.evaluate(_CUT) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [WIDE], indirect=True)
 def test_on_a_wide_screen_no_choice_is_cut(page: Page, app_url: str) -> None:
-    visit(page, f"{app_url}/myths", 120)
+    visit(page, f"{app_url}/myths")
     assert page.evaluate(_CUT) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [WIDE], indirect=True)
 def test_a_last_row_of_two_numbers_is_not_stretched(page: Page, app_url: str) -> None:
-    visit(page, f"{app_url}/choose", 120)
+    visit(page, f"{app_url}/choose")
     boxes = [
         field.bounding_box() for field in page.locator('.st-key-situation-fields input[type="number"]').all()
     ]
@@ -58,9 +58,9 @@ def test_the_tour_of_who_has_begun_stands_still(chromium: Browser, app_url: str)
     """*Start over* stood where the words of *Continue* were not there yet, and was pushed aside by them."""
     context = chromium.new_context(viewport={"width": 390, "height": 800})
     page = context.new_page()
-    visit(page, f"{app_url}/lora?stop=newcomer.2&model=smollm2-135m", 120)
+    visit(page, f"{app_url}/lora?stop=newcomer.2&model=smollm2-135m")
     page.add_init_script(WATCH)
-    visit(page, f"{app_url}/tour", 120)
+    visit(page, f"{app_url}/tour")
     expect(page.get_by_role("button", name="Start over")).to_be_visible()
     settled(page)
     shift = cumulative(page.evaluate("window.shifts"))
@@ -71,7 +71,7 @@ def test_the_tour_of_who_has_begun_stands_still(chromium: Browser, app_url: str)
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [WIDE], indirect=True)
 def test_on_a_wide_screen_a_comparisons_picture_stands_beside_its_table(page: Page, app_url: str) -> None:
-    visit(page, f"{app_url}/compare", 120)
+    visit(page, f"{app_url}/compare")
     table, picture = page.locator("table.compare"), page.locator(".st-key-compare-pareto")
     expect(picture).to_be_visible()
     left, right = table.bounding_box(), picture.bounding_box()
@@ -82,7 +82,7 @@ def test_on_a_wide_screen_a_comparisons_picture_stands_beside_its_table(page: Pa
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [{"viewport": {"width": 390, "height": 844}}], indirect=True)
 def test_on_a_phone_the_verdict_of_a_step_stands_before_its_form(page: Page, app_url: str) -> None:
-    visit(page, f"{app_url}/memory?model=minilm-l6&device=this-machine&batch=2&seq=16", 120)
+    visit(page, f"{app_url}/memory?model=minilm-l6&device=this-machine&batch=2&seq=16")
     verdict, form = (
         page.locator(f".st-key-memory-{part}").bounding_box() for part in ("verdict", "controls")
     )
@@ -101,7 +101,7 @@ def test_what_is_drawn_stays_where_it_is(name: str, wide: int, chromium: Browser
     context = chromium.new_context(viewport={"width": wide, "height": 800 if wide < 1900 else 1080})
     page = context.new_page()
     page.add_init_script(WATCH)
-    visit(page, f"{app_url}/{name}", 120)
+    visit(page, f"{app_url}/{name}")
     shift = cumulative(page.evaluate("window.shifts"))
     left = {page.locator("h1").first.bounding_box()["x"]}  # type: ignore[index]
     context.close()
@@ -112,7 +112,7 @@ def test_what_is_drawn_stays_where_it_is(name: str, wide: int, chromium: Browser
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["lora", "ptuning"])
 def test_no_formula_is_cut(name: str, page: Page, app_url: str) -> None:
-    visit(page, f"{app_url}/{name}", 120)
+    visit(page, f"{app_url}/{name}")
     expect(page.locator(".katex-display").first).to_be_visible()
     for width in (390, 768, 1280, 1920, 2560):
         page.set_viewport_size({"width": width, "height": 1000})

@@ -21,7 +21,7 @@ def write(page: Page, program: str) -> None:
     page.keyboard.insert_text(program)
     before = page.locator(".st-key-write-counts").all_inner_texts()
     page.keyboard.press("Control+Enter")
-    expect(page.locator(".st-key-write-counts")).not_to_have_text(before[0] if before else "", timeout=60_000)
+    expect(page.locator(".st-key-write-counts")).not_to_have_text(before[0] if before else "")
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from peft_lab.ui.components.own_data import _keep
 from peft_lab.ui.server import sessions
 from tests.browser.conftest import chromium
 from tests.conftest import link
-from tests.runs.driving import PATIENCE
+from tests.waits import SECONDS
 
 __all__ = ["chromium"]  # a fixture, of which there may be one
 CODE = "blue-whale"
@@ -94,5 +94,5 @@ def _trained() -> str:
         "minilm-l6", "bitfit", "own", steps=2, batch=2, eval_rows=4, own_data=str(upload), probes=(SECRET,)
     )
     identity = get_queue().submit(asked)
-    assert get_queue().wait(identity, PATIENCE) is Status.DONE
+    assert get_queue().wait(identity, SECONDS) is Status.DONE
     return identity

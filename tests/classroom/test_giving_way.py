@@ -13,8 +13,7 @@ from peft_lab.runs.record import niceness_of
 from peft_lab.workers import inspector, processes
 from peft_lab.workers.inspector import Inspector
 from tests.classroom.conftest import CODE
-
-SOON = 120  # seconds, of a busy machine
+from tests.waits import SECONDS
 
 
 def _trains(told: str, of_class: bool) -> None:
@@ -35,7 +34,7 @@ def test_a_training_gives_way_in_a_class_only(tmp_path: Path, of_class: bool) ->
     making = processes.context()
     process = making.Process(target=_trains, args=(str(told), of_class))  # type: ignore[attr-defined]
     process.start()
-    process.join(SOON)
+    process.join(SECONDS)
     asked_for_the_same, found = json.loads(told.read_text())
     own = processes.niceness()
     assert asked_for_the_same
@@ -54,8 +53,9 @@ def test_who_simulates_gives_way_less_and_who_counts_not_at_all(
     own = processes.niceness()
     try:
         found = [
-            simulating.submit(0, processes.niceness).result(SOON), counting.submit(processes.niceness).result(SOON),
-        ]  # fmt: skip
+            simulating.submit(0, processes.niceness).result(SECONDS),
+            counting.submit(processes.niceness).result(SECONDS),
+        ]
     finally:
         counting.close()
         simulating.close()

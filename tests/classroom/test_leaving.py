@@ -26,7 +26,7 @@ from peft_lab.ui.server import sessions
 from tests.classroom import test_leaving
 
 test_leaving.STANDS.set()
-test_leaving.GATE.wait(20)
+test_leaving.GATE.wait(60)
 try:
     asking.asker()
 except BaseException as end:

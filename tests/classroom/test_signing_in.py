@@ -61,7 +61,7 @@ def sign_in(page: Page, url: str, path: str, who: str) -> None:
 def newcomer(chromium: Browser, url: str, path: str, who: str) -> Page:
     page = chromium.new_context(viewport={"width": 1280, "height": 1000}).new_page()
     sign_in(page, url, path, who)
-    expect(page.locator("h1").first).to_be_visible(timeout=60_000)
+    expect(page.locator("h1").first).to_be_visible()
     return page
 
 
@@ -71,25 +71,25 @@ def test_two_people_sign_in(chromium: Browser, school: tuple[str, Path, Provider
     ada = newcomer(chromium, url, QUICK, "ada-17")
     assert "steps=2" in ada.url, "signing in leads on to the page that was asked for"
     run = trained(ada)
-    expect(ada.get_by_role("button", name="Train", exact=True)).to_be_visible(timeout=120_000)
+    expect(ada.get_by_role("button", name="Train", exact=True)).to_be_visible()
     ada.goto(f"{url}/runs")
-    expect(ada.get_by_text("bitfit", exact=False).first).to_be_visible(timeout=60_000)
+    expect(ada.get_by_text("bitfit", exact=False).first).to_be_visible()
 
     bob = newcomer(chromium, url, "/runs", "bob-18")
-    expect(bob.get_by_text("No runs yet.")).to_be_visible(timeout=60_000)
+    expect(bob.get_by_text("No runs yet.")).to_be_visible()
     owners = [path for path in (home / "class").iterdir() if (path / "who.json").is_file()]
     names = {json.loads((path / "who.json").read_text())["name"]: path for path in owners}
     assert set(names) == {"Ada", "Bob"} and (names["Ada"] / "runs" / run).is_dir()
 
     # out and in again, in a browser that has nothing of before
     ada.get_by_role("button", name="Sign out").click()
-    expect(ada).to_have_title("Join the class · PEFT Lab", timeout=60_000)
+    expect(ada).to_have_title("Join the class · PEFT Lab")
     assert provider.ended == 1
     left = {cookie.get("name") for cookie in ada.context.cookies()}
     assert not left & {joining.COOKIE, "_streamlit_user", "_streamlit_user_tokens"}
     ada.context.close()
     again = newcomer(chromium, url, "/runs", "ada-17")
-    expect(again.get_by_text("bitfit", exact=False).first).to_be_visible(timeout=60_000)
+    expect(again.get_by_text("bitfit", exact=False).first).to_be_visible()
 
     # whose address nobody verified is nobody, and no teacher; the true Grace is
     eve = chromium.new_context().new_page()
@@ -97,7 +97,7 @@ def test_two_people_sign_in(chromium: Browser, school: tuple[str, Path, Provider
     expect(eve.get_by_text("verified your email address")).to_be_visible()
     assert joining.COOKIE not in {cookie.get("name") for cookie in eve.context.cookies()}
     teacher = newcomer(chromium, url, "/classroom", "grace-1")
-    expect(teacher.get_by_role("button", name=re.compile("Ada"))).to_be_visible(timeout=60_000)
+    expect(teacher.get_by_role("button", name=re.compile("Ada"))).to_be_visible()
 
     # cookies of one's own making open nothing: Bob's, signed by somebody else, and Ada's name in Bob's
     claims = {"iss": provider.address, "sub": "ada-17", "iat": 2_000_000_000, **PEOPLE["ada-17"]}

@@ -83,21 +83,21 @@ def test_people_sign_in_below_a_path_of_a_proxy(chromium: Browser, school: Schoo
 
     # somebody else is somebody else, and who comes again the same
     bob = newcomer(chromium, school.url, "/runs", "bob-18")
-    expect(bob.get_by_text("No runs yet.")).to_be_visible(timeout=60_000)
+    expect(bob.get_by_text("No runs yet.")).to_be_visible()
     again = newcomer(chromium, school.url, "/", "ada-17")
     names = sorted(
         json.loads(file.read_text("utf-8"))["name"] for file in school.home.glob("class/*/who.json")
     )
     assert names == ["Ada", "Bob"]
     teacher = newcomer(chromium, school.url, "/classroom", "grace-1")
-    expect(teacher.get_by_role("button", name=re.compile("Ada"))).to_be_visible(timeout=60_000)
+    expect(teacher.get_by_role("button", name=re.compile("Ada"))).to_be_visible()
     eve = chromium.new_context().new_page()
     sign_in(eve, school.url, "/", "eve-19")
     expect(eve.get_by_text("verified your email address")).to_be_visible()
 
     # out again: back at this app's door, not at the proxy's first page
     again.get_by_role("button", name="Sign out").click()
-    expect(again).to_have_title("Join the class · PEFT Lab", timeout=60_000)
+    expect(again).to_have_title("Join the class · PEFT Lab")
     assert again.url.startswith(f"{school.url}/join") and school.provider.ended == 1
     left = {cookie.get("name") for cookie in again.context.cookies()}
     assert not left & {joining.COOKIE, "_streamlit_user", "_streamlit_user_tokens"}

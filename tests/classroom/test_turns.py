@@ -32,8 +32,9 @@ from peft_lab.training.tasks import hub
 from peft_lab.ui.server import sessions
 from tests.classroom.conftest import joined
 from tests.prose import facts, says
-from tests.runs.driving import PATIENCE, until
+from tests.runs.driving import at_first_step
 from tests.ui.test_tour import opened, told
+from tests.waits import SECONDS, until
 
 ASKED = RunRequest("minilm-l6", "bitfit", "sentiment", steps=20, batch=2, eval_rows=4)
 SPEC = RunSpec(
@@ -107,7 +108,7 @@ def test_a_queue_lets_a_newcomer_before_anothers_second_run(
         waiting.note_turn(run)
         run.log.emit("starting")
         trained.append(run.id)
-        assert may_go.wait(PATIENCE)
+        assert may_go.wait(SECONDS)
         run.log.emit("done")
 
     monkeypatch.setattr(queue, "_run", train)
@@ -252,8 +253,9 @@ def test_so_many_minutes_within_a_day(tight: Asker, monkeypatch: pytest.MonkeyPa
 def test_deleting_runs_gives_no_minutes_back_and_what_trains_counts(tight: Asker) -> None:
     run = queued(tight)
     with acting_for(tight):
+        before = time.time()
         run.log.emit("starting")
-        assert allowance.minutes_taken(time.time() + 90) == pytest.approx(90, abs=5)
+        assert 90 <= allowance.minutes_taken(time.time() + 90) <= 90 + time.time() - before
         run.log.emit("done")
         allowance.note_minutes(90)
         store.remove(run)
@@ -274,8 +276,9 @@ def test_a_run_that_goes_on_is_counted_from_its_new_turn(
         checkpoints.reopen(run, owners.myself())
         assert [event["type"] for event in run.events()] == ["queued", "starting", "queued"]
         assert allowance.minutes_taken() == 0 and allowance.minutes_refusal() is None
+        before = time.time()
         run.log.emit("starting")
-        assert allowance.minutes_taken(time.time() + 90) == pytest.approx(90, abs=5)
+        assert 90 <= allowance.minutes_taken(time.time() + 90) <= 90 + time.time() - before
 
 
 @pytest.mark.further
@@ -283,20 +286,20 @@ def test_a_run_that_goes_on_is_counted_from_its_new_turn(
 def test_a_run_ends_with_its_owners_minutes_and_the_next_does_not_start(
     assets_home: Path, empty_class: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(allowed.LIMITS_VARIABLE, "minutes=1")
+    monkeypatch.setenv(allowed.LIMITS_VARIABLE, "minutes=60")
     empty_class.mkdir(exist_ok=True)
     for folder in ("models", "data"):
         (empty_class / folder).symlink_to(assets_home / folder)
     queue, long = RunQueue(), RunRequest("minilm-l6", "bitfit", "sentiment", steps=500, eval_rows=4)
     with acting_for(joined("Ada")):
         first, second = queue.submit(long), queue.submit(long)
-        until(lambda: store.get(first).view().step > 0, PATIENCE)
-        allowance.note_minutes(60)
-        assert queue.wait(first, PATIENCE) is Status.STOPPED
-        assert says(store.get(first).view().message, "used up", "1 minute")
+        at_first_step(first)
+        allowance.note_minutes(60 * 60)
+        assert queue.wait(first, SECONDS) is Status.STOPPED
+        assert says(store.get(first).view().message, "used up", "60 minutes")
         assert store.get(first).adapter.is_dir(), "what it learned is kept"
-        assert queue.wait(second, PATIENCE) is Status.STOPPED
-        assert says(store.get(second).view().message, "limit", "1 minute")
+        assert queue.wait(second, SECONDS) is Status.STOPPED
+        assert says(store.get(second).view().message, "limit", "60 minutes")
         with pytest.raises(RunError, match="1 day"):
             queue.submit(long)
 
@@ -497,7 +500,7 @@ def test_what_another_thread_does_is_done_for_who_asked(empty_class: Path) -> No
         work = carried(lambda: found.append(places.mine()))
     thread = threading.Thread(target=work)
     thread.start()
-    thread.join(PATIENCE)
+    thread.join(SECONDS)
     assert found == [empty_class / "class" / ada.owner]
 
 

@@ -38,14 +38,14 @@ def join(chromium: Browser, url: str, path: str, code: str, name: str) -> Page:
     page.get_by_label("Code").fill(code)
     page.get_by_label("Name").fill(name)
     page.get_by_role("button", name="Join").click()
-    expect(page.locator("h1").first).to_be_visible(timeout=60_000)
+    expect(page.locator("h1").first).to_be_visible()
     return page
 
 
 def trained(page: Page) -> str:
     """Press Train; the new run's name."""
-    page.get_by_role("button", name="Train", exact=True).click(timeout=60_000)
-    page.wait_for_url(re.compile(r"[?&]run="), timeout=60_000)
+    page.get_by_role("button", name="Train", exact=True).click()
+    page.wait_for_url(re.compile(r"[?&]run="))
     return re.search(r"run=([\w.-]+)", page.url).group(1)  # type: ignore[union-attr]
 
 
@@ -61,18 +61,18 @@ def test_a_browser_is_handed_to_the_next_person(chromium: Browser, lab: tuple[st
     before = known_by(ada)
     other = ada.context.new_page()
     other.goto(f"{url}/compare")
-    expect(other.locator("h1").first).to_be_visible(timeout=60_000)
-    ada.get_by_role("button", name="Leave", exact=True).click(timeout=60_000)
+    expect(other.locator("h1").first).to_be_visible()
+    ada.get_by_role("button", name="Leave", exact=True).click()
     ada.get_by_role("button", name="Leave for good").click()
-    expect(ada).to_have_title("Join the class · PEFT Lab", timeout=60_000)
-    expect(other.locator("h1")).to_have_count(0, timeout=60_000)
+    expect(ada).to_have_title("Join the class · PEFT Lab")
+    expect(other.locator("h1")).to_have_count(0)
     expect(other.get_by_test_id("stAlert")).to_be_visible()
     assert not known_by(ada)
     ada.goto(f"{url}/runs")
-    expect(ada).to_have_title("Join the class · PEFT Lab", timeout=60_000)
+    expect(ada).to_have_title("Join the class · PEFT Lab")
     ada.get_by_label("Code").fill(CODE)
     ada.get_by_role("button", name="Join").click()
-    expect(ada.locator("h1").first).to_be_visible(timeout=60_000)
+    expect(ada.locator("h1").first).to_be_visible()
     assert known_by(ada) and known_by(ada) != before, "somebody new"
     ada.context.close()
 
@@ -90,10 +90,10 @@ def test_a_class_fills_its_map(chromium: Browser, lab: tuple[str, Path]) -> None
     cleo, dan = (join(chromium, url, "/words", CODE, name) for name in ("Cleo", "Dan"))
     code = json.loads((home / "class/keys.json").read_text())["teacher"]
     teacher = join(chromium, url, "/class_map", code, "Grace")
-    teacher.get_by_role("button", name="Fill in from recordings").click(timeout=60_000)
-    teacher.get_by_role("button", name="Show to my class").click(timeout=60_000)
+    teacher.get_by_role("button", name="Fill in from recordings").click()
+    teacher.get_by_role("button", name="Show to my class").click()
     for page in (cleo, dan):  # nobody presses anything there
-        expect(page.get_by_role("heading", name=re.compile("Your square"))).to_be_visible(timeout=60_000)
+        expect(page.get_by_role("heading", name=re.compile("Your square"))).to_be_visible()
     given = {
         page: page.get_by_role("heading", name=re.compile("Your square")).inner_text() for page in (cleo, dan)
     }
@@ -103,13 +103,13 @@ def test_a_class_fills_its_map(chromium: Browser, lab: tuple[str, Path]) -> None
         rank, rate = re.findall(r"[\d.]+", given[page])
         right = recordings()[SQUARES.index((int(rank), float(rate)))]
         page.get_by_role("button", name="Guess and train").click()
-        expect(page.get_by_role("heading", name=re.compile(f"{right} of 32"))).to_be_visible(timeout=60_000)
+        expect(page.get_by_role("heading", name=re.compile(f"{right} of 32"))).to_be_visible()
         name = "Cleo" if page is cleo else "Dan"
         square = teacher.locator(".square.done").filter(has_text=name)
         expect(square.locator("b")).to_have_text(str(right))
         expect(teacher.get_by_text("Dan is guessing")).to_have_count(int(bool(other)))
     teacher.reload()
-    expect(teacher.locator(".square.done").filter(has_text="Cleo")).to_be_visible(timeout=60_000)
+    expect(teacher.locator(".square.done").filter(has_text="Cleo")).to_be_visible()
     for page in (cleo, dan, teacher):
         page.context.close()
 
@@ -119,21 +119,21 @@ def test_two_learners_and_their_teacher(chromium: Browser, lab: tuple[str, Path]
     url, home = lab
     ada = join(chromium, url, QUICK, "blue whale", "Ada")
     assert "steps=2" in ada.url, "the code was asked on the way to the page"
-    expect(ada.get_by_text("at most 1 run at a time (0 now), 400 steps each")).to_be_visible(timeout=60_000)
+    expect(ada.get_by_text("at most 1 run at a time (0 now), 400 steps each")).to_be_visible()
     run = trained(ada)
     expect(ada.get_by_text("Settings of the next run")).to_be_visible()
-    expect(ada.get_by_role("button", name="Train", exact=True)).to_be_visible(timeout=120_000)
+    expect(ada.get_by_role("button", name="Train", exact=True)).to_be_visible()
     ada.get_by_role("tab", name="Export").click()
-    with ada.expect_download(timeout=60_000) as waiting:
-        ada.get_by_role("button", name="Script", exact=True).click(timeout=60_000)
+    with ada.expect_download() as waiting:
+        ada.get_by_role("button", name="Script", exact=True).click()
     media = waiting.value.url
     assert run in waiting.value.suggested_filename
 
     # Bob has what Ada could have told him: the run's name, the address of her download
     bob = join(chromium, url, f"/bitfit?run={run}&tab=train", CODE, "Bob")
-    expect(bob.get_by_role("button", name="Train", exact=True)).to_be_visible(timeout=60_000)
+    expect(bob.get_by_role("button", name="Train", exact=True)).to_be_visible()
     # the address is written anew with a later draw than the one that brought the button
-    bob.wait_for_url(lambda address: run not in address, timeout=60_000)
+    bob.wait_for_url(lambda address: run not in address)
     assert run not in bob.content()
     assert bob.context.request.get(media).status == 403
     assert ada.context.request.get(media).status == 200
@@ -145,9 +145,9 @@ def test_two_learners_and_their_teacher(chromium: Browser, lab: tuple[str, Path]
 
     # a file that is only made when it is asked for is made for who asks
     ada.goto(f"{url}/practice")
-    ada.get_by_text("Learners and files").click(timeout=60_000)
+    ada.get_by_text("Learners and files").click()
     ada.get_by_role("button", name="Files").click()
-    with ada.expect_download(timeout=60_000) as waiting:
+    with ada.expect_download() as waiting:
         ada.get_by_role("button", name=re.compile("Export Me")).click()
     assert json.loads(Path(waiting.value.path()).read_text("utf-8"))
 
@@ -161,13 +161,13 @@ def test_two_learners_and_their_teacher(chromium: Browser, lab: tuple[str, Path]
     expect(teacher.get_by_role("button", name="Bob")).to_be_visible()
     teacher.get_by_role("button", name="Ada", exact=True).click()
     teacher.get_by_role("button", name="Stop this run").click()
-    expect(ada.get_by_text(re.compile("Stopped")).first).to_be_visible(timeout=60_000)
+    expect(ada.get_by_text(re.compile("Stopped")).first).to_be_visible()
 
     bob.goto(f"{url}/classroom")
     expect(bob.get_by_text("Page not found")).to_be_visible()
     assert "Your class" not in bob.content()
     bob.goto(url + QUICK.replace("steps=2", "steps=401"))
-    expect(bob.get_by_text("401 steps").first).to_be_visible(timeout=60_000)
+    expect(bob.get_by_text("401 steps").first).to_be_visible()
     expect(bob.get_by_role("button", name="Train", exact=True)).to_be_disabled()
     for page in (ada, bob, teacher):
         page.context.close()

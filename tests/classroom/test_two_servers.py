@@ -25,6 +25,7 @@ from tests.browser.conftest import ROOT, served
 from tests.classroom.conftest import CODE
 from tests.classroom.proxied import TEMPLATE, proxied, require_nginx
 from tests.conftest import awaited, link
+from tests.waits import SECONDS
 from tools.ports import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.weights]
@@ -104,7 +105,7 @@ def lab(assets_home: Path, tmp_path: Path) -> Iterator[Lab]:
 
 def status(url: str, **headers: str) -> int:
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=SECONDS) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code

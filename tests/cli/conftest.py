@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from peft_lab.cli import app
+from tests.waits import SECONDS
 
 REPO = Path(__file__).parents[2]
 
@@ -67,7 +68,7 @@ def run_process() -> Run:
             capture_output=True,
             text=True,
             encoding="utf-8",
-            timeout=300,
+            timeout=SECONDS,
             check=False,
         )
         return Result(done.returncode, done.stdout, done.stderr)

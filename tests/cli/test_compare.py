@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from peft_lab.runs import store
 from peft_lab.studies.compare import store as comparisons
 from tests.cli.conftest import REPO, Run
 from tests.conftest import link
+from tests.waits import SECONDS, until
 
 pytestmark = pytest.mark.weights
 TINY = ("--model", "minilm-l6", "--task", "sentiment", "--steps", "3", "--batch", "2", "--eval-rows", "8")
@@ -30,7 +29,6 @@ ROW = {
     "stored_bytes",
     "added_seconds",
 }
-PATIENCE = 240.0
 
 
 @pytest.mark.parametrize(
@@ -53,13 +51,6 @@ def test_what_cannot_work_is_one_line(
     link(own_home)
     assert said in run("compare", *TINY[:4], *arguments).refused()
     assert not comparisons.comparisons()
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
 
 
 def done() -> int:
@@ -93,7 +84,7 @@ def test_killed_in_its_middle_it_goes_on_and_repeats_nothing(own_home: Path, ass
     (comparison,) = comparisons.comparisons()
     assert comparison.standing().status == "interrupted"
     second = subprocess.run(
-        command, cwd=REPO, env=dict(os.environ), capture_output=True, text=True, timeout=PATIENCE, check=False
+        command, cwd=REPO, env=dict(os.environ), capture_output=True, text=True, timeout=SECONDS, check=False
     )
     assert second.returncode == 0, second.stderr + second.stdout
     found = json.loads(second.stdout)
@@ -144,7 +135,7 @@ def test_a_signal_stops_it_after_the_step(own_home: Path, assets_home: Path) -> 
     )
     until(lambda: any(summary.status == "running" for summary in store.summaries()))
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=PATIENCE)
+    _, said = process.communicate(timeout=SECONDS)
     assert process.returncode == 128 + signal.SIGINT
     assert "0 of 2 runs are done" in said
     assert [summary.status for summary in store.summaries()] == ["stopped"]

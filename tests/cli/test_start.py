@@ -18,6 +18,7 @@ from peft_lab.cli import start
 from peft_lab.core import asking, journal
 from peft_lab.interview.write import lock
 from tests.prose import says
+from tests.waits import SECONDS
 
 
 @pytest.fixture
@@ -134,5 +135,5 @@ def test_who_ends_the_command_ends_the_server() -> None:
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as command:
         assert command.stdout is not None and command.stdout.readline() == "here\n"
         command.send_signal(signal.SIGTERM)
-        assert command.wait(30) == 0
+        assert command.wait(SECONDS) == 0
         assert command.stdout.read() == "", "its end was read: the server has gone, too"

@@ -30,6 +30,7 @@ from tests.cli.conftest import REPO, Run
 from tests.conftest import link
 from tests.prose import says
 from tests.training.tasks.test_chat import ASKS, SAYS, file_of
+from tests.waits import SECONDS
 
 TINY = ("--model", "minilm-l6", "--task", "sentiment", "--steps", "3", "--batch", "4", "--eval-rows", "8")
 CONTRACT = {
@@ -315,7 +316,7 @@ def test_a_signal_stops_the_run_and_keeps_its_adapter(
         while child.poll() is None and not any(one.view().step for one in store.runs()):
             time.sleep(0.1)
         os.killpg(child.pid, number)
-        out, err = child.communicate(timeout=120)
+        out, err = child.communicate(timeout=SECONDS)
     finally:
         child.kill()
     document = json.loads(out)

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from tests.waits import SECONDS
+
 ROOT = Path(__file__).parents[2]
-PATIENCE = 300  # seconds; a busy machine takes a while to import torch
 SPEC = '''"""Output scale: one factor for each output of the attention's output map, by way of PEFT's IA3Config."""
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def run(copy: Path, *command: str) -> str:
         text=True,
         check=False,
         env={**os.environ, "PYTHONPATH": str(copy)},
-        timeout=PATIENCE,
+        timeout=SECONDS,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout

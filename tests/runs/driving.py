@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import psutil
 
 from peft_lab.runs import store
 from peft_lab.runs.spec import RunRequest
+from tests.waits import until
 
 QUICK = RunRequest("minilm-l6", "lora", "sentiment", steps=2, batch=2, eval_rows=4)
 LONG = replace(QUICK, steps=50_000)
-PATIENCE = 90.0  # a busy machine
 
 
-def until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
+def at_first_step(identity: str) -> None:
+    """Wait for a run's first step; one that ends before it fails the test with what it said."""
+
+    def seen() -> bool:
+        view = store.get(identity).view()
+        assert view.step >= 1 or not view.status.final, f"{view.status}: {view.message}"
+        return view.step >= 1
+
+    until(seen)
 
 
 def started(identity: str) -> psutil.Process:
     """The child of a run that has made its first step."""
-    until(lambda: store.get(identity).view().step >= 1)
+    at_first_step(identity)
     found = [child for child in psutil.Process().children(recursive=True) if owns(child, identity)]
     assert len(found) == 1
     return found[0]

@@ -18,7 +18,8 @@ from peft_lab.runs.queue import RunQueue
 from peft_lab.runs.view import Status
 from tests.conftest import missing
 from tests.prose import facts
-from tests.runs.driving import LONG, PATIENCE, QUICK, until
+from tests.runs.driving import LONG, QUICK
+from tests.waits import SECONDS, until
 
 pytestmark = pytest.mark.weights
 IA3 = replace(QUICK, method="ia3")
@@ -103,17 +104,17 @@ def test_a_fault_in_the_middle_of_a_run_ends_that_run_and_not_the_queue(disk: Di
     (first.folder / ".adapter").mkdir()  # as if the disk had failed while the adapter was saved
     disk.fill() if fault == "full" else disk.read_only()
     said = "full" if fault == "full" else "read"
-    assert queue.wait(first.id, PATIENCE) is Status.FAILED
+    assert queue.wait(first.id, SECONDS) is Status.FAILED
     assert said in first.view().message
     # the second one has its turn, and is refused for the same reason
-    assert queue.wait(second.id, PATIENCE) is Status.FAILED
+    assert queue.wait(second.id, SECONDS) is Status.FAILED
     assert said in second.view().message
     assert {line.status for line in store.summaries()} == {"failed"}
     disk.empty() if fault == "full" else disk.read_only(False)
     third = queue.submit(QUICK)
-    assert queue.wait(third, PATIENCE) is Status.DONE
+    assert queue.wait(third, SECONDS) is Status.DONE
     # what could not be written down then is on the disk now, for every other process
-    until(lambda: not events._unwritten, 5)
+    until(lambda: not events._unwritten)
     for run in (first, second):
         assert read_events(run.folder / "events.jsonl")[-1]["type"] == "failed"
         assert not (run.folder / ".adapter").exists()
@@ -127,7 +128,7 @@ def test_stop_works_where_nothing_can_be_written(disk: Disk) -> None:
     until(lambda: run.view().status is not Status.QUEUED)
     disk.read_only()
     queue.stop(run.id)
-    assert queue.wait(run.id, PATIENCE).final
+    assert queue.wait(run.id, SECONDS).final
 
 
 @pytest.mark.slow
@@ -137,7 +138,7 @@ def test_saving_that_finds_no_room_leaves_no_half_adapter(disk: Disk) -> None:
     until(lambda: run.view().step >= 1)
     disk.fill(leave=512 * 1024)  # events go on, the adapter of 1.2 MB does not fit
     queue.stop(run.id)
-    assert queue.wait(run.id, PATIENCE) is Status.FAILED
+    assert queue.wait(run.id, SECONDS) is Status.FAILED
     assert "disk is full" in run.view().message
     assert not run.adapter.exists() and run.record()["adapter_dir"] is None
     assert {path.name for path in run.folder.glob(".*")} <= {waiting.HOLD_LOCK}

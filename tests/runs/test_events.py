@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peft_lab.runs.events import EventLog, EventReader, read_events
+from tests.waits import SECONDS
 
 VALUES = st.one_of(
     st.integers(), st.text(), st.booleans(), st.none(), st.floats(allow_nan=False, allow_infinity=False)
@@ -137,7 +138,7 @@ def test_threads_that_read_while_it_is_written_see_every_event_once(tmp_path: Pa
         followers = [threads.submit(follow) for _ in range(2)]
         for number in range(500):
             log.emit("step", step=number)
-        assert all(each.result(60) == list(range(500)) for each in followers)
+        assert all(each.result(SECONDS) == list(range(500)) for each in followers)
 
 
 def test_stump_of_a_killed_writer_does_not_swallow_the_next_event(tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from peft_lab.training import tasks
 from peft_lab.training.step import Made
-from tests.runs.driving import PATIENCE, owns, until
+from tests.runs.driving import owns
+from tests.waits import SECONDS, until
 
 pytestmark = pytest.mark.weights
 DROPPED = {"lora_dropout": 0.3}  # random numbers in every step
@@ -224,7 +225,7 @@ def test_killed_at_random_moments_a_run_still_ends_as_an_unbroken_one() -> None:
     chance = random.Random(18)
     spec = replace(SPEC, steps=60, batch=8, eval_rows=32)
     whole = get_queue().submit(spec)
-    assert get_queue().wait(whole, 3 * PATIENCE) is Status.DONE
+    assert get_queue().wait(whole, SECONDS) is Status.DONE
     run, went_on = store.get(get_queue().submit(spec)), 0
     for _ in range(6):
         _wait_past(run, run.view().step + chance.randint(0, 18))  # 0: it may still be loading
@@ -232,17 +233,17 @@ def test_killed_at_random_moments_a_run_still_ends_as_an_unbroken_one() -> None:
         for child in psutil.Process().children(recursive=True):
             if owns(child, run.id):
                 child.kill()
-        if get_queue().wait(run.id, 3 * PATIENCE) is Status.DONE:
+        if get_queue().wait(run.id, SECONDS) is Status.DONE:
             break
         went_on += checkpoints.step_of(run) is not None
         get_queue().go_on(run.id, anew=True)
-    assert get_queue().wait(run.id, 3 * PATIENCE) is Status.DONE
+    assert get_queue().wait(run.id, SECONDS) is Status.DONE
     assert went_on >= 2
     assert left_behind(run) == left_behind(store.get(whole))
 
 
 def _wait_past(run: Run, step: int) -> None:
-    until(lambda: run.view().step >= min(step, 60) or run.status().final, 3 * PATIENCE)
+    until(lambda: run.view().step >= min(step, 60) or run.status().final)
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,8 @@ from peft_lab.core import disk as storage
 from peft_lab.runs import admission, store
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.view import Status
-from tests.runs.driving import PATIENCE, QUICK
+from tests.runs.driving import QUICK
+from tests.waits import SECONDS
 
 pytestmark = pytest.mark.weights
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.weights
 @pytest.mark.parametrize("method", ["full", "qlora", "ia3"])
 def test_a_real_run_writes_no_more_than_it_was_said_to_need(method: str) -> None:
     identity = get_queue().submit(replace(QUICK, method=method, steps=9, probes=("A film.",), eval_rows=200))
-    assert get_queue().wait(identity, PATIENCE) is Status.DONE
+    assert get_queue().wait(identity, SECONDS) is Status.DONE
     run = store.get(identity)
     written = sum(path.stat().st_size for path in run.folder.rglob("*") if path.is_file())
     assert written <= admission.needed_disk_bytes(run.spec)

@@ -22,6 +22,7 @@ from peft_lab.runs import course, store
 from peft_lab.runs.spec import RunRequest
 from peft_lab.takeaway import applied, bundle
 from tests.takeaway.conftest import KINDS, Plain, Train, assert_loads, finish
+from tests.waits import SECONDS
 
 
 def unpack(content: bytes, folder: Path) -> None:
@@ -181,7 +182,7 @@ def test_the_card_of_a_live_model_loads_by_its_public_name(
         env={**environment, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr

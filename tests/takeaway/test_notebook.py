@@ -13,6 +13,7 @@ from peft_lab import takeaway
 from peft_lab.methods import all_methods
 from tests.takeaway.conftest import KINDS, Plain
 from tests.takeaway.test_script import assert_same
+from tests.waits import SECONDS
 
 
 def cells(text: str) -> list[str]:
@@ -55,7 +56,7 @@ def test_a_kernel_carries_a_notebook_out(plain: Plain, tmp_path: Path) -> None:
     run = plain("encoder", "ia3")
     book = nbformat.reads(takeaway.notebook(run), as_version=4)
     NotebookClient(
-        book, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+        book, timeout=SECONDS, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
     ).execute()
     printed = "".join(output.get("text", "") for output in book.cells[-1].outputs)
     assert float(printed.strip().rpartition(" ")[2]) < 1e-3, printed

@@ -25,6 +25,7 @@ from peft_lab.takeaway import applied, facts
 from tests.takeaway.conftest import KINDS, Plain, Train, assert_loads, finish
 from tests.training.tasks.test_chat import ASKS, SAYS, file_of
 from tests.training.test_chats import PLAIN, tokenizer_of
+from tests.waits import SECONDS
 
 SAME = 1e-3
 
@@ -293,7 +294,7 @@ def test_a_fresh_process_repeats_a_run_of_a_live_model(
         env={**environment, "PEFT_LAB_HOME": str(session_home)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -374,7 +375,7 @@ def test_a_live_models_script_without_network_ends_in_one_sentence(
         env={**os.environ, **nothing, "PEFT_LAB_HOME": str(tmp_path / "none")},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=SECONDS,
         check=False,
     )
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr

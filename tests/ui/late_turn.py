@@ -35,7 +35,7 @@ import streamlit as st
 from tests.ui import late_turn
 
 st.fragment(lambda: st.write("part"), run_every=60)()
-late_turn.GATE.wait(20)
+late_turn.GATE.wait(60)
 st.write(late_turn.LAST)
 """
 
@@ -49,7 +49,7 @@ def first():
 
 def second():
     st.write("begun")
-    late_turn.GATE.wait(20)
+    late_turn.GATE.wait(60)
     st.write(late_turn.LAST)
 
 st.navigation([st.Page(first, default=True), st.Page(second)]).run()

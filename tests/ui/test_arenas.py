@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from peft_lab.ui.server import app
+from tests.waits import SECONDS
 
 THREADS = 12
 COUNT = """
@@ -38,7 +39,7 @@ libc.fclose(file)
 
 def counted(how: str, folder: Path) -> int:
     told = folder / f"{how}.xml"
-    subprocess.run([sys.executable, "-c", COUNT, how, str(THREADS), str(told)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", COUNT, how, str(THREADS), str(told)], check=True, timeout=SECONDS)
     return told.read_text("utf-8").count("<heap nr=")
 
 

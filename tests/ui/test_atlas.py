@@ -7,7 +7,8 @@ import time
 from peft_lab.atlas import entries, rows
 from peft_lab.ui.atlas import list
 from peft_lab.ui.atlas.list import ALL, matching
-from tests.ui.test_choose import SECONDS, opened, told
+from tests.ui.test_choose import opened, told
+from tests.waits import SECONDS
 
 
 def test_one_type_in_full() -> None:

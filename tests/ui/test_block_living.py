@@ -19,6 +19,7 @@ from peft_lab.models.catalogue import get_model
 from peft_lab.ui.components.block import handles
 from tests.prose import says
 from tests.ui import living as living_module
+from tests.waits import SECONDS
 
 MOST_BYTES = 300_000
 
@@ -42,7 +43,7 @@ def _page(ended: bool) -> None:
 
 
 def data(ended: bool = True) -> dict[str, Any]:
-    app = AppTest.from_function(_page, kwargs={"ended": ended}).run(timeout=60)
+    app = AppTest.from_function(_page, kwargs={"ended": ended}).run(timeout=SECONDS)
     assert not app.exception
     # the record is a part of its own, which the drawing's names
     record, drawing = (json.loads(part.proto.json)[0] for part in app.get("bidi_component"))

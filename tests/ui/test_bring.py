@@ -13,6 +13,7 @@ from peft_lab.ui.components import figures
 from peft_lab.ui.memory.bring import fields_of
 from peft_lab.ui.memory.controls import MemoryForm
 from tests.advise.foreign.test_reading import CASES
+from tests.waits import SECONDS
 
 
 def test_every_tools_file_gives_fields_that_the_form_takes() -> None:
@@ -40,7 +41,7 @@ def _drawn() -> None:
 def _brought(monkeypatch: pytest.MonkeyPatch, text: str, name: str) -> AppTest:
     file = SimpleNamespace(file_id="1", name=name, getvalue=text.encode)
     monkeypatch.setattr(st, "file_uploader", lambda *_, **__: file)
-    return AppTest.from_function(_drawn, default_timeout=60).run()
+    return AppTest.from_function(_drawn, default_timeout=SECONDS).run()
 
 
 def test_a_file_is_told_in_a_sentence_with_its_ignored_keys(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,9 +21,9 @@ from peft_lab.ui.choose.outcome import page_with
 from peft_lab.ui.components import plan_steps
 from tests.advise import standin
 from tests.ui.test_pages import opened as counted
+from tests.waits import SECONDS
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 90
 WAITING = ("Simulating training steps", "Changing one answer", "Running…")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import html
 import re
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,10 +34,10 @@ from peft_lab.ui.compare.setup import CompareForm
 from tests.conftest import link
 from tests.studies.compare.conftest import WISH, FakeQueue
 from tests.studies.shipped_sweep import made
+from tests.waits import SECONDS, until
 
 pytestmark = pytest.mark.weights
 ROOT = Path(__file__).parents[2]
-SECONDS = 60
 
 
 @pytest.fixture
@@ -77,10 +76,7 @@ def finished(runner: FakeQueue) -> dict[str, Any]:
 
 
 def settle(app: AppTest) -> None:
-    until = time.monotonic() + SECONDS
-    while any(carrying.at_work(each) for each in store.comparisons()):
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    until(lambda: not any(carrying.at_work(each) for each in store.comparisons()))
     app.run()
 
 

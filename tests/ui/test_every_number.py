@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import NumberInput
 
 from peft_lab.ui.pages import titles
+from tests.waits import SECONDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,7 +31,7 @@ def another(field: NumberInput) -> float:
     + [("lora", "train"), ("lora", "memory"), ("prefix", "train"), ("prefix", "memory")],
 )
 def test_every_number_is_typed_and_the_page_stands(page: str, tab: str) -> None:
-    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
     if tab:
         app.query_params["tab"] = tab
     if page != "home":

@@ -14,7 +14,7 @@ from peft_lab.ui.shell import dress
 dress.ready()
 known = set(sys.modules)
 from streamlit.testing.v1 import AppTest
-page = AppTest.from_file("app.py", default_timeout=120)
+page = AppTest.from_file("app.py", default_timeout=600)
 own = set(sys.modules)
 page.run()
 assert not page.exception and page.button, page

@@ -9,6 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from peft_lab.ui.components.charts import FAR
+from tests.waits import SECONDS
 
 LONGEST = 4_000_000_000
 
@@ -23,7 +24,7 @@ def _page(limit: int) -> None:
 
 
 def sent(limit: int) -> dict[str, Any]:
-    app = AppTest.from_function(_page, kwargs={"limit": limit}).run(timeout=60)
+    app = AppTest.from_function(_page, kwargs={"limit": limit}).run(timeout=SECONDS)
     assert not app.exception
     (component,) = app.get("bidi_component")
     found: dict[str, Any] = json.loads(component.proto.json)

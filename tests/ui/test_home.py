@@ -21,6 +21,7 @@ from peft_lab.ui.method import parts, settings, train
 from peft_lab.workers import inspector
 from tests.conftest import link
 from tests.ui.test_pages import ROOT
+from tests.waits import SECONDS
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def test_what_the_methods_page_shows_first_is_asked_for_while_one_reads(
     while_reading, run = set(asked), store.create(home.request().complete())
     asked.clear()
     train.memory_beside(run)
-    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
     wanted = home.request()
     app.query_params.update({"tab": "train", "steps": str(wanted.steps), "batch": str(wanted.batch)})
     app.switch_page(f"pages/{wanted.method}.py").run()

@@ -19,11 +19,11 @@ from peft_lab.ui.practice import learner
 from peft_lab.ui.tour import page
 from tests.ui.test_tour import (
     ROOT,
-    SECONDS,
     again,
     home,  # noqa: F401  home: a lab folder of its own
     opened,
 )
+from tests.waits import SECONDS
 
 NEWCOMER = newcomer()
 

@@ -32,6 +32,7 @@ from peft_lab.ui.practice import learner
 from peft_lab.ui.practice.answering import address
 from tests.conftest import link
 from tests.prose import facts
+from tests.waits import SECONDS
 
 ROOT = Path(__file__).parents[2]
 LEAST = 80
@@ -111,7 +112,7 @@ def test_one_of_each_page_is_opened(page: str, own_home: Path) -> None:
     """Drawn in full: the settings arrive and nothing could not be read."""
     link(own_home)
     told = address(next(opens for opens in every().values() if opens.page == page))
-    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
     for name, value in told.items():
         app.query_params[name] = value
     app.switch_page(f"pages/{page}.py")

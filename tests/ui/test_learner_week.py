@@ -23,6 +23,7 @@ from peft_lab.interview.learners import schedule
 from peft_lab.interview.learners.schedule import Learners, export_profile
 from peft_lab.interview.tour import FIRST
 from peft_lab.ui.practice.learner import anki_deck
+from tests.waits import SECONDS
 
 ROOT = Path(__file__).parents[2]
 MONDAY = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -48,7 +49,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def opened(learner: str) -> AppTest:
     """A new session, as after a restart."""
-    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
     app.query_params.update({"profile": learner, "topic": TOPIC, "level": LEVEL})
     app.switch_page("pages/practice.py")
     return checked(app.run())

@@ -34,9 +34,9 @@ from peft_lab.ui.memory.bars import places, verdict
 from peft_lab.ui.memory.controls import USUAL, MemoryForm
 from peft_lab.ui.method.tabs import titles_of
 from tests.models import homemade
-from tests.runs.driving import PATIENCE
 from tests.ui.badges import sources, without_badge
-from tests.ui.test_pages import SECONDS, opened, told
+from tests.ui.test_pages import opened, told
+from tests.waits import SECONDS
 
 SMALL = {"model": "minilm-l6", "device": "this-machine", "batch": "2", "seq": "16"}
 LLAMA = {
@@ -360,7 +360,7 @@ def test_a_folder_with_weights_is_trained_from_its_page(tmp_path: Path) -> None:
     next(button for button in app.button if button.label == "Train").click().run()
     assert not app.exception
     identity = str(app.session_state[state._COMPLETE]["run"])
-    assert get_queue().wait(identity, PATIENCE) is Status.DONE
+    assert get_queue().wait(identity, SECONDS) is Status.DONE
     run = store.get(identity)
     assert run.spec.model == folder
     assert set(record.result(run)["inputs"][folder]) >= {"model.safetensors", "config.json", "tokenizer.json"}

@@ -16,6 +16,7 @@ from peft_lab.models.catalogue import get_model
 from peft_lab.runs import respond
 from tests.models.assets import adapters_folders as saved
 from tests.prose import says
+from tests.waits import SECONDS
 
 pytestmark = pytest.mark.usefixtures("own_home")
 
@@ -85,7 +86,7 @@ def test_a_folder_is_opened_counted_and_its_settings_become_knobs(
 
     monkeypatch.setattr(inspector, "get_inspector", lambda *_: SimpleNamespace(ask=ask))
     files(monkeypatch, a_folder())
-    app = AppTest.from_function(_page, default_timeout=120).run()
+    app = AppTest.from_function(_page, default_timeout=SECONDS).run()
     assert not app.exception
     trained = 6 * (2 * 24 * 384 + 384 + 24)
     assert says(told(app), "bottleneck 24", "gelu", "2.0", trained)
@@ -108,7 +109,7 @@ def test_a_folder_is_opened_counted_and_its_settings_become_knobs(
 def test_what_is_not_opened_is_a_sentence_and_trains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     content = (saved.FOLDER / saved.CLASSIFIER / "adapter_config.json").read_bytes()
     files(monkeypatch, {"adapter_config.json": content})
-    app = AppTest.from_function(_page, default_timeout=120).run()
+    app = AppTest.from_function(_page, default_timeout=SECONDS).run()
     assert not app.exception
     assert says(told(app), "bert", 16)
     assert app.session_state["start"] is None

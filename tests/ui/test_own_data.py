@@ -19,6 +19,7 @@ from tests.prose import says
 from tests.training.tasks.test_chat import ASKS, SAYS, file_of
 from tests.ui.test_own_run import tile
 from tests.ui.test_pages import opened
+from tests.waits import SECONDS
 
 GOOD = b"text,label\n" + b"".join(b"sentence %d,%s\n" % (n, (b"a", b"b")[n % 2]) for n in range(20))
 
@@ -51,7 +52,7 @@ def test_a_good_file_is_kept_and_read_once(own_home: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(apart, "_read", counted)
     _uploaded(monkeypatch, "../mine.csv", GOOD)
-    app = AppTest.from_function(_page, default_timeout=60).run().run()
+    app = AppTest.from_function(_page, default_timeout=SECONDS).run().run()
     assert not app.exception
     assert says(_told(app), "16 rows", "4 held out")
     kept = Path(app.session_state["path"])
@@ -67,7 +68,7 @@ def test_tagged_words_are_an_encoders_data_and_what_was_changed_is_said(
         for name in (b"Ann", b"Bob", b"Cy", b"Di", b"Ed", b"Flo", b"Gus", b"Hal")
     )
     _uploaded(monkeypatch, "mine.conll", rows)
-    app = AppTest.from_function(_page, default_timeout=60).run()
+    app = AppTest.from_function(_page, default_timeout=SECONDS).run()
     assert not app.exception and Path(app.session_state["path"]).suffix == ".conll"
     assert says(_told(app), "6 rows", "2 held out", "8 tags")
 
@@ -76,7 +77,7 @@ def test_a_hostile_file_is_one_sentence_and_is_not_kept(
     own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _uploaded(monkeypatch, "wide.csv", b",".join(b"column%d" % n for n in range(300_000)))
-    app = AppTest.from_function(_page, default_timeout=60).run()
+    app = AppTest.from_function(_page, default_timeout=SECONDS).run()
     assert not app.exception
     assert "300,000 columns" in _told(app) and app.session_state["path"] is None
     assert not (own_home / "uploads").exists()
@@ -123,7 +124,7 @@ def test_a_file_of_conversations_is_shown_as_tokens(
     link(own_home)
     talk = [{**ASKS, "content": "<b>How deep?</b>"}, SAYS]
     _uploaded(monkeypatch, "talks.jsonl", file_of(talk))
-    app = AppTest.from_function(_training, default_timeout=120).run()
+    app = AppTest.from_function(_training, default_timeout=SECONDS).run()
     for _ in range(600):
         if "only read" in _told(app):
             break
@@ -145,7 +146,7 @@ def test_a_conversation_whose_answers_are_cut_off_is_refused_at_the_upload(
 ) -> None:
     link(own_home)
     _uploaded(monkeypatch, "talks.jsonl", file_of([{**ASKS, "content": "word " * 99}, SAYS]))
-    app = AppTest.from_function(_training, default_timeout=120).run()
+    app = AppTest.from_function(_training, default_timeout=SECONDS).run()
     for _ in range(600):
         if "line 11" in _told(app):
             break
@@ -172,7 +173,7 @@ def test_a_dataset_of_the_hub_is_fetched_once_and_an_upload_takes_its_place(
         )
 
     monkeypatch.setattr(hub, "fetch", fetch)
-    app = AppTest.from_function(_page, default_timeout=60).run()
+    app = AppTest.from_function(_page, default_timeout=SECONDS).run()
     assert app.session_state["path"] is None
     app.text_input[0].set_value("hf:owner/name").run()
     app.run()
@@ -191,7 +192,7 @@ def test_a_hub_that_is_not_reached_is_one_sentence(own_home: Path, monkeypatch: 
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(own_home / "nothing"))
-    app = AppTest.from_function(_page, default_timeout=60).run()
+    app = AppTest.from_function(_page, default_timeout=SECONDS).run()
     app.text_input[0].set_value("hf:owner/name").run()
     assert not app.exception
     assert says(_told(app), "Hub", "not reached")

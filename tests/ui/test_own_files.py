@@ -8,6 +8,7 @@ from streamlit.testing.v1 import AppTest
 
 from peft_lab.training.tasks import hub
 from tests.training.tasks.test_kept_files import put
+from tests.waits import SECONDS
 
 
 def _page() -> None:
@@ -17,13 +18,13 @@ def _page() -> None:
 
 
 def test_nothing_is_said_where_nothing_is_kept(own_home: Path) -> None:
-    app = AppTest.from_function(_page, default_timeout=60).run()
+    app = AppTest.from_function(_page, default_timeout=SECONDS).run()
     assert not app.exception and not app.markdown
 
 
 def test_a_chosen_file_is_removed(own_home: Path) -> None:
     mine, theirs = put(own_home, "uploads", "mine.csv", 3), put(own_home, "datasets", "theirs.jsonl")
-    app = AppTest.from_function(_page, default_timeout=60).run()
+    app = AppTest.from_function(_page, default_timeout=SECONDS).run()
     told = "\n".join(each.value for each in app.markdown)
     assert "22 B in all" in told and "uploads stay" in told
     assert [option[:11] for option in app.multiselect[0].options] == ["theirs.json", "mine.csv, 2"]

@@ -22,15 +22,14 @@ from peft_lab.ui.components.model_choice import entry_of
 from tests.models import homemade
 from tests.prose import says
 from tests.ui.test_pages import ROOT, opened
-
-PATIENCE = 120.0
+from tests.waits import SECONDS
 
 
 @pytest.fixture
 def vit(tmp_path: Path) -> str:
     folder = homemade.folder("vit", tmp_path / "my-vit")
     assert (
-        entry_of(folder, PATIENCE).kind == "vision"
+        entry_of(folder, SECONDS).kind == "vision"
     )  # an address waits for the reading process no longer than a page
     return folder
 
@@ -51,7 +50,7 @@ def test_a_zip_of_images_is_uploaded_and_trained_on(vit: str, tmp_path: Path) ->
     next(button for button in app.button if button.label == "Train").click().run()
     assert not app.exception
     identity = str(app.session_state[state._COMPLETE]["run"])
-    assert get_queue().wait(identity, PATIENCE) is Status.DONE
+    assert get_queue().wait(identity, SECONDS) is Status.DONE
     run = store.get(identity)
     assert set(record.result(run)["inputs"][vit]) >= {"model.safetensors", "preprocessor_config.json"}
     app.run()
@@ -60,7 +59,7 @@ def test_a_zip_of_images_is_uploaded_and_trained_on(vit: str, tmp_path: Path) ->
     assert any("whole process" in each.value for each in app.markdown)
     assert not [box for box in app.text_area if box.label == "Another sentence"]
 
-    later = AppTest.from_file(str(ROOT / "app.py"), default_timeout=PATIENCE)
+    later = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
     later.session_state[state._SETTINGS] = {"runs": {"chosen": identity}}
     later.switch_page("pages/runs.py")
     later.run()

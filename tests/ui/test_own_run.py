@@ -21,11 +21,11 @@ from peft_lab.ui.server import sessions
 from tests.conftest import link
 from tests.prose import says
 from tests.ui.test_pages import opened, told
+from tests.waits import SECONDS
 
 pytestmark = pytest.mark.weights
 MARK = "a-browser-of-these-tests"
 LITTLE = {"model": "minilm-l6", "task": "sentiment", "tab": "train", "steps": "2", "batch": "4"}
-SECONDS = 180  # the first simulation starts processes, on a machine that may be busy
 
 
 @pytest.fixture

@@ -22,10 +22,10 @@ from peft_lab.workers import inspector
 from tests.conftest import link
 from tests.prose import says
 from tests.ui.badges import cards, sources, without_badge
+from tests.waits import SECONDS
 
 #: As older addresses call them, so that those are opened too.
 TABS = ("idea", "train", *(tab for tab in MOVED if tab != "try it"))  # whose figures test_try_it.py looks at
-SECONDS = 60
 COMING = ("Counting…", "Counting what", "Simulating a step", "Simulating the measured step")
 ROOT = Path(__file__).parents[2]
 

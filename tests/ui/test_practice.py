@@ -44,9 +44,9 @@ from peft_lab.ui.practice.cards import away, interview_date
 from peft_lab.ui.practice.learner import anki_deck
 from tests.conftest import link
 from tests.prose import says
+from tests.waits import SECONDS
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 60
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 LEAST_BELIEFS = 12
 

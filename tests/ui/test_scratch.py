@@ -12,7 +12,8 @@ from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model
 from peft_lab.ui.method.scratch import FILES, lines_of, runs_of
 from peft_lab.ui.pages import method_pages
-from tests.ui.test_take_away import SECONDS, checked
+from tests.ui.test_take_away import checked
+from tests.waits import SECONDS
 
 SHOWN = sorted({file.page for file in FILES.values()})
 

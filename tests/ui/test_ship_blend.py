@@ -17,6 +17,7 @@ from peft_lab.studies import blending
 from peft_lab.studies.blending import TASKS
 from peft_lab.ui.ship import blend
 from peft_lab.workers import inspector
+from tests.waits import SECONDS
 
 
 def section() -> None:
@@ -26,7 +27,7 @@ def section() -> None:
 
 
 def drawn() -> AppTest:
-    app = AppTest.from_function(section, default_timeout=60).run()
+    app = AppTest.from_function(section, default_timeout=SECONDS).run()
     assert not app.exception
     return app
 

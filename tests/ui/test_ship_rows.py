@@ -14,6 +14,7 @@ from peft_lab.studies import exhibits, same_rows
 from peft_lab.studies.exhibits import OUTCOMES, all_exhibits, outcome
 from peft_lab.studies.same_rows import UNMERGED, WAYS, recorded
 from tests.ui.test_pages import told
+from tests.waits import SECONDS
 
 FIRST = next(iter(all_exhibits().values()))
 
@@ -41,7 +42,7 @@ def everything(app: AppTest) -> str:
 
 
 def test_an_exhibit_shows_nothing_of_its_answers_before_a_guess(own_home: Path) -> None:
-    app = AppTest.from_function(_exhibits, default_timeout=60).run()
+    app = AppTest.from_function(_exhibits, default_timeout=SECONDS).run()
     assert FIRST.command not in everything(app) and FIRST.url not in everything(app)
     app.button[-1].click().run()  # without a choice
     assert FIRST.command not in everything(app)
@@ -54,7 +55,7 @@ def test_an_exhibit_shows_nothing_of_its_answers_before_a_guess(own_home: Path) 
 
 
 def test_the_recorded_answers_need_neither_run_nor_weights(own_home: Path) -> None:
-    app = AppTest.from_function(_recorded_rows, default_timeout=60).run()
+    app = AppTest.from_function(_recorded_rows, default_timeout=SECONDS).run()
     drawn = "".join(str(each.proto.body) for each in app.get("html"))
     assert not app.exception and not any(":red[" in each.value for each in app.markdown)
     assert all(way.title in drawn for way in WAYS.values())
@@ -70,7 +71,7 @@ def test_a_run_that_writes_no_answers_is_no_error_of_the_page(
         raise BadInput("Choose another run.", "run")
 
     monkeypatch.setattr(same_rows, "adapter_of", refuse)
-    app = AppTest.from_function(_rows, default_timeout=60).run()
+    app = AppTest.from_function(_rows, default_timeout=SECONDS).run()
     assert "Choose another run." in told(app) and not any(":red[" in each.value for each in app.markdown)
 
 
@@ -86,7 +87,7 @@ def test_ways_are_asked_one_after_another_until_stopped(
     monkeypatch.setattr(exhibits, "ask", ask)
     monkeypatch.setattr(same_rows, "adapter_of", lambda run: (spec, Path()))
     monkeypatch.setattr(same_rows, "split_text", lambda _, text: list(text))
-    app = AppTest.from_function(_rows, default_timeout=60).run()
+    app = AppTest.from_function(_rows, default_timeout=SECONDS).run()
     assert not asked
 
     def press(label: str) -> None:

@@ -23,8 +23,8 @@ from peft_lab.ui.pages import method_pages
 from peft_lab.ui.practice import answering
 from peft_lab.ui.practice.learner import topic_title
 from tests.prose import says
+from tests.waits import SECONDS
 
-SECONDS = 60
 ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.usefixtures("own_home")

@@ -25,11 +25,11 @@ from peft_lab.ui.tour import page as links
 from peft_lab.ui.tour import teach
 from peft_lab.ui.tour.page import DONE, NO_RUN, NO_WORDS
 from tests.conftest import link
+from tests.waits import SECONDS
 
 NEWCOMER = newcomer()
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 60
 LESSON = Tour(
     "A lesson",
     (

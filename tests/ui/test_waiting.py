@@ -20,6 +20,7 @@ from peft_lab.ui.components.waiting import LOOKS, MOST, Look, collect, come_back
 from peft_lab.ui.method import page as method_page
 from peft_lab.ui.method.drawing import ExpectedStep
 from peft_lab.workers import inspector
+from tests.waits import SECONDS
 
 
 @pytest.fixture
@@ -151,7 +152,7 @@ def test_a_method_page_waits_for_what_comes_while_it_is_drawn(monkeypatch: pytes
     monkeypatch.setattr(method_page, "expect", expect)
     monkeypatch.setattr(method_page, "strip", lambda *_: late.set_exception(Unsupported("not here")))
     monkeypatch.setattr(method_page, "come_back", lambda *looks: asked.append(looks))
-    app = AppTest.from_file(str(Path(__file__).parents[2] / "app.py"), default_timeout=240)
+    app = AppTest.from_file(str(Path(__file__).parents[2] / "app.py"), default_timeout=SECONDS)
     app.switch_page("pages/bitfit.py").run()
     assert not app.exception and late.done() and counted.done()
     (looks,) = asked

@@ -16,6 +16,7 @@ from peft_lab.methods.counting.count import count
 from peft_lab.models.assets import store as assets
 from peft_lab.workers import inspector
 from peft_lab.workers.inspector import Inspector, question_key
+from tests.waits import SECONDS
 
 
 def process_id() -> int:
@@ -185,10 +186,8 @@ def test_errors_survive_pickling() -> None:
         assert type(back) is type(error) and str(back) == str(error) and back.__dict__ == error.__dict__
 
 
-def test_warm_returns_at_once() -> None:
-    start = time.monotonic()
+def test_warm_starts_the_counting_process() -> None:
     inspector.warm()
-    assert time.monotonic() - start < 1.0
     assert inspector.ask(process_id) != os.getpid()
     inspector.get_inspector().close()
 
@@ -205,7 +204,7 @@ print(*inspector.ask(there))
 def test_a_worker_that_asked_another_ends_with_its_app_and_so_does_the_other() -> None:
     """They waited for each other for ever, and a server that was asked to end never did."""
     done = subprocess.run(
-        [sys.executable, "-c", _ASKS], capture_output=True, text=True, check=True, timeout=180
+        [sys.executable, "-c", _ASKS], capture_output=True, text=True, check=True, timeout=SECONDS
     )
     first, second = map(int, done.stdout.split())
     assert first != second

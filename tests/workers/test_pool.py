@@ -12,8 +12,7 @@ import pytest
 from peft_lab.core.errors import RunError, Unsupported
 from peft_lab.workers import inspector
 from peft_lab.workers.inspector import Pool
-
-SOON = 30  # seconds, of a busy machine
+from tests.waits import SECONDS
 
 
 class Desk(Executor):
@@ -32,7 +31,7 @@ class Desk(Executor):
     def give(self, answer: Any, times: int = 1) -> None:
         """Answer the question that waits longest, or so many of them; an error is raised."""
         for _ in range(times):
-            asked = self._open.get(timeout=SOON)
+            asked = self._open.get(timeout=SECONDS)
             asked.set_exception(answer) if isinstance(answer, Exception) else asked.set_result(answer)
 
 
@@ -48,14 +47,14 @@ def double(number: int) -> int:
 
 
 def told(answer: Future[Any]) -> Any:
-    return answer.result(SOON)
+    return answer.result(SECONDS)
 
 
 def test_members_work_side_by_side_and_equal_questions_are_joined(desk: Desk) -> None:
     both = Pool(2)
     answers = [both.submit(0, double, number) for number in (1, 1, 2)]
     assert answers[0] is answers[1] is not answers[2]
-    first, second = (desk._open.get(timeout=SOON) for _ in range(2))
+    first, second = (desk._open.get(timeout=SECONDS) for _ in range(2))
     assert sorted(desk.asked) == [1, 2], "none waits for the other"
     first.set_result(2 * desk.asked[0])
     second.set_result(2 * desk.asked[1])
@@ -80,17 +79,17 @@ def test_refusals_are_kept_and_losses_are_told_for_a_while(
     alone = Pool(1)
     refused = alone.submit(0, double, 1)
     desk.give(Unsupported("no"))
-    assert isinstance(refused.exception(SOON), Unsupported) and alone.submit(0, double, 1) is refused
+    assert isinstance(refused.exception(SECONDS), Unsupported) and alone.submit(0, double, 1) is refused
     lost = alone.submit(0, double, 2)
     desk.give(RunError("gone"))
-    assert isinstance(lost.exception(SOON), RunError)
+    assert isinstance(lost.exception(SECONDS), RunError)
     with pytest.raises(RunError, match="gone"):
         told(alone.submit(0, double, 2))
     assert desk.asked == [1, 2], "a page that looks again is told what happened"
     monkeypatch.setattr(inspector, "TOLD_FOR", 0)
     lost = alone.submit(0, double, 3)
     desk.give(RunError("gone"))
-    assert isinstance(lost.exception(SOON), RunError)
+    assert isinstance(lost.exception(SECONDS), RunError)
     again = alone.submit(0, double, 3)
     desk.give(6)
     assert told(again) == 6, "it may have been mended"
@@ -148,6 +147,6 @@ def test_who_asks_again_gets_an_answer_of_their_own(desk: Desk) -> None:
 def test_real_processes_answer() -> None:
     both = Pool(2)
     try:
-        assert [both.submit(0, double, number).result(120) for number in range(5)] == [0, 2, 4, 6, 8]
+        assert [both.submit(0, double, number).result(SECONDS) for number in range(5)] == [0, 2, 4, 6, 8]
     finally:
         both.close()

@@ -17,10 +17,8 @@ from peft_lab.core import asking
 from peft_lab.core.errors import RunError
 from peft_lab.workers import inspector, processes
 from peft_lab.workers.inspector import Inspector, Pool
+from tests.waits import SECONDS
 from tests.workers.test_inspector import die
-
-SOON = 120  # seconds, of a busy machine
-
 
 THREADS = 2  # of no other inspector here: whose start it was
 
@@ -30,14 +28,14 @@ def together(number: int, do: Callable[[int], Any]) -> list[Any]:
     ready, done = threading.Barrier(number), [None] * number
 
     def work(at: int) -> None:
-        ready.wait(SOON)
+        ready.wait(SECONDS)
         done[at] = do(at)
 
     threads = [threading.Thread(target=work, args=(at,)) for at in range(number)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(SOON)
+        thread.join(SECONDS)
         assert not thread.is_alive(), "it waits for the start"
     return done
 
@@ -54,7 +52,7 @@ class Gate:
         self._original = inspector._started
 
     def __call__(self, settings: Any, threads: int | None, after: int) -> ProcessPoolExecutor:
-        assert self.open.wait(SOON)
+        assert self.open.wait(SECONDS)
         if self.error is not None:
             raise self.error
         pool = self._original(settings, threads, after)
@@ -88,7 +86,7 @@ def test_thirty_ask_at_once_and_none_waits_for_the_start(slow: Inspector, gate: 
     assert not any(future.done() for future in asked)
     assert len({id(future) for future in asked}) == 5, "equal questions share one answer"
     gate.open.set()
-    assert [future.result(SOON) for future in asked] == [2 * (at % 5) for at in range(30)]
+    assert [future.result(SECONDS) for future in asked] == [2 * (at % 5) for at in range(30)]
     assert gate.started == 1
 
 
@@ -101,15 +99,15 @@ def test_closed_while_it_starts(slow: Inspector, gate: Gate) -> None:
     again = slow.submit(double, 2)  # of which nothing is kept
     assert again is not asked[2]
     gate.open.set()
-    assert again.result(SOON) == 4
+    assert again.result(SECONDS) == 4
     for thread in threading.enumerate():
         if thread.name == "workers":
-            thread.join(SOON)
+            thread.join(SECONDS)
             assert not thread.is_alive()
     slow.close()
     assert len(gate.processes) == 2
     for process in gate.processes:
-        process.join(SOON)
+        process.join(SECONDS)
         assert not process.is_alive()
 
 
@@ -119,7 +117,7 @@ def test_forgotten_while_it_starts(slow: Inspector, gate: Gate) -> None:
     after = slow.submit(double, 1)
     assert after is not before
     gate.open.set()
-    assert before.result(SOON) == after.result(SOON) == 2
+    assert before.result(SECONDS) == after.result(SECONDS) == 2
     assert slow.submit(double, 1).result(0) == 2  # nobody is asked again
 
 
@@ -131,7 +129,7 @@ def test_a_process_that_cannot_start_is_an_error_for_all_and_may_start_later(
     gate.open.set()
     for future in asked:
         with pytest.raises(RunError, match="Resource temp"):
-            future.result(SOON)
+            future.result(SECONDS)
     gate.error = None
     assert slow.ask(double, 8) == 16
 
@@ -141,7 +139,7 @@ def test_one_that_dies_with_its_first_question_is_replaced(slow: Inspector, gate
     gate.open.set()
     for future in lost:
         with pytest.raises(RunError, match="try again"):
-            future.result(SOON)
+            future.result(SECONDS)
     assert slow.ask(double, 7) == 14
 
 
@@ -152,9 +150,9 @@ def test_every_question_of_a_pool_hears_that_no_process_starts(gate: Gate) -> No
     gate.open.set()
     for future in asked:
         with pytest.raises(RunError, match="No process"):
-            future.result(SOON)
+            future.result(SECONDS)
     gate.error = None
-    assert both.submit(0, double, 60).result(SOON) == 120
+    assert both.submit(0, double, 60).result(SECONDS) == 120
     both.close()
 
 
@@ -198,9 +196,9 @@ def test_a_start_whose_fork_server_is_lost_is_tried_once_more(
     monkeypatch.setattr(inspector, "_started", start)
     asked = Inspector().submit(double, 4)
     if starts:
-        assert asked.result(SOON) == 8
+        assert asked.result(SECONDS) == 8
     else:
-        assert isinstance(asked.exception(SOON), RunError)
+        assert isinstance(asked.exception(SECONDS), RunError)
     assert len(attempts) == 2
 
 
@@ -222,7 +220,7 @@ def test_questions_are_answered_in_their_order(monkeypatch: pytest.MonkeyPatch) 
     alone, seen = Inspector(), list[int]()
     monkeypatch.setattr(inspector, "question_key", lambda function, args, kwargs: str(args))
     for future in [alone.submit(seen.append, at) for at in range(200)]:
-        future.result(SOON)
+        future.result(SECONDS)
     assert seen == list(range(200))
 
 
@@ -239,7 +237,7 @@ def test_closing_at_any_moment_leaves_no_question_open(monkeypatch: pytest.Monke
             return [some.submit(0, double, 10 * at + number) for number in range(5)]
 
         for future in (one for answers in together(6, act) for one in answers):
-            assert future.cancelled() or future.exception(SOON) or future.result(0) % 2 == 0
+            assert future.cancelled() or future.exception(SECONDS) or future.result(0) % 2 == 0
         assert not some._waiting and all(member.question is None for member in some._members)
 
 

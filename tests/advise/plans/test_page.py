@@ -29,9 +29,9 @@ from peft_lab.ui.plan import page, verdict
 from tests.advise.plans.reading import read
 from tests.ui.badges import without_badge
 from tests.ui.test_choose import told
+from tests.waits import SECONDS
 
 ROOT = Path(__file__).parents[3]
-SECONDS = 240
 SMALL = {
     "model": "smollm2-135m",
     "gpu": "rtx-4090",

@@ -26,6 +26,7 @@ from peft_lab.methods import get_method
 from peft_lab.models.catalogue import resolve
 from peft_lab.takeaway import ranks
 from tests import forked
+from tests.waits import SECONDS
 from tools import ports
 
 STEP = re.compile(r"step +\d+ of \d+ +loss ([\d.]+)")
@@ -72,7 +73,7 @@ def run(text: str, folder: Path, rows: Path, ranks: int, torchrun: bool = False)
         env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         call = [*start, str(file), *args]
         done = subprocess.run(
-            call, cwd=folder, env=env, capture_output=True, text=True, timeout=400, check=False
+            call, cwd=folder, env=env, capture_output=True, text=True, timeout=SECONDS, check=False
         )
     else:
         store = ports.meeting()

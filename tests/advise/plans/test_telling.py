@@ -17,7 +17,7 @@ from peft_lab.runs.events import read_events
 from peft_lab.runs.view import Status, view
 from peft_lab.takeaway import ranks
 from tests.advise.plans.test_script import STEP, planned
-from tests.runs.driving import until
+from tests.waits import SECONDS, until
 
 
 @pytest.fixture
@@ -81,8 +81,8 @@ def test_accelerate_launches_two_processes_that_are_followed_and_adopted(
     with (tmp_path / "printed").open("w") as output:
         going = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=output, stderr=subprocess.STDOUT)
     try:
-        until(lambda: (folder / "spec.json").exists() or going.poll() is not None, 240)
-        assert going.wait(240) == 0, (tmp_path / "printed").read_text("utf-8")[-3000:]
+        until(lambda: (folder / "spec.json").exists() or going.poll() is not None)
+        assert going.wait(SECONDS) == 0, (tmp_path / "printed").read_text("utf-8")[-3000:]
     finally:
         going.kill()
     printed = [float(loss) for loss in STEP.findall((tmp_path / "printed").read_text("utf-8"))]

@@ -10,6 +10,7 @@ import pytest
 from peft_lab.core.errors import RunError
 from peft_lab.engine.timing import here
 from peft_lab.runs import waiting
+from tests.waits import SECONDS
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +23,7 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_another_process_measures_is_kept() -> None:
     asked = waiting.begin_calibrating()
     assert waiting.calibrating_under_way() is asked
-    found = asked.result(timeout=240)
+    found = asked.result(timeout=SECONDS)
     assert here.known() == found and here.speed().matmul32 > 0
 
 
@@ -37,5 +38,5 @@ def test_a_training_that_starts_meanwhile_spoils_it(monkeypatch: pytest.MonkeyPa
     looks: list[list[Any]] = [[], [(0.0, object())]]
     monkeypatch.setattr(waiting, "unfinished", lambda: looks.pop(0))
     with pytest.raises(RunError, match="started during"):
-        waiting.begin_calibrating().result(timeout=240)
+        waiting.begin_calibrating().result(timeout=SECONDS)
     assert here.known() is None

@@ -23,6 +23,7 @@ from tests.cli.conftest import (
     run_process,  # noqa: F401  fixtures
 )
 from tests.conftest import REAL_HOME
+from tests.waits import SECONDS
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.weights
@@ -175,7 +176,7 @@ def test_the_page_where_it_is_needed_offers_to_fetch_it_again(
         return []
 
     monkeypatch.setattr(assets, "fetch", fetched)
-    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
     app.query_params["tab"], app.query_params["model"], app.query_params["task"] = (
         "train",
         "minilm-l6",

@@ -22,9 +22,9 @@ from peft_lab.runs.tracking import follow, start
 from peft_lab.runs.tracking.follow import TrackedPoint
 from peft_lab.runs.view import Status
 from tests.prose import facts, says
-from tests.runs.driving import until
 from tests.runs.test_view import step
 from tests.runs.tracking.test_told import SPEC
+from tests.waits import SECONDS, until
 
 
 class Notebook:
@@ -97,7 +97,7 @@ def test_a_run_is_told_while_it_goes_on_and_its_adapter_at_its_end(
     run.adapter.mkdir()
     (run.adapter / "adapter_config.json").write_text("{}")
     run.log.emit("stopped", message="Stopped after 2 of 60 steps.")
-    teller.join(30)
+    teller.join(SECONDS)
     assert not teller.is_alive()
     assert notebook.heard[:-1] == ["lora", [("loss", 1)], [("loss", 2)], ["adapter_config.json"]]
     assert notebook.heard[-1] == ("stopped", run.view().message)
@@ -148,7 +148,7 @@ def test_a_run_that_is_deleted_meanwhile_ends_the_telling(
     _ready(run)
     until(lambda: notebook.heard)
     run.folder.rename(tmp_path / "away")
-    teller.join(30)
+    teller.join(SECONDS)
     assert not teller.is_alive()
 
 
@@ -261,7 +261,7 @@ def test_a_run_that_is_silent_for_a_while_is_told_to_its_end(
     owners.touch(run.folder)
     _steps(run, 2)
     run.log.emit("done", message="")
-    teller.join(30)
+    teller.join(SECONDS)
     assert not teller.is_alive()
     assert notebook.heard == ["lora", [("loss", 1)], [("loss", 2)], ("done", "")]
 

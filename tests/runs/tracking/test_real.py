@@ -18,6 +18,7 @@ from tests.cli.conftest import Run as Command
 from tests.cli.conftest import run_process
 from tests.conftest import link
 from tests.prose import says
+from tests.waits import SECONDS
 
 __all__ = ["run_process"]
 pytestmark = [pytest.mark.weights, pytest.mark.slow]
@@ -49,7 +50,7 @@ print(json.dumps([{"name": run.name, "config": run.config, "logs": SQLiteStorage
 def _asked(code: str, environment: dict[str, str], *arguments: str) -> Any:
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], env={**os.environ, **environment}, capture_output=True, text=True,
-        check=False, timeout=120,
+        check=False, timeout=SECONDS,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])

@@ -22,6 +22,7 @@ from peft_lab.studies.compare import store
 from peft_lab.studies.compare.store import Comparison, make_plan
 from peft_lab.studies.store import runs_of, status_of
 from tests.studies.compare.conftest import WISH, FakeQueue
+from tests.waits import until
 
 pytestmark = pytest.mark.weights
 
@@ -31,10 +32,7 @@ def made(runner: FakeQueue) -> Comparison:
 
 
 def wait(comparison: Comparison) -> None:
-    until = time.monotonic() + 60
-    while carrying.at_work(comparison):
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    until(lambda: not carrying.at_work(comparison))
 
 
 def test_all_runs_are_made_in_order_and_never_again(runner: FakeQueue) -> None:

@@ -19,7 +19,7 @@ from peft_lab.studies import carrying as studies_carrying
 from peft_lab.studies.sweeps import plan
 from peft_lab.studies.sweeps import store as carrying
 from tests.conftest import link
-from tests.runs.driving import PATIENCE
+from tests.waits import SECONDS
 
 pytestmark = pytest.mark.weights
 STEPS = 16
@@ -180,7 +180,7 @@ def test_a_training_ends_after_the_step_at_which_it_is_told_and_can_go_on() -> N
     while run.view().step < 3:
         assert not run.status().final
     checkpoints.note_ending(run, Verdicts("a-sweep", (Rung(2, 0.7, True), Rung(3, 0.7, False))))
-    assert get_queue().wait(run.id, PATIENCE) is Status.STOPPED
+    assert get_queue().wait(run.id, SECONDS) is Status.STOPPED
     seen = run.view()
     assert 3 <= seen.step < 400
     assert seen.message == checkpoints.told_to_end(Rung(3, 0.7, False), seen.step, 400)
@@ -188,4 +188,4 @@ def test_a_training_ends_after_the_step_at_which_it_is_told_and_can_go_on() -> N
     assert (run.adapter / "adapter_config.json").exists()
     get_queue().go_on(run.id)
     assert checkpoints.read_early(run) is None
-    assert get_queue().wait(run.id, PATIENCE) is Status.DONE and run.view().step == 400
+    assert get_queue().wait(run.id, SECONDS) is Status.DONE and run.view().step == 400

@@ -26,6 +26,7 @@ from peft_lab.studies.store import runs_of
 from peft_lab.studies.sweeps import plan
 from peft_lab.studies.sweeps import store as carrying
 from tests.conftest import link
+from tests.waits import SECONDS
 
 pytestmark = pytest.mark.weights
 ROUNDS = 8
@@ -194,7 +195,7 @@ def test_the_command_killed_at_random_moments_ends_as_one_that_was_not(home: Pat
             os.kill(driver.pid, signal.SIGKILL)
             driver.wait()
     ended = _command(file)
-    out, problem = ended.communicate(timeout=500)
+    out, problem = ended.communicate(timeout=SECONDS)
     assert ended.returncode == 0, problem
     rows = json.loads(out)["rows"]
     assert [row["status"] for row in rows] == ["done"] * 4

@@ -94,11 +94,9 @@ def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.csv"
     os.mkfifo(pipe)
     (tmp_path / "zero.csv").symlink_to("/dev/zero")
-    start = time.monotonic()
     for path in (pipe, tmp_path / "zero.csv", "/dev/zero", "/dev/urandom"):
         with pytest.raises(BadInput, match=r"(device|pipe), not"):
             apart.load_file(path)
-    assert time.monotonic() - start < 2
     assert [found for _, found in uploads.places() if not found.fine] == []
 
 

@@ -10,6 +10,7 @@ from peft_lab.core.errors import AssetError
 from peft_lab.training.tasks import get_task, made
 from peft_lab.training.tasks.base import Row, label_scores, same_text
 from peft_lab.training.tasks.made import plain_text, read_ratings
+from tests.waits import SECONDS
 
 
 @pytest.mark.weights
@@ -105,7 +106,7 @@ def test_of_many_who_ask_at_once_one_reads(monkeypatch: pytest.MonkeyPatch) -> N
         return read_ratings(path)
 
     def ask(_: int) -> int:
-        together.wait(30)
+        together.wait(SECONDS)
         return len(get_task("editorials").load().train)
 
     monkeypatch.setattr(made, "read_ratings", noted)
