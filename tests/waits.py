@@ -13,13 +13,9 @@ SECONDS = 600.0
 MILLISECONDS = 1000 * SECONDS  #: as Playwright counts
 
 
-def until(condition: Callable[[], object], told: Callable[[], object] = str) -> None:
-    """Wait until a condition holds.
-
-    Args:
-        told: called if it never does, for what the failing test says.
-    """
+def until(condition: Callable[[], object]) -> None:
+    """Wait until a condition holds."""
     deadline = time.monotonic() + SECONDS
     while not condition():
-        assert time.monotonic() < deadline, f"waited in vain {told()}"
+        assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)

@@ -64,6 +64,7 @@ def test_two_processes_answer_as_stored(name: str) -> None:
 
 @pytest.mark.further
 @pytest.mark.slow
+@pytest.mark.rest
 def test_a_process_that_died_is_told_and_the_next_question_gets_another_pair() -> None:
     assert cells.run("vera", "with_ddp")["value"] is True
     pair._running[0].ranks[1].kill()

@@ -104,6 +104,7 @@ def killed(url: str) -> None:
 @pytest.mark.slow
 @pytest.mark.weights
 @pytest.mark.further
+@pytest.mark.rest
 def test_a_comparison_outlives_the_app(page: Page, tmp_path: Path) -> None:
     """The app is killed in the middle of the second run; started again, it goes on with that one."""
     home = tmp_path / "home"

@@ -84,6 +84,7 @@ def test_a_page_opened_by_its_address_makes_its_link(
 
 @pytest.mark.slow
 @pytest.mark.further
+@pytest.mark.rest
 def test_every_page_reached_by_a_click_makes_its_link(page: Page, app_url: str) -> None:
     visit(page, app_url)
     for name in reversed(SHARED):

@@ -86,7 +86,7 @@ def test_a_misspelt_target_is_named_at_its_control(page: Page, app_url: str) -> 
 @pytest.mark.further
 @pytest.mark.slow
 def test_a_run_trains_to_the_end_and_base_and_tuned_answers_differ(page: Page, app_url: str) -> None:
-    visit(page, f"{app_url}/lora?tab=train&steps=60&rows=8")
+    visit(page, f"{app_url}/lora?tab=train&steps=20&rows=8")
     train(page)
     the_block_follows(page)
     status(page, "Done")

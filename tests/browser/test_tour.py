@@ -51,6 +51,7 @@ def newcomers_url(tmp_path: FilePath) -> Iterator[str]:
 
 @pytest.mark.further
 @pytest.mark.slow
+@pytest.mark.rest
 def test_the_whole_tour_by_keyboard(page: Page, newcomers_url: str) -> None:
     visit(page, f"{newcomers_url}/tour")
     press(page, "Start")

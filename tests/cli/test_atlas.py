@@ -23,6 +23,7 @@ def test_one_type(run: Run) -> None:
 
 @pytest.mark.slow
 @pytest.mark.further
+@pytest.mark.rest
 def test_every_type_with_all_that_is_known(run: Run) -> None:
     rows = json.loads(run("atlas", "--json").stdout)
     assert [row["type"] for row in rows] == [entry.type for entry in all_types().values()]

@@ -171,6 +171,7 @@ def trained_here(home: Path) -> list[float]:
     return list(run.view().losses)
 
 
+@pytest.mark.rest  # make further has two nodes by a URL, where more can go wrong
 @pytest.mark.further
 def test_two_nodes_train_two_at_a_time_what_this_machine_trains(home: Path, cluster: Cluster) -> None:
     together: set[int] = set()
@@ -216,6 +217,7 @@ def test_a_dead_address_is_told_at_once(home: Path) -> None:
     assert not ray.is_initialized()
 
 
+@pytest.mark.rest
 @pytest.mark.further
 def test_a_comparison_trains_on_two_nodes_and_is_not_repeated(home: Path, cluster: Cluster) -> None:
     asking = ["compare", "--model", "minilm-l6", "--task", "sentiment", "--methods", "bitfit,ia3", "--seeds"]
@@ -238,6 +240,7 @@ def test_a_comparison_trains_on_two_nodes_and_is_not_repeated(home: Path, cluste
     assert {run.id: run.events() for run in store.runs()} == before
 
 
+@pytest.mark.rest
 @pytest.mark.further
 def test_runs_of_a_cluster_are_ended_early_and_the_next_command_keeps_to_it(
     home: Path, cluster: Cluster

@@ -245,6 +245,7 @@ def test_rows_longer_than_their_limit_are_cut_later_with_a_click() -> None:
 
 @pytest.mark.further
 @pytest.mark.slow
+@pytest.mark.rest
 def test_a_deadline_that_has_passed_or_is_too_short_is_planned_and_mended() -> None:
     app = opened(**SMALL)
     (field,) = [one for one in app.text_input if one.label == "Must be done in"]

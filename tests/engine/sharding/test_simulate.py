@@ -177,6 +177,7 @@ def test_a_stand_in_says_so() -> None:
 
 @pytest.mark.slow
 @pytest.mark.further
+@pytest.mark.rest
 def test_real_processes_have_the_same_peaks() -> None:
     """Two processes talk over gloo, each with a tracker."""
     for row in sharded_peaks.rows((2,)):

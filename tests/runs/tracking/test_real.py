@@ -135,6 +135,7 @@ def test_a_run_stands_in_both_with_parameters_curves_and_adapter(
 
 
 @pytest.mark.further
+@pytest.mark.rest
 def test_a_past_run_is_sent_and_those_of_a_sweep_go_by_themselves(
     trackers: dict[str, str], tmp_path: Path, run_process: Command
 ) -> None:
@@ -161,6 +162,7 @@ def test_a_past_run_is_sent_and_those_of_a_sweep_go_by_themselves(
 
 
 @pytest.mark.further
+@pytest.mark.rest
 def test_a_comparisons_runs_stand_in_both(
     trackers: dict[str, str], tmp_path: Path, run_process: Command
 ) -> None:

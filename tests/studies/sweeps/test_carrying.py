@@ -180,6 +180,7 @@ def test_a_comparison_is_carried_out_by_the_same_carrier_on_any_executor(
 
 @pytest.mark.slow
 @pytest.mark.further
+@pytest.mark.rest
 def test_the_command_killed_at_random_moments_ends_as_one_that_was_not(home: Path, tmp_path: Path) -> None:
     """``kill -9`` of the driver, for real; its run goes on from its last state."""
     file = tmp_path / "sweep.yaml"
