@@ -276,7 +276,7 @@ class Wanted(Form):
     ``packed``: rows of ``seq`` tokens that all rows fill together, by their lengths; 0: rows are padded.
     """
 
-    model: str = again(Situation, "model", "llama-3.1-8b")
+    model: str = again(Situation, "model")
     objective: str = again(Situation, "objective")
     rows: int = again(Situation, "rows")
     row_tokens: int = again(Situation, "row_tokens", 512, empty="")

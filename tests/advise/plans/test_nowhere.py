@@ -125,7 +125,7 @@ def test_what_would_meet_a_deadline_is_tried() -> None:
         ("packed", "many", {"packed": 0}, "padded"),
         ("model", "lama-3.1-8b", {"model": "llama-3.1-8b"}, "Llama 3.1 8B"),
         ("model", "nobody/mistral-7b", {"model": "mistral-7b"}, "Mistral 7B"),
-        ("model", "dinov2-small", {"model": "llama-3.1-8b"}, "Llama 3.1 8B"),
+        ("model", "dinov2-small", {"model": "llama-3.2-3b"}, "Llama 3.2 3B"),
     ],
 )  # fmt: skip
 def test_what_is_planned_instead(name: str, text: str, changes: dict[str, Any], said: str) -> None:
