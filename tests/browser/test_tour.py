@@ -103,6 +103,7 @@ def test_projector_mode_hides_all_but_the_page(page: Page, app_url: str) -> None
     expect(page.get_by_test_id("stSidebar")).to_be_hidden()
     size = "parseFloat(getComputedStyle(document.querySelector('[data-testid=stMain] p')).fontSize)"
     large = page.evaluate(size)
+    expect(page.get_by_role("button", name="Leave projector view")).to_be_in_viewport(ratio=1)
     page.get_by_role("button", name="Leave projector view").click()
     expect(page.get_by_test_id("stSidebar")).to_be_visible()
     settled(page)
@@ -124,3 +125,6 @@ def test_in_projector_mode_keys_turn_stops_and_pages(page: Page, app_url: str) -
     visit(page, f"{app_url}/sweeps?projector=on")
     page.keyboard.press("ArrowRight")
     expect(page).to_have_url(re.compile("/playground"))
+    settled(page)
+    page.keyboard.press("Escape")
+    expect(page.get_by_test_id("stSidebar")).to_be_visible()

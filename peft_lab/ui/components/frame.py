@@ -145,7 +145,7 @@ def foot_links() -> None:
 
 
 def projector_switch() -> None:
-    """Draw the switch in the sidebar or, in projector mode, a button at the foot of the page."""
+    """Draw the switch in the sidebar or, in projector mode, a button that stays in the window's corner."""
     if not projecting():
         with st.sidebar:
             pressed = st.button(
