@@ -1,8 +1,8 @@
 # make app     run the app            make test   checks and tests, some eight minutes
 # make fetch   weights and data only  make slow   the tests that take longest
-# make further  the cases of both that are many of a kind and dear, and the dearest tests (half an hour)
+# make further  the cases of both that are many of a kind and dear, and dear tests (twenty minutes)
 # make dear     slow and further as CI has them: files are read, and models and servers made, once for both
-# make rest     what make further leaves of cases that are many of a kind: CI has no time for them; before a release
+# make rest     the dearest tests, and what make further leaves of cases that are many of a kind: before a release (an hour)
 # make house   lint, types, and the tests that read code and words: before each commit (a minute or two)
 # make bench   benchmarks against other tools
 # make ends    the tests nearest to the libraries, with the oldest and the newest releases allowed
@@ -66,7 +66,7 @@ slow: $(VENV)/.dev trackers engine schemas
 	$(PY) $(THREE) tests/browser -m "slow and not further"
 
 # Of a test with many dear cases one in n is in the two above (sampled, tests/conftest.py); here are the others, and the
-# dearest tests: clusters, trackers, kills at random moments.
+# dear tests: trackers, kills at random moments.
 further: $(VENV)/.dev trackers engine
 	$(PY) -m peft_lab fetch
 	$(PY) $(THREE) --ignore tests/browser -m "further and not rest"
@@ -79,7 +79,8 @@ dear: $(VENV)/.dev trackers engine schemas
 	$(PY) $(THREE) tests/browser -m "slow and not further"
 	$(PY) $(THREE) tests/browser -m "further and not rest"
 
-# Seven in eight of the cases that the samples left: CI has time for the eighth alone. Before a release.
+# The dearest tests (what trains on Ray, the random kills of commands, the peaks of real processes), and seven in eight of
+# the cases that the samples left: CI has no time for them. Before a release.
 rest: $(VENV)/.dev
 	$(PY) -m peft_lab fetch
 	$(PY) $(THREE) --ignore tests/browser -m rest

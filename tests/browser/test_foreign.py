@@ -60,7 +60,7 @@ def check(page: Page, asked: list[str]) -> str:
 
 @pytest.mark.further
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.rest if at % 2 else ()) for at, name in enumerate(titles())]
+    "name", [pytest.param(name, marks=pytest.mark.rest if at % 4 else ()) for at, name in enumerate(titles())]
 )
 def test_a_hostile_address_shows_its_letters_and_no_more(name: str, page: Page, hostile_url: str) -> None:
     asked: list[str] = []

@@ -146,6 +146,7 @@ def check_from_everywhere(page: Page, browser: Browser, root: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.further
+@pytest.mark.rest
 def test_below_a_folder(page: Page, chromium: Browser, below_a_folder: str) -> None:
     check_from_everywhere(page, chromium, below_a_folder)
 

@@ -17,6 +17,7 @@ ADDRESS = "plan?model=smollm2-135m&gpu=rtx-4090&rows=500&row_tokens=100&seq=128&
 
 @pytest.mark.further
 @pytest.mark.parametrize("page", [PHONE], indirect=True)
+@pytest.mark.rest
 def test_a_plan_on_a_phone_without_motion(page: Page, app_url: str) -> None:
     page.emulate_media(reduced_motion="reduce")
     visit(page, f"{app_url}/{ADDRESS}")

@@ -66,6 +66,7 @@ def newcomer(chromium: Browser, url: str, path: str, who: str) -> Page:
 
 
 @pytest.mark.further
+@pytest.mark.rest
 def test_two_people_sign_in(chromium: Browser, school: tuple[str, Path, Provider]) -> None:
     url, home, provider = school
     ada = newcomer(chromium, url, QUICK, "ada-17")

@@ -59,6 +59,7 @@ def done() -> int:
 
 @pytest.mark.slow
 @pytest.mark.further
+@pytest.mark.rest
 def test_killed_in_its_middle_it_goes_on_and_repeats_nothing(own_home: Path, assets_home: Path) -> None:
     link(own_home)
     command = [

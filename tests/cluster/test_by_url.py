@@ -26,7 +26,7 @@ from tests.cluster.test_on_ray import (
 )
 from tests.conftest import link
 
-pytestmark = [pytest.mark.weights, pytest.mark.slow, pytest.mark.further]
+pytestmark = [pytest.mark.weights, pytest.mark.slow, pytest.mark.further, pytest.mark.rest]  # as what trains on Ray (test_on_ray.py)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,6 @@ def test_a_node_that_is_killed_loses_nothing_of_what_came_by_the_url(apart: Apar
     assert trained_here(apart.home) == rows[0]["loss"]
 
 
-@pytest.mark.rest  # make further has a killed node by the URL, and killed drivers here
 def test_a_driver_that_is_killed_is_followed_by_one_that_fetches_what_there_is(
     apart: Apart, tmp_path: Path
 ) -> None:
@@ -81,7 +80,6 @@ def test_a_driver_that_is_killed_is_followed_by_one_that_fetches_what_there_is(
     apart.nothing_left()
 
 
-@pytest.mark.rest
 def test_a_url_that_is_away_for_a_while_is_told_once_and_loses_nothing(apart: Apart, tmp_path: Path) -> None:
     file = tmp_path / "sweep.yaml"
     file.write_text(json.dumps({**WISH, "steps": 300, "seeds": [0, 1]}))

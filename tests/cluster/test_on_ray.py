@@ -171,7 +171,7 @@ def trained_here(home: Path) -> list[float]:
     return list(run.view().losses)
 
 
-@pytest.mark.rest  # make further has two nodes by a URL, where more can go wrong
+@pytest.mark.rest  # all that trains on Ray's nodes takes minutes: before a release
 @pytest.mark.further
 def test_two_nodes_train_two_at_a_time_what_this_machine_trains(home: Path, cluster: Cluster) -> None:
     together: set[int] = set()
@@ -186,13 +186,13 @@ def test_two_nodes_train_two_at_a_time_what_this_machine_trains(home: Path, clus
     assert trained_here(home) == rows[0]["loss"]
 
 
-@pytest.mark.rest  # make further has it by a URL, where more can go wrong
+@pytest.mark.rest
 @pytest.mark.further
 def test_a_node_that_is_killed_in_the_middle_repeats_no_finished_step(home: Path, cluster: Cluster) -> None:
     carried_past_a_killed_node(cluster)
 
 
-@pytest.mark.rest  # make further kills the drivers of studies that are carried out here
+@pytest.mark.rest
 @pytest.mark.further
 def test_a_driver_that_is_killed_is_followed_by_one_that_repeats_nothing(
     home: Path, cluster: Cluster, tmp_path: Path

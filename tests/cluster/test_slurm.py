@@ -82,7 +82,7 @@ def test_a_sweep_has_to_be_named(tmp_path: Path) -> None:
 
 @pytest.mark.weights
 @pytest.mark.slow
-@pytest.mark.rest  # make further has Ray's nodes, and Slurm's script with a stand-in
+@pytest.mark.rest  # as what trains on Ray (test_on_ray.py); make test has Slurm's script with a stand-in
 @pytest.mark.further
 def test_rays_own_symmetric_run_trains_the_sweep_and_ends_its_cluster(own_home: Path, tmp_path: Path) -> None:
     wanted = [*APART, "sh", "-c", "ip link set lo up"]

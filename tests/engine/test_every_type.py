@@ -69,14 +69,14 @@ WHOLE = {
 
 
 def every(first: tuple[str, ...], one_in: int = 1) -> list[Any]:
-    """The ``first`` of the types where the test belongs, and one in so many of the others in make further and, every
-    second one, in make rest."""
+    """The ``first`` of the types where the test belongs, and one in so many of the others in make further or,
+    three of four, in make rest."""
     names = [name for name in every_type.names() if name not in every_type.UNMADE]
     others = [name for name in names if name not in first][::one_in]
+    marks = [pytest.mark.further, pytest.mark.rest]
     return [
         *(name for name in first if name in names),
-        *(pytest.param(name, marks=pytest.mark.further) for name in others[::2]),
-        *(pytest.param(name, marks=[pytest.mark.further, pytest.mark.rest]) for name in others[1::2]),
+        *(pytest.param(name, marks=marks if at % 4 else marks[:1]) for at, name in enumerate(others)),
     ]
 
 

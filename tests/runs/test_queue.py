@@ -234,6 +234,7 @@ def test_unknown_runs() -> None:
 
 @pytest.mark.slow
 @pytest.mark.further
+@pytest.mark.rest
 def test_the_submitting_process_never_imports_torch() -> None:
     code = (
         "import sys; from peft_lab.runs.queue import get_queue; from peft_lab.runs.spec import RunRequest;"

@@ -50,6 +50,7 @@ def test_cells_are_the_sections_of_the_script(plain: Plain) -> None:
 
 @pytest.mark.further
 @pytest.mark.slow
+@pytest.mark.rest
 def test_a_kernel_carries_a_notebook_out(plain: Plain, tmp_path: Path) -> None:
     from nbclient import NotebookClient
 

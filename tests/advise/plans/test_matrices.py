@@ -103,6 +103,7 @@ def biased(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.further
 @pytest.mark.slow
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("method", "told", "changes"),
     [

@@ -64,6 +64,7 @@ def test_they_go_where_nothing_else_fits(
 @pytest.mark.further
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.rest
 def test_a_long_row_of_a_real_model_is_planned_so() -> None:
     """Nothing here stands for the simulation: what does not fit on a real card fits once its activations wait."""
     wanted = Wanted(model="llama-3.2-1b", gpu="rtx-4090", rows=100, row_tokens=65_536, seq=65_536).check()

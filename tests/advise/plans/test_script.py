@@ -92,6 +92,7 @@ def run(text: str, folder: Path, rows: Path, ranks: int, torchrun: bool = False)
 
 
 @pytest.mark.further
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("method", "sharding", "checkpointing", "loss", "optimizer"),
     [

@@ -107,6 +107,7 @@ def test_what_is_summed_up_is_what_is_cut() -> None:
 @pytest.mark.slow
 @pytest.mark.further
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.rest
 def test_where_a_vocabulary_is_split_unevenly_the_fullest_process_is_simulated() -> None:
     """4,001 words on two: the second has 2,000 of them, and fills its logits up to 2,001 before both are put together.
     What is left are step counters, which a device leaves on its host."""
@@ -294,6 +295,7 @@ def one_of_two(rank: int, port: int, results: Any) -> None:
 
 @pytest.mark.further
 @pytest.mark.slow
+@pytest.mark.rest
 def test_two_processes_learn_what_one_does() -> None:
     context = multiprocessing.get_context("spawn")
     store = ports.meeting()

@@ -86,6 +86,7 @@ ToMlflow(sys.argv[2], {}, Path(sys.argv[1]), "").end(Status.DONE, "")
 
 
 @pytest.mark.further
+@pytest.mark.rest
 def test_runs_that_begin_at_once_make_one_new_store(trackers: dict[str, str], tmp_path: Path) -> None:
     """As on a cluster: MLflow's own first steps in a new store failed where two took them at once."""
     paths = os.pathsep.join((trackers["PYTHONPATH"], str(Path(__file__).parents[3])))
@@ -189,7 +190,7 @@ def test_a_comparisons_runs_stand_in_both(
     assert {run["params"]["method"] for run in found.values()} == {"bitfit", "lora"}
 
 
-@pytest.mark.rest  # make further has Ray, and trackers, each with its own
+@pytest.mark.rest
 @pytest.mark.further
 def test_runs_on_ray_are_told_by_the_command_that_hands_them_out(
     trackers: dict[str, str], tmp_path: Path, run_process: Command

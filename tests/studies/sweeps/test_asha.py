@@ -174,6 +174,7 @@ def test_a_verdict_that_cannot_be_read_ends_nothing() -> None:
 
 @pytest.mark.slow
 @pytest.mark.further
+@pytest.mark.rest
 def test_a_training_ends_after_the_step_at_which_it_is_told_and_can_go_on() -> None:
     asked_for = RunRequest("minilm-l6", "bitfit", "sentiment", steps=400, batch=4, eval_rows=4)
     run = store.get(get_queue().submit(asked_for))
