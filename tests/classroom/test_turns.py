@@ -287,6 +287,7 @@ def test_a_run_ends_with_its_owners_minutes_and_the_next_does_not_start(
     assets_home: Path, empty_class: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(allowed.LIMITS_VARIABLE, "minutes=60")
+    monkeypatch.setattr("peft_lab.runs.queue.PATIENCE", SECONDS)  # it ends by itself
     empty_class.mkdir(exist_ok=True)
     for folder in ("models", "data"):
         (empty_class / folder).symlink_to(assets_home / folder)

@@ -88,7 +88,8 @@ def test_a_child_that_cannot_be_made_is_a_failed_run(monkeypatch: pytest.MonkeyP
     assert "started" in store.get(identity).view().message
 
 
-def test_stop_ends_a_run_after_its_step_and_keeps_the_adapter() -> None:
+def test_stop_ends_a_run_after_its_step_and_keeps_the_adapter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "PATIENCE", SECONDS)
     running, waiting = get_queue().submit(LONG), get_queue().submit(LONG)
     started(running)
     get_queue().stop(waiting)
