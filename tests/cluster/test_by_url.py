@@ -26,7 +26,8 @@ from tests.cluster.test_on_ray import (
 )
 from tests.conftest import link
 
-pytestmark = [pytest.mark.weights, pytest.mark.slow, pytest.mark.further, pytest.mark.rest]  # as what trains on Ray (test_on_ray.py)
+# before a release, as what trains on Ray (test_on_ray.py)
+pytestmark = [pytest.mark.weights, pytest.mark.slow, pytest.mark.further, pytest.mark.rest]
 
 
 @dataclass(frozen=True)
