@@ -183,7 +183,9 @@ def turning(page: str) -> None:
                     name, title = titles[other]
                     pages.link(name, title, icon)
         st.markdown(
-            ":small[Keys: → next page, ← previous page, Esc leaves projector view. A presenter's clicker also works.]", width="content"
+            ":small[Keys: → next page, ← previous page, Esc leaves projector view. A presenter's clicker also "
+            "works.]",
+            width="content",
         )
     _mount(key="turning")
 

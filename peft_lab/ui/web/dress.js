@@ -8,7 +8,8 @@ export default function ({ parentElement }) {
     const to = KEYS[event.key], leaves = event.key === "Escape";
     if (!(to || leaves) || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
     if (event.composedPath().some((one) => one.matches?.(OWN))) return;
-    const pressed = document.querySelector(leaves ? ".st-key-unproject button" : `.st-key-turn-${to} a, .st-key-turn-page-${to} a`);
+    const pressed = document.querySelector(leaves ? ".st-key-unproject button"
+      : `.st-key-turn-${to} a, .st-key-turn-page-${to} a`);
     if (!pressed) return;
     event.preventDefault();
     pressed.click();
