@@ -353,13 +353,14 @@ def _untrained(advice: Advice) -> Iterator[str]:
 def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[str]:
     if plan.split:
         yield (
-            f"How much memory communication between {plan.devices:,} devices takes: NCCL's buffers are not simulated, "
-            "so the plan leaves twice the usual headroom. Try a few steps first."
+            f"How much memory the communication between {plan.devices:,} devices takes: NCCL's buffers are not "
+            "simulated, so the plan leaves twice the usual headroom. Try a few steps first."
         )
     if plan.over is not None:
         yield (
             f"What a run reserves: {units.size(plan.over.low)} to {units.size(plan.over.high)} if the lengths of rows "
-            f"are log-normal, {situation.row_tokens:,} tokens on average. Simulate your own lengths in Will it fit."
+            f"are log-normal, {situation.row_tokens:,} tokens on average. Simulate your own lengths on the page "
+            "Will it fit."
         )
     elif (situation.row_tokens or situation.seq) < situation.seq and not plan.packed:
         yield "What a run over rows of unequal length reserves: it was not simulated for this step."
@@ -369,7 +370,7 @@ def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[st
             "there, and each step fetches it layer by layer."
         )
     if situation.devices > 1 and not situation.link:
-        yield "How the devices are connected: you gave no link, so the plan assumes PCIe, the slower one."
+        yield "How the devices are connected: you gave no link, so the plan assumes PCIe, the slower link."
     if plan.mixed and advice.method == "full" and not plan.precision:
         yield (
             "Mixed precision itself is not simulated: the step is simulated in float32, and two bytes per weight are "
@@ -386,7 +387,7 @@ def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[st
 
 def _time(situation: Situation, plan: StepPlan) -> Iterator[str]:
     if plan.seconds is None and situation.shape.mixtures:
-        yield "How long training takes: the work of the experts is not counted here. Plan estimates the time."
+        yield "How long training takes: the work of the experts is not counted here. The page Plan estimates the time."
         return
     if plan.seconds is None:
         yield f"How long training takes: the speed of {situation.hardware.title} is not known here. Time a few steps."
@@ -422,7 +423,7 @@ def _quality(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[s
     if situation.purpose == "embedding" and plan.accumulate > 1:
         yield (
             "Whether the batch is large enough: with gradient accumulation, a row is compared only with rows of its "
-            "own pass. A loss that caches gradients compares it with all rows, but is not simulated here."
+            "own pass. A loss that caches gradients compares a row with all rows, but is not simulated here."
         )
     if situation.tasks > 1 and advice.method in ("lora", "qlora"):
         yield (

@@ -58,7 +58,7 @@ def hours_left(deadline: str, now: datetime | None = None) -> float | None:
             moment = datetime.fromisoformat(deadline)
         except ValueError:
             raise BadInput(
-                f"'{deadline[:40]}' is neither hours, such as 12, nor a moment, such as 2026-11-27T08:00.",
+                f"'{deadline[:40]}' is neither hours, such as 12, nor a date and time, such as 2026-11-27T08:00.",
                 "deadline",
             ) from None
         start = now or datetime.now(moment.tzinfo)
@@ -70,9 +70,7 @@ def hours_left(deadline: str, now: datetime | None = None) -> float | None:
             f"A deadline is at most {limits.HOURS:,} hours away: give an earlier one, or none.", "deadline"
         )
     if left <= 0:
-        raise BadInput(
-            "The deadline has passed: give hours from now, or a moment that is still to come.", "deadline"
-        )
+        raise BadInput("The deadline has passed: give hours from now, or a later date and time.", "deadline")
     return left
 
 
@@ -123,14 +121,14 @@ class Situation(Form):
     )  # fmt: skip
     latency: float | None = number(
         None, "Extra latency allowed, %",
-        "How much longer a request may take than on the base model. In a published measurement, adapters added "
-        f"{ADAPTER_LATENCY}. A limit below this counts as No.",
+        "How much longer a request may take than with the base model alone. In a published measurement, adapters "
+        f"added {ADAPTER_LATENCY}. A limit below this counts as No.",
         least=0, most=limits.LATENCY_PERCENT, empty="no limit", noun="latency",
         words={"strict": 0.0, "relaxed": None}, unit="%",
     )  # fmt: skip
     storage: int | None = whole(
         None, "Storage per task, bytes",
-        "How much storage one task may take. Tight means less than LoRA with its default settings needs.",
+        "How much storage one task may take. Tight means less storage than LoRA takes with its default settings.",
         least=1, most=limits.STORAGE, noun="storage",
         empty="no limit", words={"roomy": None}, reader=read_size,
     )  # fmt: skip
@@ -162,7 +160,7 @@ class Situation(Form):
     serving: str = choice(
         "plain",
         "Served by",
-        "What answers requests after training.",
+        "Which software answers requests after training.",
         {"plain": "Own code", "vllm": "vLLM or similar"},
     )
     forgetting: str = choice(
@@ -170,7 +168,7 @@ class Situation(Form):
         {"ok": "May get worse", "matters": "Has to stay"}, spellings={"yes": "matters", "no": "ok"},
     )  # fmt: skip
     deadline: str = text(
-        "", "Must be done in", "Hours from now, such as 12, or a moment, such as 2026-11-27T08:00.",
+        "", "Must be done in", "Hours from now, such as 12, or a date and time, such as 2026-11-27T08:00.",
         reader=lambda text: read_deadline(text), shared="deadline",
     )  # fmt: skip
 

@@ -188,7 +188,7 @@ _STEPS = 2**8  # bfloat16 has 2**7 numbers per power of two; an update below hal
 LOST = (
     f"All weights are kept in bfloat16: an update smaller than a {_STEPS}th of its weight is rounded away, and at "
     "usual rates most updates are that small. Stochastic rounding avoids this. A float32 copy of the weights would "
-    "too, but does not fit here."
+    "also avoid it, but does not fit here."
 )
 
 

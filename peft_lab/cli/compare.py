@@ -55,8 +55,8 @@ class Cluster(Form):
     gpus: float = number(0.0, "GPUs", "With Ray: GPUs per run, or a fraction of one.", least=0, most=_MOST)
     store: str = text(
         "", "Store",
-        "With Ray: an fsspec URL that carries runs to the nodes and back, such as s3://bucket/lab; without it, all "
-        "nodes must share the lab folder under the same path.",
+        "With Ray: an fsspec URL through which runs are copied to the nodes and back, such as s3://bucket/lab; "
+        "without it, all nodes must share the lab folder under the same path.",
     )  # fmt: skip
 
     def rules(self) -> Iterator[BadInput]:
@@ -219,7 +219,9 @@ def _comparison(document: Mapping[str, Any]) -> list[Any]:
 @command("sweep")
 @form_options(Cluster, Cluster.fields(), into="cluster")
 def sweep(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML or JSON: model, task, methods, grid.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A YAML or JSON file with model, task, methods and grid.")
+    ],
     cluster: dict[str, Any],
     track: runs.Track = None,
     as_json: options.Json = False,

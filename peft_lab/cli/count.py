@@ -127,5 +127,5 @@ def _human(entry: ModelEntry, results: Sequence[_Counted], with_head: bool) -> l
         shown.append(output.table("", report.groups, parts))
         if report.lora_fa:
             freed = units.count(report.lora_fa)
-            shown.append(f"PEFT's LoRA-FA optimizer freezes every A and trains {freed} of these.")
+            shown.append(f"PEFT's LoRA-FA optimizer freezes every A and trains {freed} of these parameters.")
     return shown

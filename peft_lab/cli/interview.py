@@ -109,7 +109,7 @@ def claims(
         list[str] | None, option("--claim", "ID", "A claim's id; repeatable, or separated by commas.")
     ] = None,
     model: Annotated[
-        str | None, option("--model -m", "NAME", "Check on this model every claim that applies to it.")
+        str | None, option("--model -m", "NAME", "Use this model to check every claim that applies to it.")
     ] = None,
     run: Annotated[
         bool,

@@ -75,7 +75,7 @@ def _comments(texts: Iterable[str]) -> list[str]:
 def start(
     name: Name,
     out: Annotated[
-        Path | None, option("--out", "FILE", "The file to write; by default the id with .py, in this folder.")
+        Path | None, option("--out", "FILE", "The file to write; by default, the id plus .py in this folder.")
     ] = None,
     learner: Learner = None,
     as_json: options.Json = False,

@@ -264,7 +264,8 @@ class MemoryOptions(StepForm):
     """The step that ``memory`` simulates, on one device or on several."""
 
     accumulate: int = whole(
-        1, "Accumulation steps", "Passes of --batch rows per update; gradients stay in memory until the update.",
+        1, "Accumulation steps",
+        "Number of passes per update, each with --batch rows; gradients stay in memory until the update.",
         least=1, most=limits.DEVICES,
     )  # fmt: skip
     devices: int = whole(1, "Devices", "Device count; --batch is per device.", least=1, most=limits.DEVICES)
@@ -272,8 +273,8 @@ class MemoryOptions(StepForm):
     link: str = choice("pcie", "Link", "What connects the devices.", {name: name for name in kernels.LINKS})
     no_sync: bool = yes_no(
         False, "Reduce gradients once per update",
-        "With several passes, only the last pass reduces the gradients (no_sync). Until then, each device keeps "
-        "whole gradients. accelerate and Lightning Fabric do this by default.",
+        "With several passes, only the last pass reduces the gradients over the devices (no_sync). Until then, each "
+        "device keeps whole gradients. accelerate and Lightning Fabric do this by default.",
     )  # fmt: skip
 
     @property
@@ -445,8 +446,8 @@ def _check_for_images(entry: ModelEntry, fits: str | None, gpu: str | None, leng
         )
     if fits is not None:
         raise BadInput(
-            f"--fits also searches the longest row, and all images of {entry.title} have one length. Leave it out "
-            "and try values of --batch.",
+            f"--fits also searches the longest row, and all images of {entry.title} have one length. Leave "
+            "--fits out and try values of --batch.",
             "fits",
         )
 

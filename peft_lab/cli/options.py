@@ -47,7 +47,9 @@ Sets = Annotated[
 ]
 AdapterConfigs = Annotated[
     list[Path] | None,
-    option("--adapter-config", "FILE", "An adapter_config.json of PEFT or adapters; repeatable."),
+    option(
+        "--adapter-config", "FILE", "An adapter_config.json of PEFT or of the adapters library; repeatable."
+    ),
 ]
 LengthsFile = Annotated[
     Path | None, option("--lengths", "FILE", "A file with the token count of each row, one per line.")

@@ -94,10 +94,11 @@ def runs(
     delete: Annotated[bool, option("--delete", None, "Delete the run and its adapter.")] = False,
     adopt: Annotated[
         Path | None,
-        option("--adopt", "FOLDER", "Add the run that a plan's script wrote to FOLDER (PEFT_LAB_RUN)."),
+        option("--adopt", "FOLDER", "Add a run from FOLDER, where a plan's script wrote it (PEFT_LAB_RUN)."),
     ] = None,
     track: Annotated[
-        str | None, option("--track", "NAMES", "Send this ended run to mlflow, trackio or both (a,b).")
+        str | None,
+        option("--track", "NAMES", "Send this ended run to mlflow, trackio or both (mlflow,trackio)."),
     ] = None,
     as_json: options.Json = False,
 ) -> None:
@@ -171,7 +172,7 @@ Track = Annotated[
         "--track",
         metavar="NAMES",
         callback=_switched_on,
-        help="Also log each run to mlflow, trackio or both (a,b); PEFT_LAB_TRACK sets this everywhere.",
+        help="Also log each run to mlflow, trackio or both (mlflow,trackio); PEFT_LAB_TRACK sets this everywhere.",
     ),
 ]
 
@@ -277,7 +278,11 @@ def export_command(
     ] = OutputForm.SCRIPT,
     out: Annotated[
         Path | None,
-        option("--out", "FILE", "The file to write (for adapters: a folder); without it, prints the text."),
+        option(
+            "--out",
+            "FILE",
+            "The file to write (with --as adapters, a folder); without it, the text is printed.",
+        ),
     ] = None,
     as_json: options.Json = False,
 ) -> None:

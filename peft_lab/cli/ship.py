@@ -46,7 +46,9 @@ SAID = {
 def ship(
     adapter: _Adapter,
     base: _Base = None,
-    to: Annotated[str | None, option("--to", "ENGINE", f"Write its files: {', '.join(TARGETS)}.")] = None,
+    to: Annotated[
+        str | None, option("--to", "ENGINE", f"Write the files for an engine: {', '.join(TARGETS)}.")
+    ] = None,
     out: Annotated[Path | None, option("--out", "DIR", "A new folder for the files.")] = None,
     as_json: options.Json = False,
 ) -> None:
@@ -100,7 +102,7 @@ def check(adapter: _Adapter, base: _Base = None, as_json: options.Json = False) 
 
 _Blended = typer.Argument(
     metavar="ADAPTER...",
-    help="A run's id; FOLDER=TASK or ZIP=TASK, a PEFT adapter and the task it learned; or one of "
+    help="A run's id; a PEFT adapter and the task it learned, as FOLDER=TASK or ZIP=TASK; or one of "
     f"{', '.join(TASKS)}, which come with PEFT Lab.",
 )
 

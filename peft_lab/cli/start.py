@@ -74,7 +74,7 @@ def serve_command(
             "--login",
             "WHO",
             "Who may join by signing in at an identity provider: ann@school.example, @school.example, or * for "
-            "everyone it admits; repeatable. Needs [auth] in .streamlit/secrets.toml.",
+            "everyone whom the provider admits; repeatable. Needs [auth] in .streamlit/secrets.toml.",
         ),
     ] = None,
     teachers: Annotated[
@@ -134,7 +134,7 @@ def _describe_class() -> None:
         output.note(f"The class may use the models in {', '.join(map(str, asking.folder_allowed()))}")
     if asking.programs_are_run():
         output.note(
-            "Learners may run the programs that they write. See docs/threat-model.md on how they are contained."
+            "Learners may run the programs that they write. docs/threat-model.md says how these programs are contained."
         )
 
 

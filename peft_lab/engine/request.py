@@ -97,7 +97,7 @@ class StepForm(Form):
         "", "Computes in",
         "The precision in which a step multiplies. The default is the precision of the stored base, as in the "
         "lab's scripts. Autocast is what trainers use if bf16 or fp16 is set: the weights stay as they are stored. "
-        "The other precisions also set how weights that are not packed are stored.",
+        "The other precisions also determine how unpacked weights are stored.",
         {name: one.title for name, one in COMPUTING.items()}, noun="precision",
     )  # fmt: skip
     adapter_dtype: str = choice(
@@ -190,7 +190,10 @@ class StepSetting:
         rows, new = self.generate or (1, 1)
         for value, most in ((rows, limits.BATCH), (new, limits.NEW_TOKENS)):
             if not 1 <= value <= most:
-                raise BadInput(f"A generation takes from 1 to {most:,}, not {value:,}.", "generate")
+                raise BadInput(
+                    f"The rows or new tokens of a generation must number from 1 to {most:,}, not {value:,}.",
+                    "generate",
+                )
         tokens = max(self.batch * self.seq, rows * (self.seq + new) if self.generate else 0)
         if tokens > limits.TOKENS_IN_A_STEP:
             raise too_many_tokens(tokens, "batch" if self.batch * self.seq == tokens else "generate")
@@ -300,9 +303,9 @@ class OverRun:
     def told(self) -> str:
         """Return how the runs were sampled, as text."""
         return (
-            f"Least, median and most are over {self.orders} orders of {self.steps} steps. The rows are drawn from "
-            f"{self.rows:,} lengths of up to {self.longest:,} tokens (seed {self.seed}). The other ways are simulated "
-            "in the first order only."
+            f"The least, the median and the most are taken over {self.orders} orders of {self.steps} steps. The rows "
+            f"are drawn from {self.rows:,} lengths of up to {self.longest:,} tokens (seed {self.seed}). The other ways "
+            "to run are simulated in the first order only."
         )
 
 

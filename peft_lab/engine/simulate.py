@@ -241,7 +241,7 @@ def blueprint_of(request: StepRequest) -> Blueprint:
     full = spec.require(entry.shape, request.values)
     tags = request.setting.tags
     if tags and entry.kind != "encoder":
-        raise BadInput(f"Tokens are tagged by encoders only; {entry.title} is {a_model(entry.kind)}.", "task")
+        raise BadInput(f"Only encoders can tag tokens; {entry.title} is {a_model(entry.kind)}.", "task")
     task = task_type(entry.kind, entry.kind in CLASSIFIERS, tags > 0)
 
     def apply(base: torch.nn.Module, depth: int) -> torch.nn.Module:
@@ -301,7 +301,7 @@ def _check_trainable(method: str, packed: Quantise | None, dora: bool = False) -
     if method == "full" and packed is not None:
         raise Unsupported(
             f"Full fine-tuning changes the weights themselves, which is not possible in {packed.bits} bits. Store the "
-            "base in 16 or 32.",
+            "base in 16 or 32 bits.",
             "dtype",
         )
 
@@ -309,8 +309,8 @@ def _check_trainable(method: str, packed: Quantise | None, dora: bool = False) -
 def _check_kept(packed: Any, setting: StepSetting) -> None:
     """Raise Unsupported for a packed base (None: it is not) in a precision that keeps its weights in float32."""
     if packed is not None and setting.precision == MIXED:
-        other = "Choose autocast-bf16, which multiplies in 16 bits too."
-        raise Unsupported(f"A base packed in 4 or 8 bits is not stored in float32. {other}", "precision")
+        other = "Choose autocast-bf16, which also multiplies in 16 bits."
+        raise Unsupported(f"A base packed in 4 or 8 bits cannot be stored in float32. {other}", "precision")
 
 
 def _quantise(how: Any) -> Quantise:
@@ -377,7 +377,8 @@ def _check_task(entry: ModelEntry, adapter_config: Mapping[str, Any]) -> None:
     known = (*_TASKS, "TOKEN_CLS") if entry.kind == "encoder" else _TASKS
     if task not in known:
         raise BadInput(
-            f"This config is for {task}; steps are simulated for {', '.join(filter(None, known))}, or without a task.",
+            f"This config is for {task}. Steps are simulated only for configs without a task and for "
+            f"{', '.join(filter(None, known))}.",
             "adapter_config",
         )
 

@@ -77,7 +77,7 @@ def fused_loss(setting: StepSetting, recorder: MemoryRecorder) -> AbstractContex
 
     def loss(hidden: Any, weight: Any, labels: Any, *, linear_bias: Any = None, **_: Any) -> Any:
         if linear_bias is not None:
-            raise Unsupported("This loss is simulated for output heads without bias only.", "loss")
+            raise Unsupported("This loss is simulated only for output heads without a bias.", "loss")
         return own(hidden, weight)
 
     return LINEAR_LOSS.by(loss if own else LINEAR_LOSS.original())

@@ -261,13 +261,14 @@ def make_question(spec: MethodSpec) -> Question:
         topic=spec.slug,
         level="medium",
         kind="numeric",
-        question=f"How many parameters does {spec.title} train on {{{{model}}}} at its default settings?",
+        question=f"With default settings, how many parameters does {spec.title} train on {{{{model}}}}?",
         answer="{{value}}.",
         listen_for=("the formula first, then the numbers",),
         wrong=("a share remembered from another model",),
         follow_ups=(
             FollowUp(
-                question="What does LoRA save in training memory, and what not?", leads_to="memory-not-saved"
+                question="Which parts of training memory does LoRA save, and which does it not save?",
+                leads_to="memory-not-saved",
             ),
         ),
         sources=(Citation(str(spec.paper)),),

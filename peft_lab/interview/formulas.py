@@ -127,7 +127,7 @@ class _Scope(dict[str, Any]):
         try:
             return eval(_compiled(formula), {"__builtins__": {}}, self)  # only _ALLOWED is compiled
         except NameError as error:
-            raise BadInput(f"Nothing states '{error.name}', which the formula '{formula}' names.") from None
+            raise BadInput(f"The formula '{formula}' uses '{error.name}', which is not defined.") from None
         except (TypeError, ArithmeticError) as error:
             raise BadInput(f"The formula '{formula}' cannot be computed: {error}.") from None
 

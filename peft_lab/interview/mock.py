@@ -537,7 +537,7 @@ def role_size(name: str) -> int:
 
 MOST = 5  # things to study next
 SEVERAL = 2  # questions of a topic; with fewer it is not called a strength
-NO_STRENGTH = "No strong topics yet (70% of the points over at least two questions)."
+NO_STRENGTH = "No strong topics yet (a strong topic has 70% of the points over at least two questions)."
 _FULL = 0.999  # of a point, with room for rounding: ticked shares are fractions
 
 

@@ -57,7 +57,9 @@ def endpoint(environment: Mapping[str, str] | None = None) -> Endpoint | None:
     if not url:
         return None
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
-        raise BadInput(f"{URL} is not a valid address. Set it to one such as http://localhost:8000/v1.", URL)
+        raise BadInput(
+            f"{URL} is not a valid address. Set it to an address such as http://localhost:8000/v1.", URL
+        )
     if not model:
         raise BadInput(f"{URL} is set but {MODEL} is not. Set {MODEL} to the model's name.", MODEL)
     return Endpoint(url.rstrip("/"), model, found.get(KEY, "").strip())

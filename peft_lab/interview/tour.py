@@ -290,8 +290,8 @@ def pack_path(path: Tour) -> str:
     packed = base64.urlsafe_b64encode(zlib.compress(text.encode(), 9)).decode().rstrip("=")
     if len(packed) > LONGEST_LINK:
         raise BadInput(
-            f"The link would have {len(packed):,} characters, and above {LONGEST_LINK:,} it may be cut off. Share "
-            "the path as a file.",
+            f"The link would have {len(packed):,} characters; links of more than {LONGEST_LINK:,} may be cut off. "
+            "Share the path as a file.",
             "path",
         )
     return packed

@@ -316,8 +316,7 @@ def _require_whole(name: str, missing: Iterable[str], misfits: Iterable[tuple[st
     if absent:
         more = f" and {len(absent) - 1:,} more" if len(absent) > 1 else ""
         raise BadInput(
-            f"The weights file of '{name}' does not contain all weights of its config: {absent[0]}{more} would be "
-            "random.",
+            f"The weights file of '{name}' lacks weights that the config needs: {absent[0]}{more} would be random.",
             "model",
         )
 

@@ -144,7 +144,7 @@ def astray(name: str) -> str | None:
     if foreign:
         return (
             f"The index of the weights in '{name}' names '{echoed(foreign[0])}', but there is no such .safetensors "
-            "file beside it, so it was not opened. Save the model again with model.save_pretrained."
+            "file beside it, so the model was not opened. Save the model again with model.save_pretrained."
         )
     if _config(find).get("transformers_weights") is not None:
         return (
@@ -184,15 +184,15 @@ def lacks(name: str, reached: bool | None = None) -> str | None:
         if hub_answers() if reached is None else reached:
             return None
         return (
-            f"The weights of '{name}' are not in this machine's cache and the Hugging Face Hub was not reached, so it "
-            "can be counted and simulated, not trained."
+            f"The weights of '{name}' are not in this machine's cache and the Hugging Face Hub was not reached, so "
+            "the model can be counted and simulated, not trained."
         )
     if lacking:
         return _no_weights(name, bool(files), lacking)
     if how := _few_bits(find):
         return (
             f"The weights of '{name}' are quantised ({how}), so PEFT Lab cannot count or train the model. Use the "
-            "original; the method qlora quantises it itself."
+            "original; the method 'qlora' quantises the model itself."
         )
     reads_images = _config(find).get("model_type") in images.TYPES  # and so needs no tokenizer
     if any(find(file) for file in VOCABULARIES) or _needs_none(find) or reads_images:
@@ -230,7 +230,7 @@ def _no_weights(name: str, some: bool, lacking: list[str]) -> str:
             "them with model.save_pretrained(..., safe_serialization=True)."
         )
     if (folder / ADAPTER).is_file():
-        return f"'{name}' contains an adapter but no model. Give its base's folder, or merge the two."
+        return f"'{name}' contains an adapter but no model. Give the base's folder, or merge the adapter into the base."
     return (
         f"'{name}' has a config and no weights ({WEIGHTS}), so it can be counted and simulated, not trained."
     )

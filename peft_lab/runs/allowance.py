@@ -195,8 +195,8 @@ def _limit_refusal(steps: int, needed: int) -> str | None:
     going = under_way()
     if going >= found.runs:
         return (
-            f"{going} of your runs have not ended; the limit in this class is {found.runs}. Wait for one, or stop "
-            "one on the Runs page."
+            f"{going} of your runs have not ended; the limit in this class is {found.runs}. Wait until one ends, or "
+            "stop one on the Runs page."
         )
     used_up = minutes_refusal()
     if used_up is not None:
@@ -204,8 +204,8 @@ def _limit_refusal(steps: int, needed: int) -> str | None:
     taken = size_taken(store.root()) + _promised()
     if taken + needed > found.megabytes * MEGABYTE:
         return (
-            f"Your runs take up to {units.size(taken)}, and this one up to {units.size(needed)} more; the limit in "
-            f"this class is {units.size(found.megabytes * MEGABYTE)}. Delete runs on the Runs page."
+            f"Your runs take up to {units.size(taken)}, and this run would take up to {units.size(needed)} more; the "
+            f"limit in this class is {units.size(found.megabytes * MEGABYTE)}. Delete runs on the Runs page."
         )
     return None
 
@@ -236,9 +236,9 @@ def refusal_of_upload(more: int) -> str | None:
     if taken + more <= most:
         return None
     return (
-        f"Your files take {units.size(taken)}, and this one {units.size(more)} more; the limit in this class is "
-        f"{units.size(most)}. Remove files on the Runs page; otherwise they are removed {found.days} days after "
-        "their upload."
+        f"Your files take {units.size(taken)}, and this file would take {units.size(more)} more; the limit in this "
+        f"class is {units.size(most)}. Remove files on the Runs page; otherwise they are removed {found.days} days "
+        "after their upload."
     )
 
 

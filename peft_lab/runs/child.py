@@ -237,7 +237,7 @@ def _print_to(path: Path) -> None:
 # same folder, so that each step is counted once.
 
 
-LOST = "Its process or node was lost; the run continues elsewhere."
+LOST = "The run's process or node was lost; the run continues elsewhere."
 
 
 def carry_elsewhere(folder: str, home: str, turn: float, threads: int) -> str:

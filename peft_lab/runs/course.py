@@ -138,8 +138,8 @@ def _require_numbers(model: torch.nn.Module, row: Encoded, base: loading.Base) -
     model.train(trains)
     if not math.isfinite(loss):
         raise BadInput(
-            f"The loss of {title} is {loss} before training. Look for NaN, infinite or huge values in its weights "
-            "and its config.",
+            f"The loss of {title} is {loss} before training. Look for NaN, infinite or huge values in the model's "
+            "weights and config.",
             "model",
         )
 

@@ -250,7 +250,7 @@ def _require_start(
     """Check that the folder can be opened and has the run's settings. Raises BadInput if not."""
     if spec.slug != "adapters":
         raise BadInput(
-            f"A folder of the adapters library needs the method adapters, not {spec.slug}.",
+            f"A folder of the adapters library needs the method 'adapters', not '{spec.slug}'.",
             "start",
         )
     found = library_files.values_of(library_files.read_content(place), entry.shape)

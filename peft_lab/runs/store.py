@@ -354,7 +354,8 @@ def adopt(folder: Path) -> Run:
     told = Run(folder.name, folder)
     if not (folder / "spec.json").is_file() or not (folder / "events.jsonl").is_file():
         raise BadInput(
-            f"{folder} contains no run. A plan's script writes one there with PEFT_LAB_RUN={folder}.", "adopt"
+            f"{folder} contains no run. To make a plan's script write its run there, set PEFT_LAB_RUN={folder}.",
+            "adopt",
         )
     try:
         spec = told.spec

@@ -61,13 +61,13 @@ def problem(first: RunSpec, second: RunSpec) -> str:
         )
     for spec in (first, second):
         if spec.method != "lora":
-            return f"Only LoRA adapters can be blended, and one run is {spec.method}. Choose two LoRA runs."
+            return (
+                f"Only LoRA adapters can be blended, but one run used '{spec.method}'. Choose two LoRA runs."
+            )
         if spec.values.get("use_dora"):
             return "DoRA rescales whole rows of W, so its adapters cannot be added. Choose runs without DoRA."
         if spec.values.get("init_lora_weights") == "pissa":
-            return (
-                "PiSSA changes the base model, so its adapter fits no other run's. Choose runs without PiSSA."
-            )
+            return "PiSSA changes the base, so the adapter fits no other base. Choose runs without PiSSA."
         if spec.values.get("bias", "none") != "none":
             return "One run also trained biases, which PEFT cannot combine. Choose runs without them."
     one, two = first.task_object(), second.task_object()
@@ -198,7 +198,9 @@ class Bench:
         if not chosen:
             raise BadInput("All weights are 0. Give at least one adapter a weight other than 0.", "weights")
         if how not in ways(configs):
-            raise BadInput(f"'{how}' needs adapters of equal rank. Use cat, svd, ties_svd or knots.", "how")
+            raise BadInput(
+                f"'{how}' needs adapters of equal rank. Use 'cat', 'svd', 'ties_svd' or 'knots'.", "how"
+            )
         if _MIX in self.model.peft_config:
             self.model.set_adapter("0")
             self.model.delete_adapter(_MIX)

@@ -81,7 +81,7 @@ def place(url: str) -> RemoteFolder:
         BadInput: the URL cannot be written and read, or the library for its kind is not installed.
     """
     if "://" not in url:
-        raise BadInput(f"'{url}' is not a URL. Give --store one such as s3://bucket/lab.", "store")
+        raise BadInput(f"'{url}' is not a URL. Give --store a URL such as s3://bucket/lab.", "store")
     try:
         from fsspec.core import url_to_fs
 

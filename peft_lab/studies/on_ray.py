@@ -202,7 +202,7 @@ class OnRay:
             del self._tasks[task]
             if run in self._tasks.values():
                 continue  # it was begun again before this task returned; the newer task will end it
-            why = "Its Ray task ended before the run did."
+            why = "The run's Ray task ended before the run did."
             try:
                 self._ray.get(task)
             except Exception as error:  # noqa: BLE001  whatever failed on that node ends this one run

@@ -125,7 +125,7 @@ def from_lines(lines: Sequence[Any]) -> Playground:
         BadInput: the file is none of this version, or a series has not one entry for every state.
     """
     if not lines or not isinstance(lines[0], Mapping) or lines[0].get("format") != VERSION:
-        raise BadInput(f"These are no recorded runs in format {VERSION}.")
+        raise BadInput(f"These are not recorded runs in format {VERSION}.")
     runs = tuple(PlaygroundRun(**content.read_typed(PlaygroundRun, line, "A run")) for line in lines[1:])
     for run in runs:
         states = (run.moved, *run.spectrum)

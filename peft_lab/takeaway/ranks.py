@@ -327,7 +327,9 @@ def kept(file: Path, same: Mapping[str, Any], rank: int) -> dict[str, Any] | Non
         return None
     state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     if state["same"] != dict(same):
-        raise SystemExit(f"{file} is from other rows, settings or ranks. Name another folder, or delete it.")
+        raise SystemExit(
+            f"{file} is from other rows, settings or ranks. Name another folder, or delete this file."
+        )
     own = state["random"][rank]
     torch.set_rng_state(own[0])
     if len(own) > 1:

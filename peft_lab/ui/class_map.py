@@ -123,7 +123,7 @@ def _of_learner() -> None:
     """Draw the learner's square: the guess, then the run, then the result among the class's."""
     who = asker()
     if who is None:
-        st.info("This page is for a class. Start one with `peft-lab serve --class`.")
+        st.info("This page is for a class. Start a class with `peft-lab serve --class`.")
         return
     mine = class_map.take(who.owner)
     rank, rate = SQUARES[mine.at]

@@ -108,7 +108,7 @@ def test_the_path_on_a_phone(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/choose?tasks=20&model=bert-base&device=t4")
     recommended(page, "Adapters")
     page.get_by_text("How this was decided").click()
-    question = page.get_by_role("group", name="May a request take longer than on the base?")
+    question = page.get_by_role("group", name="May a request take longer than with the base alone?")
     question.get_by_role("button", name="No").click()
     recommended(page, "BitFit")
     wide = page.evaluate(

@@ -70,7 +70,7 @@ def test_what_a_folder_does_not_fit_is_refused(train: Train, tmp_path: Path) -> 
     )  # fmt: skip
     with pytest.raises(BadInput, match="The folder has bottleneck 6, but the settings have 8"):
         asked.complete()
-    with pytest.raises(BadInput, match="needs the method adapters, not lora"):
+    with pytest.raises(BadInput, match="needs the method 'adapters', not 'lora'"):
         replace(asked, method="lora", values={}).complete()
     head = json.loads((folder / "head_config.json").read_text("utf-8"))
     (folder / "head_config.json").write_text(json.dumps({**head, "label2id": {"no": 0, "yes": 1}}), "utf-8")

@@ -34,7 +34,7 @@ PADDED = "Rows are padded, not packed, because the plan's memory and time are fo
 #: A note on rows with answers, if the other tool adds no chat format.
 BARE = "Prompts are used as they are; the script applies the tokenizer's chat template if there is one."
 NOT_PACKED_ALIKE = (
-    "Texts that LLaMA-Factory packs attend to each other: its neat_packing works for answers only."
+    "If LLaMA-Factory packs texts, they attend to each other: its neat_packing works for answers only."
 )
 #: How Axolotl's precision differs from a full fine-tuning plan's (its ``resolve_dtype``; accelerate's
 #: ``fsdp2_prepare_model``): for whole weights, and for split ones.
@@ -43,8 +43,8 @@ NARROW = (
     "precision."
 )
 WIDE = (
-    "When FSDP2 shards trained weights, Axolotl has accelerate convert them to full precision; this plan keeps them "
-    "in half precision."
+    "When FSDP2 shards trained weights, Axolotl uses accelerate to convert the weights to full precision; this "
+    "plan keeps them in half precision."
 )
 #: Axolotl's ``check_fsdp2_base_model_quant_rl``.
 UNJUDGED = "Axolotl does not train preferences when FSDP2 shards a 4-bit base."
@@ -149,8 +149,8 @@ def _refusal(facts: PlanFacts) -> str:
     ):
         # transformers' quantizer names the card where no device is named, and Axolotl does (cpu_ram_efficient_loading)
         return (
-            "Axolotl and LLaMA-Factory load the whole 4-bit base on each card before FSDP2 shards it, and it does not "
-            "fit on this card."
+            "Axolotl and LLaMA-Factory load the whole 4-bit base on each card before FSDP2 shards it, and the whole "
+            "base does not fit on this card."
         )
     if facts.plan.optimizer not in _OPTIMIZERS:
         title = OPTIMIZER_TITLES[facts.plan.optimizer].partition(" with")[0]

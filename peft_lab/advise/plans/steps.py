@@ -389,7 +389,7 @@ def settled(plan: StepPlan, made: Course, packs: bool) -> StepPlan:
         f"{made.held:,} are held out."
     )
     settings = {**plan.settings, "steps": replace(steps, value=made.updates, why=why)}
-    padded = "Rows are padded to the longest in their batch: how many rows would fill a packed row is unknown here."
+    padded = "Rows are padded to the longest in their batch, because it is unknown how many rows fill a packed row."
     if packs and asked is not None and asked.value is True:
         settings["packing"] = asked
     else:

@@ -298,7 +298,7 @@ class Wanted(Form):
     )  # fmt: skip
     deadline: str = again(Situation, "deadline", label="Deadline")
     also: str = text(
-        "", "Also rank", f"Methods beside the usual ones: {', '.join(FURTHER)}.", reader=read_further
+        "", "Also rank", f"Methods besides the usual ones: {', '.join(FURTHER)}.", reader=read_further
     )
     optimizer: str = choice(
         "", "Optimizer", "AdamW by default, in 8 bits if necessary.",

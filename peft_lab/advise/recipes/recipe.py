@@ -281,7 +281,7 @@ def _batch(job: Job) -> RecipeSetting:
     most = max(job.sequences // (_LEAST_STEPS * job.group), 1) * job.group  # groups stay whole
     if setting.value > most:
         steps = several(math.ceil(job.sequences / most), "step")
-        why = f"Smaller than the sources', so that {told_rows(job.rows, job.group)} give {steps}."
+        why = f"Smaller than in the sources, so that {told_rows(job.rows, job.group)} give {steps}."
         setting = _setting("batch", most, evidence(job, "batch"), LAB, why)
     if setting.value < job.devices:
         why = f"One row on each of {job.devices:,} devices."

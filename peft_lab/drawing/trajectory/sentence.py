@@ -83,7 +83,7 @@ def from_dict(data: Any) -> SentenceRun:
         BadInput: it is none of this version, or its series have not one entry for every state and token.
     """
     if not isinstance(data, Mapping) or data.get("format") != VERSION:
-        raise BadInput(f"This is no record of a sentence in format {VERSION}.")
+        raise BadInput(f"This is not a record of a sentence in format {VERSION}.")
     answers = tuple(
         SentenceAnswer(**content.read_typed(SentenceAnswer, one, "An answer")) for one in data["answers"]
     )

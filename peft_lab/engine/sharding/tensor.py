@@ -49,7 +49,7 @@ def why_not(shape: ModelShape, spec: MethodSpec, values: Mapping[str, Any], devi
         if heads % devices:
             return (
                 f"{shape.title} has {heads} {what}, which cannot be split evenly over {devices} devices. Choose a "
-                "number that divides them."
+                f"number of devices that divides the number of {what}."
             )
     return ""
 

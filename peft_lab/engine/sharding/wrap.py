@@ -91,7 +91,7 @@ class Sharding:
             raise BadInput(f"{self.accumulate:,} accumulated passes per step are out of range.", "accumulate")
         if self.runs != "fsdp2" and (self.offload or self.compute or self.reduce):
             raise BadInput(
-                "Offloading and the precisions for gathering and reducing are settings of fsdp2, zero2 and zero3.",
+                "Offloading and the precisions for gathering and reducing can be set only for fsdp2, zero2 and zero3.",
                 "sharding",
             )
 
@@ -100,7 +100,7 @@ def sharding_notes(how: Sharding) -> tuple[str, ...]:
     """Return as sentences what the figures of a step on several devices leave out."""
     if how.runs == "none":
         return ()
-    found = ["Not counted: NCCL's own buffers, which are outside PyTorch's allocator, and loading the model."]
+    found = ["Not counted: loading the model, and NCCL's own buffers, which are outside PyTorch's allocator."]
     if how.kind == "fsdp1":
         found.append(
             "Simulated as FSDP2, plus the tensors that FSDP1 keeps for frozen layers under checkpointing."
@@ -329,8 +329,8 @@ def _refuse(name: str, where: str) -> Unsupported:
 _WHOLE = {
     "adafactor": "torch's Adafactor fails on parameters that FSDP2 has sharded: it squares a norm of which each "
     "device has only a part.",
-    "muon": "Muon needs whole matrices. On FSDP2's shards, its bfloat16 sums moved the losses further from those of "
-    "one process than DDP moves them.",
+    "muon": "Muon needs whole matrices. On FSDP2's shards, Muon's bfloat16 sums moved the losses further from those "
+    "of one process than DDP does.",
     "lorafa": "LoRA-FA's optimizer mixes whole matrices with FSDP2's shards, which torch refuses.",
 }
 

@@ -170,7 +170,7 @@ class Claim:
         shape = resolve(name).shape
         if self.model is not None and not self.fits(shape):
             raise BadInput(
-                f"This cannot be checked on {shape.title}; try {', '.join(self.models())}.", "model"
+                f"This claim cannot be checked on {shape.title}; try {', '.join(self.models())}.", "model"
             )
         checked = self.check(ClaimModel(name))
         texts = self.cases[checked.case] if checked.case else Texts()

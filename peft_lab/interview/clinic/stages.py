@@ -59,7 +59,9 @@ def check(adapter: Adapter, base: ModelEntry | None) -> tuple[Stage, ...]:
         _loads(seen, verdicts[0]),
         Stage("merges", True, merged)
         if seen.merges
-        else Stage("merges", False, f"PEFT does not merge {kind}.", "Serve it where it was trained."),
+        else Stage(
+            "merges", False, f"PEFT does not merge {kind}.", "Serve the adapter where it was trained."
+        ),
         _serves(verdicts[1:]),
     )
 
@@ -166,13 +168,16 @@ def _loads(seen: Seen, verdict: Verdict) -> Stage:
         (_lacking(seen), "missing"),
     ):
         if found:
-            fix = f"Give the base of its training ({seen.adapter.base or 'not named'}), or save the adapter again."
+            named = seen.adapter.base or "not named"
+            fix = f"Give the base that the adapter was trained on ({named}), or save the adapter again."
             return Stage("loads", False, f"{evidence}; {what}: {some(found)}.", fix)
     if verdict.verdict != "runs":
         text = f"{verdict.reasons[0].what} {verdict.reasons[0].words}".strip()
-        return Stage("loads", False, text, "Load the adapter with the library and the base of its training.")
+        return Stage("loads", False, text, "Load the adapter with the library and base used to train it.")
     if not seen.shapes:
-        return Stage("loads", None, "PEFT knows the type. Without weights, only LoRA's modules are compared.")
+        return Stage(
+            "loads", None, "PEFT knows the type. Only modules of LoRAs with stored weights are compared."
+        )
     return Stage("loads", True, f"{evidence}: all found, all shapes agree.")
 
 

@@ -177,7 +177,7 @@ def save_card(db: sqlite3.Connection, profile: str, question: str, card: Card) -
 def check_retention(value: float) -> float:
     low, high = RETENTION_RANGE
     if not low <= value <= high:
-        raise BadInput(f"Retention must be from {low:g} to {high:g}; {value:g} is not.", "retention")
+        raise BadInput(f"Retention must be from {low:g} to {high:g}, not {value:g}.", "retention")
     return value
 
 

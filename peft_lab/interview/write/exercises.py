@@ -140,7 +140,7 @@ def read_exercise(file: Path) -> Exercise:
         if not re.search(rf"^(def|class) {stated.function}\b", blocks[name], re.MULTILINE):
             raise mistake(file, f"{name}: it does not define '{stated.function}'.", f"## {name}")
     if not re.search(r"^def cases\(", blocks["Cases"], re.MULTILINE):
-        raise mistake(file, "Cases: they are a function 'cases(random)'.", "## Cases")
+        raise mistake(file, "Cases: the block must define the function 'cases(random)'.", "## Cases")
     return Exercise(
         **vars(stated),
         id=file.stem,
@@ -186,7 +186,7 @@ def _mistakes(file: Path, section: str) -> Iterator[Mistake]:
     before, *parts = re.split(r"^### +", section, flags=re.MULTILINE)
     if before.strip() or len(parts) < MISTAKES:
         raise mistake(
-            file, f"Mistakes: {MISTAKES} or more are needed, each below '### id: sentence'.", "## Mistakes"
+            file, f"Mistakes: at least {MISTAKES} are needed, each under '### id: sentence'.", "## Mistakes"
         )
     known: set[str] = set()
     for part in parts:

@@ -80,7 +80,7 @@ class Verdict:
 # Whether programs may be run here, and what holds them.
 
 
-_UNLOCKED = "This server cannot isolate programs, so a class may not run any."
+_UNLOCKED = "This server cannot isolate programs, so a class cannot run programs here."
 
 
 def protection() -> str:
@@ -331,7 +331,7 @@ def check(name: str | Exercise, program: str, limits: Limits = LIMITS) -> Verdic
     if reason := refusal():
         raise BadInput(reason, "program")
     if not program.strip() or len(program) > LONGEST:
-        raise BadInput(f"A program has 1 to {LONGEST:,} characters.", "program")
+        raise BadInput(f"A program must have 1 to {LONGEST:,} characters.", "program")
     with _turn():
         right = _right(one)
         started = time.perf_counter()
@@ -382,7 +382,7 @@ def _turn() -> Iterator[None]:
 def _ending(answer: _Answer, found: _Results, cases: int, limits: Limits) -> str:
     """Return in a sentence how a program's process ended before its time; empty if it did not."""
     if answer.stopped or answer.code == -_SIGXCPU:
-        return f"Your program took longer than {limits.seconds:g} seconds. Is there a loop without an end?"
+        return f"Your program took longer than {limits.seconds:g} seconds. Does it contain an endless loop?"
     if answer.cut:
         return "Your program's results are too large: more than any test asks for."
     if not found.readable:
@@ -390,7 +390,7 @@ def _ending(answer: _Answer, found: _Results, cases: int, limits: Limits) -> str
     if len(found.values) >= cases and not answer.code:
         return ""
     if answer.code == -signal.SIGSEGV:
-        return "Your program crashed its process, as recursion without an end does (SIGSEGV)."
+        return "Your program crashed its process, as endless recursion does (SIGSEGV)."
     if answer.code < 0:
         return f"Your program's process was ended by the signal {signal.Signals(-answer.code).name}."
     return "Your program ended its own process before all results were there."

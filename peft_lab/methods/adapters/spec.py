@@ -56,7 +56,7 @@ KNOBS = (
     ),
     Knob(
         "nonlinearity", "Nonlinearity f", "choice", "gelu",
-        "The function between the two matrices. Because of it, an adapter cannot be merged into the weights.",
+        "The function between the two matrices. This function is why an adapter cannot be merged into the weights.",
         usual="relu or gelu", paper="gelu in the authors' code; relu in Pfeiffer et al. and He et al.",
         choices=bottleneck.NONLINEARITIES,
     ),

@@ -266,7 +266,7 @@ def note(content: Mapping[str, Any]) -> str | None:
     if content.get("peft_type") == "ADAMSS":
         return (
             "AdaMSS clusters the rows of each matrix by their values. Without the weights, clusters of equal size are "
-            "counted; uneven ones train slightly fewer parameters."
+            "counted; uneven clusters train slightly fewer parameters."
         )
     if content.get("init_lora_weights") == "eva":
         return (
@@ -461,8 +461,8 @@ def _without_pooler(shape: ModelShape, targets: Any) -> str | None:
     if shape.model_type not in meta.POOLING or not {"all-linear", "dense", "pooler.dense"} & set(named):
         return None
     return (
-        f"These targets also reach the pooler of the bare model, a map of {shape.hidden} by {shape.hidden}; it is not "
-        "counted, because an image classifier has no pooler."
+        f"These targets also reach the pooler of the bare model, a map of {shape.hidden} by {shape.hidden}. The "
+        "pooler is not counted, because an image classifier has none."
     )
 
 

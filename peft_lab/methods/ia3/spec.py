@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 KNOBS = (
     Knob(
         "target_modules", "Target modules", "modules", (),
-        "Maps that get a trained vector. It multiplies the map's output, or the map's input if the map is also listed "
-        "as feed-forward.",
+        "Maps that get a trained vector. The vector multiplies the map's output, or the map's input if the map is also "
+        "listed as feed-forward.",
         usual="keys, values and the feed-forward down map", paper="k, v and the feed-forward activations",
     ),
     Knob(

@@ -92,8 +92,9 @@ KNOBS = (
     ),
     Knob(
         "rank_pattern", "Ranks by module", "text", "",
-        "Other ranks for some matrices, such as 'v_proj=4, 0-9=16': the ending of a name or a range of layers, then "
-        "the rank. The first matching rule applies. α stays the same, so a different rank means a different scale.",
+        "Other ranks for some matrices, such as 'v_proj=4, 0-9=16'. Each rule is the ending of a name or a range of "
+        "layers, then the rank. The first matching rule applies. α stays the same, so a different rank means a "
+        "different scale.",
         usual="empty", paper="one rank for all", advanced=True,
     ),
     Knob(

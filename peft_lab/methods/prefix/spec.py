@@ -140,8 +140,8 @@ class PrefixTuning(VirtualTokenMethod):
         elif values["init_weights"] == "text" and values["prefix_projection"]:
             yield Problem(
                 "init_weights",
-                "With the projection, the MLP computes the prefix. PEFT does not start it from a text: it starts at "
-                "zero.",
+                "With the projection, the MLP computes the prefix. PEFT does not start it from a text: the "
+                "prefix starts at zero.",
                 "warning",
             )
 

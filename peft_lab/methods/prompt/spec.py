@@ -50,7 +50,7 @@ KNOBS = (
     Knob(
         "prompt_tuning_init_text", "Initial text", "text",
         START_TEXTS["encoder"],
-        "Used only when the start is TEXT.",
+        "Used only if Start is set to TEXT.",
         usual="the task in one sentence", paper="none: sampled words or class labels instead (section 3.2)",
         read_when=("prompt_tuning_init", ("TEXT",)),
     ),
@@ -100,7 +100,7 @@ class PromptTuning(InputPromptMethod):
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
         yield from super().check(shape, values)
         if values["prompt_tuning_init"] == "TEXT" and not values["prompt_tuning_init_text"].strip():
-            yield Problem("prompt_tuning_init_text", "The start is TEXT, so give a text to start from.")
+            yield Problem("prompt_tuning_init_text", "Start is set to TEXT, so an initial text is needed.")
 
     def formula(self, shape: ModelShape, values: Values) -> Formula:
         count, width = rows(shape, values), shape.hidden

@@ -151,7 +151,7 @@ class PTuning(InputPromptMethod):
         if values["init_weights"] == "zero":
             yield Problem(
                 "init_weights",
-                "The encoder starts from random numbers or from a text. zero is for version v2.",
+                "The encoder starts from random numbers or from a text. Only version v2 can start at zero.",
             )
 
     # -- without torch -------------------------------------------------------------------------------------------

@@ -203,8 +203,8 @@ def _whole(shape: ModelShape) -> Iterable[Problem]:
     elif not any(group.layers for group in quantise.quantised(shape)):
         yield Problem(
             "load_in_8bit",
-            f"Quantising makes no part of {shape.title} smaller: transformers leaves its special linear maps in the "
-            "model's precision.",
+            f"Quantising makes no part of {shape.title} smaller: its linear maps are of a special kind, "
+            "which transformers leaves in the model's precision.",
             "warning",
         )
 

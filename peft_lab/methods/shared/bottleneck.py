@@ -382,8 +382,8 @@ def no_places(shape: ModelShape, placement: str) -> Problem:
         known = ", ".join(sorted({**_NORM_BEFORE, **_NORM_AFTER}))
         return Problem(
             "placement",
-            f"PEFT Lab has not compared where the adapters library puts {placement} on {shape.title}, only on "
-            f"{known}. Choose houlsby, pfeiffer or parallel.",
+            f"PEFT Lab has checked where the adapters library puts {placement} adapters only on {known}, not on "
+            f"{shape.title}. Choose houlsby, pfeiffer or parallel.",
         )
     message = f"PEFT Lab finds no {_SUBLAYERS[-1]} in {shape.title}, so adapters have no place."
     return Problem("placement" if _has(shape, "o") else "model", message)
@@ -415,7 +415,7 @@ def place_problems(shape: ModelShape, placement: str) -> Iterable[Problem]:
         yield Problem(
             "placement",
             f"The feed-forward part of {shape.title} has {shape.mixtures[0].experts} experts. One adapter is put "
-            f"{place} all of them, on their sum, and none in a single expert.",
+            f"{place} all of them, on their sum; no expert gets an adapter of its own.",
             "warning",
         )
 

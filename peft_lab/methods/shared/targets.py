@@ -170,11 +170,11 @@ def _rule(part: str) -> TargetRule:
     if not equals or not (layers or _NAME.fullmatch(name)):
         raise BadInput(
             f"Ranks by module are written like {_EXAMPLE}: a module's name or a range of layers, then its rank. "
-            f"'{part[:40]}' is not.",
+            f"'{part[:40]}' is not written like this.",
             FIELD,
         )
     if not re.fullmatch(r"\d{1,6}", number) or not 1 <= int(number) <= HIGHEST:
-        raise BadInput(f"A rank must be from 1 to {HIGHEST}. '{number[:20]}' for {name[:40]} is not.", FIELD)
+        raise BadInput(f"A rank must be from 1 to {HIGHEST}, but {name[:40]} has '{number[:20]}'.", FIELD)
     if layers is None:
         return TargetRule(name, int(number), None)
     first = int(layers[1])

@@ -27,11 +27,11 @@ again after it. A test compares ``generate`` with one forward pass per token.
 #: The same for people: pages, the clinic and whoever else advises on ``generate``. Tests measure each sentence.
 RELEASES = "PEFT 0.21.2 with transformers 5.24.0"
 PREFIX_LOST = (
-    f"With {RELEASES}, generate ignores a prefix, also on a PeftModel, and writes what the base writes. "
+    f"With {RELEASES}, generate() ignores a prefix, even on a PeftModel, and writes what the base alone would write. "
     "With use_cache=False, only the first generated token is right."
 )
 PROMPT_REPEATED = (
-    f"With {RELEASES}, generate adds virtual input tokens again at every step. use_cache=False avoids this."
+    f"With {RELEASES}, generate() adds virtual input tokens again at every step. use_cache=False avoids this."
 )
 BRIDGED = "Models trained or loaded here and exported scripts contain a fix."
 
@@ -174,7 +174,7 @@ def text_knobs(
         Knob(
             "init_text", "Initial text", "text",
             START_TEXTS["encoder"],
-            "Used only when the start is text.", usual="the task in one sentence", paper=papers[1],
+            "Used only if Start is set to text.", usual="the task in one sentence", paper=papers[1],
             advanced=True, of="application", read_when=(start, ("text",)),
         ),
     )  # fmt: skip
@@ -183,7 +183,7 @@ def text_knobs(
 def text_problems(values: Values, start: str) -> Iterable[Problem]:
     """Yield a problem if the start is a text and no text is given."""
     if values[start] == "text" and not values["init_text"].strip():
-        yield Problem("init_text", "The start is text, so give a text to start from.")
+        yield Problem("init_text", "Start is set to text, so an initial text is needed.")
 
 
 def text_ids(model: Any, text: str, tokens: int) -> list[int]:

@@ -169,7 +169,7 @@ def send(run: Run, trackers: tuple[str, ...]) -> list[TrackerState]:
     """
     if not run.status().final:
         raise BadInput(
-            f"'{run.id}' has not ended. Wait for its end, or track a run from its start with train --track."
+            f"'{run.id}' has not ended. Wait until it ends, or use train --track to track a run from its start."
         )
     try:
         code = _started(run, trackers, AS_IT_STANDS).wait()

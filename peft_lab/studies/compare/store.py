@@ -147,7 +147,7 @@ def _chosen(request: ComparisonRequest) -> list[MethodSpec]:
     for slug in request.values:
         if slug not in slugs:
             raise BadInput(
-                f"Knobs are set for '{slug}', which is not compared. Add the method or remove its knobs.",
+                f"Settings are given for '{slug}', which is not compared. Add the method or remove its settings.",
                 "values",
             )
     return [get_method(slug) for slug in slugs]

@@ -267,8 +267,8 @@ class RatedSentences(Task):
 
 
 _RATED = (
-    f"each rated from −4 to 4 by about twenty people. A mean above {NEUTRAL} is positive, below −{NEUTRAL} negative; "
-    "others are left out."
+    f"each rated from −4 to 4 by about twenty people. A mean above {NEUTRAL} is positive, one below −{NEUTRAL} is "
+    "negative; texts in between are left out."
 )
 RATED_TASKS = tuple(
     stated_task(RatedSentences, name, rated=_RATED)

@@ -204,7 +204,9 @@ def _read_conll(text: str, wanted: Container[str]) -> RecordTable:
                 _add(records, Record(number - len(words), {"tokens": words, "tags": tags}))
             words, tags = [], []
         elif len(cells) < 2:
-            raise bad(f"Line {number:,} has one column, but a word needs its tag after a tab or a space.")
+            raise bad(
+                f"Line {number:,} has one column, but a word must be followed by a tab or a space and its tag."
+            )
         else:
             words.append(cells[0].strip())
             tags.append(cells[-1].strip())

@@ -247,7 +247,7 @@ def _forgotten(benchmark: str) -> str:
         if row.forgetting is not None
     ]
     return (
-        f" Forgetting differed more than the scores in repeated runs: {'; '.join(moved)} nats."
+        f" In repeated runs, forgetting differed more than the scores: {'; '.join(moved)} nats."
         if moved
         else ""
     )

@@ -375,7 +375,7 @@ def _curves(found: Document, rows: Sequence[Row]) -> None:
     window = window_of(found["plan"]["steps"])
     latest = f" and the last {window} steps" if window > 1 else ""
     st.markdown(
-        f"Training loss, the mean over seeds{latest}, with a band of one standard deviation. All methods see the "
+        f"Training loss: the mean over seeds{latest}, with a band of one standard deviation. All methods see the "
         f"same {each_of(found['plan']['task'])}s in the same order. {figures.badge('measured')}"
     )
     plot(learning_curves(rows), "compare-curves", f"{found['id']}-curves")
@@ -423,8 +423,8 @@ def _marked(found: Document) -> str:
     names = axis_titles(found)
     x, y = (names[found["pareto_axes"][name]].lower() for name in "xy")
     return (
-        f"In colour: the Pareto front of {x} and {y}. Any method that beats one of these methods in one figure "
-        "is worse in the other figure."
+        f"In colour: the Pareto front of {x} and {y}. To beat one of these methods in one figure, another method has "
+        "to be worse in the other figure."
     )
 
 
@@ -521,7 +521,7 @@ def two_axes(
     )
     if x != y:
         return x, y
-    error_line("The axes show the same figure. Choose two different figures.")
+    error_line("Both axes show the same figure. Choose two different figures.")
     return None
 
 

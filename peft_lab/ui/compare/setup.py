@@ -54,7 +54,7 @@ class CompareForm(Form):
     steps: int = again(RunRequest, "steps", STEPS, empty="")
     seeds: int = whole(
         len(SEEDS), "Seeds",
-        "Number of runs per method, each with its own seed. One seed cannot show the noise.",
+        "Number of runs per method, each with its own seed. One seed cannot show how much seeds differ.",
         least=1, most=limits.SEEDS,
     )  # fmt: skip
     batch: int = again(RunRequest, "batch", BATCH["classification"], empty="")

@@ -190,9 +190,7 @@ def detail(path: str, report: CountReport | None, shape: ModelShape, parts: Sequ
         return Detail(
             title,
             (),
-            "Uses the same parameters as the embeddings; they are counted there."
-            if tied
-            else "No parameters.",
+            "Shares the parameters of the embeddings, where they are counted." if tied else "No parameters.",
         )
     return Detail(title, tuple(_row(group, path) for group in groups))
 

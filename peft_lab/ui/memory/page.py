@@ -334,7 +334,7 @@ def _lora(chosen: MemoryForm, found: Mapping[str, Simulation]) -> LessonText:
     text = (
         "The backward pass runs through every frozen layer to reach the adapters, so the activations it needs are "
         f"still stored: **{units.size(kept[1])}**. This is {kept[1] / kept[0]:.0%} of the {units.size(kept[0])} with "
-        "full fine-tuning. LoRA saves what only trained weights need: gradients and "
+        "full fine-tuning. LoRA reduces what only trained weights need: gradients and "
         f"{OPTIMIZER_TITLES[chosen.optimizer]} states shrink from {units.size(saved[0])} to {units.size(saved[1])}."
     )
     rows = {"Full": fullest(full).parts, "LoRA": fullest(lora).parts}

@@ -299,7 +299,7 @@ def memory(choice: Choice) -> None:
     found = {name: answer[0] if ahead else answer for name, answer in answers.found.items()}
     if ahead and found:
         batch = batch_words(next(iter(answers.found.values()))[1])
-        st.markdown(f"Your next run measures this step: {batch}, as in the headline.")
+        st.markdown(f"Your next run measures this step: {batch}. The headline shows the same step.")
     if not found:
         st.markdown("Simulating a step…" if answers.waiting else "")
         return

@@ -122,6 +122,6 @@ def _origin() -> str:
     here = (
         f"This computer has {other}; press *Run it here* to check the claim with these versions."
         if other
-        else "Press *Run it here* to repeat it."
+        else "Press *Run it here* to repeat the check."
     )
     return f"Stored result of {result_seconds()}. {here}"

@@ -113,7 +113,7 @@ def why_refused(drawn: Drawn, beside: Drawn | None) -> None:
 
 PATIENCE = 0.8
 _PADDED = (
-    "Rows are padded, not packed. The memory and the time are those of padded rows. If you give the rows' lengths, "
+    "Rows are padded, not packed. Memory and time are calculated for padded rows. If you give the rows' lengths, "
     "short rows can be packed together."
 )
 _NEARBY = (
@@ -121,7 +121,7 @@ _NEARBY = (
 )
 _AWAY = "Activations are offloaded to main memory. Nothing else runs during the copies; the copies' speed is assumed."
 _PACKED = (
-    "Short rows are packed together into full sequences. The memory and the time are those of full sequences, with "
+    "Short rows are packed together into full sequences. Memory and time are calculated for full sequences, with "
     "a mask that separates the packed rows. Some kernels know where rows end: they need no mask and less time, but "
     "the plan does not assume such kernels."
 )

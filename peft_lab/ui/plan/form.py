@@ -316,9 +316,9 @@ def _drawn(controls: Places) -> PlanRequest:
         also = st.multiselect(
             "Also rank", list(dict.fromkeys([*FURTHER, *start.further])), start.further, key=controls.key("also"),
             placeholder="no other method", format_func=_method_title,
-            help="Ranked with full fine-tuning, LoRA and QLoRA. The quality of a method is known only from "
-            "published trainings of the same model. Without such trainings, a method's plans never beat another "
-            "method's plans.",
+            help="These methods are ranked with full fine-tuning, LoRA and QLoRA. The quality of a method is known "
+            "only from published trainings of the same model. Without such trainings, no plan can beat a plan of "
+            "another method.",
         )  # fmt: skip
         controls.below("also")
     controls.below("packed")
@@ -327,13 +327,13 @@ def _drawn(controls: Places) -> PlanRequest:
         "row_tokens",
         second[1],
         label="Average length",
-        help="Tokens per row, on average. This length decides the time.",
+        help="Tokens per row, on average. This length determines the time.",
     )
     seq = controls.draw(
         "seq",
         third[0],
         label="Maximum length",
-        help="In tokens. Longer rows are truncated. This length decides the memory.",
+        help="In tokens. Longer rows are truncated. This length determines the memory.",
     )
     deadline = controls.draw("deadline", third[1], label="Must be done in", placeholder="any time")
     wanted = Wanted(

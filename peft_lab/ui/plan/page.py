@@ -184,9 +184,9 @@ _DOES = {
     "forward": {
         "ddp": "Each GPU computes its own rows; nothing is sent.",
         "zero1": "Each GPU computes its own rows; nothing is sent.",
-        "fsdp2": "Each layer is gathered from all GPUs, computes, and is freed.",
+        "fsdp2": "Each layer is gathered from all GPUs, computed and freed.",
         "tp": "All GPUs read the same rows. In every layer, they wait until the parts of its output are summed.",
-        OFFLOADED: "Each GPU copies in its share of a layer; all GPUs gather the shares, compute, and free the layer.",
+        OFFLOADED: "Each GPU copies in its share of a layer; all GPUs gather, compute and free the layer.",
         AWAY: "Activations are copied to main memory: the input of each layer, and what the loss reads.",
     },
     "backward": {
@@ -334,7 +334,7 @@ def what_to_buy(wanted: Wanted) -> None:
     progress(answers, "steps")
     st.caption(
         "Each cell names the smallest listed card that has enough memory. In brackets: the memory of a step on each "
-        "card, with checkpointing and one row per card. Several cards shard the step with FSDP2. Full fine-tuning "
+        "card, with checkpointing and one row per card. With several cards, FSDP2 shards the step. Full fine-tuning "
         "stores the weights in bfloat16, which rounds small updates away; plans try float32 first."
     )
 

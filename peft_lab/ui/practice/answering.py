@@ -103,7 +103,7 @@ def _answered(link: Link, model: str | None, key: str) -> None:
 def bank_answer(question: Question) -> None:
     """Draw the answer of another question of the bank."""
     if question.needs != "shape":
-        st.markdown("This is also a flash card; its answer is measured when that card comes up.")
+        st.markdown("This question is also a flash card; its answer is measured when the card comes up.")
         return
     with errors_boxed():
         answer = question.explain(question.compute())

@@ -87,7 +87,7 @@ def plan_to_date(file: Learners, learner: str) -> None:
         max_value=today + timedelta(days=LONGEST),
         key=state.widget_key(SCOPE, "day", learner),
         format="YYYY-MM-DD",
-        help="If you type a date, leave the field (press Tab twice or click elsewhere) to apply it; Enter does not. "
+        help="If you type a date, press Tab twice or click elsewhere to apply it; Enter does not apply it. "
         f"The date is stored with the learner on {asking.here()} and in the exported file.",
     )
     day = chosen if isinstance(chosen, date) else None
@@ -152,8 +152,8 @@ def _days(days: Sequence[Day]) -> None:
     st.caption(
         (f"{units.several(more, 'more day')} not shown. " if more > 0 else "")
         + f"The plan assumes that you learn each day's cards; your ratings change the plan. New questions get "
-        f"{FOR_NEW:.0%} of each day as long as any are left. New questions come from all topics, with more from weak "
-        "topics and from the role's topics. Every review is due before the interview."
+        f"{FOR_NEW:.0%} of each day's time as long as any are left. New questions come from all topics, with more from "
+        "weak topics and from the role's topics. Every review is due before the interview."
     )
 
 

@@ -200,7 +200,7 @@ def _registry() -> CollectorRegistry:
 def _drawing() -> Histogram:
     return Histogram(
         "peft_lab_page_seconds",
-        "Seconds to draw a page, by page and outcome. A draw that was cut short counts up to that moment.",
+        "Seconds to draw a page, by page and outcome. A draw that was cut short counts up to the moment it was cut.",
         ("page", "outcome"),
         buckets=BUCKETS,
         registry=_registry(),
@@ -322,7 +322,7 @@ def metrics_token() -> str:
     """Return the token, or an empty text. Raises BadInput if it is too short."""
     found = os.environ.get(METRICS_VARIABLE, "").strip()
     if found and len(found) < SHORTEST:
-        raise BadInput(f"{METRICS_VARIABLE} is too short. Set at least {SHORTEST} characters.")
+        raise BadInput(f"{METRICS_VARIABLE} is too short. It needs at least {SHORTEST} characters.")
     return found
 
 

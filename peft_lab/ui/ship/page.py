@@ -112,7 +112,7 @@ def _chosen(place: st.delta_generator.DeltaGenerator) -> tuple[Adapter, ModelEnt
                 pages.link("lora", "Train your own LoRA", query={"tab": "train"})
         files = upload.file_uploader(
             "Adapter", accept_multiple_files=True, key="ship-files",
-            help=f"A zip of the folder, or its files: {WEIGHTS}, adapter_config.json and the tokenizer's.",
+            help=f"A zip of the folder, or its files: {WEIGHTS}, adapter_config.json and the tokenizer's files.",
         )  # fmt: skip
         if files:
             adapter = from_files("your upload", {file.name: file.getvalue() for file in files})

@@ -82,8 +82,8 @@ def _how_best(seeds: int, compared: int) -> str:
         else ""
     )
     luck = (
-        f"This setting is the best of {compared:,} settings with equally many seeds. The best of many is partly luck, "
-        "so expect a somewhat worse score with new seeds."
+        f"This setting is the best of {compared:,} settings with the same number of seeds. The best of many is partly "
+        "luck, so expect a somewhat worse score with new seeds."
         if compared > 1
         else ""
     )
@@ -237,7 +237,7 @@ def sweeps_page() -> None:
     st.title("Sweeps")
     st.markdown(
         "A sweep trains the model with many settings, and with several seeds for each setting. The settings form a "
-        "grid or are drawn at random. Its runs also appear on the Runs page."
+        "grid or are drawn at random. The runs of a sweep also appear on the Runs page."
     )
     state.read_address(SCOPE, pictures.sweep_readers() | setup.readers())
     kept = store.sweeps()

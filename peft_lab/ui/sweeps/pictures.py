@@ -385,7 +385,7 @@ def parallel_section(
         return
     st.markdown(f"### All settings {figures.badge('measured')}")
     st.markdown(
-        "Each line is a setting with a complete set of seeds; the last axis is the mean over its seeds. Better "
+        "Each line is a setting with a complete set of seeds; the last axis shows the mean over these seeds. Better "
         "settings are more orange."
         + (f" The best {MOST:,} of {len(done):,} settings are shown." if len(done) > MOST else "")
     )

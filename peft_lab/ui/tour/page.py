@@ -231,7 +231,7 @@ _FIRST = "first"
 DONE = ":green-badge[:material/check: done]"
 NO_RUN = (
     "You have no finished run of this method yet, so the drawing shows a recorded one. Press play below the "
-    "drawing. You see how far each block moved, the loss and the answers. Once you have pressed **Train**, the "
+    "drawing. You see the loss, the answers and how far each block moved. Once you have pressed **Train**, the "
     "drawing shows your own run."
 )
 RUNNING = "A run of this method is in progress: watch its loss fall. The result appears when it ends."

@@ -196,7 +196,7 @@ def _merged_anyway(lines: dict[str, Any], found: dict[str, Any], title: str, mod
         "Merging a LoRA causes only rounding errors: large in 16 bits, almost none in float32. But a linear map "
         "misses part of an adapter at any precision."
         if lora is not None
-        else "Train a LoRA on this model to compare its merge."
+        else "Train a LoRA on this model to compare how well it merges."
     )
     st.caption(
         f"The maps were fitted to {fitted['tokens']:,} tokens and tested on {fitted['judged']:,} other tokens. {other}"
@@ -315,8 +315,8 @@ def _accuracies(seen: dict[str, Any]) -> None:
     rows = min(amounts.values())
     st.caption(
         "Each figure is the share of the held-out rows "
-        f"({', '.join(f'{rows} {name}' for name, rows in amounts.items())}) for which the model gives the same label "
-        f"as people. Chance alone can move such a share by up to {200 * sqrt(0.25 / rows):.0f} points. The same base "
+        f"({', '.join(f'{rows} {name}' for name, rows in amounts.items())}) for which the model gives the label that "
+        f"people gave. Chance alone can move such a share by up to {200 * sqrt(0.25 / rows):.0f} points. The same base "
         "is used for all nine shares."
     )
 
@@ -362,7 +362,7 @@ def _costs(seen: dict[str, Any]) -> None:
         numeric=(1, 2),
     )
     st.caption(
-        f"Medians on {asking.here()}. Three fully tuned copies would be {units.size(3 * seen['base_bytes'])} in "
+        f"Medians on {asking.here()}. Three fully tuned copies would take {units.size(3 * seen['base_bytes'])} in "
         "float32. A merged LoRA adds no time to a request, but it serves only one task. Adapters always add some "
         "time."
     )

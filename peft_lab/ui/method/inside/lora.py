@@ -306,10 +306,10 @@ def _gradients(gradients: dict[str, dict[str, float]]) -> None:
     if at_zero:
         st.markdown(
             r"$\partial L/\partial A$ contains $B$, which is zero, so A cannot move yet. $\partial L/\partial B$ "
-            "contains $A$, which is not zero. With **both** at zero nothing would ever move."
+            "contains $A$, which is not zero. If **both** were zero, neither would ever move."
         )
     else:
-        st.markdown("Both start away from zero, so both move from the first step on.")
+        st.markdown("Neither matrix starts at zero, so both move from the first step on.")
 
 
 def _range(values: list[float]) -> str:
@@ -344,5 +344,5 @@ def _merge(rows: list[Row], held: str) -> None:
     st.caption(
         f"The model answered the same {held} three times: with the adapter beside W, with BA merged into W, and with "
         "BA removed again. The differences are rounding errors. After unmerging, W is not bit for bit the original, so "
-        "keep the base."
+        "keep a copy of the base."
     )

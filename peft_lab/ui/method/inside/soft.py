@@ -64,7 +64,7 @@ def _words(slug: str, found: dict[str, Any]) -> None:
 
     played(slug, [shot["step"] for shot in shots], draw, "inside-soft")
     st.caption(
-        "The nearest words are searched in the model's whole vocabulary, by cosine. Moved: distance from the start. "
+        "The nearest words of the model's whole vocabulary are found by cosine. Moved: distance from the start. "
         f"For comparison, the median length of a word's embedding is {found['word_norm']:.2f}. ␣ is a space. The "
         "words need not make sense."
     )
@@ -85,7 +85,8 @@ def _moves(slug: str, found: dict[str, Any]) -> None:
     charts.draw(figure, f"{slug}-moves")
     last = max(shots[-1]["moved"]) / size
     st.caption(
-        f"A word's embedding is {size:.2f} long. The token that moved farthest moved by {last:.1f} such lengths."
+        f"The median length of a word's embedding is {size:.2f}. The token that moved farthest moved by {last:.1f} "
+        "such lengths."
     )
 
 
@@ -226,7 +227,7 @@ def slower(timed: dict[str, Any]) -> str:
     """Return a sentence on the slowdown; no figure if rounds with and without the trained keys overlap."""
     rounds = timed.get("rounds")
     if rounds is None:  # a run of an earlier version kept the medians only
-        return "The spread of the single rounds was not recorded, so a small difference may be noise."
+        return "The times of the single rounds were not recorded, so a small difference may be noise."
     spread = ", ".join(
         f"{units.span(rounds[name][0], rounds[name][-1])} {name}" for name in ("without", "with")
     )

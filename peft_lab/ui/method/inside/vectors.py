@@ -228,8 +228,8 @@ def _described(step: int, rows: list[dict[str, Any]]) -> str:
     if not more and not less:
         return f"After **{step} steps** none of the {size:,} factors is further than {ia3.FELT:g} from 1."
     return (
-        f"After **{step} steps**, of {size:,} factors **{more:,}** amplify (above {1 + ia3.FELT:g}) and **{less:,}** "
-        f"inhibit (below {1 - ia3.FELT:g}); the factors go from {min(row['low'] for row in rows):.2f} to "
+        f"After **{step} steps**, **{more:,}** of {size:,} factors amplify (above {1 + ia3.FELT:g}) and **{less:,}** "
+        f"inhibit (below {1 - ia3.FELT:g}); the factors range from {min(row['low'] for row in rows):.2f} to "
         f"{max(row['high'] for row in rows):.2f}."
     )
 
@@ -293,9 +293,9 @@ def _twins(twins: dict[str, Any]) -> None:
         return
     st.markdown(
         f"#### {twins['size']:,} redundant factors {figures.badge(Source.MEASURED)}\n\nPEFT's `output.dense` also "
-        "matches the attention's output map. A factor on that map's input has the same effect as one on the value, "
-        "because attention only averages values over tokens. So the two get equal gradients: their correlation is "
-        f"**{twins['correlation']:.4f}**."
+        "matches the attention's output map. A factor on that map's input has the same effect as a factor on the "
+        "value, because attention only averages values over tokens. So the two get equal gradients: their correlation "
+        f"is **{twins['correlation']:.4f}**."
     )
 
 
