@@ -363,7 +363,7 @@ def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[st
             "Will it fit."
         )
     elif (situation.row_tokens or situation.seq) < situation.seq and not plan.packed:
-        yield "What a run over rows of unequal length reserves: it was not simulated for this step."
+        yield "What a run over rows of unequal length reserves: only one step was simulated, not such a run."
     if plan.host_bytes:
         yield (
             f"Whether main memory has {units.size(plan.host_bytes * plan.devices)} free: the sharded state stays "
@@ -423,7 +423,8 @@ def _quality(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[s
     if situation.purpose == "embedding" and plan.accumulate > 1:
         yield (
             "Whether the batch is large enough: with gradient accumulation, a row is compared only with rows of its "
-            "own pass. A loss that caches gradients compares a row with all rows, but is not simulated here."
+            "own pass. A loss that caches gradients compares each row with all rows of the update. PEFT Lab does not "
+            "simulate such a loss."
         )
     if situation.tasks > 1 and advice.method in ("lora", "qlora"):
         yield (

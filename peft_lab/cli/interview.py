@@ -26,7 +26,11 @@ from peft_lab.takeaway.ship.adapter import LARGEST_TEXT, of_folder
 def questions(
     topic: Annotated[
         list[str] | None,
-        option("--topic", "TOPIC", "A method's slug or another topic; repeatable, or separated by commas."),
+        option(
+            "--topic",
+            "TOPIC",
+            "A method's slug or another topic. Repeat the option or separate topics with commas.",
+        ),
     ] = None,
     level: Annotated[
         list[str] | None, option("--level", "LEVEL", "basic, medium or hard; repeatable.")
@@ -106,7 +110,8 @@ def _opens(opens: Opens | None) -> dict[str, Any] | None:
 @command("claims")
 def claims(
     claim: Annotated[
-        list[str] | None, option("--claim", "ID", "A claim's id; repeatable, or separated by commas.")
+        list[str] | None,
+        option("--claim", "ID", "A claim's id. Repeat the option or separate ids with commas."),
     ] = None,
     model: Annotated[
         str | None, option("--model -m", "NAME", "Use this model to check every claim that applies to it.")

@@ -40,7 +40,8 @@ _MODEL = option("--model -m", "NAME", "Catalogue name, Hugging Face id or local 
 Model = Annotated[str, _MODEL]
 OneModel = Annotated[str | None, _MODEL]
 Methods = Annotated[
-    list[str] | None, option("--method", "SLUG", "A method; repeatable, or separated by commas.")
+    list[str] | None,
+    option("--method", "SLUG", "A method. Repeat the option or separate methods with commas."),
 ]
 Sets = Annotated[
     list[str] | None, option("--set", "KEY=VALUE", "A method's setting; repeatable; commas separate a list.")

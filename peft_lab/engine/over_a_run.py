@@ -131,7 +131,8 @@ class Steps:
         self._events, self._left, self._streams = programs[0]
         if any(program != programs[0] for program in programs):
             raise SimulationError(
-                "A step on rows of another length runs different operations, so a run cannot be simulated."
+                "Steps on rows of different lengths run different operations, so a run over such rows cannot be "
+                "simulated."
             )
         traced, self._lengths = np.array(bytes_, dtype=float), sorted(lengths)
         self._traced = traced[np.argsort(lengths)]

@@ -82,7 +82,7 @@ def _load(spec: RunSpec, run: store.Run) -> tuple[Examiner, torch.nn.Module, tor
 
     task = spec.task_object()
     if task.images:
-        raise BadInput("The models of this run read images, so they cannot answer a text.", "text")
+        raise BadInput("The models of this run take images as input, so they cannot answer text.", "text")
     base, second = fresh_base(spec, task), fresh_base(spec, task)
     tuned = get_method(spec.method).load(second.model, run.adapter)
     cast_added(tuned, base.dtype)

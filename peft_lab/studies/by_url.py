@@ -292,7 +292,7 @@ def take_over(turn: RemoteFolder, folder: Path) -> NodeTurn:
     """
     there = holders(turn)
     if not there or turn.below(0).read(SPEC) is None:
-        raise RunError(f"There is no run to train at {turn.path}.")
+        raise RunError(f"The folder {turn.path} contains no run to train.")
     latest = next(each for each in reversed(there) if turn.below(each).read(EVENTS) is not None)
     folder.mkdir(parents=True)
     source = turn.below(latest)

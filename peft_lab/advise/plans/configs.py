@@ -39,8 +39,8 @@ NOT_PACKED_ALIKE = (
 #: How Axolotl's precision differs from a full fine-tuning plan's (its ``resolve_dtype``; accelerate's
 #: ``fsdp2_prepare_model``): for whole weights, and for split ones.
 NARROW = (
-    "Axolotl loads and updates the weights in the half precision in which it computes; this plan stores them in full "
-    "precision."
+    "Axolotl computes in half precision, and loads and updates the weights in half precision too; this plan stores "
+    "the weights in full precision."
 )
 WIDE = (
     "When FSDP2 shards trained weights, Axolotl uses accelerate to convert the weights to full precision; this "

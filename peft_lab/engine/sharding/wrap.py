@@ -337,7 +337,8 @@ _WHOLE = {
 
 #: Why LoRA-FA does not work with DDP, which expects a gradient of every parameter that required one when wrapped.
 _BEFORE_DDP = (
-    "PEFT's LoRA-FA optimizer freezes every A when it is created, but DDP waits for their gradients."
+    "Creating PEFT's LoRA-FA optimizer freezes every matrix A, but DDP waits for the gradients of "
+    "these matrices."
 )
 
 

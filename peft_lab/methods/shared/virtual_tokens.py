@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 #: Why the names are bridged: exported scripts have it as a comment.
 WHY_BRIDGED = """Generating with virtual tokens where PEFT and transformers call the key/value cache by different names.
 
-transformers 5.24 renamed ``past_key_values`` to ``cache``. Its models still accept the old name, but what they prepare
-for each step of ``generate`` carries the new one, which PEFT 0.21 does not look for: a prefix is then silently ignored
-and a prompt is put in front again at every step. Without a cache (``use_cache=False``) a prompt is right, a prefix at
-the first token only: PEFT gives a prefix as a cache, the model fills it and hands it back, and the whole text is read
-again after it. A test compares ``generate`` with one forward pass per token.
+transformers 5.24 renamed ``past_key_values`` to ``cache``. Its models still accept the old name. But for each step of
+``generate`` they prepare inputs under the new name, which PEFT 0.21 does not look for: a prefix is then silently
+ignored, and a prompt is put in front again at every step. Without a cache (``use_cache=False``) a prompt is right, a
+prefix at the first token only: PEFT gives a prefix as a cache, the model fills it and hands it back, and the whole text
+is read again after it. A test compares ``generate`` with one forward pass per token.
 """
 #: The same for people: pages, the clinic and whoever else advises on ``generate``. Tests measure each sentence.
 RELEASES = "PEFT 0.21.2 with transformers 5.24.0"
@@ -222,8 +222,8 @@ class InputPromptMethod(VirtualTokenMethod):
         if width != shape.hidden:
             yield Problem(
                 "model",
-                f"{shape.title} has token embeddings of width {width} and a hidden size of {shape.hidden}. PEFT gives "
-                "virtual tokens the hidden size, so they do not fit.",
+                f"{shape.title} has token embeddings of width {width} and a hidden size of {shape.hidden}. PEFT makes "
+                "virtual tokens as wide as the hidden size, so they do not fit beside the token embeddings.",
             )
         if shape.kind == "seq2seq":
             tokens = values["num_virtual_tokens"]

@@ -122,8 +122,8 @@ _NEARBY = (
 _AWAY = "Activations are offloaded to main memory. Nothing else runs during the copies; the copies' speed is assumed."
 _PACKED = (
     "Short rows are packed together into full sequences. Memory and time are calculated for full sequences, with "
-    "a mask that separates the packed rows. Some kernels know where rows end: they need no mask and less time, but "
-    "the plan does not assume such kernels."
+    "a mask that separates the packed rows. Some kernels are told where each row ends, so they need no mask and "
+    "less time. The plan does not assume such kernels."
 )
 
 

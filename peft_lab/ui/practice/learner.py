@@ -140,7 +140,7 @@ def _files(file: Learners, name: str, pool: list[Question], model: str | None) -
             return
     with errors_boxed():
         if upload is None:
-            raise BadInput("No file is chosen. Choose an exported learner's file first.")
+            raise BadInput("No file is chosen. First choose a file with an exported learner.")
         choose(import_profile(file, _parsed(upload.getvalue()), replace=replace))
         st.rerun()
 

@@ -169,8 +169,8 @@ def _attention(slug: str, found: dict[str, Any]) -> None:
 
     played(slug, [shot["step"] for shot in shots], draw, "inside-keys")
     st.caption(
-        f"Mean over the {found['tokens']:,} real tokens of {found['rows']} held-out rows. Each step's prefix is put "
-        "back into the model, which then reads the same rows."
+        f"Mean over the {found['tokens']:,} real tokens of {found['rows']} held-out rows. For each step shown, the "
+        "model reads these rows with the prefix of that step."
     )
 
 
