@@ -82,8 +82,7 @@ class BitFit(peft_backed.OwnFormat):
             yield Problem(
                 "model",
                 f"{shape.title} has no biases: its linear maps and norms are built without them, so BitFit has "
-                "nothing to train. GPT-2, BERT and RoBERTa have biases everywhere, Qwen2.5 only in query, key and "
-                "value.",
+                "nothing to train. GPT-2, BERT and RoBERTa have biases everywhere, Qwen2.5 in query, key and value.",
             )
             return
         if values["subset"] == "all":
