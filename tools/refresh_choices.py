@@ -67,8 +67,8 @@ def offered() -> list[Situation]:
 
 
 def planned() -> list[Situation]:
-    """What Plan opens with, on two cards: an engineer's first change, whose first verdict would wait for it."""
-    return [Wanted(devices=2).check().situation()]
+    """What Plan opens with, and an 8B, on two cards: an engineer's first change, whose verdict would wait for it."""
+    return [Wanted(model, devices=2).check().situation() for model in (Wanted().model, "llama-3.1-8b")]
 
 
 def _advised(situation: Situation) -> str:

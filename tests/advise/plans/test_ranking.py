@@ -70,11 +70,14 @@ def test_what_choose_recommends_comes_first_and_vectors_by_their_negatives() -> 
 
 
 @pytest.mark.usefixtures("kept_simulations")
-def test_the_form_with_two_cards_is_decided_without_a_simulation(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("model", "method"), [(Wanted().model, "lora"), ("llama-3.1-8b", "qlora")])
+def test_the_form_with_two_cards_is_decided_without_a_simulation(
+    model: str, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*arguments: object) -> None:
         raise AssertionError(f"not shipped: {arguments}; run tools.refresh_choices")
 
     monkeypatch.setattr(simulating, "simulate_sharded", refuse)
     simulating._split.cache_clear()
-    wanted = Wanted(devices=2).check()
-    assert decide(wanted.situation(), ranking.room_for(wanted), quick=True).advice.method == "qlora"
+    wanted = Wanted(model, devices=2).check()
+    assert decide(wanted.situation(), ranking.room_for(wanted), quick=True).advice.method == method
