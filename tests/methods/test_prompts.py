@@ -333,7 +333,7 @@ def test_pefts_config_of_deep_prompts_is_prefix_tunings_and_on_encoders_there_is
 
 
 def test_an_empty_text_is_no_start() -> None:
-    with pytest.raises(BadInput, match="give a text") as caught:
+    with pytest.raises(BadInput, match="initial text") as caught:
         get_method("prompt").require(
             tiny.shape_of("llama"), {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": " "}
         )

@@ -382,7 +382,7 @@ def no_places(shape: ModelShape, placement: str) -> Problem:
         known = ", ".join(sorted({**_NORM_BEFORE, **_NORM_AFTER}))
         return Problem(
             "placement",
-            f"PEFT Lab has checked where the adapters library puts {placement} adapters only on {known}, not on "
+            f"PEFT Lab has compared where the adapters library puts {placement} adapters only on {known}, not on "
             f"{shape.title}. Choose houlsby, pfeiffer or parallel.",
         )
     message = f"PEFT Lab finds no {_SUBLAYERS[-1]} in {shape.title}, so adapters have no place."

@@ -68,7 +68,7 @@ def chat_row(record: Record, column: str, longest: int) -> Row:
     if "assistant" not in roles:
         raise bad(f"{where} has no message from the assistant, so there is no answer to learn.")
     if roles[-1] != "assistant":
-        raise bad(f"The last message in {where} is from the {roles[-1]} and has no answer. Remove it.")
+        raise bad(f"The last message in {where} is the {roles[-1]}'s and has no answer. Remove it.")
     if len(turns) == 1:
         raise bad(f"The answer in {where} comes before any message. Add a message before it.")
     *before, (_, answer) = turns
