@@ -1,8 +1,8 @@
 # make app     run the app            make test   checks and tests, some eight minutes
 # make fetch   weights and data only  make slow   the tests that take longest
-# make further  the cases of both that are many of a kind and dear, and dear tests (twenty minutes)
+# make further  the cases of both that are many of a kind and dear, and dear tests
 # make dear     slow and further as CI has them: files are read, and models and servers made, once for both
-# make rest     the dearest tests, and what make further leaves of cases that are many of a kind: before a release (an hour)
+# make rest     the dearest tests, and what make further leaves of cases that are many of a kind: before a release
 # make house   lint, types, and the tests that read code and words: before each commit (a minute or two)
 # make bench   benchmarks against other tools
 # make ends    the tests nearest to the libraries, with the oldest and the newest releases allowed

@@ -7,9 +7,8 @@ import random
 import socket
 from typing import Any
 
-LOWEST = (
-    10_000  # below are ports of services that people know; from 32,768 on Linux gives ports to connections
-)
+# Below are ports of services that people know; from 32,768 on Linux gives ports to connections.
+LOWEST = 10_000
 SHARE = 500  # ports of one of the processes that test side by side
 _given: set[int] = set()
 

@@ -21,6 +21,7 @@ from peft_lab.ui.components.waiting import Look
 from peft_lab.ui.method import settings
 from tests.prose import says
 from tests.ui.test_pages import opened
+from tests.waits import SECONDS
 
 SPEED = dict.fromkeys(CONSTANTS, 1e11) | dict.fromkeys(("start", "column", "ask", "view"), 1e-6)
 
@@ -58,7 +59,7 @@ def test_homes_button_too_says_how_long_and_only_then() -> None:
 
 
 def _label_with_seconds(app: Any, key: str) -> str:
-    until = time.monotonic() + 240
+    until = time.monotonic() + SECONDS
     while "about" not in _button(app, key).label and time.monotonic() < until:
         time.sleep(0.5)
         app.run()

@@ -211,9 +211,7 @@ def judged(hostile: Hostile, folder: Path, victim: int) -> Verdict:
 @pytest.mark.parametrize("hostile", HOSTILE, ids=lambda hostile: hostile.does)
 def test_a_hostile_program(hostile: Hostile, tmp_path: Path, victim: int) -> None:
     before = set(Path(tempfile.gettempdir()).iterdir())
-    started = time.monotonic()
     verdict = judged(hostile, tmp_path, victim)
-    assert time.monotonic() - started < hostile.seconds + 120  # it is stopped; the judge starts in it, too
     assert verdict.passed == hostile.passes, verdict
     assert verdict.mistake is None and (verdict.line or 0) <= hostile.program.count("\n") + 1
     assert any(said in verdict.message for said in hostile.said.split("|")), verdict.message
