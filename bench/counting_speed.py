@@ -12,8 +12,8 @@ import json
 import statistics
 import time
 
+from peft_lab.core.inspector import Inspector
 from peft_lab.methods.counting.count import count
-from peft_lab.workers.inspector import Inspector
 
 MODELS = ("minilm-l6", "smollm2-135m", "gpt2", "llama-3.2-3b", "llama-3.1-8b", "llama-3.1-70b")
 METHODS = ("lora", "qlora", "ia3")

@@ -19,15 +19,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from peft_lab.core import disk, processes
+from peft_lab.core.inspector import get_pool
 from peft_lab.methods import all_methods
-from peft_lab.models.assets import store as assets
 from peft_lab.runs import forecast, kept, store, waiting
 from peft_lab.runs.forecast import run_work
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunRequest
 from peft_lab.training import tasks
-from peft_lab.workers import processes
-from peft_lab.workers.inspector import get_pool
 
 #: Where a method is taught on another model than the others.
 _ENCODER = ("bitfit",)
@@ -71,7 +70,7 @@ def _borrow(home: Path) -> None:
     """A lab folder with this one's weights and sentences, and nothing else."""
     for folder in ("models", "data"):
         (home / folder).mkdir()
-        for each in (assets.home() / folder).glob("*"):
+        for each in (disk.home() / folder).glob("*"):
             (home / folder / each.name).symlink_to(each.resolve())
     os.environ["PEFT_LAB_HOME"] = str(home)
 

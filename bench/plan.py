@@ -12,7 +12,7 @@ from dataclasses import asdict
 
 from peft_lab.advise.plans import ranking
 from peft_lab.advise.plans.wanted import Wanted
-from peft_lab.workers.inspector import get_pool
+from peft_lab.core.inspector import get_pool
 
 ASKED = {
     "Llama 3.1 8B, one H100": Wanted("llama-3.1-8b", "sft", 10_000, 384, 512, "h100"),

@@ -17,11 +17,11 @@ from concurrent.futures import wait
 
 import psutil
 
+from peft_lab.core.inspector import Inspector, get_pool
 from peft_lab.engine.request import StepRequest, StepSetting
 from peft_lab.engine.simulate import memory_of
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model
-from peft_lab.workers.inspector import Inspector, get_pool
 
 CASES = (
     ("llama-3.2-3b", "lora", 4, 768, False),

@@ -29,7 +29,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from peft_lab.workers import processes
+from peft_lab.core import processes
 
 CONTENDERS = ("ours", "trainer", "tutorial", "ordered")
 WARM_UP = 3
@@ -93,7 +93,7 @@ def _measure(name: str) -> dict[str, Any]:
 
 def _contend(given: argparse.Namespace) -> dict[str, Any]:
     from peft_lab.core import quiet  # noqa: F401
-    from peft_lab.models.assets.store import home
+    from peft_lab.core.disk import home
     from peft_lab.runs.spec import RunRequest
 
     processes.settle_child(str(home()))

@@ -16,13 +16,14 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import settings
 
+from peft_lab.core import disk
 from peft_lab.core.errors import AssetError, RunError
 from peft_lab.models.assets import store as assets
 from peft_lab.runs import store
 
 T = TypeVar("T")
 IN_CI = os.environ.get("CI") == "true"
-REAL_HOME = assets.home()
+REAL_HOME = disk.home()
 # what a test needs is on this machine or is not: nothing asks a hub
 os.environ["HF_HUB_OFFLINE"] = "1"
 # torch's threads sleep while they wait, as in the app's own processes: they would burn what a second worker needs

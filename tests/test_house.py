@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "peft_lab"
 #: The rooms from the ground up: a room imports from those before it. What may go up says why.
 ROOMS = (
-    "scratch", "core", "ask", "models", "workers", "classroom", "training", "methods", "engine", "drawing", "runs",
+    "scratch", "core", "models", "classroom", "training", "methods", "engine", "drawing", "runs",
     "takeaway", "atlas", "studies", "advise", "interview", "cli", "ui",
 )  # fmt: skip
 UPWARDS = {("runs", "takeaway"): "a run that ends writes its model card and licences"}

@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.faults.campaigns import CAMPAIGNS
 from bench.faults.rows import Place
 from bench.faults.running import QUICK, rows
-from peft_lab.models.assets import store as assets
+from peft_lab.core import disk
 
 HEAD = (
     "| fault | tried | tracebacks | hangs | lost | what happened |",
@@ -34,7 +34,7 @@ def main() -> None:
     for name in options.names:
         if name not in CAMPAIGNS:
             parser.error(f"there is no campaign '{name}': {', '.join(CAMPAIGNS)}")
-    weights = assets.home()
+    weights = disk.home()
     table = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what Streamlit prints of an error on a page is no part of the table
     os.environ["HF_HUB_OFFLINE"] = "1"

@@ -100,7 +100,7 @@ def invoke(*arguments: str) -> tuple[int, str]:
 
 def preload() -> None:
     """The slow imports, so that forked cases have them. Nothing is computed: OpenMP's threads do not survive a fork."""
-    from peft_lab.workers import processes
+    from peft_lab.core import processes
 
     for name in processes.PRELOADED:
         importlib.import_module(name)

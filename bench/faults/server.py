@@ -88,10 +88,10 @@ class Server:
 def _answer(question: list[Any]) -> Any:
     from multiprocessing import forkserver
 
+    from peft_lab.core import inspector
     from peft_lab.methods.counting import count as counting
     from peft_lab.runs.queue import get_queue
     from peft_lab.runs.spec import RunRequest
-    from peft_lab.workers import inspector
 
     if question[0] == "submit":
         return get_queue().submit(RunRequest.from_dict(question[1]))
@@ -123,7 +123,7 @@ def _listen(out: Any) -> None:
 def main() -> None:
     from streamlit.web import bootstrap
 
-    from peft_lab.workers import inspector
+    from peft_lab.core import inspector
 
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what Streamlit prints is no answer

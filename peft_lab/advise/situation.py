@@ -13,9 +13,9 @@ from typing import Any, Self
 from peft_lab.advise import tree
 from peft_lab.advise.recipes.rules import OF_ENCODERS
 from peft_lab.advise.tree import ADAPTER_LATENCY, FEW_ROWS, MANY_ROWS, QUESTIONS
-from peft_lab.ask import limits
-from peft_lab.ask.form import Form, choice, number, text, whole
+from peft_lab.core import limits
 from peft_lab.core.errors import BadInput, UnknownName, echoed
+from peft_lab.core.form import Form, choice, number, text, whole
 from peft_lab.engine.devices import GIB, SIZE, Device, device_of, read_device
 from peft_lab.methods import get_method
 from peft_lab.models import images

@@ -18,7 +18,6 @@ from pathlib import Path
 from peft_lab.core import asking, disk
 from peft_lab.core.asking import OPERATOR, Asker, asker
 from peft_lab.core.errors import BadInput, PeftLabError, UnreadableFile
-from peft_lab.models.assets import store as assets
 
 FOLDER = "class"
 _OWNER = re.compile(r"[0-9a-f]{32}")
@@ -33,7 +32,7 @@ class NotATeacher(PeftLabError):
 
 def shared() -> Path:
     """Return the folder that everybody shares, which is also the folder of a single user."""
-    return assets.home()
+    return disk.home()
 
 
 def mine() -> Path:

@@ -19,7 +19,6 @@ from typer.core import TyperCommand, TyperGroup
 from peft_lab.cli import output
 from peft_lab.core import disk as storage
 from peft_lab.core.errors import BadInput, PeftLabError
-from peft_lab.models.assets import store as assets
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -73,7 +72,7 @@ class _Group(TyperGroup):
         except typer.Abort:
             status = _fail("interrupted", INTERRUPTED)
         except OSError as error:
-            reason = storage.of_file(error, assets.home())
+            reason = storage.of_file(error, storage.home())
             if reason is None:
                 raise
             # a name that is too long is the caller's

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 
 import typer
 
-from peft_lab.ask.form import Form, choice, number, text, whole
 from peft_lab.cli import options, output, runs
 from peft_lab.cli.application import FAILED, command, stopping
 from peft_lab.cli.options import form_options, option, option_of
@@ -21,6 +20,7 @@ from peft_lab.cli.output import ProgressBars
 from peft_lab.cli.train import training_queue
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput, echoed
+from peft_lab.core.form import Form, choice, number, text, whole
 from peft_lab.methods import all_methods
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
 from peft_lab.cli.options import option
-from peft_lab.core import machine, units
+from peft_lab.core import disk, machine, units
 from peft_lab.engine.timing import here
 from peft_lab.engine.timing.estimate import MEANINGS
 from peft_lab.models.assets import store as assets
@@ -140,7 +140,7 @@ def _packages_check(packages: dict[str, str | None]) -> Check:
 
 
 def _home_check() -> Check:
-    home = assets.home()
+    home = disk.home()
     standing = next(folder for folder in (home, *home.parents) if folder.exists())
     ok = standing.is_dir() and os.access(standing, os.W_OK)
     detail = (

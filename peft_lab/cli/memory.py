@@ -20,15 +20,14 @@ import typer
 from peft_lab.advise.foreign.fitting import as_written, job_of
 from peft_lab.advise.plans.steps import added, split_seconds, told_adapters, unmeasured
 from peft_lab.advise.plans.wanted import lengths_in
-from peft_lab.ask import limits
-from peft_lab.ask.field import Values
-from peft_lab.ask.form import choice, whole, yes_no
 from peft_lab.cli import foreign, options, output
 from peft_lab.cli.application import FAILED, command
 from peft_lab.cli.options import Subjects, form_options, option, option_of
 from peft_lab.cli.output import ProgressBars
-from peft_lab.core import units
+from peft_lab.core import limits, units
 from peft_lab.core.errors import BadInput, SimulationError, Unsupported, echoed
+from peft_lab.core.field import Values
+from peft_lab.core.form import choice, whole, yes_no
 from peft_lab.engine import over_a_run
 from peft_lab.engine import published as metamath
 from peft_lab.engine.devices import Device, get_device

@@ -15,11 +15,11 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from peft_lab.ask.field import Field, Values
-from peft_lab.ask.form import Form
 from peft_lab.cli import output
 from peft_lab.core import disk
 from peft_lab.core.errors import BadInput, UnknownName, echoed
+from peft_lab.core.field import Field, Values
+from peft_lab.core.form import Form
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.shared import adapters_library as library

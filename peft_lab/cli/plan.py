@@ -26,16 +26,16 @@ from peft_lab.advise.plans.steps import (
 )
 from peft_lab.advise.plans.wanted import Lengths, Wanted, lengths_in, look, rows_of
 from peft_lab.advise.situation import HOUR
-from peft_lab.ask.field import as_text
 from peft_lab.cli import foreign, options, output
 from peft_lab.cli.application import command
 from peft_lab.cli.options import form_options, option, option_of
 from peft_lab.cli.output import ProgressBars
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput
+from peft_lab.core.field import as_text
+from peft_lab.core.inspector import get_pool
 from peft_lab.core.units import several
 from peft_lab.models.catalogue import resolve
-from peft_lab.workers.inspector import get_pool
 
 #: Fields of the form that are options; --lengths gives the packed rows.
 _OPTIONS = tuple(name for name in Wanted.fields() if name not in ("model", "packed"))

@@ -224,7 +224,7 @@ def open_command(
         "folder": folder, "model": model, "values": read, "count": report.as_dict(), "scores": None
     }  # fmt: skip
     if scored:
-        from peft_lab.workers import inspector
+        from peft_lab.core import inspector
 
         document["scores"] = inspector.get_inspector(inspector.Worker.ANSWERS).ask(
             respond.opened_scores, *scored_on

@@ -21,7 +21,7 @@ from peft_lab.cli.application import FAILED, command, stopping
 from peft_lab.cli.options import form_options, known_run, option
 from peft_lab.cli.output import ProgressBars
 from peft_lab.cli.runs import result_lines
-from peft_lab.core import units
+from peft_lab.core import inspector, units
 from peft_lab.core.errors import BadInput, PeftLabError, SimulationError
 from peft_lab.engine.timing import here
 from peft_lab.methods import get_method
@@ -34,7 +34,6 @@ from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import RunView, Status, scoring
 from peft_lab.training.tasks import hub, own
-from peft_lab.workers import inspector
 
 # ----------------------------------------
 # How long ``train`` will take: printed before it starts, once this machine was measured, as Train's button says it.
@@ -286,7 +285,7 @@ def _watch(begin: Callable[[RunQueue], str], new: RunSpec | None = None) -> tupl
 
 def training_queue() -> RunQueue:
     """Return the queue. Its processes ignore Ctrl-C, which the terminal sends to all: this one handles it."""
-    from peft_lab.workers import processes
+    from peft_lab.core import processes
 
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

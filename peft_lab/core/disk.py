@@ -393,3 +393,46 @@ def free(folder: Path) -> int | None:
         except OSError:
             return None
     return None
+
+
+def home() -> Path:
+    """Return the folder for weights, data and runs: ``PEFT_LAB_HOME``, else the platform's folder for user data."""
+    chosen = os.environ.get("PEFT_LAB_HOME")
+    if chosen:
+        return at_home(chosen).absolute()
+    from platformdirs import user_data_path
+
+    return user_data_path("peft-lab", appauthor=False)
+
+
+# ----------------------------------------
+# Detect whether a model's folder has changed since it was read.
+
+
+HUB_ID = re.compile(r"(?![.-])[\w.-]{1,96}/[\w.-]{1,96}")  # the hub's rule: ./file and ../file are not ids
+_MATTERS = (".json", ".safetensors")  # config, tokenizer, weights and their index
+
+
+def stamp(name: str) -> tuple[tuple[str, int, int], ...]:
+    """Return name, time (nanoseconds) and size (bytes) of the files a model is read from: those of a folder given by
+    its full path, or of a Hugging Face id's snapshot in the cache. Empty for other names."""
+    files_seen = []
+    with suppress(OSError, ValueError), os.scandir(_folder_of(name)) as files:
+        for file in files:
+            if file.name.endswith(_MATTERS):
+                status = file.stat()
+                files_seen.append((file.name, status.st_mtime_ns, status.st_size))
+    return tuple(sorted(files_seen))
+
+
+def _folder_of(name: str) -> Path:
+    """Return the folder that holds the model's files. Raises ValueError for a name without one."""
+    if Path(name).is_absolute():
+        return Path(name)
+    if HUB_ID.fullmatch(name):
+        from huggingface_hub import try_to_load_from_cache
+
+        config = try_to_load_from_cache(name, "config.json")
+        if isinstance(config, str):
+            return Path(config).parent
+    raise ValueError(name)

@@ -8,9 +8,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from peft_lab.ask.field import is_read
 from peft_lab.core import palette
 from peft_lab.core.disk import beside
+from peft_lab.core.field import is_read
 from peft_lab.drawing.trajectory.format import RecordedPart, Trajectory
 from peft_lab.methods import get_method
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from peft_lab.ask import limits
-from peft_lab.core import machine, units
+from peft_lab.core import limits, machine, units
 from peft_lab.core.content import read_entries
 from peft_lab.core.errors import BadInput, UnknownName, echoed
 
@@ -144,7 +143,7 @@ def this_gpu() -> Device | None:
     """Return this machine's first GPU, as torch describes it in another process; ``None`` without a driver or a GPU."""
     if not machine.may_have_gpu():
         return None
-    from peft_lab.workers import inspector
+    from peft_lab.core import inspector
 
     known = inspector.ask(gpu_facts)
     if known is None:

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.ask import limits
-from peft_lab.ask.form import Form, choice, text, whole, yes_no
+from peft_lab.core import limits
 from peft_lab.core.content import read_entries
 from peft_lab.core.errors import BadInput
+from peft_lab.core.form import Form, choice, text, whole, yes_no
 from peft_lab.engine import step
 from peft_lab.engine.account import PARTS, MemoryPoint
 from peft_lab.engine.devices import Device, read_device

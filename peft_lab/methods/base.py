@@ -14,10 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from peft_lab.ask.field import Field, Values, field_named
-from peft_lab.ask.form import Form, form_of
 from peft_lab.core import asking
 from peft_lab.core.errors import BadInput, Unsupported
+from peft_lab.core.field import Field, Values, field_named
+from peft_lab.core.form import Form, form_of
 from peft_lab.models.heads import TaskType
 from peft_lab.models.quantise import Quantization
 from peft_lab.models.shapes import ModelKind, ModelShape

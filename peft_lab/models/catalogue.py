@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from peft_lab.core import asking, disk
+from peft_lab.core.disk import HUB_ID, stamp
 from peft_lab.core.errors import BadInput, UnknownName, echoed
 from peft_lab.models import own, shapes
-from peft_lab.models.assets.store import HUB_ID, stamp
 from peft_lab.models.own import has_weights, is_folder
 from peft_lab.models.shapes import ModelEntry
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.core import disk as storage
-from peft_lab.core import machine, units
+from peft_lab.core import inspector, machine, units
 from peft_lab.core.errors import BadInput, PeftLabError, RunError, SimulationError
 from peft_lab.engine.lab import LabBatch, simulate_lab
 from peft_lab.engine.request import Simulation, StepRequest
@@ -33,7 +33,6 @@ from peft_lab.models.shapes import CLASSIFIERS, ModelShape
 from peft_lab.runs import store
 from peft_lab.runs.spec import SHORTEST, RunRequest, RunSpec
 from peft_lab.training.tasks.pictures import MAX_BYTES, MAX_LABELS
-from peft_lab.workers import inspector
 
 if TYPE_CHECKING:
     from peft_lab.training.batches import Encoded

@@ -14,16 +14,14 @@ from typing import Any
 import psutil
 
 from peft_lab.classroom import places
-from peft_lab.core import asking, disk
+from peft_lab.core import asking, disk, processes
 from peft_lab.core.errors import PeftLabError, RunError
-from peft_lab.models.assets import store as assets
 from peft_lab.runs import checkpoints, kept, owners, record, training, waiting
 from peft_lab.runs.owners import Owner
 from peft_lab.runs.store import Run
 from peft_lab.runs.tracking import start
 from peft_lab.runs.view import Status
 from peft_lab.takeaway.bundle import write_papers
-from peft_lab.workers import processes
 
 
 def end_run(run: Run, ending: str, message: str, works: Mapping[str, float] | None = None) -> None:
@@ -140,7 +138,7 @@ def _made(run: Run, turn: float) -> Any:
         # Evaluated here: the fork server may have been started before there was a class.
         given = (
             str(run.folder),
-            str(assets.home()),
+            str(disk.home()),
             turn,
             processes.TRAINS_AFTER if asking.class_is_on() else 0,
             os.environ.get(asking.CLASS_VARIABLE, ""),

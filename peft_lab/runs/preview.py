@@ -99,7 +99,7 @@ def ask(model: str, path: str, max_length: int) -> Future[Preview | str]:
 
     Raises BadInput: in a class, another's file.
     """
-    from peft_lab.workers import inspector
+    from peft_lab.core import inspector
 
     places.require_mine(path)
     return inspector.get_inspector(inspector.Worker.ANSWERS).submit(look, model, path, max_length)

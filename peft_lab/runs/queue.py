@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from peft_lab.classroom import joining, places
 from peft_lab.classroom.joining import Learner
 from peft_lab.core import disk as storage
-from peft_lab.core import journal, units
+from peft_lab.core import journal, processes, units
 from peft_lab.core.asking import Asker, acting_for, limits_of_asker
 from peft_lab.core.errors import PeftLabError, RunError
 from peft_lab.runs import admission, allowance, checkpoints, events, kept, owners, store, waiting
@@ -35,7 +35,6 @@ from peft_lab.runs.store import Run
 from peft_lab.runs.tracking import start
 from peft_lab.runs.view import RunSummary, Status, has_ended
 from peft_lab.runs.waiting import mark_lost, runs_before, unfinished
-from peft_lab.workers import processes
 
 # ----------------------------------------
 # One run's turn: its child process from start to end, and a final event in every case.

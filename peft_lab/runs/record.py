@@ -9,9 +9,9 @@ from importlib import metadata
 from operator import attrgetter
 from typing import Any
 
-from peft_lab.ask.field import read
 from peft_lab.core import disk
 from peft_lab.core.errors import BadInput
+from peft_lab.core.field import read
 from peft_lab.methods import get_method
 from peft_lab.runs import kept as said_module
 from peft_lab.runs.events import Event, latest

@@ -34,7 +34,7 @@ def ask(identity: str, texts: Sequence[str]) -> list[dict[str, Any]]:
     Raises:
         BadInput: an empty or too long text, or as :func:`respond`. RunError: as :func:`respond`.
     """
-    from peft_lab.workers import inspector
+    from peft_lab.core import inspector
 
     for text in texts:
         if not text.strip() or len(text) > PROBE_CHARACTERS:

@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from peft_lab.ask import limits
-from peft_lab.ask.form import Form, choice, number, required, whole
-from peft_lab.core import content
+from peft_lab.core import content, limits
 from peft_lab.core.errors import BadInput
+from peft_lab.core.form import Form, choice, number, required, whole
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.shared import adapters_library as library_files
@@ -284,7 +283,7 @@ def entry_of(name: str) -> ModelEntry:
     """Return the model by name; if outside the catalogue, read in the inspector, as that imports torch."""
     if not models.looks_external(name):
         return models.resolve(name)
-    from peft_lab.workers import inspector
+    from peft_lab.core import inspector
 
     return inspector.ask(models.resolve, name)
 

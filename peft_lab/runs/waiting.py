@@ -20,6 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from peft_lab.classroom import places
+from peft_lab.core import inspector
 from peft_lab.core.asking import asker
 from peft_lab.core.errors import BadInput, RunError
 from peft_lab.engine.timing import here
@@ -29,7 +30,6 @@ from peft_lab.runs.owners import Owner
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import DAMAGED, RunView, Status, classify, has_ended, view
-from peft_lab.workers import inspector
 
 Waiting = tuple[float, Run]  #: when it was queued, and the run
 SERVED = ".served"  # touched in an owner's folder when a run of theirs starts

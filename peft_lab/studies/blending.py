@@ -85,7 +85,7 @@ def ask(first: str, second: str, text: str) -> list[dict[str, Any]]:
     Raises:
         BadInput: the text is empty or too long, or the runs cannot be blended. RunError: there is no such run.
     """
-    from peft_lab.workers import inspector
+    from peft_lab.core import inspector
 
     if not text.strip() or len(text) > PROBE_CHARACTERS:
         raise BadInput(f"The text has {len(text):,} characters. Enter 1 to {PROBE_CHARACTERS:,}.", "text")
@@ -412,7 +412,7 @@ def measure_shipped(how: str, weights: Sequence[float]) -> dict[str, Any]:
 
 def ask_intruders(identity: str) -> Future[list[dict[str, Any]]]:
     """Submit :func:`compare_intruders` to the inspector process and return its future."""
-    from peft_lab.workers import inspector
+    from peft_lab.core import inspector
 
     return inspector.get_inspector(inspector.Worker.ANSWERS).submit(compare_intruders, identity)
 

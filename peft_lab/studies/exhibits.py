@@ -221,7 +221,7 @@ def next_words(model: Any, words: list[str]) -> torch.Tensor:
 
 def ask(run: str, name: str) -> Future[Answered]:
     """Submit :func:`answer` to the inspector process: a question for each name, so that a page can stop after any."""
-    from peft_lab.workers import inspector
+    from peft_lab.core import inspector
 
     return inspector.get_inspector(inspector.Worker.ANSWERS).submit(answer, run, name)
 

@@ -17,9 +17,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from peft_lab.core import disk
 from peft_lab.core.errors import BadInput, RunError, in_short
 from peft_lab.core.machine import describe_machine
-from peft_lab.models.assets import store as assets
 from peft_lab.runs import admission, checkpoints, owners, waiting
 from peft_lab.runs import store as runs
 from peft_lab.runs.spec import RunSpec
@@ -57,7 +57,7 @@ def carry_on_node_by_url(url: str, run: str, turn: float, threads: int) -> str:
     from peft_lab.runs import child
     from peft_lab.studies import by_url
 
-    home = assets.home()
+    home = disk.home()
     top = home / FOLDER
     top.mkdir(parents=True, exist_ok=True)
     _clear(top)
@@ -251,7 +251,7 @@ class OnRay:
         owners.touch(run.folder)
         turn = waiting.turn_number(run)
         if self._store is None:
-            task = self._task.remote(str(run.folder), str(assets.home()), turn, self._cpus)
+            task = self._task.remote(str(run.folder), str(disk.home()), turn, self._cpus)
         else:
             self._store.hand_over(run, turn)
             task = self._task.remote(self._store.url, run.id, turn, self._cpus)

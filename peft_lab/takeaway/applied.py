@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from peft_lab.core import inspector
 from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.methods.adapters import spec as adapters
@@ -30,7 +31,6 @@ from peft_lab.models.loading import KEPT_WHOLE
 from peft_lab.models.quantise import Quantization
 from peft_lab.models.shapes import ModelEntry, ModuleGroup
 from peft_lab.takeaway.generator import literal
-from peft_lab.workers import inspector
 
 # The text is derived from the config object that the method itself makes, compared field by field with PEFT's
 # defaults, so it shows what was done, for every method. Making the object imports peft, in the inspector process.

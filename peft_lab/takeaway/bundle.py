@@ -164,7 +164,7 @@ def zipped_library_folder(identity: str) -> str:
 
 def library_zip(run: Run) -> bytes:
     """Return the folder as a zip file, made in a worker. Raises what :func:`write_library_folder` raises."""
-    from peft_lab.workers import inspector
+    from peft_lab.core import inspector
 
     require_adapters_library(run)
     path = Path(inspector.get_inspector(inspector.Worker.ANSWERS).ask(zipped_library_folder, run.id))

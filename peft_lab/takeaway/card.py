@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from peft_lab.ask.field import read
 from peft_lab.core import palette, units
 from peft_lab.core.errors import BadInput
+from peft_lab.core.field import read
 from peft_lab.drawing import living
 from peft_lab.drawing.block import draw_block
 from peft_lab.drawing.living import sent

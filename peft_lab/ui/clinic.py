@@ -10,8 +10,8 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from peft_lab.ask.form import Form, choice, whole
 from peft_lab.core import palette, units
+from peft_lab.core.form import Form, choice, whole
 from peft_lab.core.units import Source
 from peft_lab.interview.clinic import reading
 from peft_lab.interview.clinic.diagnose import SUSPECTED, Diagnosis, Suspicion, diagnose, in_words

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from peft_lab.core import asking, units
+from peft_lab.core import asking, inspector, units
 from peft_lab.core.errors import PeftLabError
 from peft_lab.drawing.trajectory.sentence import METHOD, MODEL, TASK, shipped
 from peft_lab.methods import all_methods, get_method
@@ -27,7 +27,6 @@ from peft_lab.ui.components.sentence import order_of, sent, sentence
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.settings import SAY, ask_full_step, ask_run_step, ask_work, begin
 from peft_lab.ui.runs.shown import live_run, summaries
-from peft_lab.workers import inspector
 
 # ----------------------------------------
 # The methods side by side: what each adds to a block, and how many parameters it trains.

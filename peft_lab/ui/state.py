@@ -18,8 +18,8 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab.ask.field import as_text
 from peft_lab.core.errors import BadInput, echoed
+from peft_lab.core.field import as_text
 
 _SETTINGS = "settings"
 _GENERATIONS = "generations"

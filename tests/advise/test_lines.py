@@ -18,8 +18,7 @@ from peft_lab.advise.simulating import Needed, Step, StepRun
 from peft_lab.advise.situation import WORDS, Situation, lora_bytes, parse, stored_bytes, tight
 from peft_lab.advise.tree import ADVICE, FEW_ROWS
 from peft_lab.advise.words import found_answer
-from peft_lab.ask import limits
-from peft_lab.core import units
+from peft_lab.core import limits, units
 from peft_lab.core.errors import BadInput, SimulationError, UnknownName
 from peft_lab.engine.devices import GIB, HEADROOM, HEADROOM_SPLIT, TAKEN, card_size, device_of, devices
 from peft_lab.engine.request import Reserved

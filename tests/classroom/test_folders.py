@@ -11,13 +11,13 @@ import pytest
 from peft_lab.core import asking, machine
 from peft_lab.core.asking import acting_for
 from peft_lab.core.errors import BadInput, PeftLabError
+from peft_lab.core.inspector import Worker, get_inspector
 from peft_lab.models import catalogue, own
 from peft_lab.models.catalogue import resolve
 from peft_lab.runs import store
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunRequest
 from peft_lab.ui.components import model_choice
-from peft_lab.workers.inspector import Worker, get_inspector
 from tests.classroom.conftest import CODE, joined
 from tests.models import homemade
 from tests.prose import facts, says

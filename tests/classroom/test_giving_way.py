@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from peft_lab.core import asking
+from peft_lab.core import asking, inspector, processes
+from peft_lab.core.inspector import Inspector
 from peft_lab.runs import child
 from peft_lab.runs.record import niceness_of
-from peft_lab.workers import inspector, processes
-from peft_lab.workers.inspector import Inspector
 from tests.classroom.conftest import CODE
 from tests.waits import SECONDS
 

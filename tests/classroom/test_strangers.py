@@ -17,8 +17,10 @@ import pytest
 
 from peft_lab import takeaway
 from peft_lab.classroom import joining, places
+from peft_lab.core import processes
 from peft_lab.core.asking import Asker, NobodyAsks, acting_for
 from peft_lab.core.errors import BadInput, PeftLabError, RunError
+from peft_lab.core.inspector import Inspector
 from peft_lab.interview.learners import schedule
 from peft_lab.interview.learners.schedule import Learners
 from peft_lab.methods.shared import adapters_library as library_files
@@ -37,8 +39,6 @@ from peft_lab.ui import pages
 from peft_lab.ui.components.own_data import _keep, stored
 from peft_lab.ui.runs import shown
 from peft_lab.ui.server import sessions
-from peft_lab.workers import processes
-from peft_lab.workers.inspector import Inspector
 from tests.classroom.conftest import PRACTISES, SECRET, Room
 from tests.models import homemade
 from tests.models.assets import adapters_folders
@@ -113,7 +113,7 @@ OTHERS = {
 }
 #: Files that may name folders otherwise than by places.mine(), and why.
 PAST = {
-    "models/assets/store.py": "defines home(): weights and data, everybody's",
+    "core/disk.py": "defines home(): weights and data, everybody's",
     "classroom/places.py": "decides; what the teacher shows to all",
     "classroom/joining.py": "the secret, the class's own; makes and removes learners' folders",
     "cli/application.py": "names the folder in a message",

@@ -11,10 +11,9 @@ import pytest
 from peft_lab.advise import simulating
 from peft_lab.advise.plans.wanted import Wanted
 from peft_lab.advise.situation import Situation
-from peft_lab.ask import limits
 from peft_lab.cli import app
+from peft_lab.core import inspector, limits
 from peft_lab.studies.compare import store
-from peft_lab.workers import inspector
 from tests.cli.conftest import Run
 
 ABSURD = "9" * 30

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from peft_lab.core import disk
 from peft_lab.methods import all_methods
 from peft_lab.models.assets import store as assets
 from peft_lab.models.catalogue import known_models
@@ -66,7 +67,7 @@ def test_fetch_draws_its_progress_on_stderr(run: Run, monkeypatch: pytest.Monkey
     def slow(names: object, progress: assets.Progress) -> list[assets.FetchResult]:
         progress("minilm-l6", 0.5)
         progress("minilm-l6", 1.0)
-        return [assets.FetchResult("minilm-l6", assets.home(), 1, "0" * 64, 0.1)]
+        return [assets.FetchResult("minilm-l6", disk.home(), 1, "0" * 64, 0.1)]
 
     monkeypatch.setattr(assets, "fetch", slow)
     done = run("fetch", "--json")

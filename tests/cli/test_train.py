@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from peft_lab.cli import train
-from peft_lab.core import units
+from peft_lab.core import inspector, units
 from peft_lab.engine.timing import here
 from peft_lab.engine.timing.kernels import CONSTANTS
 from peft_lab.engine.work import Op, Piece
@@ -25,7 +25,6 @@ from peft_lab.runs import owners, store
 from peft_lab.runs.forecast import RunWork
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.view import Status
-from peft_lab.workers import inspector
 from tests.cli.conftest import REPO, Run
 from tests.conftest import link
 from tests.prose import says

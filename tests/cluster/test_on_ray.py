@@ -19,6 +19,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from peft_lab.core import processes
 from peft_lab.core.errors import BadInput
 from peft_lab.core.machine import describe_machine
 from peft_lab.runs import child, owners, store, waiting
@@ -28,7 +29,6 @@ from peft_lab.runs.waiting import unfinished
 from peft_lab.studies.on_ray import OnRay
 from peft_lab.studies.sweeps import plan
 from peft_lab.studies.sweeps import store as carrying
-from peft_lab.workers import processes
 from tests.conftest import link
 
 pytestmark = [pytest.mark.weights, pytest.mark.slow]

@@ -13,6 +13,7 @@ import torch
 
 import peft_lab
 from peft_lab.cli import machine
+from peft_lab.core import inspector
 from peft_lab.core import machine as machine_module
 from peft_lab.core.errors import BadInput
 from peft_lab.engine import devices
@@ -20,7 +21,6 @@ from peft_lab.models import loading
 from peft_lab.models.catalogue import get_model
 from peft_lab.models.quantise import Quantization
 from peft_lab.runs import admission
-from peft_lab.workers import inspector
 from tests.prose import facts
 
 PACKAGE = Path(peft_lab.__file__).parent

@@ -20,12 +20,12 @@ import torch
 from streamlit.runtime.scriptrunner_utils.script_requests import RerunData, ScriptRequests
 
 import peft_lab
+from peft_lab.core import processes
 from peft_lab.core.errors import PeftLabError, Replacement
 from peft_lab.engine import autocast, fake, kernels, switches
 from peft_lab.engine.sharding import simulate
 from peft_lab.models import loading
 from peft_lab.ui.server import app, sessions
-from peft_lab.workers import processes
 from tests.prose import facts
 from tests.ui import late_turn
 

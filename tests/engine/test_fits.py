@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peft_lab.core import machine
+from peft_lab.core import inspector, machine
 from peft_lab.core.errors import UnknownName
 from peft_lab.engine import devices as device_list
 from peft_lab.engine.devices import TAKEN, THIS, THIS_GPU, devices, get_device
@@ -22,7 +22,6 @@ from peft_lab.engine.simulate import (
     needed_bytes,
     simulate,
 )
-from peft_lab.workers import inspector
 
 
 @given(limit=st.integers(0, 5000), most=st.integers(1, 4096))

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from peft_lab.core import machine
+from peft_lab.core import inspector, machine
 from peft_lab.models import meta
 from peft_lab.runs import admission
 from peft_lab.runs.spec import RunRequest
-from peft_lab.workers import inspector
 from tests.methods.mixtures import CONFIGS
 from tests.takeaway.conftest import byte_tokenizer, finish
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from peft_lab.core import inspector
 from peft_lab.core.content import ContentError
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.core.units import Source
@@ -26,7 +27,6 @@ from peft_lab.interview.predictions import (
     submission,
 )
 from peft_lab.interview.question import topics
-from peft_lab.workers import inspector
 
 EXPECTED = {
     "predict-ia3-peak": "IA³",

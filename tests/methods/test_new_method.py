@@ -27,7 +27,7 @@ from typing import Any
 
 from peft_lab.methods.base import (Formula, Paper, Part, Problem, Term)
 from peft_lab.models.heads import TaskType
-from peft_lab.ask.field import Values
+from peft_lab.core.field import Values
 from peft_lab.methods.base import Knob
 from peft_lab.methods.shared.peft_backed import PeftMethod
 from peft_lab.methods.shared.targets import matched, stored_transposed

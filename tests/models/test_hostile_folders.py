@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from bench.faults.folder_cases import CASES
+from peft_lab.core import inspector
 from peft_lab.core.errors import BadInput
 from peft_lab.drawing.trajectory.format import Budget, from_dict
 from peft_lab.methods.lora import recording as insight
@@ -20,7 +21,6 @@ from peft_lab.runs import course, training
 from peft_lab.runs.spec import RunRequest
 from peft_lab.training import batches
 from peft_lab.training.tasks.base import Row
-from peft_lab.workers import inspector
 from tests.models import homemade
 from tests.training.test_chats import EXCHANGE, STRICT, tokenizer_of
 

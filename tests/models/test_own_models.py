@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from peft_lab.core import machine
+from peft_lab.core import inspector, machine
 from peft_lab.core.errors import BadInput
 from peft_lab.drawing.block import draw_block
 from peft_lab.methods import get_method
@@ -24,7 +24,6 @@ from peft_lab.runs.spec import RunRequest
 from peft_lab.studies.serving import ServedLora
 from peft_lab.training import batches
 from peft_lab.training.step import Masters, cast_added
-from peft_lab.workers import inspector
 from tests.drawing.geometry import read
 from tests.models import homemade
 from tests.prose import facts

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from peft_lab.core import units
+from peft_lab.core import inspector, units
 from peft_lab.core.errors import BadInput, SimulationError
 from peft_lab.engine.lab import LabBatch, simulate_lab
 from peft_lab.engine.request import StepRequest
@@ -18,7 +18,6 @@ from peft_lab.runs import admission, store
 from peft_lab.runs.queue import RunQueue, get_queue
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.view import Status
-from peft_lab.workers import inspector
 from tests.models import homemade
 
 RUN = RunRequest("minilm-l6", "lora", "sentiment", steps=2, batch=32, eval_rows=0)

@@ -14,11 +14,11 @@ from typing import Any
 import psutil
 import pytest
 
+from peft_lab.core import processes
 from peft_lab.runs import queue, store
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
-from peft_lab.workers import processes
 from tests.runs.driving import LONG, QUICK, started
 from tests.waits import SECONDS, until
 

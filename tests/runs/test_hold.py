@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from peft_lab.core import disk, processes
 from peft_lab.core.errors import RunError
-from peft_lab.models.assets import store as assets
 from peft_lab.runs import checkpoints, owners, store, training, waiting
 from peft_lab.runs import child as elsewhere
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
-from peft_lab.workers import processes
 from tests.conftest import link
 
 pytestmark = pytest.mark.weights
@@ -40,7 +39,7 @@ def child(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run, float], bool]:
 
     def call(run: Run, turn: float) -> bool:
         trained.clear()
-        elsewhere.main(str(run.folder), str(assets.home()), turn)
+        elsewhere.main(str(run.folder), str(disk.home()), turn)
         return trained == [run]
 
     monkeypatch.setattr(training, "train", train)
@@ -89,7 +88,7 @@ def test_an_engine_that_loses_a_run_again_and_again_takes_it_over_each_time(
     assert checkpoints.taken_over(run, "lost") > turn
     began(run)
     checkpoints.taken_over(run, "lost once more")  # and lost before it has begun
-    assert elsewhere.carry_elsewhere(str(run.folder), str(assets.home()), turn, 1) == Status.DONE
+    assert elsewhere.carry_elsewhere(str(run.folder), str(disk.home()), turn, 1) == Status.DONE
 
 
 def test_an_engine_leaves_a_run_alone_that_its_owner_has_queued_again(
@@ -101,7 +100,7 @@ def test_an_engine_leaves_a_run_alone_that_its_owner_has_queued_again(
     run.log.emit("lost", message="gone")
     checkpoints.reopen(run, owners.myself(), anew=True)
     before = run.events()
-    assert elsewhere.carry_elsewhere(str(run.folder), str(assets.home()), turn, 1) == Status.QUEUED
+    assert elsewhere.carry_elsewhere(str(run.folder), str(disk.home()), turn, 1) == Status.QUEUED
     assert run.events() == before
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from peft_lab.core import machine
+from peft_lab.core import inspector, machine
 from peft_lab.core.errors import RunError
 from peft_lab.drawing.trajectory.recorder import Answering
 from peft_lab.runs import child, course, store, training
@@ -22,7 +22,6 @@ from peft_lab.runs.store import Run
 from peft_lab.training import batches
 from peft_lab.training import step as loop
 from peft_lab.training.step import rate_at
-from peft_lab.workers import inspector
 from tests.conftest import link
 from tests.prose import facts
 from tests.takeaway.conftest import byte_tokenizer

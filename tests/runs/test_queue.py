@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from peft_lab.core import asking
+from peft_lab.core import asking, processes
 from peft_lab.core.errors import BadInput, RunError
 from peft_lab.runs import child as runs_child
 from peft_lab.runs import owners, queue, store, waiting
@@ -26,7 +26,6 @@ from peft_lab.runs.offer import make_offer
 from peft_lab.runs.queue import RunQueue, get_queue
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import Status
-from peft_lab.workers import processes
 from tests.prose import says
 from tests.runs.driving import LONG, QUICK, owns, started
 from tests.waits import SECONDS, until
@@ -239,7 +238,7 @@ def test_unknown_runs() -> None:
 def test_the_submitting_process_never_imports_torch() -> None:
     code = (
         "import sys; from peft_lab.runs.queue import get_queue; from peft_lab.runs.spec import RunRequest;"
-        "from peft_lab.workers import inspector; from peft_lab.runs import respond, record;"
+        "from peft_lab.core import inspector; from peft_lab.runs import respond, record;"
         "q = get_queue(); i = q.submit(RunRequest('minilm-l6', 'lora', 'sentiment', steps=1, batch=2, eval_rows=2));"
         "print(q.wait(i)); print([m for m in ('torch', 'transformers', 'peft', 'streamlit') if m in sys.modules])"
     )

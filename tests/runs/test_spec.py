@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peft_lab.advise.situation import Situation
+from peft_lab.core import inspector
 from peft_lab.core.errors import AssetError, BadInput, UnknownName, Unsupported
 from peft_lab.drawing.living import sent
 from peft_lab.drawing.trajectory.format import shipped
@@ -20,7 +21,6 @@ from peft_lab.runs.spec import BATCH, RunRequest, RunSpec, usual_eval_rows
 from peft_lab.studies.compare.shipped import all_shipped
 from peft_lab.training.tasks import get_task
 from peft_lab.ui.memory.controls import USUAL
-from peft_lab.workers import inspector
 from tests.prose import facts
 
 GOOD: dict[str, Any] = {"model": "minilm-l6", "method": "lora", "task": "sentiment"}

@@ -13,9 +13,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from peft_lab.advise.recipes.replications import RuleVerdict, replications
-from peft_lab.ask import limits
-from peft_lab.ask.field import as_text
-from peft_lab.core import units
+from peft_lab.core import limits, units
+from peft_lab.core.field import as_text
 from peft_lab.core.units import written_figure
 from peft_lab.engine import published
 from peft_lab.methods import all_methods

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from peft_lab.core import inspector
 from peft_lab.drawing.trajectory.sentence import shipped
 from peft_lab.models.loading import split_text
 from peft_lab.runs import store
@@ -18,7 +19,6 @@ from peft_lab.training.tasks import orders
 from peft_lab.ui import home, state
 from peft_lab.ui.components import sentence
 from peft_lab.ui.method import parts, settings, train
-from peft_lab.workers import inspector
 from tests.conftest import link
 from tests.ui.test_pages import ROOT
 from tests.waits import SECONDS

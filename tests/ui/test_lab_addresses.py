@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.ask.field import as_text
 from peft_lab.core.errors import BadInput
+from peft_lab.core.field import as_text
 from peft_lab.interview.bank import all_questions
 from peft_lab.interview.question import Opens
 from peft_lab.interview.since import all_discoveries

@@ -16,7 +16,7 @@ from streamlit.testing.v1 import AppTest
 
 from peft_lab.advise.room import Room
 from peft_lab.advise.situation import Situation
-from peft_lab.ask import limits
+from peft_lab.core import limits
 from peft_lab.engine import published, simulate
 from peft_lab.engine.account import MemoryPoint
 from peft_lab.engine.devices import devices

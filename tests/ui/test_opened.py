@@ -79,7 +79,7 @@ def test_a_folder_is_opened_counted_and_its_settings_become_knobs(
             "opened": {**each, "metrics": {"accuracy": 0.75}},
         }
 
-    from peft_lab.workers import inspector
+    from peft_lab.core import inspector
 
     def ask(function: Any, *arguments: Any) -> Any:
         return scores(*arguments) if function is respond.opened_scores else function(*arguments)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from peft_lab.core import inspector
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import catalogue, get_model, resolve
 from peft_lab.ui import state
@@ -18,7 +19,6 @@ from peft_lab.ui.foreign import plain
 from peft_lab.ui.method import drawing, parts, settings
 from peft_lab.ui.method.tabs import MOVED, named
 from peft_lab.ui.pages import method_pages
-from peft_lab.workers import inspector
 from tests.conftest import link
 from tests.prose import says
 from tests.ui.badges import cards, sources, without_badge

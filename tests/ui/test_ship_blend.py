@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from peft_lab.core import inspector
 from peft_lab.interview.computed import wilson
 from peft_lab.studies import blending
 from peft_lab.studies.blending import TASKS
 from peft_lab.ui.ship import blend
-from peft_lab.workers import inspector
 from tests.waits import SECONDS
 
 

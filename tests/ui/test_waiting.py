@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
+from peft_lab.core import inspector
 from peft_lab.core.errors import RunError, Unsupported
 from peft_lab.ui.components import waiting
 from peft_lab.ui.components.waiting import LOOKS, MOST, Look, collect, come_back, every, look, shown
 from peft_lab.ui.method import page as method_page
 from peft_lab.ui.method.drawing import ExpectedStep
-from peft_lab.workers import inspector
 from tests.waits import SECONDS
 
 

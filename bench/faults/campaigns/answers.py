@@ -14,9 +14,9 @@ from typing import Any
 
 from bench.faults.rows import Place, Row, counted
 from bench.faults.watching import QUICK, finished
+from peft_lab.core import inspector
 from peft_lab.core.errors import PeftLabError
 from peft_lab.runs import respond
-from peft_lab.workers import inspector
 
 TIMES = 40
 TEXT = "A fine film."

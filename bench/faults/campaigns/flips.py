@@ -18,6 +18,7 @@ from typing import Any
 from bench.faults.campaigns.corrupt import _own_lists, _page
 from bench.faults.rows import Place, Row, counted
 from bench.faults.watching import PATIENCE, QUICK, finished
+from peft_lab.core import inspector
 from peft_lab.core.errors import PeftLabError
 from peft_lab.interview import bank
 from peft_lab.interview.learners.schedule import Learners
@@ -25,7 +26,6 @@ from peft_lab.models.assets import store as assets
 from peft_lab.runs import respond, store
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunRequest
-from peft_lab.workers import inspector
 from tests.models import homemade
 
 TIMES = 300

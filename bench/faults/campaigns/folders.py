@@ -19,12 +19,12 @@ from typing import Any
 from bench.faults.folder_cases import CASES
 from bench.faults.rows import Place, Row, counted
 from bench.faults.watching import PATIENCE
+from peft_lab.core import inspector
 from peft_lab.core.errors import PeftLabError
 from peft_lab.methods.counting import count as counting
 from peft_lab.runs import store
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunRequest
-from peft_lab.workers import inspector
 from tests.models import homemade
 
 TIMES = len(CASES)

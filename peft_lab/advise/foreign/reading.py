@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from peft_lab.advise.foreign.parsing import FIELD, Entry, Parsed, parse
-from peft_lab.ask.field import Field, as_text
 from peft_lab.core.errors import BadInput, echoed
+from peft_lab.core.field import Field, as_text
 from peft_lab.engine.request import PACKED_TITLES, StepForm
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import known_models

@@ -18,8 +18,7 @@ from peft_lab.advise.recipes.rules import OBJECTIVES, OF_ENCODERS
 from peft_lab.advise.simulating import SPLIT, TENSOR, request
 from peft_lab.advise.situation import HOUR, LINKS
 from peft_lab.advise.words import larger_device, smaller_model
-from peft_lab.ask import limits
-from peft_lab.core import units
+from peft_lab.core import limits, units
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.core.references import LIMA
 from peft_lab.engine.devices import HEADROOM, HEADROOM_SPLIT, Device, gpus

@@ -16,11 +16,10 @@ from peft_lab.advise.plan import StepPlan
 from peft_lab.advise.recipes.rules import ANSWERS, CONTENT, OBJECTIVES, OF_ENCODERS
 from peft_lab.advise.simulating import SPLIT, TENSOR
 from peft_lab.advise.situation import LINKS, Situation, hours_left
-from peft_lab.ask import limits
-from peft_lab.ask.form import Form, again, choice, number, text, whole
-from peft_lab.core import disk, units
+from peft_lab.core import disk, limits, units
 from peft_lab.core.content import read_entries
 from peft_lab.core.errors import BadInput, UnknownName
+from peft_lab.core.form import Form, again, choice, number, text, whole
 from peft_lab.engine.request import StepForm
 from peft_lab.engine.sharding import tensor, wrap
 from peft_lab.engine.step import OF_BITSANDBYTES, OPTIMIZER_TITLES

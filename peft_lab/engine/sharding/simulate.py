@@ -1,5 +1,5 @@
 """Simulate a step on several devices as the fullest of them sees it, with published figures. Imports torch inside; call
-it in the inspector process (:mod:`peft_lab.workers.inspector`)."""
+it in the inspector process (:mod:`peft_lab.core.inspector`)."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.ask import limits
+from peft_lab.core import limits
 from peft_lab.core.errors import BadInput, Unsupported
 from peft_lab.engine.request import torch_dtype
 from peft_lab.engine.sharding import tensor

@@ -34,7 +34,7 @@ _LOADS = {"models": dict[str, list[float]], "pack": float}
 
 def place() -> Path:
     """Return the path of the stored measurement."""
-    return assets.home() / FILE
+    return disk.home() / FILE
 
 
 def known() -> dict[str, Any] | None:

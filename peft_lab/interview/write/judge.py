@@ -23,13 +23,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from peft_lab.core import asking
+from peft_lab.core import asking, processes
 from peft_lab.core.errors import BadInput, RunError, echoed
 from peft_lab.interview.write import compare, lock
 from peft_lab.interview.write.child import MOST_PRINTED, REPLACED
 from peft_lab.interview.write.compare import Raised, Results, Test
 from peft_lab.interview.write.exercises import Exercise, exercise
-from peft_lab.workers import processes
 
 LONGEST = 50_000  # characters of a program
 MOST_BYTES = 8_000_000  # of its results

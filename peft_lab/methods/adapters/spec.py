@@ -26,7 +26,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peft_lab.ask.field import Values
+from peft_lab.core.field import Values
 from peft_lab.methods.base import Formula, Knob, MethodSpec, Paper, Part, Problem, Term
 from peft_lab.methods.shared import bottleneck, peft_backed
 from peft_lab.models import shapes

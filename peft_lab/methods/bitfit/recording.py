@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peft_lab.ask.field import Values
+from peft_lab.core.field import Values
 from peft_lab.methods.adapters.recording import answers
 from peft_lab.methods.recording.recorder import (
     FreshBase,

@@ -23,7 +23,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from peft_lab.ask.field import Values
+from peft_lab.core.field import Values
 from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, Term
 from peft_lab.methods.shared import peft_backed
 from peft_lab.methods.shared.peft_backed import without_dropout

@@ -1,6 +1,6 @@
 """Count parameters: apply a method, or any PEFT ``adapter_config.json``, on the meta device and read the parameters.
 
-Torch is imported inside; pages call this through the inspector process (:mod:`peft_lab.workers.inspector`).
+Torch is imported inside; pages call this through the inspector process (:mod:`peft_lab.core.inspector`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
-from peft_lab.ask.field import Values
 from peft_lab.core.errors import BadInput
+from peft_lab.core.field import Values
 from peft_lab.methods import get_method
 from peft_lab.methods.base import Formula
 from peft_lab.models import meta

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from peft_lab.ask.field import Values
+from peft_lab.core.field import Values
 from peft_lab.methods.base import Formula, Paper, Part, Term
 from peft_lab.methods.shared import peft_backed
 from peft_lab.models.heads import TaskType

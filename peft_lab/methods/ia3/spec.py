@@ -20,8 +20,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peft_lab.ask.field import Values
 from peft_lab.core.errors import echoed
+from peft_lab.core.field import Values
 from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, Term
 from peft_lab.methods.shared.peft_backed import PeftMethod, ia3_feedforward, ia3_targets
 from peft_lab.methods.shared.targets import (

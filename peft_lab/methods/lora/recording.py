@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.ask.field import Values
+from peft_lab.core.field import Values
 from peft_lab.methods.recording.recorder import (
     ADAPTER,
     LONG,

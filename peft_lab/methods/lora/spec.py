@@ -22,8 +22,8 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peft_lab.ask.field import Values
 from peft_lab.core.errors import BadInput
+from peft_lab.core.field import Values
 from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, Term
 from peft_lab.methods.shared import targets as experts
 from peft_lab.methods.shared.peft_backed import PeftMethod, lora_targets

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from peft_lab.ask.field import Values
+from peft_lab.core.field import Values
 from peft_lab.methods.ptuning.spec import is_deep
 from peft_lab.methods.recording.recorder import Recorder
 from peft_lab.methods.recording.trained_tokens import DeepRecorder, SoftTokenRecorder

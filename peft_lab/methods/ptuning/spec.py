@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peft_lab.ask.field import Values
+from peft_lab.core.field import Values
 from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, Term
 from peft_lab.methods.prefix.spec import METHOD as PREFIX
 from peft_lab.methods.shared import peft_backed, virtual_tokens

@@ -26,8 +26,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peft_lab.ask.field import Values
 from peft_lab.core import disk
+from peft_lab.core.field import Values
 from peft_lab.methods.base import Knob, Paper, Part, Problem
 from peft_lab.methods.lora.spec import PARAMETERS, Lora
 from peft_lab.methods.shared import targets
@@ -222,7 +222,7 @@ FORMS = ("nf4", "nf4 double", "fp4", "int8")
 
 def ask_survey(model: str) -> Future[dict[str, Any]]:
     """Run :func:`survey` in the inspector process and return a future."""
-    from peft_lab.workers import inspector
+    from peft_lab.core import inspector
 
     return inspector.get_inspector(inspector.Worker.ANSWERS).submit(survey, model)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peft_lab.ask.field import Values
+from peft_lab.core.field import Values
 from peft_lab.methods import part_of
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models.meta import clean_path, pattern_of

@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.ask.field import Values
 from peft_lab.core import asking, disk, units
 from peft_lab.core.content import read_entry
 from peft_lab.core.errors import BadInput
+from peft_lab.core.field import Values
 from peft_lab.methods.shared import bottleneck, peft_backed
 from peft_lab.models import shapes
 from peft_lab.models.catalogue import misshapen

@@ -13,9 +13,9 @@ from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peft_lab.ask.field import Values
 from peft_lab.core import disk
 from peft_lab.core.errors import BadInput, PeftLabError, Unsupported
+from peft_lab.core.field import Values
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models.catalogue import REFUSALS, fitting_shapes, misshapen, reason
 from peft_lab.models.heads import CLASSIFYING, TaskType

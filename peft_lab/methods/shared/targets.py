@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from peft_lab.ask.field import Values
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput, echoed
+from peft_lab.core.field import Values
 from peft_lab.methods.base import Problem
 from peft_lab.methods.shared.peft_backed import Table, lora_targets
 from peft_lab.models.shapes import ModelShape, ModuleGroup

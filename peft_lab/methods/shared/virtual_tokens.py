@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from peft_lab.ask.field import Values
+from peft_lab.core.field import Values
 from peft_lab.methods.base import Knob, Problem
 from peft_lab.methods.shared.peft_backed import PeftMethod, without_dropout
 from peft_lab.models.heads import TaskType

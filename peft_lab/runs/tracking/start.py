@@ -17,7 +17,6 @@ from peft_lab.classroom import places
 from peft_lab.core import content, disk
 from peft_lab.core.asking import OPERATOR, asker
 from peft_lab.core.errors import BadInput, PeftLabError, RunError, echoed
-from peft_lab.models.assets import store as assets
 from peft_lab.runs.store import Run
 
 # ----------------------------------------
@@ -199,7 +198,7 @@ def _over(told: TrackerState) -> bool:
 
 
 def _started(run: Run, trackers: tuple[str, ...], *options: str) -> subprocess.Popen[bytes]:
-    home = assets.home()
+    home = disk.home()
     paths = [*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), str(_ROOT)]
     given = {**os.environ, "PEFT_LAB_HOME": str(home), "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
     what = (*options, str(run.folder), str(home / STORES), *trackers)

@@ -19,9 +19,9 @@ from typing import Any, BinaryIO, TypeVar, cast
 import numpy as np
 
 from peft_lab.core import asking, disk, units
+from peft_lab.core.disk import HUB_ID
 from peft_lab.core.errors import BadInput, echoed, in_short
 from peft_lab.models import own
-from peft_lab.models.assets.store import HUB_ID
 from peft_lab.runs import store
 
 LARGEST = 2 << 30  # bytes of an adapter file

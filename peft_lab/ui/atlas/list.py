@@ -9,10 +9,10 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab.ask.form import Form, choice, names, text
 from peft_lab.atlas import FAMILIES, entries, get_entry, lineage, rows
 from peft_lab.atlas.base import AtlasType
 from peft_lab.core import palette
+from peft_lab.core.form import Form, choice, names, text
 from peft_lab.ui import web
 from peft_lab.ui.components import model_choice
 from peft_lab.ui.components.form import Controls

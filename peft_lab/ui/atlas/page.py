@@ -11,7 +11,7 @@ from peft_lab.atlas import FAMILIES, all_types, entries, get_entry, lineage, liv
 from peft_lab.atlas import rows as costs
 from peft_lab.atlas.base import AtlasType
 from peft_lab.atlas.rows import published_rows
-from peft_lab.core import units
+from peft_lab.core import inspector, units
 from peft_lab.core.errors import BadInput
 from peft_lab.core.units import Finding, Source
 from peft_lab.engine import published
@@ -26,7 +26,6 @@ from peft_lab.ui.components.form import Controls
 from peft_lab.ui.components.model_choice import entry_of, model_control
 from peft_lab.ui.components.waiting import come_back, look, shown
 from peft_lab.ui.foreign import plain
-from peft_lab.workers import inspector
 
 # ----------------------------------------
 # One type in full: its update, a picture, counts, what it can do and why not, published runs, the config to take.

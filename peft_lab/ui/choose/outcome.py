@@ -19,8 +19,8 @@ from peft_lab.advise.recommend import Recommendation, served
 from peft_lab.advise.situation import Situation
 from peft_lab.advise.tree import QUESTIONS
 from peft_lab.advise.words import GIVEN, OWN_LIMIT, PUBLISHED
-from peft_lab.ask.field import as_text
 from peft_lab.core import asking, units
+from peft_lab.core.field import as_text
 from peft_lab.core.units import Finding, Source, band, label, written_figure
 from peft_lab.engine import published
 from peft_lab.methods import get_method

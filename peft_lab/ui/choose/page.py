@@ -17,7 +17,7 @@ from peft_lab.advise.recommend import Recommendation, find_place, reach
 from peft_lab.advise.situation import RENAMED, Situation
 from peft_lab.advise.tree import ADVICE, NODES, QUESTIONS, ROOT, TreePlace, label, places
 from peft_lab.advise.words import found_answer
-from peft_lab.core import units
+from peft_lab.core import inspector, units
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.drawing.svg import element
 from peft_lab.engine.devices import device_of, devices
@@ -29,7 +29,6 @@ from peft_lab.ui.components import plan_steps
 from peft_lab.ui.components.form import Controls
 from peft_lab.ui.components.frame import error_line
 from peft_lab.ui.components.waiting import Look, come_back, look, shown
-from peft_lab.workers import inspector
 
 # ----------------------------------------
 # The situation in numbers, and as a page's address.

@@ -11,8 +11,8 @@ import streamlit as st
 
 from peft_lab.advise.recipes.replications import Replication, RuleVerdict, measured, replications
 from peft_lab.advise.recipes.rules import all_rules
-from peft_lab.ask.form import Form, choice
 from peft_lab.core import units
+from peft_lab.core.form import Form, choice
 from peft_lab.core.palette import faint
 from peft_lab.core.units import written_figure
 from peft_lab.models.catalogue import get_model

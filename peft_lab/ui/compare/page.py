@@ -9,9 +9,9 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab.ask.form import Form, choice
 from peft_lab.core import units
 from peft_lab.core.errors import PeftLabError
+from peft_lab.core.form import Form, choice
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import model_title
 from peft_lab.runs import allowance

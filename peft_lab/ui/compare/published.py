@@ -10,9 +10,9 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
-from peft_lab.ask.field import as_text
-from peft_lab.ask.form import Form, choice
 from peft_lab.core import units
+from peft_lab.core.field import as_text
+from peft_lab.core.form import Form, choice
 from peft_lab.engine import published
 from peft_lab.engine.published import BENCHMARKS, METAMATH, PublishedRow
 from peft_lab.studies.compare import results, shipped

@@ -16,8 +16,8 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
-from peft_lab.ask.form import Form, choice
 from peft_lab.core import units
+from peft_lab.core.form import Form, choice
 from peft_lab.core.palette import faint
 from peft_lab.core.units import Source
 from peft_lab.methods import all_methods

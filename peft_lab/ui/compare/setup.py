@@ -8,9 +8,9 @@ from typing import Any, Self, TypeVar
 
 import streamlit as st
 
-from peft_lab.ask import limits
-from peft_lab.ask.form import Form, again, choice, names, whole
+from peft_lab.core import limits
 from peft_lab.core.errors import BadInput, PeftLabError
+from peft_lab.core.form import Form, again, choice, names, whole
 from peft_lab.methods import all_methods
 from peft_lab.methods.base import STEPS
 from peft_lab.models.catalogue import catalogue

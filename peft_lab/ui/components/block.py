@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from peft_lab.ask.field import is_read
+from peft_lab.core.field import is_read
 from peft_lab.drawing import living
 from peft_lab.drawing.block import TOKENS as EXAMPLE
 from peft_lab.drawing.block import draw_block

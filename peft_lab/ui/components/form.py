@@ -18,9 +18,9 @@ from typing import Any, Generic, TypeVar
 
 import streamlit as st
 
-from peft_lab.ask.field import Field
-from peft_lab.ask.form import Form
 from peft_lab.core.errors import BadInput
+from peft_lab.core.field import Field
+from peft_lab.core.form import Form
 from peft_lab.ui import state
 from peft_lab.ui.components.frame import address_line, error_line
 from peft_lab.ui.foreign import plain

@@ -18,7 +18,6 @@ from peft_lab.core import asking
 from peft_lab.core import disk as storage
 from peft_lab.core.asking import asker, limits
 from peft_lab.core.errors import PeftLabError
-from peft_lab.models.assets import store as assets
 from peft_lab.ui import pages, state, web
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.server import sessions
@@ -287,7 +286,7 @@ def errors_boxed() -> Iterator[None]:
     except PeftLabError as error:
         st.error(plain(error))
     except OSError as error:
-        reason = storage.of_file(error, assets.home())
+        reason = storage.of_file(error, storage.home())
         if reason is None:
             raise
         st.error(plain(reason))

@@ -10,9 +10,9 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab.ask.field import is_read
-from peft_lab.ask.form import Form
 from peft_lab.core.errors import PeftLabError, UnknownName
+from peft_lab.core.field import is_read
+from peft_lab.core.form import Form
 from peft_lab.methods import get_method
 from peft_lab.methods.base import Knob, MethodSpec, Problem
 from peft_lab.models.catalogue import catalogue, looks_external

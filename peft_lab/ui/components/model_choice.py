@@ -13,18 +13,17 @@ from pathlib import Path
 
 import streamlit as st
 
-from peft_lab.core import asking, disk
+from peft_lab.core import asking, disk, inspector
+from peft_lab.core.disk import stamp
 from peft_lab.core.errors import BadInput, PeftLabError
 from peft_lab.models import catalogue as models
 from peft_lab.models import own
-from peft_lab.models.assets.store import stamp
 from peft_lab.models.catalogue import catalogue, known_models
 from peft_lab.models.shapes import ModelEntry
 from peft_lab.ui import state
 from peft_lab.ui.components.frame import error_line
 from peft_lab.ui.components.waiting import come_back, look
 from peft_lab.ui.foreign import plain
-from peft_lab.workers import inspector
 
 SCOPE = "models"
 STAMPS = "models-stamps"  # of their folders when they were looked up

@@ -16,6 +16,7 @@ import streamlit as st
 
 from peft_lab.core import palette
 from peft_lab.core.errors import PeftLabError
+from peft_lab.core.inspector import Worker, get_inspector
 from peft_lab.drawing.trajectory.sentence import SentenceRun
 from peft_lab.models.catalogue import get_model
 from peft_lab.models.loading import split_text
@@ -25,7 +26,6 @@ from peft_lab.training.tasks.orders import FIELDS, first_object, prompt
 from peft_lab.ui import state, web
 from peft_lab.ui.components.block import record
 from peft_lab.ui.components.waiting import look
-from peft_lab.workers.inspector import Worker, get_inspector
 
 #: Characters of an order.
 LONGEST = 200

@@ -17,11 +17,11 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from peft_lab.core import asking, units
 from peft_lab.core.errors import PeftLabError, RunError
+from peft_lab.core.inspector import Failed
 from peft_lab.models.assets import store as assets
 from peft_lab.models.assets.store import AssetStatus
 from peft_lab.ui.components.frame import error_line, errors_here, part
 from peft_lab.ui.foreign import plain
-from peft_lab.workers.inspector import Failed
 
 LOOKS = (0.25, 0.4375, 0.875, 1.75)  # seconds between looks at an answer that is still to come
 #: Looks a second of all pages together, if all had the interval that a page gets. An interval stays what it was when

@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from peft_lab.ask.form import choice
 from peft_lab.core.errors import BadInput
+from peft_lab.core.form import choice
+from peft_lab.core.inspector import get_pool
 from peft_lab.engine import published, simulate
 from peft_lab.engine.devices import Device, device_of, device_titles
 from peft_lab.engine.loading import Loading, loading
@@ -26,7 +27,6 @@ from peft_lab.ui import state
 from peft_lab.ui.compare.setup import method_titles
 from peft_lab.ui.components.form import Controls
 from peft_lab.ui.components.model_choice import entry_of, from_address, model_control
-from peft_lab.workers.inspector import get_pool
 
 # ----------------------------------------
 # Which matrices the low-rank methods adapt: the same ones, so that their bars differ by method alone, or their own.

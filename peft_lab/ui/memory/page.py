@@ -11,6 +11,7 @@ from typing import Any, Literal
 import streamlit as st
 
 from peft_lab.core import units
+from peft_lab.core.inspector import get_pool
 from peft_lab.engine import published, simulate
 from peft_lab.engine.account import MemoryPoint
 from peft_lab.engine.devices import Device
@@ -54,7 +55,6 @@ from peft_lab.ui.memory.controls import (
     set_page,
     write_address,
 )
-from peft_lab.workers.inspector import get_pool
 
 # ----------------------------------------
 # What is the largest batch, the longest row, the largest model that fits: searched by simulating, on request.

@@ -11,9 +11,9 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from peft_lab.ask.field import as_text
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput, PeftLabError, RunError
+from peft_lab.core.field import as_text
 from peft_lab.core.units import Finding, Source, size
 from peft_lab.drawing.block import TOKENS, strip_of
 from peft_lab.drawing.trajectory.format import Trajectory

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from peft_lab.ask.field import read
 from peft_lab.core import units
 from peft_lab.core.errors import PeftLabError
+from peft_lab.core.field import read
 from peft_lab.core.units import Finding, Source
 from peft_lab.engine import published
 from peft_lab.interview import since

@@ -10,6 +10,7 @@ from typing import Any
 
 import streamlit as st
 
+from peft_lab.core import inspector
 from peft_lab.core.errors import BadInput, RunError
 from peft_lab.methods import get_method
 from peft_lab.methods.base import Problem
@@ -33,7 +34,6 @@ from peft_lab.ui.method.take_away import take_away
 from peft_lab.ui.method.train import train
 from peft_lab.ui.runs.shown import TRAIN, show_run
 from peft_lab.ui.server.sessions import keep_mark
-from peft_lab.workers import inspector
 
 __all__ = ["Words", "method_page"]  # all that a page file needs
 NEEDS_COUNT = ("Modules", "Parameters")

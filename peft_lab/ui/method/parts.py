@@ -11,6 +11,7 @@ import streamlit as st
 
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput, PeftLabError
+from peft_lab.core.inspector import get_pool
 from peft_lab.engine.request import Simulation, StepRequest, StepSetting
 from peft_lab.engine.simulate import memory_of
 from peft_lab.engine.step import OPTIMIZER_TITLES
@@ -34,7 +35,6 @@ from peft_lab.ui.foreign import plain as foreign_plain
 from peft_lab.ui.method import settings
 from peft_lab.ui.method.train import beside_simulation
 from peft_lab.ui.runs.shown import last_finished, short_id
-from peft_lab.workers.inspector import get_pool
 
 SHORT = 20  # characters of an expression that is kept on one line
 

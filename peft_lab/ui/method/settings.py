@@ -9,9 +9,10 @@ from typing import Any, get_args
 
 import streamlit as st
 
-from peft_lab.ask.field import Field, as_text
 from peft_lab.core import asking, units
 from peft_lab.core.errors import BadInput, PeftLabError
+from peft_lab.core.field import Field, as_text
+from peft_lab.core.inspector import get_pool
 from peft_lab.core.units import Source
 from peft_lab.engine.request import Simulation
 from peft_lab.engine.timing import here
@@ -40,7 +41,6 @@ from peft_lab.ui.foreign import plain
 from peft_lab.ui.runs.page import open_run
 from peft_lab.ui.runs.shown import TRAIN, show_run, standing_bar, summaries
 from peft_lab.ui.server.sessions import browser_mark
-from peft_lab.workers.inspector import get_pool
 
 SAY = "say"
 START = "start"

@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab.core import palette, units
+from peft_lab.core import inspector, palette, units
 from peft_lab.core.errors import AssetError, BadInput, PeftLabError
 from peft_lab.core.units import Source
 from peft_lab.drawing.trajectory.format import asked_states, shipped_of
@@ -42,7 +42,6 @@ from peft_lab.ui.runs.shown import (
     trajectory_of,
 )
 from peft_lab.ui.runs.shown import stop as ask_to_stop
-from peft_lab.workers import inspector
 
 # ----------------------------------------
 # A run on screen: progress and curves while it goes, its results when it has ended, its answers beside the base's.

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 
 import streamlit as st
 
+from peft_lab.core import inspector
 from peft_lab.core.units import Source
 from peft_lab.interview import claims
 from peft_lab.interview.claims import (
@@ -24,7 +25,6 @@ from peft_lab.ui.components import figures
 from peft_lab.ui.components.rows import listing
 from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
-from peft_lab.workers import inspector
 
 _MARKS = {"right": ("green", "check"), "imprecise": ("orange", "tune"), "wrong": ("red", "close")}
 PATIENCE = 1.0  # seconds

@@ -9,9 +9,9 @@ from functools import cache
 
 import streamlit as st
 
-from peft_lab.ask.form import Form, choice, text
 from peft_lab.core import asking
 from peft_lab.core.errors import BadInput
+from peft_lab.core.form import Form, choice, text
 from peft_lab.interview.claims import VERDICTS, Claim, all_claims
 from peft_lab.interview.learners.schedule import Learners
 from peft_lab.interview.learners.storage import Result

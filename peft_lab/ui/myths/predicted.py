@@ -10,7 +10,7 @@ from itertools import pairwise
 import plotly.graph_objects as go
 import streamlit as st
 
-from peft_lab.core import asking
+from peft_lab.core import asking, inspector
 from peft_lab.core.errors import BadInput, PeftLabError, RunError
 from peft_lab.core.palette import faint
 from peft_lab.core.units import Source
@@ -42,7 +42,6 @@ from peft_lab.ui.components.waiting import come_back, look
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice.learner import GUESSES
 from peft_lab.ui.runs.shown import REFRESH, summaries
-from peft_lab.workers import inspector
 
 # ----------------------------------------
 # A prediction that trains: its runs through the queue with their progress, finished equal ones used again.

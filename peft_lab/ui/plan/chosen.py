@@ -16,12 +16,12 @@ from peft_lab.advise.plans.ranking import AWAY, KEPT, MOMENT_KINDS, Drawn, Plann
 from peft_lab.advise.plans.steps import MEANS, ORDER, loading, told_adapters, uncounted, unmeasured
 from peft_lab.advise.plans.wanted import Wanted
 from peft_lab.core import units
+from peft_lab.core.inspector import get_pool
 from peft_lab.core.units import band, label, written_figure
 from peft_lab.methods import get_method
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
-from peft_lab.workers.inspector import get_pool
 
 
 def method_title(slug: str) -> str:

@@ -25,6 +25,7 @@ from peft_lab.advise.situation import KEYS as SITUATION_KEYS
 from peft_lab.advise.situation import LINKS, RENAMED, Situation
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput
+from peft_lab.core.inspector import get_pool
 from peft_lab.engine.devices import device_of, devices
 from peft_lab.engine.step import OPTIMIZER_TITLES
 from peft_lab.methods import get_method
@@ -35,7 +36,6 @@ from peft_lab.ui.components.frame import address_line, error_line
 from peft_lab.ui.components.lengths import lengths_file
 from peft_lab.ui.components.model_choice import choose_model, entry_of, from_address
 from peft_lab.ui.foreign import plain
-from peft_lab.workers.inspector import get_pool
 
 # ----------------------------------------
 # Controls of the form with a place below each, where what is wrong with it is said and mended.

@@ -29,8 +29,9 @@ from peft_lab.advise.plans.ranking import (
 )
 from peft_lab.advise.plans.wanted import Wanted
 from peft_lab.advise.situation import Situation
-from peft_lab.ask.field import as_text
-from peft_lab.core import palette, units
+from peft_lab.core import inspector, palette, units
+from peft_lab.core.field import as_text
+from peft_lab.core.inspector import get_pool
 from peft_lab.drawing.svg import element
 from peft_lab.models.catalogue import readers_of_text
 from peft_lab.ui import pages, state, web
@@ -43,8 +44,6 @@ from peft_lab.ui.foreign import plain
 from peft_lab.ui.plan import chosen, form, verdict
 from peft_lab.ui.plan.chosen import method_title
 from peft_lab.ui.plan.form import BUYING, SCOPE, Places, near, offers
-from peft_lab.workers import inspector
-from peft_lab.workers.inspector import get_pool
 
 # ----------------------------------------
 # A step as its ranks share it, moving: bars of what each holds, phase after phase.

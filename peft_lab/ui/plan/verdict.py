@@ -16,6 +16,7 @@ from peft_lab.advise.room import weight_bytes
 from peft_lab.advise.simulating import StepRun, splits
 from peft_lab.advise.situation import HOUR
 from peft_lab.core import units
+from peft_lab.core.inspector import get_pool
 from peft_lab.core.units import Source
 from peft_lab.engine.devices import Device
 from peft_lab.methods import get_method
@@ -25,7 +26,6 @@ from peft_lab.ui.components.rows import Column, RowOf, just_chosen, rows
 from peft_lab.ui.components.waiting import come_back, look
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.plan.form import METHOD, SCOPE, offers
-from peft_lab.workers.inspector import get_pool
 
 BEST = 5
 TABLE = "plans-table"

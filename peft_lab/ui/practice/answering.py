@@ -8,8 +8,9 @@ from functools import partial
 
 import streamlit as st
 
-from peft_lab.ask.field import as_text
+from peft_lab.core import inspector
 from peft_lab.core.errors import PeftLabError
+from peft_lab.core.field import as_text
 from peft_lab.interview.answers import Grade, Verdict, shown_near_misses
 from peft_lab.interview.bank import Link, chain, compute_answer
 from peft_lab.interview.computed import Answer
@@ -21,7 +22,6 @@ from peft_lab.ui.components.frame import errors_boxed, open_button
 from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice.learner import SCOPE, topic_title
-from peft_lab.workers import inspector
 
 # ----------------------------------------
 # What an interviewer asks next, one thing after the other, and a doubt that the learner holds against or gives way

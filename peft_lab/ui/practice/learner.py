@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-from peft_lab.ask.form import Form, choice, text, whole, yes_no
-from peft_lab.core import asking, disk
+from peft_lab.core import asking, disk, inspector
 from peft_lab.core.asking import carried
 from peft_lab.core.errors import BadInput
+from peft_lab.core.form import Form, choice, text, whole, yes_no
 from peft_lab.interview.bank import compute_answer, select
 from peft_lab.interview.learners import schedule
 from peft_lab.interview.learners.schedule import Learners, export_profile, import_profile
@@ -27,7 +27,6 @@ from peft_lab.ui.components.form import Controls
 from peft_lab.ui.components.form import choose as choose_one
 from peft_lab.ui.components.frame import errors_boxed, tabs
 from peft_lab.ui.foreign import plain
-from peft_lab.workers import inspector
 
 SCOPE = "practice"
 GUESSES = "guesses"  # scope of the predictions that are committed to and not settled yet

@@ -6,9 +6,9 @@ import time
 
 import streamlit as st
 
-from peft_lab.ask.field import as_text
 from peft_lab.core import asking, units
 from peft_lab.core.errors import PeftLabError
+from peft_lab.core.field import as_text
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import model_title
 from peft_lab.runs import checkpoints, kept, store

@@ -7,8 +7,8 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab.ask.field import as_text
 from peft_lab.core.errors import PeftLabError, RunError
+from peft_lab.core.field import as_text
 from peft_lab.core.units import roughly
 from peft_lab.drawing.trajectory.format import Trajectory, shipped_on
 from peft_lab.models.catalogue import model_title

@@ -25,13 +25,12 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.scriptrunner_utils.script_requests import ScriptRequestType
 
 import peft_lab
-from peft_lab.core import asking, journal
+from peft_lab.core import asking, inspector, journal
 from peft_lab.core.errors import PeftLabError, Replacement
 from peft_lab.training.tasks import all_tasks
 from peft_lab.ui import web
 from peft_lab.ui.server import sessions
 from peft_lab.ui.server.door import root
-from peft_lab.workers import inspector
 
 # ----------------------------------------
 # What a server has imported is there for good, and is left out of every search for garbage.

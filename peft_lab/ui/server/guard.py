@@ -27,9 +27,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.runtime import get_instance
 
 from peft_lab.classroom import joining, places
-from peft_lab.core import asking, journal
+from peft_lab.core import asking, disk, journal
 from peft_lab.core.errors import BadInput, PeftLabError
-from peft_lab.models.assets import store as assets
 from peft_lab.runs import waiting
 from peft_lab.runs.view import Status
 from peft_lab.ui import pages
@@ -359,7 +358,7 @@ class MetricsApp:
 
 def _health() -> Response:
     """Return 200, or 503 with the reason, which names no folder and no person."""
-    home = assets.home()
+    home = disk.home()
     try:
         home.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=home) as file:

@@ -57,7 +57,7 @@ _HERE = Path(__file__).parents[1]
 def _start_services() -> bool:
     """Start the services that run once per server; see :mod:`peft_lab.ui.server.app`."""
     if not app.server_begun():
-        from peft_lab.workers import inspector
+        from peft_lab.core import inspector
 
         inspector.warm()
     if asking.class_is_on():

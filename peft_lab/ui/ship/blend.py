@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab.core import asking
+from peft_lab.core import asking, inspector
 from peft_lab.core.units import Source
 from peft_lab.interview.computed import wilson
 from peft_lab.studies import blending as blends
@@ -17,7 +17,6 @@ from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.form import choose
 from peft_lab.ui.components.waiting import shown
-from peft_lab.workers import inspector
 
 SCOPE = "blend"
 BADGE = figures.badge(Source.MEASURED)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
+from peft_lab.core import inspector
 from peft_lab.models.shapes import ModelEntry
 from peft_lab.takeaway.ship import convert
 from peft_lab.takeaway.ship.adapter import Adapter
 from peft_lab.ui import state
 from peft_lab.ui.components import figures, waiting
-from peft_lab.workers import inspector
 
 #: Engines whose files are as small as the adapter; the merged model is made on the command line.
 HERE = ("vllm", "sglang", "llama.cpp", "mlx")

@@ -11,9 +11,9 @@ import plotly.graph_objects as go
 import streamlit as st
 from plotly.colors import sample_colorscale
 
-from peft_lab.ask.field import Field, as_text
-from peft_lab.ask.form import Form, choice, text
 from peft_lab.core.errors import BadInput, UnknownName
+from peft_lab.core.field import Field, as_text
+from peft_lab.core.form import Form, choice, text
 from peft_lab.core.units import written_figure
 from peft_lab.runs.spec import RunSpec
 from peft_lab.studies.landscape import METRIC, told

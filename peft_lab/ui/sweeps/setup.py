@@ -9,10 +9,10 @@ from typing import Any, Self
 import streamlit as st
 import yaml
 
-from peft_lab.ask.field import as_text
-from peft_lab.ask.form import choice, text
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput
+from peft_lab.core.field import as_text
+from peft_lab.core.form import choice, text
 from peft_lab.core.units import Source
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models.catalogue import get_model

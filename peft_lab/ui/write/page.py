@@ -12,7 +12,7 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab.ask.form import Form, choice, yes_no
+from peft_lab.core.form import Form, choice, yes_no
 from peft_lab.interview.bank import get_question
 from peft_lab.interview.learners.schedule import Learners
 from peft_lab.interview.write import judge, progress

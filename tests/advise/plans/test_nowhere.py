@@ -14,7 +14,7 @@ from peft_lab.advise.plans.steps import short
 from peft_lab.advise.plans.wanted import Wanted
 from peft_lab.advise.room import Room
 from peft_lab.advise.situation import Situation
-from peft_lab.ask import limits
+from peft_lab.core import limits
 from tests.prose import says
 
 GB = 10**9

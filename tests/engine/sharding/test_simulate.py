@@ -8,11 +8,11 @@ import pytest
 
 from bench import sharded_peaks
 from peft_lab.core.errors import BadInput, Unsupported
+from peft_lab.core.inspector import question_key
 from peft_lab.engine import running
 from peft_lab.engine.request import StepRequest, StepSetting
 from peft_lab.engine.sharding.simulate import SHARDED_PARTS, ShardedResult, simulate_sharded
 from peft_lab.engine.sharding.wrap import Sharding, sharding_notes
-from peft_lab.workers.inspector import question_key
 
 MODEL = "qwen2.5-0.5b"
 

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peft_lab.core import disk
 from peft_lab.core.errors import AssetError, BadInput
 from peft_lab.models.assets import fetching
 from peft_lab.models.assets import store as assets
@@ -329,10 +330,10 @@ def test_a_misspelt_name_gets_the_nearest() -> None:
 def test_home_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PEFT_LAB_HOME", "~/lab")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert assets.home() == tmp_path / "lab"
+    assert disk.home() == tmp_path / "lab"
     monkeypatch.delenv("PEFT_LAB_HOME")
-    assert assets.home().is_absolute()
-    assert assets.home().name == "peft-lab"
+    assert disk.home().is_absolute()
+    assert disk.home().name == "peft-lab"
 
 
 def test_pins_are_complete() -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab.ask.field import read
-from peft_lab.core import asking, units
+from peft_lab.core import asking, inspector, units
 from peft_lab.core.errors import PeftLabError
+from peft_lab.core.field import read
 from peft_lab.core.units import Source
 from peft_lab.methods.shared.bottleneck import SCALED, SUMMED, place_words
 from peft_lab.runs import store
@@ -28,7 +28,6 @@ from peft_lab.ui.method.idea import train
 from peft_lab.ui.method.inside import by_kind, played
 from peft_lab.ui.method.inside.recorded import opened_run
 from peft_lab.ui.runs.shown import finished_of, read_insight, summaries
-from peft_lab.workers import inspector
 
 SLUG = "adapters"
 

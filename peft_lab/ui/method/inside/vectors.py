@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
-from peft_lab.core import units
+from peft_lab.core import inspector, units
 from peft_lab.core.units import Source
 from peft_lab.methods import get_method
 from peft_lab.methods.bitfit import recording as bitfit
@@ -24,7 +24,6 @@ from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.inside import layer_of, played, side_by_side
 from peft_lab.ui.method.inside.recorded import opened_run
 from peft_lab.ui.runs.shown import finished_of, read_insight
-from peft_lab.workers import inspector
 
 BITFIT = "bitfit"
 KEY = "attention.self.key"

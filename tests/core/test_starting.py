@@ -13,12 +13,11 @@ from typing import Any
 
 import pytest
 
-from peft_lab.core import asking
+from peft_lab.core import asking, inspector, processes
 from peft_lab.core.errors import RunError
-from peft_lab.workers import inspector, processes
-from peft_lab.workers.inspector import Inspector, Pool
+from peft_lab.core.inspector import Inspector, Pool
+from tests.core.test_inspector import die
 from tests.waits import SECONDS
-from tests.workers.test_inspector import die
 
 THREADS = 2  # of no other inspector here: whose start it was
 

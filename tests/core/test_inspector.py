@@ -10,12 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from peft_lab.core import asking
+from peft_lab.core import asking, disk, inspector
 from peft_lab.core.errors import BadInput, PeftLabError, RunError, UnknownName
+from peft_lab.core.inspector import Inspector, question_key
 from peft_lab.methods.counting.count import count
-from peft_lab.models.assets import store as assets
-from peft_lab.workers import inspector
-from peft_lab.workers.inspector import Inspector, question_key
 from tests.waits import SECONDS
 
 
@@ -60,7 +58,7 @@ def asked(session_home: Path) -> Iterator[Inspector]:
 
 def test_answers_come_from_another_process(asked: Inspector) -> None:
     assert asked.ask(process_id) != os.getpid()
-    assert asked.ask(assets.home) == assets.home()
+    assert asked.ask(disk.home) == disk.home()
 
 
 def test_the_child_does_not_take_over_the_parents_main(
@@ -91,11 +89,11 @@ def test_a_process_of_a_class_answers_nobody_else(asked: Inspector) -> None:
 
 
 def test_who_asks_in_another_lab_folder_is_answered_from_there(asked: Inspector, tmp_path: Path) -> None:
-    before = asked.ask(assets.home)
+    before = asked.ask(disk.home)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PEFT_LAB_HOME", str(tmp_path))
-        assert asked.ask(assets.home) == tmp_path != before
-    assert asked.ask(assets.home) == before
+        assert asked.ask(disk.home) == tmp_path != before
+    assert asked.ask(disk.home) == before
 
 
 def test_equal_questions_are_asked_once(asked: Inspector, tmp_path: Path) -> None:
@@ -193,8 +191,8 @@ def test_warm_starts_the_counting_process() -> None:
 
 
 _ASKS = """
-from peft_lab.workers import inspector
-from tests.workers.asking_another import there
+from peft_lab.core import inspector
+from tests.core.asking_another import there
 print(*inspector.ask(there))
 """
 

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from peft_lab.workers import processes
-from peft_lab.workers.inspector import Inspector
+from peft_lab.core import processes
+from peft_lab.core.inspector import Inspector
 
 
 def made_before(_: int) -> bool:

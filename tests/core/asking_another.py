@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from peft_lab.workers import inspector
+from peft_lab.core import inspector
 
 
 def here() -> int:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peft_lab.ask.field import is_read, read
 from peft_lab.core.errors import BadInput
+from peft_lab.core.field import is_read, read
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import Knob
 from peft_lab.models.catalogue import get_model

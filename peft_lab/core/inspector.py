@@ -27,11 +27,9 @@ from functools import cache
 from multiprocessing import util
 from typing import Any, TypeVar
 
-from peft_lab.core import asking, machine
+from peft_lab.core import asking, disk, machine, processes
+from peft_lab.core.disk import stamp
 from peft_lab.core.errors import RunError, SimulationError, Unsupported
-from peft_lab.models.assets import store as assets
-from peft_lab.models.assets.store import stamp
-from peft_lab.workers import processes
 
 # ----------------------------------------
 # Failures that may go away: weights can be fetched, memory freed, a process started again.
@@ -219,7 +217,7 @@ class Workers:
 
     def _follow_settings(self) -> None:
         """Replace the processes and drop their answers if the lab folder or the class settings have changed."""
-        settings = _Settings(str(assets.home()), {name: os.environ.get(name) for name in _OF_A_CLASS})
+        settings = _Settings(str(disk.home()), {name: os.environ.get(name) for name in _OF_A_CLASS})
         with self._lock:
             if settings == self._settings:
                 return

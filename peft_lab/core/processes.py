@@ -47,7 +47,7 @@ PRELOADED = (
     "peft.tuners.lora.bnb",
     "peft.utils.transformers_weight_conversion",
     "accelerate",
-    "peft_lab.workers.ahead",
+    "peft_lab.core.ahead",
     "peft_lab.methods.every",
     "peft_lab.methods.counting.count",
     "peft_lab.runs.child",

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from peft_lab.ask.field import Field, as_text
-from peft_lab.ask.form import Form, choice, form_of, names, number, text, whole, yes_no
 from peft_lab.core.errors import BadInput, UnknownName
+from peft_lab.core.field import Field, as_text
+from peft_lab.core.form import Form, choice, form_of, names, number, text, whole, yes_no
 
 METHODS = {"lora": "LoRA", "ia3": "IA³"}
 

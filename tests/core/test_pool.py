@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from peft_lab.core import inspector
 from peft_lab.core.errors import RunError, Unsupported
-from peft_lab.workers import inspector
-from peft_lab.workers.inspector import Pool
+from peft_lab.core.inspector import Pool
 from tests.waits import SECONDS
 
 

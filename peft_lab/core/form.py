@@ -23,8 +23,8 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, Self
 
-from peft_lab.ask.field import Field, Kind, Options
 from peft_lab.core.errors import BadInput, UnknownName
+from peft_lab.core.field import Field, Kind, Options
 
 _FIELD = "field"
 
@@ -140,7 +140,7 @@ def whole(
     most: int | None = None,
     **more: Any,
 ) -> Any:
-    """Declare a whole number in a form; ``more``: other attributes of :class:`~peft_lab.ask.field.Field`."""
+    """Declare a whole number in a form; ``more``: other attributes of :class:`~peft_lab.core.field.Field`."""
     return _declared("int", default, label, about, min=least, max=most, **more)
 
 
