@@ -145,6 +145,7 @@ def test_every_choice_works_or_is_refused(slug: str, knob: str, choice: Any, nam
     check_contract(spec, name, False, {**small(spec), knob: choice})
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("name", "head"), tiny.CASES, ids=lambda value: str(value))
 @pytest.mark.parametrize(("slug", "values", "off"), STARTS_AS_BASE, ids=str)
@@ -170,6 +171,7 @@ MERGED: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(("slug", "values"), MERGED, ids=str)
