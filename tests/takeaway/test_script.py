@@ -217,6 +217,7 @@ def test_conversations(
     assert said["base"]["answer"] == seen.probes_before[0].answer
 
 
+@pytest.mark.slow
 def test_more_passes_than_rows_and_all_in_float32(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,6 +254,7 @@ def test_a_method_that_is_only_ours_is_imported_and_says_so(
     assert_same_adapter(run, left)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("slug", all_methods())
 def test_every_method_is_written_cleanly(slug: str, plain: Plain, tmp_path: Path) -> None:
     """No text of a method names what the script has put away by then."""
@@ -261,6 +263,7 @@ def test_every_method_is_written_cleanly(slug: str, plain: Plain, tmp_path: Path
     assert_clean(path)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_text_of_a_script_is_clean(kind: str, plain: Plain, tmp_path: Path) -> None:
     run = plain(kind, "ptuning")

@@ -115,7 +115,7 @@ def agree(wanted: Wanted, advised: Recommendation, found: list[Planned], less: f
     return here[0]
 
 
-@pytest.mark.sampled(7)
+@pytest.mark.sampled(15)
 @pytest.mark.parametrize("block", range(30))
 def test_choose_and_plan_agree(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 300 situations, with what stands for the simulation and Choose's estimate in the place of the trace."""

@@ -101,6 +101,7 @@ def test_a_file_of_lengths_sets_the_rows_once_and_what_is_typed_then_holds() -> 
     assert any(one.value.startswith("The rows have changed") for one in app.caption)
 
 
+@pytest.mark.slow
 def test_plans_are_ranked_with_badges_files_and_the_ranks_drawing() -> None:
     app = settled(settled(opened(**SMALL), "plans that fit"), "#### The files")
     app = settled(app, "Activations are not sharded")
