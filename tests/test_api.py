@@ -35,6 +35,7 @@ def test_examples_hold() -> None:
     assert doctest.testmod(api).failed == 0 < doctest.testmod(api).attempted
 
 
+@pytest.mark.slow
 def test_a_function_returns_what_its_command_prints() -> None:
     found = peft_lab.count("gpt2", "lora", settings={"r": 4})
     (told,) = printed("count", "--model", "gpt2", "--method", "lora", "--set", "r=4")

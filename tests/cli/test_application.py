@@ -112,6 +112,7 @@ def test_ctrl_c_is_one_line_while_commands_are_imported(
     assert capsys.readouterr().err == "error: interrupted\n"
 
 
+@pytest.mark.slow
 def test_prints_of_others_go_to_stderr() -> None:
     """Also what a child process or a C library writes to the descriptor."""
     script = (
@@ -166,6 +167,7 @@ def test_listing_commands_load_no_torch() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_tables_in_a_pipe_are_plain(run_process: Run) -> None:
     done = run_process("models", PYTHONUTF8="1")
     assert done.status == 0
@@ -173,6 +175,7 @@ def test_tables_in_a_pipe_are_plain(run_process: Run) -> None:
     assert "134,515,008" in done.stdout
 
 
+@pytest.mark.slow
 def test_an_old_terminal_gets_what_it_can_show(run_process: Run) -> None:
     done = run_process("methods", PYTHONIOENCODING="ascii")
     assert done.status == 0

@@ -50,6 +50,7 @@ def test_models_lists_the_catalogue(run: Run) -> None:
     assert all(set(row) == {"name", "kind", "live", "parameters", "revision", "source"} for row in rows)
 
 
+@pytest.mark.slow
 @pytest.mark.weights
 def test_a_second_fetch_only_hashes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assets, "download", None)

@@ -39,6 +39,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_file_is_simulated_as_the_same_options_are(run: Run, file: Path) -> None:
     (row,) = run("memory", str(file), "--json").document
     options = ("--model", "smollm2-135m", "--method", "lora", "--set", "r=4", "--batch", "2", "--seq", "64")
@@ -76,6 +77,7 @@ def test_a_gpu_says_whether_it_fits_and_in_how_many_hours(run: Run, file: Path) 
     assert span["low"] <= span["value"] <= span["high"]
 
 
+@pytest.mark.slow
 def test_the_smallest_change_is_one_in_the_tools_own_words() -> None:
     """The limit lies between the step as it is written and the step with one setting changed."""
     reading = read(SMALL, "a.yml")
@@ -125,6 +127,7 @@ def test_what_a_file_lacks_is_asked_for(run: Run, tmp_path: Path) -> None:
     assert "--model is missing" in run("plan", "--gpu", "rtx-4090").refused()
 
 
+@pytest.mark.slow
 def test_a_shared_step_is_simulated_per_rank(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "ds.json"
     path.write_text('{"zero_optimization": {"stage": 3}, "train_micro_batch_size_per_gpu": 2}', "utf-8")

@@ -286,6 +286,7 @@ def test_the_published_protocol(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
     assert "metamath" in run(*ask[:4], "other").refused()
 
 
+@pytest.mark.slow
 def test_the_protocols_answers_are_generated_when_asked_for(run: Run) -> None:
     ask = ("memory", "--model", "gpt2", "--protocol", "metamath", "--method", "lora")
     (usual,) = run(*ask, "--json").document
@@ -336,6 +337,7 @@ def test_a_gpu_adds_the_seconds_of_a_step(run: Run) -> None:
     assert "time per step" in run(*ASK, "--method", "lora", "--gpu", "l40s").stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [(), ("--devices", "2", "--sharding", "fsdp2")])
 def test_accumulation_keeps_gradients_and_counts_every_pass(run: Run, shared: tuple[str, ...]) -> None:
     one, four = (
@@ -352,6 +354,7 @@ def test_an_unknown_gpu_is_said(run: Run) -> None:
     assert "There is no device called 'abacus'. Known:" in run(*ASK, "--gpu", "abacus").refused()
 
 
+@pytest.mark.slow
 def test_a_split_step_says_its_peak_and_its_seconds(run: Run) -> None:
     asked = (
         "memory",

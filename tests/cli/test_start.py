@@ -125,6 +125,7 @@ def test_a_log_lies_where_it_was_asked_for(
     assert [found[1][journal.VARIABLE] for found in started] == ["-", str(tmp_path / "events.jsonl")]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process could hear")
 def test_who_ends_the_command_ends_the_server() -> None:
     """A container or systemd ends the process that it started; the server it carries must not stay behind."""

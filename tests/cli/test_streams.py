@@ -106,6 +106,7 @@ def test_a_stream_without_a_file_stays_as_it_is() -> None:
     assert output.careful_stream(stream) is stream
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
 def test_every_command_ends_as_it_would() -> None:
     done = subprocess.run(

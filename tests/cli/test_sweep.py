@@ -30,6 +30,7 @@ ROW = {
 }
 
 
+@pytest.mark.slow
 def test_a_sweep_is_its_rows_and_the_same_file_again_trains_nothing(
     run: Run, tmp_path: Path, own_home: Path
 ) -> None:

@@ -373,6 +373,7 @@ def _leave_a_state(lost: store.Run) -> None:
             training.train(lost)
 
 
+@pytest.mark.slow
 @pytest.mark.weights
 def test_a_preview_shows_what_would_be_learned_and_trains_nothing(
     run: Run, own_home: Path, assets_home: Path, tmp_path: Path

@@ -250,6 +250,7 @@ def slow(_run: str) -> None:
     time.sleep(0.3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("trouble", "said"), [(away, "no route to host"), (slow, "no answer within 0.1 s")])
 def test_a_url_that_is_away_for_long_is_told_once_and_so_is_its_return(
     at: RemoteFolder, run: Run, monkeypatch: pytest.MonkeyPatch, trouble: Callable[[str], None], said: str

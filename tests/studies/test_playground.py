@@ -136,6 +136,7 @@ def test_the_request_of_a_run_is_what_was_trained() -> None:
     assert json.loads(json.dumps(same)) == recorded
 
 
+@pytest.mark.slow
 @pytest.mark.weights
 def test_the_peak_is_what_the_methods_page_prints_for_the_same_settings(
     monkeypatch: pytest.MonkeyPatch,

@@ -81,6 +81,7 @@ def test_a_method_records_and_its_training_is_the_same(slug: str, tmp_path: Path
     assert first is not None and all(value for value in first[1:])
 
 
+@pytest.mark.slow
 def test_deep_prompts_have_the_share_of_their_layer(tmp_path: Path, assets_home: Path) -> None:
     trained("ptuning", tmp_path, version="v2")
     found = read(tmp_path)
@@ -115,6 +116,7 @@ def test_the_share_of_a_low_rank_correction_is_its_part_of_the_output(
     assert part.change() == pytest.approx(math.hypot(*values) / float(weight.norm()), rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("probes", "states"), [(("A film.",), [0, 5, 10, 12]), ((), [0, 12])])
 def test_a_run_that_may_cost_nothing_records_what_is_asked_in_any_case(
     probes: tuple[str, ...], states: list[int], tmp_path: Path, assets_home: Path

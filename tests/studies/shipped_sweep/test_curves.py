@@ -18,6 +18,7 @@ from tools.ship_sweep import best_rate, rate_table
 UNEVEN = {"lora": [1e-4, 4e-4, 5e-4, 2e-3, 3e-3, 1e-2], "full": [1e-5, 4e-5, 5e-5, 2e-4, 3e-4, 1e-3]}
 
 
+@pytest.mark.slow
 @given(times=st.floats(2, 60), full=st.floats(3e-5, 3e-4), uneven=st.booleans())
 @settings(max_examples=40, deadline=None)
 def test_the_best_rate_of_a_parabola_is_found_between_the_rates_that_were_tried(
