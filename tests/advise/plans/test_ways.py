@@ -69,7 +69,7 @@ def _some(drawn: random.Random) -> Wanted:
             return wanted
 
 
-@pytest.mark.sampled(17)
+@pytest.mark.sampled(51)
 @pytest.mark.parametrize("number", range(CASES))
 def test_every_way_that_is_named_works(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def room_for(wanted: Wanted) -> Room:
