@@ -44,6 +44,7 @@ def test_the_head_is_as_random_as_the_seed() -> None:
     assert torch.equal(heads[0], heads[1]) and not torch.equal(heads[0], heads[2])
 
 
+@pytest.mark.slow
 @pytest.mark.weights
 def test_four_bits_on_this_machine() -> None:
     how = Quantization(4, "nf4", True, "bfloat16")

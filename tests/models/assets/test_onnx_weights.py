@@ -80,6 +80,7 @@ def rounded(values: Any) -> Any:
     return ((values / scale).round() + zero).clamp(0, 255).sub(zero).mul(scale)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.weights
 @pytest.mark.parametrize("case", GRAPH["cases"], ids=lambda case: case["text"][:20])
 def test_with_the_graphs_rounding_the_logits_are_the_graphs(case: dict[str, Any]) -> None:
