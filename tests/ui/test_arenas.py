@@ -44,6 +44,7 @@ def counted(how: str, folder: Path) -> int:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has no such places")
+@pytest.mark.slow
 def test_threads_share_a_few(tmp_path: Path) -> None:
     assert counted("many", tmp_path) > app.MOST_ARENAS, "they would have shared them anyway: needless"
     assert counted("few", tmp_path) == app.MOST_ARENAS

@@ -50,6 +50,7 @@ def test_once_the_machine_is_measured_the_button_says_how_long() -> None:
 
 
 @pytest.mark.weights
+@pytest.mark.slow
 def test_homes_button_too_says_how_long_and_only_then() -> None:
     assert not re.search(r"\d", _button(opened("home"), "train-now").label)
     here.keep({"constants": SPEED, "loading": {"models": {"smollm2-135m": [2.0, 270e6]}, "pack": 1e9}})

@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 COUNT = """
 import gc, json, weakref
 from peft_lab.ui.server import app as lasting
@@ -24,6 +26,7 @@ print(json.dumps([gc.get_freeze_count(), searched, left, page() is None]))
 """
 
 
+@pytest.mark.slow
 def test_what_is_imported_is_set_apart_and_pages_are_still_let_go_of() -> None:
     done = subprocess.run([sys.executable, "-c", COUNT], capture_output=True, text=True, check=True)
     apart, searched, left, found = json.loads(done.stdout)

@@ -141,6 +141,7 @@ def test_a_page_reads_what_a_run_has_added_once(runs: Any, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("moved", [{"subset": "query_mlp"}, {"batch": "8"}])
+@pytest.mark.slow
 def test_a_figure_measured_with_other_settings_is_not_passed_off_as_that_of_these(
     runs: Any, moved: dict[str, str]
 ) -> None:
@@ -180,6 +181,7 @@ def test_an_encoders_page_opens_with_the_order_and_a_runs_address_with_its_task(
     assert task(opened("bitfit", model="minilm-l6", tab="train", run=run.id)) == run.spec.task != "tags"
 
 
+@pytest.mark.slow
 def test_the_text_that_virtual_tokens_start_from_follows_the_task_until_it_is_written() -> None:
     def area(app: AppTest) -> Any:
         return next(box for box in app.text_area if box.label == "Initial text")
@@ -196,6 +198,7 @@ def test_the_text_that_virtual_tokens_start_from_follows_the_task_until_it_is_wr
     assert area(other).value == "Good or bad?" and not other.exception
 
 
+@pytest.mark.slow
 def test_a_run_of_another_method_in_the_address_is_not_shown_as_one_of_this(runs: Any) -> None:
     run = runs(START, READY, step(1), step(2), memory(5_000))
     app = opened("lora", run=run.id, tab="train")
@@ -240,6 +243,7 @@ def test_a_queued_run_says_what_is_before_it_and_about_when_it_starts(runs: Any)
     assert way.proto.wrap, "in its narrow column the number of steps was cut off"
 
 
+@pytest.mark.slow
 def test_a_queued_run_waits_for_no_one_who_is_gone(runs: Any) -> None:
     gone = runs(START, READY, mark=None)
     text = gone.log.path.read_text("utf-8").replace('"started": ', '"started": 1')
@@ -259,6 +263,7 @@ def test_a_damaged_note_of_who_started_a_run_is_nobodys(runs: Any) -> None:
 @pytest.mark.parametrize(
     ("task", "first", "other"), [("sentiment", "warm", "Best"), ("tweets", "Best", "warm")]
 )
+@pytest.mark.slow
 def test_the_token_strip_shows_the_chosen_tasks_example(task: str, first: str, other: str) -> None:
     app = opened("lora", model="minilm-l6", task=task)
     (drawing,) = [part.proto.json for part in app.get("bidi_component") if '"narrow"' in part.proto.json]
@@ -266,6 +271,7 @@ def test_the_token_strip_shows_the_chosen_tasks_example(task: str, first: str, o
 
 
 @pytest.mark.parametrize(("task", "recorded_on"), [("json", True), ("style", False)])
+@pytest.mark.slow
 def test_beside_a_recorded_run_the_token_strip_shows_its_row(task: str, recorded_on: bool) -> None:
     """Train showed two orders: the recorded row's answers, and another one's words under the block."""
     app = opened("lora", model="smollm2-135m", task=task, tab="train")
@@ -275,6 +281,7 @@ def test_beside_a_recorded_run_the_token_strip_shows_its_row(task: str, recorded
     assert ('"answers"' in shown) is not recorded_on, "the tab has them already"
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_too_early_offers_to_go_on(runs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a state of it was kept; on its method's page and in the list of runs."""
     asked: list[str] = []

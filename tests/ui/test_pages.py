@@ -58,7 +58,7 @@ def metric(app: AppTest, label: str) -> str:
     return next(str(card.value) for card in app.metric if card.label == label)
 
 
-@pytest.mark.sampled(7)
+@pytest.mark.sampled(14)
 @pytest.mark.parametrize("tab", TABS)
 @pytest.mark.parametrize("slug", method_pages())
 def test_every_section_of_every_method_opens(slug: str, tab: str, own_home: Path) -> None:
@@ -159,6 +159,7 @@ def test_models_known_by_shape_are_counted_or_refused(
         assert says(told(app), formula.trainable)
 
 
+@pytest.mark.slow
 def test_rows_longer_than_another_model_reads_are_kept_for_the_one_they_were_chosen_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -212,6 +213,7 @@ def test_a_method_page_is_of_one_step(slug: str, own_home: Path, monkeypatch: py
     )
 
 
+@pytest.mark.slow
 def test_a_models_folder_that_changed_is_counted_anew(tmp_path: Path) -> None:
     config = {
         "model_type": "llama", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
@@ -280,6 +282,7 @@ def test_a_page_starts_from_the_methods_own_defaults(slug: str, model: str) -> N
 
 
 @pytest.mark.parametrize("slug", ["lora", "prefix", "prompt", "bitfit"])
+@pytest.mark.slow
 def test_the_encoder_decoder_is_offered_with_its_task_or_refused_in_a_sentence(
     slug: str, own_home: Path
 ) -> None:

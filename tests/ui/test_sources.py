@@ -87,6 +87,7 @@ def test_a_figure_stands_beside_the_badge_of_its_source(
 
 
 @pytest.mark.weights
+@pytest.mark.slow
 def test_choose_says_of_each_headline_figure_where_it_is_from(untouched: Path) -> None:
     found = cards(opened("choose"))
     assert {label: source for label, (_, source) in found.items()} == {
