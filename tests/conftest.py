@@ -62,7 +62,7 @@ LONGEST = (
     "methods/counting/test_count.py",
     "ui/test_lab_addresses.py",
     "drawing/test_layout.py",
-    "engine/published/test_counts.py",
+    "engine/published/test_published.py",
     "drawing/test_mixtures.py",
     "ui/test_take_away.py",
 )

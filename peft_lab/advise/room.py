@@ -177,7 +177,7 @@ def _size(group: Any) -> int:
 # How long a training takes: its steps' work at the device's speed, as :mod:`peft_lab.engine.timing` has it.
 
 
-#: Lower and upper ratio of traced to counted step times (tests/engine/timing/test_counted.py).
+#: Lower and upper ratio of traced to counted step times (tests/engine/timing/test_fitted.py).
 COUNTED = (0.97, 1.45)
 
 

@@ -1,18 +1,26 @@
-"""The pool: equal questions are joined, the newest urgent one goes first, a lost process costs only its question."""
+"""Processes that answer: equal questions are joined, and no start, loss or end leaves a question open."""
 
 from __future__ import annotations
 
+import errno
+import os
 import queue
-from collections.abc import Callable
-from concurrent.futures import Executor, Future
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from peft_lab.core import inspector
+from peft_lab.core import asking, inspector, processes
 from peft_lab.core.errors import RunError, Unsupported
-from peft_lab.core.inspector import Pool
+from peft_lab.core.inspector import Inspector, Pool
+from tests.core.test_inspector import die
 from tests.waits import SECONDS
+
+# -- The pool: equal questions are joined, the newest urgent one goes first, a lost process costs only its question
 
 
 class Desk(Executor):
@@ -150,3 +158,249 @@ def test_real_processes_answer() -> None:
         assert [both.submit(0, double, number).result(SECONDS) for number in range(5)] == [0, 2, 4, 6, 8]
     finally:
         both.close()
+
+
+# -- An inspector whose process is still on its way: who asks, closes or forgets meanwhile.
+
+THREADS = 2  # of no other inspector here: whose start it was
+
+
+def together(number: int, do: Callable[[int], Any]) -> list[Any]:
+    """What so many threads get that do it at the same moment."""
+    ready, done = threading.Barrier(number), [None] * number
+
+    def work(at: int) -> None:
+        ready.wait(SECONDS)
+        done[at] = do(at)
+
+    threads = [threading.Thread(target=work, args=(at,)) for at in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SECONDS)
+        assert not thread.is_alive(), "it waits for the start"
+    return done
+
+
+class Gate:
+    """The inspector's own start, kept waiting until the test opens. Other inspectors of this process, asked by what an
+    earlier test has left running, pass through it too."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.error: Exception | None = None
+        self.started = 0
+        self.processes: list[Any] = []
+        self._original = inspector._started
+
+    def __call__(self, settings: Any, threads: int | None, after: int) -> ProcessPoolExecutor:
+        assert self.open.wait(SECONDS)
+        if self.error is not None:
+            raise self.error
+        pool = self._original(settings, threads, after)
+        if threads == THREADS:
+            self.started += 1
+            self.processes += (pool._processes or {}).values()
+        return pool
+
+
+@pytest.fixture
+def gate(session_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    made = Gate()
+    monkeypatch.setattr(inspector, "_started", made)
+    yield made
+    made.open.set()
+
+
+@pytest.fixture
+def slow(gate: Gate) -> Iterator[Inspector]:
+    made = Inspector(THREADS)
+    yield made
+    made.close()
+
+
+def double_starting(number: int) -> int:
+    return 2 * number
+
+
+def test_thirty_ask_at_once_and_none_waits_for_the_start(slow: Inspector, gate: Gate) -> None:
+    asked: list[Future[int]] = together(30, lambda at: slow.submit(double_starting, at % 5))
+    assert not any(future.done() for future in asked)
+    assert len({id(future) for future in asked}) == 5, "equal questions share one answer"
+    gate.open.set()
+    assert [future.result(SECONDS) for future in asked] == [2 * (at % 5) for at in range(30)]
+    assert gate.started == 1
+
+
+def test_closed_while_it_starts(slow: Inspector, gate: Gate) -> None:
+    asked = [slow.submit(double_starting, at) for at in range(3)]
+    slow.close()
+    for future in asked:
+        with pytest.raises(RunError, match="closing"):
+            future.result(0)
+    again = slow.submit(double_starting, 2)  # of which nothing is kept
+    assert again is not asked[2]
+    gate.open.set()
+    assert again.result(SECONDS) == 4
+    for thread in threading.enumerate():
+        if thread.name == "workers":
+            thread.join(SECONDS)
+            assert not thread.is_alive()
+    slow.close()
+    assert len(gate.processes) == 2
+    for process in gate.processes:
+        process.join(SECONDS)
+        assert not process.is_alive()
+
+
+def test_forgotten_while_it_starts(slow: Inspector, gate: Gate) -> None:
+    before = slow.submit(double_starting, 1)
+    slow.forget()
+    after = slow.submit(double_starting, 1)
+    assert after is not before
+    gate.open.set()
+    assert before.result(SECONDS) == after.result(SECONDS) == 2
+    assert slow.submit(double_starting, 1).result(0) == 2  # nobody is asked again
+
+
+def test_a_process_that_cannot_start_is_an_error_for_all_and_may_start_later(
+    slow: Inspector, gate: Gate
+) -> None:
+    gate.error = OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    asked = together(8, lambda at: slow.submit(double_starting, at))
+    gate.open.set()
+    for future in asked:
+        with pytest.raises(RunError, match="Resource temp"):
+            future.result(SECONDS)
+    gate.error = None
+    assert slow.ask(double_starting, 8) == 16
+
+
+def test_one_that_dies_with_its_first_question_is_replaced(slow: Inspector, gate: Gate) -> None:
+    lost = [slow.submit(die, code) for code in (1, 2)]
+    gate.open.set()
+    for future in lost:
+        with pytest.raises(RunError, match="try again"):
+            future.result(SECONDS)
+    assert slow.ask(double_starting, 7) == 14
+
+
+def test_every_question_of_a_pool_hears_that_no_process_starts(gate: Gate) -> None:
+    both = Pool(2)
+    gate.error = OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    asked = [both.submit(0, double_starting, at) for at in range(60)]
+    gate.open.set()
+    for future in asked:
+        with pytest.raises(RunError, match="No process"):
+            future.result(SECONDS)
+    gate.error = None
+    assert both.submit(0, double_starting, 60).result(SECONDS) == 120
+    both.close()
+
+
+def test_every_question_of_a_pool_hears_that_no_thread_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", full)
+    alone = Pool(1)
+    asked = [alone.submit(0, double_starting, at) for at in range(60)]
+    assert all("can't start new thread" in str(future.exception(0)) for future in asked)
+
+
+class Here(Executor):
+    """A process that answers at once, here, until it is lost or closed with the app."""
+
+    def __init__(self, takes: int = 1000, error: type[RuntimeError] = BrokenProcessPool) -> None:
+        self._takes, self._error = takes, error
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if not self._takes:
+            raise self._error("no more")
+        self._takes -= 1
+        answer: Future[Any] = Future()
+        answer.set_result(function(*args, **kwargs))
+        return answer
+
+
+@pytest.mark.parametrize(("losses", "starts"), [(1, True), (2, False)])
+def test_a_start_whose_fork_server_is_lost_is_tried_once_more(
+    monkeypatch: pytest.MonkeyPatch, losses: int, starts: bool
+) -> None:
+    errors, attempts = [EOFError(), ConnectionResetError("reset")][:losses], []
+
+    def start(*_: Any) -> Executor:
+        attempts.append(1)
+        if errors:
+            raise errors.pop(0)
+        return Here()
+
+    monkeypatch.setattr(inspector, "_started", start)
+    asked = Inspector().submit(double_starting, 4)
+    if starts:
+        assert asked.result(SECONDS) == 8
+    else:
+        assert isinstance(asked.exception(SECONDS), RunError)
+    assert len(attempts) == 2
+
+
+def test_a_process_that_was_lost_since_its_last_question_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [Here(takes=1), Here()]
+    monkeypatch.setattr(inspector, "_started", lambda *_: made.pop(0))
+    alone = Inspector()
+    assert [alone.ask(double_starting, at) for at in range(3)] == [0, 2, 4] and not made
+
+
+def test_questions_asked_while_the_app_closes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspector, "_started", lambda *_: Here(0, RuntimeError))
+    with pytest.raises(RunError, match="No process could be started for this question: no more"):
+        Inspector().ask(double_starting, 1)
+
+
+def test_questions_are_answered_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspector, "_started", lambda *_: Here())
+    alone, seen = Inspector(), list[int]()
+    monkeypatch.setattr(inspector, "question_key", lambda function, args, kwargs: str(args))
+    for future in [alone.submit(seen.append, at) for at in range(200)]:
+        future.result(SECONDS)
+    assert seen == list(range(200))
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_closing_at_any_moment_leaves_no_question_open(monkeypatch: pytest.MonkeyPatch, members: int) -> None:
+    monkeypatch.setattr(inspector, "_started", lambda *_: Here())
+    for _ in range(50):
+        some = Pool(members)
+
+        def act(at: int, some: Pool = some) -> list[Future[int]]:
+            if at == 3:
+                some.close()
+                return []
+            return [some.submit(0, double_starting, 10 * at + number) for number in range(5)]
+
+        for future in (one for answers in together(6, act) for one in answers):
+            assert future.cancelled() or future.exception(SECONDS) or future.result(0) % 2 == 0
+        assert not some._waiting and all(member.question is None for member in some._members)
+
+
+@pytest.mark.parametrize(
+    ("given", "of_class", "spins", "waits"),
+    [
+        ({}, False, "10000", "passive"),
+        ({}, True, None, "passive"),
+        ({"OMP_WAIT_POLICY": "active"}, False, None, "active"),
+        ({"GOMP_SPINCOUNT": "7"}, False, "7", "passive"),
+    ],
+)
+def test_threads_of_one_learner_spin_for_a_moment_and_those_of_a_class_sleep(
+    given: dict[str, str], of_class: bool, spins: str | None, waits: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(asking, "class_is_on", lambda: of_class)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "environ", dict(os.environ))
+        processes._prepare_environment()
+        assert (os.environ.get("GOMP_SPINCOUNT"), os.environ["OMP_WAIT_POLICY"]) == (spins, waits)

@@ -109,6 +109,7 @@ def _states(optimizer: Any) -> list[int]:
     return sorted(tensor.numel() * tensor.element_size() for tensor in tensors if tensor.dim())
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["adamw", "adafactor", "muon", "lorafa", "sgd"])
 @pytest.mark.parametrize("adapted", [False, True])
 @pytest.mark.parametrize("layers", [2, 7])
@@ -240,7 +241,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("peft_type", _all_types())
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(11)
 def test_every_method_of_peft_runs(peft_type: str) -> None:
     found = _run("llama", small.adapter(peft_type, **FIELDS.get(peft_type, {})), StepSetting(2, 8))
     assert found.parts["adapter"] > 0
@@ -281,6 +282,7 @@ def _refused(model: str, content: Any, **more: Any) -> str:
     return str(caught.value)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("model", ["gemma-2-2b", "bloomz-560m", "smollm2-135m"])
 @pytest.mark.parametrize("dtype", ["int8", "nf4"])
 def test_vectors_beside_a_packed_base_need_autocast_and_are_refused(model: str, dtype: str) -> None:
@@ -322,6 +324,7 @@ def test_tokens_beyond_the_vocabulary() -> None:
     assert "names token 9,999,999" in _refused("smollm2-135m", content)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("start", ["olora", "corda", "pissa"])
 def test_starts_that_read_values_are_simulated_as_they_are_counted(start: str) -> None:
     content = {"peft_type": "LORA", "r": 8, "target_modules": ["c_attn"]}

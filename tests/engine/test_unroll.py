@@ -1,8 +1,9 @@
-"""Depth by unrolling equals depth by running, over architectures, methods and checkpointing."""
+"""Depth by unrolling equals depth by running; copied models and single figures say what whole ones do."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,9 +12,19 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from peft_lab.engine import account, running, simulate
-from peft_lab.engine.build import Quantise, names_layers
+from peft_lab.engine import build as prototypes
+from peft_lab.engine.build import Blueprint, Quantise, names_layers, tensors_of
+from peft_lab.engine.lab import LabBatch, simulate_lab
 from peft_lab.engine.request import StepRequest, StepSetting
+from peft_lab.engine.running import run
+from peft_lab.engine.simulate import blueprint_of, bytes_needed, work_of
+from peft_lab.engine.simulate import simulate as simulate_prototypes
+from peft_lab.engine.simulate import simulate as simulate_step
 from tests.engine import small
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+# -- Depth by unrolling equals depth by running, over architectures, methods and checkpointing.
 
 METHODS: dict[str, dict[str, Any]] = {
     "FULL": {},
@@ -235,3 +246,107 @@ def test_matrices_shared_over_distance_are_run() -> None:
     """Lily gives every ``stride_A`` layers one A: five layers do not show how many there are."""
     config = small.adapter("LILY", r=4, stride_A=4, num_B=2, target_modules=["up_proj"])
     assert not running.run(small.blueprint("llama", 12, config), StepSetting(2, 16))[2]
+
+
+# -- A simulation asked for one figure alone says what the whole one says.
+
+
+ASKED = {
+    "one GPU": StepRequest("smollm2-135m", "lora", {}, StepSetting(2, 40)),
+    "checkpointed, packed into 4 bits": StepRequest(
+        "smollm2-135m", "qlora", {}, StepSetting(1, 24), checkpointing=True
+    ),
+    "full, in 8 bits, a loss in chunks": StepRequest(
+        "smollm2-135m", "full", {}, StepSetting(2, 24, optimizer="paged_adamw8bit", loss="chunked"), "float32"
+    ),
+    "rows that share one": StepRequest("smollm2-135m", "ia3", {}, StepSetting(1, 64, packed=True, optimizer="sgd")),
+    "activations in main memory": StepRequest(
+        "smollm2-135m", "lora", {}, StepSetting(2, 24, offload=True), checkpointing=True
+    ),
+    "a processor": StepRequest("minilm-l6", "bitfit", {}, StepSetting(3, 16, padded=True, device="cpu")),
+    "two stacks, not unrolled": StepRequest("flan-t5-small", "lora", {}, StepSetting(2, 16, optimizer="adafactor")),
+    "a prefix, not unrolled": StepRequest("gpt2", "prefix", {}, StepSetting(2, 16)),
+    "a generation": StepRequest("gpt2", "lora", {}, StepSetting(1, 8, generate=(2, 3))),
+}  # fmt: skip
+
+
+@pytest.mark.sampled(7)
+@pytest.mark.parametrize("named", list(ASKED))
+def test_one_figure_alone_is_that_of_the_whole(named: str) -> None:
+    whole = simulate_step(ASKED[named])
+    assert bytes_needed(ASKED[named]) == simulate.needed_bytes(whole)
+    assert work_of(ASKED[named]) == whole.work[-1]
+
+
+# -- A copied model is stepped as one that was built, and is not built twice.
+
+SETTING = StepSetting(2, 32, device="cuda", capability=(8, 9))
+
+
+@pytest.mark.sampled(5)
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("method", ["full", "lora", "qlora", "adapters"])
+@pytest.mark.parametrize("model", ["smollm2-135m", "gpt2"])  # both tie their embeddings
+def test_a_copy_leaves_the_trace_of_a_built_model(
+    model: str, method: str, checkpointing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blueprint = blueprint_of(StepRequest(model, method, {}, SETTING, "bfloat16", checkpointing))
+    assert blueprint.source
+    expected = run(replace(blueprint, source=""), SETTING)[0]
+    prototypes._prototypes.clear()
+    built: list[int | None] = []
+    build = Blueprint.build
+
+    def counted(self: Blueprint, depth: int | None = None) -> Any:
+        built.append(depth)
+        return build(self, depth)
+
+    monkeypatch.setattr(Blueprint, "build", counted)
+    traces = [run(blueprint, SETTING)[0] for _ in range(2)]
+    assert len(built) == 1
+    for trace in traces:
+        assert trace.events == expected.events and trace.storages == expected.storages
+
+
+def test_other_settings_are_other_models() -> None:
+    asked = StepRequest("smollm2-135m", "lora", {"r": 4}, SETTING)
+    sources = {
+        blueprint_of(one).source
+        for one in (asked, replace(asked, values={"r": 8}), replace(asked, method="ia3", values={}))
+    }
+    assert len(sources) == 3
+    assert blueprint_of(asked.at(batch=7)).source in sources
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_a_runs_step_and_a_step_of_memory_do_not_share_a_model(attention: str) -> None:
+    """The first that was simulated in a process had decided the attention of the other, 0.7% of this peak."""
+    memory = StepRequest("minilm-l6", "lora", {}, SETTING, "bfloat16")
+    lab = replace(memory, setting=LabBatch(2, 32, device="cuda", capability=(8, 9), implementation=attention))
+    peaks = []
+    for order in ((memory, lab), (lab, memory)):
+        prototypes._prototypes.clear()
+        first, second = (
+            (simulate_lab if one is lab else simulate_prototypes)(one).peak_bytes for one in order
+        )
+        peaks.append((first, second) if order[0] is memory else (second, first))
+    assert peaks[0] == peaks[1]
+
+
+def test_a_model_whose_copy_shares_less_is_built_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    class Sharing(torch.nn.Module):
+        """A view of its weight beside it, which a copy has of its own."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.empty(4, 4, device="meta"))
+            self.register_buffer("part", self.weight.detach()[:2])
+
+    blueprint = replace(blueprint_of(StepRequest("gpt2", "full", {}, SETTING)), source="sharing")
+    monkeypatch.setattr(Blueprint, "build", lambda self, depth=None: Sharing())
+    prototypes._prototypes.clear()
+    found = [prototypes.fresh_copy(blueprint, 3) for _ in range(2)]
+    prototypes._prototypes.clear()
+    assert [len(tensors_of(model)) for model in found] == [1, 1]

@@ -231,7 +231,7 @@ def with_speed(
 # A step's work from a model's shape alone, when there is no time to trace it: its products are counted, the rest is
 # scaled from the traced step of a Llama.
 #
-# On the seven traced steps of tests/engine/timing/test_counted.py the traced work takes 0.97 to 1.41 times as long.
+# On the seven traced steps of tests/engine/timing/test_fitted.py the traced work takes 0.97 to 1.41 times as long.
 
 
 #: One layer's elementwise operations, forward and backward; their bytes per token and hidden dimension; its views; and

@@ -1,4 +1,4 @@
-"""A step on several devices, simulated: like real processes, and like itself at its own depth."""
+"""A step on several devices, simulated: like real processes, like itself at its own depth, what waits, and a run."""
 
 from __future__ import annotations
 
@@ -9,10 +9,22 @@ import pytest
 from bench import sharded_peaks
 from peft_lab.core.errors import BadInput, Unsupported
 from peft_lab.core.inspector import question_key
-from peft_lab.engine import running
+from peft_lab.engine import account, running
+from peft_lab.engine.account import CachingAllocator
+from peft_lab.engine.over_a_run import Steps, steps_at
 from peft_lab.engine.request import StepRequest, StepSetting
-from peft_lab.engine.sharding.simulate import SHARDED_PARTS, ShardedResult, simulate_sharded
+from peft_lab.engine.sharding.simulate import (
+    SHARDED_PARTS,
+    ShardedResult,
+    reserved_over_run,
+    simulate_sharded,
+    traced,
+)
+from peft_lab.engine.sharding.watch import Aside
 from peft_lab.engine.sharding.wrap import Sharding, sharding_notes
+from tests.engine import small
+
+# -- A step on several devices, simulated: like real processes, and like itself at its own depth.
 
 MODEL = "qwen2.5-0.5b"
 
@@ -200,3 +212,113 @@ def test_fsdp1_keeps_what_frozen_layers_read_until_the_backward_pass_ends() -> N
     more = peaks["lora", "fsdp1"].peak_bytes - peaks["lora", "fsdp2"].peak_bytes
     assert peaks["lora", "fsdp1"].unrolled and 17 * state < more < 20 * state
     assert peaks["full", "fsdp1"].peak_bytes == peaks["full", "fsdp2"].peak_bytes
+
+
+# -- What of a step waits in main memory and is copied, read off its trace: the parts that the whole is known of.
+
+MODEL_ASIDE, LAYERS, WIDTH, TOKENS, ROWS = "qwen2.5-0.5b", 24, 896, 64, 2
+
+
+def ask_aside(method: str, how: Sharding, offload: bool = False) -> ShardedResult:
+    setting = StepSetting(batch=ROWS, seq=TOKENS, offload=offload)
+    return simulate_sharded(StepRequest(MODEL_ASIDE, method, {}, setting, checkpointing=True), how)
+
+
+def by_phase(found: ShardedResult) -> dict[str, Aside]:
+    return {one.phase: one for one in found.aside}
+
+
+@pytest.mark.parametrize(("method", "devices"), [("lora", 2), ("full", 3), ("qlora", 2)])
+def test_shares_that_wait_add_up_to_what_is_known_of_the_whole(method: str, devices: int) -> None:
+    """Main memory's bytes come from the optimizer's parameters, copied ones from what is gathered and summed up: none
+    of them is asked here."""
+    found = ask_aside(method, Sharding("fsdp2", devices, offload=True))
+    phases = by_phase(found)
+    assert sum(phases["optimizer"].held.values()) == found.host_bytes
+    assert sum(one.brought + one.taken for one in found.aside) == pytest.approx(
+        found.copied_bytes, abs=devices
+    )
+    learns = phases["backward"].held["gradients"]
+    assert "gradients" not in phases["forward"].held, "they are made in the backward pass"
+    assert phases["forward"].held["optimizer"] == 2 * learns, "AdamW keeps two numbers for each"
+    assert phases["backward"].taken == pytest.approx(learns, rel=0.02)
+    assert phases["forward"].brought == pytest.approx(
+        sum(phases["forward"].held.values()) - 2 * learns, rel=0.02
+    ), "a rank's whole share, once"
+    assert phases["optimizer"].brought == phases["optimizer"].taken == 0
+    # what the model put out lives on, in 16 bits: its logits
+    here = phases["optimizer"].here
+    assert here.get("logits", 0) + here["activations"] == pytest.approx(ROWS * TOKENS * 151_936 * 2, rel=0.1)
+
+
+def test_each_layers_input_leaves_and_comes_back() -> None:
+    found = ask_aside("lora", Sharding("ddp", 2), offload=True)
+    phases = by_phase(found)
+    inputs = LAYERS * ROWS * TOKENS * WIDTH * 2
+    assert phases["forward"].layers == phases["backward"].layers == inputs
+    assert phases["forward"].taken == phases["backward"].brought > inputs
+    assert phases["forward"].held == {"activations": phases["forward"].taken} == phases["backward"].held
+    assert not phases["forward"].brought and not phases["backward"].taken
+    assert not phases["zero_grad"].held and not phases["optimizer"].held
+
+
+def test_of_a_step_that_keeps_all_on_its_devices_nothing_is_said() -> None:
+    for how in (Sharding("fsdp2", 2), Sharding("ddp", 2)):
+        assert ask_aside("lora", how).aside == ()
+
+
+@pytest.mark.slow
+def test_a_few_layers_show_what_all_of_them_keep_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [("lora", Sharding("fsdp2", 2, offload=True), False), ("lora", Sharding("ddp", 2), True)]
+    short = [ask_aside(*one) for one in asked]
+    assert all(one.unrolled for one in short)
+    monkeypatch.setattr(running, "_unrolled", lambda *_: None)
+    deep = [ask_aside(*one) for one in asked]
+    assert [one.aside for one in short] == [one.aside for one in deep]
+
+
+# -- What each of several devices reserves over a run of rows of unequal length.
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        Sharding("fsdp2", 4),
+        pytest.param(Sharding("zero2", 4), marks=pytest.mark.slow),
+        pytest.param(Sharding("fsdp2", 2, offload=True), marks=pytest.mark.slow),
+        pytest.param(Sharding("ddp", 2), marks=pytest.mark.slow),
+        pytest.param(Sharding("tp", 2), marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_replayed_run_is_as_a_traced_one(how: Sharding) -> None:
+    """Steps of lengths that were not traced, against a trace of just these steps. DDP's first two differ."""
+    plan, setting = small.blueprint("llama", 7, small.adapter("LORA", "llama")), StepSetting(96, 160)
+    lengths, run, first = [15, 87, 159, 123], [41, 153, 65, 105, 49], [87] * (1 + (how.kind == "ddp"))
+    trace = traced(plan, how, steps_at([*first, *lengths]), setting)
+    steps, allocator = Steps(trace, lengths), CachingAllocator()
+    blocks = account.replay(trace, allocator, setting.capability, stop=steps.start)
+    left = [blocks.get(index) for index in steps.first]
+    for length in run:
+        left = steps.play(length, allocator, left)
+    assert allocator.peak_reserved == account.reserve(
+        traced(plan, how, steps_at([*first, *run]), setting), setting.capability
+    )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_is_simulated_beside_a_split_step() -> None:
+    asked = StepRequest("gpt2", "lora", {}, StepSetting(8, 120), checkpointing=True)
+    how, unequal = Sharding("fsdp2", 2), tuple(range(20, 121, 4))
+    step, found = simulate_sharded(asked, how), simulate_sharded(asked.at(lengths=unequal), how)
+    assert step.reserved_bytes is not None and step.run is None
+    assert (found.peak_bytes, found.reserved_bytes) == (step.peak_bytes, step.reserved_bytes)
+    assert found.run is not None and found.run.longest == 120
+    document = found.as_dict()
+    assert document["step_reserved_bytes"] == step.reserved_bytes
+    assert document["reserved_bytes"]["value"] == found.run.reserved.value
+    capacity = step.reserved_bytes // 2
+    tight = reserved_over_run(asked.at(lengths=unequal, capacity=capacity), how, 1)
+    assert tight.high > capacity, "more than there is, where it does not fit"
+    with pytest.raises(Unsupported, match="several passes"):
+        reserved_over_run(asked.at(lengths=unequal, accumulate=2), how, 1)

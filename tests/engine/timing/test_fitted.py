@@ -1,4 +1,4 @@
-"""Constants: found again where they were planted, within data sheets, and as good as the bench says."""
+"""The fitted constants beside figures of others, and counted times beside traced ones."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ import pytest
 
 from bench import fitting, step_time, transfer
 from bench.fitting import fit_constants
+from peft_lab.advise.room import COUNTED
 from peft_lab.core.errors import UnknownName
 from peft_lab.engine import published, timing
 from peft_lab.engine.devices import cards, gpus
 from peft_lab.engine.kernels import cublas_workspace, stands_for
+from peft_lab.engine.request import StepRequest, StepSetting
+from peft_lab.engine.simulate import simulate
 from peft_lab.engine.timing import estimate
 from peft_lab.engine.timing.estimate import others
 from peft_lab.engine.timing.kernels import SHEETS, OperationTable
+from peft_lab.methods import get_method
+from peft_lab.models.catalogue import resolve
+
+# -- Constants: found again where they were planted, within data sheets, and as good as the bench says.
 
 
 def test_planted_constants_are_found() -> None:
@@ -147,3 +154,36 @@ def test_products_of_32_bits_are_those_of_64_or_128_cores_a_unit(name: str) -> N
 def test_every_generation_since_volta_has_cards() -> None:
     generations = {gpu.capability for gpu in gpus().values()}
     assert generations >= {(7, 0), (7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (12, 0)}
+
+
+# -- The work that is counted from a shape, beside the traced work of the same steps.
+
+
+@pytest.mark.sampled(3)
+@pytest.mark.parametrize("gpu", ["l40s", "h100"])
+@pytest.mark.parametrize(
+    ("model", "method", "batch", "length", "checkpointing"),
+    [
+        ("llama-3.2-3b", "lora", 4, 240, False),
+        ("llama-3.2-3b", "full", 4, 240, False),
+        ("llama-3.1-8b", "lora", 2, 2048, True),
+        ("llama-3.1-8b", "qlora", 2, 2048, True),
+        ("llama-3.1-8b", "qlora", 1, 512, False),
+        ("qwen2.5-0.5b", "lora", 4, 512, False),
+        ("roberta-base", "lora", 16, 128, False),
+    ],
+)
+def test_counted_is_near_traced(
+    model: str, method: str, batch: int, length: int, checkpointing: bool, gpu: str
+) -> None:
+    shape, spec = resolve(model).shape, get_method(method)
+    setting = StepSetting(batch, length, capability=(8, 9))
+    asked = StepRequest(model, method, {}, setting, checkpointing=checkpointing)
+    formula = spec.formula(shape, spec.defaults(shape))
+    full = method == "full"
+    adapted = 0.0 if full else estimate.adapted_maps(formula)
+    work = estimate.counted_work(
+        shape, formula.trainable, batch, length, adapted, full, method == "qlora", checkpointing
+    )
+    ratio = estimate.seconds(simulate(asked).work[-1], gpu).value / estimate.seconds(work, gpu).value
+    assert COUNTED[0] <= ratio <= COUNTED[1]

@@ -227,7 +227,7 @@ def test_a_count_that_differs_says_where(counted: Count, monkeypatch: pytest.Mon
 def test_memory_is_simulated_with_stacks_adapted_and_without(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Real steps of such models have these peaks: tests/engine/test_mixtures.py."""
+    """Real steps of such models have these peaks: tests/engine/test_real_steps.py."""
     from peft_lab.engine.request import StepRequest, StepSetting
     from peft_lab.engine.simulate import simulate
     from peft_lab.models import catalogue as models
