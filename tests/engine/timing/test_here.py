@@ -10,7 +10,6 @@ import pytest
 from peft_lab.core.errors import BadInput, RunError
 from peft_lab.engine.devices import THIS
 from peft_lab.engine.timing import estimate, here
-from peft_lab.models.assets import store as assets
 from peft_lab.runs import waiting
 from tests.waits import SECONDS
 
@@ -19,8 +18,9 @@ from tests.waits import SECONDS
 
 @pytest.fixture(autouse=True)
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assets, "home", lambda: tmp_path)
+    monkeypatch.setenv("PEFT_LAB_HOME", str(tmp_path))
     monkeypatch.setattr(here, "_PATIENCE", 0.02)
+    monkeypatch.setattr(waiting, "_asked", [])
 
 
 def test_it_has_to_be_measured_first() -> None:
@@ -45,12 +45,6 @@ def test_a_damaged_measurement_is_none(text: str) -> None:
 
 
 # -- The machine is measured in a process of its own, and never beside a training.
-
-
-@pytest.fixture(autouse=True)
-def _home_calibrating(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PEFT_LAB_HOME", str(tmp_path))
-    monkeypatch.setattr(waiting, "_asked", [])
 
 
 @pytest.mark.further
