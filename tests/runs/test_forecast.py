@@ -13,7 +13,6 @@ from peft_lab.drawing.trajectory.format import asked_states
 from peft_lab.engine.timing import here
 from peft_lab.engine.timing.kernels import CONSTANTS
 from peft_lab.engine.work import Op, Piece
-from peft_lab.models.assets import store as assets
 from peft_lab.runs import course, forecast
 from peft_lab.runs import kept as said
 from peft_lab.runs.course import BaseScore
@@ -38,7 +37,7 @@ KEPT: dict[str, Any] = {"constants": SPEED, "loading": {"models": {"minilm-l6": 
 
 @pytest.fixture(autouse=True)
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assets, "home", lambda: tmp_path)
+    monkeypatch.setenv("PEFT_LAB_HOME", str(tmp_path))
     here.keep(KEPT)
 
 
