@@ -1,29 +1,34 @@
-"""The bank holds together: sizes, levels, sources, and no figure typed where code computes one."""
+"""The bank holds together: sizes, topics, sources, chains, doubts, and no figure typed where code computes one."""
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
+import yaml
 
 from peft_lab.core import references
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.interview import bank
 from peft_lab.interview import question as questions
-from peft_lab.interview.bank import all_questions, get_question, make_question, select
+from peft_lab.interview.answers import judge
+from peft_lab.interview.bank import LONGEST, all_questions, chain, get_question, make_question, select
 from peft_lab.interview.computed import Answer
-from peft_lab.interview.question import LEVELS, Question, placeholders, topics
+from peft_lab.interview.question import LEVELS, Doubt, FollowUp, Question, placeholders, topics
 from peft_lab.methods import all_methods
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models.catalogue import catalogue
+from tests.interview.each import over
 
 QUESTIONS = list(all_questions().values())
 COMPUTED = [question for question in QUESTIONS if question.computed]
-each = pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.id)
-each_computed = pytest.mark.parametrize("question", COMPUTED, ids=lambda question: question.id)
+each = over(QUESTIONS)
+each_computed = over(COMPUTED)
 
 # Names that hold digits and are no result: number formats, models, symbols and coefficients of formulas.
 _ALLOWED = re.compile(
@@ -42,8 +47,8 @@ def answer_of(question: Question, model: str | None = None) -> Answer | None:
 
 
 def test_size_and_spread() -> None:
-    assert len(QUESTIONS) >= 124
-    assert len(COMPUTED) >= 64
+    assert len(QUESTIONS) >= 290
+    assert len(COMPUTED) >= 155
     assert {question.topic for question in QUESTIONS} == set(topics())
     levels = Counter((question.topic, question.level) for question in QUESTIONS)
     for topic in topics():
@@ -221,3 +226,174 @@ def test_nothing_heavy_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+#: Chains that end without a picture: what they ask about is nowhere in the Lab.
+LEAST_SHOWN = 130
+#: Every method, and what concerns them all.
+WITH_DOUBTS = {
+    *(slug for slug in all_methods() if slug != "full"),
+    "memory",
+    "quantisation",
+    "serving",
+    "choosing",
+    "training",
+}
+FOLLOW_UPS = [(question, follow_up) for question in QUESTIONS for follow_up in question.follow_ups]
+each_follow_up = over(FOLLOW_UPS, lambda entry: entry[1].question)
+DOUBTS = [(name, question.doubt) for name, question in all_questions().items() if question.doubt]
+PAPER = re.compile(r"arXiv:\d{4}\.\d{4,5}, (sections?|appendix|algorithm|figure|abstract)\b")
+
+
+def whole(text: str) -> bool:
+    """No placeholder is left, formulas and code are closed, a sentence ends."""
+    bare = re.sub(r"\$[^$]*\$", "", text)
+    return not placeholders(bare) and text.count("$") % 2 == text.count("`") % 2 == 0 and text[-1] in ".?!"
+
+
+#: A paper as references.yaml names it, without a place.
+WHOLE = frozenset(text for name, text in vars(references).items() if name.isupper() and isinstance(text, str))
+
+
+def stated_places(sources: tuple[str, ...]) -> bool:
+    """Each paper with the place in it, or whole: tests/test_places.py sees to it that no place is a guess."""
+    papers = [source for source in sources if "arXiv" in source]
+    return bool(sources) and all(PAPER.search(source) or source in WHOLE for source in papers)
+
+
+@each_follow_up
+def test_a_follow_up_is_answered_or_leads_to_a_question(question: Question, follow_up: FollowUp) -> None:
+    assert bool(follow_up.answer) != bool(follow_up.leads_to), follow_up.question
+    if follow_up.leads_to:
+        assert follow_up.leads_to in all_questions()
+        assert follow_up.leads_to != question.id
+    else:
+        assert stated_places(follow_up.sources), follow_up.sources
+
+
+@pytest.mark.sampled(5)
+@each_follow_up
+def test_its_texts_are_whole_for_every_model(question: Question, follow_up: FollowUp) -> None:
+    for model in question.models() or (None,):
+        asked, answer = question.explain_follow_up(follow_up, model)
+        assert whole(asked), (model, asked)
+        assert follow_up.leads_to or whole(answer), (model, answer)
+
+
+@each_follow_up
+def test_figures_that_code_computes_are_not_typed(question: Question, follow_up: FollowUp) -> None:
+    if follow_up.calculate is not None:
+        assert placeholders(follow_up.question + follow_up.answer)
+        assert digits_left(follow_up.answer.replace("24 GB", "").replace("60 examples", "")) == []
+
+
+def test_every_question_begins_a_chain_of_three_to_five() -> None:
+    found = {name: chain(question) for name, question in all_questions().items()}
+    assert {len(links) for links in found.values()} <= {3, 4, LONGEST}
+    for name, links in found.items():
+        met = [link.asks.id for link in links if link.asks is not None]
+        assert met[0] == name
+        assert len(set(met)) == len(met), "nothing is asked twice"
+    shown = [
+        links for links in found.values() if any(link.follow_up and link.follow_up.opens for link in links)
+    ]
+    assert len(shown) >= LEAST_SHOWN
+
+
+def test_a_chain_goes_on_through_the_question_it_leads_to() -> None:
+    links = chain(get_question("lora-why-b-zero"))
+    assert [link.asks.id if link.asks else None for link in links] == [
+        "lora-why-b-zero",
+        None,
+        None,
+        None,
+        None,
+    ]
+    opens = links[-1].follow_up and links[-1].follow_up.opens
+    assert opens and (opens.page, opens.values["tab"]) == ("lora", "inside")
+    through = [link.asks.id for link in chain(get_question("lora-one-map")) if link.asks]
+    assert through == ["lora-one-map", "lora-break-even"]
+
+
+# -- doubts ------------------------------------------------------------------------------------------------------------
+
+
+@over(DOUBTS, lambda entry: entry[0])
+def test_a_doubt_is_whole_and_has_its_reason(name: str, doubt: Doubt) -> None:
+    question = get_question(name)
+    assert stated_places(doubt.sources), doubt.sources
+    assert len(doubt.because) > 80, "a reason, not a remark"
+    for model in question.models() or (None,):
+        texts = question.explain_doubt(doubt, model)
+        assert all(whole(text) for text in texts), texts
+
+
+def test_doubts_are_spread_and_some_are_right() -> None:
+    assert len(DOUBTS) >= 60
+    by_topic = Counter((get_question(name).topic, doubt.holds) for name, doubt in DOUBTS)
+    for topic in {topic for topic, _ in by_topic}:
+        assert by_topic[topic, True] >= 2 and by_topic[topic, False] >= 2, topic
+    assert {topic for topic, _ in by_topic} >= WITH_DOUBTS
+
+
+# -- wrong turns -------------------------------------------------------------------------------------------------------
+
+CHOICES = [question for question in all_questions().values() if question.kind == "choice"]
+
+
+@over(CHOICES)
+def test_every_wrong_option_says_what_was_thought(question: Question) -> None:
+    thoughts = [option.thought for option in question.options]
+    for model in question.models() or (None,):
+        answer = question.compute(model)
+        right = question.right_option(answer)
+        assert all(thought for index, thought in enumerate(thoughts) if index != right)
+        assert len(question.thoughts(answer, model)) == len(thoughts) - 1
+        wrong = next(index for index in range(len(thoughts)) if index != right)
+        assert thoughts[wrong][1:] in judge(question, answer, str(wrong + 1), model).message
+    texts = [thought for thought in thoughts if thought]
+    assert len(set(texts)) == len(texts)
+    assert all(thought[0].isupper() and thought[-1] == "." for thought in texts)
+
+
+NUMERIC = [q for q in all_questions().values() if q.kind == "numeric" and q.needs == "shape"]
+
+
+@over(NUMERIC)
+def test_every_typical_slip_says_what_was_forgotten(question: Question) -> None:
+    """On each_follow_up model; within a question no two slips have one explanation."""
+    for model in question.models() or (None,):
+        answer = question.compute(model)
+        assert answer is not None
+        texts = [miss.forgot for miss in answer.near_misses]
+        assert all(len(text) >= len("the text") for text in texts)
+        assert len(set(texts)) == len(texts), texts
+
+
+LORA = ("lora", "qlora")
+PRACTICE = ("training", "memory", "planning", "serving", "merging", "preference", "debugging")
+
+
+def test_what_interviews_ask_is_asked() -> None:
+    asked = yaml.safe_load(Path(__file__).with_name("asked.yaml").read_text("utf-8"))
+    assert len(asked) >= 70 and {name for names in asked.values() for name in names} <= set(all_questions())
+
+
+def test_labelled_answers_are_to_free_questions_with_the_points_they_are_labelled_for() -> None:
+    files = sorted(Path(__file__).with_name("answers").glob("*.jsonl"))
+    rows = [json.loads(line) for file in files for line in file.read_text("utf-8").splitlines()]
+    assert len({row["answer"] for row in rows}) == len(rows) > 700
+    for row in rows:
+        question = get_question(row["question"])
+        assert question.kind == "free" and set(row["points"]) <= set("mpnc")
+        assert 0 <= len(question.listen_for) - len(row["points"]) <= 1, question.id
+
+
+def test_balance() -> None:
+    """About a third on LoRA and QLoRA, a third on training and serving models, and the rest not much more."""
+    topics = Counter(question.topic for question in all_questions().values())
+    total = topics.total()
+    lora, practice = (sum(topics[name] for name in names) for names in (LORA, PRACTICE))
+    assert 0.25 <= lora / total <= 0.4
+    assert 0.25 <= practice / total <= 0.4
+    assert (total - lora - practice) / total <= 0.4

@@ -1,20 +1,41 @@
-"""The bank's files: a question is read with all that belongs to it, and each kind of mistake is named with its line."""
+"""Content files: what belongs to an entry is read, and each kind of mistake is named with its file and line."""
 
 from __future__ import annotations
 
+import ast
+import html
+import inspect
+import re
+import shutil
+import string
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from peft_lab.core.content import ContentError
+from peft_lab.advise import tree
+from peft_lab.core import references
+from peft_lab.core.content import ContentError, read_entry
+from peft_lab.core.errors import UnknownName
 from peft_lab.core.references import LORA, PEFT
 from peft_lab.core.units import Source
-from peft_lab.interview import calculations
+from peft_lab.engine import published
+from peft_lab.interview import calculations, claims, glossary, since, tour
 from peft_lab.interview.bank import FOLDER, all_questions, mistakes, read_questions
+from peft_lab.interview.claims import all_claims
+from peft_lab.interview.clinic import checks, faults
+from peft_lab.interview.clinic.faults import all_faults
 from peft_lab.interview.computed import Case
 from peft_lab.interview.question import gated, room_for, topics
-from peft_lab.methods import get_method
+from peft_lab.interview.since import Discovery, seen
+from peft_lab.interview.tour import Tour
+from peft_lab.methods import all_methods, get_method
+from peft_lab.methods.shared.virtual_tokens import PREFIX_LOST
 from peft_lab.models.catalogue import get_model
+from peft_lab.studies.experiments import all_experiments
+from tests.interview.each import over
+from tests.ui.test_pages import opened
 
 WHOLE = """\
 - id: lora-one
@@ -249,3 +270,224 @@ def test_a_formula_that_cannot_be_computed_is_found(tmp_path: Path, formula: str
     )
     (found,) = mistakes(written(tmp_path, whole))
     assert found.line == 1 and named in str(found)
+
+
+def read_discoveries() -> Any:
+    return since.of_method.__wrapped__("lora")
+
+
+def read_advice() -> Any:
+    return tree._read_advice()
+
+
+KINDS: dict[str, tuple[Any, Callable[[], Any]]] = {
+    "clinic": (faults, all_faults.__wrapped__),
+    "claims": (claims, all_claims.__wrapped__),
+    "discoveries": (since, read_discoveries),
+    "tree": (tree, read_advice),
+}
+MISTAKES = [
+    ("clinic", "training.yaml", "family: training", "family: trained"),
+    ("clinic", "training.yaml", "    arguments: |-", "    argument: |-"),
+    ("clinic", "training.yaml", "  title: The learning rate is too high\n", ""),
+    ("clinic", "loading.yaml", "weight: proof}", "weight: sure}"),
+    ("clinic", "loading.yaml", "- name: wrapped-twice", "- name: wrong-base"),
+    ("claims", "lora.yaml", "check: lora_share", "check: lora_shear"),
+    ("claims", "lora.yaml", "fits: takes LoRA", "fits: takes all"),
+    ("claims", "lora.yaml", "{query_value:share}", "{query_value:shear}"),
+    ("claims", "lora.yaml", "{trainable:count}", "{trainable:count"),
+    ("claims", "lora.yaml", "source: cited", "source: heard"),
+    ("claims", "lora.yaml", "- {subject: lora, relation: merges}", "- {subject: lora, relation: melts}"),
+    ("discoveries", "lora.yaml", "source: LORA_REGRET", "source: LORA_REGRETS"),
+    ("discoveries", "lora.yaml", "{RANK_COLLAPSE}", "{RANK_COLLAPSED}"),
+    ("discoveries", "lora.yaml", "times: printed lora-rate-times", "times: printed lora-rate-time"),
+    ("discoveries", "lora.yaml", "attention: right lora--", "attention: left lora--"),
+    ("discoveries", "lora.yaml", "opens: {page: compare, lines: rank}", "opens: {lines: rank}"),
+    ("tree", "advice.yaml", "  - several seeds", "  - several seats"),
+    ("tree", "reasons.yaml", "source: QLORA, section 4", "source: QLORRA, section 4"),
+    ("tree", "reasons.yaml", "when: {tasks: many}", "when: [tasks, many]"),
+]
+
+
+@pytest.mark.parametrize(("kind", "file", "old", "new"), MISTAKES)
+def test_a_mistake_of_any_kind_is_named_with_its_file_and_line(
+    kind: str, file: str, old: str, new: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, read = KINDS[kind]
+    folder = tmp_path / kind
+    shutil.copytree(module.CONTENT, folder)
+    monkeypatch.setattr(module, "CONTENT", folder)
+    assert read()
+    text = (folder / file).read_text("utf-8")
+    assert old in text
+    line = text[: text.index(old)].count("\n") + 1
+    (folder / file).write_text(text.replace(old, new, 1), "utf-8")
+    with pytest.raises(ContentError) as caught:
+        read()
+    assert caught.value.path.name == file
+    # folded text, a missing field and a list are at the line that their entry or field begins in
+    assert line - 5 <= caught.value.line <= line, caught.value
+    assert str(caught.value).startswith(f"{kind}/{file}:{caught.value.line}: ")
+
+
+def test_a_stop_without_a_title_is_named_with_its_line(tmp_path: Path) -> None:
+    text = tour.NEWCOMER.read_text("utf-8")
+    path = tmp_path / "newcomer.yaml"
+    path.write_text(text.replace("- page: lora\n  title:", "- page: lora\n  titel:", 1), "utf-8")
+    with pytest.raises(ContentError) as caught:
+        read_entry(path, Tour)
+    assert caught.value.line == path.read_text("utf-8")[: text.index("- page: lora")].count("\n") + 2
+
+
+def test_faults_name_faults_and_patterns_that_compile() -> None:
+    known = all_faults()
+    for fault in known.values():
+        assert set(fault.like) <= set(known) - {fault.name}
+        assert all(re.compile(message.pattern) for message in fault.messages)
+    assert PREFIX_LOST in known["prefix-ignored"].fix
+
+
+def test_checks_find_the_sentences_that_they_name() -> None:
+    known = {(fault.name, name) for fault in all_faults().values() for name in fault.evidence}
+    calls = [
+        [argument.value for argument in call.args if isinstance(argument, ast.Constant)]
+        for call in ast.walk(ast.parse(inspect.getsource(checks)))
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "sign"
+    ]
+    named = {(call[0], call[1]) for call in calls if len(call) > 1 and call[0] in all_faults()}
+    assert len(named) > 50 and named <= known
+    written = inspect.getsource(checks)
+    assert not [name for _, name in known if f'"{name}"' not in written]
+
+
+def test_a_file_belongs_to_a_topic_a_method_or_a_stage() -> None:
+    for folder, names in (
+        (claims.CONTENT, topics()),
+        (since.CONTENT, all_methods()),
+        (faults.CONTENT, faults.FAMILIES),
+    ):
+        assert {path.stem for path in folder.iterdir()} <= set(names)
+    for claim in all_claims().values():
+        assert f"id: {claim.id}\n" in (claims.CONTENT / f"{claim.topic}.yaml").read_text("utf-8")
+    for fault in all_faults().values():
+        assert f"name: {fault.name}\n" in (faults.CONTENT / f"{fault.family}.yaml").read_text("utf-8")
+
+
+def test_the_tree_leads_to_nodes_and_advice() -> None:
+    for node in tree.NODES.values():
+        assert node.question in tree.QUESTIONS
+        for branch in node.branches:
+            assert branch.to in tree.NODES or branch.to in tree.ADVICE
+            assert set(branch.values) <= set(tree.QUESTIONS[node.question].answers)
+    for advice in tree.ADVICE.values():
+        assert set(advice.others) <= set(tree.ADVICE)
+        for when in (reason.when for reason in advice.reasons if reason.when):
+            assert when[1] in tree.QUESTIONS[when[0]].answers
+
+
+#: What the pages use without explaining it themselves.
+NEEDED = {
+    "token", "logits", "nats", "held-out rows", "rank", "exact match", "singular value", "JSON", "adapter",
+    "base model", "quantisation", "gradient", "checkpointing", "learning rate", "epoch", "LoRA alpha", "perplexity",
+}  # fmt: skip
+
+
+def test_each_form_belongs_to_one_word() -> None:
+    words = glossary.words()
+    assert set(words) >= NEEDED
+    forms = [form.lower() for word in words.values() for form in (word.term, *word.also)]
+    assert len(forms) == len(set(forms))
+    assert all(word.meaning.endswith(".") and 30 < len(word.meaning) < 260 for word in words.values())
+
+
+@pytest.mark.parametrize(
+    "text", [*(method.summary for method in all_methods().values()), "Rate, rank and RANK; rerank"]
+)
+def test_a_word_is_marked_where_it_is_used_first(text: str) -> None:
+    found = glossary.pieces(text)
+    assert "".join(piece for piece, _ in found) == text
+    marked = [word.term for _, word in found if word is not None]
+    assert marked and len(marked) == len(set(marked))
+
+
+def test_the_longer_form_wins_and_a_part_of_a_word_is_none() -> None:
+    assert [piece for piece, word in glossary.pieces("The learning rate of rerank") if word] == [
+        "learning rate"
+    ]
+    with pytest.raises(UnknownName):
+        glossary.meaning("no such word")
+
+
+@pytest.mark.slow
+def test_the_page_shows_every_word_and_a_method_marks_its_own() -> None:
+    shown = "".join(element.proto.body for element in opened("words").get("html"))
+    for word in glossary.words().values():
+        assert html.escape(word.meaning) in shown
+    marks = "".join(element.proto.body for element in opened("lora", model="minilm-l6").get("html"))
+    assert html.escape(glossary.meaning("low rank"), quote=False) in marks and 'tabindex="0"' in marks
+
+
+METHODS = tuple(slug for slug in all_methods() if slug != "full")
+DISCOVERIES = since.all_discoveries()
+LEAST = 3
+NAMES = re.compile(r"`[^`]*`|GSM8K|OFTv2|\b4-bit\b")  # with a digit in them
+KNOWN = {value for name, value in vars(references).items() if name.isupper() and isinstance(value, str)}
+
+
+@pytest.mark.parametrize("slug", METHODS)
+def test_every_method_has_some(slug: str) -> None:
+    found = since.of_method(slug)
+    assert len(found) >= LEAST
+    assert all(discovery.id.startswith(f"{slug}-since-") for discovery in found)
+
+
+def test_ids_are_unique() -> None:
+    assert len({discovery.id for discovery in DISCOVERIES}) == len(DISCOVERIES)
+
+
+@over(DISCOVERIES)
+def test_its_source_is_known_and_later_than_the_papers(discovery: Discovery) -> None:
+    assert discovery.source in KNOWN
+    assert 2024 <= discovery.year <= 2026
+    assert discovery.place and discovery.version
+    named_year = re.search(r"\b20\d\d\b", discovery.source)
+    assert bool(named_year) != bool(discovery.dated), (
+        "a year stands in the reference or beside it, not in both"
+    )
+    assert discovery.address.startswith("https://") or discovery.source == references.PEFT
+
+
+@over(DISCOVERIES)
+def test_no_figure_is_typed(discovery: Discovery) -> None:
+    for text in (discovery.title, discovery.found, discovery.follows):
+        assert not re.search(r"\d", NAMES.sub("", text)), "a figure comes from figures={...}"
+    asked = {name for _, name, _, _ in string.Formatter().parse(discovery.found) if name}
+    assert asked == set(discovery.figures)
+    assert "{" not in discovery.said
+    assert all(re.search(r"\d", write()) for write in discovery.figures.values())
+
+
+@over(DISCOVERIES)
+def test_there_is_one_thing_to_see_it_by(discovery: Discovery) -> None:
+    given = [bool(discovery.experiment), bool(discovery.rows), discovery.opens is not None]
+    assert sum(given) == 1
+    if discovery.experiment:
+        assert discovery.experiment in {experiment.id for experiment in all_experiments()}
+    if discovery.expects is not None:
+        assert discovery.experiment in seen(), "python -m tools.see_since runs it and keeps what it showed"
+    assert set(discovery.rows) <= set(published.rows())
+
+
+@over(DISCOVERIES)
+def test_it_is_told_in_sentences(discovery: Discovery) -> None:
+    assert discovery.found.endswith(".") and discovery.follows.endswith(".")
+    assert not discovery.title.endswith(".")
+
+
+def test_what_is_kept_belongs_to_a_discovery() -> None:
+    assert set(seen()) <= {discovery.experiment for discovery in DISCOVERIES}
+    assert all(found.text.endswith(".") and found.holds is not None for found in seen().values())
+
+
+def test_a_method_without_any_has_an_empty_list() -> None:
+    assert since.of_method("full") == ()

@@ -15,9 +15,10 @@ from peft_lab.interview.bank import all_questions, get_question
 from peft_lab.interview.computed import NO_GQA, Answer
 from peft_lab.interview.question import Question
 from peft_lab.models.catalogue import resolve
+from tests.interview.each import over
 
 COMPUTED = [q for q in all_questions().values() if q.computed and q.needs == "shape"]
-each = pytest.mark.parametrize("question", COMPUTED, ids=lambda question: question.id)
+each = over(COMPUTED)
 
 _WORDS = {
     "all eight": "8", "three quarters": "75%", "a quarter": "25%", "half": "50%", "one percent": "1%",

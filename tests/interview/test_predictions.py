@@ -27,6 +27,7 @@ from peft_lab.interview.predictions import (
     submission,
 )
 from peft_lab.interview.question import topics
+from tests.interview.each import over
 
 EXPECTED = {
     "predict-ia3-peak": "IA³",
@@ -82,7 +83,7 @@ def test_simulation_settles_it(prediction: Prediction) -> None:
     check(prediction)
 
 
-@pytest.mark.parametrize("prediction", list(all_predictions().values()), ids=lambda prediction: prediction.id)
+@over(all_predictions().values())
 def test_prediction_is_complete(prediction: Prediction) -> None:
     assert prediction.topic in topics()
     assert len(set(prediction.options)) == len(prediction.options) >= 2

@@ -9,12 +9,10 @@ from functools import partial
 import streamlit as st
 
 from peft_lab.core import inspector
-from peft_lab.core.errors import PeftLabError
 from peft_lab.core.field import as_text
 from peft_lab.interview.answers import Grade, Verdict, shown_near_misses
 from peft_lab.interview.bank import Link, chain, compute_answer
 from peft_lab.interview.computed import Answer
-from peft_lab.interview.opinion import Endpoint, endpoint, second_opinion
 from peft_lab.interview.question import Doubt, Opens, Question
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
@@ -162,15 +160,13 @@ def address(opens: Opens) -> dict[str, str]:
 # A free answer beside the points of its question, for the learner to tick; nothing here grades it.
 
 
-_OPINION = "opinion"
 SELF_CHECK = "PEFT Lab does not grade free answers. Tick each point that you made."
 
 
-def shown_answer(question: Question, answer: str, model: str | None = None) -> None:
-    """Draw the answer as typed, and offer a second opinion if an endpoint is set."""
+def shown_answer(answer: str) -> None:
+    """Draw the answer as typed."""
     st.markdown("**You wrote**")
     st.text(answer)
-    _opinion(question, answer, model)
 
 
 def checklist(question: Question, key: str) -> tuple[int, ...]:
@@ -185,33 +181,6 @@ def checklist(question: Question, key: str) -> tuple[int, ...]:
         for index, point in enumerate(question.listen_for)
     ]
     return tuple(index for index, ticked in enumerate(ticks) if ticked)
-
-
-def _opinion(question: Question, answer: str, model: str | None) -> None:
-    """Draw a button for a second opinion, if the environment names an endpoint, or that opinion."""
-    try:
-        where = endpoint()
-    except PeftLabError as error:
-        st.caption(plain(error))
-        return
-    if where is None:
-        return
-    kept = state.remembered(SCOPE, _OPINION, None, question.id)
-    if kept is not None and kept[0] == answer:
-        _second_opinion(where, kept[1])
-    elif st.button(f"Send it to {plain(where.host)} for a second opinion", icon=":material/forum:"):
-        with errors_boxed():
-            said = second_opinion(where, question.ask(model), question.listen_for, answer)
-            state.remember(SCOPE, _OPINION, (answer, said), question.id)
-            st.rerun()
-
-
-def _second_opinion(where: Endpoint, said: str) -> None:
-    st.markdown(
-        f"**Second opinion** by {plain(where.model)} at {plain(where.host)}, a language model. PEFT Lab has not "
-        "checked it."
-    )
-    st.text(said)
 
 
 _SHOWN: dict[Grade, tuple[str, str]] = {

@@ -362,7 +362,7 @@ def _verdict(question: Question, answer: Answer | None, model: str | None) -> Ve
     if not typed.strip():
         return None
     if question.kind == "free":
-        shown_answer(question, typed, model)
+        shown_answer(typed)
         return None
     verdict = judge(question, answer, typed, model)
     if question.kind == "numeric":

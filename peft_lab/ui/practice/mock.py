@@ -347,7 +347,7 @@ def slot(held: Interview) -> str:
 
 def _ticking(file: Learners, learner: str, held: Interview, question: Question, spoken: str) -> None:
     """Draw the points of a free answer for the learner to tick; it cannot be graded otherwise."""
-    shown_answer(question, spoken, held.plan.model_for(question.id))
+    shown_answer(spoken)
     with st.form(f"ticks-{question.id}", border=False):
         st.markdown("**Which of these points did you make?**")
         ticked = checklist(question, f"tick.{held.started:%H%M%S}")

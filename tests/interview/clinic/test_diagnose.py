@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,12 +12,24 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from bench import clinic as bench
 from peft_lab.core.errors import BadInput, UnknownName
+from peft_lab.interview.clinic import diagnose as weighing
 from peft_lab.interview.clinic import reading
-from peft_lab.interview.clinic.diagnose import SUSPECTED, Diagnosis, diagnose
+from peft_lab.interview.clinic.diagnose import (
+    FEW,
+    LISTED,
+    MOST,
+    SUSPECTED,
+    Diagnosis,
+    Reliability,
+    diagnose,
+    in_words,
+)
 from peft_lab.interview.clinic.faults import all_faults, get_fault
 from peft_lab.interview.clinic.reading import Material
 from peft_lab.takeaway.ship.adapter import WEIGHTS, from_files
+from tools.clinic_made.setup import ENCODER, TINY, WRITER
 
 HIDDEN = 384  # of minilm-l6
 CONFIG = {
@@ -248,3 +261,36 @@ def test_every_fault_has_its_words_and_a_place_where_it_was_met() -> None:
         assert not fault.title.endswith(".")
     with pytest.raises(UnknownName, match="Did you mean 'alpha-zero'"):
         get_fault("alpha-zeros")
+
+
+def test_the_kept_counts_are_counts() -> None:
+    known = weighing.reliability()
+    assert known.mutants > 0 and known.healthy > 0
+    for at, (right, of) in known.tenths.items():
+        assert 0 <= at < weighing.TENTHS and 0 <= right <= of
+    assert sum(right for right, _ in known.tenths.values()) <= known.mutants
+
+
+def test_few_suspicions_give_no_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = Reliability(7, 8, {9: (5, FEW), 3: (1, FEW - 1)})
+    monkeypatch.setattr(weighing, "reliability", lambda: known)
+    assert in_words(MOST) == (
+        f"5 of {FEW} diagnoses with evidence from 0.9 to 1.0 were right, on 7 runs with a known fault and 8 healthy "
+        "runs."
+    )
+    for figure in (0.35, LISTED):
+        assert in_words(figure).startswith(f"The test runs had fewer than {FEW} diagnoses")
+
+
+@pytest.mark.parametrize(("right", "of", "low", "high"), [(0, 64, 0.0, 0.057), (83, 85, 0.918, 0.994)])
+def test_the_interval_is_wilsons(right: int, of: int, low: float, high: float) -> None:
+    assert bench.interval(right, of) == pytest.approx((low, high), abs=1e-3)
+
+
+def test_live_runs_are_on_the_whole_models_and_others_as_they_were() -> None:
+    live = [bench.healthy_setup(random.Random(seed), live=True) for seed in range(40)]
+    assert {each.model for each in live} == {ENCODER, WRITER}
+    assert {each.layers for each in live} == {0}
+    small = [bench.healthy_setup(random.Random(seed)) for seed in range(40)]
+    assert {each.model for each in small} == {ENCODER, TINY}
+    assert {each.layers for each in small if each.model == ENCODER} == {2}

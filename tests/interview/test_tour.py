@@ -1,4 +1,4 @@
-"""Paths: checked, shared as a file or a link and back, refused when they are not ours."""
+"""Paths of stops: checked, shared and back, refused when not ours; a learner's place and a draft are kept."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import base64
 import json
 import zlib
 from dataclasses import replace
+from pathlib import Path as File
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peft_lab.core.errors import BadInput
+from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.interview import tour
-from peft_lab.interview.tour import MOST_STOPS, Stop, Tour, fill, newcomer, trained
+from peft_lab.interview.learners.schedule import Learners, export_profile, import_profile
+from peft_lab.interview.tour import FIRST, MOST_STOPS, Progress, Stop, Tour, fill, newcomer, trained
 from peft_lab.ui.pages import titles
 
 NEWCOMER = newcomer()
@@ -185,3 +187,70 @@ def test_stops_are_ordered_and_removed() -> None:
     assert titles_of(tour.changed_draft(three, 1, replace(STOP, title="z"))) == "azc"
     with pytest.raises(BadInput, match="has 40 stops"):
         tour.added_to_draft(Tour("x", (STOP,) * MOST_STOPS), STOP)
+
+
+TWO_PAGES = ("home", "lora")
+LESSON = Tour("Lesson", (Stop(page="lora", title="One"), Stop(page="home", title="Two")))
+
+
+@pytest.fixture
+def file(tmp_path: File) -> Learners:
+    made = Learners(tmp_path / "learners.db")
+    made.create("Ada")
+    made.create("Bo")
+    return made
+
+
+def test_the_place_survives_a_restart_and_is_everybodys_own(file: Learners) -> None:
+    assert tour.progress(file, "Ada", FIRST) == Progress()
+    for index in (0, 1, 4, 1):
+        tour.visit(file, "Ada", FIRST, index)
+    again = Learners(file.path)
+    assert tour.progress(again, "Ada", FIRST) == Progress(1, frozenset({0, 1, 4}))
+    assert tour.progress(again, "Bo", FIRST) == Progress()
+    assert (tour.last(again, "Ada"), tour.last(again, "Bo")) == (FIRST, FIRST)
+    tour.start_over(again, "Ada", FIRST)
+    assert tour.progress(again, "Ada", FIRST) == Progress()
+    with pytest.raises(UnknownName):
+        tour.visit(file, "Cy", FIRST, 0)
+
+
+def test_a_teachers_path_is_taken_in_once_and_let_go(file: Learners) -> None:
+    identity = tour.take_in(file, "Ada", LESSON, TWO_PAGES)
+    assert tour.take_in(file, "Ada", LESSON, TWO_PAGES) == identity == LESSON.id
+    assert tour.take_in(file, "Ada", NEWCOMER, TWO_PAGES) == FIRST
+    assert tour.paths(Learners(file.path), "Ada", TWO_PAGES) == {FIRST: NEWCOMER, identity: LESSON}
+    assert tour.paths(file, "Bo", TWO_PAGES) == {FIRST: NEWCOMER}
+    tour.visit(file, "Ada", identity, 1)
+    assert tour.last(file, "Ada") == identity
+    import_profile(file, export_profile(file, "Ada"), "Twin")
+    assert tour.progress(file, "Twin", identity) == Progress(1, frozenset({1}))
+    assert identity in tour.paths(file, "Twin", TWO_PAGES)
+    tour.let_go(file, "Ada", identity, TWO_PAGES)
+    assert tour.paths(file, "Ada", TWO_PAGES) == {FIRST: NEWCOMER}
+    assert tour.progress(file, "Ada", identity) == Progress()
+
+
+def test_what_cannot_be_read_is_said(file: Learners) -> None:
+    file.keep("Ada", "place.newcomer", {"at": "far"})
+    with pytest.raises(BadInput, match="Ada's place"):
+        tour.progress(file, "Ada", FIRST)
+
+
+def test_a_draft_survives_a_restart_and_a_broken_one_is_not_kept(file: Learners) -> None:
+    assert tour.load_draft(file, "Ada", TWO_PAGES) == Tour(tour.UNTITLED, ())
+    tour.save_draft(file, "Ada", Tour("Empty", ()), TWO_PAGES)
+    assert tour.load_draft(Learners(file.path), "Ada", TWO_PAGES) == Tour("Empty", ())
+    tour.save_draft(file, "Ada", LESSON, TWO_PAGES)
+    with pytest.raises(BadInput, match="no page called 'gone'"):
+        tour.save_draft(file, "Ada", tour.added_to_draft(LESSON, Stop(page="gone", title="x")), TWO_PAGES)
+    assert tour.load_draft(Learners(file.path), "Ada", TWO_PAGES) == LESSON
+    tour.discard_draft(file, "Ada")
+    assert tour.load_draft(file, "Ada", TWO_PAGES) == Tour(tour.UNTITLED, ())
+
+
+def test_a_stop_whose_control_was_moved_is_remembered_as_done(file: Learners) -> None:
+    tour.do(file, "Ada", FIRST, 1)
+    tour.visit(file, "Ada", FIRST, 2)
+    assert tour.progress(file, "Ada", FIRST) == Progress(2, frozenset({1, 2}), frozenset({1}))
+    assert tour.progress(file, "Bo", FIRST).done == frozenset()

@@ -34,6 +34,7 @@ from peft_lab.studies import compare
 from peft_lab.ui import choose as choose_page
 from peft_lab.ui import compare as compare_page
 from peft_lab.ui.myths import checked as claims_page
+from tests.interview.each import over
 
 QUICK = [claim for claim in all_claims().values() if claim.needs == "shape"]
 GENERAL = [claim for claim in QUICK if claim.general]
@@ -56,7 +57,7 @@ def test_there_are_enough_of_both_kinds() -> None:
     assert {claim.topic for claim in all_claims().values()} <= set(topics())
 
 
-@pytest.mark.parametrize("claim", QUICK, ids=by_id)
+@over(QUICK)
 def test_a_verdict_comes_with_a_figure_and_a_reason(claim: Claim) -> None:
     found = claim.on()
     assert found.verdict in VERDICTS
@@ -68,7 +69,7 @@ def test_a_verdict_comes_with_a_figure_and_a_reason(claim: Claim) -> None:
     assert claim.quote
 
 
-@pytest.mark.parametrize("claim", GENERAL, ids=by_id)
+@over(GENERAL)
 def test_another_model_gives_other_figures(claim: Claim) -> None:
     """What is typed in stays the same whatever the model."""
     found = on_all(claim.id)
@@ -78,7 +79,7 @@ def test_another_model_gives_other_figures(claim: Claim) -> None:
     assert len({each.found for each in found.values()}) > len(found) / 2
 
 
-@pytest.mark.parametrize("claim", GENERAL, ids=by_id)
+@over(GENERAL)
 def test_the_verdict_on_a_claim_is_about_all_models(claim: Claim) -> None:
     verdicts = {each.verdict for each in on_all(claim.id).values()}
     assert overall(claim, claim.on()).verdict == (verdicts.pop() if len(verdicts) == 1 else "imprecise")
@@ -151,6 +152,7 @@ def test_what_does_not_apply_is_not_wrong() -> None:
     assert {found.verdict for found in on_all("bitfit-free").values()} == {"right"}
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("model", get_claim("ia3-below-lora").models())
 def test_methods_are_compared_on_the_same_maps(model: str) -> None:
     """IA³ has one number a map's side, LoRA of rank one two vectors: the claim is about the same maps."""
@@ -286,7 +288,7 @@ def test_no_figure_is_typed_into_a_text(file: Path) -> None:
 PLACE = re.compile(r"\{[^}]*\}")
 
 
-@pytest.mark.parametrize("claim", all_claims().values(), ids=by_id)
+@over(all_claims().values())
 def test_no_figure_is_typed_into_what_is_found(claim: Claim) -> None:
     texts = [claim.found, claim.why, claim.cited]
     texts += [text for each in claim.cases.values() for text in (each.found, each.why, each.cited)]

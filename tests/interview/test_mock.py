@@ -1,10 +1,16 @@
-"""The mock interview: mix, time, replies, report."""
+"""The mock interview: mix, time, replies, report, transcript; and the bank as an Anki deck."""
 
 from __future__ import annotations
 
+import builtins
 import json
+import re
+import sqlite3
+import zipfile
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +19,28 @@ from hypothesis import strategies as st
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.interview.answers import judge
 from peft_lab.interview.bank import all_questions, get_question
-from peft_lab.interview.mock import SECONDS, Interview, begin, make_plan, report, ticked_points
+from peft_lab.interview.computed import Answer, wilson
+from peft_lab.interview.mock import (
+    LENGTHS,
+    MOST,
+    SECONDS,
+    Interview,
+    InterviewPlan,
+    all_roles,
+    begin,
+    card_back,
+    card_front,
+    get_role,
+    look_next,
+    make_plan,
+    report,
+    role_size,
+    strengths,
+    ticked_points,
+    to_html,
+    transcript,
+    write_deck,
+)
 from peft_lab.interview.question import LEVELS, common_topics, topics
 
 NOON = datetime(2025, 3, 3, 12, 0, tzinfo=UTC)
@@ -192,3 +219,164 @@ def test_the_fixed_pages_of_topics_are_planned_ones() -> None:
     known = {*all_methods(), "memory", "compare", "choose", "runs"}
     for topic in common_topics().values():
         assert topic.pages and set(topic.pages) <= known
+
+
+@pytest.mark.parametrize("name", all_roles())
+@pytest.mark.parametrize("length", LENGTHS)
+def test_every_role_and_length_makes_an_interview(name: str, length: str) -> None:
+    about = get_role(name).topics
+    assert set(about) <= set(topics())
+    plan = make_plan(3, role_size(length), about)
+    assert len(plan.questions) == LENGTHS[length]
+    assert {get_question(each).topic for each in plan.questions} <= set(about or topics())
+
+
+def test_an_unknown_role_or_length_is_told() -> None:
+    with pytest.raises(UnknownName, match="engineer"):
+        get_role("enginer")
+    with pytest.raises(UnknownName, match="long"):
+        role_size("lng")
+
+
+def test_five_things_come_next_worst_first() -> None:
+    interview = begin(make_plan(5), NOON)
+    given = (1.0, 0.5, 0.0, 1.0, 0.25, 0.5, 0.0, 0.75, 1.0)
+    for number, points in enumerate(given):
+        name = interview.current
+        assert name is not None
+        text = "1" if get_question(name).kind == "choice" else "x"
+        interview = interview.answer(
+            text, points, NOON + timedelta(seconds=number), "a factor" if points == 0.5 else ""
+        )
+    ahead = look_next(interview)
+    assert [each.points for each in ahead] == [0, 0, 0, 0.25, 0.5]
+    assert len(ahead) == MOST
+    assert ahead[-1].why == ("You forgot a factor.",)
+    assert all(each.why for each in ahead)
+    assert strengths(interview) == (), "one question of a topic is no strength"
+
+
+def test_a_strength_needs_two_questions_and_shows_its_interval() -> None:
+    plan = make_plan(3, 15, ("serving", "memory"))
+    interview = begin(plan, NOON)
+    for name in plan.questions:
+        interview = interview.answer("1", float(get_question(name).topic == "serving"), NOON)
+    assert strengths(interview) == ("serving",)
+    number = sum(get_question(name).topic == "serving" for name in plan.questions)
+    low, _ = wilson(number, number)
+    said = f"{topics()['serving']} ({number} of {number}, 95% interval {low:.0%} to 100%)"
+    assert said in transcript(interview)
+    low, high = wilson(number, 15)
+    assert f"{number} of 15 points (95% interval {low:.0%} to {high:.0%})" in transcript(interview)
+
+
+def test_only_points_that_were_not_ticked_are_to_be_looked_at() -> None:
+    first = get_question("lora-why-b-zero")
+    plan = InterviewPlan(0, (first.id,))
+    said = first.explain(None)  # says every point, and only the ticks count
+    ticked = [first.listen_for[1]]
+    interview = begin(plan, NOON).answer(said, ticked_points(first, [1]), NOON, ticked=ticked)
+    (ahead,) = look_next(interview)
+    assert ahead.why == (first.listen_for[0], *first.listen_for[2:])
+    stored = json.loads(json.dumps(interview.to_dict()))
+    assert Interview.from_dict(stored) == interview
+    stored["replies"][0]["ticked"] = [1]  # an older version kept positions, and the points have changed since
+    (ahead,) = look_next(Interview.from_dict(stored))
+    assert ahead.why == first.listen_for
+
+
+def test_the_transcript_needs_no_other_file_and_trusts_nothing_typed() -> None:
+    interview = begin(make_plan(5), NOON)
+    for number, name in enumerate(interview.plan.questions):
+        text = "1" if get_question(name).kind == "choice" else "<script>&"
+        interview = interview.answer(text, 0.5, NOON + timedelta(seconds=number))
+    page = transcript(interview)
+    assert "<script" not in page
+    assert "&lt;script&gt;&amp;" in page
+    assert not re.search(r"\bsrc=|\bhref=|url\(|@import", page)
+    assert "@media print" in page
+    assert page.count("<section>") == 10
+    assert page.count("Model answer.") == 10
+    assert "\\(" not in page
+
+
+pytest.importorskip("genanki")
+
+
+def notes(path: Path, folder: Path) -> list[tuple[str, list[str], str]]:
+    """(guid, fields, tags) of every note in a package."""
+    with zipfile.ZipFile(path) as package:
+        package.extract("collection.anki2", folder)
+    with sqlite3.connect(folder / "collection.anki2") as db:
+        return [
+            (guid, fields.split("\x1f"), tags)
+            for guid, fields, tags in db.execute("SELECT guid, flds, tags FROM notes")
+        ]
+
+
+def test_the_whole_bank(tmp_path: Path) -> None:
+    every = list(all_questions().values())
+    path = tmp_path / "deck.apkg"
+    light = [question for question in every if question.needs == "shape"]
+    assert write_deck(path, every) == len(light) < len(every)
+    found = notes(path, tmp_path)
+    assert len({guid for guid, _, _ in found}) == len(light)
+    asked = "".join(fields[0] + fields[1] for _, fields, _ in found)
+    assert "4,587,520 parameters" in asked
+    assert "{{value}}" not in asked
+    assert r"\(r\,(d_{in} + d_{out})" in asked
+    assert "$" not in asked
+    assert {tag for _, _, tags in found for tag in tags.split()} >= {"lora", "bitfit", "hard"}
+    with sqlite3.connect(tmp_path / "collection.anki2") as db:
+        (models,) = db.execute("SELECT models FROM col").fetchone()
+    assert any(".card" in kind["css"] for kind in json.loads(models).values()), (
+        "the cards' style, not a page's"
+    )
+
+
+def test_cards_keep_their_identity_and_take_a_model(tmp_path: Path) -> None:
+    question = get_question("lora-query-value")
+    first, second = tmp_path / "a.apkg", tmp_path / "b.apkg"
+    write_deck(first, [question])
+    write_deck(second, [question], model="llama-2-7b")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    (one,), (other,) = notes(first, tmp_path / "a"), notes(second, tmp_path / "b")
+    assert one[0] == other[0], "a later export updates the same card"
+    assert "Llama 3.2 3B" in one[1][0]
+    assert "Llama 2 7B" in other[1][0]
+
+
+def test_given_answers_of_torch_are_used(tmp_path: Path) -> None:
+    question = get_question("quant-nf4-error")
+    answer = Answer(9.2, "percent", ("$a$",), named={"fp4": "12.2"})
+    assert write_deck(tmp_path / "deck.apkg", [question], {question.id: answer}) == 1
+    with pytest.raises(BadInput, match="no questions to export"):
+        write_deck(tmp_path / "none.apkg", [question])
+
+
+def test_html() -> None:
+    assert (
+        to_html("a < b & `x<y` in $p < q_{1}$") == r"a &lt; b &amp; <code>x&lt;y</code> in \(p &lt; q_{1}\)"
+    )
+    choice = get_question("ia3-start")
+    assert "<li>At one, so that nothing is changed</li>" in card_front(choice)
+    assert "An interviewer listens for" in card_back(choice, None)
+
+
+def test_without_genanki_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name == "genanki":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(BadInput, match="pip install genanki"):
+        write_deck(tmp_path / "deck.apkg", [get_question("lora-scale")])
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="cannot be saved"):
+        write_deck(tmp_path / "missing" / "deck.apkg", [get_question("lora-scale")])
