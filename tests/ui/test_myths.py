@@ -1,8 +1,9 @@
-"""The page Myths, through the app: a guess before each verdict, its record, filters, old addresses."""
+"""The page Myths, through the app: a guess before each verdict, its record, filters, predictions, old addresses."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,22 +15,31 @@ from streamlit.testing.v1 import AppTest
 from peft_lab.interview import claims
 from peft_lab.interview.claims import VERDICTS, all_claims, get_claim
 from peft_lab.interview.learners.schedule import Learners
-from peft_lab.interview.predictions import all_predictions
+from peft_lab.interview.predictions import (
+    Contest,
+    Inquiry,
+    all_predictions,
+    decide,
+    get_prediction,
+    same_runs,
+    stored,
+)
 from peft_lab.interview.tour import Tour
-from peft_lab.ui import pages
+from peft_lab.runs import store
+from peft_lab.runs.child import end_run
+from peft_lab.runs.record import stands_for
+from peft_lab.ui import pages, theme
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.myths import page as myths
 from peft_lab.ui.myths.checked import verdict_of
 from peft_lab.ui.myths.page import MythForm
+from peft_lab.ui.myths.predicted import chart_of
 from peft_lab.ui.shell.dress import Dress
-from tests.ui.test_choose import opened, told
+from tests.conftest import link
+from tests.prose import says
+from tests.ui.test_practice import opened, press, told, wait_for
 
 pytestmark = pytest.mark.usefixtures("own_home")
-
-
-def press(app: AppTest, label: str) -> AppTest:
-    next(button for button in app.button if button.label == label).click().run()
-    assert not app.exception
-    return app
 
 
 def guess(app: AppTest, option: int, sure: int) -> AppTest:
@@ -175,3 +185,120 @@ def test_stops_of_an_older_path_open_the_new_page() -> None:
 def test_the_old_scripts_are_gone() -> None:
     scripts = {path.stem for path in Path(pages.folder()).glob("*.py")}
     assert "myths" in scripts and not scripts & {"fact_check", "misconceptions"}
+
+
+LEAST_BELIEFS = 12
+
+
+def test_a_prediction_is_committed_run_and_kept() -> None:
+    app = opened("myths", claim="predict-value-map")
+    press(app, "Check my guess")
+    assert "Choose an option first" in told(app)
+    app.radio[0].set_value(1)
+    press(app, "Check my guess")
+    wait_for(app, lambda app: "What the experiment shows" in told(app))
+    assert "right" in told(app)
+    assert ":blue-badge[counted]" in told(app)
+    later = opened("myths", claim="predict-value-map")
+    assert "right" in told(later), "replayed"
+    assert "**1** of" in told(later)
+    press(later, "Guess again")
+    assert later.radio[0].value is None
+
+
+@pytest.mark.weights
+def test_a_contest_uses_finished_runs_of_the_same_settings(own_home: Path) -> None:
+    link(own_home)
+    prediction = get_prediction("predict-learning-rate")
+    assert isinstance(prediction.experiment, Contest)
+    for spec, accuracy in zip(prediction.experiment.runs, (0.75, 0.5), strict=True):
+        run = store.create(spec.complete())
+        scored = {"metrics": {"accuracy": accuracy}, "loss": 0.5, "rows": 100, "seconds": 0.1}
+        run.log.emit("evaluated", which="tuned", **scored)
+        end_run(run, "done", "")
+    app = opened("myths", claim=prediction.id)
+    app.radio[0].set_value(1)
+    press(app, "Check my guess")
+    assert says(told(app), "2e-5", "2e-3")
+    assert ":green-badge[measured]" in told(app)
+    chart = app.get("plotly_chart")[0].proto.spec
+    assert json.loads(chart)["layout"]["yaxis"]["type"] == "category"
+    assert len(store.runs()) == len(prediction.experiment.runs), "nothing was trained"
+
+
+@pytest.mark.parametrize("name", list(all_predictions()))
+def test_a_chart_settles_every_belief(name: str) -> None:
+    prediction = all_predictions()[name]
+    experiment = prediction.experiment
+    count = len(experiment.labels) + (len(experiment.evidence) if isinstance(experiment, Inquiry) else 0)
+    for value in (0.5, 2.0, 40.0):
+        outcome = decide(prediction, [value + index for index in range(count)])
+        (trace,) = chart_of(prediction, outcome).data
+        colours = list(trace.marker.line.color or trace.marker.color)  # ranges are pale within their outline
+        if prediction.rule == "bands":
+            low = trace.base[outcome.right]
+            assert low <= value <= low + trace.x[outcome.right], "the figure lies in the range that is marked"
+            assert len(colours) == len(prediction.options)
+        if not (isinstance(experiment, Inquiry) and experiment.categorical):
+            assert [index for index, colour in enumerate(colours) if colour == theme.TRAINABLE] == [
+                outcome.right
+            ]
+
+
+@pytest.mark.parametrize("name", [name for name, each in all_predictions().items() if each.trains])
+def test_a_stored_run_is_replayed_at_once(name: str) -> None:
+    prediction = get_prediction(name)
+    kept = stored(prediction)
+    assert kept is not None, "made anew by python -m tools.store_contests"
+    outcome = decide(prediction, kept.values)
+    app = opened("myths", claim=name)
+    app.radio[0].set_value(outcome.right)
+    press(app, "Check it with a stored run")
+    assert "right" in told(app)
+    assert f"A stored run, measured {kept.measured}." in told(app)
+    assert not store.runs(), "nothing was trained"
+
+
+def test_stored_figures_of_other_runs_are_not_used() -> None:
+    prediction = next(each for each in all_predictions().values() if each.trains)
+    assert isinstance(prediction.experiment, Contest)
+    specs = [run.to_dict() for run in prediction.experiment.runs]
+    assert same_runs(specs, prediction.experiment)
+    assert not same_runs([specs[0], {**specs[1], "steps": 61}], prediction.experiment)
+    assert not same_runs(specs[::-1], prediction.experiment)
+
+
+@pytest.mark.weights
+def test_stored_figures_are_of_todays_defaults(own_home: Path) -> None:
+    link(own_home)
+    for prediction in all_predictions().values():
+        kept = stored(prediction)
+        if isinstance(prediction.experiment, Contest):
+            assert kept is not None
+            today = [run.complete() for run in prediction.experiment.runs]
+            assert all(map(stands_for, kept.complete, today)) and len(kept.complete) == len(today)
+
+
+def test_what_an_earlier_version_kept_is_not_shown_as_it_is() -> None:
+    file = Learners()
+    file.create("Me")
+    old = {"id": "predict-misspelt", "guess": 2, "right": 2, "correct": True, "values": [0.0, 0.0, 1.0]}
+    file.add_result("Me", "prediction", old)
+    app = opened("myths", claim="predict-misspelt")
+    assert "changed" in told(app)
+    assert any(button.label == "Check my guess" for button in app.button)
+
+
+@pytest.mark.sampled(10)
+@pytest.mark.parametrize("name", list(all_predictions()))
+def test_each_belief_opens(name: str) -> None:
+    assert len(all_predictions()) >= LEAST_BELIEFS
+    app = opened("myths", claim=name)
+    assert plain(all_predictions()[name].belief) in told(app)
+    assert list(app.radio[0].options) == list(all_predictions()[name].options)
+
+
+def test_an_unknown_name_in_another_address_is_told_once_and_left_out(own_home: Path) -> None:
+    app = opened("myths", claim="no-such")
+    assert told(app).count("link_off") == 1 and "'no-such'" in told(app)
+    assert "claim" not in app.query_params

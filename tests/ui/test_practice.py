@@ -1,48 +1,39 @@
-"""The Practice and Myths pages, through the app, with a clock of our own and an empty lab folder."""
+"""The Practice page, through the app, with a clock of our own and an empty lab folder; and a learner's week on it."""
 
 from __future__ import annotations
 
-import io
 import json
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
+from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fsrs import Card, Rating, Scheduler
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Selectbox, TextInput
 
+from peft_lab.interview import tour
 from peft_lab.interview.answers import judge
 from peft_lab.interview.bank import chain, get_question, select
 from peft_lab.interview.computed import show, wilson
 from peft_lab.interview.learners import schedule
-from peft_lab.interview.learners.schedule import Learners, rating_of
+from peft_lab.interview.learners.schedule import Learners, export_profile, rating_of
 from peft_lab.interview.mock import NO_STRENGTH, SIZE, Interview, begin, get_role, look_next, make_plan
-from peft_lab.interview.predictions import (
-    Contest,
-    Inquiry,
-    all_predictions,
-    decide,
-    get_prediction,
-    same_runs,
-    stored,
-)
 from peft_lab.interview.question import topics
-from peft_lab.runs import store
-from peft_lab.runs.child import end_run
-from peft_lab.runs.record import stands_for
-from peft_lab.ui import state, theme
-from peft_lab.ui.foreign import plain
-from peft_lab.ui.myths.predicted import chart_of
+from peft_lab.interview.tour import FIRST
+from peft_lab.ui import state
 from peft_lab.ui.practice.answering import _ADVICE, ANSWER_FIRST, GIVE_WAY, HOLD, SELF_CHECK
 from peft_lab.ui.practice.cards import away, interview_date
 from peft_lab.ui.practice.learner import anki_deck
-from tests.conftest import link
 from tests.prose import says
 from tests.waits import SECONDS
 
@@ -217,6 +208,7 @@ def test_a_doubt_is_held_against_or_given_way_to(pressed: str, found: str, clock
     assert not any(button.label in (HOLD, GIVE_WAY) for button in app.button)
 
 
+@pytest.mark.slow
 def test_show_me_opens_the_setting(clock: Clock) -> None:
     app = opened(topic="lora", level="basic")
     press(app, "I don't know")
@@ -268,6 +260,7 @@ def test_a_near_miss_says_what_was_forgotten(clock: Clock) -> None:
     assert miss.forgot in told(app)
 
 
+@pytest.mark.slow
 def test_the_model_can_be_changed_and_the_answer_follows(clock: Clock) -> None:
     question = get_question("lora-one-map")
     answers = set()
@@ -280,6 +273,7 @@ def test_the_model_can_be_changed_and_the_answer_follows(clock: Clock) -> None:
     assert len(answers) == 2
 
 
+@pytest.mark.slow
 def test_an_answer_that_needs_torch_comes_from_another_process(clock: Clock) -> None:
     question = get_question("quant-nf4-error")
     assert question.needs == "torch"
@@ -291,6 +285,7 @@ def test_an_answer_that_needs_torch_comes_from_another_process(clock: Clock) -> 
     assert ":green-badge[measured]" in told(app)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("name", "badge"),
     [
@@ -318,12 +313,6 @@ def test_a_percentage_of_the_model_is_right_for_a_count(clock: Clock) -> None:
     app.text_input[answer_box(app)].set_value("0.14%")
     press(app, "Check")
     assert "as a share" in told(app)
-
-
-def test_the_anki_deck_holds_what_is_chosen() -> None:
-    deck = anki_deck(select(("lora",), ("basic",)), "llama-3.2-1b")
-    with zipfile.ZipFile(io.BytesIO(deck)) as archive:
-        assert any(name.startswith("collection") for name in archive.namelist())
 
 
 def test_an_interview_of_ten_ends_in_a_report_with_pages_to_read(clock: Clock) -> None:
@@ -366,6 +355,7 @@ def test_an_interview_of_ten_ends_in_a_report_with_pages_to_read(clock: Clock) -
     assert "Interviews so far" in told(opened(tab="interview"))
 
 
+@pytest.mark.slow
 def test_an_interview_avoids_what_earlier_ones_had_and_what_is_known(clock: Clock) -> None:
     about = get_role("engineer").topics
     first = make_plan(1, about=about)
@@ -403,114 +393,6 @@ def test_an_interview_goes_on_after_a_reload_and_ends_with_the_time(clock: Clock
     assert f"1 of {SIZE}" in told(again)
     clock.now += timedelta(seconds=make_plan(3).seconds)
     assert "## Your result" in told(checked(again.run()))
-
-
-def test_a_prediction_is_committed_run_and_kept(clock: Clock) -> None:
-    app = opened("myths", claim="predict-value-map")
-    press(app, "Check my guess")
-    assert "Choose an option first" in told(app)
-    app.radio[0].set_value(1)
-    press(app, "Check my guess")
-    wait_for(app, lambda app: "What the experiment shows" in told(app))
-    assert "right" in told(app)
-    assert ":blue-badge[counted]" in told(app)
-    later = opened("myths", claim="predict-value-map")
-    assert "right" in told(later), "replayed"
-    assert "**1** of" in told(later)
-    press(later, "Guess again")
-    assert later.radio[0].value is None
-
-
-@pytest.mark.weights
-def test_a_contest_uses_finished_runs_of_the_same_settings(clock: Clock, own_home: Path) -> None:
-    link(own_home)
-    prediction = get_prediction("predict-learning-rate")
-    assert isinstance(prediction.experiment, Contest)
-    for spec, accuracy in zip(prediction.experiment.runs, (0.75, 0.5), strict=True):
-        run = store.create(spec.complete())
-        scored = {"metrics": {"accuracy": accuracy}, "loss": 0.5, "rows": 100, "seconds": 0.1}
-        run.log.emit("evaluated", which="tuned", **scored)
-        end_run(run, "done", "")
-    app = opened("myths", claim=prediction.id)
-    app.radio[0].set_value(1)
-    press(app, "Check my guess")
-    assert says(told(app), "2e-5", "2e-3")
-    assert ":green-badge[measured]" in told(app)
-    chart = app.get("plotly_chart")[0].proto.spec
-    assert json.loads(chart)["layout"]["yaxis"]["type"] == "category"
-    assert len(store.runs()) == len(prediction.experiment.runs), "nothing was trained"
-
-
-@pytest.mark.parametrize("name", list(all_predictions()))
-def test_a_chart_settles_every_belief(name: str) -> None:
-    prediction = all_predictions()[name]
-    experiment = prediction.experiment
-    count = len(experiment.labels) + (len(experiment.evidence) if isinstance(experiment, Inquiry) else 0)
-    for value in (0.5, 2.0, 40.0):
-        outcome = decide(prediction, [value + index for index in range(count)])
-        (trace,) = chart_of(prediction, outcome).data
-        colours = list(trace.marker.line.color or trace.marker.color)  # ranges are pale within their outline
-        if prediction.rule == "bands":
-            low = trace.base[outcome.right]
-            assert low <= value <= low + trace.x[outcome.right], "the figure lies in the range that is marked"
-            assert len(colours) == len(prediction.options)
-        if not (isinstance(experiment, Inquiry) and experiment.categorical):
-            assert [index for index, colour in enumerate(colours) if colour == theme.TRAINABLE] == [
-                outcome.right
-            ]
-
-
-@pytest.mark.parametrize("name", [name for name, each in all_predictions().items() if each.trains])
-def test_a_stored_run_is_replayed_at_once(clock: Clock, name: str) -> None:
-    prediction = get_prediction(name)
-    kept = stored(prediction)
-    assert kept is not None, "made anew by python -m tools.store_contests"
-    outcome = decide(prediction, kept.values)
-    app = opened("myths", claim=name)
-    app.radio[0].set_value(outcome.right)
-    press(app, "Check it with a stored run")
-    assert "right" in told(app)
-    assert f"A stored run, measured {kept.measured}." in told(app)
-    assert not store.runs(), "nothing was trained"
-
-
-def test_stored_figures_of_other_runs_are_not_used() -> None:
-    prediction = next(each for each in all_predictions().values() if each.trains)
-    assert isinstance(prediction.experiment, Contest)
-    specs = [run.to_dict() for run in prediction.experiment.runs]
-    assert same_runs(specs, prediction.experiment)
-    assert not same_runs([specs[0], {**specs[1], "steps": 61}], prediction.experiment)
-    assert not same_runs(specs[::-1], prediction.experiment)
-
-
-@pytest.mark.weights
-def test_stored_figures_are_of_todays_defaults(own_home: Path) -> None:
-    link(own_home)
-    for prediction in all_predictions().values():
-        kept = stored(prediction)
-        if isinstance(prediction.experiment, Contest):
-            assert kept is not None
-            today = [run.complete() for run in prediction.experiment.runs]
-            assert all(map(stands_for, kept.complete, today)) and len(kept.complete) == len(today)
-
-
-def test_what_an_earlier_version_kept_is_not_shown_as_it_is(clock: Clock) -> None:
-    file = Learners(clock=clock)
-    file.create("Me")
-    old = {"id": "predict-misspelt", "guess": 2, "right": 2, "correct": True, "values": [0.0, 0.0, 1.0]}
-    file.add_result("Me", "prediction", old)
-    app = opened("myths", claim="predict-misspelt")
-    assert "changed" in told(app)
-    assert any(button.label == "Check my guess" for button in app.button)
-
-
-@pytest.mark.sampled(5)
-@pytest.mark.parametrize("name", list(all_predictions()))
-def test_each_belief_opens(clock: Clock, name: str) -> None:
-    assert len(all_predictions()) >= LEAST_BELIEFS
-    app = opened("myths", claim=name)
-    assert plain(all_predictions()[name].belief) in told(app)
-    assert list(app.radio[0].options) == list(all_predictions()[name].options)
 
 
 def test_the_page_starts_with_one_question_and_one_field(clock: Clock) -> None:
@@ -554,21 +436,6 @@ def test_a_free_answer_gets_a_checklist_and_no_verdict(clock: Clock) -> None:
     for number in (1, 2):
         checked(boxes()[number].check().run())
     assert suggested() == ["rate-good"], "all of them"
-    assert not any("second opinion" in button.label for button in app.button), "off by default"
-
-
-def test_a_second_opinion_is_offered_where_an_endpoint_is_set(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PEFT_LAB_OPINION_URL", "http://127.0.0.1:9/v1")
-    monkeypatch.setenv("PEFT_LAB_OPINION_MODEL", "m")
-    app = opened(topic="lora", level="basic")
-    while get_question("lora-why-b-zero").ask() not in told(app):
-        press(app, "Skip this question")
-    next(each for each in app.text_area if each.label == "Your answer").set_value("Because.")
-    press(app, "Show the model answer")
-    press(app, "Send it to 127")
-    assert "cannot be reached" in told(app)
 
 
 def test_a_day_is_planned_for_and_kept(clock: Clock) -> None:
@@ -593,6 +460,7 @@ def test_the_plan_puts_its_first_question_on_the_table(clock: Clock) -> None:
     assert ":orange-badge[due]" in told(app), "what was not known comes back first"
 
 
+@pytest.mark.slow
 def test_an_interview_by_role_and_length(clock: Clock) -> None:
     app = opened(tab="interview", role="platform", length="short", write="false")
     press(app, "Start")
@@ -605,6 +473,7 @@ def test_an_interview_by_role_and_length(clock: Clock) -> None:
     assert {"Download the transcript (HTML)", "Download these as an Anki deck"} <= set(labels)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("address", "message"),
     [
@@ -621,12 +490,6 @@ def test_a_bad_address_is_told_at_its_control(clock: Clock, address: dict[str, s
     assert message in told(opened(**address))
 
 
-def test_an_unknown_name_in_another_address_is_told_once_and_left_out(own_home: Path) -> None:
-    app = opened("myths", claim="no-such")
-    assert told(app).count("link_off") == 1 and "'no-such'" in told(app)
-    assert "claim" not in app.query_params
-
-
 @pytest.mark.slow
 def test_the_server_never_imports_torch(own_home: Path) -> None:
     lines = (
@@ -640,3 +503,126 @@ def test_the_server_never_imports_torch(own_home: Path) -> None:
         [sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+TOPIC, LEVEL = "lora", "basic"
+HABIT = ("good", "hard", "again", "easy")
+
+
+def of_learner(learner: str) -> AppTest:
+    """A new session, as after a restart."""
+    return opened("practice", profile=learner, topic=TOPIC, level=LEVEL)
+
+
+def question_up(app: AppTest) -> str:
+    return next(name.id for name in select((TOPIC,), (LEVEL,)) if name.ask() in told(app))
+
+
+def reference(ratings: list[tuple[str, datetime]]) -> Card:
+    """py-fsrs itself, given the same ratings."""
+    scheduler = Scheduler(enable_fuzzing=False)
+    card = Card(card_id=1, due=ratings[0][1])
+    for rating, at in ratings:
+        card, _ = scheduler.review_card(card, Rating[rating.capitalize()], at)
+    return card
+
+
+def rate_some(app: AppTest, clock: Clock, count: int, shift: int) -> list[tuple[str, str, datetime]]:
+    rated = []
+    for index in range(count):
+        if not any(button.label.startswith(("Show the", "Check")) for button in app.button):
+            break  # nothing is due and nothing is new
+        name, rating = question_up(app), HABIT[(index + shift) % len(HABIT)]
+        press(app, "I don't know")
+        press(app, rating.capitalize())
+        rated.append((name, rating, clock.now))
+        clock.now += timedelta(minutes=1)
+    return rated
+
+
+@pytest.mark.slow
+def test_a_week_of_cards(clock: Clock) -> None:
+    file = Learners(clock=clock)
+    for name in ("Ada", "Bo"):
+        file.create(name)
+    seen: dict[str, dict[str, list[tuple[str, datetime]]]] = {
+        name: defaultdict(list) for name in ("Ada", "Bo")
+    }
+    exported: dict[str, object] = {}
+    for day in range(7):
+        clock.now = START + timedelta(days=day)
+        for name, count in (("Ada", 3), ("Bo", 1)):
+            if day % 2 and name == "Bo":
+                continue
+            for question, rating, at in rate_some(of_learner(name), clock, count, day):
+                seen[name][question].append((rating, at))
+        if day == 3:
+            tour.visit(file, "Ada", FIRST, 2)
+            exported = json.loads(json.dumps(export_profile(file, "Ada")))
+            after_export = {question: list(ratings) for question, ratings in seen["Ada"].items()}
+    for name, questions in seen.items():
+        cards = Learners(clock=clock).cards(name)
+        assert set(cards) == set(questions)
+        for question, ratings in questions.items():
+            assert cards[question].due == reference(ratings).due, question
+    assert len(seen["Ada"]) > len(seen["Bo"]) > 0
+    reviews = [(each.question, each.rating) for each in Learners(clock=clock).reviews("Ada")]
+    assert len(reviews) == sum(len(ratings) for ratings in seen["Ada"].values())
+
+    # switched on the page
+    app = of_learner("Ada")
+    who(app).set_value("Bo").run()
+    assert who(app).value == "Bo"
+    assert f"**{len(file.due('Bo', [each.id for each in select((TOPIC,), (LEVEL,))]))}** due" in told(app)
+
+    # deleted, only after it was confirmed
+    app = of_learner("Ada")
+    delete = next(button for button in app.button if button.label == "Delete")
+    assert delete.disabled
+    next(box for box in app.checkbox if box.label == "Permanently delete Ada").check().run()
+    press(app, "Delete")
+    assert [profile.name for profile in file.profiles()] == ["Bo"]
+    assert who(app).value == "Bo"
+
+    # brought back from Thursday's file, through the page
+    boxes: Any = app.get("file_uploader")
+    upload = next(box for box in boxes if box.label == "Import an exported learner")
+    upload.set_value(("Ada.json", b"[" * 100_000, "application/json"))
+    press(app, "Import")
+    assert not app.exception
+    assert any("JSON" in error.value for error in app.error)
+    boxes = app.get("file_uploader")
+    upload = next(box for box in boxes if box.label == "Import an exported learner")
+    upload.set_value(("Ada.json", json.dumps(exported).encode(), "application/json"))
+    press(app, "Import")
+    assert who(app).value == "Ada"
+    for question, ratings in after_export.items():
+        assert file.cards("Ada")[question].due == reference(ratings).due
+    assert set(file.cards("Ada")) == set(after_export)
+    assert tour.progress(file, "Ada", FIRST).at == 2
+    assert export_profile(file, "Ada") == exported
+
+
+def test_the_last_learner_can_be_deleted(clock: Clock) -> None:
+    Learners(clock=clock).create("Me")
+    app = of_learner("Me")
+    rate_some(app, clock, 1, 0)
+    next(box for box in app.checkbox if box.label.startswith("Permanently delete Me")).check().run()
+    press(app, "Delete")
+    assert who(app).value == "Me", "a fresh one, without cards"
+    assert Learners(clock=clock).profile("Me").reviews == 0
+
+
+def test_the_anki_deck_holds_every_question_with_its_computed_answer(clock: Clock) -> None:
+    pool = select((TOPIC,), (LEVEL,))
+    with zipfile.ZipFile(BytesIO(anki_deck(pool, None))) as archive, tempfile.TemporaryDirectory() as folder:
+        name = next(each for each in archive.namelist() if each.startswith("collection"))
+        with sqlite3.connect(archive.extract(name, folder)) as db:
+            backs = [row[0] for row in db.execute("SELECT flds FROM notes")]
+    assert len(backs) == len(pool)
+    computed = [question for question in pool if question.kind == "numeric"]
+    assert computed
+    for question in computed:
+        answer = question.compute()
+        assert answer is not None
+        assert any(answer.shown in back for back in backs), question.id

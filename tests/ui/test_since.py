@@ -15,6 +15,7 @@ PLACE = {"tab": "experiments", "part": "what changed since"}
 pytestmark = pytest.mark.weights
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("slug", [slug for slug in all_methods() if slug != "full"])
 def test_each_is_told_with_its_source_and_one_thing_to_see(slug: str) -> None:
     app = opened(slug, **PLACE)
@@ -42,6 +43,7 @@ def test_a_finding_that_does_not_show_here_is_said_to(monkeypatch: pytest.Monkey
     assert says(shown, "Seen here", "as it was")
 
 
+@pytest.mark.slow
 def test_it_leads_to_another_tab_of_the_same_page_and_keeps_the_knobs() -> None:
     app = opened("lora", **PLACE, r="4")
     app.button(key="lab-lora-since-intruders").click().run()
