@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
+
+T = TypeVar("T")
 
 _NAME = 80  # characters of a name that is not known; a model's folder may have as many
 _LISTED = 12  # known names in a message
@@ -92,6 +94,13 @@ class UnknownName(BadInput):
         all_ = f" Known: {', '.join(listed[:_LISTED])}{more}{rest}." if known else ""
         hint = f" Did you mean '{near[0]}'?" if near else all_
         super().__init__(f"There is no {what} called '{name}'.{hint}", field)
+
+
+def named(what: str, name: str, known: Mapping[str, T], field: str | None = None) -> T:
+    """Return what is known by a name. Raises :class:`UnknownName`."""
+    if name not in known:
+        raise UnknownName(what, name, known, field)
+    return known[name]
 
 
 class Unsupported(BadInput):

@@ -21,7 +21,7 @@ from types import FunctionType, ModuleType
 from typing import Any, TypeVar
 
 from peft_lab.core.content import Citation, ContentError, Converters, Through, mistake, read_entries
-from peft_lab.core.errors import BadInput, PeftLabError, UnknownName
+from peft_lab.core.errors import BadInput, PeftLabError, UnknownName, named
 from peft_lab.core.units import Source
 from peft_lab.engine.published import reserved, right, slower
 from peft_lab.interview import calculations, claims, question
@@ -199,10 +199,7 @@ def all_questions() -> dict[str, Question]:
 
 def get_question(name: str) -> Question:
     """Return a question by id. Raises :class:`UnknownName` with the nearest one."""
-    try:
-        return all_questions()[name]
-    except KeyError:
-        raise UnknownName("question", name, all_questions()) from None
+    return named("question", name, all_questions())
 
 
 def select(topic: Iterable[str] = (), level: Iterable[str] = (), model: str | None = None) -> list[Question]:

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from peft_lab.core.content import read_table
-from peft_lab.core.errors import UnknownName
+from peft_lab.core.errors import named
 
 CONTENT = Path(__file__).with_name("content") / "glossary.yaml"
 
@@ -40,9 +40,7 @@ def meaning(term: str) -> str:
     Raises:
         UnknownName: the glossary has no such word.
     """
-    if term not in words():
-        raise UnknownName("word", term, words(), "term")
-    return words()[term].meaning
+    return named("word", term, words(), "term").meaning
 
 
 @cache

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from peft_lab.core import palette
 from peft_lab.core.content import by_id, mistake, read_entries
-from peft_lab.core.errors import BadInput, UnknownName
+from peft_lab.core.errors import BadInput, named
 from peft_lab.interview.answers import Verdict
 from peft_lab.interview.bank import get_question, select
 from peft_lab.interview.computed import Answer, wilson
@@ -436,13 +436,7 @@ class Report:
     topics: Mapping[str, Tally]
     weak: tuple[WeakSpot, ...]
     forgotten: tuple[str, ...]
-    unanswered: int
     seconds: float
-    slowest: str | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON-able values."""
-        return asdict(self)
 
 
 def report(interview: Interview) -> Report:
@@ -471,16 +465,13 @@ def report(interview: Interview) -> Report:
         if tally.questions and tally.share < WEAK
     ]
     weak.sort(key=lambda spot: (spot.tally.share, -spot.tally.questions))
-    slowest = max(interview.replies, key=lambda reply: reply.seconds, default=None)
     return Report(
         total=_tally(points, list(points)),
         levels={name: tally for name, tally in by_level.items() if tally.questions},
         topics={name: tally for name, tally in by_topic.items() if tally.questions},
         weak=tuple(weak),
         forgotten=tuple(dict.fromkeys(reply.forgot for reply in interview.replies if reply.forgot)),
-        unanswered=len(points) - len(given),
         seconds=sum(reply.seconds for reply in interview.replies),
-        slowest=slowest.question if slowest else None,
     )
 
 
@@ -519,16 +510,12 @@ def all_roles() -> Mapping[str, Role]:
 
 def get_role(name: str) -> Role:
     """Return a role by name. Raises :class:`UnknownName`."""
-    if name not in all_roles():
-        raise UnknownName("role", name, all_roles(), "role")
-    return all_roles()[name]
+    return named("role", name, all_roles(), "role")
 
 
 def role_size(name: str) -> int:
     """Return the number of questions of an interview of this length. Raises :class:`UnknownName`."""
-    if name not in LENGTHS:
-        raise UnknownName("length", name, LENGTHS, "length")
-    return LENGTHS[name]
+    return named("length", name, LENGTHS, "length")
 
 
 # ----------------------------------------

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from peft_lab.core import disk
 from peft_lab.core.content import Citation, by_id, mistake, read_entries
-from peft_lab.core.errors import BadInput, PeftLabError, UnknownName
+from peft_lab.core.errors import BadInput, PeftLabError, named
 from peft_lab.core.units import Source
 from peft_lab.interview.computed import show
 from peft_lab.interview.question import CONTENT, topics
@@ -287,10 +287,7 @@ def all_predictions() -> dict[str, Prediction]:
 
 def get_prediction(name: str) -> Prediction:
     """Return a prediction by id. Raises :class:`UnknownName` with the nearest one."""
-    try:
-        return all_predictions()[name]
-    except KeyError:
-        raise UnknownName("prediction", name, all_predictions()) from None
+    return named("prediction", name, all_predictions())
 
 
 def _function(name: Any) -> Function:

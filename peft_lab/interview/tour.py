@@ -156,6 +156,15 @@ class Tour:
     def minutes(self) -> int:
         return sum(stop.minutes for stop in self.stops)
 
+    def replaced(self, index: int, *stops: Stop) -> Tour:
+        """Return the path with these stops, or none, in the place of one."""
+        return replace(self, stops=(*self.stops[:index], *stops, *self.stops[index + 1 :]))
+
+    def swapped(self, index: int) -> Tour:
+        """Return the path with a stop and the one after it in turned order."""
+        first, second = self.stops[index : index + 2]
+        return self.replaced(index, second).replaced(index + 1, first)
+
     def check(self, pages: Collection[str]) -> Tour:
         """Validate the path and return it. Raises :class:`BadInput` as :meth:`Stop.check`, naming the stop."""
         _words("title", self.title, LONGEST_TITLE)
@@ -213,10 +222,6 @@ def _words(name: str, text: str, longest: int) -> None:
 _PATH_PLACE = re.compile(r"\{count(?: ([a-z_0-9]+=[^}\s]+(?: [a-z_0-9]+=[^}\s]+)*))?\}")
 
 
-def has_figures(text: str) -> bool:
-    return _PATH_PLACE.search(text) is not None
-
-
 def fill(stop: Stop, text: str) -> str:
     """Return the text with its numbers filled in: trained parameters by the closed formula, which equals the count.
 
@@ -252,32 +257,22 @@ LARGEST = 256_000  # bytes of JSON, uncompressed: forty stops with all texts at 
 LONGEST_LINK = 6_000  # characters; servers and messengers cut longer addresses
 
 
-def path_to_document(path: Tour) -> dict[str, Any]:
+def path_to_file(path: Tour) -> str:
     """Return the content of a path's file."""
-    return {"format": FORMAT, "version": VERSION, **path.to_dict()}
-
-
-def path_from_document(data: Any, pages: Collection[str]) -> Tour:
-    """Rebuild a path from :func:`path_to_document`. Raises :class:`BadInput` for anything else."""
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise BadInput("This file is not a PEFT Lab path. Choose another file.", "path")
-    if data.get("version") != VERSION:
-        raise BadInput(
-            f"This path has format {data.get('version')}; this PEFT Lab reads {VERSION}. Update PEFT Lab.",
-            "path",
-        )
-    return Tour.from_dict(data, pages)
+    return json.dumps({"format": FORMAT, "version": VERSION, **path.to_dict()}, indent=1, ensure_ascii=False)
 
 
 def path_from_file(content: bytes, pages: Collection[str]) -> Tour:
-    """Return the path in a file's content. Raises :class:`BadInput`."""
+    """Rebuild a path from :func:`path_to_file`. Raises :class:`BadInput` for anything else."""
     if len(content) > LARGEST:
         raise BadInput(f"This file is larger than {LARGEST:,} bytes, so it is not a path.", "path")
     try:
         data = parse_json(content)
     except ValueError as error:
         raise BadInput("This file is not valid JSON. Choose a path file.", "path") from error
-    return path_from_document(data, pages)
+    if not isinstance(data, dict) or data.get("format") != FORMAT or data.get("version") != VERSION:
+        raise BadInput("This file is not a path that this PEFT Lab reads. Choose another file.", "path")
+    return Tour.from_dict(data, pages)
 
 
 def pack_path(path: Tour) -> str:
@@ -435,20 +430,3 @@ def added_to_draft(path: Tour, stop: Stop) -> Tour:
     if len(path.stops) >= MOST_STOPS:
         raise BadInput(f"The path is full: it has {MOST_STOPS} stops. Remove one first.", "stops")
     return replace(path, stops=(*path.stops, stop))
-
-
-def changed_draft(path: Tour, index: int, stop: Stop) -> Tour:
-    """Return the path with another stop in that place."""
-    return replace(path, stops=(*path.stops[:index], stop, *path.stops[index + 1 :]))
-
-
-def removed_stop(path: Tour, index: int) -> Tour:
-    return replace(path, stops=(*path.stops[:index], *path.stops[index + 1 :]))
-
-
-def moved_stop(path: Tour, index: int, by: int) -> Tour:
-    """Return the path with a stop moved up (-1) or down (1); at an end it stays."""
-    target = min(max(index + by, 0), len(path.stops) - 1)
-    rest = list(removed_stop(path, index).stops)
-    rest.insert(target, path.stops[index])
-    return replace(path, stops=tuple(rest))

@@ -20,7 +20,7 @@ from typing import Any, Literal, NewType
 
 from peft_lab.core import disk, units
 from peft_lab.core.content import CitingText, by_name, fill_citations, read_table
-from peft_lab.core.errors import BadInput, UnknownName
+from peft_lab.core.errors import BadInput, named
 from peft_lab.core.references import Fact
 from peft_lab.core.units import Source
 from peft_lab.interview import question
@@ -324,10 +324,7 @@ def all_claims() -> dict[str, Claim]:
 
 def get_claim(name: str) -> Claim:
     """Return a claim by id. Raises :class:`UnknownName` with the nearest one."""
-    try:
-        return all_claims()[name]
-    except KeyError:
-        raise UnknownName("claim", name, all_claims(), "claim") from None
+    return named("claim", name, all_claims(), "claim")
 
 
 # ----------------------------------------

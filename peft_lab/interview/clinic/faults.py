@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from peft_lab.core import disk
 from peft_lab.core.content import read_entry, read_table
-from peft_lab.core.errors import UnknownName
+from peft_lab.core.errors import named
 from peft_lab.methods.shared.virtual_tokens import PREFIX_LOST
 
 CONTENT = Path(__file__).parents[1] / "content" / "clinic"
@@ -112,9 +112,7 @@ def all_faults() -> dict[str, Fault]:
 
 def get_fault(name: str) -> Fault:
     """Return a fault by name. Raises :class:`UnknownName`."""
-    if name not in all_faults():
-        raise UnknownName("fault", name, all_faults(), "fault")
-    return all_faults()[name]
+    return named("fault", name, all_faults(), "fault")
 
 
 def sign(fault: str, name: str, weight: float, /, **words: object) -> Evidence:
@@ -210,10 +208,7 @@ def all_cases() -> tuple[ClinicCase, ...]:
 
 def get_case(number: str) -> ClinicCase:
     """Return the case of that number. Raises :class:`UnknownName`."""
-    known = {str(case.number): case for case in all_cases()}
-    if number not in known:
-        raise UnknownName("case", number, known, "case")
-    return known[number]
+    return named("case", number, {str(case.number): case for case in all_cases()}, "case")
 
 
 def _mixed(name: str) -> str:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -78,6 +78,12 @@ class Learners:
         """Return the clock's time in UTC, as py-fsrs requires."""
         return self._clock().astimezone(UTC)
 
+    @contextmanager
+    def _learner(self, name: str) -> Iterator[tuple[sqlite3.Connection, str]]:
+        """Yield one transaction and the learner's name as it was created. Raises :class:`UnknownName`."""
+        with storage.transaction(self.path) as db:
+            yield db, find(db, name)
+
     # -- profiles --------------------------------------------------------------------------------------------------
 
     def profiles(self) -> tuple[Profile, ...]:
@@ -88,8 +94,8 @@ class Learners:
 
     def profile(self, name: str) -> Profile:
         """Return one learner. Raises :class:`UnknownName`."""
-        with storage.transaction(self.path) as db:
-            return self._profile(db, find(db, name))
+        with self._learner(name) as (db, found):
+            return self._profile(db, found)
 
     def create(self, name: str, retention: float = RETENTION) -> Profile:
         """Create a learner.
@@ -106,8 +112,8 @@ class Learners:
 
     def remove(self, name: str) -> None:
         """Delete a learner and all their data. Raises :class:`UnknownName`."""
-        with storage.transaction(self.path) as db:
-            db.execute("DELETE FROM profiles WHERE name = ?", (find(db, name),))
+        with self._learner(name) as (db, found):
+            db.execute("DELETE FROM profiles WHERE name = ?", (found,))
 
     def _profile(self, db: sqlite3.Connection, name: str) -> Profile:
         row = db.execute("SELECT * FROM profiles WHERE name = ?", (name,)).fetchone()
@@ -128,8 +134,7 @@ class Learners:
         """
         grade = _rating(rating)
         now = self.now()
-        with storage.transaction(self.path) as db:
-            name = find(db, profile)
+        with self._learner(profile) as (db, name):
             card, _ = _scheduler(db, name).review_card(
                 load_card(db, name, question, now), grade, now, milliseconds
             )
@@ -144,8 +149,7 @@ class Learners:
     def preview(self, profile: str, question: str) -> dict[RatingName, datetime]:
         """Return when the question would be due after each rating, if rated now."""
         now = self.now()
-        with storage.transaction(self.path) as db:
-            name = find(db, profile)
+        with self._learner(profile) as (db, name):
             scheduler = _scheduler(db, name)
             day = self._day(db, name)
             dues = {
@@ -156,8 +160,8 @@ class Learners:
 
     def cards(self, profile: str) -> dict[str, CardView]:
         """Return the card of every rated question, by question, in the order of due dates."""
-        with storage.transaction(self.path) as db:
-            return self._cards(db, find(db, profile))
+        with self._learner(profile) as (db, name):
+            return self._cards(db, name)
 
     def _cards(self, db: sqlite3.Connection, name: str) -> dict[str, CardView]:
         day = self._day(db, name)
@@ -181,9 +185,9 @@ class Learners:
 
     def reviews(self, profile: str) -> tuple[Review, ...]:
         """Return every rating, oldest first."""
-        with storage.transaction(self.path) as db:
+        with self._learner(profile) as (db, name):
             query = "SELECT * FROM reviews WHERE profile = ? ORDER BY at, id"
-            rows = db.execute(query, (find(db, profile),)).fetchall()
+            rows = db.execute(query, (name,)).fetchall()
             return tuple(
                 Review(row["question"], RATINGS[row["rating"] - 1], read_time(row["at"]), row["milliseconds"])
                 for row in rows
@@ -191,8 +195,7 @@ class Learners:
 
     def recalled(self, profile: str, at: datetime) -> dict[str, float]:
         """Return for each rated question the probability, by FSRS, of knowing it at a time without further practice."""
-        with storage.transaction(self.path) as db:
-            name = find(db, profile)
+        with self._learner(profile) as (db, name):
             scheduler = _scheduler(db, name)
             rows = db.execute("SELECT * FROM cards WHERE profile = ?", (name,)).fetchall()
             return {
@@ -221,8 +224,7 @@ class Learners:
         check_day(day, now.date())
         chances = self.recalled(profile, max(now, datetime.combine(day, time(), UTC)))
         standing = readiness(topics, self.reviews(profile), chances)
-        with storage.transaction(self.path) as db:
-            name = find(db, profile)
+        with self._learner(profile) as (db, name):
             rows = db.execute("SELECT * FROM cards WHERE profile = ?", (name,)).fetchall()
             cards = {row["question"]: read_card(row) for row in rows}
             scheduler = _scheduler(db, name)
@@ -233,8 +235,8 @@ class Learners:
     def add_result(self, profile: str, kind: str, content: Any) -> None:
         """Store the result of an interview or a prediction. ``content`` must be JSON-able."""
         kept = json.dumps(content)
-        with storage.transaction(self.path) as db:
-            values = (find(db, profile), kind, write_time(self.now()), kept)
+        with self._learner(profile) as (db, name):
+            values = (name, kind, write_time(self.now()), kept)
             db.execute("INSERT INTO results (profile, kind, at, content) VALUES (?, ?, ?, ?)", values)
 
     def results(
@@ -243,8 +245,8 @@ class Learners:
         """Return the stored results of one kind, oldest first, whose content is an object with the fields ``holding``:
         names and types (:func:`peft_lab.core.content.misfit`). An imported file may contain anything."""
         query = "SELECT * FROM results WHERE profile = ? AND kind = ? ORDER BY at, id"
-        with storage.transaction(self.path) as db:
-            rows = db.execute(query, (find(db, profile), kind)).fetchall()
+        with self._learner(profile) as (db, name):
+            rows = db.execute(query, (name, kind)).fetchall()
             found = [Result(row["kind"], read_time(row["at"]), json.loads(row["content"])) for row in rows]
         return tuple(
             each for each in found if isinstance(each.content, dict) and not misfit(holding, each.content)
@@ -253,13 +255,13 @@ class Learners:
     def keep(self, profile: str, key: str, value: Any) -> None:
         """Store a setting or a place (such as in the tour), replacing the last one. ``value`` must be JSON-able."""
         kept = json.dumps(value)
-        with storage.transaction(self.path) as db:
-            db.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", (find(db, profile), key, kept))
+        with self._learner(profile) as (db, name):
+            db.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", (name, key, kept))
 
     def kept(self, profile: str, key: str, default: Any = None) -> Any:
         """Return the value last stored under this key, else ``default``."""
-        with storage.transaction(self.path) as db:
-            return _stored(db, find(db, profile), key, default)
+        with self._learner(profile) as (db, name):
+            return _stored(db, name, key, default)
 
 
 def _stored(db: sqlite3.Connection, profile: str, key: str, default: Any = None) -> Any:
@@ -329,8 +331,7 @@ EXPORT_VERSION = 1
 
 def export_profile(learners: Learners, name: str) -> dict[str, Any]:
     """Return everything stored about one learner. Raises :class:`UnknownName`."""
-    with storage.transaction(learners.path) as db:
-        profile = find(db, name)
+    with learners._learner(name) as (db, profile):
         row = db.execute("SELECT * FROM profiles WHERE name = ?", (profile,)).fetchone()
         return {
             "format": EXPORT_FORMAT,

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from peft_lab.core.content import mistake, read_entry
-from peft_lab.core.errors import UnknownName
+from peft_lab.core.errors import named
 
 FOLDER = Path(__file__).parents[1] / "content" / "write"
 #: The paths in the order of learning, with their titles.
@@ -224,7 +224,4 @@ def exercises() -> Mapping[str, Exercise]:
 
 def exercise(name: str) -> Exercise:
     """Return an exercise by id. Raises :class:`UnknownName` with the nearest one."""
-    try:
-        return exercises()[name]
-    except KeyError:
-        raise UnknownName("exercise", name, exercises(), "exercise") from None
+    return named("exercise", name, exercises(), "exercise")

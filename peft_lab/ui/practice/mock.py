@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from peft_lab.core import units
@@ -371,8 +369,7 @@ def _keep(file: Learners, learner: str, held: Interview, spoken: str | None = No
 
 def _end(file: Learners, learner: str, held: Interview) -> None:
     """Store the result and show the report; the next interview gets other questions."""
-    content: dict[str, Any] = {"interview": held.to_dict(), "report": report(held).to_dict()}
-    file.add_result(learner, KEPT, content)
+    file.add_result(learner, KEPT, {"interview": held.to_dict()})
     count_as_reviews(file, learner, held)
     file.keep(learner, KEPT, None)
     state.remember(SCOPE, "report", True)

@@ -13,7 +13,7 @@ from peft_lab.core.errors import BadInput, PeftLabError
 from peft_lab.core.units import Source
 from peft_lab.interview import tour
 from peft_lab.interview.learners.schedule import Learners
-from peft_lab.interview.tour import FIRST, Stop, Tour, fill, has_figures
+from peft_lab.interview.tour import FIRST, Stop, Tour, fill
 from peft_lab.methods import all_methods, get_method
 from peft_lab.ui import pages, state, web
 from peft_lab.ui.components import figures
@@ -84,9 +84,8 @@ def filled_words(stop: Stop, text: str, identity: str) -> str:
     """Return a stop's words as Markdown: formatted in the lab's path, as plain text in a teacher's."""
     if identity != FIRST:
         return "  \n".join(plain(line) for line in text.splitlines())
-    if not has_figures(text):
-        return text
-    return f"{fill(stop, text)} {figures.badge(Source.COUNTED)}"
+    filled = fill(stop, text)
+    return filled if filled == text else f"{filled} {figures.badge(Source.COUNTED)}"
 
 
 SCOPE = "tour"

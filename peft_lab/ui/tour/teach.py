@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import streamlit as st
@@ -113,7 +112,7 @@ def _words(file: Learners, name: str, path: Tour, index: int) -> None:
         see = st.text_area("See", stop.see, max_chars=LONGEST_TEXT, height=70, key=key("see"))
         if st.form_submit_button("Save the text", type="primary"):
             words = {"title": title, "read": read, "move": move, "see": see, "minutes": int(minutes)}
-            _keep(file, name, tour.changed_draft(path, index, replace(stop, **words)))  # type: ignore[arg-type]
+            _keep(file, name, path.replaced(index, replace(stop, **words)))  # type: ignore[arg-type]
 
 
 def _order(file: Learners, name: str, path: Tour, index: int) -> None:
@@ -122,11 +121,11 @@ def _order(file: Learners, name: str, path: Tour, index: int) -> None:
         links.page_link(stop, "", "Preview as your class", "open_in_new")
         last = len(path.stops) - 1
         if st.button("Up", icon=":material/arrow_upward:", key=f"up-{index}", disabled=index == 0):
-            _keep(file, name, tour.moved_stop(path, index, -1))
+            _keep(file, name, path.swapped(index - 1))
         if st.button("Down", icon=":material/arrow_downward:", key=f"down-{index}", disabled=index == last):
-            _keep(file, name, tour.moved_stop(path, index, 1))
+            _keep(file, name, path.swapped(index))
         if st.button("Remove", icon=":material/delete:", key=f"remove-{index}"):
-            _keep(file, name, tour.removed_stop(path, index))
+            _keep(file, name, path.replaced(index))
 
 
 def _keep(file: Learners, name: str, path: Tour) -> None:
@@ -147,7 +146,7 @@ def _share(file: Learners, name: str, path: Tour) -> None:
     with st.container(horizontal=True):
         st.download_button(
             "Download the path",
-            json.dumps(tour.path_to_document(path), indent=1, ensure_ascii=False),
+            tour.path_to_file(path),
             "peft-lab-path.json",
             "application/json",
             icon=":material/download:",
