@@ -36,19 +36,21 @@ _ALLOWED = (
     ast.Expression, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.Call, ast.keyword, ast.Subscript,
     ast.Slice, ast.Constant, ast.Name, ast.Load, ast.operator, ast.unaryop, ast.boolop, ast.cmpop,
 )  # fmt: skip
+_FUNCTIONS = (
+    abs, float, format, len, max, min, round, sorted, str, sum, math.ceil, math.exp, math.floor, math.log, math.log1p,
+    math.log2, math.prod, math.sqrt, units.size, computed.share, computed.show, computed.plain, computed.minus,
+    computed.times, computed.of_sign, computed.relative_weights, computed.plus, computed.nf4_bits,
+)  # fmt: skip
+_CONSTANTS = (
+    "BYTE", "HALF", "SINGLE", "MOMENTS", "MIXED", "BITS", "CODE_BITS", "CONSTANT_BITS", "SECOND_CONSTANT_BITS",
+    "NF4_BLOCK", "SECOND_BLOCK",
+)  # fmt: skip
 #: What every formula may name: functions, and constants of :mod:`peft_lab.interview.computed`.
 NAMES: Mapping[str, Any] = {
-    **{function.__name__: function for function in (abs, float, format, len, max, min, round, sorted, str, sum)},
-    **{function.__name__: function for function in (math.ceil, math.floor, math.log, math.log2, math.sqrt)},
-    **{function.__name__: function for function in (math.exp, math.log1p, math.prod)},
-    **{function.__name__: function for function in (computed.share, computed.show, computed.plain, units.size)},
-    **{function.__name__: function for function in (computed.minus, computed.times, computed.of_sign)},
-    **{function.__name__: function for function in (computed.relative_weights, computed.plus, computed.nf4_bits)},
     "pi": math.pi,
-    **{name: getattr(computed, name) for name in ("BYTE", "HALF", "SINGLE", "MOMENTS", "MIXED", "BITS")},
-    **{name: getattr(computed, name) for name in ("CODE_BITS", "CONSTANT_BITS", "SECOND_CONSTANT_BITS")},
-    **{name: getattr(computed, name) for name in ("NF4_BLOCK", "SECOND_BLOCK")},
-}  # fmt: skip
+    **{function.__name__: function for function in _FUNCTIONS},
+    **{name: getattr(computed, name) for name in _CONSTANTS},
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from peft_lab.core import disk
 from peft_lab.core.content import Citation, by_id, mistake, read_entries
-from peft_lab.core.errors import BadInput, PeftLabError, named
+from peft_lab.core.errors import BadInput, PeftLabError
 from peft_lab.core.units import Source
 from peft_lab.interview.computed import show
 from peft_lab.interview.question import CONTENT, topics
@@ -255,21 +255,6 @@ def decide_records(prediction: Prediction, records: Sequence[Mapping[str, Any]])
     return decide(prediction, values)
 
 
-def score(prediction: Prediction, outcome: PredictionOutcome, guess: int) -> tuple[bool, str]:
-    """Return whether a guess (an option's index) was right, and a sentence with the figures.
-
-    Raises:
-        BadInput: there is no such option.
-    """
-    if not 0 <= guess < len(prediction.options):
-        raise BadInput(f"Choose one of the {len(prediction.options)} options.")
-    shown = ", ".join(
-        f"{figure.label}: {figure.shown}" if figure.label else figure.shown for figure in outcome.figures
-    )
-    found = f"{prediction.options[outcome.right]}." + (f" {shown}." if shown else "")
-    return guess == outcome.right, ("Right: " if guess == outcome.right else "Wrong: the answer is ") + found
-
-
 # ----------------------------------------
 # The predictions: ``content/predictions.yaml``.
 
@@ -283,11 +268,6 @@ def all_predictions() -> dict[str, Prediction]:
         if entry.topic not in topics():
             raise mistake(FILE, f"there is no topic '{entry.topic}'.", f"id: {entry.id}", "topic:")
     return by_id(FILE, entries)
-
-
-def get_prediction(name: str) -> Prediction:
-    """Return a prediction by id. Raises :class:`UnknownName` with the nearest one."""
-    return named("prediction", name, all_predictions())
 
 
 def _function(name: Any) -> Function:

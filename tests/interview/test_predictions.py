@@ -12,7 +12,7 @@ import pytest
 
 from peft_lab.core import inspector
 from peft_lab.core.content import ContentError
-from peft_lab.core.errors import BadInput, UnknownName
+from peft_lab.core.errors import BadInput
 from peft_lab.core.units import Source
 from peft_lab.interview import predictions
 from peft_lab.interview.predictions import (
@@ -22,8 +22,6 @@ from peft_lab.interview.predictions import (
     all_predictions,
     decide,
     decide_records,
-    get_prediction,
-    score,
     submission,
 )
 from peft_lab.interview.question import topics
@@ -67,9 +65,6 @@ def check(prediction: Prediction) -> None:
     outcome = decide(prediction, here(function, *arguments))
     right = EXPECTED[prediction.id]
     assert prediction.options[outcome.right] == right, outcome.figures
-    assert score(prediction, outcome, outcome.right)[0]
-    assert right in score(prediction, outcome, outcome.right)[1]
-    assert not score(prediction, outcome, (outcome.right + 1) % len(prediction.options))[0]
 
 
 @pytest.mark.parametrize("prediction", QUICK, ids=lambda prediction: prediction.id)
@@ -108,38 +103,28 @@ def test_prediction_is_complete(prediction: Prediction) -> None:
 def test_enough_and_all_expected() -> None:
     assert len(all_predictions()) >= 12
     assert set(EXPECTED) == {prediction.id for prediction in INQUIRIES}
-    with pytest.raises(UnknownName, match="predict-alpha"):
-        get_prediction("predict-alfa")
 
 
 def test_rules() -> None:
-    prediction = get_prediction("predict-value-map")
+    prediction = all_predictions()["predict-value-map"]
     assert decide(prediction, [3, 1, 2, 4]).right == 1
     assert decide(replace(prediction, rule="largest"), [3, 1, 2, 4]).right == 3
-    banded = get_prediction("predict-prefix-trained")
+    banded = all_predictions()["predict-prefix-trained"]
     assert [decide(banded, [value]).right for value in (0.5, 1.0, 3.0, 10.6)] == [0, 0, 1, 2]
-    with pytest.raises(BadInput, match="Choose one of the"):
-        score(banded, decide(banded, [3.0]), 3)
 
 
-def test_figures_in_the_message() -> None:
-    prediction = get_prediction("predict-value-map")
-    right, message = score(prediction, decide(prediction, [3e6, 1_835_008, 2e6, 4e6]), 0)
-    assert not right
-    assert message.startswith(
-        "Wrong: the answer is the value maps. q_proj: 3,000,000 parameters, v_proj: 1,835,008 parameters"
-    )
-    silent = get_prediction("predict-misspelt")
-    assert score(silent, decide(silent, [0, 0, 1, 4, 0]), 2) == (
-        True,
-        "Right: nothing: q_proj is adapted alone. q_proj: 4 adapted modules, v_porj: 0 adapted modules.",
-    )
+def test_figures_beside_the_outcome() -> None:
+    prediction = all_predictions()["predict-value-map"]
+    outcome = decide(prediction, [3e6, 1_835_008, 2e6, 4e6])
+    assert [each.shown for each in outcome.figures][:2] == ["3,000,000 parameters", "1,835,008 parameters"]
+    silent = all_predictions()["predict-misspelt"]
+    assert [each.label for each in decide(silent, [0, 0, 1, 4, 0]).figures] == ["q_proj", "v_porj"]
     with pytest.raises(BadInput, match="needs 5 figures, not 3"):
         decide(silent, [0, 0, 1])
 
 
 def test_contests_are_decided_by_records() -> None:
-    contest = get_prediction("predict-lora-against-prompt")
+    contest = all_predictions()["predict-lora-against-prompt"]
     assert isinstance(contest.experiment, Contest)
     records = [{"run_id": "a", "metric": {"after": 0.81}}, {"run_id": "b", "metric": {"after": 0.56}}]
     assert contest.options[decide_records(contest, records).right] == "LoRA r=8"
@@ -148,7 +133,7 @@ def test_contests_are_decided_by_records() -> None:
     with pytest.raises(BadInput, match="training runs"):
         submission(contest)
     with pytest.raises(BadInput, match="no training runs"):
-        decide_records(get_prediction("predict-alpha"), records)
+        decide_records(all_predictions()["predict-alpha"], records)
 
 
 @pytest.mark.parametrize(

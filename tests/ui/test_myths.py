@@ -20,7 +20,6 @@ from peft_lab.interview.predictions import (
     Inquiry,
     all_predictions,
     decide,
-    get_prediction,
     same_runs,
     stored,
 )
@@ -209,7 +208,7 @@ def test_a_prediction_is_committed_run_and_kept() -> None:
 @pytest.mark.weights
 def test_a_contest_uses_finished_runs_of_the_same_settings(own_home: Path) -> None:
     link(own_home)
-    prediction = get_prediction("predict-learning-rate")
+    prediction = all_predictions()["predict-learning-rate"]
     assert isinstance(prediction.experiment, Contest)
     for spec, accuracy in zip(prediction.experiment.runs, (0.75, 0.5), strict=True):
         run = store.create(spec.complete())
@@ -247,7 +246,7 @@ def test_a_chart_settles_every_belief(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name, each in all_predictions().items() if each.trains])
 def test_a_stored_run_is_replayed_at_once(name: str) -> None:
-    prediction = get_prediction(name)
+    prediction = all_predictions()[name]
     kept = stored(prediction)
     assert kept is not None, "made anew by python -m tools.store_contests"
     outcome = decide(prediction, kept.values)

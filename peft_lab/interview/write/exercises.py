@@ -191,13 +191,13 @@ def _mistakes(file: Path, section: str) -> Iterator[Mistake]:
     known: set[str] = set()
     for part in parts:
         title, rest = _titled(part)
-        named = _MISTAKE.fullmatch(title)
+        headed = _MISTAKE.fullmatch(title)
         blocks = _BLOCK.findall(rest)
-        if named is None or named[1] in known or len(blocks) != 1:
+        if headed is None or headed[1] in known or len(blocks) != 1:
             needed = "an id of its own, a sentence and one block '```python'"
             raise mistake(file, f"a mistake needs {needed}.", "## Mistakes", f"### {title}")
-        known.add(named[1])
-        yield Mistake(named[1], named[2].strip(), _BLOCK.sub("", rest).strip(), blocks[0])
+        known.add(headed[1])
+        yield Mistake(headed[1], headed[2].strip(), _BLOCK.sub("", rest).strip(), blocks[0])
 
 
 def read_exercises(folder: Path = FOLDER) -> dict[str, Exercise]:

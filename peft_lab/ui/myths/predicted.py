@@ -25,7 +25,6 @@ from peft_lab.interview.predictions import (
     PredictionOutcome,
     decide,
     decide_records,
-    score,
     stored,
     submission,
 )
@@ -296,12 +295,11 @@ def record(
 ) -> None:
     """Store the guess and the figures; ``measured``: for figures not measured here."""
     outcome = decide(prediction, values)
-    correct, _ = score(prediction, outcome, guess.option)
     content = {
         "id": prediction.id,
         "guess": guess.option,
         "right": outcome.right,
-        "correct": correct,
+        "correct": guess.option == outcome.right,
         "values": values,
         "measured": measured,
         "sure": guess.sure,
