@@ -56,6 +56,7 @@ def test_eight_bits_are_told_as_such() -> None:
     assert f"{units.size(packed)} hold" in text and "in 8 bits, and" in text and "constants" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.key)
 def test_every_lesson_is_told_from_figures(lesson: object, small: dict[str, Simulation]) -> None:
     told = lesson.tell(chosen("smollm2-135m"), small)  # type: ignore[attr-defined]
@@ -63,6 +64,7 @@ def test_every_lesson_is_told_from_figures(lesson: object, small: dict[str, Simu
     assert all(sum(parts.values()) > 0 for parts in told.rows.values())
 
 
+@pytest.mark.slow
 def test_lessons_hold_where_they_are_shown(small: dict[str, Simulation]) -> None:
     kept = {name: fullest(one).parts["activations"] for name, one in small.items()}
     assert kept["lora"] > 0.7 * kept["full"]

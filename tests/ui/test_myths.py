@@ -244,6 +244,7 @@ def test_a_chart_settles_every_belief(name: str) -> None:
             ]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", [name for name, each in all_predictions().items() if each.trains])
 def test_a_stored_run_is_replayed_at_once(name: str) -> None:
     prediction = all_predictions()[name]

@@ -69,6 +69,7 @@ def test_an_adapter_fails_at_its_stage(how: dict[str, Any], stage: str, ok: bool
     assert figure in found[stage][1]
 
 
+@pytest.mark.slow
 def test_a_served_base_is_compared_with_that_of_training(tmp_path: Path) -> None:
     import torch
 
