@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from peft_lab.engine.request import ConfigRequest
 from peft_lab.engine.running import Stage
 from peft_lab.engine.timing.estimate import FITTED_ON
 from peft_lab.engine.timing.kernels import CONSTANTS, Numbers, OperationTable, Speed, sheet, step
-from peft_lab.engine.work import Work
+from peft_lab.engine.work import Op, Piece, Work
 
 _SHEET = sheet(FITTED_ON)
 #: The prior, before any step is seen: half of the arithmetic of tensor cores and of the others, four fifths of the
@@ -191,3 +191,22 @@ def _allocate(stage: Stage) -> None:
     stage.recorder.enter("optimizer")
     allocator.update_ipt(stage.subject.model)
     stage.recorder.enter("idle")
+
+
+def flat(work: Work) -> list[Any]:
+    """For the file: pieces as lists."""
+    return [
+        [p.phase, p.times, [[*astuple(op)[:3], list(op.size), count] for op, count in p.ops]] for p in work
+    ]
+
+
+def read(pieces: Iterable[Any]) -> Work:
+    """From the file's form."""
+    return tuple(
+        Piece(
+            phase,
+            times,
+            tuple((Op(kind, flops, nbytes, tuple(size)), n) for kind, flops, nbytes, size, n in ops),
+        )
+        for phase, times, ops in pieces
+    )

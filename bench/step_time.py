@@ -14,7 +14,7 @@ import math
 import statistics
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, astuple
+from dataclasses import asdict
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -23,11 +23,10 @@ from typing import Any
 from scipy import stats
 
 from bench import fitting
-from bench.fitting import Measured, fit_constants
+from bench.fitting import Measured, fit_constants, flat, read
 from peft_lab.engine import published
 from peft_lab.engine.timing import estimate
 from peft_lab.engine.timing.kernels import CONSTANTS, OperationTable, Speed
-from peft_lab.engine.work import Op, Piece, Work
 
 WORK = Path(__file__).with_name("step_work.json.gz")
 PACKAGES = ("torch", "transformers", "peft")
@@ -38,25 +37,6 @@ _HELD = 0.9
 def kind_of(row: published.PublishedRow) -> str:
     """PEFT's name of the type; full fine-tuning has none."""
     return "FULL" if row.config is None else str(row.config["peft_type"])
-
-
-def flat(work: Work) -> list[Any]:
-    """For the file: pieces as lists."""
-    return [
-        [p.phase, p.times, [[*astuple(op)[:3], list(op.size), count] for op, count in p.ops]] for p in work
-    ]
-
-
-def read(pieces: Iterable[Any]) -> Work:
-    """From the file's form."""
-    return tuple(
-        Piece(
-            phase,
-            times,
-            tuple((Op(kind, flops, nbytes, tuple(size)), n) for kind, flops, nbytes, size, n in ops),
-        )
-        for phase, times, ops in pieces
-    )
 
 
 def trace_all() -> None:

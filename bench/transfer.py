@@ -16,7 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from bench.step_time import flat, read
+from bench.fitting import flat, read
 from peft_lab.advise.plans.steps import split_seconds
 from peft_lab.engine.devices import get_device
 from peft_lab.engine.request import StepRequest, StepSetting
