@@ -1,8 +1,8 @@
 # make app     run the app            make test   checks and tests, some eight minutes
 # make fetch   weights and data only  make slow   the tests that take longest
 # make further  the cases of both that are many of a kind and dear, and dear tests
-# make dear     slow and further as CI has them: files are read, and models and servers made, once for both
-# make rest     the dearest tests, and what make further leaves of cases that are many of a kind: before a release
+# make rest     the dearest tests, and what make further leaves of cases that are many of a kind
+# make release  make test, ends, slow, further and rest: all that there is, before a release
 # make house   lint, types, and the tests that read code and words: before each commit (a minute or two)
 # make bench   benchmarks against other tools
 # make ends    the tests nearest to the libraries, with the oldest and the newest releases allowed
@@ -22,7 +22,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help app fetch test slow further dear rest ends ends-oldest ends-newest lint types house tests trackers engine schemas engines contract mutants bench faults clean
+.PHONY: help app fetch test slow further rest release ends ends-oldest ends-newest lint types house tests trackers engine schemas engines contract mutants bench faults clean
 
 help:
 	@sed -nE 's/^# ((make|PYTHON).*)/\1/p' Makefile
@@ -72,19 +72,15 @@ further: $(VENV)/.dev trackers engine
 	$(PY) $(THREE) --ignore tests/browser -m "further and not rest"
 	$(PY) $(THREE) tests/browser -m "further and not rest"
 
-# Both of the above in CI. In Chromium one after the other: what it needs is started in seconds.
-dear: $(VENV)/.dev trackers engine schemas
-	$(PY) -m peft_lab fetch
-	$(PY) $(THREE) --ignore tests/browser -m "(slow or further) and not rest"
-	$(PY) $(THREE) tests/browser -m "slow and not further"
-	$(PY) $(THREE) tests/browser -m "further and not rest"
-
 # The dearest tests (what trains on Ray, the random kills of commands, the peaks of real processes), and seven in eight of
-# the cases that the samples left: CI has no time for them. Before a release.
+# the cases that the samples left.
 rest: $(VENV)/.dev
 	$(PY) -m peft_lab fetch
 	$(PY) $(THREE) --ignore tests/browser -m rest
 	$(PY) $(THREE) tests/browser -m rest
+
+# CI has test, ends and slow; a release all.
+release: test ends slow further rest
 
 # A folder beside the environment, not in it: what they ask for excludes releases of constraints.txt (tests/runs/tracking/requirements.txt).
 trackers: $(VENV)-trackers/.made

@@ -76,8 +76,8 @@ def missing(reason: str) -> None:
 
 
 # What picks few tests of few files, in make slow and make further: half of all files have none and are not imported.
-FEW = ("slow and not further", "further and not rest", "(slow or further) and not rest", "rest")
-MARKS = ("mark.slow", "mark.sampled", "mark.further")
+FEW = ("slow and not further", "further and not rest", "rest")
+MARKS = ("mark.slow", "mark.sampled", "mark.further", "mark.rest")
 LEFT = 8  # of the cases that a sample left, one in eight runs in make further
 
 
@@ -107,6 +107,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                     item.add_marker(pytest.mark.rest)
                 left[function] += 1
             cases[function] += 1
+        if item.get_closest_marker("rest"):
+            item.add_marker(pytest.mark.further)
         few = item.get_closest_marker("slow") or item.get_closest_marker("further")
         if few and not _has_few(item.path):
             raise pytest.UsageError(

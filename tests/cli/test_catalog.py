@@ -71,7 +71,7 @@ def test_fetch_draws_its_progress_on_stderr(run: Run, monkeypatch: pytest.Monkey
         return [assets.FetchResult("minilm-l6", disk.home(), 1, "0" * 64, 0.1)]
 
     monkeypatch.setattr(assets, "fetch", slow)
-    done = run("fetch", "--json")
+    done = run("fetch", "minilm-l6", "--json")
     assert done.document[0]["bytes"] == 1
     title = assets.ASSETS["minilm-l6"].title
     assert done.stderr == f"{title}: started\n{title}: done\n"
