@@ -25,7 +25,7 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[1]
 RESOLUTIONS = {"oldest": "lowest-direct", "newest": "highest"}
 TESTS = (
-    "tests/methods/test_contract.py", "tests/methods/counting", "tests/engine/test_lab.py", "tests/training",
+    "tests/methods/test_contract.py", "tests/methods/test_count.py", "tests/engine/test_lab.py", "tests/training",
     "tests/cli/test_count.py",
 )  # fmt: skip
 #: What comes with torch, whichever it is, and what makes environments: every one has its own.

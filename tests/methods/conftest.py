@@ -1,4 +1,4 @@
-"""How many random combinations the property tests try: ten of each method, hundreds with ``make contract``."""
+"""How many random combinations the property tests try: three of each method, hundreds with ``make contract``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 
 settings.register_profile(
     "methods",
-    max_examples=int(os.environ.get("PEFT_LAB_EXAMPLES", "10")),
+    max_examples=int(os.environ.get("PEFT_LAB_EXAMPLES", "3")),
     deadline=None,
     derandomize="PEFT_LAB_EXAMPLES" not in os.environ,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

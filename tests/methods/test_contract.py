@@ -16,12 +16,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.faults.campaigns import knobs
 from peft_lab.core.errors import BadInput
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import Formula, Knob, MethodSpec
+from peft_lab.methods.shared import peft_backed
 from peft_lab.models.meta import clean_path
 from peft_lab.models.shapes import in_head
 from tests.methods import tiny
+from tests.prose import facts
+
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 METHODS = tuple(all_methods())
 # What gives the base's outputs before the first step (method, knobs), and how far off it may be. PiSSA takes its start
@@ -119,7 +124,6 @@ def check_contract(spec: MethodSpec, name: str, head: int, values: dict[str, Any
 
 
 @pytest.mark.sampled(5)
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("name", "head"), tiny.CASES, ids=lambda value: str(value))
 @pytest.mark.parametrize("slug", METHODS)
 def test_defaults_work_or_are_refused(slug: str, name: str, head: int) -> None:
@@ -137,7 +141,6 @@ CHOICES = [
 
 
 @pytest.mark.sampled(5)
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["gpt2", "bert", "t5"])
 @pytest.mark.parametrize(("slug", "knob", "choice"), CHOICES, ids=str)
 def test_every_choice_works_or_is_refused(slug: str, knob: str, choice: Any, name: str) -> None:
@@ -146,7 +149,6 @@ def test_every_choice_works_or_is_refused(slug: str, knob: str, choice: Any, nam
 
 
 @pytest.mark.sampled(5)
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("name", "head"), tiny.CASES, ids=lambda value: str(value))
 @pytest.mark.parametrize(("slug", "values", "off"), STARTS_AS_BASE, ids=str)
 def test_starts_as_the_base(slug: str, values: dict[str, Any], off: float, name: str, head: int) -> None:
@@ -172,7 +174,6 @@ MERGED: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 @pytest.mark.sampled(3)
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(("slug", "values"), MERGED, ids=str)
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
@@ -246,7 +247,6 @@ def choices(draw: st.DrawFn, slug: str) -> tuple[str, int, dict[str, Any]]:
     return name, head, values
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("slug", METHODS)
 @given(data=st.data())
 def test_any_knobs_work_or_are_refused(slug: str, data: st.DataObject) -> None:
@@ -289,7 +289,7 @@ def test_every_method_explains_itself(slug: str) -> None:
     assert spec.adds == (spec.formula(shape, spec.require(shape, small(spec))).added > 0)
     assert spec.adds or not spec.mergeable
     for knob in spec.knobs:
-        assert knob.help and knob.label
+        assert knob.help and knob.label and knob.usual and knob.paper
         assert not (knob.kind in ("int", "float") and (knob.min is None or knob.max is None))
         assert not knob.choices or knob.default in knob.choices
         defaults = spec.defaults(tiny.shape_of("gpt2"))
@@ -306,3 +306,38 @@ def test_parts_sit_on_places_that_exist(slug: str, name: str) -> None:
     parts = spec.parts(shape, spec.require(shape, small(spec)))
     assert parts
     assert {part.at for part in parts} <= places
+
+
+@pytest.mark.parametrize("slug", [each.slug for each in all_methods().values() if each.slug != "bitfit"])
+def test_an_adapter_with_a_tensor_turned_round(slug: str, tmp_path: Path) -> None:
+    method = get_method(slug)
+    method.save(tiny.apply(method, "llama", {}), tmp_path)
+    try:
+        name, before, after = tiny.turned_round(tmp_path / peft_backed.WEIGHTS_FILE)
+    except StopIteration:
+        pytest.skip("all its tensors are vectors or square")
+    with pytest.raises(BadInput) as caught:
+        method.load(tiny.build("llama"), tmp_path)
+    told = str(caught.value)
+    assert f"'{name}'" in told.replace(".default", "")  # PEFT puts the adapter's name in
+    for shape in (before, after):
+        assert " × ".join(map(str, shape)) in told
+    assert "\n" not in told and caught.value.field == "adapter"
+
+
+def test_biases_are_told_too(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    method: Any = get_method("bitfit")
+    method.save(tiny.apply(method, "gpt2", {}), tmp_path)
+    file = tmp_path / peft_backed.WEIGHTS_FILE
+    tensors = load_file(file)
+    name, whole = next(iter(tensors.items()))
+    save_file({**tensors, name: whole[:-1].clone()}, file, {"format": "pt"})
+    with pytest.raises(BadInput, match=facts(name, len(whole) - 1, len(whole))):
+        method.load(tiny.build("gpt2"), tmp_path)
+
+
+def test_any_settings_on_any_model_are_answered() -> None:
+    for what, found in knobs.cases(400, seed=7):
+        assert found.fine, f"{what}: {found.told}\n{found.traceback}"

@@ -1,4 +1,4 @@
-"""Virtual tokens: where they act, what is stored, and generating with them."""
+"""Virtual tokens: where they act, how they start, what is stored, and generating with them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
-from peft_lab.core.errors import BadInput, Unsupported
+from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.methods.shared.virtual_tokens import RELEASES
+from peft_lab.models import meta
 from peft_lab.models.catalogue import get_model
 from tests.methods import tiny
 from tests.prose import facts, says
+
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 SLUGS = ("prefix", "prompt", "ptuning")
 FOUR = {"num_virtual_tokens": 4}
@@ -32,7 +35,6 @@ def loud(slug: str, name: str, **values: Any) -> Any:
     return model.eval()
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", tiny.DECODERS)
 @pytest.mark.parametrize("slug", SLUGS)
 @pytest.mark.parametrize("use_cache", [True, False])
@@ -63,7 +65,6 @@ def apart(model: Any, name: str, use_cache: bool) -> tuple[list[float], list[flo
     return found
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_what_is_said_of_generate_is_so_on_the_pinned_releases() -> None:
     """Pages and clinic give these sentences; with other releases they have to be found again."""
     import peft
@@ -86,7 +87,6 @@ def test_what_is_said_of_generate_is_so_on_the_pinned_releases() -> None:
             assert cached[0] < right < min(cached[1:]) and max(anew) < right
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("slug", SLUGS)
 @pytest.mark.parametrize("cached", [True, False])
 def test_generating_on_an_encoder_decoder(cached: bool, slug: str) -> None:
@@ -111,7 +111,6 @@ def test_generating_on_an_encoder_decoder(cached: bool, slug: str) -> None:
         torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("slug", SLUGS)
 def test_generating_after_loading(slug: str, tmp_path: Any) -> None:
     import torch
@@ -131,7 +130,6 @@ def test_generating_after_loading(slug: str, tmp_path: Any) -> None:
     assert not torch.equal(loaded.generate(**options), bare.generate(**options))
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_prefix_is_keys_and_values_before_the_layers_own() -> None:
     """One layer of attention by hand: P_k and P_v in front of k and v, seen by every position."""
     import torch
@@ -167,7 +165,6 @@ def test_prefix_is_keys_and_values_before_the_layers_own() -> None:
     torch.testing.assert_close(seen["mixed"], expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("projection", [False, True])
 def test_a_prefix_of_zeros_is_nearer_the_base_and_learns(projection: bool) -> None:
     rows = tiny.batch("llama")
@@ -185,7 +182,6 @@ def test_a_prefix_of_zeros_is_nearer_the_base_and_learns(projection: bool) -> No
     assert projection or distance["zero"] < distance["random"]
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("slug", ["prompt", "ptuning"])
 @pytest.mark.parametrize("name", ["llama", "bert"])
 def test_prompts_are_embeddings_before_the_text(slug: str, name: str) -> None:
@@ -226,25 +222,6 @@ def test_the_projection_of_prefix_tuning_is_not_stored() -> None:
         assert millions is None or round(formula.trainable / 1e6, 1) == millions
         total = shape.total + formula.added
         assert 100 * formula.trainable / total == pytest.approx(percent, abs=0.06)
-
-
-@pytest.mark.parametrize(
-    ("slug", "model", "values", "expected"),
-    [
-        ("prefix", "llama-3.2-3b", {"num_virtual_tokens": 20}, 1_146_880),
-        ("prefix", "roberta-base", {"num_virtual_tokens": 30}, None),
-        ("prefix", "bloomz-560m", {"num_virtual_tokens": 20}, 983_040),
-        ("prompt", "bloomz-560m", {"num_virtual_tokens": 8}, 8_192),
-        ("prompt", "llama-3.2-3b", {"num_virtual_tokens": 20}, 61_440),
-    ],
-)
-def test_published_counts(slug: str, model: str, values: dict[str, Any], expected: int | None) -> None:
-    spec, shape = get_method(slug), get_model(model).shape
-    if expected is None:
-        with pytest.raises(Unsupported, match="past key values"):
-            spec.require(shape, values)
-        return
-    assert spec.formula(shape, spec.require(shape, values)).trainable == expected
 
 
 @pytest.mark.parametrize("slug", SLUGS)
@@ -288,28 +265,6 @@ def test_a_prefix_is_as_wide_as_the_keys_of_a_t5() -> None:
     assert spec.formula(shape, spec.require(shape, FOUR)).stored == 4 * 2 * shape.num_layers * shape.kv_width
 
 
-@pytest.mark.weights
-@pytest.mark.filterwarnings("ignore")
-def test_a_text_to_start_from(assets_home: Any) -> None:
-    import torch
-
-    from peft_lab.models.loading import load_base
-
-    spec = get_method("prompt")
-    base = load_base("minilm-l6", dtype=torch.float32)
-    text = "Is this review positive or negative?"
-    values = {"num_virtual_tokens": 12, "prompt_tuning_init": "TEXT", "prompt_tuning_init_text": text}
-    ids: Any = base.tokenizer(text)["input_ids"]
-    model: Any = spec.apply(
-        base.model, base.entry.shape, spec.require(base.entry.shape, values), "FEATURE_EXTRACTION"
-    )
-    bare: Any = base.model
-    words = bare.get_input_embeddings().weight
-    start = model.prompt_encoder["default"].embedding.weight
-    expected = words[torch.tensor((ids * 12)[:12])]
-    torch.testing.assert_close(start, expected)
-
-
 def test_embeddings_narrower_than_the_model_are_refused() -> None:
     """PEFT makes virtual tokens of the hidden size."""
     from dataclasses import replace
@@ -324,7 +279,6 @@ def test_embeddings_narrower_than_the_model_are_refused() -> None:
             get_method(slug).require(replace(shape, groups=narrow), FOUR)
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_pefts_config_of_deep_prompts_is_prefix_tunings_and_on_encoders_there_is_none() -> None:
     spec = get_method("ptuning")
     for name, kind in (("llama", "PrefixTuningConfig"), ("bert", "NoneType")):
@@ -338,3 +292,165 @@ def test_an_empty_text_is_no_start() -> None:
             tiny.shape_of("llama"), {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": " "}
         )
     assert caught.value.field == "prompt_tuning_init_text"
+
+
+WORDS = ("[UNK]", "[PAD]", "[EOS]", "say", "it", "plainly")
+TEXT = "say it plainly"
+IDS = [3, 4, 5, 3, 4]  # repeated up to five virtual tokens
+FIVE = {"num_virtual_tokens": len(IDS), "encoder_hidden_size": 12}
+STARTS: dict[str, dict[str, Any]] = {
+    "prompt": {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": TEXT},
+    "prefix": {"init_weights": "text", "init_text": TEXT},
+    "ptuning": {"init_weights": "text", "init_text": TEXT},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    place = tmp_path_factory.mktemp("words")
+    PreTrainedTokenizerFast(tokenizer_object=made, pad_token="[PAD]", eos_token="[EOS]").save_pretrained(
+        place
+    )
+    return str(place)
+
+
+def applied(slug: str, model: Any, name: str, **values: Any) -> Any:
+    import torch
+
+    spec, shape = get_method(slug), tiny.shape_of(name)
+    offered = {knob.name for knob in spec.knobs}
+    chosen = {key: value for key, value in {**FIVE, **STARTS[slug], **values}.items() if key in offered}
+    torch.manual_seed(3)
+    return spec.apply(model, shape, spec.require(shape, chosen), tiny.task_of(name))
+
+
+def started(slug: str, name: str, folder: str, **values: Any) -> Any:
+    model = tiny.build(name)
+    model.name_or_path = folder
+    return applied(slug, model, name, **values)
+
+
+def words(name: str) -> Any:
+    """The embeddings of the text, repeated."""
+    import torch
+
+    return tiny.build(name).get_input_embeddings()(torch.tensor(IDS)).detach()
+
+
+@pytest.mark.parametrize("name", ["llama", "bert", "t5"])
+def test_a_prompt_starts_as_the_words_embeddings(name: str, folder: str) -> None:
+    import torch
+
+    table = started("prompt", name, folder).prompt_encoder["default"].embedding.weight
+    torch.testing.assert_close(table[: len(IDS)], words(name), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("encoder", ["MLP", "LSTM"])
+@pytest.mark.parametrize("name", ["llama", "bert", "t5"])
+def test_a_prompt_encoder_starts_by_making_them(name: str, encoder: str, folder: str) -> None:
+    import torch
+
+    model = started("ptuning", name, folder, encoder_reparameterization_type=encoder)
+    read = model.get_prompt(1)[0, : len(IDS)]  # of a T5's table the first half
+    torch.testing.assert_close(read, words(name), rtol=0, atol=1e-4)
+    assert model.prompt_encoder["default"].training, "as PEFT leaves it"
+
+
+@pytest.mark.parametrize(("slug", "values"), [("prefix", {}), ("ptuning", {"version": "v2"})])
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_a_prefix_starts_as_the_texts_keys_and_values(
+    name: str, slug: str, values: dict[str, Any], folder: str
+) -> None:
+    import torch
+
+    table = started(slug, name, folder, **values).prompt_encoder["default"].embedding.weight
+    with torch.no_grad():
+        cache = tiny.build(name)(input_ids=torch.tensor([IDS]), use_cache=True).past_key_values
+    expected = [states[0].transpose(0, 1) for layer in cache.layers for states in (layer.keys, layer.values)]
+    found = table.view(len(IDS), len(expected), *expected[0].shape[1:])
+    torch.testing.assert_close(found, torch.stack(expected, 1), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta"])
+def test_deep_prompts_start_as_the_texts_keys_and_values(name: str, folder: str) -> None:
+    import torch
+
+    model, base = started("ptuning", name, folder, version="v2"), tiny.build(name)
+    with torch.no_grad():
+        hidden = base(input_ids=torch.tensor([IDS[:5]]), output_hidden_states=True).hidden_states
+    for layer in range(2):
+        attention = base.get_submodule(f"encoder.layer.{layer}.attention.self")
+        prompt = model.get_submodule(f"encoder.layer.{layer}.attention.self").deep_prompt
+        for part in ("key", "value"):
+            own = getattr(attention, part)(hidden[layer])[0].unflatten(-1, (4, 8)).transpose(0, 1)
+            torch.testing.assert_close(prompt[part], own.detach(), rtol=0, atol=1e-5)
+
+
+CASES: list[tuple[str, str, dict[str, Any]]] = [
+    ("prompt", "bert", {}),
+    ("prefix", "llama", {}),
+    ("ptuning", "bert", {}),
+    ("ptuning", "bert", {"version": "v2"}),
+    ("ptuning", "llama", {"version": "v2"}),
+]
+
+
+@pytest.mark.parametrize(("slug", "name", "values"), CASES, ids=str)
+def test_shapes_alone_start_without_a_text(
+    slug: str, name: str, values: dict[str, Any], tmp_path: Path
+) -> None:
+    """On the meta device no tokenizer is asked for; the parameters are those of any start."""
+    kind, config = tiny.CONFIGS[name]
+    model: Any = meta.build(meta.make_config(config), kind)
+    model.name_or_path = str(tmp_path / "nothing")
+    adapted = applied(slug, model, name, **values)
+    spec = get_method(slug)
+    chosen = {key: value for key, value in FIVE.items() if key in {knob.name for knob in spec.knobs}}
+    plain = tiny.apply(spec, name, {**chosen, **values})
+    sizes = [(n, p.shape) for n, p in adapted.named_parameters() if p.requires_grad]
+    assert sizes == [(n, p.shape) for n, p in plain.named_parameters() if p.requires_grad]
+
+
+PTUNING = get_method("ptuning")
+DEEP = {"version": "v2", "num_virtual_tokens": 4, "init_weights": "random"}
+
+
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize("name", ["bert", "roberta"])
+def test_attention_looks_at_the_prompt_and_then_at_the_text(name: str, padded: bool) -> None:
+    import torch
+
+    model = tiny.apply(PTUNING, name, DEEP)
+    rows = tiny.batch(name)
+    if not padded:
+        rows["attention_mask"] = torch.ones_like(rows["attention_mask"])
+    seen: dict[str, Any] = {}
+    layer = model.get_submodule("encoder.layer.1.attention.self")
+    layer.register_forward_hook(lambda _, args, out: seen.update(given=args[0], mixed=out[0]))
+    with torch.no_grad():
+        model(**rows)
+        q, k, v = (
+            getattr(layer, part)(seen["given"]).unflatten(-1, (4, 8)).transpose(1, 2)
+            for part in ("query", "key", "value")
+        )
+        keys, values = (layer.deep_prompt[part].expand(3, -1, -1, -1) for part in ("key", "value"))
+        scores = q @ torch.cat((keys, k), 2).transpose(-1, -2) / 8**0.5
+        hidden = torch.cat((torch.zeros(3, 4), 1.0 - rows["attention_mask"]), 1).bool()
+        scores = scores.masked_fill(hidden[:, None, None], -torch.inf)
+        expected = (scores.softmax(-1) @ torch.cat((values, v), 2)).transpose(1, 2).flatten(2)
+    torch.testing.assert_close(seen["mixed"], expected, rtol=0, atol=1e-5)
+    assert seen["mixed"].shape[1] == rows["input_ids"].shape[1], "the text keeps its length"
+
+
+def test_zero_and_random_starts() -> None:
+    import torch
+
+    for start, spread in (("zero", 0.0), ("random", 1.0)):
+        model = tiny.apply(PTUNING, "bert", {**DEEP, "init_weights": start, "num_virtual_tokens": 200})
+        trained = torch.cat([p.flatten() for n, p in model.named_parameters() if ".deep_prompt." in n])
+        assert float(trained.std()) == pytest.approx(spread, abs=0.02)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 from peft_lab.methods.base import MethodSpec
@@ -200,6 +201,18 @@ def apply(spec: MethodSpec, name: str, values: dict[str, Any], head: int = False
     model = build(name, head)
     torch.manual_seed(3)
     return spec.apply(model, shape_of(name), spec.require(shape_of(name), values), task_of(name, head))
+
+
+def turned_round(file: Path) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
+    """Turn a matrix of a stored adapter round: its name, and its shape before and after."""
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(file)
+    name = next(name for name, each in tensors.items() if each.dim() == 2 and each.shape[0] != each.shape[1])
+    before = tuple(tensors[name].shape)
+    tensors[name] = tensors[name].T.contiguous()
+    save_file(tensors, file, {"format": "pt"})
+    return name, before, tuple(tensors[name].shape)
 
 
 def train_step(model: Any, rows: dict[str, Any], lr: float = 0.1) -> None:

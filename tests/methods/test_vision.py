@@ -127,6 +127,7 @@ def test_virtual_tokens_are_refused_with_one_reason(method: str, vit: str) -> No
     assert str(caught.value) == NO_TEXT
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("method", ["lora", "qlora", "adapters", "ia3", "bitfit", "full"])
 def test_a_step_is_simulated_on_images(method: str, vit: str) -> None:
     small, large = (

@@ -1,19 +1,25 @@
-"""Two adapters at once: at the ends each alone, in between the weighted sum, and what does not add up is refused."""
+"""Two adapters at once: the weighted sum in between, refusals, and the intruders of a saved run's correction."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from peft_lab.core.errors import BadInput
+from peft_lab.methods import get_method
 from peft_lab.runs import store
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.studies import blending
+from tests.methods import tiny
 from tests.runs.test_training import carry_out
 
-pytestmark = [pytest.mark.weights, pytest.mark.filterwarnings("ignore")]
+pytestmark = pytest.mark.filterwarnings("ignore")
+
 MOVIES = RunRequest("minilm-l6", "lora", "sentiment", {"r": 4}, steps=3, batch=4, eval_rows=0)
 TWEETS = replace(MOVIES, task="tweets", values={"r": 2})
 TEXT = "A wonderful film."
@@ -24,6 +30,7 @@ def pair(assets_home: object) -> tuple[Run, Run]:
     return carry_out(MOVIES), carry_out(TWEETS)
 
 
+@pytest.mark.weights
 @pytest.mark.slow
 def test_the_ends_are_each_adapter_alone_and_the_middle_is_their_sum(pair: tuple[Run, Run]) -> None:
     import torch
@@ -65,6 +72,7 @@ def test_what_does_not_add_up_is_refused(first: RunSpec, second: RunSpec, reason
     assert bool(said) == bool(reason) and reason in said
 
 
+@pytest.mark.weights
 @pytest.mark.slow
 def test_a_refusal_is_an_error_when_asked_all_the_same(pair: tuple[Run, Run]) -> None:
     other = store.create(replace(MOVIES, values={"use_dora": True}).complete())
@@ -72,3 +80,57 @@ def test_a_refusal_is_an_error_when_asked_all_the_same(pair: tuple[Run, Run]) ->
         blending.blend(pair[0].id, other.id, TEXT)
     with pytest.raises(BadInput, match="characters"):
         blending.ask(pair[0].id, pair[1].id, " ")
+
+
+SETTINGS = {"r": 2, "target_modules": ("q_proj", "v_proj")}
+
+
+def saved(
+    folder: Path, scale: float, monkeypatch: pytest.MonkeyPatch, name: str = "llama", **values: Any
+) -> None:
+    """A run that seems to have ended: its adapter in ``folder``, with B drawn at this scale."""
+    import torch
+
+    chosen = SETTINGS | values
+    model: Any = tiny.apply(get_method("lora"), name, chosen)
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for path, parameter in model.named_parameters():
+            if ".lora_B." in path:
+                parameter.normal_(std=scale)
+    get_method("lora").save(model, folder)
+    spec = SimpleNamespace(method="lora", task_object=lambda: None)
+    monkeypatch.setattr(store, "get", lambda identity: SimpleNamespace(folder=folder, spec=spec))
+    monkeypatch.setattr(blending, "kept_adapter", lambda path: path)
+    monkeypatch.setattr(
+        "peft_lab.runs.course.fresh_base", lambda spec, task: SimpleNamespace(model=tiny.build(name))
+    )
+
+
+def test_a_correction_that_is_nothing_brings_no_intruder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(tmp_path, 0.0, monkeypatch)
+    rows = blending.compare_intruders("any")
+    assert {row["module"].rpartition(".")[2] for row in rows} == {"q_proj", "v_proj"}
+    assert all(row["found"] == () for row in rows)
+    assert all(min(row["nearest"]) > 0.99 for row in rows)
+
+
+def test_a_strong_random_correction_is_seen_in_every_matrix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(tmp_path, 30.0, monkeypatch)
+    rows = blending.compare_intruders("any")
+    assert all(row["nearest"][0] < 0.9 for row in rows), "what was added is the strongest direction, and new"
+    assert any(1 in row["found"] for row in rows)
+    assert all(row["tuned"][0] > 2 * row["pretrained"][0] for row in rows)
+
+
+def test_maps_that_are_stored_the_other_way_round_are_turned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(tmp_path, 0.0, monkeypatch, "gpt2", target_modules=("c_attn",))
+    (first, *_) = blending.compare_intruders("any")
+    assert first["shape"][0] == 3 * first["shape"][1], "queries, keys and values are the outputs"
+    assert first["found"] == ()

@@ -11,10 +11,8 @@ import pytest
 from peft_lab.core.errors import BadInput
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.counting.count import CountReport
-from peft_lab.methods.shared import targets
 from peft_lab.models import shapes
 from tests.methods.mixtures import CONFIGS, EXPERTS, built, counted, entry_of
-from tests.prose import says
 
 __all__ = ["counted"]
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -111,11 +109,6 @@ def test_target_parameters_count_and_learn(name: str, counted: Count) -> None:
     assert second and all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in second)
 
 
-def test_models_without_experts_are_offered_no_parameters() -> None:
-    spec = get_method("lora")
-    assert spec.options(spec.knob("target_parameters"), entry_of("falcon").shape) == ()
-
-
 @pytest.mark.parametrize(
     ("name", "slug", "values", "field", "says"),
     [
@@ -158,15 +151,6 @@ def test_what_surprises_is_said(name: str, slug: str, values: dict[str, Any], sa
     assert any(says in problem.message and problem.level == "warning" for problem in problems)
 
 
-def test_the_experts_share_is_their_part_of_the_whole() -> None:
-    """Mixtral's: two layers of four experts, each with gate and up (192 x 64) and down (64 x 96)."""
-    shape = entry_of("mixtral").shape
-    stacked = 2 * 4 * (192 * 64 + 64 * 96)
-    assert targets.expert_share(shape) == f"{100 * stacked / shape.total:.1f}%" == "77.9%"
-    told = [problem.message for problem in get_method("qlora").problems(shape, {})]
-    assert any(says(message, "Mixtral", "77.9%") for message in told)
-
-
 def test_q_lora_rounds_neither_experts_nor_falcons_maps() -> None:
     from peft_lab.models.quantise import quantise, quantised
 
@@ -207,20 +191,6 @@ def test_adapters_stand_on_every_layer_and_learn(name: str, placement: str) -> N
     assert float((all_rows - plain).abs().max()) > 1e-4
     torch.testing.assert_close(mixed[0], all_rows[0])
     torch.testing.assert_close(mixed[1], plain[1])
-
-
-def test_a_count_that_differs_says_where(counted: Count, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataclasses import replace
-
-    from peft_lab.methods.lora.spec import Lora
-
-    assert counted("mixtral", "lora", {"target_modules": ALL}).difference is None
-    whole = Lora.formula
-    monkeypatch.setattr(Lora, "formula", lambda self, *of: replace(f := whole(self, *of), terms=f.terms[1:]))
-    report = counted("mixtral", "lora", {})
-    assert report.trainable != report.formula
-    assert report.difference is not None
-    assert "self_attn.q_proj" in report.difference and "not include" in report.difference
 
 
 @pytest.mark.parametrize("name", ["mixtral", "gpt_oss", "llama4_text"])
