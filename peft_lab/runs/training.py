@@ -1,9 +1,10 @@
 """Carry out a run: load, adapt, learn, record each step, save, and score base and tuned model on the same held-out
 rows, written as events to its folder. The computation is :mod:`peft_lab.runs.course`.
 
-Training comes first, so that the first loss is on screen in a second or two; the base model is scored last, on a fresh
-copy (wrapping changes a model, and some methods change its weights at the start). If an earlier run has scored the
-same base (:mod:`peft_lab.runs.course`), its score comes before the first step and the base is not reloaded.
+The sample's answer before the first step is given first, as the others are compared with it. Training follows before
+any scoring; the base model is scored last, on a fresh copy (wrapping changes a model, and some methods change its
+weights at the start). If an earlier run has scored the same base (:mod:`peft_lab.runs.course`), its score comes before
+the first step and the base is not reloaded.
 """
 
 from __future__ import annotations
@@ -266,10 +267,11 @@ def train(run: Run, recording_budget: Budget | None = None) -> tuple[str, str]:
     start = _know_first_answer(ready, recorder)
     masters = Masters(ready.model)
     machine.in_use().reset_peaks()
+    recorder.state(0)
+    _keep_first_answer(start, recorder)
     taken = _learn(ready, masters, recorder)
     if taken < spec.steps:
-        recorder.close(first=not _stop_asked.is_set())
-        _keep_first_answer(start, recorder)
+        recorder.close()
     process_peak, device_peaks = measuring.process_peak(), machine.in_use().peaks()
     masters.restore()
     kept.save_adapter(run.folder, partial(ready.method.save, ready.model))
@@ -281,7 +283,7 @@ def train(run: Run, recording_budget: Budget | None = None) -> tuple[str, str]:
         return "stopped", f"Stopped after {taken} of {spec.steps} steps; the adapter was saved."
     course.settle(ready, masters)
     try:
-        _compare(ready, recorder, start)
+        _compare(ready, recorder)
     except Stopped:
         return (
             "stopped",
@@ -362,7 +364,6 @@ def _learn(ready: _Running, masters: Masters, recorder: TrajectoryRecorder) -> i
         taken = keeper.restore()
         return taken
 
-    recorder.state(0)
     going = course.steps(ready, masters, optimizer, following.step, restore)
     if taken:
         recorder.go_on(taken)
@@ -399,20 +400,16 @@ def _require_numbers(made: Made, run: Run) -> None:
 # -- comparing ---------------------------------------------------------------------------------------------------
 
 
-def _compare(ready: _Running, recorder: TrajectoryRecorder, start: BaseScore) -> None:
+def _compare(ready: _Running, recorder: TrajectoryRecorder) -> None:
     """Score the tuned model, save the method's picture, then score a fresh base. Raises Stopped.
 
-    A learner waits for the score, so that the sample's last and first answers, which take seconds, come after it.
-
-    Args:
-        start: the answers that runs which began alike have given, to be completed.
+    A learner waits for the score, so that the sample's last answer, which takes seconds, comes after it.
     """
     examines = course.examiner(ready)
     try:
         _examine(ready, examines, "tuned", ready.model)
     finally:
-        recorder.close(first=not _stop_asked.is_set())
-        _keep_first_answer(start, recorder)
+        recorder.close()
     if ready.spec.compared:
         _inference_and_forgetting(ready, examines)
     if ready.test and recorder.draws:

@@ -181,27 +181,41 @@ def test_tuned_and_base_model_are_scored_and_asked(finished: Run) -> None:
     assert of(finished, "inference") == of(finished, "unrelated") == []
 
 
-def test_the_score_waits_for_no_answer_and_an_equal_start_answers_once(
+def test_the_first_answer_comes_before_the_first_step_and_an_equal_start_answers_once(
     generates: RunRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[int, bool]] = []
-    ask = Answering._ask
+    asked: list[
+        tuple[int, bool, int]
+    ] = []  # the state, whether the tuned model was scored, and its steps so far
+    told: list[
+        list[int]
+    ] = []  # the states that have their answer in the file, as a page reads it, at each step
+    ask, report = Answering._ask, training.report_step
 
     def noted(answering: Answering, step: int) -> None:
-        asked.append((step, "evaluated" in [event["type"] for event in run.events()]))
+        scored = any(event["which"] == "tuned" for event in of(run, "evaluated"))
+        asked.append((step, scored, len(of(run, "step"))))
         ask(answering, step)
 
+    def reported(run: Run, *given: Any) -> None:
+        seen = run.trajectory()
+        told.append([] if seen is None else [answer.step for answer in seen.answers])
+        report(run, *given)
+
     monkeypatch.setattr(Answering, "_ask", noted)
+    monkeypatch.setattr(training, "report_step", reported)
     answered = []
     for seed, first in ((3, True), (3, False), (4, True)):
         run = begun(replace(generates, compared=False, probes=("a row",), seed=seed))
         asked.clear()
+        told.clear()
         training.train(run)
         kinds = [(event["type"], event.get("which")) for event in run.events()]
         assert kinds.index(("evaluated", "tuned")) < kinds.index(("probe", "tuned"))
-        assert [scored for step, scored in asked if not step] == [True] * first
-        assert (1, False) not in asked, "nobody waits for it, and the score would"
-        assert [scored for step, scored in asked if step == 2] == [True]
+        assert [each for each in asked if each[0] == 0] == [(0, False, 0)] * first
+        assert told[0] == [0]
+        assert all(scored for step, scored, _ in asked if step), "the score would wait for them"
+        assert [each for each in asked if each[0] == 2] == [(2, True, 2)]
         seen = run.trajectory()
         assert seen is not None and seen.answers[0].step == 0 and seen.answers[-1].step == 2
         answered.append(seen.answers)

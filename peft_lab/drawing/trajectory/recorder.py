@@ -161,28 +161,24 @@ class Answering:
     def wants(self, step: int) -> None:
         """Request an answer for the model's current state, ``step``; one that is not due may come later or never."""
         if not self._holds:
-            if step and (step in self.due or self.budget.allows(self._cost)):
+            if step in self.due or self.budget.allows(self._cost):
                 self._ask(step)
             return
         self._waiting[step] = copied(self._trained)
         if len(self._waiting) > WAITING:
-            del self._waiting[sorted(self._waiting)[1]]  # the first state is the reference of all others
+            del self._waiting[sorted(self._waiting)[1]]  # the earliest and the latest say most
 
-    def catch_up(self, passing: float = 0.0, last: bool = False, first: bool = True) -> None:
+    def catch_up(self, passing: float = 0.0, last: bool = False) -> None:
         """Answer the waiting states that are due, and within the budget others, the latest first; with ``last`` the
         latest one in any case, as it is what was learned.
-
-        A written answer of state 0 takes seconds and says what the recorded run has shown: it is the last of all.
 
         Args:
             passing: seconds that the model takes to read the example, from which the first answer's are estimated.
             last: no step follows; the other waiting states are dropped.
-            first: with ``last``, whether state 0 is answered too.
         """
         self._cost = self._cost or passing * (GUESSED if self.asked.writes else 1)
-        later = {0} if self.asked.writes and not (last and first) else set[int]()
-        while self._waiting.keys() - later:
-            due = self.due.intersection(self._waiting) - later
+        while self._waiting:
+            due = self.due.intersection(self._waiting)
             step = max(self._waiting) if last or not due else min(due)
             if step < min(self.due - {0}, default=0) and step not in self.due and not last:
                 break  # it would delay the first answer that a learner waits for
@@ -359,8 +355,7 @@ class TrajectoryRecorder:
         if self._answering is not None and step < self._last:  # the score does not wait for the last answer
             if step not in self.answered():
                 self._answering.wants(step)
-            if step:  # nor the first loss for the first one
-                self._answering.catch_up(self._cost)
+            self._answering.catch_up(self._cost)  # the first answer is there before the first step
         if self._earlier is None and time.monotonic() - self._written > WRITTEN_EVERY:
             self._write()
 
@@ -400,12 +395,8 @@ class TrajectoryRecorder:
         self.state(made.step + 1)
         self._snapshot(made.step + 1)
 
-    def close(self, first: bool = True) -> None:
-        """Record the last state in any case, its answer, and write the file. The model still has that state.
-
-        Args:
-            first: whether there is time for the answer before the first step, if it was not given.
-        """
+    def close(self) -> None:
+        """Record the last state in any case, its answer, and write the file. The model still has that state."""
         if self._lost:
             return
         last = len(self._curve.loss)
@@ -413,7 +404,7 @@ class TrajectoryRecorder:
         if self._answering is not None:
             if last not in self.answered():
                 self._answering.wants(last)
-            self._answering.catch_up(self._cost, last=True, first=first)
+            self._answering.catch_up(self._cost, last=True)
         self._write(ended=True)
 
     def finish(self, inputs: Inputs, fresh_base: FreshBase) -> dict[str, Any]:
