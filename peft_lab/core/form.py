@@ -5,7 +5,7 @@
     @dataclass(frozen=True)
     class Step(Form):
         batch: int = whole(4, "Batch size", "Rows of a step.", least=1, most=limits.BATCH)
-        seq: int = whole(768, "Tokens per row", "Longer rows are cut.", least=1, most=limits.SEQ)
+        seq: int = whole(512, "Tokens per row", "Longer rows are cut.", least=1, most=limits.SEQ)
 
         def rules(self) -> Iterator[BadInput]:
             if self.batch * self.seq > limits.TOKENS_IN_A_STEP:

@@ -74,7 +74,7 @@ class StepForm(Form):
         shared="device",
     )  # fmt: skip
     batch: int = whole(4, "Batch size", "Rows per training step.", least=1, most=limits.BATCH)
-    seq: int = whole(768, "Tokens per row", "Tokens per row.", least=1, most=limits.SEQ)
+    seq: int = whole(512, "Tokens per row", "Tokens per row.", least=1, most=limits.SEQ)
     dtype: str = choice(
         "bfloat16", "The base is stored in", "How the base is stored: a precision, or packed.",
         {name: name for name in PRECISIONS} | PACKED_TITLES, noun="precision",

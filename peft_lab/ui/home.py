@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import streamlit as st
@@ -22,14 +23,13 @@ from peft_lab.runs.spec import RunRequest
 from peft_lab.training.tasks import orders
 from peft_lab.ui import pages, state, web
 from peft_lab.ui.components import figures, frame, waiting
-from peft_lab.ui.components.block import thumb
 from peft_lab.ui.components.sentence import order_of, sent, sentence
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.settings import SAY, ask_full_step, ask_run_step, ask_work, begin
 from peft_lab.ui.runs.shown import live_run, summaries
 
 # ----------------------------------------
-# The methods side by side: what each adds to a block, and how many parameters it trains.
+# The methods side by side: a link to each with its parameters on one model; every model's in a folded table.
 
 
 def gallery() -> None:
@@ -37,18 +37,20 @@ def gallery() -> None:
     st.markdown(f"## {units.in_words(len(slugs)).capitalize()} methods, each on frozen models")
     with st.container(key="gallery"):
         for slug in slugs:
-            with st.container(border=True, key=f"gallery-{slug}", gap="xsmall"):
+            with st.container(border=True, key=f"gallery-{slug}", gap=None):
                 _card(all_methods()[slug])
     st.markdown(
-        "Each card shows the method's trainable parameters at its default settings, and their share of the model. "
-        "The numbers come from each method's formula. Automated tests compare the formula with a count of the "
-        f"model's parameters. {figures.badge('counted')}"
+        ":small[Trainable parameters at each method's default settings, and their share of "
+        f"{live_models()[0].title}, or of a model named there.] {figures.badge('counted')}"
     )
+    with st.expander(f"On all {len(live_models())} models of {asking.here()}"):
+        _all_counts(slugs)
+        _models()
 
 
 def live_models() -> list[ModelEntry]:
-    """Return the models that can be trained here."""
-    return [entry for entry in catalogue().values() if entry.live]
+    """Return the models that can be trained here, the one of Home's run first."""
+    return sorted((entry for entry in catalogue().values() if entry.live), key=lambda one: one.name != MODEL)
 
 
 def share(spec: MethodSpec, entry: ModelEntry) -> float:
@@ -57,22 +59,39 @@ def share(spec: MethodSpec, entry: ModelEntry) -> float:
     return 100 * formula.trainable / (entry.parameters + formula.added)
 
 
+def trained_on(spec: MethodSpec, entry: ModelEntry) -> tuple[str, str] | None:
+    """Return the trained parameters at the method's defaults and their share; None where it does not apply."""
+    if spec.refusal(entry.shape, {}) is not None:
+        return None
+    trained = spec.formula(entry.shape, spec.complete(entry.shape, {})).trainable
+    return units.count(trained), units.percent(share(spec, entry))
+
+
 def _card(spec: MethodSpec) -> None:
-    applies = [entry for entry in live_models() if spec.refusal(entry.shape, {}) is None]
-    if applies:
-        entry = max(applies, key=lambda entry: entry.parameters)
-        thumb(spec, entry.shape, spec.complete(entry.shape, {}), key=f"thumb-{spec.slug}")
     pages.link(spec.slug, f"**{spec.title}**", icon_position="right")
-    st.markdown(f":small[{spec.summary}]")
-    for entry in live_models():
-        with st.container(gap=None):
-            st.markdown(f":small[{entry.title}]")
-            why = spec.refusal(entry.shape, {})
-            if why is not None:
-                st.markdown(":small[does not apply]", help=plain(why))
-                continue
-            trained = spec.formula(entry.shape, spec.complete(entry.shape, {})).trainable
-            st.markdown(f"**{units.count(trained)}** :small[{units.percent(share(spec, entry))}]")
+    first, *_ = live_models()
+    found = ((entry, trained_on(spec, entry)) for entry in live_models())
+    entry, (trained, part) = next((entry, counted) for entry, counted in found if counted)
+    named = "" if entry is first else f" of {entry.title}"
+    st.markdown(f"**{trained}** :small[{part}{named}]", help=plain(spec.summary))
+
+
+def _all_counts(slugs: Sequence[str]) -> None:
+    models, specs = live_models(), [all_methods()[slug] for slug in slugs]
+    rows = [
+        (spec.title, *(" · ".join(trained_on(spec, entry) or ("does not apply",)) for entry in models))
+        for spec in specs
+    ]
+    figures.table(
+        ("Method", *(entry.title for entry in models)), rows, numeric=range(1, 1 + len(models)), fold=True
+    )
+    refused = [
+        f"- {spec.title} on {entry.title}: {plain(why)}"
+        for spec in specs
+        for entry in models
+        if (why := spec.refusal(entry.shape, {})) is not None
+    ]
+    st.markdown("\n".join(refused))
 
 
 SCOPE = "home"
@@ -107,10 +126,12 @@ def home_page() -> None:
                 lambda: sentence(shipped(), SCOPE, "fetch the weights to type your own" if missing else "")
             )
     gallery()
-    st.markdown("## Where figures come from")
-    figures.legend()
-    with st.expander(f"Models on {asking.here()}"):
-        _models()
+    with st.expander("Where figures come from"):
+        figures.legend()
+        st.markdown(
+            "The numbers of the methods come from their formulas. Automated tests compare each formula with a count "
+            "of the model's parameters."
+        )
 
 
 def _words() -> None:

@@ -54,6 +54,7 @@ def method(app: AppTest) -> str:
     return next(line.removeprefix("## ") for line in told(app).split("\n") if line.startswith("## "))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("name", "typed", "kept_as"),
     [
@@ -110,6 +111,7 @@ def steps(app: AppTest) -> dict[str, str]:
     return {link.page: link.label for link in links if link.page in plan_steps.STEPS}
 
 
+@pytest.mark.slow
 def test_the_three_steps_answer_one_situation() -> None:
     app = opened("choose", seq="1024")
     first = steps(app)
@@ -239,6 +241,7 @@ def test_the_picture_shows_every_place_once_and_the_path_lit() -> None:
     assert 'data-place="base.four"' in tree.path_picture(lit)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("key", ["deadline", "deadline_hours"])
 @pytest.mark.parametrize(("page", "other"), [("choose", "plan"), ("plan", "choose")])
 def test_choose_and_plan_have_one_deadline_whatever_an_address_calls_it(

@@ -44,6 +44,7 @@ def runner(own_home: Path, assets_home: object, monkeypatch: pytest.MonkeyPatch)
     """A lab of its own in which runs are over at once, and nothing that came with the app."""
     link(own_home)
     made = FakeQueue()
+    monkeypatch.setattr(carrying, "POLL", 0.0)
     monkeypatch.setattr(page, "get_queue", lambda: made)
     ship(monkeypatch, {})
     return made

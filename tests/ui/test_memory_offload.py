@@ -32,6 +32,7 @@ def shown(app: AppTest) -> str:
     return (told(app) + tables(app) + captions).replace("\N{NO-BREAK SPACE}", " ")
 
 
+@pytest.mark.slow
 def test_figures_follow_the_control_and_its_cost_is_said() -> None:
     app = settled(opened("memory", **ON_A_GPU))
     assert "Main memory" not in shown(app) and "Offloading takes" not in shown(app)
@@ -65,6 +66,7 @@ def test_the_address_says_it_and_the_lessons_ask_for_the_other() -> None:
     assert "'maybe'" in told(opened("memory", tab="published", offload="maybe"))
 
 
+@pytest.mark.slow
 def test_what_a_processor_keeps_is_in_main_memory_in_any_case() -> None:
     app = settled(opened("memory", **ON_A_GPU | {"device": "this-machine", "offload": "true"}))
     assert switch(app) is None

@@ -14,6 +14,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from peft_lab.advise.plans.wanted import Wanted
 from peft_lab.advise.room import Room
 from peft_lab.advise.situation import Situation
 from peft_lab.core import limits
@@ -29,13 +30,15 @@ from peft_lab.runs.view import Status
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.waiting import Answers
+from peft_lab.ui.memory import controls
 from peft_lab.ui.memory import page as fitting
 from peft_lab.ui.memory.bars import places, verdict
 from peft_lab.ui.memory.controls import USUAL, MemoryForm
+from peft_lab.ui.memory.opening import shipped_opening
 from peft_lab.ui.method.tabs import titles_of
 from tests.models import homemade
 from tests.ui.badges import sources, without_badge
-from tests.ui.test_pages import opened, told
+from tests.ui.test_pages import BusyPool, opened, told
 from tests.waits import SECONDS
 
 SMALL = {"model": "minilm-l6", "device": "this-machine", "batch": "2", "seq": "16"}
@@ -103,6 +106,7 @@ def test_every_tab_opens(tab: str, expected: str) -> None:
     assert sources(app) == {"simulated", "counted"} | ({"cited"} if tab == "published" else set())
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("batch", ["2", "4096"])
 def test_the_verdict_is_the_tables(batch: str) -> None:
     app = settled(opened("memory", **SMALL | {"batch": batch, "device": "rtx-4090", "seq": "256"}))
@@ -114,6 +118,7 @@ def test_the_verdict_is_the_tables(batch: str) -> None:
     assert app.button(key="memory-next").label == pages.titles()["plan"]
 
 
+@pytest.mark.slow
 def test_the_address_names_a_published_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted and simulated at once, each beside what was published."""
     name = "ln_tuning--llama-3.2-3B-default"
@@ -281,6 +286,7 @@ def test_by_default_the_low_rank_methods_adapt_the_same_maps() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_the_first_chart_shows_what_four_bits_save() -> None:
     """As the page opens: QLoRA needs less than LoRA on the same maps; by their own defaults it would need more."""
     chosen = USUAL
@@ -291,6 +297,29 @@ def test_the_first_chart_shows_what_four_bits_save() -> None:
         need[slug] = simulate.needed_bytes(simulate_step(asked))
     assert need["qlora"] < need["lora"] <= chosen.card.memory
     assert replace(chosen, targets="own").base_for("qlora") == ({}, "bfloat16")
+
+
+def test_choose_plan_and_memory_open_with_rows_of_one_length() -> None:
+    assert Situation().seq == Wanted().seq == USUAL.seq
+
+
+def test_the_page_opens_with_the_answers_that_ship(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before any simulation has ended; with one other setting it waits."""
+    monkeypatch.setattr(controls, "get_pool", BusyPool)
+    app = opened("memory")
+    assert not app.exception and "## LoRA fits" in told(app) and "the peak" in told(app)
+    shown = tables(app).replace("\N{NO-BREAK SPACE}", " ")
+    assert len(shipped_opening()) == 8
+    assert all(all_methods()[slug].title in shown for slug in shipped_opening())
+    assert "## LoRA" not in told(opened("memory", batch="3"))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("slug", ["qlora", "prefix"])
+def test_what_ships_is_what_is_simulated(slug: str) -> None:
+    found = replace(simulate.memory_of(USUAL.request(slug)), seconds=0.0)
+    assert shipped_opening()[slug] == found
 
 
 def test_targets_are_those_of_the_model_that_is_simulated() -> None:
@@ -324,9 +353,10 @@ def test_rows_longer_than_the_model_has_positions_for() -> None:
     assert "only 512 positions" in told(app)
     next(button for button in app.button if button.label == "Use 512").click().run()
     assert "One training step of" in told(app)
-    assert app.query_params["seq"] in ("512", ["512"])
+    assert next(one for one in app.number_input if one.label == "Tokens per row").value == 512
 
 
+@pytest.mark.slow
 def test_a_folder_in_the_address_is_simulated_and_stays_there(llama: str) -> None:
     app = settled(opened("memory", model=llama, batch="2", seq="32"))
     assert "One training step of my-llama" in told(app)

@@ -127,8 +127,9 @@ def test_a_link_leads_on_although_the_page_before_starts_over(kept: bool) -> Non
 
 def test_home_says_why_a_method_does_not_apply() -> None:
     app = opened("home")
-    helps = [element.proto.help for element in app.markdown if "does not apply" in element.value]
-    assert len(helps) == 6 and all(helps)
+    (table,) = (element.proto.body for element in app.get("html") if "does not apply" in element.proto.body)
+    reasons = [element.value for element in app.markdown if element.value.startswith("- ")]
+    assert table.count("does not apply") == 6 == sum(one.count("\n- ") + 1 for one in reasons)
 
 
 class BusyPool:

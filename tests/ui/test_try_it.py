@@ -53,6 +53,7 @@ def buttons(experiment: Experiment) -> dict[str, str]:
     return {str(button.key): button.label for button in app.button}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slug", sorted({experiment.method for experiment in all_experiments()}))
 def test_every_experiment_is_offered(slug: str) -> None:
     experiments = of_method(slug)
@@ -80,6 +81,7 @@ def test_the_knobs_are_set_as_a_run_had_them(finished: list[Run]) -> None:
     assert "tab" not in app.query_params or app.query_params["tab"] == "train"
 
 
+@pytest.mark.slow
 def test_a_run_opens_where_its_figure_stands() -> None:
     """Made up without what LoRA notes, so that there is no figure yet; the way to it is there all the same."""
     used = next(experiment for experiment in of_method("lora") if experiment.quantity.tab == "inside")

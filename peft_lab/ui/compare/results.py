@@ -359,12 +359,13 @@ def show(found: Document) -> None:
             if scored:
                 st.markdown(f"### Findings {figures.badge('measured')}")
                 _sentences(found)
-            st.markdown("### Methods")
-            st.html(html_table(found))
-            if not scored:
-                return
-            st.markdown(f"{figures.badge('measured')} {_place(found)} {_marked(found)}")
-            _exports(found)
+            with st.expander("Every figure of every method", expanded=not scored):
+                st.html(html_table(found))
+                if scored:
+                    st.markdown(f"{figures.badge('measured')} {_place(found)} {_marked(found)}")
+                    _exports(found)
+        if not scored:
+            return
         with st.container():
             _plots(found)
             with st.expander("Learning curves"):
@@ -486,9 +487,8 @@ def _exports(found: Document) -> None:
         width="stretch",
     )
     right.markdown(":small[To save a chart as an image (SVG), press the camera in its corner.]")
-    with st.expander("How the figures were measured, and the command to repeat them"):
-        st.markdown(_how(found))
-        st.code(found["command"], language="bash", wrap_lines=True)
+    st.markdown(f"##### How the figures were measured\n\n{_how(found)}")
+    st.code(found["command"], language="bash", wrap_lines=True)
 
 
 @dataclass(frozen=True)
