@@ -44,7 +44,6 @@ LONGEST = (
     "interview/clinic/test_fixes.py",
     "takeaway/test_notebook.py",
     "advise/plans/test_page.py",
-    "cluster/test_by_url.py",
     "runs/tracking/test_real.py",
     "browser/test_foreign.py",
     "browser/test_accessibility.py",

@@ -42,7 +42,7 @@ class Cluster(Form):
 
     executor: str = choice(
         "local", "Executor", "Where runs are trained: this machine's queue or a Ray cluster (pip install "
-        "'peft-lab[cluster]').",
+        "'peft-lab[cluster]') whose nodes all see the lab folder under the same path.",
         {"local": "This machine's queue", "ray": "A Ray cluster"},
     )  # fmt: skip
     ray_address: str = text(
@@ -53,11 +53,6 @@ class Cluster(Form):
     )  # fmt: skip
     cpus: int = whole(1, "Processors", "With Ray: processors per run.", least=1, most=_MOST)
     gpus: float = number(0.0, "GPUs", "With Ray: GPUs per run, or a fraction of one.", least=0, most=_MOST)
-    store: str = text(
-        "", "Store",
-        "With Ray: an fsspec URL through which runs are copied to the nodes and back, such as s3://bucket/lab; "
-        "without it, all nodes must share the lab folder under the same path.",
-    )  # fmt: skip
 
     def rules(self) -> Iterator[BadInput]:
         """Yield an error for each cluster setting that is given without ``--executor ray``."""
@@ -72,7 +67,7 @@ class Cluster(Form):
         """Connect to the cluster; ``None`` for this machine's queue. Raises BadInput if that fails."""
         if self.executor != "ray":
             return None
-        return OnRay(self.ray_address or None, self.cpus, self.gpus, self.store or None, output.note)
+        return OnRay(self.ray_address or None, self.cpus, self.gpus)
 
 
 ALL = "all"

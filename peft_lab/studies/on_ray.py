@@ -1,5 +1,4 @@
-"""Run a study as Ray tasks on every node of a cluster. Nodes share the lab folder under the same path, or get
-runs at a URL (:mod:`.by_url`).
+"""Run a study as Ray tasks on every node of a cluster. All nodes share the lab folder under the same path.
 
 Ray places the tasks, waits for processors or GPUs, and restarts a task elsewhere if its node is lost. The state
 of a run is in the run store alone, where the pages and the next command find it.
@@ -7,15 +6,10 @@ of a run is in the run store alone, where the pages and the next command find it
 
 from __future__ import annotations
 
-import shutil
 import socket
-import tempfile
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from peft_lab.core import disk
 from peft_lab.core.errors import BadInput, RunError, in_short
@@ -26,14 +20,9 @@ from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.tracking import start
 from peft_lab.runs.view import Status
-from peft_lab.studies.by_url import RemoteRuns
 
 # ----------------------------------------
 # The task on a cluster's node: one run, in a process that trains nothing else.
-
-
-FOLDER = "elsewhere"  # in the node's own lab folder: runs that came by a URL, while they train
-_LOCK = ".here.lock"
 
 
 def carry_on_node(folder: str, home: str, turn: float, threads: int) -> str:
@@ -42,78 +31,30 @@ def carry_on_node(folder: str, home: str, turn: float, threads: int) -> str:
 
     if not Path(folder).is_dir():
         raise RunError(
-            f"This node cannot see {folder}. Share the lab folder under the same path on all nodes, or send runs by "
-            "a URL (--store)."
+            f"This node cannot see {folder}. Share the lab folder under the same path on all nodes."
         )
     return child.carry_elsewhere(folder, home, turn, threads)
-
-
-def carry_on_node_by_url(url: str, run: str, turn: float, threads: int) -> str:
-    """Train a run handed over at a URL, with the weights of the node's own lab folder; return its status.
-
-    Raises:
-        RunError: there is no such run. BadInput: the URL cannot be read or written.
-    """
-    from peft_lab.runs import child
-    from peft_lab.studies import by_url
-
-    home = disk.home()
-    top = home / FOLDER
-    top.mkdir(parents=True, exist_ok=True)
-    _clear(top)
-    scratch = Path(tempfile.mkdtemp(dir=top))
-    try:
-        with FileLock(scratch / _LOCK):
-            carried = by_url.take_over(by_url.turn_of(by_url.place(url), run, turn), scratch / run)
-            owners.Heart(lambda: [carried.folder]).start()
-            with carried.exchanging():
-                return child.carry_elsewhere(str(carried.folder), str(home), turn, threads)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _clear(top: Path) -> None:
-    """Remove the folders of killed processes."""
-    for folder in top.iterdir():
-        with suppress(OSError, Timeout):
-            lock = FileLock(folder / _LOCK)
-            if (folder / _LOCK).exists():
-                lock.acquire(timeout=0)
-                lock.release()
-                shutil.rmtree(folder)
 
 
 CARRIER = "ray"
 PATIENCE = 10.0  # seconds to wait for an answer from a cluster's address
 START_PATIENCE = 120.0  # seconds; a node starts Python for its first task
-LAST_PATIENCE = 20.0  # seconds to wait for the tasks of ended runs to end
 RETRIES = 3  # times that Ray restarts a task whose node or process was lost
 
 
 class OnRay:
     """Hands runs to Ray, as many at a time as the cluster has room for."""
 
-    def __init__(
-        self,
-        address: str | None = None,
-        cpus: int = 1,
-        gpus: float = 0.0,
-        store: str | None = None,
-        tell: Callable[[str], None] = lambda _: None,
-    ) -> None:
+    def __init__(self, address: str | None = None, cpus: int = 1, gpus: float = 0.0) -> None:
         """Join a cluster, or start one on this machine.
 
         Args:
             address: of the head node, such as ``10.0.0.1:6379``; ``None``: that in RAY_ADDRESS, else that of
                 ``ray start`` on this machine, else a new cluster on this machine, which ends with this process.
             cpus, gpus: needed by one training; a GPU can be shared (0.5).
-            store: an fsspec URL by which runs go to nodes and come back, such as ``s3://bucket/lab``; ``None``: all
-                nodes see the lab folder under the same path.
-            tell: called with a sentence for the user when the URL cannot be reached, and when it can again.
 
         Raises:
-            BadInput: Ray is not installed, there is no cluster at that address, no node is large enough, or the URL
-                cannot be written.
+            BadInput: Ray is not installed, there is no cluster at that address, or no node is large enough.
         """
         if cpus < 1:
             raise BadInput(f"A run needs at least one processor, not {cpus}.", "cpus")
@@ -121,7 +62,6 @@ class OnRay:
             raise BadInput(f"A run cannot use {gpus:g} GPUs. Give 0 or more.", "gpus")
         self._ray = _ray()
         _require_answer(address)
-        self._store = None if store is None else RemoteRuns(store, tell)
         self._cpus, self._gpus = cpus, gpus
         self._tasks: dict[Any, Run] = {}
         self._waiting: list[Run] = []  # for a place in the cluster
@@ -147,7 +87,7 @@ class OnRay:
             )
         # A process trains one run, so that the next starts with clean memory.
         self._task = self._ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=1, max_retries=RETRIES)(
-            carry_on_node if self._store is None else carry_on_node_by_url
+            carry_on_node
         )
 
     @property
@@ -166,16 +106,11 @@ class OnRay:
         return self._hand_over(runs.create(spec, owners.myself(), CARRIER)).id
 
     def again(self, run: Run) -> None:
-        """Hand a run that ended too early to Ray again; only fetch its results if it has ended elsewhere.
+        """Hand a run that ended too early to Ray again.
 
         Raises:
             PeftLabError: the run cannot continue, or there is too little disk.
         """
-        if self._store is not None:
-            self._store.left(run)
-            if run.status() is Status.DONE:
-                self._store.clear(run)
-                return
         checkpoints.require_to_go_on(run, anew=True)
         admission.require(run.spec, waits=True)
         checkpoints.reopen(run, owners.myself(), anew=True, carrier=CARRIER)
@@ -192,8 +127,6 @@ class OnRay:
             start.begin(run)
         if not self._tasks:
             return
-        if self._store is not None:
-            self._store.look()
         ended, _ = self._ray.wait(list(self._tasks), num_returns=len(self._tasks), timeout=0)
         for task in ended:
             run = self._tasks[task]
@@ -207,8 +140,6 @@ class OnRay:
                 self._ray.get(task)
             except Exception as error:  # noqa: BLE001  whatever failed on that node ends this one run
                 why = f"Ray stopped trying: {in_short(error)}"
-            if self._store is not None:
-                why = self._store.over(run) or why
             if run.folder.exists() and not run.status().final:
                 run.log.end("lost", message=why)
 
@@ -238,25 +169,14 @@ class OnRay:
         return [each for at, each in enumerate(answers) if each not in answers[:at]]
 
     def close(self) -> None:
-        """Wait for the tasks of ended runs, so that their files at the URL are fetched and removed; leave Ray."""
-        with suppress(Exception):
-            ending = [task for task, run in self._tasks.items() if run.status().final]
-            if ending and self._store is not None:
-                self._ray.wait(ending, num_returns=len(ending), timeout=LAST_PATIENCE)
-                self.look()
+        """Leave Ray."""
         with suppress(Exception):
             self._ray.shutdown()
 
     def _hand_over(self, run: Run) -> Run:
         owners.touch(run.folder)
-        turn = waiting.turn_number(run)
-        if self._store is None:
-            task = self._task.remote(str(run.folder), str(disk.home()), turn, self._cpus)
-        else:
-            self._store.hand_over(run, turn)
-            task = self._task.remote(self._store.url, run.id, turn, self._cpus)
+        task = self._task.remote(str(run.folder), str(disk.home()), waiting.turn_number(run), self._cpus)
         self._tasks[task] = run
-        owners.touch(run.folder)  # copying it to a URL may have taken longer than owners.SILENT
         self._waiting.append(run)
         self._heart.start()
         return run

@@ -122,7 +122,7 @@ PAST = {
     "engine/timing/here.py": "what was measured of the machine",
     "workers/inspector.py": "tells a process where weights lie",
     "runs/child.py": "tells a process where weights lie; trains the run that it was made for, as its owner",
-    "studies/on_ray.py": "where weights lie, and runs that came by a URL; a class sends none",
+    "studies/on_ray.py": "where weights lie",
     "runs/tracking/start.py": "where trackers of the machine's own user lie; a learner's run goes to none",
     "runs/waiting.py": "the queue trains for all; hides whose is not one's own; counts all, names none",
     "runs/queue.py": "the device's lock; acts for each run's owner; for the teacher, who is asked for",

@@ -11,7 +11,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +51,13 @@ def home(own_home: Path) -> Path:
     return own_home
 
 
-@contextmanager
-def two_nodes(*homes: Path) -> Iterator[Cluster]:
-    """A head that trains nothing, and two nodes with a processor each; ``homes``: lab folders of their own."""
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A head that trains nothing, and two nodes with a processor each."""
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
-        for home in homes or (None, None):
-            its_own: dict[str, Any] = {"env_vars": {"PEFT_LAB_HOME": str(home)}} if home else {}
-            made.add_node(num_cpus=1, **its_own)
+        for _ in range(2):
+            made.add_node(num_cpus=1)
         made.wait_for_nodes()
         yield made
     finally:
@@ -67,16 +65,8 @@ def two_nodes(*homes: Path) -> Iterator[Cluster]:
         made.shutdown()  # type: ignore[no-untyped-call]
 
 
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    with two_nodes() as made:
-        yield made
-
-
-def carried(
-    cluster: Cluster, watch: Callable[[list[Run]], None] = lambda _: None, url: str | None = None
-) -> list[dict[str, Any]]:
-    executor = OnRay(cluster.address, store=url)
+def carried(cluster: Cluster, watch: Callable[[list[Run]], None] = lambda _: None) -> list[dict[str, Any]]:
+    executor = OnRay(cluster.address)
     until = time.monotonic() + SECONDS
     try:
         return carrying.carry_out_sweep(
@@ -103,29 +93,24 @@ def far(runs: list[Run], steps: int) -> list[Run]:
     return [run for run in runs if run.view().step >= steps]
 
 
-def command(file: Path, cluster: Cluster, *options: str) -> subprocess.Popen[str]:
+def command(file: Path, cluster: Cluster) -> subprocess.Popen[str]:
     line = [sys.executable, "-m", "peft_lab", "sweep", str(file), "--json", "--executor", "ray"]
-    line += ["--address", cluster.address, *options]
+    line += ["--address", cluster.address]
     return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def carried_past_a_killed_node(
-    cluster: Cluster, url: str | None = None, before: Callable[[], None] = lambda: None
-) -> list[dict[str, Any]]:
-    """The sweep's rows, one of whose two nodes is killed in the middle: the run that was there goes on from its state.
-
-    ``before`` is called just before the kill.
-    """
+@pytest.mark.rest
+@pytest.mark.further
+def test_a_node_that_is_killed_in_the_middle_repeats_no_finished_step(home: Path, cluster: Cluster) -> None:
     (node, _) = cluster.worker_nodes
     killed: list[Run] = []
 
     def watch(going: list[Run]) -> None:
         if not killed and len(far(going, 15)) == 2:
-            before()
             killed.extend(going)
             cluster.remove_node(node, allow_graceful=False)
 
-    rows = carried(cluster, watch, url)
+    rows = carried(cluster, watch)
     assert len(killed) == 2
     trained_once(rows)
     went_on = [
@@ -135,14 +120,16 @@ def carried_past_a_killed_node(
         if event["type"] == "queued" and "continued" in event
     ]
     assert len(went_on) == 1 and went_on[0] >= 10, "it went on from its state, not from the start"
-    return rows
 
 
-def carried_past_a_killed_driver(cluster: Cluster, tmp_path: Path, *options: str) -> None:
-    """The command is killed in the middle; the same command again repeats nothing and leaves out nothing."""
+@pytest.mark.rest
+@pytest.mark.further
+def test_a_driver_that_is_killed_is_followed_by_one_that_repeats_nothing(
+    home: Path, cluster: Cluster, tmp_path: Path
+) -> None:
     file = tmp_path / "sweep.yaml"
     file.write_text(json.dumps(WISH))
-    first = command(file, cluster, *options)
+    first = command(file, cluster)
     until = time.monotonic() + SECONDS
     while not far(store.runs(), 12):
         assert first.poll() is None and time.monotonic() < until
@@ -150,7 +137,7 @@ def carried_past_a_killed_driver(cluster: Cluster, tmp_path: Path, *options: str
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
     before = {run.id for run in store.runs()}
-    second = command(file, cluster, *options)
+    second = command(file, cluster)
     out, problem = second.communicate(timeout=SECONDS)
     assert second.returncode == 0, problem
     rows = json.loads(out)["rows"]
@@ -184,20 +171,6 @@ def test_two_nodes_train_two_at_a_time_what_this_machine_trains(home: Path, clus
     trained_once(rows)
     assert 2 in together
     assert trained_here(home) == rows[0]["loss"]
-
-
-@pytest.mark.rest
-@pytest.mark.further
-def test_a_node_that_is_killed_in_the_middle_repeats_no_finished_step(home: Path, cluster: Cluster) -> None:
-    carried_past_a_killed_node(cluster)
-
-
-@pytest.mark.rest
-@pytest.mark.further
-def test_a_driver_that_is_killed_is_followed_by_one_that_repeats_nothing(
-    home: Path, cluster: Cluster, tmp_path: Path
-) -> None:
-    carried_past_a_killed_driver(cluster, tmp_path)
 
 
 def test_what_no_node_has_is_told_before_anything_starts(home: Path, cluster: Cluster) -> None:
