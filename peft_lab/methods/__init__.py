@@ -1,6 +1,7 @@
 """The method registry. A folder here whose ``spec`` defines ``METHOD`` is a method; nothing else has to list it.
 
-    methods/<slug>/spec.py          METHOD: formula, knobs, how it is applied
+    methods/<slug>/spec.py          METHOD: formula, checks, how it is applied
+                   about.yaml       title, paper, knobs, learning rates
                    recording.py     RunRecorder: what a run notes for the method's own picture
     studies/experiments/<slug>.yaml its "Try it"
     interview/content/<kind>/<slug>.yaml  its questions, claims and discoveries, with calculations and checks by name
@@ -40,11 +41,6 @@ def folders() -> tuple[str, ...]:
     return tuple(
         info.name for info in pkgutil.iter_modules(__path__) if info.ispkg and info.name not in _SHARED
     )
-
-
-def part_of(slug: str, part: str) -> ModuleType | None:
-    """Return the module of that name in a method's folder (``recording``), or ``None`` if it has none."""
-    return module_of(f"{__name__}.{slug}", part)
 
 
 def module_of(package: str, name: str) -> ModuleType | None:

@@ -1,20 +1,22 @@
 """Define the interface of a method: knobs, checks, a closed formula, parts to draw, and how to apply, save and load it.
 
-A method is one folder with one :class:`MethodSpec`. Everything that needs no torch (knobs, checks, formula, parts) is
-pure Python over a :class:`~peft_lab.models.shapes.ModelShape`, so that pages respond at once; the rest imports torch
-and peft inside its functions and runs in worker processes.
+A method is one folder with one :class:`MethodSpec`, and a file ``about.yaml`` with what is said of it. Everything that
+needs no torch (knobs, checks, formula, parts) is pure Python over a :class:`~peft_lab.models.shapes.ModelShape`, so
+that pages respond at once; the rest imports torch and peft inside its functions and runs in worker processes.
 """
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from peft_lab.core import asking
+from peft_lab.core.content import read_entry
 from peft_lab.core.errors import BadInput, Unsupported
 from peft_lab.core.field import Field, Values, field_named
 from peft_lab.core.form import Form, form_of
@@ -128,22 +130,46 @@ LANGUAGE: tuple[ModelKind, ...] = ("causal-lm", "seq2seq")
 STEPS = 60  # of a run, in which every default rate learns; comparisons and sweeps give it to all methods
 
 
+@dataclass(frozen=True)
+class About:
+    """What the file ``about.yaml`` in a method's folder says of it; the method's class has these attributes.
+
+    Attributes:
+        summary: one sentence under the page's title.
+        order: its place among the methods.
+        learning_rates: the default per model kind, chosen so that 60 steps visibly learn on the live models.
+        short_runs: steps after which the loss of the live models' first task is flat, per model kind, where these are
+            fewer (:meth:`MethodSpec.usual_steps`).
+        head_learning_rate: that of a task head, which starts at random and must be learned whatever the method;
+            ``None``: the method's own.
+        refuses: model kinds it cannot run on, each with the reason in the learner's terms.
+        text_knob: the knob with the text that virtual tokens start from; empty without one.
+    """
+
+    title: str
+    summary: str
+    paper: Paper
+    order: int
+    learning_rates: Mapping[ModelKind, float]
+    short_runs: Mapping[ModelKind, int] = field(default_factory=dict)
+    head_learning_rate: float | None = None
+    refuses: Mapping[ModelKind, str] = field(default_factory=dict)
+    text_knob: str = ""
+    knobs: tuple[Knob, ...] = ()
+
+
+#: By type: fields of a knob that a file states as they are.
+_AS_WRITTEN: Mapping[Any, Any] = {tuple[str, tuple[Any, ...]] | None: lambda value: value}
+
+
 class MethodSpec(ABC):
-    """One PEFT method.
+    """One PEFT method. Attributes that :class:`About` has are read from the file beside the class's module, if any.
 
     Class attributes:
         slug: name in URLs, on the command line and in the registry.
-        summary: one sentence under the page's title.
-        refuses: model kinds it cannot run on, each with the reason in the learner's terms.
-        learning_rates: the default per model kind, chosen so that 60 steps visibly learn on the live models.
-        short_runs: steps after which the loss of the live models' first task is flat, per model kind, where these are
-            fewer (:meth:`usual_steps`).
-        head_learning_rate: that of a task head, which starts at random and must be learned whatever the method;
-            ``None``: the method's own.
         mergeable: whether it can be merged into the base's weights after training.
         low_rank: whether it adds what PEFT names ``lora_A`` and ``lora_B``.
         adds: whether it adds anything to the model. A method that trains existing parameters has nothing to merge.
-        text_knob: the knob with the text that virtual tokens start from; empty without one.
     """
 
     slug: ClassVar[str]
@@ -160,6 +186,12 @@ class MethodSpec(ABC):
     adds: ClassVar[bool] = True
     text_knob: ClassVar[str] = ""
     order: ClassVar[int] = 100
+
+    def __init_subclass__(cls) -> None:
+        about = Path(inspect.getfile(cls)).with_name("about.yaml")
+        if "slug" in vars(cls) and about.is_file():
+            for name, value in vars(read_entry(about, About, _AS_WRITTEN)).items():
+                setattr(cls, name, {**value, **cls.refuses} if name == "refuses" else value)
 
     # -- knobs ---------------------------------------------------------------------------------------------------
 
@@ -249,6 +281,10 @@ class MethodSpec(ABC):
         """Return the default number of steps of a run on the model kind; in a class, language models get few."""
         usual = self.short_runs.get(kind, STEPS)
         return min(usual, CLASS_STEPS) if asking.class_is_on() and kind in LANGUAGE else usual
+
+    def recorder(self, values: Values) -> tuple[str, str]:
+        """Return module and name of the class that records a run; the module need not exist."""
+        return f"{self.slug}.recording", "RunRecorder"
 
     def rate_factor(self, parameter: str, values: Values) -> float:
         """Return the factor on a trained parameter's learning rate, by its name; 1 unless a method overrides it."""

@@ -22,59 +22,21 @@ as the adapters library does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from peft_lab.core.field import Values
-from peft_lab.methods.base import Formula, Knob, MethodSpec, Paper, Part, Problem, Term
+from peft_lab.methods.base import Formula, MethodSpec, Part, Problem, Term
 from peft_lab.methods.shared import bottleneck, peft_backed
 from peft_lab.models import shapes
 from peft_lab.models.heads import CLASSIFYING, TaskType
-from peft_lab.models.shapes import ModelKind, ModelShape, ModuleGroup
+from peft_lab.models.shapes import ModelShape, ModuleGroup
 
 if TYPE_CHECKING:
     import torch
 
 PEFT_TYPE = "BOTTLENECK"
-KNOBS = (
-    Knob(
-        "placement", "Placement", "choice", "houlsby",
-        "houlsby: after the attention and after the feed-forward part. pfeiffer: after the feed-forward part only. "
-        "parallel: beside the feed-forward part, with the same input. double_seq_bn: Houlsby as in the adapters "
-        "library, without adapters on cross-attention. seq_bn: Pfeiffer as in the adapters library; the adapter reads "
-        "the sum after the feed-forward part, through the next norm if there is one. par_bn: parallel as in the "
-        "adapters library; the adapter reads the stream before the feed-forward part's norm.",
-        usual="pfeiffer for half the parameters and time",
-        paper="two per layer; Pfeiffer et al. 2020 found one enough, He et al. 2021 "
-        "preferred one beside the feed-forward part", choices=("houlsby", "pfeiffer", "parallel", *bottleneck.LIBRARY),
-    ),
-    Knob(
-        "bottleneck", "Bottleneck width m", "int", 64,
-        "Width of the hidden layer. Each unit of width adds 2d+1 parameters.",
-        usual="16 to 256", paper="8 to 256", min=1, max=4096, stops=(1, 2, 4, 8, 16, 32, 48, 64, 128, 256, 512),
-    ),
-    Knob(
-        "nonlinearity", "Nonlinearity f", "choice", "gelu",
-        "The function between the two matrices. This function is why an adapter cannot be merged into the weights.",
-        usual="relu or gelu", paper="gelu in the authors' code; relu in Pfeiffer et al. and He et al.",
-        choices=bottleneck.NONLINEARITIES,
-    ),
-    Knob(
-        "init_std", "Initial deviation", "float", 1e-3,
-        "Standard deviation of both matrices at the start. With a small value the model starts almost unchanged.",
-        usual="0.001 to 0.01", paper="0.01; smaller values scored as high (section 3.6); 0.001 in the authors' code",
-        min=1e-6, max=1.0,
-        stops=(1e-6, 1e-4, 1e-3, 1e-2, 0.1, 1.0), advanced=True,
-    ),
-    Knob(
-        "scale", "Parallel scale s", "float", 4.0,
-        "Factor on the output of a parallel adapter. The other placements do not scale the output.",
-        usual="4", paper="4 (He et al. 2021, section 4.5 and table 5)", min=0.1, max=16.0,
-        stops=(0.5, 1, 2, 4, 8), advanced=True,
-        read_when=("placement", bottleneck.SCALED),
-    ),
-)  # fmt: skip
 
 
 class Adapters(MethodSpec):
@@ -91,20 +53,6 @@ class Adapters(MethodSpec):
     """
 
     slug = "adapters"
-    title = "Adapters"
-    summary = "Insert a small bottleneck network after each sublayer, and train only that."
-    paper = Paper(
-        "Houlsby et al.", 2019, "Parameter-Efficient Transfer Learning for NLP", "1902.00751", "section 2.1"
-    )
-    knobs = KNOBS
-    learning_rates: ClassVar[Mapping[ModelKind, float]] = {
-        "encoder": 3e-3,
-        "causal-lm": 1e-3,
-        "seq2seq": 3e-3,
-        "vision": 3e-3,
-    }
-    short_runs: ClassVar[Mapping[ModelKind, int]] = {"causal-lm": 25}
-    order = 60
 
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
         if not self.hosts(shape, values):
@@ -157,14 +105,15 @@ class Adapters(MethodSpec):
         """Add one more adapter to a model and train only that one. :meth:`set_active` switches between them.
 
         Raises:
-                BadInput: the name is in use.
+            BadInput: the name is in use.
         """
         prefix = _prefix(model, shape)
         hosts = [
             tuple(None if path is None else prefix + path for path in place)
             for place in bottleneck.place_paths(shape, values["placement"])
         ]
-        _attach(model, name, {**_settings(values), "task_type": task_type, "hosts": hosts})
+        settings = {knob.name: values[knob.name] for knob in self.knobs}
+        _attach(model, name, {**settings, "task_type": task_type, "hosts": hosts})
         own = {id(parameter) for parameter in bottleneck.parameters_of(model, name).values()}
         peft_backed.train_only(model, [n for n, p in model.named_parameters() if id(p) in own], task_type)
         return model
@@ -224,10 +173,6 @@ class Adapters(MethodSpec):
         model.requires_grad_(False)
         model.eval()
         return model
-
-
-def _settings(values: Values) -> dict[str, Any]:
-    return {knob.name: values[knob.name] for knob in KNOBS}
 
 
 def _attach(model: Any, name: str, config: dict[str, Any]) -> None:

@@ -20,30 +20,21 @@ The frozen model's dropout is off while the biases train, which the paper does n
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from peft_lab.core.field import Values
-from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, Term
+from peft_lab.methods.base import Formula, Part, Problem, Term
 from peft_lab.methods.shared import peft_backed
 from peft_lab.methods.shared.peft_backed import without_dropout
 from peft_lab.models.heads import TaskType
-from peft_lab.models.shapes import ModelKind, ModelShape, ModuleGroup, is_bias
+from peft_lab.models.shapes import ModelShape, ModuleGroup, is_bias
 
 if TYPE_CHECKING:
     import torch
 
 PEFT_TYPE = "BITFIT"
 SUBSET_ROLES = ("q", "up")  # b_q and b_m2 of the paper
-KNOBS = (
-    Knob(
-        "subset", "Biases", "choice", "all",
-        "all: every bias, also those of the norms. query_mlp: the biases of the query and of the feed-forward part's "
-        "up map.",
-        usual="all", paper="all, and query_mlp at half the parameters with nearly the same scores",
-        choices=("all", "query_mlp"),
-    ),
-)  # fmt: skip
 
 
 class BitFit(peft_backed.OwnFormat):
@@ -60,22 +51,7 @@ class BitFit(peft_backed.OwnFormat):
 
     slug = "bitfit"
     peft_type = PEFT_TYPE
-    title = "BitFit"
-    summary = "Train the biases that the model already has, and nothing else."
-    paper = Paper(
-        "Ben Zaken et al.", 2021, "BitFit: Simple Parameter-efficient Fine-tuning for Transformer-based Masked "
-        "Language-models",
-        "2106.10199",
-    )  # fmt: skip
-    knobs = KNOBS
-    learning_rates: ClassVar[Mapping[ModelKind, float]] = {
-        "encoder": 1e-2,
-        "causal-lm": 3e-3,
-        "seq2seq": 3e-3,
-        "vision": 3e-3,
-    }
     adds = False
-    order = 80
 
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
         if not shape.biases:

@@ -9,14 +9,13 @@ each parameter while it runs (Kingma & Ba 2014, arXiv 1412.6980, algorithm 1).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from peft_lab.core.field import Values
-from peft_lab.methods.base import Formula, Paper, Part, Term
+from peft_lab.methods.base import Formula, Part, Term
 from peft_lab.methods.shared import peft_backed
 from peft_lab.models.heads import TaskType
-from peft_lab.models.shapes import ModelKind, ModelShape
+from peft_lab.models.shapes import ModelShape
 
 if TYPE_CHECKING:
     import torch
@@ -35,23 +34,7 @@ class FullFineTuning(peft_backed.OwnFormat):
 
     slug = "full"
     peft_type = PEFT_TYPE
-    title = "Full fine-tuning"
-    summary = "Train every parameter: the most capacity, the most memory, and a whole model per task."
-    paper = Paper(
-        "Howard & Ruder",
-        2018,
-        "Universal Language Model Fine-tuning for Text Classification",
-        "1801.06146",
-    )
-    knobs = ()
-    learning_rates: ClassVar[Mapping[ModelKind, float]] = {
-        "encoder": 2e-4,
-        "causal-lm": 1e-4,
-        "seq2seq": 2e-4,
-        "vision": 2e-4,
-    }
     adds = False
-    order = 5
 
     def formula(self, shape: ModelShape, values: Values) -> Formula:
         terms = []

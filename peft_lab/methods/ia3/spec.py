@@ -16,13 +16,13 @@ Parameters: d_out per target, d_in per feed-forward target.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from peft_lab.core.errors import echoed
 from peft_lab.core.field import Values
-from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, Term
+from peft_lab.methods.base import Formula, Part, Problem, Term
 from peft_lab.methods.shared.peft_backed import PeftMethod, ia3_feedforward, ia3_targets
 from peft_lab.methods.shared.targets import (
     ALL_LINEAR,
@@ -36,24 +36,10 @@ from peft_lab.methods.shared.targets import (
 )
 from peft_lab.models.catalogue import catalogue
 from peft_lab.models.heads import TaskType
-from peft_lab.models.shapes import ModelKind, ModelShape, ModuleGroup
+from peft_lab.models.shapes import ModelShape, ModuleGroup
 
 if TYPE_CHECKING:
     from peft import PeftConfig
-
-KNOBS = (
-    Knob(
-        "target_modules", "Target modules", "modules", (),
-        "Maps that get a trained vector. The vector multiplies the map's output, or the map's input if the map is also "
-        "listed as feed-forward.",
-        usual="keys, values and the feed-forward down map", paper="k, v and the feed-forward activations",
-    ),
-    Knob(
-        "feedforward_modules", "Feed-forward targets", "modules", (),
-        "Targets whose vector multiplies the input instead of the output. Each must be a target as well.",
-        usual="the feed-forward down map", paper="the feed-forward down map",
-    ),
-)  # fmt: skip
 
 
 class Ia3(PeftMethod):
@@ -69,22 +55,7 @@ class Ia3(PeftMethod):
     """
 
     slug = "ia3"
-    title = "IA³"
-    summary = "Freeze everything. Learn one factor per feature that amplifies or inhibits keys, values and activations."
-    paper = Paper(
-        "Liu et al.", 2022, "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context "
-        "Learning", "2205.05638", "section 3.3"
-    )  # fmt: skip
-    knobs = KNOBS
-    learning_rates: ClassVar[Mapping[ModelKind, float]] = {
-        "encoder": 3e-2,
-        "causal-lm": 1e-2,
-        "seq2seq": 3e-2,
-        "vision": 3e-2,
-    }
-    short_runs: ClassVar[Mapping[ModelKind, int]] = {"causal-lm": 25}
     mergeable = True
-    order = 70
 
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
         targets = documented(shape, ia3_targets())

@@ -20,11 +20,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from peft_lab.core.errors import BadInput
 from peft_lab.core.field import Values
-from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, Term
+from peft_lab.methods.base import Formula, Knob, Part, Problem, Term
 from peft_lab.methods.shared import targets as experts
 from peft_lab.methods.shared.peft_backed import PeftMethod, lora_targets
 from peft_lab.methods.shared.targets import (
@@ -35,73 +36,10 @@ from peft_lab.methods.shared.targets import (
     stored_transposed,
 )
 from peft_lab.models.heads import TaskType
-from peft_lab.models.shapes import PARAMETER, ModelKind, ModelShape, ModuleGroup
+from peft_lab.models.shapes import PARAMETER, ModelShape, ModuleGroup
 
 if TYPE_CHECKING:
     from peft import LoraConfig
-
-PARAMETERS = Knob(
-    "target_parameters", "Target parameters", "modules", (),
-    "Experts of a mixture-of-experts model are bare parameters. Target modules cannot name them, so name them here. "
-    "Each expert gets its own A and B.",
-    usual="none: the attention's maps only", paper="none: the paper's models have no experts",
-)  # fmt: skip
-KNOBS = (
-    Knob(
-        "r", "Rank r", "int", 8, "Width between A and B. A higher rank adds capacity and parameters.",
-        usual="4 to 64", paper="1 to 64, 4 or 8 in most tables", min=1, max=1024,
-        stops=(1, 2, 4, 8, 16, 32, 64, 128, 256),
-    ),
-    Knob(
-        "lora_alpha", "Scaling α", "int", 16, "ΔW is multiplied by α/r; doubling α doubles ΔW.",
-        usual="r to 2r", paper="fixed to the first r tried", min=1, max=1024, stops=(1, 2, 4, 8, 16, 32, 64, 128, 256),
-    ),
-    Knob(
-        "target_modules", "Target modules", "modules", (),
-        "Matrices that get a correction. The names are the endings of module paths, as in PEFT.",
-        usual="q and v, or all linear maps", paper="W_q and W_v in most experiments",
-    ),
-    PARAMETERS,
-    Knob(
-        "lora_dropout", "Dropout", "float", 0.0, "Dropout on the input of A, during training only.",
-        usual="0 to 0.1", paper="0 to 0.1", min=0.0, max=0.9,
-    ),
-    Knob(
-        "use_rslora", "rsLoRA", "bool", False,
-        "Scale by α/√r instead of α/r, so that large ranks keep learning (Kalajdzievski 2023).",
-        usual="off; on for ranks of 64 and more", paper="off, because it was proposed later",
-    ),
-    Knob(
-        "use_dora", "DoRA", "bool", False,
-        "Also train the norm of every row of W (Liu et al. 2024), one more parameter per output. The paper trains the "
-        "norms of the columns; PEFT and PEFT Lab train the norms of the rows.",
-        usual="off", paper="off, because it was proposed later",
-    ),
-    Knob(
-        "init_lora_weights", "Start", "choice", "default",
-        "Values of A and B at the start. default: A Kaiming-uniform, B zero. gaussian: A normal, B zero. pissa: both "
-        "from W's top singular vectors, which changes the base (Meng et al. 2024).",
-        usual="default", paper="gaussian", choices=("default", "gaussian", "pissa"), advanced=True,
-    ),
-    Knob(
-        "loraplus_lr_ratio", "LoRA+ ratio", "float", 1.0,
-        "Ratio of B's learning rate to A's (Hayou et al. 2024). A ratio of 1 is plain LoRA. The ratio is a setting of "
-        "the optimizer and does not change the adapter.",
-        usual="1 to 16", paper="1", min=1.0, max=64.0, stops=(1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0), advanced=True,
-        of="training",
-    ),
-    Knob(
-        "rank_pattern", "Ranks by module", "text", "",
-        "Other ranks for some matrices, such as 'v_proj=4, 0-9=16'. Each rule is the ending of a name or a range of "
-        "layers, then the rank. The first matching rule applies. α stays the same, so a different rank means a "
-        "different scale.",
-        usual="empty", paper="one rank for all", advanced=True,
-    ),
-    Knob(
-        "bias", "Biases", "choice", "none", "Also train the biases of the adapted layers, or all biases.",
-        choices=("none", "lora_only", "all"), usual="none", paper="none", advanced=True,
-    ),
-)  # fmt: skip
 
 
 class Lora(PeftMethod):
@@ -119,31 +57,20 @@ class Lora(PeftMethod):
     """
 
     slug = "lora"
-    title = "LoRA"
-    summary = "Freeze the weight matrix W. Learn a low-rank correction beside it, and add it to the output."
-    paper = Paper(
-        "Hu et al.", 2021, "LoRA: Low-Rank Adaptation of Large Language Models", "2106.09685", "section 4.1"
-    )
-    knobs: ClassVar[tuple[Knob, ...]] = KNOBS
-    head_learning_rate = 2e-2
-    learning_rates: ClassVar[Mapping[ModelKind, float]] = {
-        "encoder": 4e-3,
-        "causal-lm": 2e-3,
-        "seq2seq": 2e-3,
-        "vision": 4e-3,
-    }
-    short_runs: ClassVar[Mapping[ModelKind, int]] = {"causal-lm": 25}
     mergeable = True
     low_rank = True
-    order = 10
-    #: The fixed values of knobs that a method derived from this one lacks (QLoRA).
-    lacking: ClassVar[Mapping[str, Any]] = {}
+
+    @cached_property
+    def lacking(self) -> dict[str, Any]:
+        """The defaults of LoRA's knobs that a method derived from it does not offer (QLoRA)."""
+        own = {knob.name for knob in self.knobs}
+        return {knob.name: knob.default for knob in Lora.knobs if knob.name not in own}
 
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
         return super().defaults(shape) | {"target_modules": default_targets(shape)}
 
     def options(self, knob: Knob, shape: ModelShape) -> tuple[str, ...]:
-        if knob.name == PARAMETERS.name:
+        if knob.name == "target_parameters":
             return experts.parameter_names(shape)
         return super().options(knob, shape)
 

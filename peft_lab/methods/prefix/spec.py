@@ -14,58 +14,27 @@ from a table through an MLP that exists in training only (the paper's reparamete
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from peft_lab.core.field import Values
-from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, Term
+from peft_lab.methods.base import Formula, Part, Problem, Term
 from peft_lab.methods.shared.peft_backed import on_meta, without_dropout, wrap
 from peft_lab.methods.shared.virtual_tokens import (
-    NO_TEXT,
     START_TEXTS,
     VirtualTokenMethod,
     bridged,
     room_problems,
     start_from_text,
-    text_knobs,
     text_problems,
-    tokens_knob,
 )
 from peft_lab.models.catalogue import catalogue
 from peft_lab.models.heads import TaskType
-from peft_lab.models.shapes import ModelKind, ModelShape, ModuleGroup
+from peft_lab.models.shapes import ModelShape, ModuleGroup
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftConfig
-
-KNOBS = (
-    tokens_knob(
-        "Number of key/value pairs added before the text in every layer.", "10 to 100",
-        "10 for table-to-text, 200 for summaries",
-    ),
-    Knob(
-        "prefix_projection", "Projection", "bool", False,
-        "During training, an MLP computes the prefix from a small table. Training is then more stable, but you train "
-        "far more parameters than you store.",
-        usual="off; on if training is unstable without it",
-        paper="on; without it, training was unstable (section 4.3)",
-    ),
-    Knob(
-        "encoder_hidden_size", "Projection width", "int", 0,
-        "Width of the MLP's hidden layer. Used only with the projection.",
-        usual="512 to the hidden size", paper="512 for table-to-text, 800 for summaries", min=1, max=16384,
-        read_when=("prefix_projection", (True,)),
-        stops=(64, 128, 256, 512, 768, 800, 1024, 2048, 3072, 4096, 8192),
-    ),
-    *text_knobs(
-        "init_weights", ("zero", "random", "text"),
-        "zero: keys and values of zero. All virtual tokens are then equal and, without the projection, stay equal. "
-        "random: normal noise, PEFT's default, which disturbs the model at first. text: the keys and values of your "
-        "text in the frozen model.",
-        ("activations of real words", "words of the task, slightly better than others (section 7.4)"), "zero",
-    ),
-)  # fmt: skip
 
 
 class PrefixTuning(VirtualTokenMethod):
@@ -81,25 +50,9 @@ class PrefixTuning(VirtualTokenMethod):
     """
 
     slug = "prefix"
-    title = "Prefix Tuning"
-    summary = "Learn key and value vectors that are added before the text in every layer's attention."
-    paper = Paper(
-        "Li & Liang",
-        2021,
-        "Prefix-Tuning: Optimizing Continuous Prompts for Generation",
-        "2101.00190",
-        "section 4",
-    )
-    knobs = KNOBS
-    text_knob = "init_text"
-    refuses: ClassVar[Mapping[ModelKind, str]] = {
-        "encoder": "Prefix Tuning writes to the model's key/value cache, which a BERT-type classifier does not have: "
-        "PEFT refuses it with 'does not support past key values'. P-Tuning v2 trains the same keys and values there, "
-        "through the attention function.",
-        "vision": NO_TEXT,
-    }
-    learning_rates: ClassVar[Mapping[ModelKind, float]] = {"causal-lm": 1e-2, "seq2seq": 1e-1}
-    order = 30
+
+    def in_every_layer(self, values: Values) -> bool:
+        return True
 
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
         """Return the defaults. A text start needs a tokenizer, so it is the default if the model's weights are here."""

@@ -13,48 +13,25 @@ why this method wants a large learning rate. Parameters: n d.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from peft_lab.core.field import Values
-from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, Term
+from peft_lab.methods.base import Formula, Part, Problem, Term
 from peft_lab.methods.shared.peft_backed import on_meta, without_dropout, wrap
 from peft_lab.methods.shared.virtual_tokens import (
-    NO_TEXT,
     START_TEXTS,
     InputPromptMethod,
     bridged,
     rows,
-    tokens_knob,
 )
 from peft_lab.models.catalogue import catalogue
 from peft_lab.models.heads import TaskType
-from peft_lab.models.shapes import ModelKind, ModelShape
+from peft_lab.models.shapes import ModelShape
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftConfig
-
-KNOBS = (
-    tokens_knob(
-        "Number of learned tokens before the text.", "8 to 100", "1 to 150, 100 by default; little gain above 20"
-    ),
-    Knob(
-        "prompt_tuning_init", "Start", "choice", "SAMPLE_VOCAB",
-        "RANDOM: noise, far from any word's embedding. SAMPLE_VOCAB: embeddings of random words. TEXT: embeddings "
-        "of your text, "
-        "repeated or cut to the number of tokens.",
-        usual="TEXT or SAMPLE_VOCAB", paper="class labels, then sampled vocabulary; random was worst (section 3.2)",
-        choices=("RANDOM", "SAMPLE_VOCAB", "TEXT"),
-    ),
-    Knob(
-        "prompt_tuning_init_text", "Initial text", "text",
-        START_TEXTS["encoder"],
-        "Used only if Start is set to TEXT.",
-        usual="the task in one sentence", paper="none: sampled words or class labels instead (section 3.2)",
-        read_when=("prompt_tuning_init", ("TEXT",)),
-    ),
-)  # fmt: skip
 
 
 class PromptTuning(InputPromptMethod):
@@ -69,25 +46,6 @@ class PromptTuning(InputPromptMethod):
     """
 
     slug = "prompt"
-    title = "Prompt Tuning"
-    summary = "Freeze the model. Learn a few input embeddings that are added before the text."
-    paper = Paper(
-        "Lester et al.",
-        2021,
-        "The Power of Scale for Parameter-Efficient Prompt Tuning",
-        "2104.08691",
-        "section 2",
-    )
-    knobs = KNOBS
-    text_knob = "prompt_tuning_init_text"
-    head_learning_rate = 2e-2
-    refuses: ClassVar[Mapping[ModelKind, str]] = {"vision": NO_TEXT}
-    learning_rates: ClassVar[Mapping[ModelKind, float]] = {
-        "encoder": 3e-2,
-        "causal-lm": 3e-2,
-        "seq2seq": 3.0,  # entries of FLAN-T5's embeddings are a hundred times as large as those of SmolLM2's
-    }
-    order = 40
 
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
         """Return the defaults. A text start learns most but needs a tokenizer: the default if the weights are here."""

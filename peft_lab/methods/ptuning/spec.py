@@ -24,20 +24,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.core.field import Values
-from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, Term
+from peft_lab.methods.base import Formula, Part, Problem, Term
 from peft_lab.methods.prefix.spec import METHOD as PREFIX
 from peft_lab.methods.shared import peft_backed, virtual_tokens
 from peft_lab.methods.shared.peft_backed import on_meta, without_dropout
 from peft_lab.methods.shared.virtual_tokens import (
-    NO_TEXT,
     START_TEXTS,
     InputPromptMethod,
     rows,
     start_as_words,
     text_ids,
-    text_knobs,
     text_problems,
-    tokens_knob,
 )
 from peft_lab.models.catalogue import catalogue
 from peft_lab.models.heads import TaskType
@@ -49,46 +46,6 @@ if TYPE_CHECKING:
 
 DEEP_TYPE = "DEEP_PROMPTS"
 DEEP = ("num_virtual_tokens", "init_weights", "init_text")  # the knobs that version 2 reads
-_LSTM = ("encoder_reparameterization_type", ("LSTM",))
-KNOBS = (
-    Knob(
-        "version", "Version", "choice", "v1",
-        "v1: an encoder makes virtual tokens that are added before the input. v2 (deep prompts): trained keys and "
-        "values before the text in every layer, without an encoder.",
-        usual="v1 for decoders, v2 for encoders",
-        paper="v1: arXiv 2103.10385; v2: Liu et al. 2021, arXiv 2110.07602", choices=("v1", "v2"), of="application",
-    ),
-    tokens_knob("Number of virtual tokens before the text.", "8 to 50", "few, placed by hand in a template"),
-    Knob(
-        "encoder_reparameterization_type", "Encoder", "choice", "MLP",
-        "Network that turns the trained table into virtual tokens: three linear layers, or a bidirectional LSTM and "
-        "two linear layers. Version 1 only, like all settings of the encoder.",
-        usual="MLP", paper="BiLSTM and a two-layer MLP", choices=("MLP", "LSTM"), read_when=("version", ("v1",)),
-    ),
-    Knob(
-        "encoder_hidden_size", "Encoder width", "int", 0,
-        "Width of the encoder's hidden layers. PEFT's default is the model's hidden size, and the encoder then has "
-        "most of the trained parameters.",
-        usual="128 to the hidden size", paper="not stated", min=1, max=16384, read_when=("version", ("v1",)),
-        stops=(64, 128, 256, 384, 512, 768, 1024, 2048, 3072, 4096, 8192),
-    ),
-    Knob(
-        "encoder_num_layers", "LSTM layers", "int", 2,
-        "Layers of the LSTM. The MLP always has three linear layers.",
-        usual="1 or 2", paper="not stated", min=1, max=8, advanced=True, read_when=_LSTM,
-    ),
-    Knob(
-        "encoder_dropout", "LSTM dropout", "float", 0.0, "Dropout between the LSTM's layers, during training only.",
-        usual="0", paper="not stated", min=0.0, max=0.9, advanced=True, read_when=_LSTM,
-    ),
-    *text_knobs(
-        "init_weights", ("random", "text", "zero"),
-        "random: noise, PEFT's default. text: version 1 sets the encoder's last layer so that it produces the "
-        "embeddings of your text; version 2 takes your text's keys and values in the frozen model. zero: version 2 "
-        "only; all virtual tokens are equal and stay equal.",
-        ("random", "none"), "random", of="application",
-    ),
-)  # fmt: skip
 
 
 class PTuning(InputPromptMethod):
@@ -105,20 +62,10 @@ class PTuning(InputPromptMethod):
     """
 
     slug = "ptuning"
-    title = "P-Tuning"
-    summary = "Learn virtual tokens through a small encoder, which is discarded after training."
-    paper = Paper("Liu et al.", 2021, "GPT Understands, Too", "2103.10385", "section 2")
-    knobs = KNOBS
-    text_knob = "init_text"
-    head_learning_rate = 2e-2
-    refuses: ClassVar[Mapping[ModelKind, str]] = {"vision": NO_TEXT}
-    learning_rates: ClassVar[Mapping[ModelKind, float]] = {
-        "encoder": 2e-3,
-        "causal-lm": 2e-3,
-        "seq2seq": 1e-2,
-    }
     deep_learning_rates: ClassVar[Mapping[ModelKind, float]] = {"encoder": 3e-2, **PREFIX.learning_rates}
-    order = 50
+
+    def in_every_layer(self, values: Values) -> bool:
+        return is_deep(values)
 
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
         """Return the defaults. A text start needs a tokenizer, so it is the default if the model's weights are here."""

@@ -21,70 +21,26 @@ Parameters: LoRA's. The paper adapts every linear map (section 4), which is the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from peft_lab.core import disk
 from peft_lab.core.field import Values
-from peft_lab.methods.base import Knob, Paper, Part, Problem
-from peft_lab.methods.lora.spec import PARAMETERS, Lora
+from peft_lab.methods.base import Part, Problem
+from peft_lab.methods.lora.spec import Lora
 from peft_lab.methods.shared import targets
-from peft_lab.methods.shared.targets import ALL_LINEAR
 from peft_lab.models import quantise
 from peft_lab.models.heads import TaskType
 from peft_lab.models.quantise import Quantization
-from peft_lab.models.shapes import ModelKind, ModelShape
+from peft_lab.models.shapes import ModelShape
 
 if TYPE_CHECKING:
     import torch
 
 BLOCK = 64  # weights that share one constant (section 3)
 BASE_FILE = "base_quantization.json"
-_FOUR = ("load_in_8bit", (False,))
-KNOBS = (
-    Knob(
-        "r", "Rank r", "int", 16, "Width between A and B. A higher rank adds capacity and parameters.",
-        usual="8 to 64", paper="64; the rank did not matter once every layer was adapted (appendix A)", min=1, max=1024,
-        stops=(1, 2, 4, 8, 16, 32, 64, 128, 256),
-    ),
-    Knob(
-        "lora_alpha", "Scaling α", "int", 16, "ΔW is multiplied by α/r.",
-        usual="r to 2r", paper="16", min=1, max=1024, stops=(1, 2, 4, 8, 16, 32, 64, 128, 256),
-    ),
-    Knob(
-        "target_modules", "Target modules", "modules", (ALL_LINEAR,),
-        "Matrices that get a correction. All linear maps of the base are quantised, whichever you choose here.",
-        usual="all linear maps", paper="all linear maps, needed to match full fine-tuning (figure 2)",
-    ),
-    PARAMETERS,
-    Knob(
-        "lora_dropout", "Dropout", "float", 0.0, "Dropout on the input of A, during training only.",
-        usual="0 to 0.1", paper="0.1 up to 13B, 0.05 above", min=0.0, max=0.9,
-    ),
-    Knob(
-        "load_in_8bit", "8 bits instead of 4", "bool", False,
-        "Store the base in int8 (LLM.int8()): twice the bytes of 4 bits, and a tenth of the rounding error. The 4-bit "
-        "settings below then have no effect.",
-        usual="no: 4 bits", paper="no: 4 bits score as high",
-    ),
-    Knob(
-        "bnb_4bit_quant_type", "4-bit type", "choice", "nf4",
-        "nf4: 16 values chosen for normally distributed weights. fp4: a 4-bit floating-point number.",
-        usual="nf4", paper="nf4, better than fp4 (table 2)", choices=("nf4", "fp4"), read_when=_FOUR,
-    ),
-    Knob(
-        "bnb_4bit_use_double_quant", "Double quantisation", "bool", True,
-        "Also store the blocks' constants in 8 bits: 4.13 bits per weight instead of 4.5.",
-        usual="yes", paper="yes", read_when=_FOUR,
-    ),
-    Knob(
-        "bnb_4bit_compute_dtype", "Compute type", "choice", "bfloat16",
-        "The precision to which the weights are dequantised for each multiplication.",
-        usual="bfloat16", paper="bfloat16", choices=("bfloat16", "float16", "float32"), advanced=True, read_when=_FOUR,
-    ),
-)  # fmt: skip
 
 
 class QLora(Lora):
@@ -102,26 +58,6 @@ class QLora(Lora):
     """
 
     slug = "qlora"
-    title = "QLoRA"
-    summary = (
-        "Store the frozen base in 4 (or 8) bits. Learn a low-rank correction beside it in 16 or 32 bits."
-    )
-    paper = Paper(
-        "Dettmers et al.", 2023, "QLoRA: Efficient Finetuning of Quantized LLMs", "2305.14314", "section 3"
-    )
-    knobs = KNOBS
-    learning_rates: ClassVar[Mapping[ModelKind, float]] = {
-        "encoder": 2e-3,
-        "causal-lm": 2e-3,
-        "seq2seq": 2e-3,
-        "vision": 2e-3,
-    }
-    short_runs: ClassVar[Mapping[ModelKind, int]] = {"causal-lm": 25}
-    order = 20
-    #: LoRA's knobs that QLoRA does not offer, at LoRA's defaults.
-    lacking: ClassVar[Mapping[str, Any]] = {
-        knob.name: knob.default for knob in Lora.knobs if knob.name not in {own.name for own in KNOBS}
-    }
 
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
         """Return the defaults: all linear maps, named one by one if some are routers that cannot be adapted."""

@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.core.field import Values
-from peft_lab.methods import part_of
+from peft_lab.methods import module_of
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models.meta import clean_path, pattern_of
 from peft_lab.models.shapes import ModelShape, in_head
@@ -257,12 +257,10 @@ class Recorder:
 
 
 def start(method: MethodSpec, model: torch.nn.Module, shape: ModelShape, values: Values) -> Recorder:
-    """Return the recorder for a method's run, given an adapted model before training.
-
-    The class ``RunRecorder`` in the method's ``recording`` provides it.
-    """
-    recording = part_of(method.slug, "recording")
-    kind: Callable[..., Recorder] = Recorder if recording is None else recording.RunRecorder
+    """Return the recorder for a method's run, given an adapted model before training."""
+    module, name = method.recorder(values)
+    found = module_of("peft_lab.methods", module)
+    kind: Callable[..., Recorder] = Recorder if found is None else getattr(found, name)
     return kind(model, shape, values)
 
 

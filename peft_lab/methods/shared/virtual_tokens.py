@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.core.field import Values
-from peft_lab.methods.base import Knob, Problem
+from peft_lab.methods.base import Problem
 from peft_lab.methods.shared.peft_backed import PeftMethod, without_dropout
 from peft_lab.models.heads import TaskType
 from peft_lab.models.shapes import ModelKind, ModelShape, ModuleGroup
@@ -78,14 +78,6 @@ def bridge_cache_names(peft_model: Any) -> None:
 ROOM = 128  # positions, a sentence or two; the learner is warned if fewer are left
 
 
-def tokens_knob(help_: str, usual: str, paper: str) -> Knob:
-    """Return the knob for the number of virtual tokens, with a method's own help texts."""
-    return Knob(
-        "num_virtual_tokens", "Virtual tokens", "int", 20, help_,
-        usual=usual, paper=paper, min=1, max=1000, stops=(1, 2, 4, 8, 10, 16, 20, 32, 50, 64, 100, 128, 200),
-    )  # fmt: skip
-
-
 def rows(shape: ModelShape, values: Values) -> int:
     """Return the rows of PEFT's prompt table: the virtual tokens, twice that on encoder-decoder models.
 
@@ -144,8 +136,18 @@ class VirtualTokenMethod(PeftMethod):
     The base is frozen, and its dropout is off: see :func:`without_dropout`.
     """
 
+    refuses: ClassVar[Mapping[ModelKind, str]] = {"vision": NO_TEXT}
+
     def virtual_tokens(self, values: Values) -> int:
         return int(values["num_virtual_tokens"])
+
+    def in_every_layer(self, values: Values) -> bool:
+        """Return whether keys and values of every layer are trained, rather than tokens before the text."""
+        return False
+
+    def recorder(self, values: Values) -> tuple[str, str]:
+        name = "DeepRecorder" if self.in_every_layer(values) else "SoftTokenRecorder"
+        return "recording.trained_tokens", name
 
     def apply(
         self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
@@ -155,29 +157,6 @@ class VirtualTokenMethod(PeftMethod):
 
     def load(self, model: torch.nn.Module, directory: Path) -> torch.nn.Module:
         return bridged(super().load(model, directory))
-
-
-def text_knobs(
-    start: str,
-    choices: tuple[str, ...],
-    help_: str,
-    papers: tuple[str, str],
-    default: str,
-    of: Literal["method", "application"] = "method",
-) -> tuple[Knob, Knob]:
-    """Return two knobs: the start of trained vectors, one of ``choices`` including ``text``, and that text."""
-    return (
-        Knob(
-            start, "Start", "choice", default, help_, usual="random, PEFT's default", paper=papers[0],
-            choices=choices, advanced=True, of=of,
-        ),
-        Knob(
-            "init_text", "Initial text", "text",
-            START_TEXTS["encoder"],
-            "Used only if Start is set to text.", usual="the task in one sentence", paper=papers[1],
-            advanced=True, of="application", read_when=(start, ("text",)),
-        ),
-    )  # fmt: skip
 
 
 def text_problems(values: Values, start: str) -> Iterable[Problem]:
