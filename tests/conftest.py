@@ -58,7 +58,7 @@ LONGEST = (
     "runs/test_going_on.py",
     "runs/test_training.py",
     "engine/test_simulate.py",
-    "methods/counting/test_count.py",
+    "methods/test_count.py",
     "ui/test_lab_addresses.py",
     "drawing/test_layout.py",
     "engine/published/test_published.py",
