@@ -121,13 +121,13 @@ def fetch(
     output.show(results, as_json, human=lambda: [output.table("Verified and ready", results, columns)])
 
 
-def fetched(names: Sequence[str] = ()) -> list[assets.FetchResult]:
-    """Return what is here now, after fetching what was missing; with everything here, the processor's speed is measured
-    once. Raises AssetError."""
+def fetched(names: Sequence[str] = (), calibrate: bool = False) -> list[assets.FetchResult]:
+    """Return what is here now, after fetching what was missing; then measure the processor's speed, once, if all was
+    asked for, or ``calibrate``. Raises AssetError."""
     with ProgressBars() as bars:
         results = assets.fetch(names, lambda name, done: bars.update(assets.ASSETS[name].title, done))
         problem = None
-        if not names and not here.complete():
+        if (calibrate or not names) and not here.complete():
             bars.update("Speed of this processor", 0.0, "measuring")
             problem = waiting.begin_calibrating().exception()
             bars.update("Speed of this processor", 1.0, "not measured" if problem else "")

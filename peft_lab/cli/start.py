@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import util
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +21,7 @@ from peft_lab.cli.catalog import fetched
 from peft_lab.cli.options import option
 from peft_lab.core import asking, disk, journal
 from peft_lab.core.errors import AssetError, PeftLabError
+from peft_lab.drawing.trajectory.sentence import MODEL
 from peft_lab.interview.write import judge
 
 PACKAGE = Path(__file__).parents[1]
@@ -28,13 +29,18 @@ EVERYWHERE = "0.0.0.0"
 _BASE = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 
 Port = Annotated[int, typer.Option(help="The port to listen on.", min=1, max=65535)]
-Fetch = Annotated[bool, typer.Option(help="Download missing weights and data first.")]
+Fetch = Annotated[
+    bool,
+    typer.Option(
+        help="Download missing weights and data first: for the app what its first page trains, for a server all."
+    ),
+]
 
 
 @command("app")
 def app_command(port: Port = 8501, fetch: Fetch = True) -> None:
-    """Start the app and print its address. Press Ctrl-C to stop it."""
-    _start(port, fetch, (), {})
+    """Start the app and print its address. Press Ctrl-C to stop it. Other models are fetched where they are used."""
+    _start(port, fetch, (), {}, (MODEL,))
 
 
 @command("serve")
@@ -168,11 +174,18 @@ def _folder(named: Path) -> Path:
     return path
 
 
-def _start(port: int, fetch: bool, more: tuple[str, ...], environment: Mapping[str, str]) -> None:
+def _start(
+    port: int,
+    fetch: bool,
+    more: tuple[str, ...],
+    environment: Mapping[str, str],
+    needed: Sequence[str] = (),
+) -> None:
+    """Start the app as a child process, after fetching ``needed`` (default: everything)."""
     script = app_script()
     if fetch:
         try:
-            fetched()
+            fetched(needed, calibrate=True)
         except AssetError as trouble:
             print(f"{trouble}\nThe app starts without them; retry with `peft-lab fetch`.", file=sys.stderr)
     arguments = ["-m", "streamlit", "run", str(script), "--server.port", str(port), *more]

@@ -108,7 +108,14 @@ class Unsupported(BadInput):
 
 
 class AssetError(PeftLabError):
-    """Weights or data that are missing, could not be fetched, or failed verification."""
+    """Weights or data that are missing, could not be fetched, or failed verification.
+
+    ``asset`` names what has to be fetched, if that helps.
+    """
+
+    def __init__(self, message: str, asset: str = "") -> None:
+        super().__init__(message)
+        self.asset = asset
 
 
 class UnreadableFile(PeftLabError):

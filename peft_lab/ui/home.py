@@ -112,7 +112,7 @@ def ready() -> None:
 
 def home_page() -> None:
     pages.open_page()
-    waiting.offer_fetch("home")
+    frame.offer_fetch((MODEL,))
     with st.container(key="home-first"):
         with st.container(key="home-words"):
             _words()

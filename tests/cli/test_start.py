@@ -16,7 +16,10 @@ from peft_lab import cli
 from peft_lab.classroom import joining
 from peft_lab.cli import start
 from peft_lab.core import asking, journal
+from peft_lab.core.errors import AssetError
 from peft_lab.interview.write import lock
+from peft_lab.models.assets import store as assets
+from peft_lab.ui import home
 from tests.prose import says
 from tests.waits import SECONDS
 
@@ -53,6 +56,23 @@ def test_for_oneself_there_is_no_code(started: list[Any], own_home: Path) -> Non
     for arguments, environment in started:
         assert arguments[-2:] == ["--server.port", "8700"] and asking.CLASS_VARIABLE not in environment
     assert not (own_home / "class").exists()
+
+
+def test_the_app_fetches_what_its_first_page_trains_and_a_server_all(
+    started: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person's app fetches other models where they are used; without a connection it starts all the same."""
+    asked: list[tuple[str, ...]] = []
+
+    def fetch(names: Any, progress: Any) -> list[Any]:
+        asked.append(tuple(names))
+        raise AssetError("no connection")
+
+    monkeypatch.setattr(assets, "fetch", fetch)
+    for name in ("app", "serve"):
+        done = CliRunner().invoke(cli.app, [name])
+        assert done.exit_code == 0 and says(done.stderr, "no connection", "peft-lab fetch")
+    assert asked == [(home.MODEL,), ()] and len(started) == 2
 
 
 def test_for_a_class_the_codes_are_said_and_stay(started: list[Any], own_home: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.core import inspector
+from peft_lab.core import inspector, machine
 from peft_lab.drawing.trajectory.sentence import shipped
 from peft_lab.models.loading import split_text
 from peft_lab.runs import store
@@ -115,4 +115,5 @@ def test_what_the_methods_page_shows_first_is_asked_for_while_one_reads(
     app.query_params.update({"tab": "train", "steps": str(wanted.steps), "batch": str(wanted.batch)})
     app.switch_page(f"pages/{wanted.method}.py").run()
     assert not app.exception
-    assert set(asked) == while_reading
+    woken = inspector.question_key(machine.cores, (), {})  # asked by the first app of a process, to start the other
+    assert set(asked) - {woken} == while_reading

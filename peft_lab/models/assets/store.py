@@ -84,7 +84,9 @@ def path(name: str) -> Path:
     asset = _asset(name)
     folder = disk.home() / asset.folder
     if _intact(asset, folder) is None:
-        raise AssetError(f"{asset.title} is not on this machine yet: run 'python -m peft_lab fetch {name}'.")
+        raise AssetError(
+            f"{asset.title} is not on this machine yet: run 'python -m peft_lab fetch {name}'.", name
+        )
     if damaged := fetching.known_damage(folder, _note(asset)):
         raise _damage(asset, damaged)
     return folder
@@ -126,7 +128,8 @@ def _note(asset: Asset) -> Path:
 def _damage(asset: Asset, files: Iterable[str]) -> AssetError:
     return AssetError(
         f"{asset.title} is damaged: {', '.join(files)} differs from what was fetched. Run 'python -m peft_lab fetch "
-        f"{asset.name}' to fetch it again."
+        f"{asset.name}' to fetch it again.",
+        asset.name,
     )
 
 

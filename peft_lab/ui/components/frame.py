@@ -5,19 +5,21 @@ All three travel in the URL: ``stop=newcomer.3``, ``fixed=model,r``, ``projector
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import wraps
 from typing import Any
 from urllib.parse import urlencode
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
+from streamlit.errors import StreamlitDuplicateElementKey
 
-from peft_lab.core import asking
+from peft_lab.core import asking, units
 from peft_lab.core import disk as storage
 from peft_lab.core.asking import asker, limits
-from peft_lab.core.errors import PeftLabError
+from peft_lab.core.errors import AssetError, PeftLabError
+from peft_lab.models.assets import store as assets
 from peft_lab.ui import pages, state, web
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.server import sessions
@@ -266,8 +268,47 @@ def errors_here() -> Iterator[None]:
 
 
 def error_line(error: object, place: Any = st) -> None:
-    """Draw an error, or its reason, as a red line."""
+    """Draw an error, or its reason, as a red line; what has to be fetched with a button, unless the page has one."""
+    asset = error.asset if isinstance(error, AssetError) else ""
+    if asset and place is st:
+        with suppress(StreamlitDuplicateElementKey):
+            offer_fetch((asset,))
+            return
     place.markdown(f":red[:material/error: {plain(error)}]")
+
+
+def offer_fetch(needed: Collection[str]) -> None:
+    """Draw which of the ``needed`` assets are missing or damaged, with a button that fetches them and its size."""
+    wanting = [one for one in assets.status() if one.name in needed and not one.present]
+    if not wanting:
+        return
+    titles = {one.name: one.title for one in wanting}
+    size = units.size(sum(one.download_bytes for one in wanting))
+    again = "again " if all(one.damaged for one in wanting) else ""
+    said, box = st.container(), st.container()
+    pressed = box.button(
+        f"Fetch {again}· {size}", key=f"fetch-{'-'.join(titles)}", icon=":material/download:"
+    )
+    for one in wanting:
+        if one.damaged:
+            files = plain(", ".join(one.damaged))
+            text = f"is damaged on this disk: {files} differs from what was fetched."
+        else:
+            text = f"is not on {asking.here()} yet. Counting and drawing work without it; training needs it."
+        said.markdown(f":red[:material/error: **{one.title}** {text}]")
+    if pressed:
+        bar = box.progress(0.0)
+
+        def progress(name: str, done: float) -> None:
+            bar.progress(done, text=f"Fetching {titles[name]}")
+
+        try:  # leaving the page ends it: Streamlit raises at the next sign of progress
+            assets.fetch(titles, progress)
+        except PeftLabError as error:
+            bar.empty()
+            box.markdown(f":red[:material/error: {plain(error)}]")
+        else:
+            st.rerun()
 
 
 def address_line(scope: str, name: str, place: Any = st, default: bool = False) -> None:

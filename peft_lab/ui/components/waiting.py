@@ -7,7 +7,7 @@ wait, as when a class opens its first page, the less often each checks, or the c
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -15,13 +15,9 @@ from typing import Any, Generic, TypeVar
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from peft_lab.core import asking, units
 from peft_lab.core.errors import PeftLabError, RunError
 from peft_lab.core.inspector import Failed
-from peft_lab.models.assets import store as assets
-from peft_lab.models.assets.store import AssetStatus
 from peft_lab.ui.components.frame import error_line, errors_here, part
-from peft_lab.ui.foreign import plain
 
 LOOKS = (0.25, 0.4375, 0.875, 1.75)  # seconds between looks at an answer that is still to come
 #: Looks a second of all pages together, if all had the interval that a page gets. An interval stays what it was when
@@ -168,50 +164,3 @@ def _pages_waiting(open_: tuple[Future[Any], ...]) -> int:
             del _waiting[session]
         _waiting[context.session_id if context is not None else ""] = open_
         return len(_waiting)
-
-
-# ----------------------------------------
-# Weights and sentences that are missing or damaged, said where they are needed, with a button that fetches them.
-
-
-def offer_fetch(where: str, needed: Collection[str] | None = None) -> None:
-    """Draw the missing assets among ``needed`` (default: all) with a button; ``where`` makes its key."""
-    wanting = [one for one in assets.status() if not one.present and (needed is None or one.name in needed)]
-    if not wanting:
-        return
-    with st.container(border=True):
-        for one in wanting:
-            st.markdown(f":red[:material/error:] {_described(one)}")
-        size = units.size(sum(one.download_bytes for one in wanting))
-        again = all(one.damaged for one in wanting)
-        pressed = st.button(
-            f"Fetch {'again ' if again else ''}· {size}", key=f"fetch-{where}", icon=":material/download:"
-        )
-        if pressed:
-            _fetch(wanting)
-
-
-def _described(one: AssetStatus) -> str:
-    if one.damaged:
-        return (
-            f"**{one.title}** is damaged on this disk: {plain(', '.join(one.damaged))} differs from what was fetched. "
-            "Fetch it again to train it."
-        )
-    return f"**{one.title}** is not on {asking.here()} yet. Counting and drawing work without it; training needs it."
-
-
-def _fetch(wanting: Sequence[AssetStatus]) -> None:
-    """Fetch assets, with a bar. Leaving the page ends it: Streamlit raises at the next sign of progress."""
-    titles = {one.name: one.title for one in wanting}
-    bar = st.progress(0.0)
-
-    def show(name: str, share: float) -> None:
-        bar.progress(share, text=f"Fetching {titles[name]}")
-
-    try:
-        assets.fetch(titles, show)
-    except PeftLabError as error:
-        bar.empty()
-        error_line(error)
-        return
-    st.rerun()

@@ -22,9 +22,9 @@ from peft_lab.runs.store import Run
 from peft_lab.runs.view import RunView, Status, scoring
 from peft_lab.training.evaluation import ModelAnswer
 from peft_lab.ui import state
-from peft_lab.ui.components import charts, figures, own_data, waiting
+from peft_lab.ui.components import charts, figures, own_data
 from peft_lab.ui.components.charts import Bar, grown_bars
-from peft_lab.ui.components.frame import error_line, errors_here, part
+from peft_lab.ui.components.frame import error_line, errors_here, offer_fetch, part
 from peft_lab.ui.components.knobs import OWN_TASK, Choice, set_knobs
 from peft_lab.ui.components.waiting import come_back, look, shown
 from peft_lab.ui.foreign import plain
@@ -328,7 +328,7 @@ def train(choice: Choice) -> None:
     else:
         _of_run(choice, run)
     with lacking:  # drawn last: reading the sentences may have found them damaged
-        waiting.offer_fetch("train", _needed(choice))
+        offer_fetch(_needed(choice))
 
 
 def _of_run(choice: Choice, run: Run) -> None:
