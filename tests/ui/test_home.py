@@ -115,5 +115,5 @@ def test_what_the_methods_page_shows_first_is_asked_for_while_one_reads(
     app.query_params.update({"tab": "train", "steps": str(wanted.steps), "batch": str(wanted.batch)})
     app.switch_page(f"pages/{wanted.method}.py").run()
     assert not app.exception
-    woken = inspector.question_key(machine.cores, (), {})  # asked by the first app of a process, to start the other
+    woken = inspector.question_key(machine.cores, (), {})  # asked by the first app of a process
     assert set(asked) - {woken} == while_reading
