@@ -17,9 +17,9 @@ from peft_lab.classroom import joining
 from peft_lab.cli import start
 from peft_lab.core import asking, journal
 from peft_lab.core.errors import AssetError
+from peft_lab.drawing.trajectory.sentence import MODEL
 from peft_lab.interview.write import lock
 from peft_lab.models.assets import store as assets
-from peft_lab.ui import home
 from tests.prose import says
 from tests.waits import SECONDS
 
@@ -72,7 +72,7 @@ def test_the_app_fetches_what_its_first_page_trains_and_a_server_all(
     for name in ("app", "serve"):
         done = CliRunner().invoke(cli.app, [name])
         assert done.exit_code == 0 and says(done.stderr, "no connection", "peft-lab fetch")
-    assert asked == [(home.MODEL,), ()] and len(started) == 2
+    assert asked == [(MODEL,), ()] and len(started) == 2
 
 
 def test_for_a_class_the_codes_are_said_and_stay(started: list[Any], own_home: Path) -> None:
