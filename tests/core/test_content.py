@@ -24,7 +24,7 @@ from peft_lab.core.content import (
     read_typed,
 )
 from peft_lab.core.errors import BadInput
-from peft_lab.core.references import FIRST, LORA, RATE, RUNS, SEEDS, Fact, fact
+from peft_lab.core.references import FIRST, LORA, RATE, RUNS, Fact, fact
 from tests.prose import says
 
 # -- Content files: what a dataclass is filled with, and where a mistake is said to be.
@@ -78,79 +78,10 @@ def test_an_entry_is_filled(tmp_path: Path) -> None:
     assert entry.correct == 2
 
 
-def test_a_converter_makes_what_a_file_cannot_state(tmp_path: Path) -> None:
-    path = written(tmp_path, "question: 5\nanswer: x\n")
-    assert read_entry(path, Then, {str: lambda value: f"<{value}>"}) == Then("<5>", "<x>")
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "line"),
-    [
-        ("level: basic", "level: easy", 2),
-        ("  level: basic\n", "", 1),
-        ("listen for", "listen four", 3),
-        ("LORA,", "LORRA,", 5),
-        ("correct: 2", "correct: two", 12),
-        ("correct: 2", "id: again", 12),
-        ("[8, 16]", "[8, 16", 11),
-        ("{ranks: [8, 16], share: 0.5, name: yes it is}", "7", 11),
-        ("answer: >", "reply: >", 8),
-    ],
-)
-def test_a_mistake_is_said_with_its_file_and_line(tmp_path: Path, old: str, new: str, line: int) -> None:
-    with pytest.raises(ContentError) as caught:
-        read_entries(written(tmp_path, WHOLE.replace(old, new)), Entry)
-    assert caught.value.line == line
-    assert f"merging.yaml:{caught.value.line}" in str(caught.value)
-
-
 @pytest.mark.parametrize("text", ["", "id: merge\n", "- 5\n", "- id: x\n  - y\n"])
 def test_a_file_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(ContentError):
         read_entries(written(tmp_path, text), Entry)
-
-
-Word = NewType("Word", str)
-
-
-@dataclass(frozen=True)
-class Stating:
-    topic: str
-    word: Word
-    facts: tuple[Fact, ...] = ()
-
-
-STATING = """\
-- word: no
-  facts:
-  - {subject: lora, relation: first choice, when: {live: no, kind: [encoder, causal-lm]}}
-  - {subject: [lora, ia3], relation: learning rate, object: [0.001, 0.01], holds: sometimes}
-"""
-
-
-def test_a_place_states_fields_and_a_text_is_converted_as_it_is_written(tmp_path: Path) -> None:
-    (entry,) = read_entries(written(tmp_path, STATING), Stating, {Word: str.upper}, topic="merging")
-    assert (entry.topic, entry.word) == ("merging", "NO")
-    assert entry.facts == (
-        fact("lora", FIRST, live="no", kind=("encoder", "causal-lm")),
-        fact(("lora", "ia3"), RATE, (0.001, 0.01), "sometimes"),
-    )
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "line"),
-    [
-        ("first choice", "first chance", 3),
-        ("subject: lora, ", "", 3),
-        ("sometimes", "seldom", 4),
-        ("holds", "hold", 4),
-        ("word: no", "topic: mine", 1),
-    ],
-)
-def test_a_mistake_in_a_fact_is_found(tmp_path: Path, old: str, new: str, line: int) -> None:
-    with pytest.raises(ContentError) as caught:
-        read_entries(written(tmp_path, STATING.replace(old, new)), Stating, {Word: str}, topic="merging")
-    assert caught.value.line == line
 
 
 def test_a_mistake_after_reading_is_found_by_its_words(tmp_path: Path) -> None:
@@ -193,12 +124,17 @@ def test_two_entries_of_one_name_are_a_mistake(tmp_path: Path) -> None:
     assert caught.value.line == 13
 
 
+Word = NewType("Word", str)
+
+
 class Badge(Enum):
     COUNTED = "counted"
 
 
 @dataclass(frozen=True)
 class Judged:
+    topic: str
+    word: Word
     check: Callable[[float], float]
     source: Badge = Badge.COUNTED
     version: str | None = None
@@ -208,11 +144,13 @@ class Judged:
 
 JUDGED = """\
 - check: halve
+  word: no
   source: counted
   version: 2025-09-29
   facts:
+  - {subject: lora, relation: first choice, when: {live: no, kind: [encoder, causal-lm]}}
   - {subject: bitfit, relation: runs on, object: any model, holds: never, when: {biases: no}}
-  - {subject: [lora, ia3], relation: seeds, object: [3, 5]}
+  - {subject: [lora, ia3], relation: learning rate, object: [0.001, 0.01], holds: sometimes}
   code: {load: x = 1}
 """
 
@@ -221,33 +159,49 @@ def halve(value: float) -> float:
     return value / 2
 
 
-CHECKS = {Callable[[float], float]: by_name({"halve": halve}, "check")}
+CHECKS = {Callable[[float], float]: by_name({"halve": halve}, "check"), Word: str.upper}
 
 
-def test_functions_facts_and_kinds_are_read_by_name(tmp_path: Path) -> None:
-    (entry,) = read_entries(written(tmp_path, JUDGED), Judged, CHECKS)
-    assert (entry.check, entry.source, entry.version) == (halve, Badge.COUNTED, "2025-09-29")
+def test_texts_functions_facts_and_kinds_are_read_as_they_are_written(tmp_path: Path) -> None:
+    (entry,) = read_entries(written(tmp_path, JUDGED), Judged, CHECKS, topic="merging")
+    assert (entry.topic, entry.word, entry.check) == ("merging", "NO", halve)
+    assert (entry.source, entry.version) == (Badge.COUNTED, "2025-09-29")
     assert entry.facts == (
+        fact("lora", FIRST, live="no", kind=("encoder", "causal-lm")),
         fact("bitfit", RUNS, "any model", "never", biases="no"),
-        fact(("lora", "ia3"), SEEDS, (3, 5)),
+        fact(("lora", "ia3"), RATE, (0.001, 0.01), "sometimes"),
     )
 
 
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
+        ("level: basic", "level: easy", 2),
+        ("  level: basic\n", "", 1),
+        ("listen for", "listen four", 3),
+        ("LORA,", "LORRA,", 5),
+        ("correct: 2", "correct: two", 12),
+        ("correct: 2", "id: again", 12),
+        ("[8, 16]", "[8, 16", 11),
+        ("{ranks: [8, 16], share: 0.5, name: yes it is}", "7", 11),
+        ("answer: >", "reply: >", 8),
         ("check: halve", "check: half", 1),
-        ("source: counted", "source: typed", 2),
-        ("runs on", "walks on", 5),
-        ("holds: never", "holds: seldom", 5),
-        ("[3, 5]", "{3: 5}", 6),
-        ("load:", "lode:", 7),
+        ("word: no", "topic: mine", 2),
+        ("source: counted", "source: typed", 3),
+        ("first choice", "first chance", 6),
+        ("subject: lora, ", "", 6),
+        ("holds: never", "holds: seldom", 7),
+        ("holds: never", "hold: never", 7),
+        ("[0.001, 0.01]", "{3: 5}", 8),
+        ("load:", "lode:", 9),
     ],
 )
-def test_an_unknown_name_is_said_with_its_line(tmp_path: Path, old: str, new: str, line: int) -> None:
+def test_a_mistake_is_said_with_its_file_and_line(tmp_path: Path, old: str, new: str, line: int) -> None:
+    text, kind = (WHOLE, Entry) if old in WHOLE else (JUDGED, Judged)
+    place = {} if kind is Entry else {"topic": "merging"}
     with pytest.raises(ContentError) as caught:
-        read_entries(written(tmp_path, JUDGED.replace(old, new)), Judged, CHECKS)
-    assert caught.value.line == line
+        read_entries(written(tmp_path, text.replace(old, new)), kind, CHECKS, **place)
+    assert caught.value.line == line and f"merging.yaml:{line}" in str(caught.value)
 
 
 def test_two_entries_of_a_name_are_refused(tmp_path: Path) -> None:

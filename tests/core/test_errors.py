@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
-
 import pytest
 
 from peft_lab.cli.options import known_run, split_assignment
-from peft_lab.core import errors
-from peft_lab.core.errors import BadInput, PeftLabError, UnknownName, Unsupported
+from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.engine.devices import device_of
 from peft_lab.methods import get_method
 from peft_lab.methods.shared.targets import target_problems
@@ -16,24 +13,6 @@ from peft_lab.models.catalogue import get_model
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.tracking import start
 from tests.prose import says
-
-
-def test_one_base_for_all() -> None:
-    classes = [
-        value
-        for _, value in inspect.getmembers(errors, inspect.isclass)
-        if value.__module__ == errors.__name__ and issubclass(value, BaseException)
-    ]
-    assert len(classes) >= 5
-    assert all(issubclass(found, PeftLabError) for found in classes)
-    assert all(found.__doc__ for found in classes)
-
-
-def test_bad_input_names_its_field() -> None:
-    error = BadInput("Must be 1 to 64.", "r")
-    assert (str(error), error.field) == ("Must be 1 to 64.", "r")
-    assert BadInput("something").field is None
-    assert isinstance(Unsupported("no", "model"), BadInput)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +29,7 @@ def test_of_many_names_those_that_contain_it_are_listed() -> None:
     names = [f"model-{size}b" for size in range(1, 41)]
     error = str(UnknownName("model", "8B", names))
     assert [name for name in names if f"{name}," in f"{error}".replace(".", ",")] == names[7::10]
+    assert says(str(UnknownName("sweep", "mine", [])), "sweep", "mine")
     assert "28 more" in str(UnknownName("model", "?", names)), "twelve of forty are listed"
 
 
@@ -76,7 +56,3 @@ def test_what_is_typed_without_end_is_repeated_in_short() -> None:
     for message in told:
         assert "q_pro" in message
         assert len(message) < 500, message
-
-
-def test_where_nothing_is_known_nothing_is_offered() -> None:
-    assert says(str(UnknownName("sweep", "mine", [])), "sweep", "mine")

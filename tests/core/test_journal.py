@@ -38,12 +38,12 @@ def test_an_event_is_one_line_with_its_facts(lines: Any) -> None:
     assert line == {"level": "info", "event": "run ended", "run": "2026-a", "status": "done", "seconds": 1.5}
 
 
-@pytest.mark.parametrize("fact", ["name", "code", "cookie", "owner", "text", "address"])
-def test_what_is_somebodys_cannot_be_a_fact(fact: str, lines: Any) -> None:
-    with pytest.raises(ValueError, match=fact):
-        journal.note("joined", **{fact: SECRET})
-    with pytest.raises(ValueError, match=fact):
-        journal.note_error("joined", ValueError(), **{fact: SECRET})
+def test_what_is_somebodys_cannot_be_a_fact(lines: Any) -> None:
+    for fact in ("name", "code", "cookie", "owner", "text", "address"):
+        with pytest.raises(ValueError, match=fact):
+            journal.note("joined", **{fact: SECRET})
+        with pytest.raises(ValueError, match=fact):
+            journal.note_error("joined", ValueError(), **{fact: SECRET})
     assert lines() == []
 
 
@@ -62,13 +62,6 @@ def test_other_modules_records_come_without_what_was_put_into_them(lines: Any) -
     (line,) = lines()
     assert line["event"] == "the queue met an error while %s\nhad its turn"
     assert line["logger"] == "peft_lab.runs.queue" and SECRET not in str(line)
-
-
-def test_without_a_file_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(journal.VARIABLE, raising=False)
-    journal.begin()
-    journal.note("server ended")
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_that_cannot_be_written_is_told_at_the_start(

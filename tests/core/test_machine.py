@@ -13,8 +13,7 @@ import torch
 
 import peft_lab
 from peft_lab.cli import machine
-from peft_lab.core import inspector
-from peft_lab.core import machine as machine_module
+from peft_lab.core import machine as here
 from peft_lab.core.errors import BadInput
 from peft_lab.engine import devices
 from peft_lab.models import loading
@@ -53,41 +52,38 @@ def mps(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 12 * GIB)
     monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 2 * GIB)
-    monkeypatch.setattr(machine_module, "free_memory", lambda: 11 * GIB)
+    monkeypatch.setattr(here, "free_memory", lambda: 11 * GIB)
 
 
 def test_an_nvidia_gpu_goes_first(cuda: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert machine_module.in_use() is machine_module.CUDA
-    found = machine_module.in_use().describe()
+    assert here.in_use() is here.CUDA
+    found = here.in_use().describe()
     assert found == {
         "kind": "cuda", "name": "H100", "count": 2, "bytes": 80 * GIB, "platform": "CUDA 13.0",
     }  # fmt: skip
     assert devices.gpu_facts() == ("H100", 80 * GIB, (9, 0))
     assert admission.free_on_device(0) == ("cuda", 70 * GIB)
-    assert machine_module.in_use().peaks() == {"device_allocated_bytes": 11, "device_reserved_bytes": 13}
-    assert machine_module.compute_dtype() is torch.bfloat16
-
-
-def test_an_amd_gpu_is_one_of_cudas(cuda: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.version, "hip", "6.4")
-    assert machine_module.in_use().describe()["platform"] == "ROCm 6.4"
-    assert loading.attention_for(machine_module.in_use().kind, 8, get_model("smollm2-135m")) == "sdpa"
+    assert here.in_use().peaks() == {"device_allocated_bytes": 11, "device_reserved_bytes": 13}
+    assert here.compute_dtype() is torch.bfloat16
+    monkeypatch.setattr(torch.version, "hip", "6.4")  # one of AMD's answers as CUDA
+    assert here.in_use().describe()["platform"] == "ROCm 6.4"
+    assert loading.attention_for(here.in_use().kind, 8, get_model("smollm2-135m")) == "sdpa"
 
 
 def test_apples_gpu_is_trained_on(mps: None) -> None:
-    assert machine_module.in_use() is machine_module.MPS
-    assert machine_module.in_use().describe()["bytes"] == 12 * GIB
-    assert machine_module.in_use().free() == 10 * GIB, "what Metal leaves, less than what the system has"
-    assert machine_module.in_use().peaks() == {}
-    assert machine_module.in_use().simulated_as == "cpu"
-    assert machine_module.compute_dtype() is torch.float32, "macOS 13 has no bfloat16 there"
+    assert here.in_use() is here.MPS
+    assert here.in_use().describe()["bytes"] == 12 * GIB
+    assert here.in_use().free() == 10 * GIB, "what Metal leaves, less than what the system has"
+    assert here.in_use().peaks() == {}
+    assert here.in_use().simulated_as == "cpu"
+    assert here.compute_dtype() is torch.float32, "macOS 13 has no bfloat16 there"
     assert devices.gpu_facts() is None
 
 
 def test_apples_gpu_says_what_it_cannot(mps: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loader refuses with the sentence that the doctor shows, before it reads any weights."""
-    monkeypatch.setattr(machine_module, "find_spec", lambda name: None)
+    monkeypatch.setattr(here, "find_spec", lambda name: None)
     monkeypatch.setattr(loading, "weights_of", lambda name: name)
     with pytest.raises(BadInput, match=facts("quantise", "Apple's")) as refused:
         loading.load_base("smollm2-135m", quantization=Quantization(4, "nf4", True, "bfloat16"))
@@ -98,29 +94,22 @@ def test_apples_gpu_says_what_it_cannot(mps: None, monkeypatch: pytest.MonkeyPat
 def test_the_doctor_says_what_the_loader_does(
     native: bool, dtype: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine_module, "in_use", lambda: machine_module.CPU)
-    monkeypatch.setattr(machine_module, "cpu_features", lambda: ["amx_bf16"] if native else ["avx2"])
-    detail = machine._bfloat16(machine_module.CPU.describe(), machine_module.cpu_features())[1]
+    monkeypatch.setattr(here, "in_use", lambda: here.CPU)
+    monkeypatch.setattr(here, "cpu_features", lambda: ["amx_bf16"] if native else ["avx2"])
+    detail = machine._bfloat16(here.CPU.describe(), here.cpu_features())[1]
     assert ("float32" not in detail) == native
-    assert machine_module.compute_dtype() is dtype
-
-
-def test_a_run_has_what_the_device_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine_module, "may_have_gpu", lambda: True)
-    for kind, seen in (("cuda", ("cuda", 5 * GIB)), ("mps", ("cpu", 5 * GIB - admission.RESERVE))):
-        monkeypatch.setattr(inspector, "ask", lambda *_, kind=kind: (kind, 5 * GIB))
-        assert admission.free_memory() == seen
+    assert here.compute_dtype() is dtype
 
 
 def test_a_container_leaves_what_it_may_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine_module, "GROUP", tmp_path)
-    assert machine_module.memory_limit() is None
-    whole = machine_module.free_memory()
+    monkeypatch.setattr(here, "GROUP", tmp_path)
+    assert here.memory_limit() is None
+    whole = here.free_memory()
     (tmp_path / "memory.max").write_text(str(whole // 2))
     (tmp_path / "memory.current").write_text(str(whole // 4))
-    assert machine_module.free_memory() == whole // 2 - whole // 4
+    assert here.free_memory() == whole // 2 - whole // 4
     (tmp_path / "memory.max").write_text("max\n")
-    assert machine_module.memory_limit() is None
+    assert here.memory_limit() is None
 
 
 def test_nothing_else_asks_torch_which_devices_there_are() -> None:

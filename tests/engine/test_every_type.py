@@ -147,7 +147,3 @@ def test_a_map_in_groups_is_not_adapted(tmp_path: Path) -> None:
     assert "o_a_proj" in shape.target_names and "o_a_proj" not in every_map(shape)["target_modules"]
     assert "target_modules" in errors("lora", shape, {"target_modules": ("o_a_proj",)})
     assert "o_a_proj" not in get_method("qlora").defaults(shape)["target_modules"]
-
-
-def test_no_limit_is_none(tmp_path: Path) -> None:
-    assert shape_of("xlnet", tmp_path).max_positions is None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from peft_lab.core.errors import BadInput, Unsupported
+from peft_lab.core.errors import Unsupported
 from peft_lab.engine import account
 from peft_lab.engine.build import Blueprint
 from peft_lab.engine.lab import LabBatch, simulate_lab
@@ -137,13 +137,6 @@ def test_an_8_bit_base_is_measured_too(model: str, rows: int, completion: int) -
     assert found.peak_bytes == pytest.approx(measured, rel=0.01)
 
 
-def test_contradictions_are_refused() -> None:
-    with pytest.raises(BadInput):
-        LabBatch(2, 10, kept=11).check()
-    with pytest.raises(BadInput):
-        LabBatch(2, 10, kept=2, predicted=5).check()
-
-
 # -- What the device and main memory hold while a base is loaded: against a real load, simulations and measured one
 
 
@@ -201,18 +194,3 @@ def test_what_is_loaded_is_what_the_step_has(dtype: str, loader: str) -> None:
     assert found.device_bytes - matrix == pytest.approx(weights, rel=0.01)
     held = weights if loader == "main-memory" else 2 * shape.vocab * shape.hidden
     assert found.main_bytes == pytest.approx(held, rel=0.001)
-
-
-def test_qloras_own_knobs_decide() -> None:
-    shape, qlora = get_model("llama-3.1-8b").shape, get_method("qlora")
-    double, single = (
-        loading_loading(
-            shape, "bfloat16", own=qlora.quantization(qlora.require(shape, {"bnb_4bit_use_double_quant": on}))
-        )
-        for on in (True, False)
-    )
-    assert single.device_bytes > double.device_bytes
-    split = loading_loading(
-        shape, "bfloat16", own=qlora.quantization(qlora.require(shape, {})), how=Sharding("fsdp2", 4)
-    )
-    assert split.loader == "every-rank" and split.device_bytes < double.device_bytes

@@ -68,14 +68,6 @@ def test_an_expandable_segment_grows_at_its_end(requests: list[tuple[int, int]])
         fast.empty_cache()
 
 
-def test_a_hole_is_taken_before_the_end_of_the_segment() -> None:
-    allocator = ExpandableAllocator()
-    hole, _ = allocator.malloc(30 * MIB), allocator.malloc(25 * MIB)  # 5 MiB are left at the end
-    address = hole.address
-    allocator.free(hole)
-    assert allocator.malloc(4 * MIB).address == address
-
-
 @pytest.mark.parametrize(
     ("kind", "method", "options"),
     [

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from torch.profiler import ProfilerActivity, profile
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from peft_lab.core import inspector, machine
-from peft_lab.core.errors import BadInput, Unsupported
+from peft_lab.core.errors import BadInput
 from peft_lab.engine import account, build, running, step
 from peft_lab.engine.account import timeline
 from peft_lab.engine.build import Blueprint
-from peft_lab.engine.fake import known_text, true_entries
-from peft_lab.engine.request import StepRequest, StepSetting, largest
-from peft_lab.engine.running import Stage, run
-from peft_lab.engine.simulate import simulate, simulate_blueprint
+from peft_lab.engine.fake import true_entries
+from peft_lab.engine.request import StepSetting
+from peft_lab.engine.running import Stage
+from peft_lab.engine.simulate import simulate_blueprint
 from peft_lab.engine.tracker import MemoryRecorder, recording
 from peft_lab.methods.counting.count import count_config
 from peft_lab.models import meta
@@ -30,7 +31,7 @@ from peft_lab.training.batches import Encoded, Packed, collate_packed, no_cache
 from peft_lab.training.optimizers import without_logits
 from tests.engine import real, small
 from tests.methods.mixtures import CONFIGS
-from tests.prose import facts, says
+from tests.prose import says
 from tests.takeaway.conftest import byte_tokenizer, finish
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -76,16 +77,7 @@ def measured(trained: str, chunked: bool) -> int:
         optimizer.step()
         optimizer.zero_grad()
 
-    before = sum(parameter.nbytes for parameter in model.parameters())
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
-        step()
-        step()
-    alive = most = 0
-    for event in found.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            alive += event.nbytes()
-            most = max(most, alive)
-    return before + most
+    return real.profiled(model, step)
 
 
 @pytest.mark.sampled(2)
@@ -94,94 +86,71 @@ def test_simulated_is_measured(trained: str) -> None:
     peaks = {}
     for loss in ("whole", "chunked"):
         blueprint = Blueprint(config(), "causal-lm", adapter(trained), torch.float32)
-        trace, _, _ = run(blueprint, StepSetting(ROWS, LENGTH, device="cpu", loss=loss))
-        peaks[loss] = largest(account.timeline(trace)).nbytes
+        peaks[loss] = real.simulated(blueprint, StepSetting(ROWS, LENGTH, device="cpu", loss=loss))
         assert peaks[loss] == pytest.approx(measured(trained, loss == "chunked"), rel=0.005)
     logits = ROWS * LENGTH * VOCABULARY * 4
     assert peaks["whole"] - peaks["chunked"] > 1.5 * logits
 
 
-@pytest.mark.weights
-def test_a_gpu_holds_no_more_logits_than_a_chunk() -> None:
-    def peak(loss: str) -> int:
-        setting = StepSetting(1, 4096, loss=loss)
-        return simulate(StepRequest("smollm2-135m", "lora", {}, setting, checkpointing=True)).peak_bytes
-
-    saved = peak("whole") - peak("chunked")
-    assert saved > 4096 * 49_152 * 8  # its copy in float32, and that one's gradient
-
-
-def test_what_cannot_be_is_one_sentence() -> None:
-    with pytest.raises(BadInput, match=facts("none", "whole", "chunked")):
-        StepSetting(1, 8, loss="none").check()
-    with pytest.raises(BadInput, match="no logits"):
-        StepSetting(1, 8, loss="chunked", generate=(1, 2)).check()
-    with pytest.raises(Unsupported, match=facts("in chunks", "logits")):
-        simulate(StepRequest("gemma-2-2b", "lora", {}, StepSetting(1, 64, loss="chunked")))
-
-
-# -- A packed step: what is simulated is what a real one takes, mask and all.
-
-LENGTH_PACKED = 64
-
-
-@pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma"])
-def test_simulated_is_what_a_real_packed_step_takes(kind: str, checkpointing: bool) -> None:
-    import torch
-
-    blueprint = small.blueprint(
-        kind, 3, small.adapter("LORA", kind, r=4), dtype=torch.float32, checkpointing=checkpointing
-    )
-    trace, _, _ = running.run(blueprint, StepSetting(2, LENGTH_PACKED, packed=True, device="cpu"))
-    found = max(point.nbytes for point in account.timeline(trace))
-    rows = [
-        Encoded(tuple(range(3, 3 + length)), 1) for length in (40, LENGTH_PACKED - 40, 30, LENGTH_PACKED - 30)
-    ]
-    batch = collate_packed([Packed(tuple(rows[:2])), Packed(tuple(rows[2:]))], 0, "cpu")
-    measured = max(point.nbytes for point in real.points(blueprint, batch, no_cache))
-    assert found == pytest.approx(measured, rel=0.003)
-
-
-def test_the_mask_of_packed_rows_is_in_the_figures() -> None:
-    """Without it attention runs the kernel for rows that are not packed."""
-    asked = StepRequest("smollm2-135m", "lora", {}, StepSetting(1, 512))
-    plain, packed = simulate(asked), simulate(asked.at(packed=True))
-    masks = 30 * 512 * 512 * 2  # each layer keeps one in 16 bits
-    assert packed.parts["activations"] - plain.parts["activations"] > masks
-    kinds = {op.kind for piece in packed.work[-1] for op, _ in piece.ops}
-    assert "attention" in kinds
-
-
-def test_packed_rows_are_neither_padded_nor_generated_from() -> None:
-    with pytest.raises(BadInput, match="leave padding out"):
-        StepSetting(1, 8, padded=True, packed=True).check()
-    with pytest.raises(BadInput, match="generation"):
-        StepSetting(1, 8, generate=(1, 1), packed=True).check()
-
-
-# -- CPT's step on a text whose every token is learned: what is simulated is what a real one takes.
+# -- Packed rows, CPT's text whose every token is learned, and X-LoRA over adapters that are given by their settings.
 
 KINDS = [1, 2, 2, 2, 3, 3, 4, 4] * 2
+MIXED: dict[str, Any] = {"r": 4, "target_modules": ["q_proj", "v_proj"]}
 
 
-def cpt() -> object:
+def cpt() -> Any:
     return small.adapter(
         "CPT", cpt_token_ids=list(range(1, 17)), cpt_mask=[1] * 16, cpt_tokens_type_mask=KINDS
     )
 
 
+def xlora(adapters: dict[str, Any], depth: int) -> Any:
+    return small.adapter(
+        "XLORA", hidden_size=64, xlora_depth=depth, xlora_size=48, xlora_dropout_p=0.0, adapters=adapters
+    )
+
+
+def random_rows(rows: int, length: int) -> dict[str, Any]:
+    ids = torch.randint(20, 600, (rows, length), generator=torch.Generator().manual_seed(0))
+    return {"input_ids": ids, "labels": ids.clone()}
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma"])
+def test_simulated_is_what_a_real_packed_step_takes(kind: str, checkpointing: bool) -> None:
+    method = small.adapter("LORA", kind, r=4)
+    plan = small.blueprint(kind, 3, method, dtype=torch.float32, checkpointing=checkpointing)
+    rows = [Encoded(tuple(range(3, 3 + length)), 1) for length in (40, 24, 30, 34)]
+    batch = collate_packed([Packed(tuple(rows[:2])), Packed(tuple(rows[2:]))], 0, "cpu")
+    found = real.simulated(plan, StepSetting(2, 64, packed=True, device="cpu"))
+    assert found == pytest.approx(real.peak(real.points(plan, batch, no_cache)), rel=0.003)
+
+
 @pytest.mark.parametrize(("rows", "length", "layers"), [(2, 24, 2), (3, 40, 4)])
 def test_simulated_is_what_a_real_step_takes(rows: int, length: int, layers: int) -> None:
-    blueprint = small.blueprint("llama", layers, cpt(), dtype=torch.float32)
-    trace, _, _ = running.run(blueprint, StepSetting(rows, length, device="cpu"))
-    found = max(point.nbytes for point in account.timeline(trace))
-    ids = torch.randint(20, 600, (rows, length), generator=torch.Generator().manual_seed(0))
-    batch = {"input_ids": ids, "labels": ids.clone()}
-    points = real.points(blueprint, batch, lambda model: None)
-    assert found == pytest.approx(max(point.nbytes for point in points), rel=0.003)
-    adapter = {point.parts.get("adapter", 0) for point in points}
-    assert max(adapter) == 16 * 64 * 4, "the moved tokens, in 32 bits"
+    plan = small.blueprint("llama", layers, cpt(), dtype=torch.float32)
+    points = real.points(plan, random_rows(rows, length), lambda model: None)
+    found = real.simulated(plan, StepSetting(rows, length, device="cpu"))
+    assert found == pytest.approx(real.peak(points), rel=0.003)
+    assert max(point.parts.get("adapter", 0) for point in points) == 16 * 64 * 4, (
+        "the moved tokens, in 32 bits"
+    )
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_simulated_is_what_a_real_step_takes_of_mixed_adapters(depth: int, tmp_path: Path) -> None:
+    """X-LoRA wants two LoRAs in folders, the simulation their settings."""
+    for number in "01":
+        base = small.blueprint("llama", 3, None, dtype=torch.float32)
+        get_peft_model(real.built(base), LoraConfig(**MIXED)).save_pretrained(tmp_path / number)
+    ours = small.blueprint("llama", 3, xlora({"0": MIXED, "1": MIXED}, depth), dtype=torch.float32)
+    folders = {number: str(tmp_path / number) for number in "01"}
+    theirs = small.blueprint("llama", 3, xlora(folders, depth), dtype=torch.float32)
+    theirs.config.use_cache = False
+    points = real.points(theirs, random_rows(2, 32), lambda model: None)
+    assert real.simulated(ours, StepSetting(2, 32, device="cpu")) == pytest.approx(
+        real.peak(points), rel=0.003
+    )
 
 
 def test_a_few_layers_show_all_of_them() -> None:
@@ -190,7 +159,7 @@ def test_a_few_layers_show_all_of_them() -> None:
     trace, _, unrolled = running.run(deep, StepSetting(2, 16))
     whole, _ = running._run_at(deep, StepSetting(2, 16), running.two_steps, 7)
     assert unrolled
-    peaks = [max(point.nbytes for point in account.timeline(each)) for each in (trace, whole)]
+    peaks = [real.peak(account.timeline(each)) for each in (trace, whole)]
     assert peaks[0] == pytest.approx(peaks[1], rel=0.001)
 
 
@@ -203,48 +172,6 @@ def test_true_entries_are_those_of_real_masks() -> None:
     known = true_entries(KINDS, 20)
     assert known[1, len(labels)] == known[2, len(labels)] == int(labels.sum())
     assert known[1, 16] == int((kinds % 4 != 0).sum()) and known[2, 20] == 20
-
-
-def test_another_mask_is_not_guessed() -> None:
-    values, mask = torch.empty(5, device="meta"), torch.empty(5, dtype=torch.bool, device="meta")
-    with known_text(cpt(), 20), pytest.raises(NotImplementedError, match=r"a mask of \(5,\)"):
-        values[mask]
-
-
-# -- X-LoRA's step with two adapters that are given by their settings: what is simulated is what a real one takes.
-
-MIXED: dict[str, Any] = {"r": 4, "target_modules": ["q_proj", "v_proj"]}
-
-
-def xlora(adapters: dict[str, Any], depth: int) -> Any:
-    return small.adapter(
-        "XLORA", hidden_size=64, xlora_depth=depth, xlora_size=48, xlora_dropout_p=0.0, adapters=adapters
-    )
-
-
-def saved(folder: Path, layers: int) -> dict[str, str]:
-    """Two LoRAs in folders, as X-LoRA wants them."""
-    from peft import LoraConfig, get_peft_model
-
-    paths = {}
-    for number in "01":
-        made: Any = small.blueprint("llama", layers, None, dtype=torch.float32)
-        model: Any = get_peft_model(real.built(made), LoraConfig(**MIXED))
-        model.save_pretrained(folder / number)
-        paths[number] = str(folder / number)
-    return paths
-
-
-@pytest.mark.parametrize("depth", [1, 3])
-def test_simulated_is_what_a_real_step_takes_of_mixed_adapters(depth: int, tmp_path: Path) -> None:
-    ours = small.blueprint("llama", 3, xlora({"0": MIXED, "1": MIXED}, depth), dtype=torch.float32)
-    trace, _, _ = running.run(ours, StepSetting(2, 32, device="cpu"))
-    found = max(point.nbytes for point in account.timeline(trace))
-    theirs = small.blueprint("llama", 3, xlora(saved(tmp_path, 3), depth), dtype=torch.float32)
-    theirs.config.use_cache = False
-    ids = torch.randint(20, 600, (2, 32), generator=torch.Generator().manual_seed(0))
-    points = real.points(theirs, {"input_ids": ids, "labels": ids.clone()}, lambda model: None)
-    assert found == pytest.approx(max(point.nbytes for point in points), rel=0.003)
 
 
 def test_without_settings_or_a_decoder_there_is_nothing_to_count() -> None:
@@ -357,35 +284,12 @@ def test_simulated_is_measured_of_mixtures(
     lines = [json.dumps({"prompt": f"say {n} " * 4, "completion": f"it is {n}"}) for n in range(40)]
     rows.parent.mkdir(exist_ok=True)
     rows.write_text("\n".join(lines), "utf-8")
-    run = finish(
-        RunRequest(
-            folders[name],
-            method.partition(" ")[0],
-            "own",
-            values=EXPERTS if method == "lora on experts" else {},
-            own_data=str(rows),
-            steps=3,
-            batch=8,
-            eval_rows=0,
-            learning_rate=1e-3,
-        )
-    )
+    values = EXPERTS if method == "lora on experts" else {}
+    asked = RunRequest(folders[name], method.partition(" ")[0], "own", values=values, own_data=str(rows))
+    run = finish(replace(asked, steps=3, batch=8, eval_rows=0, learning_rate=1e-3))
     record = run.record()
     assert record["dtype"] == dtype
-    monkeypatch.setattr(
-        inspector,
-        "get_inspector",
-        lambda *_: type("Here", (), {"submit": staticmethod(lambda f, *a: Done(f(*a)))}),
-    )
+    answer = SimpleNamespace(submit=lambda f, *given: SimpleNamespace(result=lambda: f(*given)))
+    monkeypatch.setattr(inspector, "get_inspector", lambda *_: answer)
     peak = admission.peak_of_run(record)
     assert peak == pytest.approx(record["memory"]["peak_bytes"], rel=WITHIN)
-
-
-class Done:
-    """An answer that is there."""
-
-    def __init__(self, answer: int) -> None:
-        self._answer = answer
-
-    def result(self) -> int:
-        return self._answer

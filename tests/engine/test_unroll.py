@@ -53,8 +53,14 @@ def _figures(blueprint: Any, setting: StepSetting) -> tuple[bool, int, int, dict
     return unrolled, top.nbytes, account.reserve(trace, (8, 9)), top.parts, len(trace.events)
 
 
+def _both_ways(blueprint: Callable[[], Any], setting: StepSetting) -> tuple[Any, Any]:
+    found = _figures(blueprint(), setting)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "DEPTH", 10**6)
+        return found, _figures(blueprint(), setting)
+
+
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
 @settings(max_examples=15, deadline=None)
 @given(
     kind=st.sampled_from(["llama", "gpt2", "bert"]),
@@ -73,17 +79,21 @@ def test_unrolled_equals_run(
         name = "LORA"
     if name == "LN_TUNING" and kind != "llama":
         name = "IA3"
-    setting = StepSetting(batch, seq, padded=padded, optimizer=optimizer)
+    found, run = _both_ways(
+        lambda: small.blueprint(kind, layers, _method(name, kind), checkpointing=checkpointing),
+        StepSetting(batch, seq, padded=padded, optimizer=optimizer),
+    )
+    assert not run[0] and found[1:] == run[1:]
 
-    def blueprint() -> Any:
-        return small.blueprint(kind, layers, _method(name, kind), checkpointing=checkpointing)
 
-    found = _figures(blueprint(), setting)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(running, "DEPTH", 10**6)
-        run = _figures(blueprint(), setting)
-    assert not run[0]
-    assert found[1:] == run[1:]
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "bert", "gemma", "4 bits", "8 bits"])
+def test_like_layers_are_unrolled_packed_ones_too(kind: str) -> None:
+    packed = {"quantise": Quantise(int(kind[0]))} if "bits" in kind else {}
+    kind = "llama" if packed else kind
+    found, run = _both_ways(
+        lambda: small.blueprint(kind, 12, _method("LORA", kind), **packed), StepSetting(2, 16)
+    )
+    assert found[0] and found[1:] == run[1:]
 
 
 #: Adapters in some layers only, however that is said, and methods whose adapter is built of real tensors.
@@ -114,15 +124,7 @@ def _fill(value: Any, at: list[int]) -> Any:
     return [name.format(number) for name in value for number in at]
 
 
-def _both_ways(blueprint: Callable[[], Any], setting: StepSetting) -> tuple[Any, Any]:
-    found = _figures(blueprint(), setting)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(running, "DEPTH", 10**6)
-        return found, _figures(blueprint(), setting)
-
-
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
 @settings(max_examples=15, deadline=None)
 @given(
     name=st.sampled_from(sorted(PARTIAL)),
@@ -153,7 +155,6 @@ DATA_DEPENDENT: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.sampled(3)
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", sorted(DATA_DEPENDENT))
 @pytest.mark.parametrize("only", [None, [0, 1, 2, 3, 4]])
 def test_adapters_that_are_built_of_values(
@@ -188,7 +189,6 @@ def test_which_configs_name_layers(fields: dict[str, Any], named: bool) -> None:
     assert names_layers(small.adapter("LORA", **fields)) == named
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_what_is_in_the_deepest_layers_only() -> None:
     """PEFT counts LLaMA-Adapter's layers from the top: five layers are too few for six, and show nothing of four."""
     for layers in (4, 6):
@@ -197,51 +197,6 @@ def test_what_is_in_the_deepest_layers_only() -> None:
         assert found[1:] == run[1:]
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_one_of_the_labs_methods_in_one_layer() -> None:
-    found = simulate.simulate(
-        StepRequest("gpt2", "lora", {"target_modules": "h.8.attn.c_attn"}, StepSetting(2, 32))
-    )
-    assert not found.unrolled
-    # r 8, one matrix of 768 to 2,304, in float32
-    assert found.parts["adapter"] == 8 * (768 + 3 * 768) * 4
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(
-    ("kind", "name"),
-    [("llama", "LORA"), ("llama", "FULL"), ("gpt2", "LORA"), ("bert", "LORA"), ("gemma", "LORA")],
-)
-def test_like_layers_are_unrolled(kind: str, name: str) -> None:
-    blueprint = small.blueprint(kind, 12, _method(name, kind))
-    assert running.run(blueprint, StepSetting(2, 16))[2]
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("bits", [4, 8])
-def test_quantised_bases_too(bits: int) -> None:
-    setting = StepSetting(2, 32)
-    found = _figures(small.blueprint("llama", 8, _method("LORA", "llama"), quantise=Quantise(bits)), setting)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(running, "DEPTH", 10**6)
-        run = _figures(
-            small.blueprint("llama", 8, _method("LORA", "llama"), quantise=Quantise(bits)), setting
-        )
-    assert found[0]
-    assert found[1:] == run[1:]
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_unlike_layers_are_run() -> None:
-    config = small.adapter(
-        "LORA", r=4, layers_to_transform=[0, 3], layers_pattern="layers", target_modules=["q_proj"]
-    )
-    trace, _, unrolled = running.run(small.blueprint("llama", 8, config), StepSetting(2, 16))
-    assert not unrolled
-    assert sum(s.nbytes for s in trace.storages if s.part == "adapter") == 2 * 4 * (64 + 64) * 4
-
-
-@pytest.mark.filterwarnings("ignore")
 def test_matrices_shared_over_distance_are_run() -> None:
     """Lily gives every ``stride_A`` layers one A: five layers do not show how many there are."""
     config = small.adapter("LILY", r=4, stride_A=4, num_B=2, target_modules=["up_proj"])
@@ -306,16 +261,6 @@ def test_a_copy_leaves_the_trace_of_a_built_model(
     assert len(built) == 1
     for trace in traces:
         assert trace.events == expected.events and trace.storages == expected.storages
-
-
-def test_other_settings_are_other_models() -> None:
-    asked = StepRequest("smollm2-135m", "lora", {"r": 4}, SETTING)
-    sources = {
-        blueprint_of(one).source
-        for one in (asked, replace(asked, values={"r": 8}), replace(asked, method="ia3", values={}))
-    }
-    assert len(sources) == 3
-    assert blueprint_of(asked.at(batch=7)).source in sources
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])

@@ -1,23 +1,57 @@
-"""Random settings of every method, each with the same settings written for PEFT by hand, and random adapter configs."""
+"""Random tiny configs of many architectures, random settings of every method, each with the same settings written for
+PEFT by hand, and random adapter configs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from random import Random
 from typing import Any
 
+import yaml
+
 from peft_lab.methods import get_method
 from peft_lab.models.shapes import MATRIX_TYPES, ModelShape
-from tests.oracle.architectures import EXPERTS
 
 Values = dict[str, Any]
-TOKENS = ("num_virtual_tokens",)
+TABLES: dict[str, dict[str, Values]] = yaml.safe_load(
+    Path(__file__).with_name("architectures.yaml").read_text("utf-8")
+)
+#: Experts that are one parameter of three dimensions, which PEFT's linear targets do not reach.
+EXPERTS = (
+    "mixtral", "qwen2_moe", "qwen3_moe", "gpt_oss", "deepseek_v3", "llama4_text", "qwen3_next", "olmoe",
+)  # fmt: skip
 #: Where the adapters library puts adapters, and on which models the lab does so.
 LIBRARY = ("double_seq_bn", "seq_bn", "par_bn")
 PER_LAYER = {
     name: {"double_seq_bn": 2, "seq_bn": 1, "par_bn": 1}
     for name in ("bert", "roberta", "xlm-roberta", "llama", "mistral", "gpt2", "t5")
 }
+
+
+def architecture(random: Random) -> Values:
+    """One config, as somebody's ``config.json``."""
+    heads, vocab = random.choice((1, 2, 4)), random.choice((40, 64, 97))
+    head = random.choice((8, 16))
+    drawn = {
+        "$heads": heads, "$head": head, "$hidden": heads * head, "$half": heads * head // 2, "$vocab": vocab,
+        "$kv": random.choice([n for n in (1, 2, 4) if heads % n == 0]), "$inner": random.choice((16, 24, 40, 64)),
+        "$layers": random.choice((1, 2, 3)), "$tied": random.random() < 0.5,
+    }  # fmt: skip
+
+    def filled(fields: Values) -> Values:
+        found = filled(TABLES["forms"][fields["of"]]) if "of" in fields else {}
+        for name, value in fields.items():
+            value = random.choice(value) if isinstance(value, list) else value
+            value = drawn.get(value, value) if isinstance(value, str) else value
+            found |= filled(value) if name == "also" else {name: value}
+        return {name: value for name, value in found.items() if value is not None and name != "of"}
+
+    name = random.choice(tuple(TABLES["types"]))
+    found = filled(TABLES["types"][name])
+    if found.get("q_lora_rank") == "none":  # which is another thing than to say nothing
+        found["q_lora_rank"] = None
+    return {"model_type": name, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1, **found}
 
 
 def leaves(shape: ModelShape) -> list[str]:
@@ -42,61 +76,48 @@ def lora(random: Random, shape: ModelShape) -> Values:
     targets = _targets(random, shape)
     if targets is not None:
         values["target_modules"] = targets
-    if random.random() < 0.3:
-        values["use_dora"] = True
-    if random.random() < 0.3:
-        values["use_rslora"] = True
-    if random.random() < 0.3:
-        values["bias"] = random.choice(("all", "lora_only"))
-    if random.random() < 0.3:
-        values["init_lora_weights"] = random.choice(("gaussian", "pissa"))
+    for name, among in (
+        ("use_dora", (True,)),
+        ("use_rslora", (True,)),
+        ("bias", ("all", "lora_only")),
+        ("init_lora_weights", ("gaussian", "pissa")),
+    ):
+        if random.random() < 0.3:
+            values[name] = random.choice(among)
     if targets not in (None, ("all-linear",)) and random.random() < 0.3:
         values["rank_pattern"] = f"{random.choice(targets or ())}={random.choice((1, 5))}"
     return values
 
 
-def qlora(random: Random, shape: ModelShape) -> Values:
-    return {name: value for name, value in lora(random, shape).items() if name in ("r", "target_modules")}
-
-
-def ia3(random: Random, shape: ModelShape) -> Values:
-    targets = _targets(random, shape)
-    if targets in (None, ("all-linear",)):
-        return {}
-    return {
-        "target_modules": targets,
-        "feedforward_modules": tuple(name for name in targets or () if random.random() < 0.5),
-    }
-
-
-def prompt(random: Random, shape: ModelShape) -> Values:
-    return {"num_virtual_tokens": random.choice((1, 3, 8))}
-
-
-def prefix(random: Random, shape: ModelShape) -> Values:
-    values = prompt(random, shape)
-    if random.random() < 0.4:
-        values |= {"prefix_projection": True, "encoder_hidden_size": random.choice((6, 16))}
-    return values
-
-
-def ptuning(random: Random, shape: ModelShape) -> Values:
-    values = prompt(random, shape) | {"encoder_hidden_size": random.choice((6, 16))}
-    if random.random() < 0.3:
-        return values | {"version": "v2"}
-    if random.random() < 0.4:
-        values |= {"encoder_reparameterization_type": "LSTM", "encoder_num_layers": random.choice((1, 2))}
-    return values
-
-
-def adapters(random: Random, shape: ModelShape) -> Values:
-    papers = ("houlsby", "pfeiffer", "parallel")
-    # mostly where there are any: a refusal proves little
-    known = shape.model_type in PER_LAYER or random.random() < 0.1
-    return {
-        "placement": random.choice((*papers, *LIBRARY) if known else papers),
-        "bottleneck": random.choice((1, 4, 9)),
-    }
+def settings(random: Random, slug: str, shape: ModelShape) -> Values:
+    """Random knobs of a method."""
+    tokens, width = random.choice((1, 3, 8)), random.choice((6, 16))
+    drawn = random.random()
+    if slug in ("lora", "qlora"):
+        values = lora(random, shape)
+        return {name: values[name] for name in values if slug == "lora" or name in ("r", "target_modules")}
+    if slug == "ia3":
+        targets = _targets(random, shape)
+        if targets in (None, ("all-linear",)):
+            return {}
+        inputs = tuple(name for name in targets or () if random.random() < 0.5)
+        return {"target_modules": targets, "feedforward_modules": inputs}
+    if slug == "prompt":
+        return {"num_virtual_tokens": tokens}
+    if slug == "prefix":
+        more = {"prefix_projection": True, "encoder_hidden_size": width} if drawn < 0.4 else {}
+        return {"num_virtual_tokens": tokens, **more}
+    if slug == "ptuning":
+        values = {"num_virtual_tokens": tokens, "encoder_hidden_size": width}
+        lstm = {"encoder_reparameterization_type": "LSTM", "encoder_num_layers": random.choice((1, 2))}
+        return values | ({"version": "v2"} if drawn < 0.3 else lstm if drawn < 0.6 else {})
+    if slug == "adapters":
+        papers = ("houlsby", "pfeiffer", "parallel")
+        # mostly where there are any: a refusal proves little
+        known = shape.model_type in PER_LAYER or drawn < 0.1
+        placement = random.choice((*papers, *LIBRARY) if known else papers)
+        return {"placement": placement, "bottleneck": random.choice((1, 4, 9))}
+    return {"subset": random.choice(("all", "query_mlp"))} if slug == "bitfit" else {}
 
 
 def library_parameters(config: dict[str, Any], values: Values) -> int | None:
@@ -115,18 +136,7 @@ def library_parameters(config: dict[str, Any], values: Values) -> int | None:
     return total
 
 
-def bitfit(random: Random, shape: ModelShape) -> Values:
-    return {"subset": random.choice(("all", "query_mlp"))}
-
-
-def full(random: Random, shape: ModelShape) -> Values:
-    return {}
-
-
-METHODS = {
-    "lora": lora, "qlora": qlora, "ia3": ia3, "prompt": prompt, "prefix": prefix, "ptuning": ptuning,
-    "adapters": adapters, "bitfit": bitfit, "full": full,
-}  # fmt: skip
+METHODS = ("lora", "qlora", "ia3", "prompt", "prefix", "ptuning", "adapters", "bitfit", "full")
 
 
 def peft_config(slug: str, values: Values, shape: ModelShape, task: str, conv: bool) -> Any:
@@ -171,7 +181,7 @@ def peft_config(slug: str, values: Values, shape: ModelShape, task: str, conv: b
             feedforward_modules=None if feedforward is None else list(feedforward),
             fan_in_fan_out=conv,
         )
-    tokens = {name: values[name] for name in TOKENS if name in values}
+    tokens = {"num_virtual_tokens": values["num_virtual_tokens"]} if "num_virtual_tokens" in values else {}
     if slug == "prompt":
         return peft.PromptTuningConfig(**plain, **tokens)
     if slug == "prefix" or (slug == "ptuning" and values.get("version") == "v2" and shape.kind != "encoder"):
@@ -200,24 +210,14 @@ def _pattern(text: str) -> dict[str, int]:
 
 #: What a type cannot do without, or what its defaults make too large for a tiny model.
 NEEDED: dict[str, Values] = {
-    "ADALORA": {"total_step": 100},
-    "ADAPTION_PROMPT": {"adapter_len": 5, "adapter_layers": 1},
-    "PROMPT_TUNING": {"num_virtual_tokens": 4},
-    "PREFIX_TUNING": {"num_virtual_tokens": 4},
-    "P_TUNING": {"num_virtual_tokens": 4},
-    "MULTITASK_PROMPT_TUNING": {"num_virtual_tokens": 4, "num_tasks": 2},
-    "CARTRIDGE": {"num_virtual_tokens": 4},
-    "C3A": {"block_size": 4},
-    "FOURIERFT": {"n_frequency": 10},
-    "WAVEFT": {"n_frequency": 10},
-    "MISS": {"r": 4},
-    "OFT": {"oft_block_size": 4},
-    "PSOFT": {"r": 4},
-    "ROAD": {"group_size": 4},
-    "SHIRA": {"r": 2},
-    "TRAINABLE_TOKENS": {"token_indices": [0, 1, 2]},
+    "ADALORA": {"total_step": 100}, "ADAPTION_PROMPT": {"adapter_len": 5, "adapter_layers": 1},
+    "PROMPT_TUNING": {"num_virtual_tokens": 4}, "PREFIX_TUNING": {"num_virtual_tokens": 4},
+    "P_TUNING": {"num_virtual_tokens": 4}, "CARTRIDGE": {"num_virtual_tokens": 4},
+    "MULTITASK_PROMPT_TUNING": {"num_virtual_tokens": 4, "num_tasks": 2}, "C3A": {"block_size": 4},
+    "FOURIERFT": {"n_frequency": 10}, "WAVEFT": {"n_frequency": 10}, "MISS": {"r": 4}, "OFT": {"oft_block_size": 4},
+    "PSOFT": {"r": 4}, "ROAD": {"group_size": 4}, "SHIRA": {"r": 2}, "TRAINABLE_TOKENS": {"token_indices": [0, 1, 2]},
     "VBLORA": {"vector_length": 4, "num_vectors": 16, "topk": 2, "r": 2},
-}
+}  # fmt: skip
 #: AdaMSS depends on the values of the weights (the count says so), the others on what is no config: a trained adapter,
 #: positions for a text, a data set.
 LEFT_OUT = ("ADAMSS", "XLORA", "CPT", "BONE")
@@ -241,18 +241,10 @@ def adapter_config(random: Random, shape: ModelShape, types: Sequence[str]) -> V
     if random.random() < 0.4:
         content |= random.choice(
             (
-                {"kasa_config": {}},
-                {"velora_config": {}},
-                {"monteclora_config": {}},
-                {"lora_bias": True},
-                {"use_dora": True},
-                {"bias": "all"},
-                {"alora_invocation_tokens": [1, 2]},
-                {"layers_to_transform": [0]},
-                {"trainable_token_indices": [1, 2]},
-                {"modules_to_save": ["lm_head"]},
-                {"exclude_modules": ["v_proj"]},
-                {"use_qalora": True},
+                {"kasa_config": {}}, {"velora_config": {}}, {"monteclora_config": {}}, {"lora_bias": True},
+                {"use_dora": True}, {"bias": "all"}, {"alora_invocation_tokens": [1, 2]}, {"layers_to_transform": [0]},
+                {"trainable_token_indices": [1, 2]}, {"modules_to_save": ["lm_head"]},
+                {"exclude_modules": ["v_proj"]}, {"use_qalora": True},
             )
-        )
+        )  # fmt: skip
     return content

@@ -26,7 +26,7 @@ from peft_lab.methods.counting.count import CountReport, count, count_config
 from peft_lab.models.catalogue import REFUSALS, resolve
 from peft_lab.models.heads import task_type
 from peft_lab.models.shapes import ModelEntry, in_head
-from tests.oracle import architectures, cases
+from tests.oracle import cases
 
 EXAMPLES = int(os.environ.get("PEFT_LAB_EXAMPLES", "300"))
 SEED = int(os.environ.get("PEFT_LAB_SEED", "20261"))
@@ -146,7 +146,7 @@ def one(random: Random, folder: Path, types: list[str]) -> tuple[str, str, str |
     """One example: what was asked, how it ended, and what is wrong with that."""
     from transformers.pytorch_utils import Conv1D
 
-    config = architectures.draw(random)
+    config = cases.architecture(random)
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config))
     name = str(folder)
@@ -164,8 +164,8 @@ def one(random: Random, folder: Path, types: list[str]) -> tuple[str, str, str |
 
         real, peft = real_or_refusal(config_on_real)
         return asked, *compare(report, refusal, real, peft)
-    slug = random.choice(tuple(cases.METHODS))
-    values = cases.METHODS[slug](random, entry.shape)
+    slug = random.choice(cases.METHODS)
+    values = cases.settings(random, slug, entry.shape)
     labels = LABELS if entry.kind == "encoder" and random.random() < 0.5 else None
     asked = f"{json.dumps(config)} {slug} {values} labels={labels}"
     report, refusal = attempt(count, name, slug, values, labels)

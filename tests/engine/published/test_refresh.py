@@ -89,16 +89,13 @@ def test_rows_are_read_and_changes_told(
     assert says(told, "MetaMathQA", "0 rows", "2 now") and f"new: {IA3}, test 0.455" in told
     found = rows(tmp_path / LANGUAGE.file)
     assert list(found) == [FULL, IA3]  # the canceled run is none
-    row = found[IA3]
+    row, picture = found[IA3], rows(tmp_path / PICTURES.file)[CAT]
     shipped = json.loads((refresh_published.SHIPPED / LANGUAGE.file).read_text("utf-8").splitlines()[0])
     assert list(row) == list(shipped)
-    assert row["stepping_seconds_by_interval"] == [33.197, 33.104] and row["stepping_seconds"] == 66.3
-    assert row["tokens_per_second"] == 6330.3 and row["valid_best"] == 0.4 and row["forgetting"] == 0.31
-    assert row["learning_rate"] == 0.005 and row["created"] == "2026-07-15"
+    assert row["stepping_seconds_by_interval"] == [33.197, 33.104] and row["tokens_per_second"] == 6330.3
+    assert row["learning_rate"] == 0.005 and row["created"] == "2026-07-15" and row["valid_best"] == 0.4
     assert row["adapter_config"] == {"peft_type": "IA3", "target_modules": None}  # the experiment's own
-    assert found[FULL]["adapter_config"] is None and found[FULL]["peft_type"] is None
-    picture = rows(tmp_path / PICTURES.file)[CAT]
-    assert picture["test"] == 0.6972 and picture["drift"] is None and picture["tokens_per_second"] is None
+    assert found[FULL]["adapter_config"] is None and picture["drift"] is None
     assert picture["adapter_config"]["target_modules"] == ["k_proj", "v_proj"]  # no experiment: as it ran
     before = (tmp_path / LANGUAGE.file).read_text("utf-8")
     assert refresh_published.main([str(checkout)], tmp_path) == 0
@@ -129,8 +126,3 @@ def test_a_row_run_anew_keeps_its_earlier_run(
     told = capsys.readouterr().out
     assert f"changed: {IA3}: created 2026-07-15 → 2026-09-16, test 0.4549 → 0.4312" in told
     assert f"gone: {CAT}" in told and "new: oft/flux2-klein-default" in told
-
-
-def test_another_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert refresh_published.main([str(tmp_path)], tmp_path) == 1
-    assert "checkout of PEFT" in capsys.readouterr().err

@@ -58,14 +58,6 @@ def test_a_busy_device_lets_the_host_run_ahead() -> None:
     assert both < step(OperationTable(work(long)), _SPEED) + 101 * _SPEED.start + 3e-6
 
 
-def test_repeated_pieces_are_pieces() -> None:
-    op = (Op("matmul16", 10**8, 100, (1, 1, 1, 1)), 3)
-    once = Piece("forward", 1, (op,))
-    assert step(OperationTable(work(op, times=5)), _SPEED) == pytest.approx(
-        step(OperationTable((once,) * 5), _SPEED)
-    )
-
-
 def test_parts_add_up_and_the_longest_is_named() -> None:
     found = estimate.with_speed(work((Op("stream", 0, 10**6), 10), (Op("view", 0, 0), 5)), _SPEED, (0.5, 2.0))
     assert sum(found.parts.values()) == pytest.approx(found.value)
@@ -154,28 +146,17 @@ def _of_layers(op: Op) -> bool:
     return op.kind != "view" and op.nbytes > 1000
 
 
-def test_a_list_of_tensors_is_asked_for_once() -> None:
-    tensors = [torch.ones(4), torch.ones(6)]
-    func = torch.ops.aten._foreach_mul_.Scalar
-    (asked, _), *parts = operations(func, (tensors, 2.0), {}, tensors)
-    assert asked.kind == "view"
-    assert [(op.kind, op.nbytes) for op, _ in parts] == [("each", 32), ("each", 48)]
-
-
-def test_what_is_spread_is_read_once() -> None:
-    row = torch.ones(1, 8).expand(4, 8)
-    ((op, _),) = operations(torch.ops.aten.mul.Tensor, (row, torch.ones(4, 8)), {}, torch.ones(4, 8))
+def test_what_single_operations_move() -> None:
+    """Of a list each tensor; what is spread is read once; what comes from the host is a copy; an SVD takes sweeps."""
+    aten, tensors = torch.ops.aten, [torch.ones(4), torch.ones(6)]
+    (asked, _), *parts = operations(aten._foreach_mul_.Scalar, (tensors, 2.0), {}, tensors)
+    assert asked.kind == "view" and [(op.kind, op.nbytes) for op, _ in parts] == [("each", 32), ("each", 48)]
+    spread = torch.ones(1, 8).expand(4, 8)
+    ((op, _),) = operations(aten.mul.Tensor, (spread, torch.ones(4, 8)), {}, torch.ones(4, 8))
     assert op.nbytes == 4 * (8 + 32 + 32)
-
-
-def test_what_comes_from_the_host_is_a_copy() -> None:
-    there = torch.empty(64, device="meta")
-    ((op, _),) = operations(torch.ops.aten._to_copy.default, (torch.ones(64),), {}, there)
+    ((op, _),) = operations(aten._to_copy.default, (torch.ones(64),), {}, torch.empty(64, device="meta"))
     assert (op.kind, op.nbytes) == ("host", 256)
-
-
-def test_singular_values_take_sweeps() -> None:
     square = torch.ones(16, 16)
-    ((inverse, _),) = operations(torch.ops.aten.linalg_inv_ex.default, (square,), {}, (square,))
-    ((singular, _),) = operations(torch.ops.aten._linalg_svd.default, (square,), {}, (square,))
+    ((inverse, _),) = operations(aten.linalg_inv_ex.default, (square,), {}, (square,))
+    ((singular, _),) = operations(aten._linalg_svd.default, (square,), {}, (square,))
     assert inverse.size == (1, 16) and singular.size[1] == 8 * 16
