@@ -46,11 +46,7 @@ def here() -> str:
 
 
 def join_code() -> str:
-    """Return the code by which learners join.
-
-    Raises:
-        BadInput: it is too short to keep anybody out.
-    """
+    """Return the code by which learners join. Raises BadInput: it is too short to keep anybody out."""
     code = os.environ.get(CLASS_VARIABLE, "").strip()
     if len(code) < SHORTEST:
         raise BadInput(
@@ -67,13 +63,9 @@ OPERATOR = ""
 
 @dataclass(frozen=True)
 class Asker:
-    """One person in a class.
-
-    Attributes:
-        owner: their random name, which is also their folder's; :data:`OPERATOR` for the user of the machine itself.
-        teacher: whether they joined with the teacher's code, or signed in as a teacher.
-        login: when they signed in at their provider, in seconds since 1970; 0 if they joined with a code.
-    """
+    """One person in a class: ``owner``, a random name that is also their folder's (:data:`OPERATOR` for the user of the
+    machine itself), whether they came as a ``teacher``, and when they signed in at their provider (``login``,
+    seconds since 1970; 0 with a code)."""
 
     owner: str
     teacher: bool = False
@@ -94,21 +86,14 @@ _acting: ContextVar[Asker | None] = ContextVar("acting", default=None)
 
 
 def told_by(source: Callable[[], Asker | None]) -> None:
-    """Register the function that names the person for threads without one of their own.
-
-    Args:
-        source: returns the person, or ``None`` if it does not know either.
-    """
+    """Register the function that names the person for threads without one of their own; it may return ``None``, too."""
     global _told
     _told = source
 
 
 def asker() -> Asker | None:
-    """Return the person this thread acts for; ``None`` without a class.
-
-    Raises:
-        NobodyAsks: there is a class, and the person is unknown.
-    """
+    """Return the person this thread acts for; ``None`` without a class. Raises NobodyAsks: there is a class, and the
+    person is unknown."""
     acting = _acting.get()
     if acting is not None or not class_is_on():
         return acting
@@ -129,11 +114,8 @@ def acting_for(who: Asker | None) -> Iterator[None]:
 
 
 def carried(function: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
-    """Return the function, bound to the person of this thread: it acts for them in whichever thread calls it.
-
-    Raises:
-        NobodyAsks: there is a class, and the person is unknown.
-    """
+    """Return the function, bound to the person of this thread: it acts for them in whichever thread calls it. Raises
+    NobodyAsks: there is a class, and the person is unknown."""
     who = asker()
 
     @wraps(function)
@@ -145,10 +127,8 @@ def carried(function: Callable[Arguments, Answer]) -> Callable[Arguments, Answer
 
 
 def in_person(function: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
-    """Mark a question whose answer depends on who asks.
-
-    A worker process answers it on behalf of that person, and the answer is not reused for anybody else.
-    """
+    """Mark a question whose answer depends on who asks: a worker answers on their behalf, and nobody else gets the
+    answer."""
     function.in_person = True  # type: ignore[attr-defined]
     return function
 
@@ -197,14 +177,9 @@ LIMITS_VARIABLE = "PEFT_LAB_CLASS_LIMITS"
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits for each learner of a class.
-
-    Attributes:
-        runs: runs that have not ended, including waiting ones. steps: training steps of one run.
-        minutes: training time within a day. megabytes: size of all runs of a learner on disk.
-        upload_megabytes: size of all uploads of a learner. learners: size of the class.
-        days: age at which ended runs, uploads and absent learners are removed.
-    """
+    """Limits for each learner of a class: ``runs`` that have not ended, ``steps`` of one, ``minutes`` of training
+    within a day, ``megabytes`` of runs and uploads on disk; the number of ``learners``, and the age in ``days`` at
+    which ended runs, uploads and absent learners are removed."""
 
     runs: int = 6
     steps: int = 500
@@ -229,11 +204,8 @@ class Limits:
 
 
 def limits() -> Limits:
-    """Return the limits of this class.
-
-    Raises:
-        BadInput: the variable does not hold whole numbers above 0 for known limits.
-    """
+    """Return the limits of this class. Raises BadInput: the variable does not hold whole numbers above 0 for known
+    limits."""
     found = Limits()
     known = {each.name for each in fields(Limits)}
     for part in filter(None, (each.strip() for each in os.environ.get(LIMITS_VARIABLE, "").split(","))):
@@ -248,9 +220,6 @@ def limits() -> Limits:
 
 
 def limits_of_asker() -> Limits | None:
-    """Return the limits of the person this thread acts for.
-
-    ``None`` without a class, for its teacher and for the user of the machine itself.
-    """
+    """Return the limits of this thread's person; ``None`` without a class, for its teacher and the machine's user."""
     who = asker()
     return None if who is None or who.teacher or who.owner == OPERATOR else limits()

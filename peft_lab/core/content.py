@@ -30,14 +30,11 @@ _PLAIN = (str, int, bool, dict, list, NoneType)
 
 
 def fits(kind: Any, value: Any) -> bool:
-    """Return whether a value is of a type.
-
-    A whole number is a float too, a truth value is no number, and a float must be finite; a list may stand for a
-    tuple. A value for a dataclass must be an object.
+    """Return whether a value is of a type. A whole number is a float too, a truth value is no number, a float must be
+    finite; a list may stand for a tuple.
 
     >>> fits(dict[str, float | None], {"loss": None, "rows": 3}), fits(list[int], [1, True])
-    (True, False)
-    """
+    (True, False)"""
     if kind is float:
         return type(value) is int or (type(value) is float and math.isfinite(value))
     if kind in _PLAIN:
@@ -59,22 +56,13 @@ def fits(kind: Any, value: Any) -> bool:
 
 
 def misfit(kinds: Mapping[str, Any], data: Mapping[str, Any]) -> str:
-    """Return the name of the first field whose value is not of its type, or an empty string.
-
-    Missing fields count as None; unknown fields are ignored.
-    """
+    """Return the first field whose value is not of its type, or an empty string. Missing fields count as None."""
     return next((name for name, kind in kinds.items() if not fits(kind, data.get(name))), "")
 
 
 def read_typed(cls: type, data: Any, what: str) -> dict[str, Any]:
-    """Return the fields of a dataclass from a JSON object, with lists as tuples.
-
-    Args:
-        what: the object as the subject of a sentence, such as ``"A sweep"``.
-
-    Raises:
-        BadInput: a field is missing, unknown or of a wrong type.
-    """
+    """Return the fields of a dataclass from a JSON object (``what`` it is, such as ``"A sweep"``), with lists as
+    tuples. Raises BadInput: a field is missing, unknown or of a wrong type."""
     if not isinstance(data, Mapping):
         raise BadInput(f"{what} cannot be {str(data)[:40]!r}.")
     kinds = get_type_hints(cls)
@@ -125,27 +113,17 @@ class ContentError(ValueError):
 
 
 def cite(text: str) -> str:
-    """Return a citation, or several, with the name at its start replaced by the reference.
+    """Return a citation, or several, with the name at its start replaced by the reference. Raises ValueError for
+    others.
 
     >>> cite("LORA, section 4.1")
-    'Hu et al. 2021, LoRA, arXiv:2106.09685, section 4.1'
-
-    Raises:
-        ValueError: there is no such reference.
-    """
+    'Hu et al. 2021, LoRA, arXiv:2106.09685, section 4.1'"""
     parts = [part.partition(",") for part in str(text).split("; ")]
     return "; ".join(f"{_reference(name)}{comma}{place}" for name, comma, place in parts)
 
 
 def fill_citations(text: str) -> str:
-    """Return a text with the references that it names in braces.
-
-    >>> fill_citations("a count, beside {BITFIT}")
-    'a count, beside Ben Zaken et al. 2021, BitFit, arXiv:2106.10199'
-
-    Raises:
-        ValueError: there is no such reference.
-    """
+    """Return a text with the references that it names in braces. Raises ValueError: there is no such reference."""
     return _CITED.sub(lambda found: _reference(found[1]), str(text))
 
 
@@ -158,11 +136,8 @@ def _reference(name: str) -> str:
 
 
 def by_name(known: Mapping[str, T], noun: str = "") -> Callable[[Any], T]:
-    """Return a converter from names to what they name; it raises ValueError, with the nearest, for other names.
-
-    Args:
-        noun: the kind of thing named, for the error.
-    """
+    """Return a converter from names to what they name; it raises ValueError, with the nearest ``noun``, for other
+    names."""
 
     def of(name: Any) -> T:
         if name not in known:
@@ -173,10 +148,8 @@ def by_name(known: Mapping[str, T], noun: str = "") -> Callable[[Any], T]:
 
 
 def read_fact(stated: Any) -> Fact:
-    """Return a fact from its fields: ``{subject: lora, relation: merges, when: {tasks: many}}``.
-
-    Beside these there are ``object`` (a name, a number or two) and ``holds``. Raises ValueError for other fields.
-    """
+    """Return a fact from its fields: ``{subject: lora, relation: merges, when: {tasks: many}}``, beside which there are
+    ``object`` (a name, a number or two) and ``holds``. Raises ValueError for others."""
     if not isinstance(stated, Mapping) or not {"subject", "relation"} <= set(stated):
         raise ValueError("a fact needs 'subject' and 'relation'")
     if unknown := sorted(set(stated) - {"subject", "relation", "object", "holds", "when"}):
@@ -198,11 +171,8 @@ def read_fact(stated: Any) -> Fact:
 
 
 def mistake(path: Path, sentence: str, *words: str) -> ContentError:
-    """Return an error about what only shows after reading, such as a reference that leads nowhere.
-
-    Args:
-        words: texts of the file; the error is at the first line with the last of them, below those before it.
-    """
+    """Return an error about what only shows after reading, at the first line with the last of ``words``, below those
+    before."""
     line, start, lines = 0, 0, path.read_text(encoding="utf-8").splitlines()
     for text in words:
         whole = re.compile(re.escape(text) + r"(?![\w-])")
@@ -214,16 +184,8 @@ def mistake(path: Path, sentence: str, *words: str) -> ContentError:
 def read_entries(
     path: Path, kind: type[T], converters: Converters | None = None, **stated: Any
 ) -> tuple[T, ...]:
-    """Return the entries of a file, in its order.
-
-    Args:
-        kind: the dataclass of an entry.
-        converters: by the type of a field, beside those of this module.
-        stated: fields of every entry that the file's name or folder states.
-
-    Raises:
-        ContentError: the file is no YAML list, or an entry has a missing, unknown or wrong field.
-    """
+    """Return the entries of a file as dataclasses. ``stated``: fields of every entry that the file's name or folder
+    states. Raises ContentError: the file is no YAML list, or an entry has a missing, unknown or wrong field."""
     reader = _Reader(path, converters, stated)
     return tuple(reader.make(kind, entry, "an entry") for entry in reader.list_nodes())
 
@@ -242,11 +204,8 @@ def by_id(path: Path, entries: Iterable[T]) -> dict[str, T]:
 def read_table(
     paths: Iterable[Path], kind: type[T], key: str, converters: Converters | None = None
 ) -> dict[str, T]:
-    """Return the entries of several files by the field ``key``, in their order.
-
-    Raises:
-        ContentError: as :func:`read_entries`, or two entries have the same key.
-    """
+    """Return the entries of several files by the field ``key``, in their order. Raises ContentError: as
+    :func:`read_entries`, or two entries have the same key."""
     table: dict[str, T] = {}
     for path in paths:
         reader = _Reader(path, converters)
@@ -276,11 +235,8 @@ class Table(Mapping[str, T]):
 
 
 def read_entry(path: Path, kind: type[T], converters: Converters | None = None, text: str | None = None) -> T:
-    """Return the entry in a file that holds a single one. Raises ContentError as :func:`read_entries` does.
-
-    Args:
-        text: the part of the file, from its first line, that holds the entry; by default the whole file.
-    """
+    """Return the single entry of a file, or of its beginning ``text``. Raises ContentError as :func:`read_entries`
+    does."""
     reader = _Reader(path, converters, text=text)
     made: T = reader.make(kind, reader.compose(), "the file")
     return made

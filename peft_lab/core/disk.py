@@ -44,10 +44,8 @@ _LIBRARIES = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]|No space left on de
 
 
 def number(error: BaseException) -> int | None:
-    """Return the ``errno`` of an error if the disk caused it, else ``None``. Follows the chain of causes.
-
-    Libraries written in Rust (safetensors, tokenizers) give the number in their message only.
-    """
+    """Return the ``errno`` of an error if the disk caused it, else ``None``. Follows the chain of causes; libraries
+    written in Rust (safetensors, tokenizers) give the number in their message only."""
     seen: BaseException | None = error
     while seen is not None:
         code = seen.errno if isinstance(seen, OSError) else None
@@ -65,29 +63,20 @@ def why(code: int) -> str:
 
 
 def reason(error: OSError) -> str:
-    """Return half a sentence that explains any error of the operating system, without naming a file.
-
-    Errors that are not the disk's are explained in the system's own words.
-    """
+    """Return half a sentence that explains any error of the operating system, without naming a file."""
     code = number(error)
     return why(code) if code is not None else error.strerror or type(error).__name__
 
 
 def explained(error: BaseException, folder: Path) -> str | None:
-    """Return one sentence about an error that the disk caused, ``None`` for any other error.
-
-    Args:
-        folder: the folder that could not be written.
-    """
+    """Return one sentence about an error of the disk on writing to ``folder``, ``None`` for any other error."""
     code = number(error)
     return None if code is None else f"Nothing can be written to {folder}: {why(code)}."
 
 
 def of_file(error: OSError, folder: Path) -> str | None:
-    """Return one sentence about a disk error of an unknown operation, ``None`` for any other error.
-
-    Names the error's file, unless it lies in ``folder``: then the sentence is that of :func:`explained`.
-    """
+    """Return one sentence about a disk error of an unknown operation, which names the error's file unless it lies in
+    ``folder`` (:func:`explained`); ``None`` for any other error."""
     code, named = number(error), error.filename
     if code is None or not isinstance(named, str) or folder in Path(named).parents:
         return explained(error, folder)
@@ -100,17 +89,8 @@ def at_home(name: str) -> Path:
 
 
 def take(path: Path, most: int, field: str | None = None, what: str = "", pipes: bool = True) -> bytes:
-    """Return the bytes of a file that a user named, read with :func:`read`.
-
-    Args:
-        most: the largest size allowed, in bytes.
-        field: the option that named the file.
-        what: how the message begins, with a blank at the end, such as ``"The sweep file "``.
-        pipes: whether the file may be a pipe.
-
-    Raises:
-        BadInput: the file cannot be read; the message names it and the reason.
-    """
+    """Return the bytes of a file that a user named, read with :func:`read`. ``field`` is the option that named it,
+    ``what`` begins the message (``"The sweep file "``). Raises BadInput with the file and the reason."""
     try:
         return read(path, most, pipes)
     except OSError as error:
@@ -118,13 +98,8 @@ def take(path: Path, most: int, field: str | None = None, what: str = "", pipes:
 
 
 def take_text(path: Path, most: int, field: str | None = None, what: str = "") -> str:
-    """Return the UTF-8 text of a file that a user named, without a byte order mark.
-
-    The arguments are those of :func:`take`.
-
-    Raises:
-        BadInput: the file cannot be read, or is not UTF-8.
-    """
+    """Return the UTF-8 text of a file that a user named, without a byte order mark. Arguments and errors as of
+    :func:`take`. Raises BadInput: it is not UTF-8, too."""
     try:
         return take(path, most, field, what).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -132,11 +107,8 @@ def take_text(path: Path, most: int, field: str | None = None, what: str = "") -
 
 
 def folder(path: Path, field: str | None = None) -> Path:
-    """Return the full path of a folder that a user named, with links resolved.
-
-    Raises:
-        BadInput: it is no folder, or cannot be opened.
-    """
+    """Return the full path of a folder that a user named, with links resolved. Raises BadInput: it is no folder, or
+    cannot be opened."""
     try:
         with os.scandir(path):
             return Path(os.path.realpath(path))
@@ -146,15 +118,8 @@ def folder(path: Path, field: str | None = None) -> Path:
 
 
 def read(path: Path, most: int, pipes: bool = True) -> bytes:
-    """Return the bytes of a file.
-
-    Args:
-        most: the largest size allowed, in bytes.
-        pipes: whether the file may be a pipe, such as ``<(command)`` in a shell.
-
-    Raises:
-        OSError: as :func:`opened`; also for a pipe that nobody writes to, and for more than ``most`` bytes.
-    """
+    """Return the bytes of a file, ``most`` of them, or of a pipe such as ``<(command)`` in a shell if ``pipes``. Raises
+    OSError as :func:`opened`; also for a pipe that nobody writes to, and for more bytes."""
     with open(_opened(path, pipes), "rb", buffering=0) as file:
         told = os.fstat(file.fileno())
         pieces = [_first(file) if stat.S_ISFIFO(told.st_mode) else b""]
@@ -174,22 +139,15 @@ def read(path: Path, most: int, pipes: bool = True) -> bytes:
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """Open a regular file for reading.
-
-    Raises:
-        OSError: the path is a folder, a device, a pipe or a circle of links. It is raised at once: a device may
-            never end although its size reads 0, and opening a pipe waits for a writer.
-    """
+    """Open a regular file for reading. Raises OSError: the path is a folder, a device, a pipe or a circle of links. It
+    is raised at once: a device may never end although its size reads 0, and opening a pipe waits for a writer."""
     with open(_opened(path, False), "rb") as file:
         yield file
 
 
 def _opened(path: Path, pipes: bool) -> int:
-    """Open a file, or a pipe if allowed, without waiting; return its descriptor.
-
-    Raises:
-        OSError: it is anything else, or cannot be opened.
-    """
+    """Open a file, or a pipe if allowed, without waiting; return its descriptor. Raises OSError: it is anything else,
+    or cannot be opened."""
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116  beside os.open
     except ValueError:
@@ -206,11 +164,7 @@ def _opened(path: Path, pipes: bool) -> int:
 def _first(pipe: RawIOBase) -> bytes:
     """Return the first bytes of a pipe, and make later reads wait for more.
 
-    Waits up to half a second for a writer that has yet to open the pipe.
-
-    Raises:
-        OSError: nobody writes to the pipe.
-    """
+    Waits up to half a second for a writer that has yet to open the pipe. Raises OSError: nobody writes to the pipe."""
     deadline = time.monotonic() + _WRITER_SECONDS
     while (piece := pipe.read(_PIECE)) == b"":
         if time.monotonic() > deadline:
@@ -221,30 +175,20 @@ def _first(pipe: RawIOBase) -> bytes:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file as UTF-8 and replace what it held.
-
-    Raises:
-        OSError: as :func:`require_writable`.
-    """
+    """Write a file as UTF-8 and replace what it held. Raises OSError: as :func:`require_writable`."""
     with open(_to_write(path, os.O_TRUNC), "w", encoding="utf-8") as file:
         file.write(text)
 
 
 def require_writable(path: Path) -> None:
-    """Check that a file can be appended to, and create it if it does not exist.
-
-    Raises:
-        OSError: it cannot be written, for instance a folder or a pipe that nobody reads. It is raised at once.
-    """
+    """Check that a file can be appended to, and create it if it does not exist. Raises OSError: it cannot be written,
+    for instance a folder or a pipe that nobody reads. It is raised at once."""
     os.close(_to_write(path, os.O_APPEND))
 
 
 def _to_write(path: Path, how: int) -> int:
-    """Open a file for writing, create it if needed, and return its descriptor. Opening does not wait.
-
-    Raises:
-        OSError: it cannot be written, or is a pipe that nobody reads.
-    """
+    """Open a file for writing, create it if needed, and return its descriptor. Opening does not wait. Raises OSError:
+    it cannot be written, or is a pipe that nobody reads."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | how | _AT_ONCE, 0o666)
     except OSError as error:
@@ -258,15 +202,9 @@ def _to_write(path: Path, how: int) -> int:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a scratch file beside ``path`` that replaces it when the context is left.
-
-    A reader sees the old file or the new one. If the block fails, the old file stays and the scratch file is removed:
-    on a full disk it would use the little room that is left. The scratch file's name starts with ``.`` and the name
-    of ``path``; only a killed process leaves it behind.
-
-    Raises:
-        OSError: the file cannot be replaced.
-    """
+    """Yield a scratch file beside ``path`` that replaces it when the context is left, so that a reader sees the old
+    file or the new one. If the block fails, it is removed: on a full disk it would use the little room that is left.
+    Raises OSError: the file cannot be replaced."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
         yield scratch
@@ -292,11 +230,8 @@ def is_identity(text: str) -> bool:
 
 
 def parse_json(text: str | bytes, **how: Any) -> Any:
-    """Return the value in a JSON text; ``how`` goes to :func:`json.loads`.
-
-    Raises:
-        ValueError: it is invalid, or nested too deeply.
-    """
+    """Return the value in a JSON text; ``how`` goes to :func:`json.loads`. Raises ValueError: it is invalid, or nested
+    too deeply."""
     try:
         return json.loads(text, **how)
     except RecursionError:
@@ -304,15 +239,8 @@ def parse_json(text: str | bytes, **how: Any) -> Any:
 
 
 def read_json(path: Path, default: Any = _NONE, most: int = LARGEST_JSON) -> Any:
-    """Return the value in a JSON file.
-
-    Args:
-        default: what to return if the file cannot be read, and, unless it is ``None``, if the value is of another type.
-        most: the largest size allowed, in bytes.
-
-    Raises:
-        UnreadableFile: the file is missing, too large or invalid, and there is no default.
-    """
+    """Return the value in a JSON file of at most ``most`` bytes; ``default`` if it cannot be read and, unless that is
+    ``None``, if it is of another type. Raises UnreadableFile without a default."""
     try:
         content = parse_json(read(path, most, pipes=False).decode("utf-8-sig"))
     except (OSError, ValueError) as error:
@@ -324,11 +252,8 @@ def read_json(path: Path, default: Any = _NONE, most: int = LARGEST_JSON) -> Any
 
 
 def beside(module: str, name: str, **values: object) -> str:
-    """Return the text of a file that ships beside a module, such as a style sheet, with each ``%name%`` replaced.
-
-    Args:
-        module: the module's ``__file__``.
-    """
+    """Return the text of a file beside a module (its ``__file__``), such as a style sheet, with each ``%name%``
+    replaced."""
     text = (Path(module).parent / name).read_text("utf-8")
     for key, value in values.items():
         text = text.replace(f"%{key}%", str(value))
@@ -363,14 +288,8 @@ def unzipping() -> Iterator[None]:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turn errors of the disk inside the block into a RunError of one sentence; let all others pass.
-
-    Args:
-        folder: the folder that is written to, for the message.
-
-    Raises:
-        RunError: the disk refused a write.
-    """
+    """Turn errors of the disk on writing to ``folder`` into a RunError of one sentence; let all others pass. Raises
+    RunError: the disk refused a write."""
     try:
         yield
     except OSError as error:
@@ -381,10 +300,8 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 def free(folder: Path) -> int | None:
-    """Return how many bytes this user may still write to the disk that holds a folder, ``None`` if unknown.
-
-    The folder need not exist yet.
-    """
+    """Return how many bytes this user may still write to the disk of a folder, which need not exist; ``None`` if
+    unknown."""
     for place in (folder, *folder.parents):
         try:
             return shutil.disk_usage(place).free

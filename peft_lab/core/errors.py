@@ -36,10 +36,8 @@ def echoed(text: object, most: int = 60) -> str:
 
 
 class PeftLabError(Exception):
-    """Base of every error this package raises on purpose. Pickling keeps its message and its fields.
-
-    ``works``: settings with which the same would work, by name, as far as they are known.
-    """
+    """Base of every error this package raises on purpose. Pickling keeps its message and its fields. ``works``:
+    settings with which the same would work, by name, as far as they are known."""
 
     works: Mapping[str, float] = MappingProxyType({})
 
@@ -53,10 +51,7 @@ class PeftLabError(Exception):
 
 
 def _rebuild(kind: type[PeftLabError], args: tuple[Any, ...], fields: dict[str, Any]) -> PeftLabError:
-    """Rebuild a pickled error without its constructor.
-
-    A subclass's constructor may take arguments other than the message.
-    """
+    """Rebuild a pickled error without its constructor, which may take other arguments than the message."""
     error = kind.__new__(kind)
     error.args = args
     error.__dict__.update(fields)
@@ -64,11 +59,8 @@ def _rebuild(kind: type[PeftLabError], args: tuple[Any, ...], fields: dict[str, 
 
 
 class BadInput(PeftLabError):
-    """A choice that cannot work.
-
-    ``field`` names the control or option beside which to show the message, if any; ``nearest`` is the nearest value
-    that works there, if that is known.
-    """
+    """A choice that cannot work. ``field`` names the control or option beside which to show the message; ``nearest`` is
+    the nearest value that works there, if that is known."""
 
     nearest: Any = None
 
@@ -153,21 +145,15 @@ class Replacement:
     reason: str
 
     def original(self) -> Callable[..., Any]:
-        """Return the library's function, or its replacement while one is in place.
-
-        Raises:
-            PeftLabError: the installed release has no such function.
-        """
+        """Return the library's function, or its replacement while one is in place. Raises PeftLabError: the installed
+        release has no such function."""
         owner, last = self._place()
         return getattr(owner, last)
 
     @contextmanager
     def by(self, stand_in: Callable[..., Any]) -> Iterator[None]:
         """Replace the library's function with ``stand_in`` until the block is left, for all threads of this process.
-
-        Raises:
-            PeftLabError: the installed release has no such function.
-        """
+        Raises PeftLabError: the installed release has no such function."""
         owner, last = self._place()
         before = getattr(owner, last)
         setattr(owner, last, stand_in)
@@ -177,13 +163,8 @@ class Replacement:
             setattr(owner, last, before)
 
     def _place(self) -> tuple[Any, str]:
-        """Return the module or class that defines the function, and the function's name in it.
-
-        Restoring it there leaves no trace.
-
-        Raises:
-            PeftLabError: the installed release has no such function.
-        """
+        """Return the module or class that defines the function, so that restoring it leaves no trace, and its name
+        there. Raises PeftLabError: the installed release has no such function."""
         try:
             owner: Any = import_module(self.module)
             *path, last = self.attribute.split(".")

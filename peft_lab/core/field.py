@@ -109,11 +109,7 @@ class Field:
         return replace(self, options=options)
 
     def in_terms_of(self, noun: str) -> Field:
-        """Return the field with another noun in place of "row" in label and help.
-
-        >>> Field("batch", "Batch size", "int", 4, "Rows of a step.").in_terms_of("image").help
-        'Images of a step.'
-        """
+        """Return the field with another noun in place of "row" in label and help."""
         named = {"row": noun, "Row": noun.capitalize()}
 
         def renamed(text: str) -> str:
@@ -122,21 +118,15 @@ class Field:
         return replace(self, label=renamed(self.label), help=renamed(self.help))
 
     def brief(self, value: Any) -> str:
-        """Return one sentence of the help to show under the control: the one on ``value`` if any, else the first.
-
-        >>> Field("start", "Start", "choice", "a", "a: from zero. b: from noise (Li et al. 2021).").brief("b")
-        'b: from noise (Li et al. 2021).'
-        """
+        """Return one sentence of the help to show under the control: the one on ``value`` ("b: from noise") if any,
+        else the first."""
         sentences = [text.rstrip(".") + "." for text in _SENTENCE.split(self.help)]
         return next((text for text in sentences if text.startswith(f"{value}: ")), sentences[0])
 
     def check(self, value: Any) -> Any:
-        """Return ``value`` converted to the field's type.
-
-        Raises:
-            BadInput: the value has the wrong type or is out of range; the message gives the range, and ``nearest`` the
-                nearest value that is valid. UnknownName: it is none of the options.
-        """
+        """Return ``value`` converted to the field's type. Raises BadInput: the value has the wrong type or is out of
+        range; the message gives the range, and ``nearest`` the nearest value that is valid. UnknownName: it is none of
+        the options."""
         if value is None and self.empty:
             return None
         if self.kind == "bool":

@@ -48,14 +48,8 @@ class Form:
 
     @classmethod
     def parse(cls, texts: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, BadInput]]:
-        """Parse texts; return the values, and an error for each text that cannot be read, both by field.
-
-        Args:
-            texts: by field name or alias.
-
-        Raises:
-            UnknownName: there is no field of that name.
-        """
+        """Parse texts by field name or alias; return the values, and an error for each text that cannot be read, by
+        field. Raises UnknownName: there is no field of that name."""
         values, wrong = dict[str, Any](), dict[str, BadInput]()
         for name, text in texts.items():
             field = cls.field(name)
@@ -68,10 +62,8 @@ class Form:
 
     @classmethod
     def read(cls, texts: Mapping[str, str], start: Self | None = None) -> tuple[Self, dict[str, BadInput]]:
-        """Return the form with the values of texts, and the errors that :meth:`parse` returns.
-
-        Missing and unreadable fields keep the value of ``start``, by default the fields' defaults.
-        """
+        """Return the form with the values of texts, and the errors of :meth:`parse`; other fields keep the value of
+        ``start``."""
         values, wrong = cls.parse(texts)
         made: Any = replace(start or cls(), **values)  # type: ignore[type-var]
         return made, wrong

@@ -122,16 +122,10 @@ class Workers:
         kept_bytes: int = KEPT_BYTES,
         waiting: int | None = None,
     ) -> None:
-        """Create the queue; a process starts with the first question that finds the others busy.
-
-        Args:
-            members: the maximum number of processes.
-            threads: how many cores a process computes on; ``None`` for all.
-            after: how much the processes yield to pages in a class (:func:`.processes.give_way`).
-            kept, kept_bytes: the maximum number of cached answers, and their maximum size together.
-            waiting: how many questions may wait; of more, those asked longest ago are cancelled. ``None``: any
-            number.
-        """
+        """Create the queue of up to ``members`` processes; each starts with the first question that finds the others
+        busy. A process computes on ``threads`` cores (``None``: all) and yields to pages in a class by ``after``;
+        ``kept`` answers of ``kept_bytes`` together are cached; of more than ``waiting`` questions those asked
+        longest ago are cancelled."""
         self._threads, self._after = threads, after
         self._most, self._most_bytes, self._most_waiting = kept, kept_bytes, waiting
         self._lock = threading.RLock()
@@ -152,15 +146,9 @@ class Workers:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Future[Any]:
-        """Return the answer to a question as a future, at once. Equal questions get the same answer.
-
-        Args:
-            urgency: 0 runs first.
-            newest_first: of equally urgent questions the one asked last runs next; else the one asked first.
-
-        Raises:
-            TypeError: an argument is neither JSON-able nor a dataclass.
-        """
+        """Return the answer to a question as a future, at once. Equal questions get the same answer. ``urgency``: 0
+        runs first; among equals the ``newest_first`` or the oldest. Raises TypeError: an argument is neither
+        JSON-able nor a dataclass."""
         key = question_key(function, args, kwargs)
         if asking.is_in_person(function):
             who = asking.asker()
@@ -295,11 +283,8 @@ class Workers:
                 question = self._settle(member, question, result)
 
     def _handed_over(self, member: _Member, question: _Question) -> Future[Any] | None:
-        """Submit a question to the member's process, starting it if needed; ``None`` if it was closed meanwhile.
-
-        Raises:
-            RunError: the process cannot be started, or the app is closing. BrokenProcessPool: it died at once.
-        """
+        """Submit a question to the member's process, starting it if needed; ``None`` if it was closed meanwhile. Raises
+        RunError: the process cannot be started, or the app is closing. BrokenProcessPool: it died at once."""
         for attempt in range(_ATTEMPTS):
             try:
                 executor = member.executor or _started(member.settings, self._threads, self._after)
@@ -364,20 +349,13 @@ class Inspector(Workers):
         super().__init__(1, threads, after, kept)
 
     def submit(self, function: Callable[..., Answer], *args: Any, **kwargs: Any) -> Future[Answer]:
-        """Return the answer as a future, at once. It holds the errors that :meth:`ask` raises.
-
-        Raises:
-            TypeError: an argument is neither JSON-able nor a dataclass.
-        """
+        """Return the answer as a future, at once. It holds the errors that :meth:`ask` raises. Raises TypeError: an
+        argument is neither JSON-able nor a dataclass."""
         return self._put(0, False, function, args, kwargs)
 
     def ask(self, function: Callable[..., Answer], *args: Any, **kwargs: Any) -> Answer:
-        """Wait for the answer and return it.
-
-        Raises:
-            PeftLabError: whatever the function raises. RunError: the worker process died or could not start.
-            TypeError: an argument is neither JSON-able nor a dataclass.
-        """
+        """Wait for the answer and return it. Raises PeftLabError: whatever the function raises. RunError: the worker
+        process died or could not start. TypeError: an argument is neither JSON-able nor a dataclass."""
         return self.submit(function, *args, **kwargs).result()
 
 
@@ -389,10 +367,7 @@ def read(sent: bytes) -> Future[Any]:
 
 
 def _started(*given: Any) -> ProcessPoolExecutor:
-    """Return a pool whose process is running.
-
-    The pool starts its process at the first question, so one is asked whose answer is ignored.
-    """
+    """Return a pool whose process is running: it starts at the first question, so one is asked in vain."""
     pool = ProcessPoolExecutor(1, processes.context(), _begin, given)
     pool.submit(os.getpid)
     return pool
@@ -416,13 +391,8 @@ def _end_children() -> None:
 
 
 def question_key(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """Return a key for a question by its value.
-
-    Equal keys mean equal questions about the same state of a model's folder.
-
-    Raises:
-        TypeError: an argument is neither JSON-able nor a dataclass.
-    """
+    """Return a key for a question by its value and the state of a model's folder that it names. Raises TypeError: an
+    argument is neither JSON-able nor a dataclass."""
     asked = json.dumps([args, kwargs], sort_keys=True, default=asdict)
     if len(asked) > _LONGEST:
         asked = hashlib.sha256(asked.encode()).hexdigest()
@@ -459,11 +429,7 @@ def get_inspector(worker: Worker = Worker.COUNTING) -> Inspector:
 
 
 def ask(function: Callable[..., Answer], *args: Any, **kwargs: Any) -> Answer:
-    """Wait for the counting inspector's answer and return it.
-
-    Raises:
-        PeftLabError: as :meth:`Inspector.ask`.
-    """
+    """Wait for the counting inspector's answer and return it. Raises PeftLabError: as :meth:`Inspector.ask`."""
     return get_inspector().ask(function, *args, **kwargs)
 
 
@@ -502,18 +468,9 @@ class Pool(Workers):
         super().__init__(members, threads, after, kept, kept_bytes, waiting)
 
     def submit(self, urgency: int, function: Callable[..., Answer], *args: Any) -> Future[Answer]:
-        """Return the answer as a future, at once.
-
-        Equal questions get the same answer; asking again moves a waiting question to the front of its urgency. The
-        future is cancelled when :data:`WAITING` newer questions wait; ask again if the answer is still needed.
-
-        Args:
-            urgency: 0 runs first.
-            function: a module-level function; its arguments must be JSON-able or dataclasses.
-
-        Raises:
-            TypeError: an argument is neither JSON-able nor a dataclass.
-        """
+        """Return the answer as a future, at once. Asking again moves a waiting question to the front of its urgency (0
+        runs first); it is cancelled when :data:`WAITING` newer questions wait. Raises TypeError: an argument is
+        neither JSON-able nor a dataclass."""
         return self._put(urgency, True, function, args, {})
 
 

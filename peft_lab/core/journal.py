@@ -28,11 +28,8 @@ _log = logging.getLogger(f"{_NAME}.events")
 
 
 def note(event: str, **facts: str | int | float | bool) -> None:
-    """Log an event with facts about it. Does nothing if no log was asked for.
-
-    Raises:
-        ValueError: a fact that is not in :data:`FACTS`.
-    """
+    """Log an event with facts about it. Does nothing if no log was asked for. Raises ValueError: a fact that is not in
+    :data:`FACTS`."""
     unknown = facts.keys() - FACTS
     if unknown:
         raise ValueError(f"{sorted(unknown)} must not be in the log.")
@@ -40,22 +37,16 @@ def note(event: str, **facts: str | int | float | bool) -> None:
 
 
 def note_error(event: str, error: BaseException, **facts: str | int | float | bool) -> None:
-    """Log an error with facts about it. Does nothing if no log was asked for.
-
-    Raises:
-        ValueError: a fact that is not in :data:`FACTS`.
-    """
+    """Log an error with facts about it. Does nothing if no log was asked for. Raises ValueError: a fact that is not in
+    :data:`FACTS`."""
     if facts.keys() - FACTS:
         raise ValueError(f"{sorted(facts.keys() - FACTS)} must not be in the log.")
     _log.error(event, exc_info=error, extra={"facts": facts})
 
 
 def begin() -> None:
-    """Start writing to the file that ``PEFT_LAB_LOG`` names; later calls in the same process do nothing.
-
-    Raises:
-        BadInput: the file cannot be written.
-    """
+    """Start writing to the file that ``PEFT_LAB_LOG`` names; later calls in the same process do nothing. Raises
+    BadInput: the file cannot be written."""
     where = os.environ.get(VARIABLE, "")
     root = logging.getLogger(_NAME)
     if not where or any(isinstance(each.formatter, Lines) for each in root.handlers):
@@ -68,15 +59,8 @@ def begin() -> None:
 
 
 def require(where: str, named: str) -> None:
-    """Check that the log file can be written.
-
-    Args:
-        where: the value of :data:`VARIABLE`.
-        named: how the message introduces it, such as ``"PEFT_LAB_LOG="``.
-
-    Raises:
-        BadInput: the file cannot be written.
-    """
+    """Check that the log file at ``where`` can be written; ``named`` introduces it in the message. Raises BadInput if
+    not."""
     if where != "-":
         try:
             disk.require_writable(Path(where))
@@ -90,10 +74,8 @@ class Lines(logging.Formatter):
     """Format a log record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record as one line of JSON.
-
-        Other modules' records appear as the template without its arguments, which may hold a user's text.
-        """
+        """Return the record as one line of JSON, that of other modules without its arguments, which may hold a user's
+        text."""
         said: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),

@@ -12,12 +12,10 @@ import platform
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peft_lab.core.errors import BadInput
-
-if TYPE_CHECKING:
-    import torch
+from peft_lab.core.later import torch
 
 #: Processor features that decide how fast training in bfloat16 and float32 is.
 CPU_FEATURES = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
@@ -31,12 +29,8 @@ GROUP = Path("/sys/fs/cgroup")
 
 
 class LocalDevice:
-    """A kind of device that torch can train on; this base class is the processor.
-
-    Attributes:
-        kind: torch's name for it.
-        simulated_as: the kind whose kernels and allocator a simulation uses for it.
-    """
+    """A kind of device that torch can train on, by torch's name (``kind``), and whose kernels and allocator a
+    simulation uses for it (``simulated_as``); this base class is the processor."""
 
     kind = "cpu"
     simulated_as = "cpu"
@@ -47,8 +41,6 @@ class LocalDevice:
 
     def describe(self) -> dict[str, Any]:
         """Return ``kind``, ``name`` and ``count``, and ``bytes`` of memory, ``threads`` or ``platform`` where known."""
-        import torch
-
         return {
             "kind": self.kind,
             "name": torch.backends.cpu.get_cpu_capability(),
@@ -78,10 +70,7 @@ class LocalDevice:
         """Reset the allocator's peaks to what is allocated now."""
 
     def peaks(self) -> dict[str, int]:
-        """Return the allocator's own peaks since the reset, in bytes: allocated to tensors, and reserved.
-
-        Empty if the allocator does not count them.
-        """
+        """Return the allocator's own peaks since the reset, in bytes; empty if it does not count them."""
         return {}
 
     def quantisation_problem(self) -> str | None:
@@ -89,11 +78,8 @@ class LocalDevice:
         return None
 
     def require_quantisation(self) -> None:
-        """Check that weights can be stored in 4 or 8 bits there.
-
-        Raises:
-            BadInput: they cannot; the message is the reason.
-        """
+        """Check that weights can be stored in 4 or 8 bits there. Raises BadInput: they cannot; the message is the
+        reason."""
         problem = self.quantisation_problem()
         if problem is not None:
             raise BadInput(problem, "method")
@@ -106,13 +92,9 @@ class Cuda(LocalDevice):
     simulated_as = "cuda"
 
     def available(self) -> bool:
-        import torch
-
         return torch.cuda.is_available()
 
     def describe(self) -> dict[str, Any]:
-        import torch
-
         found = torch.cuda.get_device_properties(0)
         rocm = torch.version.hip
         return {
@@ -125,44 +107,28 @@ class Cuda(LocalDevice):
 
     def capability(self) -> tuple[int, int]:
         """Return the compute capability of the first GPU, as major and minor number."""
-        import torch
-
         found = torch.cuda.get_device_properties(0)
         return found.major, found.minor
 
     def free(self) -> int:
-        import torch
-
         return int(torch.cuda.mem_get_info()[0])
 
     def computes_bfloat16(self) -> bool:
-        import torch
-
         return torch.cuda.is_bf16_supported(including_emulation=False)
 
     def random_states(self) -> list[torch.Tensor]:
-        import torch
-
         return torch.cuda.get_rng_state_all()
 
     def set_random_states(self, states: list[torch.Tensor]) -> None:
-        import torch
-
         torch.cuda.set_rng_state_all(states)
 
     def synchronise(self) -> None:
-        import torch
-
         torch.cuda.synchronize()
 
     def reset_peaks(self) -> None:
-        import torch
-
         torch.cuda.reset_peak_memory_stats()
 
     def peaks(self) -> dict[str, int]:
-        import torch
-
         return {
             "device_allocated_bytes": torch.cuda.max_memory_allocated(),
             "device_reserved_bytes": torch.cuda.max_memory_reserved(),
@@ -175,13 +141,9 @@ class Mps(LocalDevice):
     kind = "mps"
 
     def available(self) -> bool:
-        import torch
-
         return torch.backends.mps.is_available()
 
     def describe(self) -> dict[str, Any]:
-        import torch
-
         return {
             "kind": self.kind,
             "name": platform.processor() or platform.machine(),
@@ -191,29 +153,19 @@ class Mps(LocalDevice):
         }
 
     def free(self) -> int:
-        import torch
-
         left = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
         return min(int(left), free_memory())
 
     def computes_bfloat16(self) -> bool:
-        import torch
-
         return torch.backends.mps.is_macos_or_newer(14, 0)  # torch refuses the type on older ones
 
     def random_states(self) -> list[torch.Tensor]:
-        import torch
-
         return [torch.mps.get_rng_state()]
 
     def set_random_states(self, states: list[torch.Tensor]) -> None:
-        import torch
-
         torch.mps.set_rng_state(states[0])
 
     def synchronise(self) -> None:
-        import torch
-
         torch.mps.synchronize()
 
     def quantisation_problem(self) -> str | None:
@@ -260,16 +212,11 @@ def may_have_gpu() -> bool:
 
 def compute_dtype() -> torch.dtype:
     """Return bfloat16 if the hardware multiplies it itself, else float32."""
-    import torch
-
     return torch.bfloat16 if in_use().computes_bfloat16() else torch.float32
 
 
 def cpu_features(cpuinfo: Path | None = None) -> list[str]:
-    """Return those of :data:`CPU_FEATURES` that the processor has.
-
-    Empty where the system does not list them: only Linux does.
-    """
+    """Return those of :data:`CPU_FEATURES` that the processor has; empty where the system does not list them."""
     cpuinfo = cpuinfo or CPUINFO
     if not cpuinfo.exists():
         return []

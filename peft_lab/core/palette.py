@@ -94,28 +94,16 @@ BLACK = "#000000"
 
 
 def faint(colour: str, opacity: float) -> str:
-    """Return a ``#RRGGBB`` colour as CSS with an opacity from 0 to 1.
-
-    >>> faint("#8A94A6", 0.2)
-    'rgba(138,148,166,0.2)'
-    """
+    """Return a ``#RRGGBB`` colour as CSS with an opacity from 0 to 1: 'rgba(138,148,166,0.2)'."""
     red, green, blue = bytes.fromhex(colour[1:])
     return f"rgba({red},{green},{blue},{opacity:g})"
 
 
 def drawn(colour: str) -> str:
-    """Return a ``#RRGGBB`` colour as a browser reports it in computed styles.
-
-    >>> drawn("#8A94A6")
-    'rgb(138, 148, 166)'
-    """
+    """Return a ``#RRGGBB`` colour as a browser reports it in computed styles: 'rgb(138, 148, 166)'."""
     return f"rgb({', '.join(map(str, bytes.fromhex(colour[1:])))})"
 
 
 def variables(**shades: Shade) -> str:
-    """Return CSS variable declarations: ``soft`` becomes ``--soft``, ``on_trained`` becomes ``--on-trained``.
-
-    >>> variables(paper=PAGE)
-    '--paper: light-dark(#FFFFFF, #14171C);'
-    """
+    """Return CSS variable declarations: ``on_trained`` becomes ``--on-trained``."""
     return " ".join(f"--{name.replace('_', '-')}: {shade.css};" for name, shade in shades.items())

@@ -102,10 +102,7 @@ _STARTING = threading.Lock()  # one at a time, so that the standard library's ow
 
 @contextmanager
 def leaving_main_alone() -> Iterator[None]:
-    """Keep children that this thread starts inside the block from importing the main script.
-
-    Children that other threads start are not affected.
-    """
+    """Keep children that this thread (no other) starts inside the block from importing the main script."""
     this_thread = threading.get_ident()
     with _STARTING:
         prepare = MAIN_SCRIPT.original()
@@ -142,14 +139,9 @@ class _Spawn(SpawnContext):
 
 
 def settle_child(home: str, threads: int | None = None, orphaned: Callable[[], None] | None = None) -> None:
-    """Set up a child process: end it with its parent, ignore Ctrl-C, and limit its threads. Every child calls it first.
-
-    Args:
-        home: the parent's PEFT_LAB_HOME; the fork server's own environment may be older.
-        threads: how many cores to compute on; ``None`` for all.
-        orphaned: called from a thread when the parent is gone, even if killed, and must end this process. By default
-            the process ends at once.
-    """
+    """Set up a child process: end it with its parent, ignore Ctrl-C, and limit it to ``threads`` cores. Every child
+    calls it first. ``home``: the parent's PEFT_LAB_HOME (the fork server's environment may be older). ``orphaned``:
+    called from a thread when the parent is gone, and must end this process; by default it ends at once."""
     os.environ["PEFT_LAB_HOME"] = home
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _watch_parent(orphaned)
@@ -183,10 +175,8 @@ def lower(by: int) -> None:
 
 
 def _watch_parent(orphaned: Callable[[], None] | None) -> None:
-    """End this process when its parent ends.
-
-    It watches the parent's sentinel, because PR_SET_PDEATHSIG fires at the end of the *thread* that made the child.
-    """
+    """End this process with its parent, by the parent's sentinel: PR_SET_PDEATHSIG fires at the end of the *thread*
+    that made the child."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return

@@ -75,11 +75,7 @@ def fact(
     /,
     **when: str | Iterable[str],
 ) -> Fact:
-    """Return a fact. A single number becomes a range of one; a first choice implies that something is trained.
-
-    >>> str(fact("lora", FIRST, tasks="many", kind="causal-lm"))
-    'lora: always first choice  (base sixteen or four, kind causal-lm, prompting no, tasks many)'
-    """
+    """Return a fact. A single number becomes a range of one; a first choice implies that something is trained."""
     given: dict[str, str | Iterable[str]] = dict(when)
     if relation == FIRST:
         given = {"prompting": "no", "base": ("sixteen", "four")} | given
@@ -90,10 +86,7 @@ def fact(
 
 
 def contradiction(one: Fact, other: Fact) -> bool:
-    """Return whether two facts cannot both hold.
-
-    Facts about situations that never occur together do not contradict each other.
-    """
+    """Return whether two facts cannot both hold. Facts about situations that never occur together do not contradict."""
     if one.relation != other.relation or _apart(one.when, other.when):
         return False
     if one.relation in NUMERIC:

@@ -31,14 +31,8 @@ SOURCE_HELP = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One displayed figure.
-
-    Attributes:
-        value: the number itself, in ``unit``.
-        unit: ``parameters``, ``bytes``, ``percent``, ``seconds``, ``accuracy`` ... (see :func:`show`).
-        source: one of the four sources.
-        note: what it was taken from: a run id, a reference, the model it was counted on.
-    """
+    """One displayed figure: ``value`` in ``unit`` (``parameters``, ``bytes``, ``percent`` ...), where it comes from,
+    and in ``note`` what it was taken from (a run, a reference, a model)."""
 
     value: float
     unit: str
@@ -54,20 +48,12 @@ class Finding:
 
 
 def count(number: float) -> str:
-    """Return a number with thousands separators.
-
-    >>> count(4587520)
-    '4,587,520'
-    """
+    """Return a number with thousands separators: '4,587,520'."""
     return f"{round(number):,}"
 
 
 def short_count(number: float) -> str:
-    """Return a number with three significant digits and a suffix; exact below 10,000.
-
-    >>> short_count(4587520), short_count(3_212_749_824), short_count(9999)
-    ('4.59M', '3.21B', '9,999')
-    """
+    """Return a number with three significant digits and a suffix ('4.59M'); exact below 10,000."""
     for limit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e4, "k")):
         if abs(number) >= limit:
             scale = 1e3 if suffix == "k" else limit
@@ -76,25 +62,14 @@ def short_count(number: float) -> str:
 
 
 def size(number: float) -> str:
-    """Return bytes in decimal units, as disks and papers state them.
-
-    >>> size(1843200), size(512)
-    ('1.84 MB', '512 B')
-    """
+    """Return bytes in decimal units, as disks and papers state them: '1.84 MB'."""
     sign, number = ("-" if number < 0 else ""), abs(number)
     limit, suffix, digits = _scale(number)
     return f"{sign}{number / limit:.{digits}f} {suffix}" if limit > 1 else f"{sign}{round(number)} B"
 
 
 def said(number: int, up: bool) -> int:
-    """Round bytes so that :func:`size` writes them exactly.
-
-    Args:
-        up: whether to round up; else down.
-
-    >>> size(655360), size(said(655360, up=True)), said(655360, up=False)
-    ('655 kB', '656 kB', 655000)
-    """
+    """Round bytes up or down so that :func:`size` writes them exactly."""
     limit, _, digits = _scale(number)
     grain = max(1, round(limit / 10**digits))
     return -(-number // grain) * grain if up else number // grain * grain
@@ -112,21 +87,13 @@ def _scale(number: float) -> tuple[float, str, int]:
 def unlike(
     number: float, limit: float, write: Callable[[float], str] = size, unit: str = " B"
 ) -> tuple[str, str]:
-    """Return a number and the limit that it violates as text; exactly, in ``unit``, if rounding would make them equal.
-
-    >>> unlike(24_600_000, 24_000_000), unlike(24_000_001, 24_000_000)
-    (('24.6 MB', '24.0 MB'), ('24,000,001 B', '24,000,000 B'))
-    """
+    """Return a number and the limit that it violates as text; exactly, in ``unit``, where rounding makes them equal."""
     said, most = write(number), write(limit)
     return (said, most) if said != most else (f"{round(number):,}{unit}", f"{round(limit):,}{unit}")
 
 
 def percent(number: float) -> str:
-    """Return a percentage with three significant digits; tiny ones keep two: 0.000093 gives '0.000093%'.
-
-    >>> percent(0.14259), percent(0)
-    ('0.143%', '0%')
-    """
+    """Return a percentage with three significant digits; tiny ones keep two: '0.000093%'."""
     if number == 0:
         return "0%"
     if abs(number) >= 99.95:
@@ -140,11 +107,7 @@ def percent(number: float) -> str:
 
 
 def seconds(number: float) -> str:
-    """Return seconds in suitable units: '12 µs', '4.2 ms', '0.42 s', '37 s', '4 min 10 s', '3 h 20 min', '2 days 4 h'.
-
-    >>> seconds(0.0042), seconds(37), seconds(250), seconds(12_000)
-    ('4.2 ms', '37 s', '4 min 10 s', '3 h 20 min')
-    """
+    """Return seconds in suitable units: '12 µs', '4.2 ms', '0.42 s', '4 min 10 s', '3 h 20 min', '2 days 4 h'."""
     for limit, unit, scale in ((1e-3, "µs", 1e6), (0.1, "ms", 1e3)):
         if 0 < number < limit:
             scaled = number * scale
@@ -164,11 +127,7 @@ def seconds(number: float) -> str:
 
 
 def roughly(number: float) -> str:
-    """Return an estimate of seconds, rounded: to tens of seconds from a minute on, to minutes from ten minutes on.
-
-    >>> roughly(7.3), roughly(127), roughly(3247), roughly(4200)
-    ('7 s', '2 min 10 s', '54 min', '1 h 10 min')
-    """
+    """Return an estimate of seconds, to tens of seconds from a minute on, to minutes from ten minutes on."""
     if number < 59.5:
         return f"{max(1, round(number))} s"
     if number < 595:
@@ -178,11 +137,7 @@ def roughly(number: float) -> str:
 
 
 def span(low: float, high: float, to: str = " to ") -> str:
-    """Return a range of seconds; both ends take the unit and the decimals that suit the larger.
-
-    >>> span(1620, 3180), span(2016, 3960), span(1450, 7975), span(0.0942, 0.114), span(90_000, 4e6)
-    ('27 to 53 min', '34 to 66 min', '0.4 to 2.2 h', '94 to 114 ms', '1 to 46 days')
-    """
+    """Return a range of seconds; both ends take the unit and the decimals that suit the larger: '0.4 to 2.2 h'."""
     unit, each = next((name, size) for name, size, least in _SPANS if high >= least)
     digits = 1 if high / each < 9.95 else 0
     ends = []
@@ -200,11 +155,7 @@ _SPANS = (
 
 
 def coarse(number: float) -> str:
-    """Return a length of time in one whole unit, a minute at least: '6 min', '3 h', '12 days'.
-
-    >>> coarse(20), coarse(3 * 3600 + 700), coarse(86_400)
-    ('1 min', '3 h', '1 day')
-    """
+    """Return a length of time in one whole unit, a minute at least: '6 min', '3 h', '12 days'."""
     minutes = max(1, round(number / 60))
     if minutes < 60:
         return f"{minutes} min"
@@ -216,11 +167,7 @@ def coarse(number: float) -> str:
 
 
 def spread_seconds(mean: float, deviation: float) -> str:
-    """Return a mean and its deviation in the unit of the mean, with as many decimals as the deviation needs.
-
-    >>> spread_seconds(8, 0.024), spread_seconds(0.0042, 0.00031), spread_seconds(1204, 26)
-    ('8.000 ± 0.024 s', '4.20 ± 0.31 ms', '1,204 ± 26 s')
-    """
+    """Return a mean and its deviation in one unit, with the decimals of the deviation: '8.000 ± 0.024 s'."""
     unit, scale = ("µs", 1e6) if 0 < mean < 1e-3 else ("ms", 1e3) if 0 < mean < 0.1 else ("s", 1.0)
     mean, deviation = mean * scale, abs(deviation) * scale
     # two digits of the deviation; of one that is a millionth there is nothing to be seen
@@ -237,25 +184,14 @@ _FORMATS = {
 
 
 def show(value: float, unit: str) -> str:
-    """Return a value in the format of its unit; an unknown unit is appended unchanged.
-
-    >>> show(2_000_000_000, "bytes"), show(1.5, "tokens")
-    ('2.00 GB', '1.5 tokens')
-    """
+    """Return a value in the format of its unit; an unknown unit is appended unchanged."""
     if unit in _FORMATS:
         return _FORMATS[unit](value)
     return f"{value:,.4g} {unit}".strip()
 
 
 def several(number: float | str, noun: str) -> str:
-    """Return a number with its noun, in the plural unless the number is one.
-
-    Args:
-        number: a number, or one written as text already.
-
-    >>> several(1, "row"), several(10_000, "row"), several("0.5", "hour")
-    ('1 row', '10,000 rows', '0.5 hours')
-    """
+    """Return a number, or one written as text, with its noun, in the plural unless it is one: '10,000 rows'."""
     said = number if isinstance(number, str) else f"{number:,}"
     return f"{said} {noun}{'' if said == '1' else 's'}"
 
@@ -296,20 +232,12 @@ def label(name: str) -> str:
 
 
 def told_rows(rows: int, group: int) -> str:
-    """Return the number of the data's rows in words, with the answers to each row that are trained on, if several.
-
-    >>> told_rows(1000, 1), told_rows(1000, 64)
-    ('1,000 rows', '1,000 rows with 64 answers to each')
-    """
+    """Return the number of the data's rows in words, with the answers to each row that are trained on, if several."""
     return several(rows, "row") + (f" with {group:,} answers to each" if group > 1 else "")
 
 
 def written_figure(value: Any) -> str:
-    """Return a value as text for a sentence.
-
-    >>> written_figure(0.0002), written_figure(16), written_figure(True), written_figure(("q_proj", "v_proj"))
-    ('2e-4', '16', 'yes', 'q_proj, v_proj')
-    """
+    """Return a value as text for a sentence: '2e-4', '16', 'yes', 'q_proj, v_proj'."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple | list):
@@ -320,11 +248,7 @@ def written_figure(value: Any) -> str:
 
 
 def band(limits: tuple[float, float] | None) -> str:
-    """Return a range as text for a table cell; empty without a range.
-
-    >>> band((5e-05, 5e-4)), band((8, 8)), band(None)
-    ('5e-5 to 5e-4', '8', '')
-    """
+    """Return a range as text for a table cell, '5e-5 to 5e-4'; empty without a range."""
     if limits is None:
         return ""
     low, high = limits

@@ -46,20 +46,12 @@ class DeviceFull(Exception):
 
 
 def round_size(nbytes: int) -> int:
-    """Return the bytes of the block that serves a request of ``nbytes`` (round_size).
-
-    >>> round_size(1), round_size(513)
-    (512, 1024)
-    """
+    """Return the bytes of the block that serves a request of ``nbytes`` (round_size)."""
     return max(MIN_BLOCK, -(-nbytes // MIN_BLOCK) * MIN_BLOCK)
 
 
 def segment_size(rounded: int) -> int:
-    """Return the bytes requested from cudaMalloc when no cached block fits a request (get_allocation_size).
-
-    >>> [segment_size(size) // 2**20 for size in (512, 2 * 2**20, 11 * 2**20)]
-    [2, 20, 12]
-    """
+    """Return the bytes requested from cudaMalloc when no cached block fits a request (get_allocation_size)."""
     if rounded <= SMALL_SIZE:
         return SMALL_SEGMENT
     if rounded < MIN_LARGE_ALLOC:
@@ -81,23 +73,13 @@ class Block:
 
 
 class CachingAllocator:
-    """Replays ``malloc`` and ``free`` and keeps the bytes allocated and reserved, with their peaks.
-
-    ``capacity`` is the device's memory in bytes; None means that it never runs out.
-
-    A freed block stays reserved, which is why nvidia-smi shows more than the tensors take:
+    """Replay ``malloc`` and ``free``; keep the bytes allocated and reserved, with their peaks. ``capacity``: the
+    device's memory in bytes, None without end. A freed block stays reserved, which is why nvidia-smi shows more:
 
     >>> allocator = CachingAllocator()
-    >>> block = allocator.malloc(1000)
+    >>> allocator.free(allocator.malloc(1000))
     >>> allocator.allocated, allocator.reserved
-    (1024, 2097152)
-    >>> allocator.free(block)
-    >>> allocator.allocated, allocator.reserved
-    (0, 2097152)
-    >>> allocator.empty_cache()
-    >>> allocator.reserved
-    0
-    """
+    (0, 2097152)"""
 
     #: The least rest for which a large block is split, and a small one (should_split).
     splits_for = (SMALL_SIZE + 1, MIN_BLOCK)
@@ -113,10 +95,8 @@ class CachingAllocator:
         self._blocks: dict[int, Block] = {}
 
     def malloc(self, nbytes: int, stream: int = 0) -> Block:
-        """Serve a stream's request: the smallest of its cached blocks that fits, otherwise a new segment.
-
-        Raises DeviceFull when ``capacity`` would be exceeded after releasing every cached segment.
-        """
+        """Serve a stream's request: the smallest of its cached blocks that fits, otherwise a new segment. Raises
+        DeviceFull beyond ``capacity`` after releasing every cached segment."""
         size = round_size(nbytes)
         small = size <= SMALL_SIZE
         block = self._best_fit(size, small, stream) or self._new_segment(size, small, stream)
@@ -193,16 +173,9 @@ class CachingAllocator:
 
 
 class ExpandableAllocator(CachingAllocator):
-    """The caching allocator with ``expandable_segments:True``: each pool has one segment, which grows at its end.
-
-    Pages of the large pool are as large as its buffers (find_expandable_block, map_block). A request that fits only the
-    end of the segment and a larger hole gets the hole (get_free_block).
-
-    >>> allocator = ExpandableAllocator()
-    >>> blocks = [allocator.malloc(size * 2**20) for size in (30, 15)]
-    >>> allocator.reserved // 2**20
-    60
-    """
+    """The caching allocator with ``expandable_segments:True``: each pool has one segment, which grows at its end. Pages
+    of the large pool are as large as its buffers (find_expandable_block, map_block). A request that fits only the
+    end of the segment and a larger hole gets the hole (get_free_block)."""
 
     splits_for = (MIN_BLOCK, MIN_BLOCK)
 
@@ -257,14 +230,8 @@ PARTS = (
 
 @dataclass(frozen=True)
 class MemoryPoint:
-    """The fullest moment of one stretch of the run.
-
-    Attributes:
-        phase: ``load``, ``forward``, ``backward``, ``optimizer``, ``generation`` ...
-        layer: the layer being computed, None outside the layers.
-        nbytes: tensors alive, each rounded up to 512 bytes.
-        parts: the same by what it is for.
-    """
+    """The fullest moment of one stretch of the run: its ``phase`` (``load``, ``forward`` ...), the ``layer`` being
+    computed (None outside), the tensors alive, each rounded up to 512 bytes, and these by part."""
 
     phase: str
     layer: int | None
@@ -314,10 +281,8 @@ def walk(trace: Trace) -> list[tuple[int, str, int | None]]:
 
 
 def timeline(trace: Trace, names: Sequence[str] = PARTS) -> list[MemoryPoint]:
-    """Return one point for each stretch (a phase, or a layer within one), in order, without host memory.
-
-    ``names``: the names of all parts.
-    """
+    """Return one point for each stretch (a phase, or a layer within one), in order, without host memory. ``names``: of
+    parts."""
     parts = parts_of(trace)
     sizes = [round_size(storage.nbytes) if storage.nbytes else 0 for storage in trace.storages]
     live = dict.fromkeys(names, 0)
@@ -431,15 +396,9 @@ class _Run:
 
 
 def unroll(trace: Trace, depth: int, trained_per_layer: int) -> Trace | None:
-    """Return the trace that ``depth`` layers would leave, from one of DEPTH layers.
-
-    Args:
-        trained_per_layer: trained parameters of one layer, by which lists over all of them grow.
-
-    Returns:
-        None when the layers are not alike, so that nothing can be said without running them. Prefix tuning is such a
-        case: its one matrix for all layers comes apart outside them, in as many operations as there are layers.
-    """
+    """Return the trace that ``depth`` layers would leave, from one of DEPTH layers; ``trained_per_layer``: parameters,
+    by which lists over all of them grow. None when the layers are not alike, as with prefix tuning, whose one matrix
+    for all layers comes apart outside them, in as many operations as there are layers."""
     if depth < DEPTH:
         return None
     names, members = _names(trace)
@@ -547,11 +506,8 @@ def _runs(trace: Trace) -> list[_Run]:
 
 
 def _same(run: _Run, twin: _Run, names: list[_Name]) -> bool:
-    """Return whether two middle layers' runs do the same, with references relative to each run's own layer.
-
-    A reference to the first or the last layer is compared by its distance only: those layers may number theirs
-    otherwise.
-    """
+    """Return whether two middle layers' runs do the same, seen from each one's own layer. A reference to the first or
+    the last layer is compared by its distance only: those may number theirs otherwise."""
 
     def seen_from(own: _Run) -> list[tuple[bool, str, int | None, int]]:
         assert own.layer is not None
@@ -621,10 +577,8 @@ class _Unrolled:
 
 
 def without_scalars(trace: Trace) -> Trace:
-    """Return the trace without single numbers kept outside the layers, one per layer (a sliding cache's fill level).
-
-    An allocator gives each 512 bytes, and they alone keep some models from being unrolled.
-    """
+    """Return the trace without single numbers kept outside the layers, one per layer (a sliding cache's fill level):
+    each takes 512 bytes, and they alone keep some models from being unrolled."""
     gone = {
         i for i, s in enumerate(trace.storages) if s.layer is None and 0 < s.nbytes <= _NUMBER and not s.part
     }

@@ -12,14 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peft_lab.core.content import read_entry
+from peft_lab.core.later import torch
 from peft_lab.engine import kernels
 from peft_lab.engine.kernels import REPLACED
-
-if TYPE_CHECKING:
-    import torch
 
 _KEY = "AutocastIPU"
 #: Whose state of autocast tells whether it is on. Checkpointing restores the processor's for every device.
@@ -41,8 +39,6 @@ def cast_operations(device: str) -> frozenset[str]:
     >>> {"linear", "softmax.int"} <= cast_operations("cuda")
     True
     """
-    import torch
-
     names: list[str] = torch._C._dispatch_get_registrations_for_dispatch_key(f"Autocast{device.upper()}")
     return frozenset(name.removeprefix("aten::") for name in names)
 
@@ -53,8 +49,6 @@ def simulated(device: str, dtype: str) -> Iterator[Callable[[torch.nn.Module], N
 
     Enter it where attention is replaced already (:func:`peft_lab.engine.kernels.attention`).
     """
-    import torch
-
     global _device
     attend, clear, enabled = (r.original() for r in (kernels.ATTENTION, AUTOCAST_CACHE, AUTOCAST_STATE))
 
@@ -89,8 +83,6 @@ def simulated(device: str, dtype: str) -> Iterator[Callable[[torch.nn.Module], N
 @cache
 def _register() -> tuple[torch.library.Library, ...]:
     """Register a kernel for each operation that autocast casts on some device; return what keeps them registered."""
-    import torch
-
     rest, ours = (torch.library.Library(namespace, "IMPL", _KEY) for namespace in ("_", "aten"))
     rest.fallback(torch.library.fallthrough_kernel)
     for name in sorted(cast_operations("cuda") | cast_operations("cpu")):
@@ -101,7 +93,6 @@ def _register() -> tuple[torch.library.Library, ...]:
 
 def _kernel(name: str, operation: Any) -> Callable[..., Any]:
     """Return the kernel of an operation: cast as on the simulated device, then run it below autocast."""
-    import torch
     from torch.utils._pytree import tree_leaves
 
     below = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, _KEY))
@@ -126,8 +117,6 @@ def _kernel(name: str, operation: Any) -> Callable[..., Any]:
 
 def _is_cast(value: Any) -> bool:
     """Return whether autocast casts a value: a tensor of floating-point numbers in at most 32 bits."""
-    import torch
-
     return (
         isinstance(value, torch.Tensor)
         and value.is_meta
@@ -138,7 +127,6 @@ def _is_cast(value: Any) -> bool:
 
 def _cast(values: Any, dtype: torch.dtype) -> Any:
     """Return the values with all tensors cast, of any shape. That of a trained float32 weight is made once a pass."""
-    import torch
     from torch.utils._pytree import tree_map_only
 
     def cast(tensor: torch.Tensor) -> torch.Tensor:

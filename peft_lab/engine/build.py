@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.core.errors import BadInput, SimulationError
+from peft_lab.core.later import torch
 from peft_lab.engine import fake
 from peft_lab.engine.fake import tensors_held
 from peft_lab.engine.step import SteppedModel
@@ -24,7 +25,6 @@ from peft_lab.models.shapes import CLASSIFIERS, ModelKind, in_head
 from peft_lab.training.step import KEPT
 
 if TYPE_CHECKING:
-    import torch
     from peft import PeftConfig
     from transformers import PretrainedConfig
 
@@ -49,10 +49,8 @@ def as_it_is(model: torch.nn.Module, layers: Sequence[torch.nn.Module]) -> torch
 
 @dataclass(frozen=True)
 class Quantise:
-    """How the base is stored: in 4 bits (``kind`` nf4 or fp4; ``double``: quantise the constants too) or in 8.
-
-    ``compute``: the dtype in which 4-bit layers compute; None for the base's own precision.
-    """
+    """How the base is stored: in 4 bits (``kind`` nf4 or fp4; ``double``: quantise the constants too; computing in
+    ``compute``, None for the base's own precision) or in 8."""
 
     bits: int
     kind: str = "nf4"
@@ -90,11 +88,8 @@ class Blueprint:
 
     @property
     def depth(self) -> int:
-        """Return the number of repeated layers (of the decoder if there are two stacks).
-
-        Raises:
-            SimulationError: the config does not give a number of layers.
-        """
+        """Return the number of repeated layers (of the decoder if there are two stacks). Raises SimulationError: the
+        config does not give a number of layers."""
         text = self.config.get_text_config()
         for name in DEPTH_FIELDS:
             if getattr(text, name, None):
@@ -144,8 +139,6 @@ class Blueprint:
 
     def build(self, depth: int | None = None) -> torch.nn.Module:
         """Build the model to train on the meta device (PEFT's host tensors on the CPU)."""
-        import torch
-
         depth = depth or self.depth
         config = self.at_depth(depth)
         if self.kind in CLASSIFIERS:
@@ -177,11 +170,8 @@ class Blueprint:
         return model
 
     def counted(self) -> torch.nn.Module:
-        """Build the model for counting its parameters: at its own depth, all on the meta device, without values.
-
-        Raises:
-            BadInput: the method is not a PEFT config, or PEFT cannot apply it to this model.
-        """
+        """Build the model for counting its parameters: at its own depth, all on the meta device, without values. Raises
+        BadInput: the method is not a PEFT config, or PEFT cannot apply it to this model."""
         from peft import PeftConfig
 
         if not isinstance(self.method, PeftConfig):
@@ -256,8 +246,6 @@ def adapted_modules(modules: Iterable[torch.nn.Module]) -> int:
 
 def stacked_layers(model: torch.nn.Module, depth: int) -> Sequence[torch.nn.Module]:
     """Return the list of repeated blocks; empty if no stack has that length, or more than one."""
-    import torch
-
     found = [
         module
         for name, module in model.named_modules()

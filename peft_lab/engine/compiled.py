@@ -12,20 +12,17 @@ import operator
 from collections import defaultdict
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peft_lab.core.errors import Unsupported, in_short
+from peft_lab.core.later import torch
 from peft_lab.engine.tracker import MemoryRecorder, tensors_in
 from peft_lab.engine.work import Op, bytes_of
-
-if TYPE_CHECKING:
-    import torch
 
 
 @cache
 def _fusible() -> frozenset[Any]:
     """Return what torch's partition takes to be fused: what it may compute again, and random numbers."""
-    import torch
     from torch._functorch.partitioners import get_default_op_list
 
     known, aten = get_default_op_list(), torch.ops.aten
@@ -80,7 +77,6 @@ class Kernels:
 
     def __call__(self, inputs: list[Any]) -> Any:
         """Return what the graph returns, and record its kernels."""
-        import torch
         from torch.utils._python_dispatch import _disable_current_modes
 
         if not _recording:  # it is being traced
@@ -116,7 +112,6 @@ def compiled(
 
     ``key``: equal for functions that do the same to equal shapes. Raises Unsupported if torch cannot trace this one.
     """
-    import torch
     from torch.utils._pytree import tree_map_only
 
     def facts(one: torch.Tensor) -> Any:
@@ -137,7 +132,6 @@ def compiled(
 
 
 def _trace(function: Callable[..., Any], args: Any, more: Any) -> Any:
-    import torch
     from torch._functorch.aot_autograd import aot_function
     from torch._functorch.partitioners import min_cut_rematerialization_partition as cut
     from torch._inductor.decomposition import select_decomp_table
@@ -158,7 +152,6 @@ def _trace(function: Callable[..., Any], args: Any, more: Any) -> Any:
 
 def compile_layers(layers: Any, period: int, recorder: MemoryRecorder) -> None:
     """Compile each layer by itself, as torchtune and torchtitan do. Raises Unsupported if there are none."""
-    import torch
     from torch.nn.utils.stateless import _reparametrize_module
 
     def of(kind: Any) -> Any:

@@ -170,13 +170,8 @@ def gpu_facts() -> tuple[str, int, tuple[int, int]] | None:
 
 
 def sold_as(text: str, gigabytes: float) -> Device:
-    """Return an unnamed card of the size it is sold as. ``text``: its name in URLs.
-
-    Not all of a card's memory is left for tensors:
-
-    >>> sold_as("24GB", 24).memory < 24 * 2**30
-    True
-    """
+    """Return an unnamed card of the size it is sold as, not all of which is left for tensors. ``text``: its name in
+    URLs."""
     total = int(gigabytes * GIB)
     title = f"a card sold as {gigabytes:g} GB"
     taken = f"as you entered it, minus {units.size(TAKEN)} for driver and context"
@@ -184,11 +179,7 @@ def sold_as(text: str, gigabytes: float) -> Device:
 
 
 def card_size(needed: int) -> str:
-    """Return the size, as cards are sold, of a GPU that leaves ``needed`` bytes to training, and that size in GB.
-
-    >>> card_size(20 * 2**30)
-    '21 GB (22.5 GB)'
-    """
+    """Return the size, as cards are sold, of a GPU that leaves ``needed`` bytes to training: '21 GB (22.5 GB)'."""
     hundredths = -(-(needed + TAKEN) * 100 // GIB)
     return f"{hundredths / 100:g} GB ({units.size(needed + TAKEN)})"
 

@@ -11,18 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peft_lab.core.errors import Replacement
+from peft_lab.core.later import torch
 from peft_lab.engine import kernels, tracker
 from peft_lab.engine.kernels import REPLACED
 from peft_lab.engine.tracker import MemoryRecorder, Watched
 from peft_lab.models.meta import untrained_adapter
 from peft_lab.models.quantise import kept_whole
 from peft_lab.models.shapes import in_head
-
-if TYPE_CHECKING:
-    import torch
 
 # bitsandbytes' parameter class rejects tensors without values, so a linear layer gets a plain packed parameter and a
 # quantisation state of such tensors; the operations are the library's (they have fake implementations).
@@ -52,7 +50,6 @@ def quantise_meta(
     the layers that an architecture needs whole. The model is marked ``is_loaded_in_4bit`` or ``is_loaded_in_8bit``,
     which PEFT reads.
     """
-    import torch
     from transformers.pytorch_utils import Conv1D
 
     config: Any = model.config
@@ -72,8 +69,6 @@ def quantise_meta(
 def _quantised(
     linear: Any, bits: int, kind: str, double: bool, compute: torch.dtype | None
 ) -> torch.nn.Module:
-    import torch
-
     # GPT-2's Conv1D stores its matrix transposed.
     sizes = (
         tuple(linear.weight.shape)
@@ -115,11 +110,7 @@ def _quantised(
 
 
 def make_states(model: torch.nn.Module) -> set[int]:
-    """Give each quantised layer its constants; call this on a fake device.
-
-    Returns the storages (``_cdata``) of the constants; each layer lists its own in ``sim_constants``.
-    """
-    import torch
+    """Give each quantised layer its constants (``sim_constants``) on a fake device; return their storages."""
     from bitsandbytes.functional import QuantState
     from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
 
@@ -172,7 +163,6 @@ def make_states(model: torch.nn.Module) -> set[int]:
 
 def scratch_bytes() -> dict[Any, Any]:
     """Return the bytes of the matrix that 4-bit multiplication rebuilds on CUDA for many rows (its gemm_4bit)."""
-    import torch
 
     def gemm(inputs: torch.Tensor, packed: torch.Tensor, shape: Any, *_: Any, **__: Any) -> int:
         rows = inputs.numel() // inputs.shape[-1]
@@ -227,15 +217,11 @@ FOLDED_STACK = REPLACED["folded stack"]
 
 def _folded(self: Any, stack: torch.Tensor) -> torch.Tensor:
     """Return the stored stack, of shape (experts, out, in), with its correction added, as PEFT's own function does."""
-    import torch
-
     return torch.baddbmm(stack, self.lhs, self.rhs, alpha=self.scaling)
 
 
 def _grouped_product() -> Callable[..., Any]:
     """Return the library's product, extended to float32: its result then gets the layout that the library gives."""
-    import torch
-
     own = GROUPED_PRODUCT.original()
     from torch._meta_registrations import _create_grouped_mm_output_tensor as laid_out
 
@@ -257,12 +243,8 @@ def fake_device(
     packed: bool = False,
 ) -> Iterator[Callable[[], Any]]:
     """Create tensors without values and run operations as on ``device``; yield a context that records them.
-
-    ``watched``: as in :func:`peft_lab.engine.tracker.recording`. ``packed``: whether rows are packed, as transformers
-    takes all rows to be whose positions have no values.
-    """
-    import torch
-
+    ``watched``: as in :func:`peft_lab.engine.tracker.recording`. ``packed``: rows are (else transformers sees
+    positions without values as such)."""
     scratch: dict[Any, Any] = {}
     if device == "cuda":
         scratch = kernels.scratch()
@@ -301,8 +283,6 @@ def fake_device(
 
 def tensors_held(value: Any, depth: int = 3) -> Iterator[torch.Tensor]:
     """Yield the tensor itself, or those inside plain containers, of any shape."""
-    import torch
-
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, _CONTAINERS) and depth:
@@ -346,14 +326,10 @@ def true_entries(kinds: list[int], length: int) -> Mapping[tuple[int, int], int]
 @contextmanager
 def known_text(config: Any, length: int) -> Iterator[None]:
     """Answer CPT's questions about values while steps on rows of ``length`` tokens run; do nothing for other methods.
-
-    Raises:
-        NotImplementedError: inside it, a mask that CPT does not make of such rows.
-    """
+    Raises NotImplementedError: inside it, a mask that CPT does not make of such rows."""
     if not is_cpt(config):
         yield
         return
-    import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
     kinds = list(config.cpt_tokens_type_mask)
@@ -429,8 +405,6 @@ def refusal(config: Any, checkpointing: bool) -> str | None:
 @contextmanager
 def standins_while_building(config: Any) -> Iterator[None]:
     """Use stand-ins while PEFT injects the adapter of ``config``; for SHiRA, replace its ``mask_fn`` too."""
-    import torch
-
     peft_type = str(getattr(config.peft_type, "value", config.peft_type))
     if peft_type == "SHIRA":
         config.mask_fn = _first_positions
@@ -446,7 +420,6 @@ def standins_while_building(config: Any) -> Iterator[None]:
 
 def _copies_stay() -> Any:
     """Return a mode in which copying a tensor without values to the CPU gives another tensor without values."""
-    import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
     to_copy = torch.ops.aten._to_copy.default
@@ -466,16 +439,12 @@ def _copies_stay() -> Any:
 def _even_clusters(rows: torch.Tensor, num_subspaces: int, iterations: int) -> tuple[torch.Tensor, int]:
     """Replace AdaMSS's k-means over singular vectors by clusters of equal size. Real clusters differ by a few rows,
     which moves rows of B between subspaces but keeps their number."""
-    import torch
-
     count = min(num_subspaces, rows.shape[0])
     return torch.arange(rows.shape[0]) % count, count
 
 
 def _shared_basis(matrices: list[torch.Tensor], regularization_alpha: float) -> torch.Tensor:
     """Replace FRoD's joint decomposition on the CPU by an empty tensor of its result's shape (inputs, inputs)."""
-    import torch
-
     width = matrices[0].shape[1]
     return torch.empty(width, width)
 
@@ -484,14 +453,11 @@ def _basis_coordinates(
     self: Any, basis: torch.Tensor, weight: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Replace FRoD's solve against that basis by empty directions of shape (out, in) and lengths of shape (in,)."""
-    import torch
-
     return torch.empty(weight.shape), torch.empty(weight.shape[1])
 
 
 def _first_positions(base_layer: torch.nn.Module, r: int, **_: Any) -> torch.Tensor:
     """Replace SHiRA's random mask by the first positions, as many as would be drawn."""
-    import torch
     from peft.tuners.tuners_utils import _get_in_out_features
 
     inputs, outputs = _get_in_out_features(base_layer)

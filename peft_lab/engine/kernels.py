@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from peft_lab.core.content import read_entries
 from peft_lab.core.errors import Replacement
+from peft_lab.core.later import torch
 
 if TYPE_CHECKING:
-    import torch
-
     from peft_lab.engine.work import Op
 
 #: mem-efficient attention needs the mask's rows aligned to this many elements (preprocess_mask, mem_eff_alignment)
@@ -42,32 +41,21 @@ DROPOUT = REPLACED["dropout"]
 
 
 def cublas_workspace(capability: tuple[int, int]) -> int:
-    """Return the bytes of one cuBLAS workspace (one per thread and stream; cuBLASLt shares it).
-
-    ``parseChosenWorkspaceSize`` in ``aten/src/ATen/cuda/CublasHandlePool.cpp``: ``:4096:2:16:8`` KiB, 32 MiB on
-    Hopper, and 128 MiB on gfx94x with ROCm; since torch 2.7 ``TORCH_CUBLASLT_UNIFIED_WORKSPACE`` is on by default.
-
-    >>> cublas_workspace((9, 0)) // 2**20
-    32
-    """
+    """Return the bytes of one cuBLAS workspace (one per thread and stream; cuBLASLt shares it):
+    ``parseChosenWorkspaceSize`` in ``aten/src/ATen/cuda/CublasHandlePool.cpp``, ``:4096:2:16:8`` KiB, 32 MiB on
+    Hopper, 128 MiB on gfx94x; since torch 2.7 ``TORCH_CUBLASLT_UNIFIED_WORKSPACE`` is on by default."""
     return WORKSPACES.get(capability, 4096 * 1024 * 2 + 16 * 1024 * 8)
 
 
 def stands_for(capability: tuple[int, int]) -> tuple[int, int]:
-    """Return the capability that represents all with equal workspaces, the only memory it affects.
-
-    >>> stands_for((7, 5)), stands_for((9, 0))
-    ((8, 9), (9, 0))
-    """
+    """Return the capability that represents all with equal workspaces, the only memory it affects."""
     return capability if capability in WORKSPACES else USUAL
 
 
 def attention(device: str) -> AbstractContextManager[None]:
-    """Return a context in which attention runs the kernel that ``cuda`` or ``cpu`` would choose.
-
-    The function is replaced for the whole process: a torch function mode would be off while a checkpoint recomputes a
-    layer inside backward. Simulations run in a process of their own.
-    """
+    """Return a context in which attention runs the kernel that ``cuda`` or ``cpu`` would choose. The function is
+    replaced for the whole process: a function mode would be off while a checkpoint recomputes a layer inside
+    backward."""
     return ATTENTION.by(_cuda_attention if device == "cuda" else _cpu_attention)
 
 
@@ -84,8 +72,6 @@ def _cuda_dropout(
 ) -> torch.Tensor:
     """Run the fused kernel, which keeps a mask of one byte per number (``native_dropout_cuda`` in
     ``aten/src/ATen/native/cuda/Dropout.cu``; taken by ``is_fused_kernel_acceptable`` in ``native/Dropout.cpp``)."""
-    import torch
-
     if inplace or not training or not 0 < p < 1:
         return (torch.dropout_ if inplace else torch.dropout)(input, p, training)
 
@@ -116,8 +102,6 @@ def _cuda_attention(
 
     The order is that of ``priority_order`` in ``aten/src/ATen/native/transformers/cuda/sdp_utils.cpp``.
     """
-    import torch
-
     _check_types(query, key, value)
     aten = torch.ops.aten
     half = query.dtype in (torch.float16, torch.bfloat16)
@@ -152,8 +136,6 @@ def _cpu_attention(
     enable_gqa: bool = False,
 ) -> torch.Tensor:
     """Run the kernel that this processor's torch chooses for small tensors with values."""
-    import torch
-
     _check_types(query, key, value)
     aten = torch.ops.aten
     mask = None if attn_mask is None else _additive(attn_mask, query)
@@ -185,7 +167,6 @@ def _cpu_is_flash(
     grouped: bool,
 ) -> bool:
     """Return whether ``torch._fused_sdp_choice`` picks flash on the CPU; it depends on which sizes are equal only."""
-    import torch
     from torch.nn.attention import SDPBackend
 
     if any(len(shape) != 4 for shape in shapes):
@@ -206,16 +187,12 @@ def _cpu_is_flash(
 
 
 def _pad_head(tensor: torch.Tensor) -> torch.Tensor:
-    import torch
-
     missing = -tensor.shape[-1] % _HEAD_ALIGNMENT
     return torch.nn.functional.pad(tensor, (0, missing)) if missing else tensor
 
 
 def _bias(mask: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
     """Return the mask as ``preprocess_mask`` makes it: additive, rows aligned, expanded over the heads."""
-    import torch
-
     mask = _additive(mask, query)
     aligned = all(stride % _MASK_ALIGNMENT == 0 for stride in mask.stride()[:-1]) and mask.stride(-1) == 1
     if not aligned:
@@ -226,8 +203,6 @@ def _bias(mask: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.T
 
 def _additive(mask: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
     """Return the mask as additive, as ``convert_boolean_attn_mask`` does."""
-    import torch
-
     if mask.dtype != torch.bool:
         return mask
     return torch.where(mask, 0.0, torch.scalar_tensor(float("-inf"), dtype=query.dtype))
@@ -240,7 +215,6 @@ def scratch() -> dict[Any, Any]:
     since keys are split) and ``delta`` in ``attention_backward.cu``. flash: ``dq_accum`` and ``softmax_d`` in
     ``flash_attn/flash_api.cpp`` (mha_bwd), and with grouped queries dK and dV for every query head.
     """
-    import torch
 
     def rows(query: torch.Tensor) -> int:
         return -(-query.shape[-2] // _QUERY_BLOCK) * _QUERY_BLOCK
@@ -352,8 +326,6 @@ def _is_pure(func: Any) -> bool:
 def _key(value: Any, numbers: bool = True) -> Any:
     """Return a cache key of a value: tensors by shape, strides, type and offset, all else by type and value.
     ``numbers``: False keys numbers by their type alone. Raises _Unknown for other kinds of tensors."""
-    import torch
-
     if isinstance(value, torch.Tensor):
         if (type(value) is not torch.Tensor and type(value) is not torch.nn.Parameter) or not value.is_meta:
             raise _Unknown
@@ -365,8 +337,6 @@ def _key(value: Any, numbers: bool = True) -> Any:
 
 def _maker(result: Any) -> Callable[[], Any] | None:
     """Return a function that computes the same result again; ``None`` if it might differ."""
-    import torch
-
     if isinstance(result, torch.Tensor):
         if type(result) is not torch.Tensor or not result.is_meta or result.storage_offset():
             return None
@@ -387,8 +357,6 @@ def _maker(result: Any) -> Callable[[], Any] | None:
 
 def _places(value: Any) -> set[int]:
     """Return the identifiers of the storages of all tensors in a value."""
-    import torch
-
     if isinstance(value, torch.Tensor):
         return {value.untyped_storage()._cdata}
     if isinstance(value, tuple | list):
@@ -412,8 +380,6 @@ class Coordinates:
     """Stand-in for the result of ``torch.sparse_coo_tensor``, with what SHiRA and FRoD use of it."""
 
     def __init__(self, indices: torch.Tensor, values: torch.Tensor, size: Sequence[int]) -> None:
-        import torch
-
         self.indices = indices.to(torch.int64)
         self.values = values
         self.shape = tuple(size)
@@ -427,8 +393,6 @@ class Coordinates:
 
     def to_dense(self) -> torch.Tensor:
         """Return the whole tensor, of the shape given at the start, with zeros elsewhere."""
-        import torch
-
         return torch.zeros(self.shape, dtype=self.values.dtype) + self
 
     def __radd__(self, dense: torch.Tensor) -> torch.Tensor:
@@ -440,7 +404,6 @@ class Coordinates:
 @contextmanager
 def sparse_as_dense() -> Iterator[None]:
     """Replace ``torch.sparse_coo_tensor`` and ``torch.sparse.mm`` by their stand-ins."""
-    import torch
 
     def build(indices: Any, values: Any, size: Any, **_: Any) -> Coordinates:
         return Coordinates(indices, values, size)
@@ -482,12 +445,8 @@ class _Described:
 
 @contextmanager
 def chunks_visible(device: str) -> Iterator[None]:
-    """Run the chunked loss as a loop while steps are simulated on ``device``, ``cuda`` or ``cpu``.
-
-    Raises:
-        PeftLabError: the installed torch has no such loss.
-    """
-    import torch
+    """Run the chunked loss as a loop while steps are simulated on ``device``, ``cuda`` or ``cpu``. Raises PeftLabError:
+    the installed torch has no such loss."""
     from torch.nn.modules import linear_cross_entropy as own
 
     build: Any = BUFFERS.original()

@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.core.errors import BadInput
+from peft_lab.core.later import torch
 from peft_lab.engine.request import Simulation, StepRequest, StepSetting
 from peft_lab.engine.running import Stage
 from peft_lab.engine.simulate import blueprint_of, refusing, simulate_blueprint
 
 if TYPE_CHECKING:
-    import torch
-
     from peft_lab.training.batches import Picked
 
 
@@ -45,10 +44,8 @@ class LabBatch(StepSetting):
     def of(
         cls, size: Mapping[str, Any], device: str, attention: str | None = None, tags: int = 0
     ) -> LabBatch:
-        """Return the batch whose size a run's events recorded (:func:`peft_lab.training.batches.size_of`).
-
-        ``tags``: labels of a task that tags tokens, else 0.
-        """
+        """Return the batch whose size a run's events recorded (:func:`peft_lab.training.batches.size_of`). ``tags``:
+        labels of a task that tags tokens, else 0."""
         picked: dict[str, Any] = {name: size[name] for name in ("padded", "kept", "predicted")}
         apart = bool(size.get("apart", False))  # absent from runs made before there were such models
         length = 1 if "image" in size else size["length"]  # the model decides the length of images
@@ -70,11 +67,8 @@ class LabBatch(StepSetting):
 
 
 def simulate_lab(request: StepRequest) -> Simulation:
-    """Simulate the tracked step of a run on this machine; the request's setting is a :class:`LabBatch`.
-
-    Raises:
-        BadInput, SimulationError: as :func:`peft_lab.engine.simulate.simulate`.
-    """
+    """Simulate the tracked step of a run on this machine; the request's setting is a :class:`LabBatch`. Raises
+    BadInput, SimulationError: as :func:`peft_lab.engine.simulate.simulate`."""
     from peft_lab.methods import get_method
     from peft_lab.models.catalogue import resolve
     from peft_lab.models.images import size_of
@@ -133,8 +127,6 @@ class _FusedAdam:
         self.states: list[list[torch.Tensor]] = []
 
     def step(self) -> None:
-        import torch
-
         if not self.states:
             for parameter in self.parameters:
                 if parameter.grad is not None:
@@ -151,8 +143,6 @@ def _inputs(
     batch: LabBatch, image: tuple[int, int, int] | None
 ) -> tuple[dict[str, torch.Tensor], Picked | None]:
     """Return the batch's tensors, and the positions its loss picks. ``image``: channels, height, width of images."""
-    import torch
-
     from peft_lab.training.batches import Picked
 
     if image is not None:

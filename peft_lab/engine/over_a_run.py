@@ -42,23 +42,14 @@ _FEWEST = 16  # tokens below which there are no four such lengths
 
 
 def thinned(lengths: Sequence[int]) -> tuple[int, ...]:
-    """Return at most a thousand lengths, sorted, that are spread as all are; the longest is among them.
-
-    >>> thinned(range(1, 5001))[0], thinned(range(1, 5001))[-1]
-    (5, 5000)
-    """
+    """Return at most a thousand lengths, sorted, that are spread as all are; the longest is among them."""
     every = (len(lengths) - 1) // _MOST + 1
     return tuple(sorted(lengths, reverse=True)[::every][::-1])
 
 
 def assumed(mean: float, longest: int, rows: int) -> tuple[int, ...]:
     """Return lengths for rows of which only the mean and the longest are known: log-normal, with the spread at which
-    the longest of so many rows is expected to be that long.
-
-    >>> lengths = assumed(200, 1000, 10_000)
-    >>> lengths[-1], round(sum(lengths) / len(lengths))
-    (1000, 200)
-    """
+    the longest of so many rows is expected to be that long."""
     normal, number = NormalDist(), min(rows, _MOST)
     most = normal.inv_cdf(1 - 0.5 / max(rows, 2))
     spread = most - max(0.0, most**2 - 2 * np.log(longest / mean)) ** 0.5
@@ -95,11 +86,8 @@ def steps_at(lengths: Sequence[int]) -> Schedule:
 class Steps:
     """What steps do to memory at any length, read off a trace of first steps and of one at each of four lengths.
 
-    ``start``: events before the first of the four. ``first``: storages that the step before it leaves to it.
-
-    Raises:
-        SimulationError: steps of other lengths differ in more than sizes.
-    """
+    ``start``: events before the first of the four. ``first``: storages that the step before it leaves to it. Raises
+    SimulationError: steps of other lengths differ in more than sizes."""
 
     def __init__(self, trace: Trace, lengths: Sequence[int]) -> None:
         starts, before = list[int](), True

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peft_lab.core import limits
 from peft_lab.core.content import read_entries
 from peft_lab.core.errors import BadInput
 from peft_lab.core.form import Form, choice, text, whole, yes_no
+from peft_lab.core.later import torch
 from peft_lab.engine import step
 from peft_lab.engine.account import PARTS, MemoryPoint
 from peft_lab.engine.devices import Device, read_device
 from peft_lab.engine.work import Work
-
-if TYPE_CHECKING:
-    import torch
 
 # ----------------------------------------
 # How a step is simulated: its sizes, its optimizer, its device.
@@ -41,12 +39,8 @@ PACKED_TITLES = {"int8": "8 bits (int8)", "nf4": "4 bits (NF4)", "fp4": "4 bits 
 
 @dataclass(frozen=True)
 class Precision:
-    """How a step computes.
-
-    Attributes:
-        stored: data type of the weights that are not packed; empty: as the base is stored.
-        autocast: data type in which ``torch.autocast`` multiplies; empty without it.
-    """
+    """How a step computes: the data type of weights that are not packed (``stored``; empty: as the base is stored) and
+    in which ``torch.autocast`` multiplies (``autocast``; empty without it)."""
 
     name: str
     title: str
@@ -214,8 +208,6 @@ class StepSetting:
 
 def torch_dtype(name: str) -> torch.dtype:
     """Return the torch dtype of a training precision. Raises BadInput for other names."""
-    import torch
-
     if name not in PRECISIONS:
         raise BadInput(f"'{name}' is not a precision to train in. Known: {', '.join(PRECISIONS)}.", "dtype")
     found: torch.dtype = getattr(torch, name)
@@ -241,11 +233,7 @@ class StepRequest:
     checkpointing: bool = False
 
     def at(self, **changes: Any) -> StepRequest:
-        """Return the same step with other fields of its setting.
-
-        >>> StepRequest("gpt2", "lora", {}, StepSetting(batch=4, seq=64)).at(batch=1).setting.batch
-        1
-        """
+        """Return the same step with other fields of its setting."""
         return replace(self, setting=replace(self.setting, **changes))
 
     def on(self, device: Device) -> StepRequest:
@@ -279,12 +267,9 @@ class Reserved:
 
 @dataclass(frozen=True)
 class OverRun:
-    """What runs over rows of unequal length reserve (:mod:`peft_lab.engine.over_a_run`).
-
-    Attributes:
-        reserved: as trainers run. others: with another setting of the allocator or of the batches, by name.
-        steps: of each order. orders: how many were sampled. rows: lengths to sample from. longest: of them.
-    """
+    """What runs over rows of unequal length reserve (:mod:`peft_lab.engine.over_a_run`): as trainers run, and with
+    another setting of the allocator or of the batches (``others``, by name); over ``orders`` of ``steps`` sampled of
+    ``rows`` lengths."""
 
     reserved: Reserved
     others: Mapping[str, Reserved]

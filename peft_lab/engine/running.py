@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peft_lab.core.errors import PeftLabError, SimulationError, Unsupported, in_short
+from peft_lab.core.later import torch
 from peft_lab.engine import build, kernels, step, switches
 from peft_lab.engine.account import DEPTH, unroll, without_scalars
 from peft_lab.engine.autocast import simulated
@@ -26,9 +27,6 @@ from peft_lab.models.catalogue import REFUSALS
 from peft_lab.training.batches import no_cache
 from peft_lab.training.optimizers import offloading, without_logits
 from peft_lab.training.step import Phase
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass
@@ -151,12 +149,9 @@ def settled(stage: Stage) -> None:
 def run(
     blueprint: Blueprint, setting: StepSetting, schedule: Schedule = two_steps, devices: Devices | None = None
 ) -> tuple[Trace, int, bool]:
-    """Return the trace of a schedule, the bytes of optimizer states on the host, and whether it was unrolled.
-
-    Raises:
-        SimulationError: the method needs values, or an operation that has no fake implementation; with the reason.
-        Unsupported: a packed base makes the step impossible.
-    """
+    """Return the trace of a schedule, the bytes of optimizer states on the host, and whether it was unrolled. Raises
+    SimulationError: the method needs values, or an operation that has no fake implementation; with the reason.
+    Unsupported: a packed base makes the step impossible."""
     reason = refusal(blueprint.method, blueprint.checkpointing)
     if reason is not None:
         raise SimulationError(reason)
@@ -210,11 +205,8 @@ def _unrolled(
 
 def _agrees(trace: Trace, adapted: int, blueprint: Blueprint) -> bool:
     """Return whether an unrolled model has the real one's storages: some methods share matrices between far layers.
-
-    The real model is built on the meta device. If its adapter would be built of real tensors (fake.REAL_ADAPTER), which
-    takes long, the counted adapter is compared instead, and the number of adapted modules with it, because shared
-    matrices do not reveal how many layers use them.
-    """
+    Where the real adapter would be built of real tensors (fake.REAL_ADAPTER), which takes long, the counted one is
+    compared, with the number of adapted modules, because shared matrices do not reveal how many layers use them."""
     real = needs_real_adapter(blueprint.method)
     parts = ("adapter",) if real else ("weights", "adapter")
     unrolled = sorted(s.nbytes for s in trace.storages if s.part in parts)
@@ -271,13 +263,8 @@ def _chunk_the_loss(model: Any) -> None:
 
 
 def away(stage: Stage) -> AbstractContextManager[Any]:
-    """Keep what is saved for a backward pass in main memory, if the setting asks for it.
-
-    Raises:
-        Unsupported: the weights are split over devices.
-    """
-    import torch
-
+    """Keep what is saved for a backward pass in main memory, if the setting asks for it. Raises Unsupported: the
+    weights are split over devices."""
     recorder = stage.recorder
 
     def leave(tensor: torch.Tensor) -> tuple[torch.Size, torch.dtype, int]:

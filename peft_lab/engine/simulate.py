@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from peft_lab.core.errors import BadInput, PeftLabError, SimulationError, Unsupported, in_short
+from peft_lab.core.later import torch
 from peft_lab.engine import account, over_a_run
 from peft_lab.engine.build import Blueprint, Quantise, layers_alike
 from peft_lab.engine.devices import Device
@@ -40,8 +41,6 @@ from peft_lab.models.meta import uncollected
 from peft_lab.models.shapes import CLASSIFIERS, a_model
 
 if TYPE_CHECKING:
-    import torch
-
     from peft_lab.methods.base import MethodSpec
     from peft_lab.models.shapes import ModelEntry
 
@@ -69,12 +68,9 @@ def simulate_blueprint(
     schedule: Schedule = two_steps,
     works: bool = True,
 ) -> Simulation:
-    """Simulate a blueprint under a setting. ``works``: whether to trace the step's work beside its memory.
-
-    Raises:
-        BadInput: sizes out of range. SimulationError: as :func:`run`.
-        DeviceFull: the step needs more than the setting's capacity.
-    """
+    """Simulate a blueprint under a setting. ``works``: whether to trace the step's work beside its memory. Raises
+    BadInput: sizes out of range. SimulationError: as :func:`run`. DeviceFull: the step needs more than the setting's
+    capacity."""
     start = time.perf_counter()
     setting.check()
     with uncollected():
@@ -152,11 +148,8 @@ def _traced(request: StepRequest, schedule: Schedule, works: bool) -> Trace:
 
 
 def simulate(request: StepRequest, works: bool = True) -> Simulation:
-    """Simulate a step of one of the lab's methods. ``works``: as in :func:`simulate_blueprint`.
-
-    Raises:
-        BadInput: unknown names or values out of range. SimulationError: the step cannot be simulated, with the reason.
-    """
+    """Simulate a step of one of the lab's methods. ``works``: as in :func:`simulate_blueprint`. Raises BadInput:
+    unknown names or values out of range. SimulationError: the step cannot be simulated, with the reason."""
     entry, spec = check(request)
     blueprint = blueprint_of(request)
     with refusing(entry, spec):
@@ -169,11 +162,8 @@ def memory_of(request: StepRequest) -> Simulation:
 
 
 def check(request: StepRequest) -> tuple[ModelEntry, MethodSpec]:
-    """Check a step's names and values; return its model and method.
-
-    Raises:
-        BadInput: unknown names or values out of range.
-    """
+    """Check a step's names and values; return its model and method. Raises BadInput: unknown names or values out of
+    range."""
     from peft_lab.methods import get_method
     from peft_lab.models.catalogue import resolve
 
@@ -185,11 +175,8 @@ def check(request: StepRequest) -> tuple[ModelEntry, MethodSpec]:
 
 @contextmanager
 def refusing(entry: ModelEntry, spec: MethodSpec) -> Iterator[None]:
-    """Turn the errors that libraries raise meanwhile into SimulationError.
-
-    Raises:
-        SimulationError: a library refused, with its reason.
-    """
+    """Turn the errors that libraries raise meanwhile into SimulationError. Raises SimulationError: a library refused,
+    with its reason."""
     try:
         yield
     except REFUSALS as error:
@@ -201,9 +188,7 @@ def refusing(entry: ModelEntry, spec: MethodSpec) -> Iterator[None]:
 
 def _check_length(entry: ModelEntry, kind: str, setting: StepSetting, virtual: int) -> None:
     """Raise BadInput for rows longer than the model's positions, and for a generation by a model that writes no text.
-
-    ``kind``: of the trained model, ``encoder`` for a text classifier.
-    """
+    ``kind``: of the trained model."""
     if setting.generate and kind != "causal-lm":
         what = {
             "encoder": f"{entry.title} is an encoder and writes no text",
@@ -227,12 +212,8 @@ def _check_length(entry: ModelEntry, kind: str, setting: StepSetting, virtual: i
 
 
 def blueprint_of(request: StepRequest) -> Blueprint:
-    """Return the blueprint of a step of one of the lab's methods.
-
-    Raises:
-        BadInput: unknown names or values out of range.
-        Unsupported: the method does not go with gradient checkpointing or with the base's storage format.
-    """
+    """Return the blueprint of a step of one of the lab's methods. Raises BadInput: unknown names or values out of
+    range. Unsupported: the method does not go with gradient checkpointing or with the base's storage format."""
     from peft_lab.methods import get_method
     from peft_lab.models import meta
     from peft_lab.models.catalogue import resolve
@@ -318,12 +299,8 @@ def _quantise(how: Any) -> Quantise:
 
 
 def simulate_config(request: ConfigRequest, schedule: Schedule = two_steps) -> Simulation:
-    """Simulate steps with any PEFT adapter config on a model.
-
-    Raises:
-        BadInput: not a PEFT config, or one that PEFT cannot apply here.
-        SimulationError: the step cannot be simulated, with the reason.
-    """
+    """Simulate steps with any PEFT adapter config on a model. Raises BadInput: not a PEFT config, or one that PEFT
+    cannot apply here. SimulationError: the step cannot be simulated, with the reason."""
     from peft_lab.methods.counting import count
     from peft_lab.models import meta
     from peft_lab.models.catalogue import resolve
@@ -404,10 +381,8 @@ def needed_bytes(simulation: Needing) -> int:
 
 
 def largest(fits: Callable[[int], bool], most: int) -> int:
-    """Return the largest size from 1 to ``most`` that fits, 0 if not even 1 does. ``fits`` must be monotone.
-
-    Doubles until it does not fit, then bisects to within 1 in 32: about ten calls.
-    """
+    """Return the largest size from 1 to ``most`` that fits, 0 if not even 1 does; ``fits`` must be monotone. Doubles
+    until it does not fit, then bisects to within 1 in 32: about ten calls."""
     if not fits(1):
         return 0
     low, high = 1, 2
@@ -423,11 +398,8 @@ def largest(fits: Callable[[int], bool], most: int) -> int:
 def largest_that_fits(
     what: Literal["batch", "seq"], device: Device, request: StepRequest, most: int | None = None
 ) -> int:
-    """Return the largest ``batch`` or ``seq`` that fits on ``device``, with the rest of the request unchanged.
-
-    Raises:
-        BadInput, SimulationError: as :func:`peft_lab.engine.simulate.simulate`.
-    """
+    """Return the largest ``batch`` or ``seq`` that fits on ``device``, with the rest of the request unchanged. Raises
+    BadInput, SimulationError: as :func:`peft_lab.engine.simulate.simulate`."""
     asked = request.on(device)
     return largest(
         lambda size: device.holds(bytes_needed(asked.at(**{what: size}))),
@@ -450,10 +422,8 @@ class ModelFit:
 def models_that_fit(
     device: Device, request: StepRequest, names: Iterable[str] | None = None
 ) -> tuple[ModelFit, ...]:
-    """Simulate the request with each text model of the catalogue, or each of ``names``, from small to large.
-
-    Rows are shortened to a model's positions. ``request.values`` should hold only knobs that are not at their defaults.
-    """
+    """Simulate the request with each text model of the catalogue, or each of ``names``, from small to large, its rows
+    shortened to their positions; ``request.values`` should hold only knobs that are not at their defaults."""
     from peft_lab.models.catalogue import readers_of_text
 
     chosen = [entry for name, entry in readers_of_text().items() if names is None or name in set(names)]
@@ -472,10 +442,7 @@ def models_that_fit(
 
 def longest_row(request: StepRequest) -> int:
     """Return the request's row length, cut to a model's positions less the method's virtual and the generated tokens.
-
-    Raises:
-        BadInput: the method does not run on the model.
-    """
+    Raises BadInput: the method does not run on the model."""
     from peft_lab.methods import get_method
     from peft_lab.models.catalogue import resolve
 

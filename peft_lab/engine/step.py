@@ -11,18 +11,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peft_lab.core.content import read_entry
 from peft_lab.core.errors import BadInput, Unsupported
+from peft_lab.core.later import torch
 from peft_lab.engine.fake import tensors_held
 from peft_lab.engine.tracker import MemoryRecorder
 from peft_lab.models import images
 from peft_lab.training.optimizers import MuonBesideAdamW, outside_layers
 from peft_lab.training.step import InPlace, Phase, add_gradients, train_step
-
-if TYPE_CHECKING:
-    import torch
 
 #: The gradient norm at which the benchmark and most recipes clip; its value does not affect memory.
 MAX_NORM = 1.0
@@ -72,8 +70,6 @@ def watching(subject: SteppedModel, recorder: MemoryRecorder) -> Iterator[None]:
 
 
 def _watch_layer(layer: torch.nn.Module, first: bool, index: int, recorder: MemoryRecorder) -> list[Any]:
-    import torch
-
     outer: list[int | None] = []
 
     def before(module: Any, args: Any, kwargs: Any) -> None:
@@ -164,8 +160,6 @@ def train(
 
 def settle(subject: SteppedModel, recorder: MemoryRecorder, optimizer: Any) -> None:
     """Update with empty gradients, without a pass, which creates the optimizer's states as a step does."""
-    import torch
-
     enter = phases(subject, recorder)
     for parameter in subject.parameters:
         if parameter.requires_grad:
@@ -190,8 +184,6 @@ def _wants_task_ids(model: torch.nn.Module) -> bool:
 
 def _tasks(model: torch.nn.Module, size: int) -> dict[str, torch.Tensor]:
     """Return the task of each of ``size`` rows, for methods that need it; else nothing."""
-    import torch
-
     return {"task_ids": torch.zeros(size, dtype=torch.long)} if _wants_task_ids(model) else {}
 
 
@@ -205,8 +197,6 @@ def training_batch(
     head for every token (``per_token``) cover virtual tokens too; a classifier's have (``size``,). Pictures:
     (``size``, channels, height, width) in 32 bits.
     """
-    import torch
-
     if subject.kind == "vision":
         config: Any = subject.model.config
         pictures = torch.zeros(size, *images.size_of(config.to_dict()))
@@ -230,8 +220,6 @@ def training_batch(
 
 def evaluate(subject: SteppedModel, recorder: MemoryRecorder, size: int, length: int) -> None:
     """Compute the loss on a batch without gradients, row by row, as the benchmark does before and after training."""
-    import torch
-
     recorder.enter("evaluation")
     with torch.no_grad():
         ids = torch.zeros(size, length, dtype=torch.long)
@@ -249,8 +237,6 @@ def generate(subject: SteppedModel, recorder: MemoryRecorder, size: int, prompt:
     written out because PEFT's own ``generate`` for prompt methods requests transformers' cache by its old name and then
     recomputes the whole text at every token.
     """
-    import torch
-
     model = subject.model
     recorder.enter("generation")
     with torch.no_grad():
@@ -329,13 +315,8 @@ def make_optimizer(name: str, model: torch.nn.Module, foreach: bool) -> Any:
     """Return the optimizer over a model's parameters that need gradients.
 
     ``foreach``: whether AdamW (Muon's too) and SGD update lists of tensors at once, torch's default on CUDA, which
-    takes temporaries as large as all moments. Adafactor and Muon itself update one parameter after another.
-
-    Raises:
-        BadInput: an unknown name. Unsupported: LoRA-FA's optimizer on a model without LoRA.
-    """
-    import torch
-
+    takes temporaries as large as all moments. Adafactor and Muon itself update one parameter after another. Raises
+    BadInput: an unknown name. Unsupported: LoRA-FA's optimizer on a model without LoRA."""
     if name == "lorafa":
         return _lora_fa(model)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -381,8 +362,6 @@ class _CountingOnHost:
 
     def step(self) -> None:
         """Update the parameters."""
-        import torch
-
         with torch.device("cpu"):
             self._optimizer.step()
 
@@ -427,16 +406,12 @@ class BlockwiseAdam:
 
     def step(self) -> None:
         """Create the states of parameters that have a gradient and no states yet."""
-        import torch
-
         for index, parameter in enumerate(self.parameters):
             if parameter.grad is not None and index not in self.state:
                 with torch.no_grad():
                     self.state[index] = self._init_state(parameter)
 
     def _init_state(self, parameter: torch.nn.Parameter) -> list[torch.Tensor]:
-        import torch
-
         count = parameter.numel()
         if self.bits == 32 or count < _MIN_8BIT:
             return self._buffers(parameter, torch.float32)
@@ -447,8 +422,6 @@ class BlockwiseAdam:
         return states + [parameter.new_zeros(blocks, dtype=torch.float32) for _ in range(2)]
 
     def _buffers(self, parameter: torch.nn.Parameter, dtype: torch.dtype) -> list[torch.Tensor]:
-        import torch
-
         if self.paged and parameter.numel() >= _MIN_PAGED:
             return []
         return [torch.zeros_like(parameter, dtype=dtype) for _ in range(2)]

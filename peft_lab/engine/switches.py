@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.core.errors import Unsupported
+from peft_lab.core.later import torch
 from peft_lab.engine.kernels import REPLACED
 from peft_lab.engine.step import Nothing, make_optimizer
 from peft_lab.engine.tracker import MemoryRecorder
@@ -20,8 +21,6 @@ from peft_lab.engine.work import Op, bytes_of
 from peft_lab.training.optimizers import altered
 
 if TYPE_CHECKING:
-    import torch
-
     from peft_lab.engine.request import StepSetting
 
 #: :func:`peft_lab.training.optimizers.without_logits` calls it with the last hidden states and the output head.
@@ -30,7 +29,6 @@ LINEAR_LOSS = REPLACED["linear loss"]
 
 def _liger(hidden: Any, weight: Any) -> Any:
     """Turn the logits of some rows at a time into their gradient, and multiply it into that of the states at once."""
-    import torch
 
     class Liger(torch.autograd.Function):
         @staticmethod
@@ -87,12 +85,8 @@ def loss_from_logits(model: Any, name: str, whole_head: bool) -> None:
     """Make a model compute its loss as a trainer's function does, from logits that it does not alter.
 
     ``shifted``: from a float32 copy without the last position. ``litgpt``: 128 positions at a time and in their own
-    precision; the head too is run so often, unless ``whole_head`` (LitGPT's lora.py and full.py).
-
-    Raises:
-        Unsupported: the model alters its logits before the loss.
-    """
-    import torch
+    precision; the head too is run so often, unless ``whole_head`` (LitGPT's lora.py and full.py). Raises Unsupported:
+    the model alters its logits before the loss."""
     from torch.nn import functional
 
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -130,7 +124,6 @@ def loss_from_logits(model: Any, name: str, whole_head: bool) -> None:
 def fuse_norms(model: torch.nn.Module) -> None:
     """Run each RMSNorm as one kernel, which keeps its input for the backward pass and writes the input's gradient over
     the output's (Unsloth 2024.5, kernels/rms_layernorm.py; Liger-Kernel ead96b6, ops/rms_norm.py, in place)."""
-    import torch
 
     class Norm(torch.autograd.Function):
         @staticmethod
@@ -156,7 +149,6 @@ def _normed(norm: Any, module: Any, hidden: Any) -> Any:
 
 def selective() -> Any:
     """Return a checkpoint's contexts that keep attention and every second product, and compute the rest again."""
-    import torch
     from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
     products = Counter[bool]()

@@ -14,13 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from peft_lab.core.later import torch
 from peft_lab.engine.kernels import Known, carry_out_known
 from peft_lab.engine.work import Op, Stretch, is_over_lists, operation, operations
-
-if TYPE_CHECKING:
-    import torch
 
 # ----------------------------------------
 # What a run did to memory, as plain data.
@@ -68,14 +66,8 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """An exchange between devices in one operation.
-
-    Attributes:
-        kind: ``all-gather``, ``reduce-scatter``, ``all-reduce``, ``broadcast`` ...
-        nbytes: of the whole tensor, not of one device's share.
-        layer: the layer computed then; an unrolled trace has it for the layers that ran only.
-        turn: how many forward passes had begun.
-    """
+    """An exchange between devices in one operation: its ``kind`` (``all-gather`` ...), the bytes of the whole tensor,
+    the layer computed then, and how many forward passes had begun (``turn``)."""
 
     kind: str
     nbytes: int
@@ -120,8 +112,6 @@ def noted(
 
 def tensors_in(result: Any) -> Iterator[torch.Tensor]:
     """Yield the tensors an operation returned, of any shape: the result itself, or those in a tuple or list."""
-    import torch
-
     if isinstance(result, torch.Tensor):
         yield result
     elif isinstance(result, (tuple, list)):
@@ -148,8 +138,6 @@ def scalar_standin(tensor: torch.Tensor) -> bool | int | float:
     ``tensor`` holds one number, whatever its shape. PEFT reads values to decide whether a module dropout skips this
     step (``rand(1) > p``), whether a norm is finite or a logit infinite: these answers compute, so they need memory.
     """
-    import torch
-
     if tensor.dtype == torch.bool:
         return not getattr(tensor, BROKEN, False)
     return 1.0 if tensor.is_floating_point() else 0
@@ -161,8 +149,6 @@ def without_masks(see: Callable[[torch.Tensor], object], indices: Any) -> list[A
     A mask is taken to select everything, because how much it selects depends on values. ``see`` is called with
     each tensor of positions, of shape (elements of the mask,).
     """
-    import torch
-
     found: list[Any] = []
     for index in indices:
         if index is None or index.dtype not in (torch.bool, torch.uint8):
@@ -251,10 +237,8 @@ class MemoryRecorder:
         self.trace.events.append(EMPTY_CACHE)
 
     def see(self, tensor: torch.Tensor, part: str = "", layer: int | None = None) -> int:
-        """Record the storage of a tensor of any shape unless it is known.
-
-        Returns its number in the trace, -1 if it takes no device memory.
-        """
+        """Record the storage of a tensor of any shape unless it is known. Returns its number, -1 if it takes no device
+        memory."""
         tensor = own_part(tensor)
         storage = tensor.untyped_storage()
         key = storage._cdata
@@ -336,8 +320,6 @@ class MemoryRecorder:
 
     def layer_of(self, tensor: Any) -> int | None:
         """Return the layer of a tensor's storage; None outside the layers, or if it was never seen."""
-        import torch
-
         number = self.number(tensor) if isinstance(tensor, torch.Tensor) else None
         return None if number is None else self.trace.storages[number].layer
 
@@ -380,8 +362,6 @@ class MemoryRecorder:
 
 @cache
 def _whole() -> frozenset[type]:
-    import torch
-
     return frozenset({torch.Tensor, torch.nn.Parameter})
 
 
@@ -402,7 +382,6 @@ def recording(
     ``watched``: if given, tensors split over devices (DTensor) may occur, and operations on this device's share are
     recorded.
     """
-    import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
     inside, told = scratch or {}, watched or {}

@@ -13,12 +13,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from math import log2, prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peft_lab.core.content import read_entry
-
-if TYPE_CHECKING:
-    import torch
+from peft_lab.core.later import torch
 
 
 @dataclass(frozen=True)
@@ -82,10 +80,8 @@ _SWEEPS = 8
 def operations(
     func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any
 ) -> Iterable[tuple[Op, Any]]:
-    """Yield an operation's work and the tensor whose layer each part belongs to (None: the current layer).
-
-    A kernel over a list of tensors is one ``view`` (the cost of launching it) and an ``each`` for every tensor.
-    """
+    """Yield an operation's work and the tensor whose layer each part belongs to (None: the current layer). A kernel
+    over a list of tensors is one ``view`` (the cost of launching it) and an ``each`` for every tensor."""
     if is_over_lists(func, args):
         yield NOTHING, None
         yield from _each(_name(func), args, kwargs, result)

@@ -142,7 +142,7 @@ def test_simulated_is_what_a_real_step_takes_of_mixed_adapters(depth: int, tmp_p
     """X-LoRA wants two LoRAs in folders, the simulation their settings."""
     for number in "01":
         base = small.blueprint("llama", 3, None, dtype=torch.float32)
-        get_peft_model(real.built(base), LoraConfig(**MIXED)).save_pretrained(tmp_path / number)
+        get_peft_model(real.built(base), LoraConfig(**MIXED)).save_pretrained(str(tmp_path / number))
     ours = small.blueprint("llama", 3, xlora({"0": MIXED, "1": MIXED}, depth), dtype=torch.float32)
     folders = {number: str(tmp_path / number) for number in "01"}
     theirs = small.blueprint("llama", 3, xlora(folders, depth), dtype=torch.float32)

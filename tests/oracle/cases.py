@@ -41,6 +41,7 @@ def architecture(random: Random) -> Values:
 
     def filled(fields: Values) -> Values:
         found = filled(TABLES["forms"][fields["of"]]) if "of" in fields else {}
+        value: Any
         for name, value in fields.items():
             value = random.choice(value) if isinstance(value, list) else value
             value = drawn.get(value, value) if isinstance(value, str) else value

@@ -43,15 +43,10 @@ NO_SIZE = 99_999_999
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One of the comparison's two tasks.
-
-    Attributes:
-        folder: in the comparison's repository. file: the shipped rows.
-        title: its name on pages. prefix: the part that all names of experiments share.
-        interval: steps between evaluations. measure: the test metric. kept: the measure of forgetting, and its unit.
-        columns: short names of the two.
-        trained_on: the setup that all runs share, as text.
-    """
+    """One of the comparison's two tasks: its ``folder`` in the repository, ``file`` of shipped rows, ``title`` on
+    pages, the ``prefix`` of all experiments, the steps between evaluations (``interval``), the test metric
+    (``measure``), the measure of forgetting and its unit (``kept``), short names of the two (``columns``) and the
+    setup that all runs share."""
 
     name: str
     folder: str
@@ -168,11 +163,7 @@ class Moved:
 
 @cache
 def rows(benchmark: str = METAMATH) -> dict[str, PublishedRow]:
-    """Return all published rows of a benchmark by experiment.
-
-    Raises:
-        UnknownName: no such benchmark.
-    """
+    """Return all published rows of a benchmark by experiment. Raises UnknownName: no such benchmark."""
     if benchmark not in BENCHMARKS:
         raise UnknownName("benchmark", benchmark, BENCHMARKS, "benchmark")
     found = (_read(BENCHMARKS[benchmark], row) for row in lines(BENCHMARKS[benchmark].file))
@@ -252,20 +243,12 @@ def moved(benchmark: str = METAMATH) -> Moved | None:
 
 
 def right(variant: str) -> str:
-    """Return a row's share of correct answers.
-
-    >>> right("prompt_tuning-default"), right("lora-rank32")
-    ('5.7%', '47.8%')
-    """
+    """Return a row's share of correct answers: '47.8%' for ``lora-rank32``."""
     return f"{rows()[_name(variant)].accuracy:.1%}"
 
 
 def slower(variant: str, other: str) -> str:
-    """Return how much longer a step took than the other row's, in percent of that.
-
-    >>> slower("lora-rank32-dora", "lora-rank32")
-    '20.7%'
-    """
+    """Return how much longer a step took than the other row's, in percent of that."""
     one, two = (rows()[_name(name)].step_seconds for name in (variant, other))
     return units.percent(100 * (one / two - 1))
 
@@ -335,11 +318,8 @@ def simulated_with() -> dict[str, str]:
 def simulate(experiment: str, superseded: bool = False) -> Simulation:
     """Simulate one row under its protocol. Imports torch; pages call this in another process.
 
-    ``superseded``: simulate the row even if today's PEFT would run it differently.
-
-    Raises:
-        UnknownName: no such row. SimulationError: it cannot be simulated, with the reason.
-    """
+    ``superseded``: simulate the row even if today's PEFT would run it differently. Raises UnknownName: no such row.
+    SimulationError: it cannot be simulated, with the reason."""
     row = _known(experiment)
     if experiment in SUPERSEDED and not superseded:
         raise SimulationError(SUPERSEDED[experiment])
@@ -349,11 +329,8 @@ def simulate(experiment: str, superseded: bool = False) -> Simulation:
 def count(experiment: str) -> CountReport:
     """Count what one row trained, without weights. Imports torch; pages call this in another process.
 
-    LoRA-FA is an optimizer that freezes A, which the adapter config does not say.
-
-    Raises:
-        UnknownName: no such row. BadInput: PEFT cannot build it, with the reason.
-    """
+    LoRA-FA is an optimizer that freezes A, which the adapter config does not say. Raises UnknownName: no such row.
+    BadInput: PEFT cannot build it, with the reason."""
     from peft_lab.methods.counting import count as counting
 
     row = _known(experiment)
@@ -440,11 +417,7 @@ def simulate_published(
     """Simulate one row of the comparison: an adapter config (None: full fine-tuning) under its protocol.
 
     ``generate``: rows and new tokens of the answers generated after the steps (the comparison's were 50 and 300).
-    ``optimizer``: AdamW in all rows but one.
-
-    Raises:
-        BadInput, SimulationError: as :func:`simulate.simulate_config`.
-    """
+    ``optimizer``: AdamW in all rows but one. Raises BadInput, SimulationError: as :func:`simulate.simulate_config`."""
     entry = resolve(model)
     check_protocol(entry)
     if adapter_config is not None and adapter_configs.task_of(entry, adapter_config) == "SEQ_CLS":

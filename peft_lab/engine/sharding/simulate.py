@@ -11,9 +11,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peft_lab.core.errors import Unsupported
+from peft_lab.core.later import torch
 from peft_lab.engine import account, over_a_run
 from peft_lab.engine.account import DEPTH, PARTS, TEMPLATE, MemoryPoint, parts_of, round_size
 from peft_lab.engine.build import Blueprint
@@ -36,9 +37,6 @@ from peft_lab.engine.simulate import blueprint_of, check, refusing
 from peft_lab.engine.tracker import EMPTY_CACHE, MemoryRecorder, Trace
 from peft_lab.engine.work import Work, steps_of
 
-if TYPE_CHECKING:
-    import torch
-
 #: The parts of a step on one device, and also weights gathered from all devices, gradients not yet reduced and sharded,
 #: and communication buffers.
 SHARDED_PARTS = (*PARTS, "gathered", "unreduced", "buffers")
@@ -46,13 +44,8 @@ SHARDED_PARTS = (*PARTS, "gathered", "unreduced", "buffers")
 
 @dataclass(frozen=True)
 class Held:
-    """The tensors of one part and module that are alive at the peak.
-
-    Attributes:
-        module: its path in the model with ``*`` for the layer's number; empty if unknown (tensors that the backward
-            pass creates).
-        count: number of tensors.
-    """
+    """The tensors (``count``) of one part and ``module`` that are alive at the peak: its path with ``*`` for the
+    layer's number; empty if unknown (tensors that the backward pass creates)."""
 
     module: str
     part: str
@@ -171,9 +164,7 @@ def held_at_peak(trace: Trace) -> tuple[Held, ...]:
 
 def exchanged(trace: Trace, depth: int | None, passes: int = 1) -> tuple[Exchange, ...]:
     """Return the exchanges of the last step. Of its ``passes`` the trace's second-to-last represents all but the last.
-
-    ``depth``: the number of layers that five represent; None if all ran.
-    """
+    ``depth``: the number of layers that five represent; None if all ran."""
     last = max((sent.turn for sent in trace.sent), default=0)
     count: Counter[str] = Counter()
     nbytes: Counter[str] = Counter()
@@ -256,11 +247,8 @@ class Streams:
 
 @contextmanager
 def process_group(devices: int, rank: int = 0) -> Iterator[Any]:
-    """Join a group as the process of this rank, while the others do not exist; yield its mesh.
-
-    Raises:
-        ValueError: this process is in a group already.
-    """
+    """Join a group as the process of this rank, while the others do not exist; yield its mesh. Raises ValueError: this
+    process is in a group already."""
     import torch.distributed as dist
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.tensor.debug import _clear_sharding_prop_cache
@@ -283,8 +271,6 @@ def process_group(devices: int, rank: int = 0) -> Iterator[Any]:
 @contextmanager
 def meta_streams(recorder: MemoryRecorder) -> Iterator[None]:
     """Give the meta device streams, and let FSDP2 accept its parameters."""
-    import torch
-
     torch.meta = Streams(recorder)  # type: ignore[attr-defined]
     try:
         with META_PARAMETERS.by(lambda group: None):
@@ -356,11 +342,8 @@ def schedule(how: Sharding) -> Schedule:
 def simulate_blueprint(
     blueprint: Blueprint, setting: StepSetting, how: Sharding, model: str, method: str
 ) -> ShardedResult:
-    """Simulate a blueprint under a setting, on several devices.
-
-    Raises:
-        BadInput: settings out of range. SimulationError: the step cannot be simulated.
-    """
+    """Simulate a blueprint under a setting, on several devices. Raises BadInput: settings out of range.
+    SimulationError: the step cannot be simulated."""
     start = time.perf_counter()
     setting.check()
     how.check()
@@ -437,12 +420,9 @@ def _unlike(blueprint: Blueprint, how: Sharding) -> tuple[int, ...]:
 
 
 def simulate_sharded(request: StepRequest, how: Sharding) -> ShardedResult:
-    """Simulate a step of one of the lab's methods on several devices; the request's batch is that of one device.
-
-    Raises:
-        BadInput: unknown names or values out of range. Unsupported, SimulationError: the settings do not work together
-            or the step cannot be simulated, with the reason.
-    """
+    """Simulate a step of one of the lab's methods on several devices; the request's batch is that of one device. Raises
+    BadInput: unknown names or values out of range. Unsupported, SimulationError: the settings do not work together or
+    the step cannot be simulated, with the reason."""
     entry, spec = check(request)
     blueprint, setting, how = _prepared(request, how)
     with refusing(entry, spec):

@@ -67,11 +67,8 @@ def split_styles(model: Any, devices: int) -> dict[str, str]:
 
     LoRA on a column-split layer has B split by columns and A whole; on a row-split one A by rows and B whole, so each
     device adds the correction of its part. IA³'s factors are split like the output (column-split layers) or input
-    (row-split ones) that they multiply. Trained modules in no plan are whole on each device.
-
-    Raises:
-        ValueError: the model cannot be split so, with the reason.
-    """
+    (row-split ones) that they multiply. Trained modules in no plan are whole on each device. Raises ValueError: the
+    model cannot be split so, with the reason."""
     import re
 
     import torch
@@ -122,12 +119,8 @@ def split_styles(model: Any, devices: int) -> dict[str, str]:
 def split_matrices(model: Any, mesh: Any, device: Any) -> Any:
     """Split each matrix over the devices of a one-dimensional mesh; return the model. The rest is on every device.
 
-    All devices must have the same model, and read the same rows. The model may be in main memory: each device takes
-    its own part.
-
-    Raises:
-        ValueError: as :func:`split_styles`, or heads that do not divide evenly.
-    """
+    All devices must have the same model, and read the same rows. The model may be in main memory: each device takes its
+    own part. Raises ValueError: as :func:`split_styles`, or heads that do not divide evenly."""
     from functools import partial
 
     import torch

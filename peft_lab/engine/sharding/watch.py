@@ -7,17 +7,15 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from peft_lab.core.later import torch
 from peft_lab.engine import account
 from peft_lab.engine.account import DEPTH, TEMPLATE, round_size, walk
 from peft_lab.engine.kernels import REPLACED
 from peft_lab.engine.sharding.wrap import Sharding
 from peft_lab.engine.tracker import EMPTY_CACHE, Mark, MemoryRecorder, Sent, Storage, Trace, Watched
 from peft_lab.engine.work import Stretch
-
-if TYPE_CHECKING:
-    import torch
 
 FREES = REPLACED["gathered freed"]
 FILLS = REPLACED["gathered filled"]
@@ -28,11 +26,7 @@ _AROUND = re.compile(r"^(module\.)?(base_model\.model\.)?")
 
 
 def short(path: str) -> str:
-    """Return a module's path without the wrappers around the model, and with ``*`` for layer numbers.
-
-    >>> short("base_model.model.model.layers.3.mlp.up_proj")
-    'model.layers.*.mlp.up_proj'
-    """
+    """Return a module's path without the wrappers around the model, and with ``*`` for layer numbers."""
     return _NUMBER.sub(".*", _AROUND.sub("", path))
 
 
@@ -73,7 +67,6 @@ def following(recorder: MemoryRecorder) -> Iterator[None]:
 
 def watched(recorder: MemoryRecorder) -> Watched:
     """Return, by operation, the functions that report exchanges and unreduced gradients to the recorder."""
-    import torch
     import torch.distributed._tools.fake_collectives
     from torch.distributed.fsdp import fully_shard  # defines the operations of its own
 

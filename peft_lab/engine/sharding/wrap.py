@@ -6,17 +6,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peft_lab.core import limits
 from peft_lab.core.errors import BadInput, Unsupported
+from peft_lab.core.later import torch
 from peft_lab.engine.request import torch_dtype
 from peft_lab.engine.sharding import tensor
 from peft_lab.engine.step import OPTIMIZER_TITLES, TITLES, Nothing
 from peft_lab.engine.tracker import MemoryRecorder, own_part, recording
-
-if TYPE_CHECKING:
-    import torch
 
 #: Titles of the kinds, with what each splits, in the order in which to offer them.
 SHARDING_TITLES = TITLES["shardings"]
@@ -188,8 +186,6 @@ def _keep_inputs(blocks: Sequence[Any], recorder: MemoryRecorder) -> None:
     PEFT's ``fsdp_auto_wrap_policy`` makes units of A and B, so what is prefetched in a block's backward pass is first
     its own adapters.
     """
-    import torch
-
     kept: list[torch.Tensor] = []
 
     def before(module: Any, args: Any, kwargs: Any) -> None:
@@ -277,7 +273,6 @@ def replicate(
 ) -> torch.nn.Module:
     """Wrap a model in DDP, for processes that start with equal weights (they are not broadcast). ``real``: whether the
     other processes exist."""
-    import torch
     from torch.nn.parallel import DistributedDataParallel
 
     class Replicated(DistributedDataParallel):
@@ -400,7 +395,6 @@ def divided_moments(name: str, parameters: Sequence[torch.nn.Parameter], foreach
     """Return torch's ZeroRedundancyOptimizer: each device keeps the states of some parameters, updates them, and sends
     them to the others. Raises Unsupported for optimizers that it is not simulated with.
     """
-    import torch
     from torch.distributed.optim import ZeroRedundancyOptimizer
 
     trained = [parameter for parameter in parameters if parameter.requires_grad]

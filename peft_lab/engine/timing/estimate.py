@@ -53,10 +53,8 @@ def constants() -> Speed:
 
 @cache
 def speed_of(gpu: str) -> Speed:
-    """Return the speed of a GPU: the fitted shares of its data sheet, and the host's times unchanged.
-
-    Raises :class:`UnknownName` for a GPU whose sheet is not here.
-    """
+    """Return the speed of a GPU: the fitted shares of its data sheet, and the host's times unchanged. Raises
+    UnknownName for a GPU whose sheet is not here."""
     return carried(constants(), sheet(gpu))
 
 
@@ -149,11 +147,7 @@ class Seconds:
 
     @property
     def span(self) -> str:
-        """Return both ends of the band, as a table shows them.
-
-        >>> Seconds(0.094, 0.1, 0.114, "compute", {}).span
-        '94 to 114 ms'
-        """
+        """Return both ends of the band, as a table shows them: '94 to 114 ms'."""
         return units.span(self.low, self.high)
 
     def times(self, steps: float) -> Seconds:
@@ -190,11 +184,8 @@ def seconds(
 
 
 def speed_named(gpu: str, devices: int = 1) -> tuple[Speed, tuple[float, float]]:
-    """Return the speed of a device, and the factors around an estimate for it.
-
-    Raises:
-        UnknownName: no such GPU. BadInput: this machine, if it was not calibrated yet.
-    """
+    """Return the speed of a device, and the factors around an estimate for it. Raises UnknownName: no such GPU.
+    BadInput: this machine, if it was not calibrated yet."""
     if gpu == THIS:
         return here.speed(), here.BAND
     return speed_of(gpu), fitted_band(gpu, devices)
@@ -310,12 +301,7 @@ def counted_work(
 
 def chunk_rows(tokens: int, shape: ModelShape) -> int:
     """Return the rows of logits that torch's cross entropy in chunks makes at once: half of a power of two, so that the
-    logits take about as much as the hidden states (``LinearCrossEntropyOptions.chunking_method``, torch 2.13).
-
-    >>> from peft_lab.models.catalogue import get_model
-    >>> chunk_rows(512, get_model("llama-3.1-8b").shape)
-    8
-    """
+    logits take about as much as the hidden states (``LinearCrossEntropyOptions.chunking_method``, torch 2.13)."""
     as_large = ceil(tokens / ceil(shape.vocab / shape.hidden))
     return max(1, (1 << (as_large - 1).bit_length()) // 2)
 

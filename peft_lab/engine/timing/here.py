@@ -14,6 +14,7 @@ from typing import Any
 from peft_lab.core import disk, machine
 from peft_lab.core.content import misfit
 from peft_lab.core.errors import BadInput, UnreadableFile
+from peft_lab.core.later import torch
 from peft_lab.engine.timing.kernels import CONSTANTS, Speed
 from peft_lab.models.assets import store as assets
 from peft_lab.models.catalogue import catalogue
@@ -64,14 +65,8 @@ def keep(found: Mapping[str, Any]) -> None:
 
 
 def loading(name: str, nbytes: int, packed: bool = False) -> float:
-    """Return the seconds to read and build a model, as measured; for one not measured, scaled by its bytes.
-
-    Args:
-        nbytes: of its weights. packed: whether its layers are then quantised to few bits.
-
-    Raises:
-        BadInput: nothing was measured yet, or no model was here to measure.
-    """
+    """Return the seconds to read and build a model, as measured; for one not measured, scaled by its ``nbytes``;
+    ``packed`` into few bits. Raises BadInput: nothing was measured yet, or no model was here to measure."""
     loads = _known_loads()
     if loads is None:
         raise BadInput(
@@ -97,8 +92,6 @@ def _known_loads() -> dict[str, Any] | None:
 
 def measure() -> dict[str, Any]:
     """Measure this machine; return the result in the form of :func:`known`. Takes some seconds; imports torch."""
-    import torch
-
     start = time.perf_counter()
     rows, columns, inner = _PRODUCT
     found: dict[str, float] = {}
@@ -149,7 +142,6 @@ def _loads() -> dict[str, list[float]]:
 
 def _pack() -> float:
     """Return how many bytes of 16-bit weights bitsandbytes packs into 4 bits per second."""
-    import torch
     from bitsandbytes.functional import quantize_4bit
 
     _, columns, inner = _PRODUCT
