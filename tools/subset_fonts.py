@@ -2,7 +2,8 @@
 
 The results lie in ``peft_lab/ui/web/fonts``, with their characters in ``fonts.css``; the browser takes them first and
 loads Streamlit's whole font only for other characters. The fonts' license reserves the name "Source", so the files
-are renamed. Run it again after an icon or a character was added (tests/ui/test_fonts.py tells) or with a new Streamlit.
+are renamed. Run it again after an icon or a character was added (tests/ui/test_server.py tells) or with another
+Streamlit.
 """
 
 from __future__ import annotations

@@ -87,18 +87,6 @@ def test_a_page_has_no_serious_violation(address: str, reader: Page, app_url: st
         assert severe(reader, scheme) == [], scheme
 
 
-NARROW = (
-    "adapters",
-    "qlora?tab=inside&part=modules",
-    "prefix?tab=inside&part=parameters",
-    "lora?tab=inside&part=memory",
-    "prompt?tab=experiments",
-    "ptuning?tab=export",
-    "compare",
-    "practice",
-)
-
-
 STOP = "lora?stop=newcomer.2&model=smollm2-135m"  # its bar has icons alone on a phone
 
 
@@ -139,24 +127,6 @@ def test_what_opens_over_a_page_has_the_ink_of_its_theme(reader: Page, app_url: 
 
 _UNFOLD = """() => document.querySelectorAll('[data-testid="stMain"] details:not([open]) > summary')
   .forEach(summary => summary.click())"""
-_SIDEWAYS = "document.documentElement.scrollWidth > window.innerWidth"
-
-
-@pytest.mark.sampled(3)
-@pytest.mark.parametrize("address", NARROW)
-def test_a_narrow_screen_with_everything_unfolded(address: str, reader: Page, app_url: str) -> None:
-    size = reader.viewport_size
-    reader.set_viewport_size({"width": 390, "height": 1000})
-    reader.emulate_media(color_scheme="dark")
-    try:
-        visit(reader, f"{app_url}/{address}")
-        reader.evaluate(_UNFOLD)
-        settled(reader)
-        assert severe(reader) == []
-        assert not reader.evaluate(_SIDEWAYS), "the page itself does not scroll sideways"
-    finally:
-        assert size is not None
-        reader.set_viewport_size(size)
 
 
 @pytest.mark.parametrize(("scheme", "ink"), [("light", "#eee"), ("dark", "#222")])

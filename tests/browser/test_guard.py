@@ -83,12 +83,6 @@ def test_a_page_of_another_site_gets_no_websocket(app_url: str) -> None:
         assert answer(app_url, "/_stcore/stream", [host], **WEBSOCKET, Origin=origin)[0] == 403
 
 
-def test_a_request_for_no_or_two_hosts_is_refused(app_url: str) -> None:
-    own = urlsplit(app_url).netloc
-    for hosts in ([], [own, "evil.example"], ["evil.example", own], [f"{own}@evil.example"]):
-        assert answer(app_url, "/", hosts)[0] in (400, 421)
-
-
 def test_every_answer_says_what_a_page_may_load(app_url: str) -> None:
     own = urlsplit(app_url).netloc
     for path in ("/", "/lora", "/_stcore/health", "/nowhere.js"):

@@ -81,17 +81,6 @@ def test_a_page_opened_by_its_address_makes_its_link(
         assert len(address) > 200, "the page's settings are in it"
         check_the_code_on(page, address)
 
-
-@pytest.mark.slow
-@pytest.mark.further
-@pytest.mark.rest
-def test_every_page_reached_by_a_click_makes_its_link(page: Page, app_url: str) -> None:
-    visit(page, app_url)
-    for name in reversed(SHARED):
-        choose_page(page, name)
-        expect(page.locator("h1")).to_have_text(heading(name))
-        settled(page)
-        assert made(page).partition("?")[0] == f"{app_url}/{'' if name == 'home' else name}"
         # the drawer stays open: the press on the next link closes it, too
 
 
@@ -142,13 +131,6 @@ def check_from_everywhere(page: Page, browser: Browser, root: str) -> None:
     student = opened_elsewhere(browser, address)
     expect(student.get_by_text("You received a path")).to_be_visible()
     student.context.close()
-
-
-@pytest.mark.slow
-@pytest.mark.further
-@pytest.mark.rest
-def test_below_a_folder(page: Page, chromium: Browser, below_a_folder: str) -> None:
-    check_from_everywhere(page, chromium, below_a_folder)
 
 
 @pytest.mark.slow

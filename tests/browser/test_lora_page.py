@@ -74,15 +74,6 @@ def test_the_rank_changes_all_that_is_drawn_and_survives_a_change_of_page(page: 
         in_address(page, part)
 
 
-def test_a_misspelt_target_is_named_at_its_control(page: Page, app_url: str) -> None:
-    visit(page, f"{app_url}/lora?target_modules=q_proj,v_porj")
-    expect(page.get_by_text("'v_porj' matches no module").first).to_be_visible()
-    expect(page.get_by_text("Did you mean 'v_proj'?").first).to_be_visible()
-    page.get_by_role("tab", name="Train").click()
-    settled(page)
-    assert page.get_by_role("button", name="Train", exact=True).count() == 0
-
-
 @pytest.mark.further
 @pytest.mark.slow
 def test_a_run_trains_to_the_end_and_base_and_tuned_answers_differ(page: Page, app_url: str) -> None:
@@ -133,16 +124,6 @@ def test_a_part_that_is_clicked_shows_its_numbers_as_a_picture(page: Page, app_u
     nothing = """canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data
       .every((value, index) => index % 4 < 3 || value === 0)"""
     assert of_b.evaluate(nothing), "B begins as zeros: nothing is painted"
-
-
-@pytest.mark.slow
-def test_stop_stops_and_keeps_what_was_learnt(page: Page, app_url: str) -> None:
-    visit(page, f"{app_url}/lora?tab=train&steps=500")
-    train(page)
-    status(page, "Training")
-    stop_button(page).click()
-    status(page, "Stopped")
-    expect(page.get_by_role("button", name="Train", exact=True)).to_be_enabled()
 
 
 @pytest.mark.slow

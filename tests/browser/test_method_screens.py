@@ -215,18 +215,3 @@ def test_by_tab_one_comes_to_the_tabs_before_what_stands_below_them(page: Page, 
     page.keyboard.press("Enter")
     settled(page)
     expect(page.get_by_role("tab", name="Train")).to_have_attribute("aria-selected", "true")
-
-
-_SMALLEST = """() => Math.min(...[...document.querySelectorAll('[data-testid^="stBidiComponent"]')]
-  .flatMap((it) => [...(it.shadowRoot ?? it).querySelectorAll('.pictures text, .pictures tspan')])
-  .filter((it) => it.getClientRects().length)
-  .map((it) => parseFloat(getComputedStyle(it).fontSize) * it.ownerSVGElement.getScreenCTM().a))"""
-
-
-@pytest.mark.sampled(3)  # one method at each width
-@SIZES
-@pytest.mark.parametrize("method", ["lora", "ia3"])
-def test_no_type_in_the_drawing_is_smaller_than_eleven_pixels(page: Page, app_url: str, method: str) -> None:
-    visit(page, f"{app_url}/{method}")
-    expect(drawn(page)).to_be_visible()
-    assert page.evaluate(_SMALLEST) >= 10.95

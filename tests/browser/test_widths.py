@@ -35,61 +35,6 @@ def test_on_a_tablet_no_word_is_cut(name: str, page: Page, app_url: str) -> None
     assert page.evaluate(_CUT) == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("page", [WIDE], indirect=True)
-def test_on_a_wide_screen_no_choice_is_cut(page: Page, app_url: str) -> None:
-    visit(page, f"{app_url}/myths")
-    assert page.evaluate(_CUT) == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("page", [WIDE], indirect=True)
-def test_a_last_row_of_two_numbers_is_not_stretched(page: Page, app_url: str) -> None:
-    visit(page, f"{app_url}/choose")
-    boxes = [
-        field.bounding_box() for field in page.locator('.st-key-situation-fields input[type="number"]').all()
-    ]
-    widths = [box["width"] for box in boxes if box]
-    assert len(widths) >= 4 and max(widths) < 1.4 * min(widths), widths
-
-
-@pytest.mark.slow
-def test_the_tour_of_who_has_begun_stands_still(chromium: Browser, app_url: str) -> None:
-    """*Start over* stood where the words of *Continue* were not there yet, and was pushed aside by them."""
-    context = chromium.new_context(viewport={"width": 390, "height": 800})
-    page = context.new_page()
-    visit(page, f"{app_url}/lora?stop=newcomer.2&model=smollm2-135m")
-    page.add_init_script(WATCH)
-    visit(page, f"{app_url}/tour")
-    expect(page.get_by_role("button", name="Start over")).to_be_visible()
-    settled(page)
-    shift = cumulative(page.evaluate("window.shifts"))
-    context.close()
-    assert shift <= MOST_SHIFT
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("page", [WIDE], indirect=True)
-def test_on_a_wide_screen_a_comparisons_picture_stands_beside_its_table(page: Page, app_url: str) -> None:
-    visit(page, f"{app_url}/compare")
-    table, picture = page.locator("table.compare"), page.locator(".st-key-compare-pareto")
-    expect(picture).to_be_visible()
-    left, right = table.bounding_box(), picture.bounding_box()
-    assert left is not None and right is not None
-    assert left["x"] + left["width"] <= right["x"] and right["y"] < left["y"] + left["height"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("page", [{"viewport": {"width": 390, "height": 844}}], indirect=True)
-def test_on_a_phone_the_verdict_of_a_step_stands_before_its_form(page: Page, app_url: str) -> None:
-    visit(page, f"{app_url}/memory?model=minilm-l6&device=this-machine&batch=2&seq=16")
-    verdict, form = (
-        page.locator(f".st-key-memory-{part}").bounding_box() for part in ("verdict", "controls")
-    )
-    assert verdict is not None and form is not None
-    assert verdict["y"] + verdict["height"] <= min(form["y"], 844)
-
-
 @pytest.mark.further
 @pytest.mark.slow
 @pytest.mark.parametrize(

@@ -1,14 +1,20 @@
-"""What the charts draw: values, order, colours by part, and axes that say their unit."""
+"""What charts and tables draw: values, order, colours by part, axes with units, sizes true to scale."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from peft_lab.core import palette
+from peft_lab.methods.counting.count import count
+from peft_lab.models.meta import GroupCount
 from peft_lab.ui import theme
-from peft_lab.ui.components import charts
+from peft_lab.ui.components import charts, figures
+from peft_lab.ui.components.charts import FAR, VISIBLE, Area, areas, caption, treemap
+from tests.waits import SECONDS
 
 
 def plain(figure: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -17,8 +23,6 @@ def plain(figure: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
 
 # -- lines -------------------------------------------------------------------------------------------------------
-
-
 def test_curves_draw_each_series_with_its_name_points_and_colour() -> None:
     data, layout = plain(
         charts.curves(
@@ -40,55 +44,10 @@ def test_curves_draw_each_series_with_its_name_points_and_colour() -> None:
     assert layout["showlegend"] is True
 
 
-def test_a_single_curve_has_no_legend_and_its_first_point_is_seen() -> None:
-    data, layout = plain(charts.curves({"loss": ([1], [2.5])}, "step", "loss"))
-    assert layout["showlegend"] is False
-    assert data[0]["mode"] == "markers"
-
-
-def test_more_series_than_colours_begin_again_with_the_first() -> None:
-    many = {f"s{number}": ([0, 1], [0, 1]) for number in range(len(theme.SERIES) + 1)}
-    data, _ = plain(charts.curves(many, "x", "y"))
-    assert [trace["line"]["color"] for trace in data] == [*theme.SERIES, theme.SERIES[0]]
-
-
-def test_axes_of_a_curve_keep_their_end_start_at_zero_or_are_logarithmic() -> None:
-    _, live = plain(charts.curves({"a": ([1], [1])}, "x", "y", until=60))
-    assert list(live["xaxis"]["range"]) == [0, 60]
-    assert (live["yaxis"]["rangemode"], live["yaxis"]["type"]) == ("tozero", "linear")
-    _, free = plain(charts.curves({"a": ([1], [1])}, "x", "y", log_y=True))
-    assert free["xaxis"].get("range") is None
-    assert (free["yaxis"]["rangemode"], free["yaxis"]["type"]) == ("normal", "log")
-
-
 # -- bars --------------------------------------------------------------------------------------------------------
 
 
-def test_bars_read_from_top_to_bottom_in_the_order_given() -> None:
-    data, layout = plain(charts.bars(["a", "b", "c"], [3.0, 1.0, 2.0], "seconds"))
-    (trace,) = data
-    assert (list(trace["y"]), list(trace["x"]), trace["orientation"]) == (
-        ["a", "b", "c"],
-        [3.0, 1.0, 2.0],
-        "h",
-    )
-    assert layout["yaxis"]["autorange"] == "reversed"
-    assert layout["xaxis"]["title"]["text"] == "seconds"
-    assert trace["marker"]["color"] == theme.TRAINABLE
-    assert layout["height"] > plain(charts.bars(["a"], [1.0], "seconds"))[1]["height"]
-
-
-@pytest.mark.parametrize(("number", "tick"), [(20, 1), (21, None)])
-def test_columns_mark_every_number_while_there_is_room(number: int, tick: int | None) -> None:
-    data, layout = plain(charts.columns(range(number), range(number), "layer", "norm"))
-    assert (list(data[0]["x"]), list(data[0]["y"])) == (list(range(number)), list(range(number)))
-    assert layout["xaxis"].get("dtick") == tick
-    assert (layout["xaxis"]["title"]["text"], layout["yaxis"]["title"]["text"]) == ("layer", "norm")
-
-
 # -- heat map ----------------------------------------------------------------------------------------------------
-
-
 def test_a_diverging_map_is_symmetric_about_zero_and_grey_there() -> None:
     data, layout = plain(charts.heatmap([[1.0, -4.0], [2.0, 0.0]], "in", "out", "ΔW", diverging=True))
     (trace,) = data
@@ -105,12 +64,6 @@ def test_a_diverging_map_is_symmetric_about_zero_and_grey_there() -> None:
     assert layout["yaxis"]["autorange"] == "reversed"
 
 
-def test_a_map_of_shares_begins_at_zero_and_ends_where_it_is_told() -> None:
-    (trace,), _ = plain(charts.heatmap([[0.1, 0.3]], "x", "y", "share", limit=1.0))
-    assert (trace["zmin"], trace["zmax"]) == (0, 1.0)
-    assert [colour for _, colour in trace["colorscale"]] == [palette.CHART_ZERO, theme.TRAINABLE]
-
-
 @pytest.mark.parametrize("matrix", [[], [[0.0, 0.0]]])
 def test_a_map_of_nothing_still_has_a_range(matrix: list[list[float]]) -> None:
     (trace,), _ = plain(charts.heatmap(matrix, "x", "y", "share"))
@@ -118,7 +71,6 @@ def test_a_map_of_nothing_still_has_a_range(matrix: list[list[float]]) -> None:
 
 
 # -- memory ------------------------------------------------------------------------------------------------------
-
 ROWS = {
     "LoRA": {"activations": 500_000_000, "weights": 2_000_000_000, "adapter": 4_000_000, "logits": 0},
     "Full": {"weights": 2_000_000_000, "gradients": 2_000_000_000},
@@ -178,15 +130,139 @@ def test_the_timeline_stacks_parts_over_the_course_in_gigabytes() -> None:
     assert layout["xaxis"]["title"]["text"] == "course of the step, layer by layer"
 
 
-def test_phases_are_marked_where_they_begin_but_for_those_too_short_for_a_name() -> None:
-    _, layout = plain(charts.memory_timeline(_course()))
-    assert [(mark["text"], mark["x"]) for mark in layout["annotations"]] == [("forward", 2), ("backward", 22)]
-    assert [line["x0"] for line in layout["shapes"]] == [2, 22]
-    # neighbours stand in two lines by turns
-    assert [mark["yshift"] for mark in layout["annotations"]] == [0, charts.LABEL_LINE]
+Q = "model.layers.{}.self_attn.q_proj"
 
 
-@pytest.mark.parametrize(("xs", "step"), [([1, 2, 8], 1), ([100, 200, 300], None)])
-def test_every_whole_number_is_written_where_there_is_room(xs: list[float], step: int | None) -> None:
-    _, layout = plain(charts.columns(xs, [1, 2, 3], "tokens, up to", "rows"))
-    assert layout["xaxis"].get("dtick") == step
+def group(module: str, parameters: int, role: Any = "frozen", **rest: Any) -> GroupCount:
+    return GroupCount(
+        module, "Linear", "weight", (1,), "float32", rest.pop("count", 4), parameters, role,
+        rest.pop("added", False), **rest,
+    )  # fmt: skip
+
+
+TREE = (
+    group("model.embed_tokens", 600_000, count=1),
+    group(Q, 300_000, quantised=True),
+    group(f"{Q}.lora_A", 600, "method", added=True),
+    group(f"{Q}.lora_B", 400, "method", added=True),
+    group("model.layers.{}.input_layernorm", 99_000),
+)
+
+
+def drawn(found: list[Area]) -> dict[str, Any]:
+    (trace,) = treemap(found).to_plotly_json()["data"]
+    return {
+        identity: {
+            "parent": trace["parents"][at],
+            "label": trace["labels"][at],
+            "size": trace["values"][at],
+            "colour": trace["marker"]["colors"][at],
+            "told": list(trace["customdata"][at]),
+        }
+        for at, identity in enumerate(trace["ids"])
+    }
+
+
+def test_a_methods_own_parameters_are_one_orange_area_beside_their_module() -> None:
+    found = {(area.place, area.label, area.state): area for area in areas(TREE)}
+    assert set(found) == {
+        ("", "embed_tokens", "frozen"),
+        ("self_attn", "q_proj", "quantised"),
+        ("self_attn", "q_proj", "trained"),
+        ("norms", "input_layernorm", "frozen"),
+    }
+    trained = found["self_attn", "q_proj", "trained"]
+    assert (trained.parameters, trained.modules) == (1_000, 4)
+
+
+def test_a_small_trained_area_is_enlarged_to_what_can_be_seen_and_tells_its_true_number() -> None:
+    boxes = drawn(areas(TREE))
+    box = boxes["self_attn/q_proj/trained"]
+    assert box["size"] == pytest.approx(VISIBLE * 1_000_000)
+    assert box["colour"] == theme.TRAINABLE
+    assert box["told"] == ["1,000", "0.1%", "<br>trained, drawn larger than it is"]
+    assert boxes["self_attn/q_proj/quantised"]["size"] == 300_000
+    assert boxes["self_attn/q_proj/quantised"]["colour"] == theme.QUANTISED
+    assert boxes["/embed_tokens/frozen"]["colour"] == theme.FROZEN
+    assert boxes["/embed_tokens/frozen"]["told"] == ["600,000", "60%", "<br>frozen"]
+    assert (boxes["self_attn"]["told"][0], boxes["self_attn"]["parent"]) == ("301,000", "")
+
+
+def test_what_contains_areas_is_as_large_as_they_are_together() -> None:
+    """Plotly leaves a picture empty whose parents are smaller than what is in them."""
+    boxes = drawn(areas(TREE))
+    for place in ("self_attn", "norms"):
+        inside = [box["size"] for box in boxes.values() if box["parent"] == place]
+        assert boxes[place]["size"] == pytest.approx(sum(inside))
+
+
+def test_a_large_trained_area_is_to_scale() -> None:
+    full = tuple(group(one.module, one.parameters, "method") for one in TREE if not one.added)
+    found = areas(full)
+    assert not any(area.enlarged for area in found)
+    assert "to scale" not in caption(found)
+    assert "Grey" not in caption(found)
+
+
+@pytest.mark.parametrize(
+    ("model", "method"),
+    [("smollm2-135m", "lora"), ("smollm2-135m", "prompt"), ("minilm-l6", "bitfit"), ("gpt2", "ia3")],
+)
+def test_every_method_shows_orange_that_is_large_enough(model: str, method: str) -> None:
+    report = count(model, method, {})
+    boxes = drawn(areas(report.tree))
+    total = sum(box["size"] for box in boxes.values() if box["parent"] == "")
+    orange = [box for box in boxes.values() if box["colour"] == theme.TRAINABLE]
+    assert orange
+    # 0.3% of 450 × 340 pixels is a square of 21 by 21
+    assert all(box["size"] >= 0.003 * total for box in orange)
+    told = sum(int(box["told"][0].replace(",", "")) for box in orange)
+    assert told == report.trainable + report.head
+
+
+LONGEST_BAR = 4_000_000_000
+
+
+def _page(limit: int) -> None:
+    from peft_lab.core.units import Source
+    from peft_lab.ui.components.charts import Bar, Limit, grown_bars
+
+    parts = {"weights": 3_000_000_000, "optimizer": 1_000_000_000}
+    rows = [Bar("LoRA", parts, Source.SIMULATED), Bar("IA³", {"weights": 2_000_000_000}, Source.SIMULATED)]
+    grown_bars(rows, "bars", Limit(limit, "T4: 16 GB usable"), close=True)
+
+
+def sent_bars(limit: int) -> dict[str, Any]:
+    app = AppTest.from_function(_page, kwargs={"limit": limit}).run(timeout=SECONDS)
+    assert not app.exception
+    (component,) = app.get("bidi_component")
+    found: dict[str, Any] = json.loads(component.proto.json)
+    return found
+
+
+@pytest.mark.parametrize(("limit", "drawn"), [(FAR * LONGEST_BAR, True), (FAR * LONGEST_BAR + 1, False)])
+def test_a_limit_far_beyond_the_longest_bar_is_named_and_not_drawn(limit: int, drawn: bool) -> None:
+    assert sent_bars(limit)["limit"] == {"size": limit, "text": "T4: 16 GB usable", "drawn": drawn}
+
+
+def test_rows_have_their_parts_and_sizes_and_the_legend_what_is_in_them() -> None:
+    got = sent_bars(LONGEST_BAR)
+    assert [(row["label"], row["text"], row["source"]) for row in got["rows"]] == [
+        ("LoRA", "4.00 GB", "simulated"), ("IA³", "2.00 GB", "simulated"),
+    ]  # fmt: skip
+    assert [part["name"] for part in got["legend"]] == ["weights", "optimizer"]
+
+
+NAME = "base_model.model.layers.0.self_attn.v_proj.lora_A.weight"
+
+
+def test_a_long_name_is_broken_between_its_parts_and_nothing_else_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    monkeypatch.setattr("streamlit.html", drawn.append)
+    rows = [(NAME, "0.125"), ("short.name", "2.5"), ("a sentence of many words. And another one.", "1")]
+    figures.table(("tensor", "largest"), rows, numeric=(1,), fold=True)
+    figures.table(("tensor", "largest"), rows, numeric=(1,))
+    folded, unfolded = drawn
+    assert "self_attn.<wbr>v_proj.<wbr>" in folded and folded.replace("<wbr>", "").count(NAME) == 1
+    assert "short.name" in folded and "0.125" in folded and "words. And" in folded
+    assert "<wbr>" not in unfolded

@@ -1,4 +1,4 @@
-"""A learner's upload on the page: read apart, kept only when it is usable."""
+"""What a learner brings: data, images, models and folders of adapters, read apart, kept when usable, shown, removed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,27 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.training.tasks import apart
+from peft_lab.core.errors import BadInput
+from peft_lab.engine.timing import here
+from peft_lab.engine.timing.kernels import CONSTANTS
+from peft_lab.methods import get_method
+from peft_lab.methods.shared import adapters_library as library
+from peft_lab.models.catalogue import get_model
+from peft_lab.runs import record, respond, store
+from peft_lab.runs.forecast import run_work
+from peft_lab.runs.queue import get_queue
+from peft_lab.runs.spec import RunRequest
+from peft_lab.runs.view import Status
+from peft_lab.training.tasks import apart, hub, pictures
+from peft_lab.ui import state
+from peft_lab.ui.components.model_choice import entry_of
 from tests.conftest import link
+from tests.models import homemade
+from tests.models.assets import adapters_folders as saved
 from tests.prose import says
 from tests.training.tasks.test_chat import ASKS, SAYS, file_of
-from tests.ui.test_own_run import tile
-from tests.ui.test_pages import opened
+from tests.training.tasks.test_kept_files import put
+from tests.ui.test_pages import ROOT, opened, told
 from tests.waits import SECONDS
 
 GOOD = b"text,label\n" + b"".join(b"sentence %d,%s\n" % (n, (b"a", b"b")[n % 2]) for n in range(20))
@@ -58,19 +73,6 @@ def test_a_good_file_is_kept_and_read_once(own_home: Path, monkeypatch: pytest.M
     kept = Path(app.session_state["path"])
     assert kept.parent == own_home / "uploads" and kept.read_bytes() == GOOD
     assert len(reads) == 1
-
-
-def test_tagged_words_are_an_encoders_data_and_what_was_changed_is_said(
-    own_home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = b"".join(
-        b"%s\tI-name\nleft\tO\n\n" % name
-        for name in (b"Ann", b"Bob", b"Cy", b"Di", b"Ed", b"Flo", b"Gus", b"Hal")
-    )
-    _uploaded(monkeypatch, "mine.conll", rows)
-    app = AppTest.from_function(_page, default_timeout=SECONDS).run()
-    assert not app.exception and Path(app.session_state["path"]).suffix == ".conll"
-    assert says(_told(app), "6 rows", "2 held out", "8 tags")
 
 
 def test_a_hostile_file_is_one_sentence_and_is_not_kept(
@@ -199,8 +201,205 @@ def test_a_hub_that_is_not_reached_is_one_sentence(own_home: Path, monkeypatch: 
     assert app.session_state["path"] is None
 
 
-def test_without_a_file_the_headline_says_what_to_do(own_home: Path) -> None:
-    """The whole error stood in a tile of the strip, which grew to twice its height."""
-    app = opened("lora", model="minilm-l6", task="own", tab="train")
-    value, beside = tile(app)
-    assert value == "–" and 0 < len(beside) < 60
+def _files() -> None:
+    from peft_lab.ui.runs.page import own_files
+
+    own_files()
+
+
+def test_a_chosen_file_is_removed(own_home: Path) -> None:
+    mine, theirs = put(own_home, "uploads", "mine.csv", 3), put(own_home, "datasets", "theirs.jsonl")
+    app = AppTest.from_function(_files, default_timeout=SECONDS).run()
+    told = "\n".join(each.value for each in app.markdown)
+    assert "22 B in all" in told and "uploads stay" in told
+    assert [option[:11] for option in app.multiselect[0].options] == ["theirs.json", "mine.csv, 2"]
+    assert app.expander[0].label == "2 files" and app.button[0].disabled
+    app.multiselect[0].select(hub.kept_files()[1]).run()
+    app.button[0].click().run()
+    assert not app.exception
+    assert theirs.exists() and not mine.exists()
+
+
+def _folder_page() -> None:
+    import streamlit as st
+
+    from peft_lab.methods import get_method
+    from peft_lab.models.catalogue import get_model
+    from peft_lab.ui import state
+    from peft_lab.ui.components.knobs import Choice
+    from peft_lab.ui.method import settings, train
+
+    spec, entry = get_method("adapters"), get_model("minilm-l6")
+    moved = state.scope("adapters")
+    values = {
+        **spec.defaults(entry.shape),
+        **{k: v for k, v in moved.items() if k in spec.defaults(entry.shape)},
+    }
+    choice = Choice(spec, entry, "sentiment", values, ())
+    train.open_folder(choice, None, False)
+    st.session_state["start"] = settings.start_of(choice)
+
+
+def files(monkeypatch: pytest.MonkeyPatch, given: dict[str, bytes]) -> None:
+    found = [SimpleNamespace(name=name, getvalue=lambda data=data: data) for name, data in given.items()]
+    monkeypatch.setattr(st, "file_uploader", lambda *_, **__: found)
+
+
+def _told_of_folder(app: AppTest) -> str:
+    return "\n".join(each.value for each in app.markdown)
+
+
+def a_folder() -> dict[str, bytes]:
+    """Of MiniLM's width; nothing reads the weights before they are scored or trained."""
+    import json
+
+    shape = get_model("minilm-l6").shape
+    values = get_method("adapters").complete(shape, {"placement": "par_bn", "bottleneck": 24, "scale": 2.0})
+    content = library.content_of(shape, values, "here", "BertForSequenceClassification", "")
+    return {
+        "adapter_config.json": json.dumps(content).encode(),
+        "adapter.safetensors": b"none",
+        "other.txt": b"x",
+    }
+
+
+@pytest.mark.usefixtures("own_home")
+def test_a_folder_is_opened_counted_and_its_settings_become_knobs(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def scores(*arguments: Any) -> dict[str, Any]:
+        asked.append(arguments)
+        each = {"metrics": {"accuracy": 0.5}, "loss": 1.0, "rows": 8, "seconds": 1.0}
+        return {
+            "metric": "accuracy",
+            "rows": 8,
+            "base": each,
+            "opened": {**each, "metrics": {"accuracy": 0.75}},
+        }
+
+    from peft_lab.core import inspector
+
+    def ask(function: Any, *arguments: Any) -> Any:
+        return scores(*arguments) if function is respond.opened_scores else function(*arguments)
+
+    monkeypatch.setattr(inspector, "get_inspector", lambda *_: SimpleNamespace(ask=ask))
+    files(monkeypatch, a_folder())
+    app = AppTest.from_function(_folder_page, default_timeout=SECONDS).run()
+    assert not app.exception
+    trained = 6 * (2 * 24 * 384 + 384 + 24)
+    assert says(_told_of_folder(app), "bottleneck 24", "gelu", "2.0", trained)
+    kept = Path(app.session_state["start"])
+    assert (
+        kept.parent == own_home / "uploads"
+        and respond.opened_values(kept, "minilm-l6")["placement"] == "par_bn"
+    )
+    app.button(key="adapters-start-knobs").click().run()
+    assert app.session_state["settings"]["adapters"]["placement"] == "par_bn"
+    assert not [each for each in app.button if each.key == "adapters-start-knobs"]
+    app.button(key="adapters-start-score").click().run()
+    assert asked == [(str(kept), "minilm-l6", "sentiment", None)]
+    assert says(_told_of_folder(app), "50%", "75%", "8 held-out")
+    monkeypatch.setattr(st, "file_uploader", lambda *_, **__: [])
+    app.button(key="adapters-start-out").click().run()
+    assert app.session_state["start"] is None
+
+
+@pytest.mark.usefixtures("own_home")
+def test_what_is_not_opened_is_a_sentence_and_trains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = (saved.FOLDER / saved.CLASSIFIER / "adapter_config.json").read_bytes()
+    files(monkeypatch, {"adapter_config.json": content})
+    app = AppTest.from_function(_folder_page, default_timeout=SECONDS).run()
+    assert not app.exception
+    assert says(_told_of_folder(app), "bert", 16)
+    assert app.session_state["start"] is None
+
+
+@pytest.fixture
+def vit(tmp_path: Path) -> str:
+    folder = homemade.folder("vit", tmp_path / "my-vit")
+    assert (
+        entry_of(folder, SECONDS).kind == "vision"
+    )  # an address waits for the reading process no longer than a page
+    return folder
+
+
+@pytest.mark.slow
+def test_a_zip_of_images_is_uploaded_and_trained_on(vit: str, tmp_path: Path) -> None:
+    data = pictures.pack(Path(homemade.images(tmp_path / "images")))
+    app = opened("lora", model=vit, task="own", tab="train", steps="2", batch="4", rows="2")
+    assert not app.exception
+    assert {"Held-out images", "Batch size"} <= {box.label for box in app.number_input}
+    assert not [box for box in app.text_area if box.label == "Your sentence"]
+    box: Any = app.file_uploader[0]
+    assert box.label == "Zip of images, one folder per class"
+    box.upload("red-or-blue.zip", data, "application/zip")
+    app.run()
+    assert not app.exception
+    assert any(says(each.value, "red-or-blue.zip", "12 images", "4 held out") for each in app.caption)
+    next(button for button in app.button if button.label == "Train").click().run()
+    assert not app.exception
+    identity = str(app.session_state[state._COMPLETE]["run"])
+    assert get_queue().wait(identity, SECONDS) is Status.DONE
+    run = store.get(identity)
+    assert set(record.result(run)["inputs"][vit]) >= {"model.safetensors", "preprocessor_config.json"}
+    app.run()
+    assert not app.exception
+    assert record.result(run)["metric"]["name"] == "accuracy"
+    assert any("whole process" in each.value for each in app.markdown)
+    assert not [box for box in app.text_area if box.label == "Another sentence"]
+
+    later = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
+    later.session_state[state._SETTINGS] = {"runs": {"chosen": identity}}
+    later.switch_page("pages/runs.py")
+    later.run()
+    later.button(key="run-open").click().run()
+    assert not later.exception
+    assert any(says(each.value, identity, "12 images", "4 held out") for each in later.caption)
+    assert any(button.label == "Train" and not button.disabled for button in later.button)
+
+
+def test_a_zip_without_images_is_refused_at_the_control(vit: str) -> None:
+    app = opened("lora", model=vit, task="own", tab="train")
+    box: Any = app.file_uploader[0]
+    box.upload("mine.zip", b"text", "application/zip")
+    app.run()
+    assert any("zip archive" in each.value and each.value.startswith(":red[") for each in app.markdown)
+
+
+def test_no_seconds_are_promised(vit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(here, "place", lambda: tmp_path / here.FILE)
+    speed = dict.fromkeys(CONSTANTS, 1e11)
+    here.keep({"constants": speed, "loading": {"models": {"my-vit": [1.0, 1e6]}, "pack": 1e9}})
+    assert here.complete()
+    images = homemade.images(tmp_path / "images")
+    app = opened("lora", model=vit, task="own", tab="train")
+    box: Any = app.file_uploader[0]
+    box.upload("mine.zip", pictures.pack(Path(images)), "application/zip")
+    app.run()
+    assert not app.exception
+    labels = {button.key: button.label for button in app.button}
+    assert labels["lora-train"] == "Train" and "lora-calibrate" not in labels
+    spec = RunRequest(vit, "lora", "own", steps=2, own_data=images).complete()
+    with pytest.raises(BadInput, match="unknown"):
+        run_work(spec.to_dict())
+
+
+@pytest.mark.rest
+@pytest.mark.weights
+def test_digits_are_offered_and_trained_on(own_home: Path) -> None:
+    link(own_home)
+    app = opened("lora", model="dinov2-small", tab="train", steps="2", batch="4", rows="8")
+    assert not app.exception
+    box = next(box for box in app.selectbox if box.label == "Task")
+    assert box.options == ["Handwritten digits", "Your own images"] and box.value == "digits"
+    assert "28 × 28 grey pixels" in told(app)
+    assert not [box for box in app.text_area if box.label == "Your sentence"]
+    next(button for button in app.button if button.label.startswith("Train")).click().run()
+    identity = str(app.session_state[state._COMPLETE]["run"])
+    assert get_queue().wait(identity, 240.0) is Status.DONE
+    assert record.result(store.get(identity))["metric"]["rows"] == 8
+    app.run()
+    assert not app.exception
+    assert not [box for box in app.text_area if box.label == "Another sentence"]

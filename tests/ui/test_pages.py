@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import NumberInput
 
 from peft_lab.core import inspector
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import catalogue, get_model, resolve
-from peft_lab.ui import state
+from peft_lab.ui import pages, state
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method import drawing, parts, settings
-from peft_lab.ui.method.tabs import MOVED, named
-from peft_lab.ui.pages import method_pages
+from peft_lab.ui.method.tabs import EXPORT, MOVED, PARTS, TITLES, named
+from peft_lab.ui.pages import method_pages, titles
 from tests.conftest import link
 from tests.prose import says
 from tests.ui.badges import cards, sources, without_badge
@@ -26,7 +27,9 @@ from tests.waits import SECONDS
 
 #: As older addresses call them, so that those are opened too.
 TABS = ("idea", "train", *(tab for tab in MOVED if tab != "try it"))  # whose figures test_try_it.py looks at
+
 COMING = ("Counting…", "Counting what", "Simulating a step", "Simulating the measured step")
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -160,31 +163,6 @@ def test_models_known_by_shape_are_counted_or_refused(
         assert says(told(app), formula.trainable)
 
 
-@pytest.mark.slow
-def test_rows_longer_than_another_model_reads_are_kept_for_the_one_they_were_chosen_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(parts, "get_pool", BusyPool)
-    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
-    app.query_params["tab"], app.query_params["part"] = "inside", "memory"
-    app.query_params["model"] = "llama-3.2-3b"
-    app.switch_page("pages/lora.py").run()
-    shown = {}
-    for model, tokens in (("llama-3.2-3b", 4096), ("minilm-l6", None), ("llama-3.2-3b", None)):
-        box = next(box for box in app.selectbox if box.label == "Model")
-        if box.value != model:
-            box.set_value(model).run()
-        for which in (
-            box for box in app.selectbox if box.label == "Step"
-        ):  # of a model that can be trained here
-            which.set_value("own").run()
-        if tokens is not None:
-            next(box for box in app.number_input if box.label == "Tokens per row").set_value(tokens).run()
-        assert not app.exception
-        shown[model] = next(box.value for box in app.number_input if box.label == "Tokens per row")
-    assert shown == {"llama-3.2-3b": 4096, "minilm-l6": 512}
-
-
 @pytest.mark.sampled(5)
 @pytest.mark.parametrize("slug", method_pages())
 def test_a_method_page_is_of_one_step(slug: str, own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,3 +280,151 @@ def test_the_encoder_decoder_is_offered_with_its_task_or_refused_in_a_sentence(
         assert "decoder's self-attention" in said
     if slug == "prompt":
         assert "half" in said
+
+
+SCRIPT = """
+import streamlit as st
+from peft_lab.ui import state
+from peft_lab.ui.components.frame import tabs
+
+wanted = state.remembered("page", "tab", "Two")
+title = tabs("page", {name: (lambda n=name: st.markdown(f"drawn {n}")) for name in ("One", "Two", "Three")}, wanted)
+state.remember("page", "tab", title)
+"""
+
+
+def identity(app: AppTest) -> str:
+    return str(app.main.children[0].proto.id)
+
+
+def test_only_the_open_tab_is_drawn_and_it_opens_where_asked() -> None:
+    app = AppTest.from_string(SCRIPT).run()
+    assert [text.value for text in app.markdown] == ["drawn Two"]
+
+
+@pytest.mark.weights
+def test_where_no_run_has_ended_a_button_leads_to_the_tab_that_starts_one(own_home: Path) -> None:
+    link(own_home)
+    app = opened("prompt", tab="inside")
+    assert any("Recorded run" in each.value for each in app.markdown)
+    next(button for button in app.button if button.label == "Open Train").click().run()
+    assert app.query_params["tab"] in ("train", ["train"])
+
+
+@pytest.mark.weights
+def test_a_part_is_kept_where_its_tab_is_left_and_its_address_names_it(own_home: Path) -> None:
+    link(own_home)
+    app = opened("lora", tab="parameters", model="minilm-l6")
+    assert (app.query_params["tab"], app.query_params["part"]) == ("inside", "parameters")
+    groups: list[Any] = list(app.get("button_group"))
+    parts = next(each for each in groups if each.label == "Part of Inside")
+    parts.set_value("Modules").run()
+    assert app.query_params["part"] in ("modules", ["modules"])
+    assert "no part" in told(opened("lora", part="attic", model="minilm-l6"))
+
+
+@pytest.mark.weights
+def test_settings_and_drawing_fold_outside_idea_and_train_and_stay_as_they_were_left(own_home: Path) -> None:
+    link(own_home)
+
+    def keys(app: AppTest) -> set[str]:
+        return {str(button.key) for button in app.button} & {"bench-fold", "bench-unfold"}
+
+    app = opened("lora", tab="train", model="minilm-l6")
+    assert keys(app) == set()
+    app = opened("lora", tab="inside", model="minilm-l6", part="modules")
+    assert keys(app) == {"bench-unfold"}
+    app.button(key="bench-unfold").click().run()
+    assert keys(app) == {"bench-fold"}
+    app.switch_page("pages/bitfit.py")
+    app.query_params["tab"] = "export"
+    assert keys(app.run()) == {"bench-fold"}
+    pages._navigated = False  # the frame around the page knows of stops
+    assert keys(opened("lora", tab="inside", model="minilm-l6", stop="newcomer.3")) == {"bench-fold"}
+
+
+def test_every_part_stands_in_one_tab_and_old_addresses_lead_to_one() -> None:
+    every = [part for parts in PARTS.values() for part in parts]
+    assert len(every) == len(set(every)) and set(PARTS) < set(TITLES)
+    assert set(MOVED.values()) == {(tab, part) for tab in PARTS for part in PARTS[tab]} | {(EXPORT, "")}
+    assert all(named(tab, part) == (tab, part) for tab, part in MOVED.values())
+
+
+def test_the_tabs_keep_their_identity_when_another_is_remembered() -> None:
+    app = AppTest.from_string(SCRIPT).run()
+    before = identity(app)
+    app.session_state["settings"]["page"]["tab"] = "Three"
+    app.run()
+    assert before
+    assert identity(app) == before
+
+
+def test_a_return_to_the_page_starts_at_the_tab_last_open() -> None:
+    back = AppTest.from_string(SCRIPT)
+    back.session_state["settings"] = {"page": {"tab": "Three"}}
+    back.session_state["first-defaults"] = {"page.0.tabs": "Two"}  # of a visit that Streamlit has forgotten
+    assert [text.value for text in back.run().markdown] == ["drawn Three"]
+
+
+TOLD = "The formula gives 60, the count 100: PEFT trains 40 in mlp.experts that the formula does not know."
+
+
+def _page(difference: str | None, lora_fa: int | None) -> None:
+    from peft_lab.methods.base import Formula, Term
+    from peft_lab.methods.counting.count import CountReport
+    from peft_lab.ui.method import parts
+
+    formula = Formula("r", (Term("q_proj", "60", 60, 1),), 60, 60)
+    report = CountReport(
+        "x", "lora", 100, 1000, 10.0, 400, 100, 60 if difference else 100, 0, (), difference, lora_fa
+    )
+    parts._equality(report, formula)
+    parts._totals(report, formula)
+
+
+@pytest.mark.parametrize(("difference", "lora_fa"), [(TOLD, 70), (None, None)])
+def test_a_difference_is_told_with_its_reason(difference: str | None, lora_fa: int | None) -> None:
+    app = AppTest.from_function(_page, kwargs={"difference": difference, "lora_fa": lora_fa}).run()
+    assert not app.exception
+    shown = " ".join(element.value for element in app.markdown)
+    assert [TOLD in warning.value for warning in app.warning] == ([True] if difference else [])
+    assert ("both give" in shown) == (difference is None)
+    told = shown + " ".join(element.proto.body for element in app.get("html"))
+    assert ("LoRA-FA" in told) == (lora_fa is not None)
+
+
+def another(field: NumberInput) -> float:
+    """A value that the field takes and does not have."""
+    step = field.step or 1
+    if field.value is None:
+        return (field.min or 0) + step
+    above = field.value + step
+    return above if field.max is None or above <= field.max else field.value - step
+
+
+@pytest.mark.slow
+@pytest.mark.sampled(5)
+@pytest.mark.parametrize(
+    ("page", "tab"),
+    [(page, "") for page in sorted(titles())]
+    + [("lora", "train"), ("lora", "memory"), ("prefix", "train"), ("prefix", "memory")],
+)
+def test_every_number_is_typed_and_the_page_stands(page: str, tab: str) -> None:
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
+    if tab:
+        app.query_params["tab"] = tab
+    if page != "home":
+        app.switch_page(f"pages/{page}.py")
+    app.run()
+    assert not app.exception
+    for index in range(len(app.number_input)):
+        if index >= len(app.number_input):  # a number that was set may close a part of the page
+            break
+        field = app.number_input[index]
+        if field.disabled:
+            continue
+        wanted, label = another(field), field.label
+        field.set_value(wanted)
+        for _ in range(2):
+            app.run()
+            assert not app.exception, f"{page}: {label} set to {wanted}: {app.exception[0].value}"

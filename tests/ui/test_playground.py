@@ -17,8 +17,8 @@ from peft_lab.ui import playground
 from peft_lab.ui.components.sentence import row
 from peft_lab.ui.components.waiting import Look
 from tests.conftest import link
-from tests.ui.test_duration import SPEED
 from tests.ui.test_pages import opened
+from tests.ui.test_train import SPEED
 
 
 def test_the_record_is_small_and_refers_to_what_it_holds() -> None:

@@ -87,17 +87,6 @@ def test_a_figure_stands_beside_the_badge_of_its_source(
 
 
 @pytest.mark.weights
-@pytest.mark.slow
-def test_choose_says_of_each_headline_figure_where_it_is_from(untouched: Path) -> None:
-    found = cards(opened("choose"))
-    assert {label: source for label, (_, source) in found.items()} == {
-        "Trained": "counted",
-        "Stored per task": "counted",
-        "A training step": "simulated",
-    }
-
-
-@pytest.mark.weights
 def test_what_a_run_measured_is_called_so_and_is_that_runs(untouched: Path) -> None:
     """A run with figures that nothing else has: they stand beside the measured badge, and only they."""
     from peft_lab.runs.spec import RunRequest

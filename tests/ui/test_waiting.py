@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from threading import Timer
 from types import SimpleNamespace
 from typing import Any
 
@@ -177,12 +176,6 @@ def test_an_answer_is_drawn_once_it_came(watched: tuple[list[Callable[[], None]]
     answer.set_result(3)
     assert shown(answer, draw, "Counting…") == 4
     assert drawn == [3] and len(looks) == 1, "what is drawn is not waited for"
-
-
-def test_an_answer_that_comes_in_time_is_waited_for() -> None:
-    answer: Future[int] = Future()
-    Timer(0.05, answer.set_result, (2,)).start()
-    assert look(answer, 60).answer == 2
 
 
 def test_an_error_stands_where_the_answer_would_and_can_be_asked_again(

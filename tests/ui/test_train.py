@@ -1,4 +1,4 @@
-"""One truth about a run on its method's page: which run is shown, its peak, and when a queued one starts."""
+"""Train: one truth about a run on its page, how long it takes, which answers are shown, what a failure offers."""
 
 from __future__ import annotations
 
@@ -6,25 +6,37 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.runs import checkpoints, store
+from peft_lab.core import asking
+from peft_lab.core.errors import BadInput
+from peft_lab.drawing.trajectory.format import Example, RecordedAnswer, asked_states, shipped
+from peft_lab.engine.timing import here
+from peft_lab.engine.timing.kernels import CONSTANTS
+from peft_lab.runs import admission, checkpoints, store, waiting
+from peft_lab.runs import kept as said
+from peft_lab.runs.kept import MadeForecast
 from peft_lab.runs.owners import myself
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.training.tasks import get_task
-from peft_lab.ui.runs.shown import read_insight, recorded
+from peft_lab.training.tasks.tags import TASK
+from peft_lab.ui.components.waiting import Look
+from peft_lab.ui.method import settings
+from peft_lab.ui.method.sample import sample_html
+from peft_lab.ui.runs.shown import read_insight
 from peft_lab.ui.server import sessions
 from tests.conftest import link
 from tests.prose import says
-from tests.ui.test_pages import opened, told
+from tests.ui.test_pages import came, opened, told
 from tests.waits import SECONDS
 
-pytestmark = pytest.mark.weights
 MARK = "a-browser-of-these-tests"
+
 LITTLE = {"model": "minilm-l6", "task": "sentiment", "tab": "train", "steps": "2", "batch": "4"}
 
 
@@ -55,6 +67,7 @@ def runs(assets_home: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 START = {"kind": "starting"}
+
 READY = {"kind": "ready", "trainable": 5}
 
 
@@ -97,6 +110,7 @@ def _cells(block: Any, label: str) -> Iterator[Any]:
             yield from _cells(element, label)
 
 
+@pytest.mark.weights
 def test_before_a_run_the_peak_is_simulated_and_measured_as_soon_as_it_is_there(runs: Any) -> None:
     app = opened("bitfit", **LITTLE)
     value, note = tile(app)
@@ -120,6 +134,7 @@ def test_before_a_run_the_peak_is_simulated_and_measured_as_soon_as_it_is_there(
     assert says(told(app), "Stopped", "1 of 2")
 
 
+@pytest.mark.weights
 def test_a_page_reads_what_a_run_has_added_once(runs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     run = runs(START, READY, step(1), steps=9)
     app = opened("bitfit", **LITTLE | {"steps": "9"}, run=run.id)
@@ -140,6 +155,7 @@ def test_a_page_reads_what_a_run_has_added_once(runs: Any, monkeypatch: pytest.M
     assert "step 2 of 9" in told(app) and len(opens) == 1
 
 
+@pytest.mark.weights
 @pytest.mark.parametrize("moved", [{"subset": "query_mlp"}, {"batch": "8"}])
 @pytest.mark.slow
 def test_a_figure_measured_with_other_settings_is_not_passed_off_as_that_of_these(
@@ -153,15 +169,7 @@ def test_a_figure_measured_with_other_settings_is_not_passed_off_as_that_of_thes
     assert "simulated" in note and says(more, "811 MB", "other settings")
 
 
-def test_a_model_known_by_its_shape_has_a_simulated_peak_and_is_not_told_to_train() -> None:
-    app = opened("bitfit", model="gpt2", tab="train")
-    value, note = tile(app)
-    assert re.fullmatch(r"[\d.]+ [MG]B", value)
-    assert "simulated" in note and "batch of 8 × 64 tokens in bfloat16" in note
-    value, reason = tile(app, "Before → after training")
-    assert value == "–" and says(reason, "cannot be trained")
-
-
+@pytest.mark.weights
 def test_a_page_opened_anew_finds_the_run_of_its_own_browser(runs: Any) -> None:
     run = runs(START, READY, step(1))
     app = opened("bitfit", model="minilm-l6", tab="train")
@@ -172,15 +180,7 @@ def test_a_page_opened_anew_finds_the_run_of_its_own_browser(runs: Any) -> None:
     assert says(told(looking), "When your run has ended")
 
 
-def test_an_encoders_page_opens_with_the_order_and_a_runs_address_with_its_task(runs: Any) -> None:
-    def task(app: AppTest) -> str:
-        return str(next(box.value for box in app.selectbox if box.label == "Task"))
-
-    assert task(opened("bitfit", model="minilm-l6", tab="train")) == "tags"
-    run = runs(START, READY, step(1))
-    assert task(opened("bitfit", model="minilm-l6", tab="train", run=run.id)) == run.spec.task != "tags"
-
-
+@pytest.mark.weights
 @pytest.mark.slow
 def test_the_text_that_virtual_tokens_start_from_follows_the_task_until_it_is_written() -> None:
     def area(app: AppTest) -> Any:
@@ -198,6 +198,7 @@ def test_the_text_that_virtual_tokens_start_from_follows_the_task_until_it_is_wr
     assert area(other).value == "Good or bad?" and not other.exception
 
 
+@pytest.mark.weights
 @pytest.mark.slow
 def test_a_run_of_another_method_in_the_address_is_not_shown_as_one_of_this(runs: Any) -> None:
     run = runs(START, READY, step(1), step(2), memory(5_000))
@@ -207,6 +208,7 @@ def test_a_run_of_another_method_in_the_address_is_not_shown_as_one_of_this(runs
     assert not app.button(key="lora-train").disabled
 
 
+@pytest.mark.weights
 def test_a_run_whose_model_is_gone_is_shown_without_what_needs_it(runs: Any) -> None:
     run = runs(START, READY, step(1), step(2), memory(5_000))
     asked = run.folder / "spec.json"
@@ -216,6 +218,7 @@ def test_a_run_whose_model_is_gone_is_shown_without_what_needs_it(runs: Any) -> 
     assert "This run trained /gone/my-model" in told(app) and "Peak" in told(app)
 
 
+@pytest.mark.weights
 @pytest.mark.parametrize("mark", [None, "another-browser-entirely"])
 def test_nobody_elses_run_is_taken_for_ones_own(runs: Any, mark: str | None) -> None:
     runs(START, READY, step(1), mark=mark)
@@ -224,6 +227,7 @@ def test_nobody_elses_run_is_taken_for_ones_own(runs: Any, mark: str | None) -> 
     assert "run" not in app.query_params
 
 
+@pytest.mark.weights
 def test_a_run_that_ended_gives_the_way_to_the_one_that_has_not(runs: Any) -> None:
     old = runs(START, READY, step(1), {"kind": "done", "message": ""})
     new = runs(START, READY, step(1))
@@ -233,6 +237,7 @@ def test_a_run_that_ended_gives_the_way_to_the_one_that_has_not(runs: Any) -> No
     assert app.query_params["run"] == new.id
 
 
+@pytest.mark.weights
 def test_a_queued_run_says_what_is_before_it_and_about_when_it_starts(runs: Any) -> None:
     first = runs(START, READY, step(1, seconds=30.0), method="lora", eval_rows=0)
     queued = runs()
@@ -243,16 +248,7 @@ def test_a_queued_run_says_what_is_before_it_and_about_when_it_starts(runs: Any)
     assert way.proto.wrap, "in its narrow column the number of steps was cut off"
 
 
-@pytest.mark.slow
-def test_a_queued_run_waits_for_no_one_who_is_gone(runs: Any) -> None:
-    gone = runs(START, READY, mark=None)
-    text = gone.log.path.read_text("utf-8").replace('"started": ', '"started": 1')
-    gone.log.path.write_text(text, "utf-8")
-    queued = runs()
-    app = opened("bitfit", model="minilm-l6", tab="train", run=queued.id)
-    assert "**Queued** · next in line" in told(app)
-
-
+@pytest.mark.weights
 def test_a_damaged_note_of_who_started_a_run_is_nobodys(runs: Any) -> None:
     run = runs(mark=None)
     for content in ("", "[]", '{"browser": 3}', "\x00", "[" * 100_000):
@@ -260,27 +256,7 @@ def test_a_damaged_note_of_who_started_a_run_is_nobodys(runs: Any) -> None:
         assert store.started_by(run) is None
 
 
-@pytest.mark.parametrize(
-    ("task", "first", "other"), [("sentiment", "warm", "Best"), ("tweets", "Best", "warm")]
-)
-@pytest.mark.slow
-def test_the_token_strip_shows_the_chosen_tasks_example(task: str, first: str, other: str) -> None:
-    app = opened("lora", model="minilm-l6", task=task)
-    (drawing,) = [part.proto.json for part in app.get("bidi_component") if '"narrow"' in part.proto.json]
-    assert f">{first}<" in drawing and "Anna" not in drawing and f">{other}<" not in drawing
-
-
-@pytest.mark.parametrize(("task", "recorded_on"), [("json", True), ("style", False)])
-@pytest.mark.slow
-def test_beside_a_recorded_run_the_token_strip_shows_its_row(task: str, recorded_on: bool) -> None:
-    """Train showed two orders: the recorded row's answers, and another one's words under the block."""
-    app = opened("lora", model="smollm2-135m", task=task, tab="train")
-    (drawing,) = [part.proto.json for part in app.get("bidi_component") if '"narrow"' in part.proto.json]
-    (shown,) = re.findall(r'"show": ?\[([^]]*)\]', drawing)
-    assert (">Martin<" in drawing) is recorded_on
-    assert ('"answers"' in shown) is not recorded_on, "the tab has them already"
-
-
+@pytest.mark.weights
 @pytest.mark.slow
 def test_a_run_that_ended_too_early_offers_to_go_on(runs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a state of it was kept; on its method's page and in the list of runs."""
@@ -301,13 +277,7 @@ def test_a_run_that_ended_too_early_offers_to_go_on(runs: Any, monkeypatch: pyte
     assert asked == [run.id, run.id]
 
 
-def test_a_run_that_kept_no_states_says_so_beside_the_recorded_one(runs: Any) -> None:
-    run = runs(START, READY, step(1), {"kind": "done", "message": ""})
-    shown, title = recorded("bitfit", "minilm-l6", run)
-    assert shown is not None and says(title, "Recorded run")
-    assert recorded("bitfit", "minilm-l6") == (shown, "Recorded run")
-
-
+@pytest.mark.weights
 def test_the_picture_of_a_run_that_went_on_is_read_anew(runs: Any) -> None:
     run = runs(START, READY, {"kind": "stopped", "message": ""})
     (run.folder / "insight.json").write_text('{"snapshots": [1]}')
@@ -316,3 +286,171 @@ def test_the_picture_of_a_run_that_went_on_is_read_anew(runs: Any) -> None:
     (run.folder / "insight.json").write_text('{"snapshots": [1, 2]}')
     run.log.emit("done", message="")
     assert read_insight(run.id) == {"snapshots": [1, 2]}
+
+
+RECORDED = shipped("lora")
+
+
+def card(step: int, steps: int = 25, going: bool = True) -> str:
+    assert RECORDED.example is not None
+    return sample_html(
+        RECORDED.example,
+        [one for one in RECORDED.answers if one.step <= step],
+        asked_states(steps),
+        step,
+        going,
+    )
+
+
+def boxes(html: str) -> list[str]:
+    return re.findall(r'<div class="answer.*?</div>', html, re.DOTALL)
+
+
+def spans(html: str, kind: str) -> list[str]:
+    return re.findall(rf'<span class="{kind}">(.*?)</span>', html.replace("&quot;", '"'))
+
+
+def test_the_answers_at_the_steps_that_every_run_is_asked_at_are_shown() -> None:
+    assert [re.findall(r"Step (\d+)", box) for box in boxes(card(60, steps=60))] == [
+        [str(step)] for step in (0, 5, 10, 15, 25, 60)
+    ]
+    assert [re.findall(r"Step (\d+)", box) for box in boxes(card(12))] == [["0"], ["5"], ["10"], ["12"]]
+
+
+def test_fields_are_marked_and_the_newest_answer_is_lit() -> None:
+    *_, before, newest = boxes(card(10))
+    assert 'class="answer now"' in newest and 'class="answer now"' not in before
+    assert says(newest, "3 of 5 fields right")
+    assert spans(newest, "right") == ['"name"', '"Martin"', '"time"', '"8:00 am"', '"size"', '"large"']
+    assert spans(newest, "wrong") == ['"items"', '"salad"', '"size_hint"', '"large"']
+    assert [name.split()[0] for name in spans(newest, "missing")] == ["item", "quantity"]
+    assert spans(before, "right") == []
+    last = boxes(card(25))[-1]
+    assert len(spans(last, "right")) == 10 and spans(last, "wrong") == spans(last, "missing") == []
+
+
+def test_tagged_spans_are_marked_with_their_names() -> None:
+    example = Example("<b>, two teas", (), "< b > , two/B-quantity teas/B-item", TASK.metric)
+    answer = RecordedAnswer(0, "</B-name b/I-name > , two/B-quantity teas", 0.0)
+    html = sample_html(example, [answer], asked_states(25), 1, True)
+    assert spans(html, "wrong")[0] == "&lt;b <small>name</small>"
+    assert spans(html, "right")[0] == "two <small>quantity</small>"
+    assert [name.split()[0] for name in spans(html, "missing")] == ["item"]
+    assert says(html, "1 of 2 fields right")
+
+
+@pytest.mark.parametrize(
+    ("step", "going", "following"), [(10, True, 15), (12, True, 15), (25, True, None), (12, False, None)]
+)
+def test_what_is_asked_next_is_said_while_it_trains(step: int, going: bool, following: int | None) -> None:
+    found = re.findall(r'<span class="next">(.*?)</span>', card(step, going=going))
+    assert found == ([f"the model is asked again at step {following}"] if following else [""])
+
+
+@pytest.mark.slow
+def test_before_the_first_run_a_recorded_one_answers() -> None:
+    """LoRA's was recorded on the task that its page opens with; on another task there is none."""
+    (shown,) = (
+        one.proto.body for one in opened("lora", tab="train").get("html") if "Martin" in one.proto.body
+    )
+    assert [re.findall(r"Step (\d+)", box) for box in boxes(shown)] == [["0"], ["10"], ["60"]]
+    other = opened("lora", tab="train", task="style").get("html")
+    assert not [one for one in other if "Martin" in one.proto.body]
+
+
+def test_what_a_model_writes_stays_text() -> None:
+    assert RECORDED.example is not None
+    answer = RecordedAnswer(0, '<script>alert("x")</script>{"item": "<b>"}', 0.0)
+    assert "<script" not in sample_html(RECORDED.example, [answer], asked_states(25), 1, True)
+    assert '<b>"' not in sample_html(RECORDED.example, [answer], asked_states(25), 1, True)
+
+
+@pytest.mark.weights
+def test_a_failed_run_says_what_happened_and_offers_what_would_work(runs: Any) -> None:
+    failed = {
+        "kind": "failed",
+        "message": "At step 4 the loss is not a number.",
+        "works": {"learning_rate": 0.05},
+    }
+    run = runs(failed, steps=9, learning_rate=0.5)
+    app = opened("bitfit", model="minilm-l6", tab="train", lr="0.5", steps="9", run=run.id)
+    assert says(told(app), "At step 4 the loss is not a number", "0.05", "nothing was lost")
+    assert [button.label for button in app.button if button.key == "bitfit-remedy"] == ["Train it this way"]
+    assert not app.error
+
+
+@pytest.mark.weights
+def test_a_refused_start_offers_what_would_work(
+    assets_home: Any, own_home: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link(own_home)
+    error = BadInput("This run does not fit.", "batch").with_works(batch=16, max_length=32)
+    monkeypatch.setattr(admission, "refusal", lambda spec: error)
+    app = opened("bitfit", model="minilm-l6", tab="train")
+    next(button for button in app.button if button.key == "bitfit-train").click()
+    assert says(told(came(app.run())), "This run does not fit.", "16")
+    next(button for button in app.button if button.key == "bitfit-remedy").click()
+    assert next(box for box in came(app.run()).number_input if box.label == "Batch size").value == 16
+
+
+SPEED = dict.fromkeys(CONSTANTS, 1e11) | dict.fromkeys(("start", "column", "ask", "view"), 1e-6)
+
+
+@pytest.fixture(autouse=True)
+def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(here, "place", lambda: tmp_path / here.FILE)
+
+
+def _button(app: Any, key: str) -> Any:
+    return next(button for button in app.button if button.key == key)
+
+
+def test_once_the_machine_is_measured_the_button_says_how_long() -> None:
+    live = {"minilm-l6": [1.0, 45e6], "smollm2-135m": [2.0, 270e6]}
+    here.keep({"constants": SPEED, "loading": {"models": live, "pack": 1e9}})
+    app = opened("ia3")
+    label = _label_with_seconds(app, "ia3-train")
+    assert label.startswith("Train · about ") and label.endswith(" s")
+    assert any("measured speed" in caption.value for caption in app.caption)
+
+
+def _label_with_seconds(app: Any, key: str) -> str:
+    until = time.monotonic() + SECONDS
+    while "about" not in _button(app, key).label and time.monotonic() < until:
+        time.sleep(0.5)
+        app.run()
+    return str(_button(app, key).label)
+
+
+def test_in_a_class_nothing_is_said_as_others_train_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is a step traced for it at each move of a slider."""
+    here.keep({"constants": SPEED, "loading": {"models": {"minilm-l6": [1.0, 45e6]}, "pack": 1e9}})
+    choice: Any = SimpleNamespace(valid=True, entry=SimpleNamespace(kind="encoder"), task="sentiment")
+    monkeypatch.setattr(asking, "class_is_on", lambda: True)
+    monkeypatch.setattr(settings, "planned", lambda _: pytest.fail("a run was planned"))
+    assert settings.ask_duration(choice) == Look()
+
+
+def test_before_that_it_is_offered_and_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+    monkeypatch.setattr(waiting, "begin_calibrating", lambda: begun.append(1))
+    monkeypatch.setattr(waiting, "calibrating_under_way", lambda: None)
+    here.keep({"constants": SPEED})  # of an older version, without what loading takes
+    app = opened("ia3")
+    assert _button(app, "ia3-train").label == "Train"
+    _button(app, "ia3-calibrate").click().run()
+    assert begun == [1]
+
+
+def test_what_a_run_took_stands_beside_what_was_said() -> None:
+    assert says(
+        settings.duration_beside(MadeForecast(60.0, 50.0, said.forecasts_file(), 48.0)),
+        "48 s",
+        "60 s",
+        "+25%",
+    )
+    assert (
+        settings.duration_beside(None)
+        == settings.duration_beside(MadeForecast(60.0, 50.0, said.forecasts_file()))
+        == ""
+    )
