@@ -53,12 +53,8 @@ _PASSES = 4  # over the rows; the largest batch is searched among them
 
 def require(spec: RunSpec, waits: bool = False) -> int:
     """Check that a spec, already validated, has room: on the disk and, unless it ``waits`` for its turn, in memory.
-    Return the bytes that its run writes at most.
-
-    Raises:
-        BadInput: a step cannot fit; ``field`` is ``batch``. RunError: the disk is too full, or the process that
-            simulates died.
-    """
+    Return the bytes that its run writes at most. Raises BadInput (a step cannot fit; ``field`` is ``batch``), RunError
+    (the disk is too full, or the process that simulates died)."""
     written = needed_disk_bytes(spec)
     problem = _disk_refusal(written)
     if problem is not None:
@@ -158,20 +154,15 @@ def _bound(shape: ModelShape, trained: int, rows: int, length: int) -> int:
 
 
 def needed_bytes(data: Mapping[str, Any], device: str) -> int:
-    """Return the bytes that the largest step of a run needs. Imports torch; called in a worker process.
-
-    Raises:
-        SimulationError: the method cannot be simulated. PeftLabError: its data cannot be read.
-    """
+    """Return the bytes that the largest step of a run needs. Imports torch; called in a worker process. Raises
+    SimulationError (the method cannot be simulated), PeftLabError (its data cannot be read)."""
     spec = RunSpec.from_dict(data)
     return _simulated(spec, largest_batch(spec), device)
 
 
 def largest_batch(spec: RunSpec) -> dict[str, Any]:
-    """Return the size of the batch with the most tokens among those that the run will make.
-
-    In the form of :func:`peft_lab.training.batches.size_of`.
-    """
+    """Return the size of the batch with the most tokens among those that the run will make. In the form of
+    :func:`peft_lab.training.batches.size_of`."""
     # Later passes over the same rows contain no longer ones.
     return _size_of(spec, lambda made: max(made, key=lambda rows: len(rows) * max(map(len, rows))), _PASSES)
 
@@ -220,11 +211,9 @@ def _simulated(spec: RunSpec, batch: Mapping[str, Any], device: str) -> int:
 
 
 def what_fits(data: Mapping[str, Any], device: str, free: int) -> dict[str, Any]:
-    """Return what would fit of a refused run, all else equal: ``batch`` rows, or rows cut to ``length``
-    tokens, found by halving (0: not even the smallest), or ``methods`` by title, with default settings.
-
-    Imports torch; called in a worker process.
-    """
+    """Return what would fit of a refused run, all else equal: ``batch`` rows, or rows cut to ``length`` tokens, found
+    by halving (0: not even the smallest), or ``methods`` by title, with default settings. Imports torch; called in a
+    worker process."""
     spec = RunSpec.from_dict(data)
     batch = largest_batch(spec)
 
@@ -294,7 +283,7 @@ def _sentence(would: Mapping[str, Any]) -> str:
 # Check before a run starts that the disk has room for what it will write.
 #
 # The adapter's size follows from the method's formula, that of the events from steps and rows; the method's picture
-# is bounded by the largest that any method wrote (``tests/runs/test_room.py`` holds the bound above real runs).
+# is bounded by the largest that any method wrote (``tests/runs/test_admission.py`` holds the bound above real runs).
 
 
 #: Bytes kept free besides what a run needs, for other runs, learners' answers and the system.
@@ -347,11 +336,8 @@ SIMULATED_BATCH = ("rows", "length", "kept", "predicted", "padded")
 
 
 def peak_of_step(request: StepRequest) -> int:
-    """Return the peak of the tensors of one step of a run, in bytes. Imports torch.
-
-    Raises:
-        BadInput, SimulationError: as :func:`peft_lab.engine.lab.simulate_lab`.
-    """
+    """Return the peak of the tensors of one step of a run, in bytes. Imports torch. Raises BadInput, SimulationError as
+    :func:`peft_lab.engine.lab.simulate_lab`."""
     return simulate_lab(request).peak_bytes
 
 
@@ -367,11 +353,8 @@ def ask_of_run(record: Mapping[str, Any]) -> Future[int] | None:
 
 
 def peak_of_run(record: Mapping[str, Any]) -> int | None:
-    """Return the result of :func:`ask_of_run`, once it is there.
-
-    Raises:
-        BadInput, SimulationError: the step cannot be simulated, with the reason.
-    """
+    """Return the result of :func:`ask_of_run`, once it is there. Raises BadInput, SimulationError (the step cannot be
+    simulated, with the reason)."""
     asked = ask_of_run(record)
     return None if asked is None else asked.result()
 

@@ -92,11 +92,8 @@ class Keeper:
         self._spent = self._last = 0.0
 
     def restore(self) -> int:
-        """Restore the latest state, random generators included; return its number of steps, 0 if there is none.
-
-        Raises:
-            RunError: it cannot be read, or was made by other package versions or on another kind of device.
-        """
+        """Restore the latest state, random generators included; return its number of steps, 0 if there is none. Raises
+        RunError (it cannot be read, or was made by other package versions or on another kind of device)."""
         import torch
 
         kept = latest(self.run.folder)
@@ -302,11 +299,8 @@ def words_of_a_stop(run: Run) -> str:
 
 
 def require_to_go_on(run: Run, anew: bool = False) -> None:
-    """Check that a run can be resumed, or with ``anew`` started again.
-
-    Raises:
-        BadInput: it is done, has not ended, was started outside the lab, or has no checkpoint.
-    """
+    """Check that a run can be resumed, or with ``anew`` started again. Raises BadInput (it is done, has not ended, was
+    started outside the lab, or has no checkpoint)."""
     status = run.status()
     if status is Status.DONE:
         raise BadInput(f"'{run.id}' is done, so it cannot be continued.", "run")
@@ -336,11 +330,8 @@ def asked_to_go_on(run: Run) -> float:
 
 def taken_over(run: Run, why: str) -> float:
     """Reset a run whose process was lost, while its owner lives, to its latest state; return its new turn
-    (:mod:`hold`). A Stop or an early ending that its owner asked for stays in force.
-
-    Raises:
-        BadInput: it has ended meanwhile. RunError: the process that trained it is still there. OSError.
-    """
+    (:mod:`hold`). A Stop or an early ending that its owner asked for stays in force. Raises BadInput (it has ended
+    meanwhile), RunError (the process that trained it is still there), OSError."""
     queued = events.latest(run.events(), "queued") or {}
     owner = owners.read(queued.get("owner"))
     if owner is None:

@@ -25,12 +25,9 @@ from peft_lab.takeaway.bundle import write_papers
 
 
 def end_run(run: Run, ending: str, message: str, works: Mapping[str, float] | None = None) -> None:
-    """Write record and model card, then the final event: whoever reads that a run has ended finds both.
-
-    ``works``: settings with which a failed run would work.
-
-    Raises what :func:`~peft_lab.takeaway.bundle.write_papers` raises, after the run has been ended.
-    """
+    """Write record and model card, then the final event: whoever reads that a run has ended finds both. ``works``:
+    settings with which a failed run would work. Raises what :func:`~peft_lab.takeaway.bundle.write_papers` raises,
+    after the run has been ended."""
     last = {"type": ending, "time": time.time(), "message": message}
     found = record.result(run, [last])
     disk.write_json(run.folder / kept.RECORD, found)
@@ -56,11 +53,8 @@ class Child:
     """A run's process. If the fork server is gone, the process table says whether the child lives."""
 
     def __init__(self, run: Run) -> None:
-        """Start the process, and the one that follows the run for its trackers.
-
-        Raises:
-            RunError: no process can be made, or the run's events cannot be read.
-        """
+        """Start the process, and the one that follows the run for its trackers. Raises RunError (no process can be
+        made, or the run's events cannot be read)."""
         self._run = run
         self.turn = waiting.turn_number(run)
         self._process = _made(run, self.turn)
@@ -194,10 +188,8 @@ def main(folder: str, home: str, turn: float, threads: int | None = None) -> Non
 
 
 def _trained(run: Run) -> tuple[str, str, Mapping[str, float]]:
-    """Train; return the final event's type, its message, and settings that would work.
-
-    Disk errors are reported as such, whatever raised them.
-    """
+    """Train; return the final event's type, its message, and settings that would work. Disk errors are reported as
+    such, whatever raised them."""
     try:
         ending, message = training.train(run)
         return ending, f"{message} {run.why_stopped()}".strip() if ending == Status.STOPPED else message, {}

@@ -81,11 +81,8 @@ def attention_for(spec: RunSpec) -> str:
 
 
 def prepare(spec: RunSpec, begins: Callable[[str], object] = lambda phase: None) -> Prepared:
-    """Load the model, apply the method, read and encode the rows; call ``begins`` with each phase's name.
-
-    Raises:
-        PeftLabError: a model that does not load, data that cannot be read.
-    """
+    """Load the model, apply the method, read and encode the rows; call ``begins`` with each phase's name. Raises
+    PeftLabError (a model that does not load, data that cannot be read)."""
     method, task = get_method(spec.method), spec.task_object()
     begins("Loading the model")
     base = fresh_base(spec, task)
@@ -172,10 +169,8 @@ def steps(
     follow: Follow = unfollowed,
     restore: Callable[[], int] = lambda: 0,
 ) -> Iterator[Made]:
-    """Seed, then make the steps lazily, one per iteration. ``optimizer``: that of :func:`optimizer_of`.
-
-    ``restore``: restores a checkpoint, if there is one, and returns how many steps it had made.
-    """
+    """Seed, then make the steps lazily, one per iteration. ``optimizer``: that of :func:`optimizer_of`. ``restore``:
+    restores a checkpoint, if there is one, and returns how many steps it had made."""
     spec = ready.spec
     seed_everything(spec.seed)
     first = restore()

@@ -52,9 +52,8 @@ class Forecast:
 
 
 def predicts(kind: str, task: str) -> bool:
-    """Return whether runs of a model of this ``kind`` on this task can be predicted once the machine is
-    measured: only on a CPU, not in a class, whose runs share it, and not on a learner's own images, whose
-    reading time is unknown."""
+    """Return whether runs of a model of this ``kind`` on this task can be predicted once the machine is measured: only
+    on a CPU, not in a class, whose runs share it, and not on a learner's own images, whose reading time is unknown."""
     return (
         not machine.may_have_gpu()
         and not asking.class_is_on()
@@ -63,11 +62,8 @@ def predicts(kind: str, task: str) -> bool:
 
 
 def forecast(work: RunWork, spec: RunSpec, past: Iterable[RunSummary] = ()) -> Forecast:
-    """Predict the duration of a run of ``spec`` with this work. ``past``: earlier runs, newest first.
-
-    Raises:
-        BadInput: the machine was not measured.
-    """
+    """Predict the duration of a run of ``spec`` with this work. ``past``: earlier runs, newest first. Raises BadInput
+    (the machine was not measured)."""
     parts = parts_of(work, spec, here.speed())
     plain = sum(parts.values())
     like = [
@@ -147,12 +143,9 @@ class RunWork:
 
 
 def run_work(data: Mapping[str, Any]) -> RunWork:
-    """Return the work of a run of this spec. Imports torch; called in a worker process.
-
-    Raises:
-        BadInput: a run on a learner's own images. BadInput, SimulationError: the step cannot be simulated.
-            AssetError: weights or data are not here.
-    """
+    """Return the work of a run of this spec. Imports torch; called in a worker process. Raises BadInput (a run on a
+    learner's own images), BadInput, SimulationError (the step cannot be simulated), AssetError (weights or data are not
+    here)."""
     from peft_lab.methods import get_method
     from peft_lab.models.catalogue import resolve
     from peft_lab.runs import admission, course, kept
@@ -195,11 +188,9 @@ def run_work(data: Mapping[str, Any]) -> RunWork:
 
 
 def _token(spec: RunSpec, rows: int, apart: bool, attention: str) -> Work:
-    """Return a pass over one token of each row while answers are written.
-
-    Virtual tokens are read once, with the prompt, so the pass is the base's own. An encoder's text is read once too; a
-    token of its decoder is treated as one of a single stack.
-    """
+    """Return a pass over one token of each row while answers are written. Virtual tokens are read once, with the
+    prompt, so the pass is the base's own. An encoder's text is read once too; a token of its decoder is treated as one
+    of a single stack."""
     from peft_lab.methods import get_method
     from peft_lab.runs import admission
 

@@ -76,10 +76,8 @@ def check_file(folder: Path) -> None:
 
 
 def kept_insight(folder: Path) -> dict[str, Any]:
-    """Return the data for the method's own picture, ``{}`` if the run has none.
-
-    Raises RunError if it, or the arrays that belong to it, are damaged.
-    """
+    """Return the data for the method's own picture, ``{}`` if the run has none. Raises RunError if it, or the arrays
+    that belong to it, are damaged."""
     for name in (INSIGHT, ARRAYS):
         require_sound(folder, name)
     return read_json(folder, INSIGHT) if (folder / INSIGHT).exists() else {}
@@ -98,8 +96,7 @@ def kept_trajectory(folder: Path) -> Trajectory | None:
 
 
 def kept_arrays(folder: Path) -> dict[str, Any]:
-    """Return the numpy arrays beside :func:`kept_insight`, by name; ``{}`` without any. Raises RunError if
-    damaged."""
+    """Return the numpy arrays beside :func:`kept_insight`, by name; ``{}`` without any. Raises RunError if damaged."""
     import numpy as np
 
     path = folder / ARRAYS
@@ -193,11 +190,9 @@ _LOADED = ("*.safetensors", "*.json", "*.jinja", "*.model", "vocab.txt", "merges
 
 
 def input_hashes(spec: RunSpec, task: Task, entry: ModelEntry) -> dict[str, dict[str, str]]:
-    """Return the SHA-256 of each file, by where the files come from: an asset, a folder, the learner's file.
-
-    A model of the Hugging Face Hub is identified by its commit. Reads every byte, once per process: for a
-    worker. Raises AssetError: a fetched file is damaged.
-    """
+    """Return the SHA-256 of each file, by where the files come from: an asset, a folder, the learner's file. A model of
+    the Hugging Face Hub is identified by its commit. Reads every byte, once per process: for a worker. Raises
+    AssetError: a fetched file is damaged."""
     found = {spec.model: model_hashes(spec.model, entry), **task.inputs()}
     if spec.start is not None:
         found["start"] = {Path(spec.start).name: fetching.soundness_digest(Path(spec.start))}
@@ -249,11 +244,7 @@ START = "start.zip"
 
 def copy_given(spec: RunSpec, made: Path, folder: Path) -> RunSpec:
     """Copy the files that a spec names into ``made``, the run's folder under another name; return the spec with the
-    copies' paths in ``folder``, its name afterwards.
-
-    Raises:
-        BadInput: in a class, a file of somebody else. OSError.
-    """
+    copies' paths in ``folder``, its name afterwards. Raises BadInput (in a class, a file of somebody else), OSError."""
     for given in (spec.own_data, spec.start):
         if given is not None:
             places.require_mine(given)
@@ -298,8 +289,7 @@ def forecasts_file() -> str:
 
 def kept_forecasts(events: Iterable[Mapping[str, Any]], took: float | None) -> MadeForecast | None:
     """Return the forecast among a run's events; ``None`` without one. ``took``: the measured seconds of a run that is
-    done; ignored for a resumed run, which no forecast covers.
-    """
+    done; ignored for a resumed run, which no forecast covers."""
     found = None
     for event in events:
         if event["type"] == EVENT:

@@ -47,10 +47,8 @@ def process_peak() -> int:
 
 
 class StepTracker:
-    """Tracks every tensor alive during one step of a real run, those that existed before it included.
-
-    Its figures are named as those of a simulation (:mod:`peft_lab.engine`), so that the two can be compared.
-    """
+    """Tracks every tensor alive during one step of a real run, those that existed before it included. Its figures are
+    named as those of a simulation (:mod:`peft_lab.engine`), so that the two can be compared."""
 
     def __init__(
         self, model: Any, masters: Masters, optimizer: torch.optim.Optimizer, kind: str, num_layers: int
@@ -168,9 +166,7 @@ def inference_time(
     examiner: Examiner, base: Model, tuned: Model, rows: Sequence[Row], heartbeat: Callable[[], None]
 ) -> dict[str, Any]:
     """Return the event ``inference``: seconds per unit, a row or a generated token with its prompt's share.
-
-    ``heartbeat`` is called before every pair of requests and may raise.
-    """
+    ``heartbeat`` is called before every pair of requests and may raise."""
     kind = examiner.task.kind
     per_request = NEW_TOKENS if examiner.task.writes else 1
     base.eval()

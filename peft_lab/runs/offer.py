@@ -34,10 +34,8 @@ class Offer:
     predictable: bool
 
     def start(self, starter: str) -> str:
-        """Queue the run, store its forecast with it, and return its id.
-
-        ``starter``: the mark of the browser that starts it. Raises as :meth:`peft_lab.runs.queue.RunQueue.admit`.
-        """
+        """Queue the run, store its forecast with it, and return its id. ``starter``: the mark of the browser that
+        starts it. Raises as :meth:`peft_lab.runs.queue.RunQueue.admit`."""
         run = get_queue().admit(self.spec)
         store.note_starter(run, starter)
         if self.forecast is not None:

@@ -95,10 +95,8 @@ def require(model: str, path: str, max_length: int) -> None:
 
 
 def ask(model: str, path: str, max_length: int) -> Future[Preview | str]:
-    """Start :func:`look` in the inspector process; return the future of its result.
-
-    Raises BadInput: in a class, another's file.
-    """
+    """Start :func:`look` in the inspector process; return the future of its result. Raises BadInput: in a class,
+    another's file."""
     from peft_lab.core import inspector
 
     places.require_mine(path)
@@ -107,12 +105,9 @@ def ask(model: str, path: str, max_length: int) -> Future[Preview | str]:
 
 @in_person
 def look(model: str, path: str, max_length: int) -> Preview | str:
-    """Return the preview of a file for a model, or why its rows cannot be trained on: returned rather than
-    raised, so that the worker caches it. Imports torch.
-
-    Raises:
-        BadInput: the file cannot be read, or is another's. AssetError: no weights here.
-    """
+    """Return the preview of a file for a model, or why its rows cannot be trained on: returned rather than raised, so
+    that the worker caches it. Imports torch. Raises BadInput (the file cannot be read, or is another's), AssetError (no
+    weights here)."""
     from peft_lab.models import loading
     from peft_lab.models.catalogue import resolve
 
@@ -129,10 +124,7 @@ def preview(
     task: Task, tokenizer: PreTrainedTokenizerBase, max_length: int, start: int | None = None
 ) -> Preview:
     """Return what a training on the task reads and learns. ``start``: as in :func:`~peft_lab.training.batches.encode`.
-
-    Raises:
-        BadInput: rows that cannot be trained on, or whose label is one of the whole row.
-    """
+    Raises BadInput (rows that cannot be trained on, or whose label is one of the whole row)."""
     if not task.writes and not task.per_token:
         raise BadInput(
             "There is nothing to preview: the model learns labels, not tokens, from labelled rows.",

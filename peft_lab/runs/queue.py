@@ -104,10 +104,8 @@ def carry_out_turn(
 
 
 def end_turn(run: Run, ending: str, message: str, works: Mapping[str, float] | None = None) -> None:
-    """Append the run's final event, unless its folder was deleted meanwhile.
-
-    ``works``: settings with which a failed run would work.
-    """
+    """Append the run's final event, unless its folder was deleted meanwhile. ``works``: settings with which a failed
+    run would work."""
     if run.folder.exists():
         run.log.end(ending, message=message, **({"works": dict(works)} if works else {}))
 
@@ -159,13 +157,9 @@ class RunQueue:
         self._heart = Heart(lambda: [run.folder for run in list(self._mine)])
 
     def submit(self, request: RunRequest) -> str:
-        """Check and queue a run; return its id at once.
-
-        Raises:
-            BadInput: an impossible request, too little memory, an unknown tracker; nothing is stored.
-            AssetError: weights or data are not here. RunError: no room on the disk, a limit of the class, or it
-                cannot be written to.
-        """
+        """Check and queue a run; return its id at once. Raises BadInput (an impossible request, too little memory, an
+        unknown tracker; nothing is stored), AssetError (weights or data are not here), RunError (no room on the disk, a
+        limit of the class, or it cannot be written to)."""
         return self.admit(request.complete()).id
 
     def admit(self, spec: RunSpec) -> Run:
@@ -180,12 +174,9 @@ class RunQueue:
         return run
 
     def go_on(self, identity: str, anew: bool = False) -> None:
-        """Queue a run that ended too early once more; it resumes from its latest checkpoint, or with ``anew`` from
-        the start if there is none.
-
-        Raises:
-            BadInput: not ended, done, or without a checkpoint. RunError: no such run, no room, or the disk.
-        """
+        """Queue a run that ended too early once more; it resumes from its latest checkpoint, or with ``anew`` from the
+        start if there is none. Raises BadInput (not ended, done, or without a checkpoint), RunError (no such run, no
+        room, or the disk)."""
         run = store.get(identity)
         try:
             with FileLock(run.folder / ".going-on.lock"):  # one of several simultaneous requests
@@ -247,11 +238,8 @@ class RunQueue:
             ) from error
 
     def position(self, identity: str) -> int:
-        """Return how many runs go before this one: 0 if it is next, or has had its turn.
-
-        Raises:
-            RunError: no such run.
-        """
+        """Return how many runs go before this one: 0 if it is next, or has had its turn. Raises RunError (no such
+        run)."""
         run = store.get(identity)
         return 0 if run.status() is not Status.QUEUED else len(runs_before(run))
 
@@ -293,10 +281,8 @@ class RunQueue:
                 self._mine.remove(run)
 
     def _turn(self, run: Run) -> bool:
-        """Wait for the device, then run; return ``False`` if another of this process's runs goes first.
-
-        The run's folder may be deleted by hand at any time.
-        """
+        """Wait for the device, then run; return ``False`` if another of this process's runs goes first. The run's
+        folder may be deleted by hand at any time."""
         top = places.shared() / store.FOLDER
         top.mkdir(parents=True, exist_ok=True)
         machine = hashlib.sha256(owners.machine().encode()).hexdigest()[:8]
@@ -421,11 +407,7 @@ class ClassRow:
 
 
 def class_rows(where: Mapping[str, PageVisit], but: str = "", now: float | None = None) -> list[ClassRow]:
-    """Return all learners in the order in which they joined, without the owner ``but``.
-
-    Raises:
-        NotATeacher.
-    """
+    """Return all learners in the order in which they joined, without the owner ``but``. Raises NotATeacher."""
     places.require_teacher()
     at = time.time() if now is None else now
     return [

@@ -29,11 +29,8 @@ _loaded: OrderedDict[Path, tuple[Examiner, torch.nn.Module, torch.nn.Module]] = 
 
 
 def ask(identity: str, texts: Sequence[str]) -> list[dict[str, Any]]:
-    """Call :func:`respond` in the inspector process; for the web server and the command line.
-
-    Raises:
-        BadInput: an empty or too long text, or as :func:`respond`. RunError: as :func:`respond`.
-    """
+    """Call :func:`respond` in the inspector process; for the web server and the command line. Raises BadInput (an empty
+    or too long text, or as :func:`respond`), RunError as :func:`respond`."""
     from peft_lab.core import inspector
 
     for text in texts:
@@ -104,11 +101,8 @@ def _base(model: str, task: str) -> tuple[Examiner, torch.nn.Module]:
 
 
 def base_answer(model: str, task: str, text: str) -> str:
-    """Return what an untrained model answers to a text of a task; for a worker, where the model stays loaded.
-
-    Raises:
-        AssetError: its weights have to be fetched first.
-    """
+    """Return what an untrained model answers to a text of a task; for a worker, where the model stays loaded. Raises
+    AssetError (its weights have to be fetched first)."""
     examiner, base = _base(model, task)
     return examiner.answer(base, [text])[0].answer
 
@@ -121,11 +115,8 @@ OPENED_METHOD = "adapters"  # the method of such folders
 
 
 def opened_values(place: Path, model: str) -> dict[str, Any]:
-    """Return the knobs of the adapter in a folder, or a zip of one, on a model.
-
-    Raises:
-        BadInput: it cannot be opened, belongs to another model, or, in a class, to somebody else.
-    """
+    """Return the knobs of the adapter in a folder, or a zip of one, on a model. Raises BadInput (it cannot be opened,
+    belongs to another model, or, in a class, to somebody else)."""
     places.require_mine(place)
     return library_files.values_of(library_files.read_content(place), entry_of(model).shape)
 

@@ -78,9 +78,8 @@ class Run:
         return classify(events, self.gone(events))
 
     def ended(self) -> Status | None:
-        """Return the run's final status, read only once; ``None`` while it has no final event. Raises RunError if
-        its events cannot be read.
-        """
+        """Return the run's final status, read only once; ``None`` while it has no final event. Raises RunError if its
+        events cannot be read."""
         stamp, known = self.stamp(), _ended.get(self.folder)
         if known is not None and known[0] == stamp:
             return known[1]
@@ -91,10 +90,8 @@ class Run:
         return status
 
     def gone(self, events: Sequence[Event]) -> str:
-        """Return why the process that holds the run is assumed gone, in one sentence; empty while it lives.
-
-        If its app ends, the run's child still saves what it has: until then the child holds the run.
-        """
+        """Return why the process that holds the run is assumed gone, in one sentence; empty while it lives. If its app
+        ends, the run's child still saves what it has: until then the child holds the run."""
         queue, worker = _owner(events, "queued"), _owner(events, "worker")
         beat = owners.heard(self.folder / owners.BEAT)
         if queue is None or not owners.here(queue):
@@ -129,10 +126,8 @@ class Run:
     # -- stopping: a file, so that any process may ask -----------------------------------------------------------
 
     def ask_to_stop(self, why: str = "") -> None:
-        """Ask the run to stop. ``why``: a sentence added to its final message; empty if a person wants it.
-
-        Raises RunError if a script outside the lab carries it out, which does not listen. OSError.
-        """
+        """Ask the run to stop. ``why``: a sentence added to its final message; empty if a person wants it. Raises
+        RunError if a script outside the lab carries it out, which does not listen. OSError."""
         if self.folder.is_symlink():
             raise RunError(f"'{self.id}' was started outside PEFT Lab. Stop it there.")
         (self.folder / STOP).write_text(why, "utf-8")
@@ -211,11 +206,7 @@ def _unused(spec: RunSpec) -> Run:
 
 
 def get(identity: str) -> Run:
-    """Return the run with this id.
-
-    Raises:
-        RunError: there is none.
-    """
+    """Return the run with this id. Raises RunError (there is none)."""
     folder = root() / identity
     if not storage.is_identity(identity) or not folder.is_dir():
         raise RunError(f"There is no run called '{identity[:200]}'.")
@@ -293,11 +284,8 @@ def _created(run: Run) -> float:
 
 
 def delete(identity: str) -> None:
-    """Remove a run and everything in it.
-
-    Raises:
-        RunError: no such run, one that has not ended, or a disk that cannot be written to.
-    """
+    """Remove a run and everything in it. Raises RunError (no such run, one that has not ended, or a disk that cannot be
+    written to)."""
     remove(get(identity))
 
 
@@ -345,11 +333,8 @@ def started_by(run: Run) -> str | None:
 
 
 def adopt(folder: Path) -> Run:
-    """Add a folder with a run, ended or not, to the run store.
-
-    Raises:
-        BadInput: it holds no run, or one that is in the store already. RunError: the link cannot be made.
-    """
+    """Add a folder with a run, ended or not, to the run store. Raises BadInput (it holds no run, or one that is in the
+    store already), RunError (the link cannot be made)."""
     folder = storage.folder(folder, "adopt")
     told = Run(folder.name, folder)
     if not (folder / "spec.json").is_file() or not (folder / "events.jsonl").is_file():

@@ -348,11 +348,8 @@ def _keep_first_answer(start: BaseScore, recorder: TrajectoryRecorder) -> None:
 
 
 def _learn(ready: _Running, masters: Masters, recorder: TrajectoryRecorder) -> int:
-    """Make all steps, or those before a stop; return how many were made.
-
-    Raises:
-        RunError: a loss that is not a number.
-    """
+    """Make all steps, or those before a stop; return how many were made. Raises RunError (a loss that is not a
+    number)."""
     spec, run = ready.spec, ready.run
     optimizer = course.optimizer_of(ready, masters)
     following = Following(ready, masters, optimizer, recorder)
@@ -401,10 +398,8 @@ def _require_numbers(made: Made, run: Run) -> None:
 
 
 def _compare(ready: _Running, recorder: TrajectoryRecorder) -> None:
-    """Score the tuned model, save the method's picture, then score a fresh base. Raises Stopped.
-
-    A learner waits for the score, so that the sample's last answer, which takes seconds, comes after it.
-    """
+    """Score the tuned model, save the method's picture, then score a fresh base. Raises Stopped. A learner waits for
+    the score, so that the sample's last answer, which takes seconds, comes after it."""
     examines = course.examiner(ready)
     try:
         _examine(ready, examines, "tuned", ready.model)

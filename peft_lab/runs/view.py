@@ -135,11 +135,8 @@ class RunView:
 
 
 def view(events: Sequence[Event], steps: int, gone: str) -> RunView:
-    """Return the figures of a run of ``steps`` steps from its events so far; ``gone`` as in :func:`classify`.
-
-    Raises:
-        RunError: an event is malformed.
-    """
+    """Return the figures of a run of ``steps`` steps from its events so far; ``gone`` as in :func:`classify`. Raises
+    RunError (an event is malformed)."""
     damage = event_fields.event_damage(events, ended=has_ended(events))
     if damage:
         raise RunError(f"The run's events cannot be read: {damage}.")

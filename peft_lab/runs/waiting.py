@@ -80,9 +80,8 @@ def has_begun(run: Run) -> bool:
 
 
 def _open_runs(listed: Sequence[Run]) -> list[tuple[float, Run, Owner, str]]:
-    """Return runs without a final event: queueing time, run, owner, and why the owner is gone. Runs whose owner
-    cannot be read, and those that an engine such as Ray carries out, are left out: they do not hold up this queue.
-    """
+    """Return runs without a final event: queueing time, run, owner, and why the owner is gone. Runs whose owner cannot
+    be read, and those that an engine such as Ray carries out, are left out: they do not hold up this queue."""
     rows = map(_open_run, listed)
     return [row for row in rows if row is not None]
 
@@ -135,10 +134,8 @@ def runs_before(run: Run) -> list[Run]:
 
 def mark_lost() -> list[str]:
     """Write a final event for this host's runs whose app or command is gone, as the disk allows; return their ids.
-
-    Nothing depends on it (:func:`~peft_lab.runs.view.classify`): it makes the status independent of the
-    process table. Runs of other hosts are left alone, as silence may be the network's.
-    """
+    Nothing depends on it (:func:`~peft_lab.runs.view.classify`): it makes the status independent of the process table.
+    Runs of other hosts are left alone, as silence may be the network's."""
     lost = []
     for _, run, owner, gone in _open_runs(store.everyones()):
         if gone and owners.here(owner) and not owners.running(owner):
@@ -178,13 +175,8 @@ class Before:
 
 
 def ahead(identity: str) -> list[Before]:
-    """Return, in order, the runs before a queued one on this machine: the first is under way, or about to be.
-
-    Empty if it is next, or has had its turn. Reads only.
-
-    Raises:
-        RunError: no such run.
-    """
+    """Return, in order, the runs before a queued one on this machine: the first is under way, or about to be. Empty if
+    it is next, or has had its turn. Reads only. Raises RunError (no such run)."""
     run = store.get(identity)
     if run.status() is not Status.QUEUED:
         return []
@@ -270,11 +262,8 @@ def _kind(spec: RunSpec) -> tuple[object, ...]:
 
 
 def standing() -> Counter[str]:
-    """Return the number of runs in this lab folder by status, zeros included; ``damaged`` are unreadable.
-
-    Raises:
-        RunError: the runs cannot be listed.
-    """
+    """Return the number of runs in this lab folder by status, zeros included; ``damaged`` are unreadable. Raises
+    RunError (the runs cannot be listed)."""
     found = Counter({str(status): 0 for status in Status} | {DAMAGED: 0})
     for run in store.everyones():
         try:
@@ -314,11 +303,8 @@ def is_training(run: Run, wanted: float) -> Iterator[bool]:
 
 @contextmanager
 def reopening(run: Run) -> Iterator[None]:
-    """Hold the run while it is reset, so that no process that trained it before still writes.
-
-    Raises:
-        RunError: that process is still there after :data:`WAIT` seconds.
-    """
+    """Hold the run while it is reset, so that no process that trained it before still writes. Raises RunError (that
+    process is still there after :data:`WAIT` seconds)."""
     lock = FileLock(run.folder / HOLD_LOCK)
     try:
         lock.acquire(timeout=WAIT)
@@ -366,11 +352,9 @@ def calibrating_under_way() -> Future[dict[str, Any]] | None:
 
 
 def begin_calibrating() -> Future[dict[str, Any]]:
-    """Measure, and store the result; joins a measurement that is under way.
-
-    The future's result is what is stored (:func:`peft_lab.engine.timing.here.known`). It raises RunError if a
-    run is under way or has started meanwhile, and OSError if nothing can be written.
-    """
+    """Measure, and store the result; joins a measurement that is under way. The future's result is what is stored
+    (:func:`peft_lab.engine.timing.here.known`). It raises RunError if a run is under way or has started meanwhile, and
+    OSError if nothing can be written."""
     with _lock:
         asked = calibrating_under_way()
         if asked is not None and not asked.done():

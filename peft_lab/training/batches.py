@@ -40,11 +40,9 @@ ROLE_LINES = (
 
 
 def opening(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the start token that the tokenizer adds to every text, as text; empty if it adds none.
-
-    Llama's tokenizer adds one, GPT-2's does not: a base that has only read texts with it must be tuned on such texts.
-    Chat templates write it themselves.
-    """
+    """Return the start token that the tokenizer adds to every text, as text; empty if it adds none. Llama's tokenizer
+    adds one, GPT-2's does not: a base that has only read texts with it must be tuned on such texts. Chat templates
+    write it themselves."""
     mark = tokenizer.bos_token
     begins = mark is not None and tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]
     return str(mark) if begins else ""
@@ -72,11 +70,8 @@ def write_chat(
 def answers_in(
     tokenizer: PreTrainedTokenizerBase, turns: Sequence[Sequence[str]]
 ) -> tuple[str, list[tuple[int, int]]]:
-    """Return the conversation as one text, and each answer's range in it as (first, end) characters.
-
-    Raises:
-        ValueError: the template refuses the conversation, or does not write it the same as it grows.
-    """
+    """Return the conversation as one text, and each answer's range in it as (first, end) characters. Raises ValueError
+    (the template refuses the conversation, or does not write it the same as it grows)."""
     whole = write_chat(tokenizer, turns)
     spans = []
     for number, (role, _) in enumerate(turns):
@@ -98,11 +93,8 @@ def read_chat(
     tokenizer: PreTrainedTokenizerBase, turns: Sequence[Sequence[str]]
 ) -> tuple[list[int], list[bool]]:
     """Return a conversation's token ids, and whether each is learned: those that begin in an answer, up to its end
-    token. What a template writes after that, such as a line break, is not learned.
-
-    Raises:
-        ValueError: as :func:`answers_in`, or the tokenizer cannot map tokens to characters.
-    """
+    token. What a template writes after that, such as a line break, is not learned. Raises ValueError as
+    :func:`answers_in`, or the tokenizer cannot map tokens to characters."""
     if not tokenizer.is_fast:
         raise ValueError("this model's tokenizer does not show which characters a token stands for")
     whole, spans = answers_in(tokenizer, turns)
@@ -227,11 +219,8 @@ def word_tokens(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int, word: str
 ) -> list[tuple[list[int], list[int | None]]]:
     """Return each text's token ids, and the place of each word's first token among them; ``None`` for words that are
-    cut off or have no token. ``word``: a word, as a regular expression.
-
-    Raises:
-        ValueError: the tokenizer cannot map tokens to characters.
-    """
+    cut off or have no token. ``word``: a word, as a regular expression. Raises ValueError (the tokenizer cannot map
+    tokens to characters)."""
     if not tokenizer.is_fast:
         raise ValueError("this model's tokenizer does not tell which letters a token stands for")
     read = tokenizer(list(texts), truncation=True, max_length=max_length, return_offsets_mapping=True)
@@ -254,11 +243,8 @@ def encode_tags(
     word: str,
 ) -> list[Encoded]:
     """Encode texts with the label of each word, which its first token has; the other tokens have none. A text that is
-    too long loses its end. ``word``: a word, as a regular expression.
-
-    Raises:
-        ValueError: tokens have no known place in the text, or none follows the last word.
-    """
+    too long loses its end. ``word``: a word, as a regular expression. Raises ValueError (tokens have no known place in
+    the text, or none follows the last word)."""
     encoded = []
     for (ids, places), labels in zip(word_tokens(tokenizer, texts, max_length, word), tags, strict=True):
         own = [IGNORED] * len(ids)
@@ -275,10 +261,7 @@ def encode_completions(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], targets: Sequence[str], max_length: int
 ) -> list[Encoded]:
     """Encode prompts with their completions. A prompt that is too long loses its start; a completion is never cut.
-
-    Raises:
-        ValueError: a completion leaves no room for its prompt.
-    """
+    Raises ValueError (a completion leaves no room for its prompt)."""
     pairs = list(zip(texts, targets, strict=True))
     prompts = tokenizer([render(tokenizer, text) for text in texts], add_special_tokens=False)["input_ids"]
     ends = tokenizer([completion(tokenizer, *pair) for pair in pairs], add_special_tokens=False)["input_ids"]
@@ -305,11 +288,7 @@ def encode_pairs(
     start: int,
 ) -> list[Encoded]:
     """Encode texts for an encoder and the targets of its decoder, both with the tokenizer's end token; a text that is
-    too long loses its start.
-
-    Raises:
-        ValueError: a target leaves no room for its text.
-    """
+    too long loses its start. Raises ValueError (a target leaves no room for its text)."""
     encoded = []
     sides = (tokenizer(list(texts))["input_ids"], tokenizer(list(targets))["input_ids"])
     for text, end in zip(*sides, strict=True):
@@ -321,13 +300,8 @@ def encode_pairs(
 def encode_chat(
     tokenizer: PreTrainedTokenizerBase, turns: Sequence[Sequence[str]], max_length: int
 ) -> Encoded:
-    """Encode a conversation, whose answers are learned. One that is too long loses its end.
-
-    ``turns``: role and text of each message.
-
-    Raises:
-        ValueError: no token of an answer is left, or the answers cannot be located.
-    """
+    """Encode a conversation, whose answers are learned. One that is too long loses its end. ``turns``: role and text of
+    each message. Raises ValueError (no token of an answer is left, or the answers cannot be located)."""
     ids, counted = read_chat(tokenizer, turns)
     if True not in counted[:max_length]:
         raise ValueError(
@@ -381,11 +355,9 @@ def plan(lengths: Sequence[int], steps: int, batch: int, seed: int) -> list[list
 
 
 def wanted(row: Encoded) -> list[int]:
-    """Return the token to predict at each place after the prompt; ``IGNORED`` where none is learned.
-
-    The loss reads each label from the place before it. So a token's own label stands one place late; the last token,
-    with which a tokenizer ends every text, has none.
-    """
+    """Return the token to predict at each place after the prompt; ``IGNORED`` where none is learned. The loss reads
+    each label from the place before it. So a token's own label stands one place late; the last token, with which a
+    tokenizer ends every text, has none."""
     if row.tags:
         return [IGNORED, *row.tags[:-1]]
     after = row.ids[row.prompt :]
@@ -448,9 +420,7 @@ class Picked(NamedTuple):
 
 def picked(labels: torch.Tensor, apart: bool = False) -> Picked | None:
     """Return which logits the loss on labels (rows, length) needs; ``None`` when classifying, labels (rows,).
-
-    ``apart``: whether the labels are an encoder-decoder's, whose decoder inputs are already shifted by one.
-    """
+    ``apart``: whether the labels are an encoder-decoder's, whose decoder inputs are already shifted by one."""
     import torch
 
     if labels.dim() == 1:
@@ -467,11 +437,9 @@ def picked(labels: torch.Tensor, apart: bool = False) -> Picked | None:
 def loss_at(
     model: torch.nn.Module, batch: Mapping[str, torch.Tensor], chosen: Picked | None, keep: bool
 ) -> torch.Tensor:
-    """Return the mean cross entropy in float32, a scalar: over rows, or over the completions' tokens.
-
-    The output head is the largest matrix of a small model, so it is applied only where the loss needs it, if the model
-    can (``keep``: it takes ``logits_to_keep``).
-    """
+    """Return the mean cross entropy in float32, a scalar: over rows, or over the completions' tokens. The output head
+    is the largest matrix of a small model, so it is applied only where the loss needs it, if the model can (``keep``:
+    it takes ``logits_to_keep``)."""
     import torch
 
     inputs: dict[str, Any] = {name: tensor for name, tensor in batch.items() if name != "labels"}
@@ -528,10 +496,8 @@ def size_of(batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
 
 
 def writes_at(model: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Return the mask of the positions whose logits belong to a text, as whole numbers of shape (rows, length).
-
-    For an encoder-decoder these are the positions that the decoder reads.
-    """
+    """Return the mask of the positions whose logits belong to a text, as whole numbers of shape (rows, length). For an
+    encoder-decoder these are the positions that the decoder reads."""
     mask = inputs["attention_mask"]
     if "decoder_input_ids" not in inputs:
         return mask
@@ -551,7 +517,7 @@ def writes_at(model: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
 
 
 #: transformers' names of the model types whose packed rows give the loss and gradients of separate rows
-#: (tests/training/test_packing.py). BLOOM takes no positions and OPT makes its own, so their rows would see each other.
+#: (tests/training/test_batches.py). BLOOM takes no positions and OPT makes its own, so their rows would see each other.
 TYPES = (
     "cohere", "cohere2", "gemma", "gemma2", "gemma3_text", "gpt2", "gpt_neox", "granite", "llama", "mistral", "mixtral",
     "olmo", "olmo2", "phi", "phi3", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "smollm3", "stablelm", "starcoder2",

@@ -64,8 +64,7 @@ def question(row: Row) -> Asked:
 @contextmanager
 def one_product(model: Any) -> Iterator[None]:
     """Make the output head's input contiguous. A generation slices out the last position of every row; without
-    gradients torch multiplies a slice row by row and copies the head, a model's largest matrix, each time.
-    """
+    gradients torch multiplies a slice row by row and copies the head, a model's largest matrix, each time."""
     head = model.get_output_embeddings()
     if head is None:
         yield
@@ -207,12 +206,9 @@ class Examiner:
         ]
 
     def prepare(self, texts: Sequence[Asked]) -> dict[str, torch.Tensor]:
-        """Return the model's inputs for these texts; in a chat, a text is a single user message.
-
-        Prompts to continue are padded on the left, so that every answer directly follows its prompt; other inputs on
-        the right, as in training. Ids and mask of shape (texts, longest). For images: pixel_values (images, channels,
-        height, width).
-        """
+        """Return the model's inputs for these texts; in a chat, a text is a single user message. Prompts to continue
+        are padded on the left, so that every answer directly follows its prompt; other inputs on the right, as in
+        training. Ids and mask of shape (texts, longest). For images: pixel_values (images, channels, height, width)."""
         if self.task.images:
             named = [Row(str(text), self.task.labels[0]) for text in texts]
             encoded = batches.encode(self.task, named, self.tokenizer, self.max_length)
@@ -247,10 +243,8 @@ class Examiner:
             raise BadInput(f"The model cannot answer: {error}.", "text") from None
 
     def reading(self, texts: Sequence[Asked]) -> dict[str, torch.Tensor]:
-        """Return the inputs of one forward pass: :meth:`prepare`, and an encoder-decoder's first decoder token.
-
-        Ids and mask of shape (texts, longest), the decoder's ids (texts, 1).
-        """
+        """Return the inputs of one forward pass: :meth:`prepare`, and an encoder-decoder's first decoder token. Ids and
+        mask of shape (texts, longest), the decoder's ids (texts, 1)."""
         made = self.prepare(texts)
         if self.start is not None:
             made["decoder_input_ids"] = made["input_ids"].new_full((len(texts), 1), self.start)

@@ -140,10 +140,8 @@ def _by_fields(answer: str, wanted: dict[str, Any]) -> Marked:
 
 
 def _field(answer: str, text: str, at: int) -> tuple[str, int, int] | None:
-    """Return the name that ``text`` is, and where its value begins and ends; None if this is not a name.
-
-    A value that is cut off or not JSON is empty: what stands there is read on token by token.
-    """
+    """Return the name that ``text`` is, and where its value begins and ends; None if this is not a name. A value that
+    is cut off or not JSON is empty: what stands there is read on token by token."""
     colon = _COLON.match(answer, at)
     if colon is None or not text.startswith('"'):
         return None

@@ -146,10 +146,8 @@ def outside_layers(model: Any) -> set[int]:
 
 class MuonBesideAdamW:
     """Muon and AdamW as one optimizer over trained parameters of any shape. ``outside``: of :func:`outside_layers`.
-
     Muon updates matrices inside the layers, AdamW all other parameters. ``foreach``: whether AdamW works on lists of
-    tensors; ``None``: torch chooses.
-    """
+    tensors; ``None``: torch chooses."""
 
     def __init__(
         self,

@@ -105,10 +105,8 @@ KEPT = "prompt_encoder"
 
 
 def cast_added(model: torch.nn.Module, dtype: torch.dtype) -> None:
-    """Cast what a method added to a base of ``dtype`` to that precision, in place.
-
-    PEFT keeps adapters in float32 beside a 16-bit base, and then casts every activation on the way in and out.
-    """
+    """Cast what a method added to a base of ``dtype`` to that precision, in place. PEFT keeps adapters in float32
+    beside a 16-bit base, and then casts every activation on the way in and out."""
     import torch
 
     for name, parameter in model.named_parameters():
@@ -133,8 +131,7 @@ class Masters:
     @property
     def parameters(self) -> list[torch.Tensor]:
         """Return the tensors to optimise, in float32: copies in the parameters' shapes, or the parameters
-        themselves.
-        """
+        themselves."""
         return list(self._named.values())
 
     def groups(

@@ -28,7 +28,7 @@ from peft_lab.runs.view import Status
 from tests.cli.conftest import REPO, Run
 from tests.conftest import link
 from tests.prose import says
-from tests.training.tasks.test_chat import ASKS, SAYS, file_of
+from tests.training.tasks.test_own import ASKS, SAYS, file_of
 from tests.waits import SECONDS
 
 TINY = ("--model", "minilm-l6", "--task", "sentiment", "--steps", "3", "--batch", "4", "--eval-rows", "8")

@@ -22,7 +22,7 @@ from peft_lab.runs.spec import RunRequest
 from peft_lab.training import batches
 from peft_lab.training.tasks.base import Row
 from tests.models import homemade
-from tests.training.test_chats import EXCHANGE, STRICT, tokenizer_of
+from tests.training.test_batches import EXCHANGE, STRICT, tokenizer_of
 
 #: What is only noticed by whoever loads the folder.
 NOT_LOADED = (

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from peft_lab.core.errors import PeftLabError, RunError
+from peft_lab.core.errors import RunError
 from peft_lab.runs import child, kept, owners, queue, record, store, waiting
 from peft_lab.runs.events import read_events
 from peft_lab.runs.spec import RunSpec
@@ -280,21 +280,3 @@ def test_a_run_that_this_process_holds_is_not_lost_when_the_machine_has_slept() 
     assert run.status() is Status.QUEUED and other.status() is Status.LOST
     del heart
     assert run.status() is Status.LOST
-
-
-def test_a_run_is_held_by_its_own_process_while_that_saves() -> None:
-    run = store.create(SPEC, GONE)
-    run.log.emit("worker", owner=owners.myself().to_dict())
-    assert run.status() is Status.QUEUED
-    assert waiting.mark_lost() == []
-
-
-def test_a_folder_without_events_is_about_to_be_queued_or_was_left_behind() -> None:
-    run = store.create(SPEC)
-    (run.folder / "events.jsonl").touch()
-    assert run.status() is Status.QUEUED
-    with pytest.raises(PeftLabError):
-        store.delete(run.id)
-    silent(run, owners.SILENT + 5)
-    assert run.status() is Status.LOST
-    store.delete(run.id)

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from peft_lab.core.errors import BadInput
-from peft_lab.drawing.trajectory.format import asked_states
 from peft_lab.engine.timing import here
 from peft_lab.engine.timing.kernels import CONSTANTS
 from peft_lab.engine.work import Op, Piece
@@ -93,16 +92,7 @@ def test_an_answer_reads_all_weights_for_every_token() -> None:
         assert of_example[1] - of_example[0] == pytest.approx(answers * 5 * (2.0 + 50 / 100))
 
 
-def test_an_answer_to_one_sentence_is_a_pass_over_one_row() -> None:
-    group = replace(WORK, token=STEP, answers=(2, 5))
-    single = replace(group, alone=STEP[:1])
-    for spec in (_spec(), _spec(probes=("A film.",))):
-        before, after = (forecast.forecast(work, spec).parts for work in (group, single))
-        asked = len(asked_states(spec.steps, spec.watched))
-        assert after["recording"] - before["recording"] == pytest.approx(asked * 5 * (2.0 + 50 / 100))
-        assert after["scoring"] - before["scoring"] == pytest.approx(len(spec.probes) * 5 * (2.0 + 50 / 100))
-
-
+@pytest.mark.rest
 @pytest.mark.parametrize("method", ["prompt", "prefix"])
 def test_virtual_tokens_are_read_once_an_answer(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
@@ -112,15 +102,6 @@ def test_virtual_tokens_are_read_once_an_answer(method: str, monkeypatch: pytest
     )
     assert (found.token, found.alone) == (plain.token, plain.alone)
     assert found.step != plain.step
-
-
-def test_a_packed_base_is_packed_on_the_way() -> None:
-    packed = forecast.forecast(replace(WORK, packed=True), _spec())
-    assert packed.parts["loading"] == pytest.approx(3.0 + 50 / 25)
-
-
-def test_another_model_is_read_by_its_bytes() -> None:
-    assert here.loading("another", 200) == pytest.approx(12.0)
 
 
 def test_before_a_measurement_nothing_is_said() -> None:
@@ -165,13 +146,6 @@ def test_a_band_is_said_once_there_are_enough_runs() -> None:
     assert said.told_forecast(1, [*four, 1.0]) == "about 1 s"
 
 
-def test_the_error_is_the_median_over_all() -> None:
-    ratios = said.forecast_errors(
-        [_line(10.0).kept, _line(8.0).kept, _line(20.0).kept, None, _line(5.0, where="other").kept]
-    )
-    assert said.typical_error(ratios) == pytest.approx(0.25)
-
-
 def test_a_run_that_went_on_took_other_seconds() -> None:
     events: list[dict[str, Any]] = [
         {"type": "queued"},
@@ -188,8 +162,8 @@ def test_a_run_that_went_on_took_other_seconds() -> None:
     ("model", "task"),
     [
         ("minilm-l6", "sentiment"),
-        pytest.param("flan-t5-small", "fields", marks=pytest.mark.slow),
-        ("dinov2-small", "digits"),
+        pytest.param("flan-t5-small", "fields", marks=pytest.mark.rest),
+        pytest.param("dinov2-small", "digits", marks=pytest.mark.slow),
     ],
 )
 def test_the_work_of_a_run_is_traced(model: str, task: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,12 +12,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from peft_lab.core import inspector, machine
 from peft_lab.core.errors import RunError
 from peft_lab.drawing.trajectory.recorder import Answering
 from peft_lab.runs import child, course, store, training
-from peft_lab.runs.spec import RunRequest, RunSpec
+from peft_lab.runs.spec import RunRequest, RunSpec, Schedule
 from peft_lab.runs.store import Run
 from peft_lab.training import batches
 from peft_lab.training import step as loop
@@ -115,29 +117,6 @@ def of(run: Run, kind: str) -> list[dict[str, Any]]:
     return [event for event in run.events() if event["type"] == kind]
 
 
-def test_the_rate_rises_to_its_peak_and_falls_to_nothing(spec: RunRequest) -> None:
-    """(k + 1) / (rise + 1) during the warm-up; then what is left of the steps, as a line or half a cosine."""
-    rise, steps = 5, 20
-    asked = replace(spec, steps=steps, warmup=0.25)
-    up = [(step + 1) / (rise + 1) for step in range(rise)]
-    gone = [(step - rise) / (steps - rise) for step in range(rise, steps + 1)]
-    for schedule, down in (
-        ("linear", [1 - part for part in gone]),
-        ("cosine", [0.5 * (1 + math.cos(math.pi * part)) for part in gone]),
-    ):
-        named = replace(asked, schedule=schedule)  # type: ignore[arg-type]
-        assert [share(named, step) for step in range(steps + 1)] == pytest.approx([*up, *down])
-    assert [share(replace(spec, steps=4, warmup=0.75), step) for step in range(5)] == [
-        0.25,
-        0.5,
-        0.75,
-        1,
-        0,
-    ]
-    assert share(replace(spec, steps=4, warmup=1.0), 4) == 0, "asked once more after the last step"
-    assert share(replace(spec, warmup=0.0), 0) == 1
-
-
 def test_every_step_is_told_with_the_rate_it_was_made_at(finished: Run) -> None:
     spec, steps = finished.spec, of(finished, "step")
     assert [step["step"] for step in steps] == list(range(1, 17))
@@ -161,12 +140,6 @@ def test_what_is_trained_is_counted_without_the_head(finished: Run) -> None:
     assert (ready["dtype"], ready["learning_rate"]) == ("float32", RATE)
 
 
-def test_a_causal_model_has_no_head(generates: RunRequest) -> None:
-    run = carried_out(replace(generates, eval_rows=0, steps=1, compared=False))
-    (ready,) = of(run, "ready")
-    assert ready["head"] == 0 and ready["trainable"] > 0
-
-
 def test_the_weights_are_noted_eight_times_on_the_way(finished: Run) -> None:
     assert [row["step"] for row in finished.insight()["growth"]] == [0, 2, 4, 6, 8, 10, 12, 14, 16]
 
@@ -184,12 +157,8 @@ def test_tuned_and_base_model_are_scored_and_asked(finished: Run) -> None:
 def test_the_first_answer_comes_before_the_first_step_and_an_equal_start_answers_once(
     generates: RunRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[
-        tuple[int, bool, int]
-    ] = []  # the state, whether the tuned model was scored, and its steps so far
-    told: list[
-        list[int]
-    ] = []  # the states that have their answer in the file, as a page reads it, at each step
+    asked: list[tuple[int, bool, int]] = []  # the state, whether the tuned model was scored, its steps so far
+    told: list[list[int]] = []  # the states whose answers a page can read, at each step
     ask, report = Answering._ask, training.report_step
 
     def noted(answering: Answering, step: int) -> None:
@@ -355,3 +324,24 @@ def test_progress_is_told_five_times_a_second_and_at_both_ends(
     monkeypatch.setattr(time, "monotonic", lambda: slow.now)
     training._examine(ready, slow, "tuned", None)  # type: ignore[arg-type]
     assert told == [0, 3, 6, 9, 10]
+
+
+# ----------------------------------------
+# The learning rate over a run: it rises from its first step on, is whole once, and falls towards zero.
+
+
+def test_a_linear_schedule_by_hand() -> None:
+    """Ten steps, three of them rising: 1/4, 2/4, 3/4, then 1 and seven steps of a seventh down."""
+    found = [rate_at(step, 10, 0.3, "linear") for step in range(10)]
+    assert found == pytest.approx([0.25, 0.5, 0.75, *(1 - step / 7 for step in range(7))])
+
+
+@given(st.integers(1, 300), st.floats(0, 0.9), st.sampled_from(["linear", "cosine"]))
+def test_no_step_is_wasted(steps: int, warmup: float, schedule: Schedule) -> None:
+    """A rate of zero trains nothing: no step has it, the first least of all; exactly one has the whole rate."""
+    found = [rate_at(step, steps, warmup, schedule) for step in range(steps)]
+    peak = min(round(steps * warmup), steps - 1)
+    assert min(found) > 0 and max(found) == found[peak] == 1
+    assert found[: peak + 1] == sorted(found[: peak + 1])
+    assert found[peak:] == sorted(found[peak:], reverse=True)
+    assert found.count(1.0) == 1

@@ -17,8 +17,8 @@ from peft_lab.training.batches import IGNORED
 from peft_lab.training.tasks.own import parse
 from tests.models import homemade
 from tests.prose import facts, says
-from tests.training.tasks.test_chat import ASKS, SAYS, conversation, file_of
-from tests.training.test_chats import PLAIN, tokenizer_of
+from tests.training.tasks.test_own import ASKS, SAYS, conversation, file_of
+from tests.training.test_batches import PLAIN, tokenizer_of
 
 LONG = [{"role": "user", "content": "word " * 100}, SAYS]
 

@@ -11,33 +11,27 @@ import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from multiprocessing import forkserver
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from peft_lab.core import asking, processes
-from peft_lab.core.errors import BadInput, RunError
 from peft_lab.runs import child as runs_child
 from peft_lab.runs import owners, queue, store, waiting
 from peft_lab.runs.events import read_events
 from peft_lab.runs.offer import make_offer
 from peft_lab.runs.queue import RunQueue, get_queue
 from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from tests.prose import says
 from tests.runs.driving import LONG, QUICK, owns, started
 from tests.waits import SECONDS, until
 
 pytestmark = pytest.mark.weights
-
-
-def test_a_run_that_cannot_work_leaves_nothing_behind() -> None:
-    before = len(store.runs())
-    with pytest.raises(BadInput):
-        get_queue().submit(replace(QUICK, steps=0))
-    assert len(store.runs()) == before
 
 
 def test_a_press_does_not_check_again_what_was_offered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,6 +96,7 @@ def test_stop_ends_a_run_after_its_step_and_keeps_the_adapter(monkeypatch: pytes
     assert run.view().status is Status.STOPPED
 
 
+@pytest.mark.slow
 def test_a_child_that_does_not_listen_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue, "PATIENCE", 0.2)
     monkeypatch.setattr(queue, "FORCE", 0.2)
@@ -113,6 +108,7 @@ def test_a_child_that_does_not_listen_is_ended(monkeypatch: pytest.MonkeyPatch) 
     until(lambda: not child.is_running())
 
 
+@pytest.mark.slow
 def test_a_run_that_can_no_longer_be_watched_trains_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     mine, broken = RunQueue(), threading.Event()
     look = mine._dismiss_waiting
@@ -135,6 +131,7 @@ def test_a_run_that_can_no_longer_be_watched_trains_no_more(monkeypatch: pytest.
             child.kill()
 
 
+@pytest.mark.slow
 def test_runs_that_cannot_be_listed_for_a_moment_do_not_end_the_queue(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -157,9 +154,7 @@ def test_runs_that_cannot_be_listed_for_a_moment_do_not_end_the_queue(
 
 
 def test_an_error_that_is_a_bug_names_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    identity = get_queue().submit(replace(QUICK, eval_rows=0))
-    assert get_queue().wait(identity, SECONDS) is Status.DONE
-    run = store.create(replace(QUICK, model="minilm-l6", method="lora").complete())
+    run = store.create(QUICK.complete())
     (run.folder / "spec.json").write_text("{")
     get_queue()._run(run)
     assert read_events(run.folder / "events.jsonl")[-1]["type"] == "failed"
@@ -226,12 +221,6 @@ def test_killing_the_app_saves_its_run_and_another_process_takes_its_turn(tmp_pa
     assert marks.read_text() == "x"
 
 
-def test_unknown_runs() -> None:
-    for ask in (get_queue().stop, get_queue().position, get_queue().wait):
-        with pytest.raises(RunError, match="no run called"):
-            ask("nope")
-
-
 @pytest.mark.slow
 @pytest.mark.further
 @pytest.mark.rest
@@ -273,8 +262,112 @@ def test_a_run_that_waits_looks_only_at_the_run_before_it(
     monkeypatch.setattr(mine, "_run", lambda run: turns.append(run.id))
     with ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(mine._turn, second)
-        time.sleep(12 * queue.POLL)
+        time.sleep(5 * queue.POLL)
         assert not turns and len(listed) == 1
         first.log.emit("done")
         waiting.result(SECONDS)
     assert turns == [second.id] and len(listed) == 1
+
+
+# ----------------------------------------
+# A run that is ended from outside: by a signal to it, to its app or command, or to the process that starts others.
+
+
+def saved(run: Run) -> bool:
+    """Whether it ended as Stop ends it: status, record and a whole adapter."""
+    files = run.adapter / "adapter_model.safetensors", run.adapter / "adapter_config.json"
+    return (
+        run.view().status is Status.STOPPED
+        and run.record()["status"] == "stopped"
+        and run.record()["steps"] == run.view().step >= 1
+        and all(file.stat().st_size > 0 for file in files)
+    )
+
+
+@pytest.mark.slow
+def test_sigterm_to_the_run_saves_as_stop_does() -> None:
+    identity = get_queue().submit(LONG)
+    started(identity).terminate()
+    assert get_queue().wait(identity, SECONDS) is Status.STOPPED
+    assert saved(store.get(identity))
+
+
+SERVER = """
+import signal, sys, time
+from dataclasses import replace
+from peft_lab.runs.queue import get_queue
+from peft_lab.runs.spec import RunRequest, RunSpec
+if __name__ == "__main__":
+    # As Streamlit takes it: its loop ends, and the interpreter with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    print(get_queue().submit(RunRequest("minilm-l6", "lora", "sentiment", steps=50_000, batch=2)), flush=True)
+    time.sleep(600)
+"""
+
+
+def launched(script: Path) -> tuple[subprocess.Popen[str], str]:
+    script.write_text(SERVER)
+    server = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(queue.__file__).parents[2])},
+        start_new_session=True,
+    )
+    assert server.stdout is not None
+    return server, server.stdout.readline().strip()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("everyone", [False, True], ids=["the app alone", "all its processes"])
+def test_sigterm_to_the_app_saves_its_run(tmp_path: Path, everyone: bool) -> None:
+    """A service manager ends the app, or the app with all its children."""
+    server, identity = launched(tmp_path / "server.py")
+    run = store.get(identity)
+    until(lambda: run.view().step >= 1)
+    os.killpg(server.pid, signal.SIGTERM) if everyone else server.terminate()
+    server.wait(SECONDS)
+    until(lambda: run.view().status.final)
+    assert saved(run)
+
+
+@pytest.mark.slow
+@pytest.mark.further
+@pytest.mark.rest
+def test_a_run_that_is_killed_with_the_process_that_starts_others_says_so() -> None:
+    identity = get_queue().submit(LONG)
+    process = started(identity)
+    _fork_server().kill()
+    process.kill()
+    assert get_queue().wait(identity, SECONDS) is Status.FAILED
+    message = store.get(identity).view().message
+    assert "that starts runs" in message and "255" not in message
+    following = get_queue().submit(QUICK)
+    assert get_queue().wait(following, SECONDS) is Status.DONE
+
+
+def _fork_server() -> psutil.Process:
+    known: Any = forkserver._forkserver
+    return psutil.Process(known._forkserver_pid)
+
+
+@pytest.mark.slow
+def test_a_fork_server_killed_while_it_is_asked_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    real: Any = processes.context()
+
+    class Context:
+        def Process(self, **arguments: Any) -> Any:
+            made = real.Process(**arguments)
+            if not calls:
+                made.start = fail
+            return made
+
+    def fail() -> None:
+        calls.append(1)
+        raise EOFError("unexpected EOF")
+
+    monkeypatch.setattr(processes, "context", Context)
+    identity = get_queue().submit(QUICK)
+    assert get_queue().wait(identity, SECONDS) is Status.DONE
+    assert calls == [1]

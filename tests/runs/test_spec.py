@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peft_lab.advise.situation import Situation
-from peft_lab.core import inspector
 from peft_lab.core.errors import AssetError, BadInput, UnknownName, Unsupported
 from peft_lab.drawing.living import sent
 from peft_lab.drawing.trajectory.format import shipped
-from peft_lab.engine import published
 from peft_lab.methods import get_method
 from peft_lab.methods.base import STEPS
-from peft_lab.runs.spec import BATCH, RunRequest, RunSpec, usual_eval_rows
-from peft_lab.studies.compare.shipped import all_shipped
+from peft_lab.runs.spec import RunRequest, RunSpec, usual_eval_rows
 from peft_lab.training.tasks import get_task
-from peft_lab.ui.memory.controls import USUAL
 from tests.prose import facts
 
 GOOD: dict[str, Any] = {"model": "minilm-l6", "method": "lora", "task": "sentiment"}
@@ -77,29 +71,6 @@ def test_what_a_request_leaves_open_a_spec_has() -> None:
 def test_a_run_is_as_short_as_its_methods_loss_allows(model: str, method: str, task: str, steps: int) -> None:
     assert RunRequest(model, method, task).complete().steps == steps
     assert RunRequest(model, method, task, steps=7).complete().steps == 7
-
-
-def test_a_loss_is_flat_where_a_short_run_ends() -> None:
-    """The last steps of the recordings that come with the app, from where the default run ends."""
-    for slug in ("lora", "qlora"):
-        found = shipped(slug)
-        steps = get_method(slug).usual_steps("causal-lm")
-        assert steps < STEPS and max(found.curve.loss[steps - 5 :]) < 0.03 * found.curve.loss[0]
-
-
-@pytest.mark.weights
-def test_usual_batches_are_those_that_were_compared_and_published() -> None:
-    """What a run takes unless told otherwise is what the shipped comparisons ran with; the pages that simulate start
-    from the published rows' batch."""
-    compared = {
-        get_task(found["plan"]["task"]).kind: found["plan"]["batch"] for found in all_shipped().values()
-    }
-    assert compared == {"classification": 32, "generation": 8}
-    # conversations and tagged texts were compared by nobody: they are written, and read, as other texts are
-    assert {**compared, "chat": compared["generation"], "tagging": compared["classification"]} == BATCH
-    assert {row.batch for row in published.rows().values()} == {4}
-    assert USUAL.batch == published.PROTOCOL_SETTING.batch == 4
-    assert Situation().batch is None, "an update reads as many rows as the sources use"
 
 
 def test_check_fills_in_every_default() -> None:
@@ -166,17 +137,6 @@ def test_own_file_is_read_and_its_faults_are_said(tmp_path: Path) -> None:
     path.write_text("text,label\n")
     with pytest.raises(BadInput, match="rows"):
         RunRequest(**{**GOOD, "task": "own", "own_data": str(path)}).complete()
-
-
-@pytest.fixture
-def closing() -> Iterator[None]:
-    yield
-    inspector.get_inspector().close()
-
-
-def test_a_folder_that_holds_no_model_is_refused(tmp_path: Path, closing: None) -> None:
-    with pytest.raises(BadInput, match="be read as"):
-        RunRequest(**{**GOOD, "model": str(tmp_path)}).complete()
 
 
 @pytest.mark.weights

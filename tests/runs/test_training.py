@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from peft_lab.core import machine
 from peft_lab.core.errors import RunError
 from peft_lab.methods import get_method
 from peft_lab.methods.counting.count import count
-from peft_lab.runs import admission, child, course, record, respond, store, training
+from peft_lab.models import loading
+from peft_lab.runs import admission, child, course, kept, measuring, record, respond, store, training
+from peft_lab.runs.course import seed_everything
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
-from peft_lab.training import batches
-from peft_lab.training import step as loop
 from peft_lab.training.evaluation import Examiner
-from peft_lab.training.step import rate_at
+from peft_lab.training.tasks import Row, get_task
 
 pytestmark = pytest.mark.weights
 SENTENCES = ("A wonderful film.", "Dull and far too long.")
@@ -65,19 +67,6 @@ def test_the_step_told_before_a_run_is_the_one_that_it_measures(finished: Run) -
     measured = finished.view().memory
     assert batch == {name: measured[name] for name in batch}
     assert told.peak_bytes == pytest.approx(measured["peak_bytes"], rel=0.05)
-
-
-def test_on_a_gpu_its_allocators_peaks_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is no GPU here: the allocator's own figures are stood in for, to see where they go."""
-    calls: list[str] = []
-    assert machine.CPU.peaks() == {}
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: calls.append("reset"))
-    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 11)
-    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: 13)
-    machine.in_use().reset_peaks()
-    assert calls == ["reset"]
-    assert machine.in_use().peaks() == {"device_allocated_bytes": 11, "device_reserved_bytes": 13}
 
 
 def test_trainable_is_what_counting_says(finished: Run) -> None:
@@ -146,50 +135,167 @@ def test_step0_gradients_of_a_are_zero_and_of_b_are_not(finished: Run) -> None:
     assert found["growth"][-1]["step"] == 6
 
 
-def test_a_stop_between_steps_saves_what_was_learned(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = store.create(SMALL.complete())
-    monkeypatch.setattr(Run, "asked_to_stop", lambda self: self.view().step == 3)
-    ending, message = training.train(run)
-    assert ending == "stopped" and "after 3 of 6 steps" in message
-    assert (run.adapter / "adapter_model.safetensors").exists() and run.view().after is None
-
-
-@pytest.mark.slow
-def test_a_stop_in_the_evaluation_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = store.create(SMALL.complete())
-    monkeypatch.setattr(Run, "asked_to_stop", lambda self: self.view().step == 6)
-    ending, message = training.train(run)
-    assert ending == "stopped" and "during the evaluation" in message
-
-
-def test_a_run_that_blows_up_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    losses = iter((1.0, 1.0, math.inf))
-    true_loss = batches.loss_of
-    monkeypatch.setattr(loop, "loss_of", lambda *given: true_loss(*given) * next(losses))
-    with pytest.raises(RunError, match="step 3"):
-        carry_out(SMALL)
-
-
-@pytest.mark.parametrize("schedule", ["linear", "cosine"])
-def test_the_learning_rate_rises_and_falls(schedule: str) -> None:
-    factors = [rate_at(step, 20, 0.25, schedule) for step in range(20)]
-    peak = factors.index(max(factors))
-    assert peak == 5 and factors[5] == 1.0
-    assert factors[:6] == sorted(factors[:6]) and factors[5:] == sorted(factors[5:], reverse=True)
-    assert 0 < factors[-1] < 0.1
-    assert rate_at(0, 20, 0.0, schedule) == 1.0
-
-
-def test_no_evaluation_when_none_is_wanted() -> None:
-    seen = carry_out(replace(SMALL, steps=1, eval_rows=0, probes=())).view()
-    assert seen.status == "done" and seen.before is None and seen.after is None
-
-
 def test_respond_needs_an_adapter() -> None:
     run = store.create(SMALL.complete())
     with pytest.raises(RunError, match="no adapter"):
         respond.respond(run.id, ["a"])
 
 
-def test_bfloat16_where_the_processor_has_it(finished: Run) -> None:
-    assert finished.view().ready["dtype"] == str(machine.compute_dtype()).removeprefix("torch.")
+# ----------------------------------------
+# What a comparison measures in a run besides the task.
+
+
+class Beats:
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self) -> None:
+        self.count += 1
+
+
+def examiner(base: loading.Base, task: str) -> Examiner:
+    return Examiner(get_task(task), base.tokenizer, 64, base.device)
+
+
+def test_a_disturbed_request_does_not_move_the_added_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock is given: base 10 ms, tuned 12 ms, each request slower than the last, two of them disturbed."""
+    clock: list[str] = []
+    names = {0: "base", 1: "tuned"}
+    base, tuned = torch.nn.Identity(), torch.nn.Identity()
+    base.number, tuned.number = 0, 1  # type: ignore[assignment]
+
+    def timed(_: object, model: torch.nn.Identity, text: str) -> float:
+        clock.append(names[int(model.number)])  # type: ignore[arg-type]
+        drift = 1e-4 * len(clock) + (0.5 if len(clock) in (1, 8) else 0.0)
+        return (0.010, 0.012)[int(model.number)] + drift  # type: ignore[arg-type]
+
+    monkeypatch.setattr(measuring, "_timed", timed)
+    judge = Examiner(get_task("sentiment"), None, 64, "cpu")  # type: ignore[arg-type]
+    beats = Beats()
+    found = measuring.inference_time(judge, base, tuned, [Row("a", "positive"), Row("b", "negative")], beats)
+    assert found["rounds"] == measuring.ROUNDS["classification"] and beats.count == found["rounds"] + 1
+    assert found["unit"] == "row" and found["added_seconds"] == pytest.approx(0.002, abs=2e-4)
+    firsts = clock[::2]
+    assert all(
+        before != after for before, after in itertools.pairwise(firsts)
+    )  # neither is always the warmer one
+
+
+@pytest.mark.slow
+def test_unrelated_text_costs_what_the_model_says_token_by_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "UNRELATED_ROWS", 6)
+    base = loading.load_base("smollm2-135m", dtype=torch.float32)
+    judge = examiner(base, "json")
+    found = measuring.unrelated_loss(judge, base.model, Beats())
+    total, tokens = 0.0, 0
+    for row in get_task(measuring.UNRELATED_TASK).load().test[:6]:
+        ids = base.tokenizer(row.text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+        ids = ids[:, : measuring.UNRELATED_LENGTH]
+        with torch.no_grad():
+            loss = float(base.model(input_ids=ids, labels=ids).loss)
+        total, tokens = total + loss * (ids.shape[1] - 1), tokens + ids.shape[1] - 1
+    assert found["tokens"] == tokens
+    assert found["loss"] == pytest.approx(total / tokens, rel=1e-4)
+    # virtual tokens stand in front and move no label
+    method = get_method("prompt")
+    shape = base.entry.shape
+    seed_everything(0)
+    tuned = method.apply(base.model, shape, method.complete(shape, {}), "CAUSAL_LM")
+    prompted = measuring.unrelated_loss(judge, tuned, Beats())
+    assert prompted["tokens"] == tokens and math.isfinite(prompted["loss"])
+    assert prompted["loss"] == pytest.approx(found["loss"], rel=0.3)
+
+
+# ----------------------------------------
+# A base that was scored before is not scored again, and its kept score is the fresh one to the digit.
+
+
+TWELVE = RunRequest(
+    "minilm-l6", "bitfit", "sentiment", steps=2, batch=4, eval_rows=12, probes=("A dull film.",)
+)
+
+
+@pytest.fixture
+def home(assets_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A lab folder without any score."""
+    for part in ("models", "data"):
+        (tmp_path / part).symlink_to(assets_home / part, target_is_directory=True)
+    monkeypatch.setenv("PEFT_LAB_HOME", str(tmp_path))
+    return tmp_path
+
+
+def bases(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Counts the models that are scored."""
+    scored: list[int] = []
+    plain = Examiner.evaluate
+
+    def counted(self: Examiner, *args: Any, **options: Any) -> Any:
+        scored.append(1)
+        return plain(self, *args, **options)
+
+    monkeypatch.setattr(Examiner, "evaluate", counted)
+    return scored
+
+
+def told(run: Run) -> dict[str, Any]:
+    seen = run.view()
+    assert seen.before is not None and seen.status == "done"
+    return asdict(seen.before)
+
+
+@pytest.mark.slow
+def test_the_second_run_knows_the_base_before_its_first_step(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored = bases(monkeypatch)
+    first = carry_out(TWELVE)
+    assert len(scored) == 2
+    second = carry_out(replace(TWELVE, method="lora"))
+    assert len(scored) == 3  # its tuned model alone
+    assert told(first) == told(second)
+    assert first.view().probes_before == second.view().probes_before != ()
+    kinds = [event["type"] for event in second.events() if event.get("which") != "tuned"]
+    assert max(kinds.index("evaluated"), kinds.index("probe")) < kinds.index("ready") < kinds.index("step")
+    assert next(e for e in second.events() if e["type"] == "evaluated")["scored_by"] == first.id
+
+
+@pytest.mark.slow
+def test_a_kept_score_is_the_fresh_one_to_the_digit(home: Path) -> None:
+    kept = told(carry_out(TWELVE))
+    for file in (home / "scores").iterdir():
+        file.unlink()
+    fresh = told(carry_out(TWELVE))
+    for name in ("metrics", "loss", "rows"):
+        assert kept[name] == fresh[name]
+
+
+@pytest.mark.further
+def test_what_cannot_be_read_is_scored_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = carry_out(TWELVE)
+    (file,) = (home / "scores").iterdir()
+    whole = json.loads(file.read_text("utf-8"))
+    for content in (
+        "",
+        "[]",
+        '{"key": {}}',
+        json.dumps({**whole, "key": {**whole["key"], "task": "tweets"}}),
+    ):
+        file.write_text(content, "utf-8")
+        assert course.find_base_score(whole["key"]).evaluation is None
+    scored = bases(monkeypatch)
+    assert told(carry_out(TWELVE))["metrics"] == told(first)["metrics"] and len(scored) == 2
+    assert json.loads(file.read_text("utf-8"))["evaluation"]["loss"] == whole["evaluation"]["loss"]
+
+
+def test_whatever_decides_a_score_is_in_its_key(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def key(spec: RunRequest) -> dict[str, Any]:
+        ready = course.prepare(spec.complete())
+        return course.base_key_of(ready, kept.input_hashes(ready.spec, ready.task, ready.base.entry))
+
+    plain = key(TWELVE)
+    assert plain == key(replace(TWELVE, steps=3, batch=2, learning_rate=1e-3, method="ia3", probes=()))
+    for other in ({"seed": 1}, {"eval_rows": 11}, {"max_length": 40}, {"task": "tweets"}):
+        assert key(replace(TWELVE, **other)) != plain, other
+    assert key(replace(TWELVE, method="qlora")) != plain
+    monkeypatch.setattr(course, "versions", lambda: {"torch": "0"})
+    assert key(TWELVE) != plain

@@ -85,12 +85,6 @@ def test_waiting_for_its_turn_is_no_time_of_a_run() -> None:
     assert view([event("queued", 10.0), event("stopped", 500.0)], steps=1, gone="").begun is None
 
 
-def test_view_says_what_is_done_before_the_first_step() -> None:
-    seen = view([event("queued"), event("starting"), event("phase", name="Loading the model")], 5, "")
-    assert seen.message == "Loading the model"
-    assert seen.eta is None and seen.progress == 0
-
-
 def test_view_of_the_evaluation_and_the_end() -> None:
     events = [event("queued"), event("starting"), event("ready"), step(1, 1.0)]
     events.append(event("evaluating", 2.0, which="tuned", done=32, total=64))
@@ -126,10 +120,6 @@ def test_view_of_the_evaluation_and_the_end() -> None:
     )
 
 
-def test_view_gives_the_reason_of_a_failure() -> None:
-    assert view([event("queued"), event("failed", message="killed")], 3, "").message == "killed"
-
-
 def test_a_clock_that_was_set_back_makes_no_negative_times() -> None:
     events = [
         event("queued", 100.0),
@@ -140,12 +130,3 @@ def test_a_clock_that_was_set_back_makes_no_negative_times() -> None:
     ]
     seen = view(events, 2, "")
     assert seen.took == seen.seconds == 1.0 and seen.first_loss_after is None
-
-
-def test_the_latest_event_of_a_type_and_of_a_model() -> None:
-    from peft_lab.runs.events import latest
-
-    rows = [{"type": "probe", "which": "base", "n": 1}, {"type": "probe", "which": "tuned", "n": 2}]
-    assert (latest(rows, "probe") or {})["n"] == 2
-    assert (latest(rows, "probe", "base") or {})["n"] == 1
-    assert latest(rows, "probe", "other") is latest([], "probe") is None

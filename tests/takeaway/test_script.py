@@ -23,8 +23,8 @@ from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.takeaway import applied, facts
 from tests.takeaway.conftest import KINDS, Plain, Train, assert_loads, finish
-from tests.training.tasks.test_chat import ASKS, SAYS, file_of
-from tests.training.test_chats import PLAIN, tokenizer_of
+from tests.training.tasks.test_own import ASKS, SAYS, file_of
+from tests.training.test_batches import PLAIN, tokenizer_of
 from tests.waits import SECONDS
 
 SAME = 1e-3

@@ -9,7 +9,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from peft_lab.training.marking import Marked, marked
-from peft_lab.training.tasks import get_task
 
 RIGHT = '{"item": "salad", "size": "large", "quantity": 8, "name": "Martin", "time": "8:00 am"}'
 
@@ -81,38 +80,7 @@ def test_keys_and_values_are_marked_apart() -> None:
     assert (found.right, found.total, found.missing) == (2, 5, ("item",))
 
 
-def test_what_a_base_model_repeats_is_wrong() -> None:
-    found = marked('{"type": "json", "data": {"type": "json", "data": {"ty', RIGHT)
-    assert _texts(found, "right") == [] and (found.right, found.total) == (0, 5)
-    assert found.missing == ("item", "size", "quantity", "name", "time")
-    assert set("".join(_texts(found, "neutral"))) == set("{}:, ") - {"}"}
-
-
-def test_a_second_field_of_the_same_name_is_wrong() -> None:
-    found = marked('{"size": "large", "size": "large"}', RIGHT)
-    assert _texts(found, "right") == ['"size"', '"large"'] == _texts(found, "wrong")
-    assert (found.right, found.missing) == (1, ("item", "quantity", "name", "time"))
-
-
-@pytest.mark.parametrize("answer", ["It is Martin again", "[8]", ""])
-def test_an_answer_without_an_object_has_no_right_field(answer: str) -> None:
-    found = marked(answer, RIGHT)
-    assert (found.right, len(found.missing)) == (0, 5) and not _texts(found, "right")
-
-
 def test_words_are_compared_in_order_without_case() -> None:
     found = marked("item=tea; size=LARGE; name=Ivan", "item=tea; size=large; quantity=2; name=Nora")
     assert _texts(found, "wrong") == ["Ivan"]
     assert (found.right, found.total, found.unit) == (5, 8, "word")
-
-
-def test_without_a_right_answer_nothing_is_marked() -> None:
-    found = marked('{"item": 1}', None)
-    assert [piece.verdict for piece in found.pieces] == ["neutral"] and found.total == 0
-
-
-def test_marks_agree_with_the_score_of_an_exact_answer() -> None:
-    task = get_task("json")
-    for row in task.load().test[:20]:
-        assert marked(row.target, row.target).right == 5
-        assert task.score([row.target], [row])["exact_match"] == 1.0

@@ -15,6 +15,7 @@ from peft_lab.engine import step as simulated
 from peft_lab.runs import course, training
 from peft_lab.takeaway.generator import printed
 from peft_lab.training import batches, step
+from peft_lab.training.step import Masters, cast_added
 
 
 def test_runs_and_simulations_call_the_same_function() -> None:
@@ -76,18 +77,6 @@ def test_phases_come_in_order_and_the_update_is_adamw() -> None:
     assert heard == 3 * ["zero_grad", "forward", "backward", "optimizer"]
 
 
-def test_nothing_that_is_trained_is_no_reason_to_fail() -> None:
-    frozen = torch.nn.Linear(2, 1).requires_grad_(False)
-    loss, norm = step.train_step(
-        frozen,
-        {"x": torch.ones(1, 2)},
-        lambda model, batch: model(batch["x"]).sum(),
-        step.InPlace(list(frozen.parameters())),
-        torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0),
-    )
-    assert torch.isfinite(loss) and norm == 0
-
-
 @pytest.mark.parametrize(("limit", "longest"), [(0.0, 5.0), (1.0, 1.0)])
 def test_gradients_are_cut_to_the_limit(limit: float, longest: float) -> None:
     model = torch.nn.Linear(2, 1, bias=False)
@@ -99,3 +88,51 @@ def test_gradients_are_cut_to_the_limit(limit: float, longest: float) -> None:
     )
     assert norm == pytest.approx(5.0)
     assert (model.weight.detach() - before).norm() == pytest.approx(longest, rel=1e-4)
+
+
+def model() -> torch.nn.Sequential:
+    made = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)).to(torch.bfloat16)
+    made[0].requires_grad_(False)
+    return made
+
+
+def test_small_updates_add_up_in_the_masters_and_not_in_bfloat16() -> None:
+    made = model()
+    last = made[1]
+    assert isinstance(last, torch.nn.Linear)
+    torch.nn.init.ones_(last.weight)
+    masters = Masters(made)
+    optimizer = torch.optim.SGD(masters.parameters, lr=1e-3)
+    for _ in range(8):
+        last.weight.grad = torch.ones_like(last.weight)
+        masters.take_gradients()
+        assert last.weight.grad is None
+        optimizer.step()
+        masters.publish()
+    # each update alone is below what bfloat16 can tell from nothing (1/256)
+    assert torch.all(last.weight < 0.995)
+    assert (torch.ones(1, dtype=torch.bfloat16) - 1e-3).item() == 1.0
+    masters.restore()
+    assert last.weight.dtype == torch.float32
+    torch.testing.assert_close(last.weight.detach(), torch.full((4, 4), 0.992))
+
+
+def test_what_was_added_is_cast_but_not_a_prompt_encoder() -> None:
+    made = torch.nn.ModuleDict({"lora": torch.nn.Linear(2, 2), "prompt_encoder": torch.nn.LSTM(2, 2)})
+    cast_added(made, torch.bfloat16)
+    assert made["lora"].weight.dtype == torch.bfloat16
+    assert all(parameter.dtype == torch.float32 for parameter in made["prompt_encoder"].parameters())
+
+
+def test_parameters_are_grouped_by_their_learning_rate() -> None:
+    made = torch.nn.ModuleDict({name: torch.nn.Linear(2, 2) for name in ("first", "second", "classifier")})
+    made["second"].to(torch.bfloat16)
+    masters = Masters(made)
+    one = masters.groups(0.5, None)
+    assert [(group["lr"], len(group["params"])) for group in one] == [(0.5, 6)]
+    groups = masters.groups(0.5, 2.0, lambda name: 16.0 if "weight" in name else 1.0)
+    assert [(group["lr"], len(group["params"])) for group in groups] == [(0.5, 2), (8.0, 2), (2.0, 2)]
+    given = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(given) == sorted(map(id, masters.parameters))
+    assert all(p.dtype == torch.float32 for group in groups for p in group["params"])
+    assert groups[2]["params"] == [made["classifier"].weight, made["classifier"].bias]

@@ -31,8 +31,8 @@ from tests.conftest import link
 from tests.models import homemade
 from tests.models.assets import adapters_folders as saved
 from tests.prose import says
-from tests.training.tasks.test_chat import ASKS, SAYS, file_of
-from tests.training.tasks.test_kept_files import put
+from tests.training.tasks.test_hub import put
+from tests.training.tasks.test_own import ASKS, SAYS, file_of
 from tests.ui.test_pages import ROOT, opened, told
 from tests.waits import SECONDS
 

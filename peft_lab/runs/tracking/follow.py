@@ -106,10 +106,8 @@ def run_parameters(spec: RunSpec, events: Sequence[Event]) -> dict[str, str]:
 
 
 def run_points(events: Sequence[Event]) -> list[TrackedPoint]:
-    """Return all figures so far, in the order of their events; no figure twice at one step.
-
-    A resumed run has only the steps in its file, which was cut back to the step it resumed from.
-    """
+    """Return all figures so far, in the order of their events; no figure twice at one step. A resumed run has only the
+    steps in its file, which was cut back to the step it resumed from."""
     made: dict[tuple[str, int], TrackedPoint] = {}
     begun = events[0]["time"] if events else 0.0
     step = 0

@@ -27,11 +27,7 @@ def all_tasks() -> tuple[Task, ...]:
 
 
 def get_task(name: str) -> Task:
-    """Return the task of that name.
-
-    Raises:
-        UnknownName: there is none; the message suggests the nearest.
-    """
+    """Return the task of that name. Raises UnknownName (there is none; the message suggests the nearest)."""
     if name not in _TASKS:
         raise UnknownName("task", name, _TASKS, "task")
     return _TASKS[name]

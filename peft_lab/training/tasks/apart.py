@@ -47,12 +47,9 @@ _lock = threading.Lock()
 
 
 def load_file(path: str | Path, tick: Callable[[], object] = lambda: None) -> OwnTask:
-    """Return the task in a file on this machine; see :func:`load`.
-
-    A folder is read as a folder of images; in a class it is refused, as learners upload zips.
-
-    Raises BadInput also if the file is missing, or is a device or a pipe: those are never read.
-    """
+    """Return the task in a file on this machine; see :func:`load`. A folder is read as a folder of images; in a class
+    it is refused, as learners upload zips. Raises BadInput also if the file is missing, or is a device or a pipe: those
+    are never read."""
     path = Path(path)
     try:
         if path.is_dir() and not asking.class_is_on():

@@ -59,8 +59,7 @@ class Row:
 @dataclass(frozen=True)
 class Splits:
     """The fixed split of a task. The order of both parts says nothing about label or source, so any prefix of them is a
-    fair sample.
-    """
+    fair sample."""
 
     train: tuple[Row, ...]
     test: tuple[Row, ...]
@@ -139,11 +138,8 @@ class Task(ABC):
 
     @abstractmethod
     def load(self) -> Splits:
-        """Return the rows. They are cached, the same on every machine, and no text is in both parts.
-
-        Raises:
-            AssetError: the data must be downloaded first.
-        """
+        """Return the rows. They are cached, the same on every machine, and no text is in both parts. Raises AssetError
+        (the data must be downloaded first)."""
 
     def rows(self) -> int:
         """Return the number of rows, train and test together. Raises what :meth:`load` raises."""
@@ -152,19 +148,14 @@ class Task(ABC):
 
     def inputs(self) -> dict[str, dict[str, str]]:
         """Return the SHA-256 of the files that the rows were read from, by asset and then by file name; empty for
-        generated rows. Raises what :meth:`load` raises.
-        """
+        generated rows. Raises what :meth:`load` raises."""
         return {}
 
     @abstractmethod
     def score(self, predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
         """Compare ``predictions`` (label names, or tagged or generated text) with the targets of ``rows``, in order.
-
-        Returns values between 0 and 1 by metric name, the headline metric among them.
-
-        Raises:
-            ValueError: there are no rows, or not one prediction for each row.
-        """
+        Returns values between 0 and 1 by metric name, the headline metric among them. Raises ValueError (there are no
+        rows, or not one prediction for each row)."""
 
 
 T = TypeVar("T", bound=Task)
@@ -209,10 +200,8 @@ def check_paired(predictions: Sequence[str], rows: Sequence[Row]) -> None:
 
 
 def label_scores(predictions: Sequence[str], rows: Sequence[Row], labels: Sequence[str]) -> dict[str, float]:
-    """Return ``accuracy``, and ``macro_f1``: the mean F1 of those ``labels`` that occur in a target or prediction.
-
-    A prediction that is none of the labels is a wrong answer. Raises ValueError as :meth:`Task.score` does.
-    """
+    """Return ``accuracy``, and ``macro_f1``: the mean F1 of those ``labels`` that occur in a target or prediction. A
+    prediction that is none of the labels is a wrong answer. Raises ValueError as :meth:`Task.score` does."""
     check_paired(predictions, rows)
     targets = [row.target for row in rows]
     hits = [guess for guess, target in zip(predictions, targets, strict=True) if guess == target]

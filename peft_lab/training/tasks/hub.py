@@ -71,11 +71,8 @@ def kept_files() -> list[KeptFile]:
 
 
 def remove_file(path: Path) -> None:
-    """Delete one of the user's data files. A file that is gone already is no error.
-
-    Raises:
-        BadInput: it is not one of the user's files, or the disk refuses.
-    """
+    """Delete one of the user's data files. A file that is gone already is no error. Raises BadInput (it is not one of
+    the user's files, or the disk refuses)."""
     if path not in [file.path for file in kept_files()]:
         if path.exists():
             raise BadInput(f"{path.name} is not one of your files.", "own_data")
@@ -187,11 +184,8 @@ def source(text: str) -> str:
 
 
 def fetch(text: str) -> Fetched:
-    """Return the rows of a dataset, from the hub or from its cache on this machine.
-
-    Raises:
-        BadInput: in a class; no such dataset, split or columns; too many bytes; neither hub nor cache has it.
-    """
+    """Return the rows of a dataset, from the hub or from its cache on this machine. Raises BadInput (in a class; no
+    such dataset, split or columns; too many bytes; neither hub nor cache has it)."""
     if asking.class_is_on():
         raise BadInput("In a class nothing is fetched from the Hugging Face Hub. Upload a file.", FIELD)
     dataset = parse(text)
@@ -216,11 +210,8 @@ def fetch(text: str) -> Fetched:
 
 
 def chosen(dataset: HubDataset, files: Sequence[str] | Mapping[str, int]) -> list[str]:
-    """Return the files of a split in order, all in one folder and of one format.
-
-    Raises:
-        BadInput: there is no file to read or no such split, or several configurations have it.
-    """
+    """Return the files of a split in order, all in one folder and of one format. Raises BadInput (there is no file to
+    read or no such split, or several configurations have it)."""
     data = [
         name
         for name in sorted(files)
@@ -341,10 +332,8 @@ _DAY = 24 * 3600.0
 
 def kept_hub_file(text: str) -> tuple[str, Fetched]:
     """Fetch a dataset's rows into a file; return its path and what was fetched. Files not used for as many days as a
-    class keeps an upload are deleted: the hub has their rows, and a run has a copy of its own.
-
-    Raises what :func:`peft_lab.training.tasks.hub.fetch` raises, and OSError.
-    """
+    class keeps an upload are deleted: the hub has their rows, and a run has a copy of its own. Raises what
+    :func:`peft_lab.training.tasks.hub.fetch` raises, and OSError."""
     fetched = fetch(text)
     folder = places.mine() / DATASETS
     folder.mkdir(parents=True, exist_ok=True)

@@ -207,10 +207,8 @@ def _rated_splits(file: _File) -> Splits:
 
 
 def read_ratings(path: Path) -> list[Row]:
-    """Return the clearly rated sentences of a file in UTF-8, with lines ``id <tab> mean rating <tab> sentence``.
-
-    Raises AssetError, with the line, if the file cannot be read as that.
-    """
+    """Return the clearly rated sentences of a file in UTF-8, with lines ``id <tab> mean rating <tab> sentence``. Raises
+    AssetError, with the line, if the file cannot be read as that."""
     try:
         # not splitlines(): the sentences may hold the Unicode line separators it also splits at
         lines = path.read_bytes().decode("utf-8").split("\n")

@@ -50,10 +50,8 @@ MAX_MESSAGES = 100
 
 
 def chat_row(record: Record, column: str, longest: int) -> Row:
-    """Return the conversation in one line of a file. ``longest``: the most characters of a message.
-
-    Raises BadInput naming line and message.
-    """
+    """Return the conversation in one line of a file. ``longest``: the most characters of a message. Raises BadInput
+    naming line and message."""
     where = f"line {record.number:,}"
     value = record.values.get(column)
     if not isinstance(value, list) or not value:
@@ -163,8 +161,7 @@ class OwnTask(Task):
 
     def score(self, predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
         """Return ``accuracy`` and ``macro_f1`` (classification), those of spans (tagging), or ``exact_match`` up to
-        spacing (generation, chat); for a chat ``word_f1`` of the last answers too.
-        """
+        spacing (generation, chat); for a chat ``word_f1`` of the last answers too."""
         if self.kind == "tagging":
             return tags.span_scores(predictions, rows)
         if self.kind == "classification":
@@ -276,10 +273,8 @@ def _column(table: RecordTable, name: str, longest: int) -> list[str]:
 
 
 def _cell(value: Any) -> str | None:
-    """Return the text of a cell, '' for a missing one, None for what is not text.
-
-    A whole number, true and false become text as they are written: labels are often 0 and 1.
-    """
+    """Return the text of a cell, '' for a missing one, None for what is not text. A whole number, true and false become
+    text as they are written: labels are often 0 and 1."""
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -42,11 +42,8 @@ _FIRST = "one folder per class, with PNG or JPEG files in it"
 
 
 def pack(folder: Path) -> bytes:
-    """Return the images of a folder as a zip, the same bytes for the same images. Links are not followed.
-
-    Raises:
-        BadInput: there are no images, or more images or bytes than are accepted.
-    """
+    """Return the images of a folder as a zip, the same bytes for the same images. Links are not followed. Raises
+    BadInput (there are no images, or more images or bytes than are accepted)."""
     made, size = io.BytesIO(), 0
     files = sorted(_inside(folder))
     if not files:
@@ -64,11 +61,8 @@ def pack(folder: Path) -> bytes:
 
 
 def whole(path: Path) -> tuple[str, bytes]:
-    """Return a learner's data to store: its file ending and its bytes; a folder of images becomes a zip.
-
-    Raises:
-        BadInput: as :func:`pack`. OSError: it cannot be read.
-    """
+    """Return a learner's data to store: its file ending and its bytes; a folder of images becomes a zip. Raises
+    BadInput as :func:`pack`, OSError (it cannot be read)."""
     return (ZIP, pack(path)) if path.is_dir() else (path.suffix, disk.read(path, MAX_BYTES, pipes=False))
 
 
@@ -101,14 +95,9 @@ def _too_many(number: int) -> BadInput:
 
 
 def rows_of(data: bytes) -> tuple[tuple[str, ...], Splits]:
-    """Return the classes of a zip and its images, split: each row's text is an image's name, its target the class.
-
-    The split depends on the names alone: about a fifth of every class is held out, at most about ``MAX_TEST`` in all.
-    An image that occurs twice counts once.
-
-    Raises:
-        BadInput: one sentence: what is wrong, where, and what would work.
-    """
+    """Return the classes of a zip and its images, split: each row's text is an image's name, its target the class. The
+    split depends on the names alone: about a fifth of every class is held out, at most about ``MAX_TEST`` in all. An
+    image that occurs twice counts once. Raises BadInput (one sentence: what is wrong, where, and what would work)."""
     rows: list[Row] = []
     seen: dict[str, Row] = {}
     with _opened(data) as packed:
@@ -139,11 +128,8 @@ def rows_of(data: bytes) -> tuple[tuple[str, ...], Splits]:
 
 
 def files(place: str, names: Iterable[str]) -> Iterator[bytes]:
-    """Yield the bytes of images by their names in a folder or a zip that was checked before.
-
-    Raises:
-        BadInput: an image is no longer there.
-    """
+    """Yield the bytes of images by their names in a folder or a zip that was checked before. Raises BadInput (an image
+    is no longer there)."""
     path, name = Path(place), ""
     try:
         if path.is_dir():

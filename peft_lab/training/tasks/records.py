@@ -36,10 +36,8 @@ _MARKED = (  # by the byte order mark; UTF-32's begins as UTF-16's does
 
 @dataclass(frozen=True)
 class Record:
-    """One row of a file, with the cells of the wanted columns.
-
-    ``number`` is its row in a spreadsheet (the header is row 1), its line in JSON Lines, or its first line in CoNLL.
-    """
+    """One row of a file, with the cells of the wanted columns. ``number`` is its row in a spreadsheet (the header is
+    row 1), its line in JSON Lines, or its first line in CoNLL."""
 
     number: int
     values: Mapping[str, Any]
@@ -48,8 +46,7 @@ class Record:
 @dataclass(frozen=True)
 class RecordTable:
     """The records of a file. ``unit``: ``row``, ``line``, or ``word`` for records of one word a line. ``columns``: the
-    names.
-    """
+    names."""
 
     unit: str
     columns: tuple[str, ...]
@@ -69,11 +66,8 @@ def shorten(text: str) -> str:
 
 def read(data: bytes, filename: str, wanted: Container[str]) -> RecordTable:
     """Return the records of a CSV file (comma, semicolon or tab), of JSON Lines (one object in each line) or of CoNLL
-    (one word in each line).
-
-    Column names are compared without case or outer space; only cells of ``wanted`` columns are stored. Raises
-    BadInput, as soon as there are too many rows or columns.
-    """
+    (one word in each line). Column names are compared without case or outer space; only cells of ``wanted`` columns are
+    stored. Raises BadInput, as soon as there are too many rows or columns."""
     reader = reader_of(filename)
     return reader(decode(data), wanted)
 

@@ -112,9 +112,8 @@ class Tags(Task):
 
 
 def span_scores(predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
-    """Return ``span_f1``, ``span_precision`` and ``span_recall`` over all rows, and ``exact_match``; all are 1 if
-    there is no span and none is marked.
-    """
+    """Return ``span_f1``, ``span_precision`` and ``span_recall`` over all rows, and ``exact_match``; all are 1 if there
+    is no span and none is marked."""
     # F1 leads, as in CoNLL-2003: it grows span by span, where the share of whole rows stays 0 for long.
     check_paired(predictions, rows)
     hits = given = wanted = exact = 0
@@ -149,11 +148,9 @@ _LONGEST_NAME = 60
 
 
 def own_rows(table: RecordTable, longest: int) -> tuple[list[Row], int]:
-    """Return the rows of a table with ``tokens`` and ``tags``, and how many of their tags were rewritten as BIO: a
-    span may begin with ``I-`` (IOB1, as CoNLL-2003 is distributed) or use the marks of BIOES or BILOU.
-
-    ``longest``: the most characters of a sentence. Raises BadInput naming line and word.
-    """
+    """Return the rows of a table with ``tokens`` and ``tags``, and how many of their tags were rewritten as BIO: a span
+    may begin with ``I-`` (IOB1, as CoNLL-2003 is distributed) or use the marks of BIOES or BILOU. ``longest``: the most
+    characters of a sentence. Raises BadInput naming line and word."""
     rows, rewritten = [], 0
     for record in table.records:
         words, given = _pairs(record, table.unit)

@@ -6,24 +6,28 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from peft_lab.classroom import places
 from peft_lab.core import asking
 from peft_lab.core.asking import OPERATOR, Asker, acting_for
 from peft_lab.core.errors import BadInput, RunError
 from peft_lab.runs import owners, store
+from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.tracking import follow, start
 from peft_lab.runs.tracking.follow import TrackedPoint
+from peft_lab.runs.tracking.start import TrackerState
 from peft_lab.runs.view import Status
 from tests.prose import facts, says
-from tests.runs.test_view import step
-from tests.runs.tracking.test_told import SPEC
+from tests.runs.test_view import event, step
 from tests.waits import SECONDS, until
 
 
@@ -171,26 +175,6 @@ def test_a_run_whose_events_cannot_be_read_says_so(
     assert says(sentence, "MLflow", "1 of these 2", "events.jsonl", run.id)
 
 
-def test_an_event_that_lacks_what_is_told_is_named_with_its_run(
-    run: Run, notebook: type[Notebook], tmp_path: Path
-) -> None:
-    _ready(run)
-    run.log.emit("step", loss=1.0)
-    run.log.emit("done", message="")
-    follow.follow(run, tmp_path / "stores", ["mlflow"])
-    said = start.read_tracking(run.folder)["mlflow"].problem
-    assert says(said, run.id, "KeyError", "step")
-
-
-def test_a_store_that_cannot_be_made_is_told_on_the_run(
-    run: Run, notebook: type[Notebook], tmp_path: Path
-) -> None:
-    (tmp_path / "stores").write_text("a file in its place")
-    with pytest.raises(FileExistsError):
-        follow.follow(run, tmp_path / "stores", ["mlflow"])
-    assert says(start.read_tracking(run.folder)["mlflow"].problem, run.id, "FileExistsError")
-
-
 @pytest.mark.parametrize(
     "text", ["{", "[1]", '[{"tracker": 3}]', '[{"tracker": "mlflow", "sent": {"loss": "x"}}]']
 )
@@ -210,13 +194,6 @@ def test_a_tracker_that_is_none_or_not_installed_is_refused_in_words(monkeypatch
     assert start.tracker_names("") == ()
 
 
-def test_where_the_library_has_gone_since_the_run_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("peft_lab.runs.tracking.start.find_spec", lambda name: None)
-    monkeypatch.setenv(start.TRACK_VARIABLE, "mlflow")
-    start.begin(run)
-    assert "MLflow" in start.read_tracking(run.folder)["mlflow"].sentence()
-
-
 def test_in_a_class_a_learners_run_goes_to_no_tracker(
     own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,11 +211,6 @@ def test_in_a_class_a_learners_run_goes_to_no_tracker(
     assert places.asker_of(hers.folder) == ada
     with acting_for(Asker(OPERATOR)):
         assert start.trackers_of(store.create(SPEC, owners.myself())) == ("mlflow",)
-
-
-def test_a_run_that_goes_on_cannot_be_sent(run: Run) -> None:
-    with pytest.raises(BadInput, match="has not ended"):
-        start.send(run, ("mlflow",))
 
 
 def _silent(run: Run) -> None:
@@ -283,3 +255,108 @@ def test_a_run_of_a_process_that_is_not_there_is_told_to_be_lost(
     _ready(run)
     follow.follow(run, tmp_path / "stores", ["mlflow"])
     assert notebook.heard[-1] == ("lost", owners.GONE)
+
+
+SPEC = RunSpec("minilm-l6", "lora", "sentiment", values={"r": 8, "target_modules": ("query", "value")},
+               steps=60, batch=4, learning_rate=5e-4, max_length=128, eval_rows=4)  # fmt: skip
+EVENTS = [
+    event("queued", 10.0),
+    event("evaluated", 10.5, which="base", metrics={"accuracy": 0.5}, loss=0.7, rows=4, seconds=0.2),
+    event("ready", 11.0, trainable=5, head=2, total=99, dtype="float32", device="cpu"),
+    step(1, 12.0, loss=2.0),
+    step(2, 13.0, loss=1.5),
+    event("memory", 13.0, peak_bytes=1000, parts={"weights": 600, "adapter": 40}, detail={}, timeline=[]),
+    event("evaluated", 14.0, which="tuned", metrics={"accuracy": 0.75}, loss=0.4, rows=4, seconds=0.3),
+    event("done", 15.0, message=""),
+]
+
+
+def test_the_spec_and_what_the_run_found_are_parameters() -> None:
+    found = follow.run_parameters(SPEC, EVENTS)
+    assert found["method"] == "lora"
+    assert found["values.r"] == "8"
+    assert found["values.target_modules"] == '["query", "value"]'
+    assert found["learning_rate"] == "0.0005"
+    assert (found["trainable"], found["device"]) == ("5", "cpu")
+    assert follow.run_parameters(SPEC, EVENTS[:1]).keys() == found.keys() - {
+        "trainable",
+        "head",
+        "total",
+        "dtype",
+        "device",
+    }
+
+
+def test_figures_stand_at_the_step_after_which_they_were_found() -> None:
+    found = {(each.name, each.step): each for each in follow.run_points(EVENTS)}
+    assert found["loss", 1].value == 2.0
+    assert (found["loss", 2].value, found["loss", 2].time, found["loss", 2].since) == (1.5, 13.0, 3.0)
+    assert found["base/accuracy", 0].value == 0.5
+    assert found["tuned/accuracy", 2].value == 0.75
+    assert found["memory/peak_bytes", 2].value == 1000
+    assert found["memory/weights_bytes", 2].value == 600
+    assert found["step_seconds", 2].value == EVENTS[4]["seconds"]
+
+
+def test_a_base_that_is_scored_last_stands_at_step_0_all_the_same() -> None:
+    late = [*EVENTS[2:5], EVENTS[1]]
+    assert [each.step for each in follow.run_points(late) if each.name == "base/accuracy"] == [0]
+
+
+@given(st.integers(0, 30), st.integers(0, 30))
+def test_what_is_told_in_two_parts_is_what_is_told_at_once(steps: int, cut: int) -> None:
+    events: list[dict[str, Any]] = [
+        event("queued", 0.0), *(step(number, float(number)) for number in range(1, steps + 1))
+    ]  # fmt: skip
+    sent: dict[str, int] = {}
+    parts = []
+    for known in (events[: cut + 1], events):
+        fresh = [each for each in follow.run_points(known) if each.step > sent.get(each.name, -1)]
+        sent |= {each.name: each.step for each in fresh}
+        parts += fresh
+    assert parts == follow.run_points(events)
+
+
+# ----------------------------------------
+# What is said at the end of a comparison or a sweep of what its trackers were told.
+
+
+THERE = TrackerState("mlflow", "a notebook", "page-7", complete=True)
+
+
+@pytest.fixture
+def three(own_home: Path) -> list[Run]:
+    made = [store.create(SPEC, owners.myself()) for _ in range(3)]
+    for run in made:
+        start.write_tracking(run.folder, THERE)
+    return made
+
+
+def _said(three: list[Run]) -> list[str]:
+    return [one.sentence() for one in start.trackers_summed(three)]
+
+
+def test_where_all_went_well_it_says_where_they_are(three: list[Run]) -> None:
+    assert len(_said(three)) == 1 and says(_said(three)[0], "MLflow", "all", 3, "notebook")
+    assert _said(three[:1]) == [THERE.sentence()] and _said([]) == []
+
+
+def test_what_failed_is_counted_with_the_reason_that_most_have(three: list[Run]) -> None:
+    start.failed_trackers(three[1].folder, "mlflow", "The network is gone.")
+    start.failed_trackers(three[2].folder, "trackio", "The disk is full.")
+    mlflow, trackio = _said(three)
+    assert says(mlflow, "MLflow", "1 of these 3", "network is gone")
+    assert says(trackio, "trackio", "this run", "disk is full")
+    start.failed_trackers(three[2].folder, "mlflow", "The network is gone.")
+    start.failed_trackers(three[0].folder, "mlflow", "Another reason.")
+    assert says(_said(three)[0], "MLflow", "3 of these 3", "network is gone")
+
+
+def test_it_waits_for_what_is_still_told_and_not_for_ever(three: list[Run]) -> None:
+    start.write_tracking(three[0].folder, replace(THERE, complete=False))
+    began = time.monotonic()
+    (said,) = (one.sentence() for one in start.trackers_waited_for(three, 0.3))
+    assert says(said, "MLflow", "2 of these 3", "so far")
+    assert time.monotonic() - began >= 0.3
+    start.write_tracking(three[0].folder, THERE)
+    assert start.trackers_waited_for(three, 60.0) == start.trackers_summed(three)

@@ -70,7 +70,6 @@ def _in_trackio(home: Path, environment: dict[str, str]) -> list[dict[str, Any]]
 
 def _wait(home: Path, ids: Iterable[str], trackers: tuple[str, ...]) -> None:
     """Until the processes that follow these runs, which outlive the command, have told all."""
-    from peft_lab.runs.tracking import start
 
     for identity in ids:
         start.wait(Run(identity, home / "runs" / identity), trackers)
@@ -137,61 +136,6 @@ def test_a_run_stands_in_both_with_parameters_curves_and_adapter(
 
 @pytest.mark.further
 @pytest.mark.rest
-def test_a_past_run_is_sent_and_those_of_a_sweep_go_by_themselves(
-    trackers: dict[str, str], tmp_path: Path, run_process: Command
-) -> None:
-    link(tmp_path)
-    past = run_process("train", *TRAINS, "--json", **trackers).document["run_id"]
-    folder = tmp_path / "runs" / past
-    assert not (folder / start.TRACKING_FILE).exists()
-    shown = run_process("runs", past, "--track", "mlflow", **trackers)
-    assert shown.status == 0, shown.stderr
-    assert "MLflow: sqlite:///" in " ".join(shown.stdout.split())
-    file = tmp_path / "sweep.json"
-    file.write_text(json.dumps({
-        "model": "minilm-l6", "task": "sentiment", "methods": ["bitfit"], "seeds": [0, 1], "steps": 2, "batch": 2,
-        "eval_rows": 0,
-    }))  # fmt: skip
-    swept = run_process("sweep", str(file), "--json", PEFT_LAB_TRACK="mlflow", **trackers)
-    assert swept.status == 0, swept.stderr
-    ids = {run.name for run in (tmp_path / "runs").iterdir() if run.name != past and run.name[0] != "."}
-    assert len(ids) == 2
-    _wait(tmp_path, ids, ("mlflow",))
-    found = {run["name"]: run for run in _in_mlflow(tmp_path, trackers)}
-    assert found.keys() == {past, *ids}
-    assert all(len(run["history"]["loss"]) == 2 and run["status"] == "FINISHED" for run in found.values())
-
-
-@pytest.mark.further
-@pytest.mark.rest
-def test_a_comparisons_runs_stand_in_both(
-    trackers: dict[str, str], tmp_path: Path, run_process: Command
-) -> None:
-    link(tmp_path)
-    asked = (
-        "--model",
-        "minilm-l6",
-        "--task",
-        "sentiment",
-        "--methods",
-        "bitfit,lora",
-        "--seeds",
-        "0",
-        "--steps",
-        "2",
-    )
-    done = run_process("compare", *asked, "--track", "mlflow,trackio", "--json", **trackers)
-    assert done.status == 0, done.stderr
-    ids = {run.name for run in (tmp_path / "runs").iterdir() if run.name[0] != "."}
-    _wait(tmp_path, ids, ("mlflow", "trackio"))
-    found = {run["name"]: run for run in _in_mlflow(tmp_path, trackers)}
-    assert found.keys() == {run["name"] for run in _in_trackio(tmp_path, trackers)} == ids and len(ids) == 2
-    assert all(len(run["history"]["loss"]) == 2 and run["status"] == "FINISHED" for run in found.values())
-    assert {run["params"]["method"] for run in found.values()} == {"bitfit", "lora"}
-
-
-@pytest.mark.rest
-@pytest.mark.further
 def test_runs_on_ray_are_told_by_the_command_that_hands_them_out(
     trackers: dict[str, str], tmp_path: Path, run_process: Command
 ) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from pyarrow import parquet
 from peft_lab.core import asking
 from peft_lab.core.errors import BadInput
 from peft_lab.training.tasks import apart, hub, hub_rows
-from tests.prose import facts, says
+from tests.prose import says
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 REPO = "owner/reviews"
@@ -160,20 +162,6 @@ def test_what_was_fetched_is_read_again_without_the_hub(served: Hub, monkeypatch
     assert len(served.asked) == asked
 
 
-@pytest.mark.parametrize(("header", "row"), [(b"prompt,completion\nq,a\n", 3), (b"", 1)])
-def test_a_cell_without_end_is_told_with_file_and_row(served: Hub, header: bytes, row: int) -> None:
-    served.files = {"train.csv": header + b"x" * 140_000 + b",a\n"}
-    with pytest.raises(BadInput, match=facts(row, "train.csv", "131,072")):
-        hub.fetch(f"hf:{REPO}")
-
-
-def test_offline_and_not_in_the_cache_is_one_sentence(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    offline(monkeypatch)
-    with pytest.raises(BadInput, match=facts("Hub", "not reached")):
-        hub.fetch(f"hf:{REPO}")
-    assert not served.asked
-
-
 @pytest.mark.parametrize(
     ("files", "asked", "said"),
     [
@@ -195,13 +183,6 @@ def test_what_cannot_be_read_is_said(served: Hub, files: dict[str, bytes], asked
     assert "\n" not in str(refused.value)
 
 
-def test_one_configuration_of_several_and_the_same_split_in_two_formats(served: Hub) -> None:
-    row = b'{"prompt": "p", "completion": "c"}\n'
-    served.files = {"a/train.jsonl": row, "a/train.csv": b"x\n", "b/train.jsonl": row * 2}
-    assert hub.fetch(f"hf:{REPO}/b").rows == 2
-    assert hub.chosen(hub.parse(f"hf:{REPO}/a"), list(served.files)) == ["a/train.jsonl"]
-
-
 def test_more_than_is_fetched_is_refused_before(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "MAX_FETCH", 100)
     served.files = {"train.parquet": table(40)}
@@ -217,7 +198,44 @@ def test_a_class_fetches_nothing(served: Hub, monkeypatch: pytest.MonkeyPatch) -
     assert not served.asked
 
 
-@pytest.mark.parametrize("text", ["hf:o/n:train", "hf:o/n/f/g@main:dev?prompt=question&completion=answer"])
-def test_a_name_is_written_as_it_is_read(text: str) -> None:
-    assert str(hub.parse(text)) == text
-    assert hub.is_hub(text) and not hub.is_hub("mine.csv") and not hub.is_hub(None)
+# ----------------------------------------
+# Own data that is kept: listed, removed by hand, and removed when it is old.
+
+
+DAY = 24 * 3600.0
+
+
+def put(home: Path, folder: str, name: str, days: float = 0) -> Path:
+    path = home / folder / f"0123456789ab-{name}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"text,label\n")
+    os.utime(path, (time.time() - days * DAY,) * 2)
+    return path
+
+
+def test_only_a_kept_file_is_removed(own_home: Path) -> None:
+    mine, other = put(own_home, "uploads", "mine.csv"), put(own_home, "runs", "record.json")
+    hub.remove_file(mine)
+    hub.remove_file(mine)  # gone already
+    assert not mine.exists()
+    with pytest.raises(BadInput, match="your files"):
+        hub.remove_file(other)
+    assert other.exists()
+
+
+def test_rows_of_the_hub_that_nobody_asked_for_go_when_others_are_fetched(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(text: str) -> hub.Fetched:
+        data = b'{"text": "a", "label": "b"}\n' + text.encode()
+        return hub.Fetched("rows.jsonl", data, replace(hub.parse(text), revision="f" * 40), 1, 1)
+
+    monkeypatch.setattr(hub, "fetch", fetch)
+    again = Path(hub.kept_hub_file("hf:owner/again")[0])
+    old, recent = put(own_home, "datasets", "old.jsonl", 61), put(own_home, "datasets", "recent.jsonl", 59)
+    upload = put(own_home, "uploads", "mine.csv", 400)
+    os.utime(again, (time.time() - 70 * DAY,) * 2)
+    assert Path(hub.kept_hub_file("hf:owner/again")[0]) == again
+    assert again.exists(), "it was asked for just now"
+    assert not old.exists()
+    assert recent.exists() and upload.exists(), "one's own uploads stay outside a class"

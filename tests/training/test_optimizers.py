@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -9,9 +10,13 @@ import torch
 from peft import IA3Config, LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
 
+from peft_lab.engine import running
+from peft_lab.engine.request import StepSetting
+from peft_lab.engine.simulate import simulate_blueprint
 from peft_lab.models.catalogue import catalogue
 from peft_lab.models.meta import make_config
-from peft_lab.training.optimizers import altered, without_logits
+from peft_lab.training.optimizers import LEAST, altered, offloading, to_host, without_logits
+from tests.engine import real, small
 
 CONFIGS: dict[str, Any] = {
     "lora": LoraConfig(r=4, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM"),
@@ -22,7 +27,7 @@ CONFIGS: dict[str, Any] = {
 }
 
 
-def small(kind: str = "llama", **changes: Any) -> Any:
+def tiny_model(kind: str = "llama", **changes: Any) -> Any:
     sizes = {
         "vocab_size": 997,
         "hidden_size": 32,
@@ -35,12 +40,12 @@ def small(kind: str = "llama", **changes: Any) -> Any:
 
 
 def adapted(name: str) -> Any:
-    base = small()
+    base = tiny_model()
     torch.manual_seed(1)
     return base if CONFIGS[name] is None else get_peft_model(base, CONFIGS[name])
 
 
-def gradients(model: Any, **more: Any) -> tuple[float, dict[str, torch.Tensor]]:
+def gradients_of(model: Any, **more: Any) -> tuple[float, dict[str, torch.Tensor]]:
     torch.manual_seed(2)
     ids = torch.randint(0, 997, (3, 70))
     labels = ids.clone()
@@ -51,12 +56,12 @@ def gradients(model: Any, **more: Any) -> tuple[float, dict[str, torch.Tensor]]:
 
 
 @pytest.mark.parametrize("more", [{}, {"num_items_in_batch": 31}])
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", ["lora", "prefix", "full"])
 def test_loss_and_gradients_are_the_usual_ones(name: str, more: dict[str, int]) -> None:
-    usual, first = gradients(adapted(name), **more)
+    usual, first = gradients_of(adapted(name), **more)
     model = adapted(name)
     without_logits(model)
-    chunked, second = gradients(model, **more)
+    chunked, second = gradients_of(model, **more)
     assert chunked == pytest.approx(usual, rel=1e-5)
     assert first.keys() == second.keys() and first
     for key, gradient in first.items():
@@ -90,11 +95,11 @@ def test_each_way_to_call_the_loss_is_the_usual_one(
         "moe_intermediate_size": 16,
         "num_key_value_heads": 2,
     }
-    usual, first = gradients(small(kind, **experts, **changes).to(dtype))
-    model = small(kind, **experts, **changes).to(dtype)
+    usual, first = gradients_of(tiny_model(kind, **experts, **changes).to(dtype))
+    model = tiny_model(kind, **experts, **changes).to(dtype)
     names = list(model.state_dict())
     without_logits(model)
-    chunked, second = gradients(model)
+    chunked, second = gradients_of(model)
     assert list(model.state_dict()) == names, "what is saved is what is read again"
     relative, absolute = (1e-3, 1e-6) if dtype == torch.float32 else (0.1, 2e-3)
     assert chunked == pytest.approx(usual, rel=relative / 10)
@@ -103,37 +108,13 @@ def test_each_way_to_call_the_loss_is_the_usual_one(
         torch.testing.assert_close(second[key], gradient, rtol=relative, atol=absolute)
 
 
-def test_hidden_states_are_where_logits_were() -> None:
-    model = small()
-    without_logits(model)
-    assert model(input_ids=torch.tensor([[1, 2, 3]])).logits.shape == (1, 3, 32)
-
-
 @pytest.mark.parametrize("kind", ["recurrent_gemma", "granite"])
 def test_what_is_done_to_logits_is_seen_where_the_loss_is_taken(kind: str) -> None:
     """No field of these configs has a name that is known for it."""
-    model = small(kind, lru_width=32, logits_scaling=1.0, num_hidden_layers=3)
+    model = tiny_model(kind, lru_width=32, logits_scaling=1.0, num_hidden_layers=3)
     without_logits(model)
     with pytest.raises(ValueError, match="logits"):
-        gradients(model)
-
-
-def test_a_loss_of_another_kind_is_refused() -> None:
-    model = small()
-    model.loss_function = lambda **_: None
-    with pytest.raises(ValueError, match="its own"):
-        without_logits(model)
-
-
-def test_models_that_do_more_to_their_logits_are_refused() -> None:
-    with pytest.raises(ValueError, match="alters its logits \\(final_logit_softcapping\\)"):
-        without_logits(small("gemma2", head_dim=8, num_key_value_heads=2, final_logit_softcapping=30.0))
-
-
-def test_a_head_with_an_adapter_is_refused() -> None:
-    model = get_peft_model(small(), LoraConfig(r=2, target_modules=["lm_head"], task_type="CAUSAL_LM"))
-    with pytest.raises(ValueError, match="output head"):
-        without_logits(model)
+        gradients_of(model)
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in catalogue().values() if entry.kind == "causal-lm"])
@@ -141,3 +122,60 @@ def test_what_a_config_leaves_out_is_known(name: str) -> None:
     stored = catalogue()[name].config
     full = make_config(stored).get_text_config().to_dict()
     assert altered(stored.get("text_config") or stored) == altered(full)
+
+
+# ----------------------------------------
+# What the backward pass needs in main memory: the same gradients, and as many bytes there as are simulated.
+
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+KINDS = ("llama", "gpt2")
+
+
+def batch() -> dict[str, Any]:
+    ids = torch.arange(3, 67).repeat(2, 1)
+    return {"input_ids": ids, "labels": ids.clone()}
+
+
+def blueprint(kind: str, checkpointing: bool) -> Any:
+    adapter = small.adapter("LORA", kind, r=4)
+    return small.blueprint(kind, 3, adapter, dtype=torch.float32, checkpointing=checkpointing)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_are_the_same_and_as_many_bytes_leave_as_are_simulated(
+    kind: str, checkpointing: bool
+) -> None:
+    here = real.built(blueprint(kind, checkpointing)).train()
+    away = copy.deepcopy(here)
+    torch.manual_seed(0)  # of dropout
+    here(**batch()).loss.backward()
+    left: list[torch.Tensor] = []
+
+    def leave(tensor: torch.Tensor) -> torch.Tensor:
+        left.append(tensor)
+        return to_host(tensor)
+
+    torch.manual_seed(0)
+    with offloading(away, leave):
+        away(**batch()).loss.backward()
+    for first, second in zip(here.parameters(), away.parameters(), strict=True):
+        assert (first.grad is None) == (second.grad is None)
+        assert first.grad is None or torch.equal(first.grad, second.grad)
+    own = {parameter.untyped_storage().data_ptr() for parameter in away.parameters()}
+    assert left and not {tensor.untyped_storage().data_ptr() for tensor in left} & own
+    assert min(tensor.nbytes for tensor in left) >= LEAST
+    setting = StepSetting(2, 64, offload=True, device="cpu")
+    found = simulate_blueprint(blueprint(kind, checkpointing), setting, kind, "test", works=False)
+    assert found.host_bytes == sum(tensor.nbytes for tensor in left)
+
+
+def test_five_layers_stand_for_all_also_where_tensors_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = small.blueprint("llama", 9, small.adapter("LORA", r=4), checkpointing=True)
+    setting = StepSetting(2, 32, offload=True)
+    few = simulate_blueprint(deep, setting, "llama", "test")
+    monkeypatch.setattr(running, "DEPTH", 99)
+    all_ = simulate_blueprint(deep, setting, "llama", "test")
+    assert few.unrolled and not all_.unrolled
+    assert (few.host_bytes, few.peak_bytes) == (all_.host_bytes, all_.peak_bytes)
