@@ -15,8 +15,10 @@ checked again when a queued run's turn comes: other runs may have ended, or othe
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +31,7 @@ from peft_lab.engine.request import Simulation, StepRequest
 from peft_lab.engine.simulate import needed_bytes as needed
 from peft_lab.methods import all_methods
 from peft_lab.models import images
-from peft_lab.models.shapes import CLASSIFIERS, ModelShape
+from peft_lab.models.shapes import CLASSIFIERS
 from peft_lab.runs import store
 from peft_lab.runs.spec import SHORTEST, RunRequest, RunSpec
 from peft_lab.training.tasks.pictures import MAX_BYTES, MAX_LABELS
@@ -56,7 +58,7 @@ def require(spec: RunSpec, waits: bool = False) -> int:
     Return the bytes that its run writes at most. Raises BadInput (a step cannot fit; ``field`` is ``batch``), RunError
     (the disk is too full, or the process that simulates died)."""
     written = needed_disk_bytes(spec)
-    problem = _disk_refusal(written)
+    problem = disk_refusal(spec)
     if problem is not None:
         raise RunError(problem)
     error = None if waits else refusal(spec)
@@ -80,22 +82,18 @@ def refusal(spec: RunSpec) -> BadInput | None:
     would = inspector.get_inspector(inspector.Worker.MEMORY).ask(what_fits, data, device, free)
     kept = f", without the {units.size(RESERVE)} reserved for Python" if device == "cpu" else ""
     needs, room = units.unlike(needed, max(0, free))
-    works = {field: would[name] for name, field in _SMALLER.items() if would[name]}
+    works = {"batch": would["batch"], "max_length": would["length"]}
     return BadInput(
         f"This run does not fit: a step needs {needs}, and this {'machine' if device == 'cpu' else 'GPU'} has {room} "
         f"free{kept}. {_sentence(would)}",
         "batch",
-    ).with_works(**works)
-
-
-#: The settings of a run that can be smaller, by their name in :func:`what_fits`.
-_SMALLER = {"batch": "batch", "length": "max_length"}
+    ).with_works(**{name: size for name, size in works.items() if size})
 
 
 def free_memory() -> tuple[str, int]:
     """Return the kind of device a run will use, and the bytes that its tensors may take there now."""
     if machine.may_have_gpu():
-        kind, free = inspector.ask(free_on_device, _again())
+        kind, free = inspector.ask(free_on_device, next(_numbers))
         if kind == machine.CUDA.kind:
             return kind, free
         return (
@@ -105,14 +103,9 @@ def free_memory() -> tuple[str, int]:
     return machine.CPU.kind, machine.free_memory() - RESERVE
 
 
-def _again() -> int:
-    """Return a new number, which makes a question unique, so that the worker does not answer it from its cache."""
-    global _asked
-    _asked += 1
-    return _asked
-
-
-_asked = 0
+_numbers = (
+    itertools.count()
+)  # make each question unique, so that the worker does not answer it from its cache
 
 
 def free_on_device(_: int) -> tuple[str, int]:
@@ -131,10 +124,7 @@ def bound(spec: RunSpec) -> int:
     head = shape.hidden * shape.hidden + labels * (2 * shape.hidden + 1)  # DINOv2's reads two vectors
     trained = method.formula(shape, spec.values).trainable + (head if shape.kind in CLASSIFIERS else 0)
     length = spec.max_length + method.virtual_tokens(spec.values)
-    return _bound(shape, trained, spec.batch, length)
-
-
-def _bound(shape: ModelShape, trained: int, rows: int, length: int) -> int:
+    tokens = spec.batch * length
     wide = sum(
         group.count
         * sum(sum(sizes) if len(sizes) == 2 else 2 * shape.hidden for sizes in group.parameters.values())
@@ -143,7 +133,6 @@ def _bound(shape: ModelShape, trained: int, rows: int, length: int) -> int:
     )
     scores = shape.num_layers * shape.heads * length * _PER_SCORE
     logits = _PER_LOGIT * shape.vocab if shape.kind not in CLASSIFIERS else 0
-    tokens = rows * length
     return (
         _WORD * (3 * shape.total // 2 + tokens * (_PER_FEATURE * wide + scores + logits))
         + _PER_TRAINED * trained
@@ -165,13 +154,6 @@ def largest_batch(spec: RunSpec) -> dict[str, Any]:
     :func:`peft_lab.training.batches.size_of`."""
     # Later passes over the same rows contain no longer ones.
     return _size_of(spec, lambda made: max(made, key=lambda rows: len(rows) * max(map(len, rows))), _PASSES)
-
-
-def tracked_batch(spec: RunSpec) -> dict[str, Any]:
-    """Return the memory tracker's batch size, as :func:`largest_batch`. Imports torch."""
-    from peft_lab.runs.training import tracked_step
-
-    return _size_of(spec, lambda made: made[tracked_step(spec)])
 
 
 def _size_of(
@@ -223,11 +205,14 @@ def what_fits(data: Mapping[str, Any], device: str, free: int) -> dict[str, Any]
     rows = _halved(batch["rows"], 1, lambda size: fits(spec, _smaller(batch, rows=size)))
     whole = 0 if "image" in batch else batch["length"]
     length = _halved(whole, SHORTEST, lambda size: fits(spec, _smaller(batch, length=size)))
-    return {
-        "batch": rows,
-        "length": length,
-        "methods": [title for title, other in _others(spec) if _tries(fits, other, batch)],
-    }
+    shape, methods = spec.entry.shape, []
+    for slug, method in all_methods().items():
+        if slug == spec.method or any(problem.level == "error" for problem in method.problems(shape, {})):
+            continue
+        with suppress(PeftLabError):  # one that cannot be simulated is not offered
+            if fits(replace(spec, method=slug, values=method.require(shape, {})), batch):
+                methods.append(method.title)
+    return {"batch": rows, "length": length, "methods": methods}
 
 
 def _halved(size: int, least: int, fits: Callable[[int], bool]) -> int:
@@ -245,25 +230,6 @@ def _smaller(batch: Mapping[str, Any], **size: int) -> dict[str, Any]:
     made["predicted"] = min(batch["predicted"], made["rows"] * made["kept"])
     made["padded"] = batch["padded"] and made["rows"] > 1
     return made
-
-
-def _others(spec: RunSpec) -> list[tuple[str, RunSpec]]:
-    """Return the other methods that run on the model, by title, each with its default settings."""
-    shape = spec.entry.shape
-    found = []
-    for slug, method in all_methods().items():
-        if slug != spec.method and not any(
-            problem.level == "error" for problem in method.problems(shape, {})
-        ):
-            found.append((method.title, replace(spec, method=slug, values=method.require(shape, {}))))
-    return found
-
-
-def _tries(fits: Callable[..., bool], spec: RunSpec, batch: Mapping[str, Any]) -> bool:
-    try:
-        return fits(spec, batch)
-    except PeftLabError:
-        return False
 
 
 def _sentence(would: Mapping[str, Any]) -> str:
@@ -298,11 +264,7 @@ _PICTURE = 12 * 2**20
 
 def disk_refusal(spec: RunSpec) -> str | None:
     """Return why the disk lacks room for a validated spec, in one sentence; ``None`` if it does not."""
-    return _disk_refusal(needed_disk_bytes(spec))
-
-
-def _disk_refusal(written: int) -> str | None:
-    free, needed = storage.free(store.root()), written + DISK_RESERVE
+    free, needed = storage.free(store.root()), needed_disk_bytes(spec) + DISK_RESERVE
     if free is None or free >= needed:
         return None
     needs, there = units.unlike(needed, free)
@@ -364,19 +326,14 @@ def peak_of_run(record: Mapping[str, Any]) -> int | None:
 
 
 def step_ahead(data: Mapping[str, Any]) -> tuple[Simulation, dict[str, Any]]:
-    """Simulate the step that a run of this spec will measure; return the simulation and the size of its batch.
-
-    The rows are encoded, ordered and padded as in :mod:`peft_lab.runs.course`, so that the figures before and
-    after the run are of the same batch.
-
-    Imports torch; called in a worker process.
-
-    Raises:
-        BadInput, SimulationError: the step cannot be simulated. AssetError: weights or sentences are not here.
-    """
+    """Simulate the step that a run of this spec will measure; return the simulation and the size of its batch. The rows
+    are encoded, ordered and padded as in :mod:`peft_lab.runs.course`, so that the figures before and after the run are
+    of the same batch. Imports torch; called in a worker process. Raises BadInput, SimulationError (the step cannot be
+    simulated), AssetError (weights or sentences are not here)."""
     from peft_lab.runs import course
+    from peft_lab.runs.training import tracked_step
 
     spec = RunSpec.from_dict(data)
-    batch = tracked_batch(spec)
+    batch = _size_of(spec, lambda made: made[tracked_step(spec)])
     request = step_request(spec, batch, machine.in_use().simulated_as, course.attention_for(spec))
     return simulate_lab(request), batch

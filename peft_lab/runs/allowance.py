@@ -68,11 +68,6 @@ def note_minutes(seconds: float, now: float | None = None) -> None:
         disk.write_json(path, [*_written(at), (at, seconds)])
 
 
-def minutes_said(found: Limits) -> str:
-    """Return how long each learner may train, and how much of it the current one has used, in words."""
-    return f"{_words(found.minutes)} of training per day ({minutes_taken() / 60:,.0f} used)"
-
-
 def _words(minutes: float) -> str:
     return f"{minutes:,.0f} minute{'' if round(minutes) == 1 else 's'}"
 
@@ -144,14 +139,8 @@ _folder_sizes: dict[Path, tuple[float, int]] = {}
 @contextmanager
 def admitted(steps: int, written: int) -> Iterator[None]:
     """Check the class's limits for a run and reserve its place until it is queued, inside the block; of several
-    requests at once only as many pass as are allowed.
-
-    Args:
-        written: the bytes that the run writes at most; 0 for a resumed one, whose folder exists already.
-
-    Raises:
-        RunError: with :func:`limit_refusal`.
-    """
+    requests at once only as many pass as are allowed. ``written``: the bytes that the run writes at most; 0 for a
+    resumed one, whose folder exists already. Raises RunError with :func:`limit_refusal`."""
     place = (store.root(), written)
     with _asking:
         _folder_sizes.pop(store.root(), None)
@@ -248,14 +237,11 @@ def limits_said() -> str:
     if found is None:
         return ""
     return (
-        f"In this class: at most {_runs(found)} at a time ({under_way()} now), {found.steps:,} steps each, "
-        f"{minutes_said(found)}, {units.size(found.megabytes * MEGABYTE)} in all "
+        f"In this class: at most {units.several(found.runs, 'run')} at a time ({under_way()} now), "
+        f"{found.steps:,} steps each, {_words(found.minutes)} of training per day "
+        f"({minutes_taken() / 60:,.0f} used), {units.size(found.megabytes * MEGABYTE)} in all "
         f"({units.size(size_taken(store.root()))} used)."
     )
-
-
-def _runs(found: Limits) -> str:
-    return units.several(found.runs, "run")
 
 
 def under_way() -> int:
@@ -268,17 +254,10 @@ def size_taken(folder: Path, fresh: bool = False) -> int:
     at, known = _folder_sizes.get(folder, (float("-inf"), 0))
     if not fresh and time.monotonic() - at < _FRESH:
         return known
-    found = _counted(folder)
-    _folder_sizes[folder] = (time.monotonic(), found)
-    return found
-
-
-def _counted(folder: Path) -> int:
     total = 0
     for place, _, names in os.walk(folder):
         for name in names:
-            try:
+            with suppress(OSError):  # deleted just now
                 total += os.lstat(os.path.join(place, name)).st_size  # noqa: PTH118  many small files
-            except OSError:
-                continue  # deleted just now
+    _folder_sizes[folder] = (time.monotonic(), total)
     return total

@@ -38,16 +38,11 @@ EVERY = 10  # steps
 SHARE = 0.05
 _NAME = re.compile(r"checkpoint-(\d+)-(\d+)\.pt")
 _PACKAGES = ("torch", "transformers", "peft", "bitsandbytes")
-_EARLIER = {"_tables": "_kept"}  # attributes of a recorder that earlier versions saved under another name
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A state on the disk.
-
-    Attributes:
-        step: updates made. offset: length in bytes of the events up to them.
-    """
+    """A state on the disk. ``step``: updates made. ``offset``: length in bytes of the events up to them."""
 
     path: Path
     step: int
@@ -73,13 +68,9 @@ def clear(folder: Path) -> None:
 
 @dataclass
 class Keeper:
-    """Saves and restores the state of a run while it trains.
-
-    Attributes:
-        noted: objects whose attributes that start with ``_`` are saved too, by name: plain values and tensors in
-            lists and dicts.
-        beside: called before each save; writes what a run keeps in files of its own.
-    """
+    """Saves and restores the state of a run while it trains. ``noted``: objects whose attributes that start with ``_``
+    are saved too, by name: plain values and tensors in lists and dicts. ``beside``: called before each save; writes
+    what a run keeps in files of its own."""
 
     run: Run
     masters: Masters
@@ -111,9 +102,7 @@ class Keeper:
         self.masters.load(state["trained"])
         self.optimizer.load_state_dict(state["optimizer"])
         for name, attributes in state["noted"].items():
-            vars(self.noted[name]).update(
-                {_EARLIER.get(key, key): value for key, value in attributes.items()}
-            )
+            vars(self.noted[name]).update(attributes)
         _restore_random(state["random"])
         return kept.step
 
@@ -146,7 +135,10 @@ class Keeper:
             "made_by": _made_by(),
             "trained": trained,
             "optimizer": self.optimizer.state_dict(),
-            "noted": {name: _attributes(each) for name, each in self.noted.items()},
+            "noted": {
+                name: {key: value for key, value in vars(each).items() if key.startswith("_")}
+                for name, each in self.noted.items()
+            },
             "random": _random(),
         }
         events = folder / "events.jsonl"
@@ -164,10 +156,6 @@ class Keeper:
             if path != target:
                 path.unlink(missing_ok=True)
         return size
-
-
-def _attributes(noted: Any) -> dict[str, Any]:
-    return {name: value for name, value in vars(noted).items() if name.startswith("_")}
 
 
 def _made_by() -> dict[str, str]:
@@ -257,12 +245,6 @@ def ended_by(run: Run) -> Rung | None:
     return None if verdicts is None else verdicts.ended_by
 
 
-def forget_ending(folder: Path) -> None:
-    """Remove a sweep's decisions if one of them ends the run, because the run is resumed. Raises OSError."""
-    if ended_by(Run(folder.name, folder)) is not None:
-        (folder / EARLY_FILE).unlink(missing_ok=True)
-
-
 def told_to_end(rung: Rung, taken: int, steps: int) -> str:
     """Return how the run ended, in one sentence."""
     return (
@@ -290,12 +272,8 @@ def step_of(run: Run) -> int | None:
 def words_of_a_stop(run: Run) -> str:
     """Return what is left of a run that was stopped within a step, and why it was stopped if known."""
     found = latest(run.folder)
-    said = (
-        "Stopped during a step. Nothing was saved."
-        if found is None
-        else f"Stopped during a step. It can continue from step {found.step}."
-    )
-    return f"{said} {run.why_stopped()}".strip()
+    left = "Nothing was saved." if found is None else f"It can continue from step {found.step}."
+    return f"Stopped during a step. {left} {run.why_stopped()}".strip()
 
 
 def require_to_go_on(run: Run, anew: bool = False) -> None:
@@ -345,21 +323,16 @@ def taken_over(run: Run, why: str) -> float:
 
 
 def reopen(run: Run, owner: Owner, anew: bool = False, carrier: str = "") -> None:
-    """Cut a run's events back to its latest state and queue it for ``owner``, in one step: readers see it either
-    ended or queued.
-
-    Args:
-        anew: begin from the start if there is no checkpoint.
-        carrier: the engine that carries it out; as in :func:`peft_lab.runs.store.create`.
-
-    Raises:
-        BadInput: as :func:`require_to_go_on`. RunError: the process that trained it is still there. OSError.
-    """
+    """Cut a run's events back to its latest state and queue it for ``owner``, in one step: readers see it either ended
+    or queued. ``anew``: begin from the start if there is no checkpoint. ``carrier``: the engine that carries it out; as
+    in :func:`peft_lab.runs.store.create`. Raises BadInput as :func:`require_to_go_on`, RunError (the process that
+    trained it is still there), OSError."""
     require_to_go_on(run, anew)
     with waiting.reopening(run):
         require_to_go_on(run, anew)  # its status may have changed before the lock was held
         (run.folder / store.STOP).unlink(missing_ok=True)
-        forget_ending(run.folder)
+        if ended_by(run) is not None:  # a sweep's decision, which would end it again
+            (run.folder / EARLY_FILE).unlink(missing_ok=True)
         _put_back(run, owner, carrier)
 
 

@@ -109,14 +109,10 @@ class Child:
             return "The training process and the one that starts runs were killed from outside. Start the run again."
         if code is not None and code > STORAGE:
             return f"The run could not write its files: {disk.why(code - STORAGE)}."
-        return f"The training process ended with an error (exit code {code}){self._last_words()}"
-
-    def _last_words(self) -> str:
-        try:
+        lines: list[str] = []
+        with suppress(OSError):
             lines = (self._run.folder / "worker.log").read_text("utf-8", "replace").strip().splitlines()
-        except OSError:
-            return ""
-        return f": {lines[-1]}" if lines else ""
+        return ": ".join([f"The training process ended with an error (exit code {code})", *lines[-1:]])
 
 
 def _main(folder: str, home: str, turn: float, after: int, of_class: str) -> None:
@@ -177,7 +173,11 @@ def main(folder: str, home: str, turn: float, threads: int | None = None) -> Non
         with waiting.is_training(run, turn) as mine, asking.acting_for(places.asker_of(run.folder)):
             if mine:
                 run.log.emit("worker", owner=owners.myself().to_dict(), niceness=processes.niceness())
-                _end(run, *_trained(run))
+                ending, message, works = _trained(run)
+                try:
+                    end_run(run, ending, message, works)
+                except OSError:  # the disk may still take the event
+                    run.log.emit(ending, message=message)
     except OSError as error:
         code = disk.number(error)
         if not run.folder.exists():
@@ -202,14 +202,6 @@ def _trained(run: Run) -> tuple[str, str, Mapping[str, float]]:
         return "failed", reason, {}
 
 
-def _end(run: Run, ending: str, message: str, works: Mapping[str, float]) -> None:
-    """Write the record and the final event; if the disk takes only the event, write that."""
-    try:
-        end_run(run, ending, message, works)
-    except OSError:
-        run.log.emit(ending, message=message)
-
-
 def _print_to(path: Path) -> None:
     """Redirect all output of this process to a file; stdout is for the command line's result."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -231,17 +223,10 @@ LOST = "The run's process or node was lost; the run continues elsewhere."
 
 
 def carry_elsewhere(folder: str, home: str, turn: float, threads: int) -> str:
-    """Train the run in ``folder`` in this process, used for nothing else; return the run's status afterwards.
-
-    Args:
-        home: the lab folder, with the weights.
-        turn: the run's turn that is asked for, the same at each restart by the engine; if its owner has
-            queued the run again since, it is left alone.
-        threads: the number that torch may compute with.
-
-    Raises:
-        RunError: the process that trained it before does not end, or the run cannot be read.
-    """
+    """Train the run in ``folder`` in this process, used for nothing else; return the run's status afterwards. ``home``:
+    the lab folder, with the weights. ``turn``: the run's turn that is asked for, the same at each restart by the
+    engine; if its owner has queued the run again since, it is left alone. ``threads``: the number that torch may
+    compute with. Raises RunError (the process that trained it before does not end, or the run cannot be read)."""
     run = Run(Path(folder).name, Path(folder))
     if checkpoints.asked_to_go_on(run) == turn and not run.status().final:
         # A process lost before it began has left the turn that it queued.

@@ -36,12 +36,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class Prepared:
-    """A training that is ready for its first step.
-
-    Attributes:
-        rows: those that the steps will use, encoded. available: how many training rows the task has.
-        test: held-out rows to score on.
-    """
+    """A training that is ready for its first step. ``rows``: those that the steps will use, encoded. ``available``: how
+    many training rows the task has. ``test``: held-out rows to score on."""
 
     spec: RunSpec
     method: MethodSpec
@@ -93,8 +89,7 @@ def prepare(spec: RunSpec, begins: Callable[[str], object] = lambda phase: None)
     cast_added(model, base.dtype)
     begins("Reading the images" if task.images else "Reading the sentences")
     splits = task.load()
-    needed = needed_rows(spec, len(splits.train))
-    train = [splits.train[number] for number in needed]
+    train = splits.train[: spec.steps * spec.batch]  # any prefix of a split is a fair sample
     rows = batches.encode(task, train, base.tokenizer, spec.max_length, loading.decoder_start(base.entry))
     _require_known(rows, base)
     if looks_external(spec.model):
@@ -143,10 +138,7 @@ def _require_numbers(model: torch.nn.Module, row: Encoded, base: loading.Base) -
 
 def planned_batches(spec: RunSpec, passes: int | None = None) -> list[list[Encoded]]:
     """Return the rows of each batch that a run on texts will make, encoded, without loading its model's weights.
-
-    Args:
-        passes: over the rows, at most; ``None``: all steps.
-    """
+    ``passes``: over the rows, at most; ``None``: all steps."""
     task, entry = spec.task_object(), resolve(spec.model)
     tokenizer, start = loading.load_tokenizer(loading.weights_of(spec.model)), loading.decoder_start(entry)
     train = task.load().train
@@ -155,11 +147,6 @@ def planned_batches(spec: RunSpec, passes: int | None = None) -> list[list[Encod
     rows = batches.encode(task, needed, tokenizer, spec.max_length, start)
     order = batches.plan([len(row) for row in rows], most, spec.batch, spec.seed)
     return [[rows[number] for number in numbers] for numbers in order]
-
-
-def needed_rows(spec: RunSpec, available: int) -> list[int]:
-    """Return the indices of the training rows that the steps use. Any prefix of a split is a fair sample."""
-    return list(range(min(available, spec.steps * spec.batch)))
 
 
 def steps(
@@ -208,8 +195,12 @@ def settle(ready: Prepared, masters: Masters) -> None:
 
 def examiner(ready: Prepared) -> Examiner:
     """Return the examiner that scores a model on the task's held-out rows."""
-    start = loading.decoder_start(ready.base.entry)
-    return Examiner(ready.task, ready.base.tokenizer, ready.spec.max_length, ready.base.device, start)
+    return examiner_of(ready.spec, ready.task, ready.base)
+
+
+def examiner_of(spec: RunSpec, task: Task, base: loading.Base) -> Examiner:
+    """Return the examiner of a task for models made from this base."""
+    return Examiner(task, base.tokenizer, spec.max_length, base.device, loading.decoder_start(base.entry))
 
 
 # A score is looked up by everything it depends on: the bytes of weights and tokenizer, the rows and how they are cut,
@@ -225,11 +216,8 @@ _ANSWER = {"text": str, "answer": str, "scores": dict[str, float]}
 
 @dataclass
 class BaseScore:
-    """The known score of one base: its held-out results, and its answers to the learner's sentences, by text.
-
-    Attributes:
-        key: what it depends on. run: id of the run that scored it.
-    """
+    """The known score of one base: its held-out results, and its answers to the learner's sentences, by text. ``key``:
+    what it depends on. ``run``: id of the run that scored it."""
 
     key: Mapping[str, Any]
     evaluation: Evaluation | None = None
@@ -247,11 +235,8 @@ class BaseScore:
 
 
 def base_key_of(ready: Prepared, files: Mapping[str, Any]) -> dict[str, Any]:
-    """Return everything that the score of a run's base depends on.
-
-    Args:
-        files: SHA-256 of what the run was made from (:func:`peft_lab.runs.kept.input_hashes`).
-    """
+    """Return everything that the score of a run's base depends on. ``files``: SHA-256 of what the run was made from
+    (:func:`peft_lab.runs.kept.input_hashes`)."""
     import torch
 
     return base_key_ahead(
@@ -264,12 +249,13 @@ def base_key_ahead(
 ) -> dict[str, Any]:
     """Return :func:`base_key_of` before loading, given the base's ``dtype`` and the process's ``threads``."""
     stored = get_method(spec.method).quantization(spec.values)
+    rows = [[row.text, row.target, *([row.turns] if row.turns else [])] for row in test]
     return {
         "version": BASE_SCORE_VERSION,
         "model": spec.model,
         "files": {name: files[name] for name in sorted(files)},
         "task": task.name,
-        "rows": _rows_hash(task, test),
+        "rows": hashlib.sha256(json.dumps([task.labels, rows]).encode()).hexdigest(),
         "max_length": spec.max_length,
         "max_new_tokens": task.max_new_tokens,
         "rows_at_once": ROWS_AT_ONCE[task.kind],
@@ -287,7 +273,7 @@ def base_key_ahead(
 def find_base_score(key: Mapping[str, Any]) -> BaseScore:
     """Return the stored score of the base with this key; an empty one if missing or unreadable."""
     data = disk.read_json(_path(key), {})
-    if data.get("key") != _plain(key) or content.misfit(_FILE, data):
+    if data.get("key") != json.loads(json.dumps(key)) or content.misfit(_FILE, data):
         return BaseScore(key)
     found, answers = data["evaluation"], data["answers"]
     if (found and content.misfit(_EVALUATION, found)) or any(
@@ -314,14 +300,3 @@ _FILE: Mapping[str, Any] = {"run": str, "evaluation": dict | None, "answers": li
 def _path(key: Mapping[str, Any]) -> Path:
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     return places.mine() / "scores" / f"{name[:32]}.json"
-
-
-def _plain(key: Mapping[str, Any]) -> Any:
-    return json.loads(json.dumps(key))
-
-
-def _rows_hash(task: Task, rows: Sequence[Row]) -> str:
-    content = json.dumps(
-        [task.labels, [[row.text, row.target, *([row.turns] if row.turns else [])] for row in rows]]
-    )
-    return hashlib.sha256(content.encode()).hexdigest()

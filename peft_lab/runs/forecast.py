@@ -38,12 +38,8 @@ LATEST = 5
 
 @dataclass(frozen=True)
 class Forecast:
-    """The predicted duration of one run.
-
-    Attributes:
-        seconds: the prediction. plain: the sum of the parts, before correction by similar runs.
-        like: how many of those there were.
-    """
+    """The predicted duration of one run. ``seconds``: the prediction. ``plain``: the sum of the parts, before
+    correction by similar runs. ``like``: how many of those there were."""
 
     seconds: float
     plain: float

@@ -202,14 +202,9 @@ def input_hashes(spec: RunSpec, task: Task, entry: ModelEntry) -> dict[str, dict
 
 
 def require_same_model(spec: RunSpec, seen: Mapping[str, Mapping[str, str]] | None) -> None:
-    """Check that the folder of a run's model is unchanged. Reads every byte, once per process: for a worker.
-
-    Args:
-        seen: the hashes that the run recorded; ``None`` if it recorded none.
-
-    Raises:
-        BadInput: a file of the folder has changed since, or is gone.
-    """
+    """Check that the folder of a run's model is unchanged. Reads every byte, once per process: for a worker. ``seen``:
+    the hashes that the run recorded; ``None`` if it recorded none. Raises BadInput (a file of the folder has changed
+    since, or is gone)."""
     noted = (seen or {}).get(spec.model)
     if noted is None or not own.is_folder(spec.model):
         return
@@ -265,11 +260,8 @@ ENOUGH, LATEST_FORECASTS = 5, 50
 
 @dataclass(frozen=True)
 class MadeForecast:
-    """The forecast of a run's duration, beside the measured one.
-
-    Attributes:
-        where: the processor it was made for. took: ``None`` if the run is not done.
-    """
+    """The forecast of a run's duration, beside the measured one. ``where``: the processor it was made for. ``took``:
+    ``None`` if the run is not done."""
 
     seconds: float
     plain: float

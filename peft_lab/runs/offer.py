@@ -45,15 +45,9 @@ class Offer:
 
 
 def make_offer(request: RunRequest, work: RunWork | None, past: Sequence[RunSummary]) -> Offer:
-    """Check a request and return it as an offer.
-
-    Args:
-        work: of the run; ``None`` while it is not known, which leaves the forecast out.
-        past: earlier runs, newest first, which correct the forecast.
-
-    Raises:
-        BadInput, AssetError: as :meth:`peft_lab.runs.spec.RunRequest.complete`.
-    """
+    """Check a request and return it as an offer. ``work``: of the run; ``None`` while it is not known, which leaves the
+    forecast out. ``past``: earlier runs, newest first, which correct the forecast. Raises BadInput, AssetError as
+    :meth:`peft_lab.runs.spec.RunRequest.complete`."""
     spec = request.complete()
     refusal = allowance.limit_refusal(spec)
     expected = _forecast(work, spec, past)

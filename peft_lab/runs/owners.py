@@ -31,14 +31,9 @@ GONE = "The app or command that ran it ended before the run did."
 
 @dataclass(frozen=True)
 class Owner:
-    """A process that holds something on disk.
-
-    Attributes:
-        started: seconds after its machine's boot (:func:`started`), unlike those of a later process with the
-            same number.
-        host: its machine since boot and its process namespace; empty, from earlier versions, means this host.
-        name: the machine's name, for people.
-    """
+    """A process that holds something on disk. ``started``: seconds after its machine's boot (:func:`started`), unlike
+    those of a later process with the same number. ``host``: its machine since boot and its process namespace; empty,
+    from earlier versions, means this host. ``name``: the machine's name, for people."""
 
     pid: int
     started: float
@@ -127,12 +122,9 @@ def lives(owner: Owner | None) -> bool:
 
 
 def gone(owner: Owner | None, heard: float | None) -> str:
-    """Return why an owner must be assumed gone, in one sentence; empty while it lives.
-
-    Args:
-        owner: ``None`` if the file on disk names none.
-        heard: time of its last sign of life, in seconds since 1970; ``None`` if it leaves no heartbeat.
-    """
+    """Return why an owner must be assumed gone, in one sentence; empty while it lives. ``owner``: ``None`` if the file
+    on disk names none. ``heard``: time of its last sign of life, in seconds since 1970; ``None`` if it leaves no
+    heartbeat."""
     silent = heard is None or time.time() - heard > SILENT
     if owner is None:
         return (
@@ -178,14 +170,15 @@ class Heart:
 
     def start(self) -> None:
         if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-            self._thread.start()
 
-    def _beat(self) -> None:
-        while True:
-            for folder in self._held():
-                touch(folder)
-            time.sleep(EVERY)
+            def beat() -> None:
+                while True:
+                    for folder in self._held():
+                        touch(folder)
+                    time.sleep(EVERY)
+
+            self._thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+            self._thread.start()
 
 
 _hearts: WeakSet[Heart] = WeakSet()

@@ -49,11 +49,8 @@ FORCE = 2.0  # seconds after terminate, before kill
 def carry_out_turn(
     run: Run, wants_stop: Callable[[], bool], meanwhile: Callable[[], None], timed: bool = False
 ) -> None:
-    """Train the run in a child process; return when it has ended.
-
-    Args:
-        meanwhile: called at each look. timed: whether its owner's minutes limit it and are charged.
-    """
+    """Train the run in a child process; return when it has ended. ``meanwhile``: called at each look. ``timed``:
+    whether its owner's minutes limit it and are charged."""
     problem = _refusal(run)
     if problem is not None:
         end_turn(run, "failed", str(problem), problem.works)
@@ -71,6 +68,12 @@ def carry_out_turn(
         return
     began = looked = time.monotonic()
     asked: float | None = None
+
+    def stop_asked() -> float:
+        if not run.asked_to_stop():  # the disk did not take the Stop file
+            child.signal(signal.SIGTERM)
+        return time.monotonic()
+
     try:
         while child.alive():
             child.wait(LOOK)
@@ -80,11 +83,12 @@ def carry_out_turn(
                 if allowance.minutes_refusal() is not None:
                     with suppress(OSError):
                         run.ask_to_stop(allowance.why_ended())
-                    asked = _told_to_stop(run, child)
+                    asked = stop_asked()
             if asked is None and wants_stop():
-                asked = _told_to_stop(run, child)
-            if asked is not None:
-                _urge(child, time.monotonic() - asked)
+                asked = stop_asked()
+            waited = 0.0 if asked is None else time.monotonic() - asked
+            if waited > PATIENCE:
+                child.signal(signal.SIGKILL if waited > PATIENCE + FORCE else signal.SIGTERM)
     except BaseException:
         child.kill(FORCE)  # else it would train on beside the next run, and nobody could stop it
         raise
@@ -122,20 +126,6 @@ def _refusal(run: Run) -> PeftLabError | None:
         return RunError(full) if full else admission.refusal(run.spec)
     except PeftLabError:
         return None
-
-
-def _told_to_stop(run: Run, child: Child) -> float:
-    """Return the time of the stop; send a signal if the disk did not take the Stop file."""
-    if not run.asked_to_stop():
-        child.signal(signal.SIGTERM)
-    return time.monotonic()
-
-
-def _urge(child: Child, waited: float) -> None:
-    if waited > PATIENCE + FORCE:
-        child.signal(signal.SIGKILL)
-    elif waited > PATIENCE:
-        child.signal(signal.SIGTERM)
 
 
 POLL = 0.1  # seconds between looks at a waiting or running run
@@ -207,14 +197,8 @@ class RunQueue:
 
     def stop(self, identity: str, why: str = "") -> None:
         """Ask a run to stop: it ends after its current step, or is ended after some seconds. A run whose app or command
-        is gone is marked as lost.
-
-        Args:
-            why: a sentence added to its final message; empty if its owner stops it.
-
-        Raises:
-            RunError: no such run, or it cannot be told to stop because the disk cannot be written to.
-        """
+        is gone is marked as lost. ``why``: a sentence added to its final message; empty if its owner stops it. Raises
+        RunError (no such run, or it cannot be told to stop because the disk cannot be written to)."""
         self.end(store.get(identity), why)
 
     def end(self, run: Run, why: str = "") -> None:
@@ -260,7 +244,9 @@ class RunQueue:
             with self._wake:
                 while not self._mine:
                     self._wake.wait(1.0)
-                    _write_endings()
+                    for folder in events.unwritten():  # their final event did not fit on the disk
+                        kept.clear_kept(folder)
+                    events.write_unwritten()
             run = self._first()
             try:
                 with acting_for(places.asker_of(run.folder)):
@@ -293,7 +279,10 @@ class RunQueue:
             if self._wants_stop(run):
                 end_unstarted(run)
                 return True
-            while ahead and _let_go(ahead[0]):
+            while ahead:
+                with suppress(RunError):  # an unreadable one must not block others
+                    if not ahead[0].status().final:
+                        break
                 del ahead[0]
             if self._joined() or (ahead and time.monotonic() - looked > AGAIN):
                 # The order changes as runs come and end; stale orders could make two processes wait for each other.
@@ -346,21 +335,6 @@ class RunQueue:
             journal.note(
                 "run ended", run=run.id, status=str(run.status()), seconds=round(time.monotonic() - began, 1)
             )
-
-
-def _write_endings() -> None:
-    """Clean up after runs whose final event the disk did not take, and try to write it."""
-    for folder in events.unwritten():
-        kept.clear_kept(folder)
-    events.write_unwritten()
-
-
-def _let_go(run: Run) -> bool:
-    """Return whether a run has ended or lost its owner, or is unreadable and so must not block others."""
-    try:
-        return run.status().final
-    except RunError:
-        return True
 
 
 @cache

@@ -18,7 +18,7 @@ from peft_lab.runs.events import Event, latest
 from peft_lab.runs.spec import RunSpec, entry_of
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import RunView, Status, view
-from peft_lab.training.evaluation import Evaluation, ModelAnswer
+from peft_lab.training.evaluation import Evaluation
 
 # ----------------------------------------
 # The packages that a run's figures come from.
@@ -27,15 +27,10 @@ from peft_lab.training.evaluation import Evaluation, ModelAnswer
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate")
 
 
-def versions() -> dict[str, str]:
-    """Return the installed versions of :data:`PACKAGES`, by name."""
-    return dict(_versions())
-
-
 @cache
-def _versions() -> tuple[tuple[str, str], ...]:
-    """Return the versions, cached: a process keeps the packages it has loaded, and reading them takes 10 ms."""
-    return tuple((name, metadata.version(name)) for name in PACKAGES)
+def versions() -> dict[str, str]:
+    """Return the installed versions of :data:`PACKAGES`, by name: a process keeps the packages that it has loaded."""
+    return {name: metadata.version(name) for name in PACKAGES}
 
 
 def record_of(
@@ -133,15 +128,14 @@ def _evaluation(evaluation: Evaluation | None) -> dict[str, Any] | None:
 
 def _probes(seen: RunView) -> list[dict[str, Any]]:
     """Return the answers of base and tuned model to each text; ``None`` for an answer not given yet."""
-    before, after = ({one.text: one for one in said} for said in (seen.probes_before, seen.probes_after))
-    return [
-        {"text": text, "before": _answer(before.get(text)), "after": _answer(after.get(text))}
-        for text in dict.fromkeys((*before, *after))
+    said = [
+        {one.text: {"answer": one.answer, "scores": one.scores or None} for one in given}
+        for given in (seen.probes_before, seen.probes_after)
     ]
-
-
-def _answer(said: ModelAnswer | None) -> dict[str, Any] | None:
-    return None if said is None else {"answer": said.answer, "scores": said.scores or None}
+    return [
+        {"text": text, "before": said[0].get(text), "after": said[1].get(text)}
+        for text in dict.fromkeys((*said[0], *said[1]))
+    ]
 
 
 def write_insight(run: Run, found: dict[str, Any]) -> None:

@@ -15,7 +15,8 @@ from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.methods.shared import adapters_library as library_files
 from peft_lab.runs import course, kept, record, store
-from peft_lab.runs.spec import PROBE_CHARACTERS, RunRequest, RunSpec, entry_of
+from peft_lab.runs.spec import PROBE_CHARACTERS, RunRequest, entry_of
+from peft_lab.training.step import cast_added
 
 if TYPE_CHECKING:
     import torch
@@ -67,37 +68,22 @@ def _models(identity: str) -> tuple[Examiner, torch.nn.Module, torch.nn.Module]:
     kept.require_same_model(run.spec, record.inputs_of(run.events()))
     while len(_loaded) >= KEPT:
         _loaded.popitem(last=False)
-    _loaded[run.folder] = _load(run.spec, run)
-    return _loaded[run.folder]
-
-
-def _load(spec: RunSpec, run: store.Run) -> tuple[Examiner, torch.nn.Module, torch.nn.Module]:
-    from peft_lab.models.loading import decoder_start
-    from peft_lab.runs.course import fresh_base
-    from peft_lab.training.evaluation import Examiner
-    from peft_lab.training.step import cast_added
-
+    spec = run.spec
     task = spec.task_object()
     if task.images:
         raise BadInput("The models of this run take images as input, so they cannot answer text.", "text")
-    base, second = fresh_base(spec, task), fresh_base(spec, task)
+    base, second = course.fresh_base(spec, task), course.fresh_base(spec, task)
     tuned = get_method(spec.method).load(second.model, run.adapter)
     cast_added(tuned, base.dtype)
-    examiner = Examiner(task, base.tokenizer, spec.max_length, base.device, decoder_start(base.entry))
-    return examiner, base.model.eval(), tuned.eval()
+    _loaded[run.folder] = course.examiner_of(spec, task, base), base.model.eval(), tuned.eval()
+    return _loaded[run.folder]
 
 
 @lru_cache(maxsize=1)
 def _base(model: str, task: str) -> tuple[Examiner, torch.nn.Module]:
-    from peft_lab.models.loading import decoder_start
-    from peft_lab.training.evaluation import Examiner
-
     spec = RunRequest(model, FULL, task).complete()
     base = course.fresh_base(spec, spec.task_object())
-    examiner = Examiner(
-        spec.task_object(), base.tokenizer, spec.max_length, base.device, decoder_start(base.entry)
-    )
-    return examiner, base.model.eval()
+    return course.examiner_of(spec, spec.task_object(), base), base.model.eval()
 
 
 def base_answer(model: str, task: str, text: str) -> str:

@@ -166,18 +166,15 @@ def carried(carrier: str) -> dict[str, str]:
 
 def create(spec: RunSpec, owner: Owner | None = None, carrier: str = "") -> Run:
     """Create a run's folder with its spec, and its first event if an ``owner`` queues it. The name holds time, method,
-    model and task. It appears with all of that or, if anything cannot be written, not at all.
-
-    Args:
-        carrier: the engine that carries it out for its owner, such as ``ray``; empty for the owner's own queue.
-
-    Raises:
-        RunError: nothing can be written there, in one sentence. BadInput: in a class, data of somebody else.
-    """
+    model and task. It appears with all of that or, if anything cannot be written, not at all. ``carrier``: the engine
+    that carries it out for its owner, such as ``ray``; empty for the owner's own queue. Raises RunError (nothing can be
+    written there, in one sentence), BadInput (in a class, data of somebody else)."""
     made = root() / f".new-{secrets.token_hex(4)}"
     try:
         made.mkdir(parents=True)
-        run = _unused(spec)
+        while (place := root() / new_name(spec.method, spec.model, spec.task)).exists():
+            continue
+        run = Run(place.name, place)
         spec = kept.copy_given(spec, made, run.folder)
         storage.write_json(made / "spec.json", spec.to_dict())
         if owner is not None:
@@ -196,13 +193,6 @@ def new_name(method: str, model: str, *more: str) -> str:
     """Return a new run's id: the time, the method, the first word of the model's name, and ``more``."""
     word = re.sub(r"[^a-z0-9]+", "-", Path(model).name.lower()).strip("-").split("-")[0] or "model"
     return "-".join((time.strftime("%Y%m%d-%H%M%S"), method, word, *more, secrets.token_hex(2)))
-
-
-def _unused(spec: RunSpec) -> Run:
-    while True:
-        identity = new_name(spec.method, spec.model, spec.task)
-        if not (root() / identity).exists():
-            return Run(identity, root() / identity)
 
 
 def get(identity: str) -> Run:

@@ -109,12 +109,8 @@ def report_step(run: Run, made: Made, measured: dict[str, Any] | None) -> None:
 def start_recording(
     ready: course.Prepared, run: str, folder: Path, budget: Budget | None = None, row: Row | None = None
 ) -> TrajectoryRecorder:
-    """Return the recorder of a training that has not begun.
-
-    Args:
-        run: its id. folder: where its files go.
-        row: the example; ``None``: the first held-out row, if there is one.
-    """
+    """Return the recorder of a training that has not begun. ``run``: its id. ``folder``: where its files go. ``row``:
+    the example; ``None``: the first held-out row, if there is one."""
     entry, spec = ready.base.entry, ready.spec
     if row is None and ready.test:
         row = ready.test[0]
@@ -153,23 +149,32 @@ def _earlier(folder: Path) -> Trajectory | None:
     return None
 
 
-def _model(ready: course.Prepared) -> Model:
-    shape = ready.base.entry.shape
+def _trainable(ready: course.Prepared) -> tuple[int, int]:
+    """Return the numbers of trained parameters: those of the method, and those of the head."""
     named = [(name, p.numel()) for name, p in ready.model.named_parameters() if p.requires_grad]
     head = sum(size for name, size in named if ready.task.labels and in_head(name))
+    return sum(size for _, size in named) - head, head
+
+
+def _model(ready: course.Prepared) -> Model:
+    shape = ready.base.entry.shape
+    trainable, head = _trainable(ready)
+    names = (
+        "name",
+        "title",
+        "kind",
+        "hidden",
+        "intermediate",
+        "heads",
+        "kv_heads",
+        "head_dim",
+        "vocab",
+        "total",
+    )
     return Model(
-        name=shape.name,
-        title=shape.title,
-        kind=shape.kind,
+        **{name: getattr(shape, name) for name in names},
         layers=shape.num_layers,
-        hidden=shape.hidden,
-        intermediate=shape.intermediate,
-        heads=shape.heads,
-        kv_heads=shape.kv_heads,
-        head_dim=shape.head_dim,
-        vocab=shape.vocab,
-        total=shape.total,
-        trainable=sum(size for _, size in named) - head,
+        trainable=trainable,
         head=head,
         dtype=str(ready.base.dtype).removeprefix("torch."),
     )
@@ -301,11 +306,10 @@ def _prepare(run: Run) -> _Running:
     score = course.find_base_score(course.base_key_of(found, files))
     if score.complete(spec.probes, len(found.test)):
         _tell_base(run, spec, score)
-    named = [(name, p.numel()) for name, p in found.model.named_parameters() if p.requires_grad]
-    head = sum(size for name, size in named if task.labels and in_head(name))
+    trainable, head = _trainable(found)
     run.log.emit(
         "ready",
-        trainable=sum(size for _, size in named) - head,
+        trainable=trainable,
         head=head,
         total=base.entry.shape.total,
         dtype=str(base.dtype).removeprefix("torch."),
@@ -428,18 +432,14 @@ def _compare(ready: _Running, recorder: TrajectoryRecorder) -> None:
     gc.collect()
     base = course.fresh_base(ready.spec, ready.task).model
     if not known:
-        _score_base(ready, examines, base)
+        answers, evaluation = _examine(ready, examines, "base", base)
+        score = ready.score
+        score.answers.update({each.text: each for each in answers})
+        score.evaluation, score.run = evaluation or score.evaluation, ready.run.id
+        course.keep_base_score(score)
     if unrelated:
         found = measuring.unrelated_loss(examines, base, lambda: _stop_if_asked(ready.run))
         ready.run.log.emit("unrelated", which="base", **found)
-
-
-def _score_base(ready: _Running, examines: Examiner, base: torch.nn.Module) -> None:
-    answers, evaluation = _examine(ready, examines, "base", base)
-    score = ready.score
-    score.answers.update({each.text: each for each in answers})
-    score.evaluation, score.run = evaluation or score.evaluation, ready.run.id
-    course.keep_base_score(score)
 
 
 def _inference_and_forgetting(ready: _Running, examines: Examiner) -> None:

@@ -50,14 +50,10 @@ _BEGUN = frozenset(("starting", "phase", "ready", "step"))
 
 
 def classify(events: Sequence[Event], gone: str) -> Status:
-    """Return where a run stands; nothing else decides on a status.
-
-    Args:
-        events: the first final one decides, else the latest that has a meaning. A run without any event is queued:
-            its folder is made just before its first event.
-        gone: why the process that held it is assumed gone, empty while it lives
-            (:meth:`peft_lab.runs.store.Run.gone`). A run that nobody holds and that has not ended is lost.
-    """
+    """Return where a run stands; nothing else decides on a status. ``events``: the first final one decides, else the
+    latest that has a meaning. A run without any event is queued: its folder is made just before its first event.
+    ``gone``: why the process that held it is assumed gone, empty while it lives (:meth:`peft_lab.runs.store.Run.gone`).
+    A run that nobody holds and that has not ended is lost."""
     status = Status.QUEUED
     for event in events:
         status = _MEANS.get(event["type"], status)
@@ -128,6 +124,16 @@ class RunView:
     first_loss_after: float | None
 
     @property
+    def so_far(self) -> tuple[float, float, float] | None:
+        """Return the share of scored rows that are right, and the ends of its 95% interval (Wilson 1927), while rows
+        are still being scored; ``None`` before the first one, and if rows are right by degrees."""
+        if not self.scored or self.right is None:
+            return None
+        share, weight = self.right / self.scored, 1.96**2 / self.scored
+        middle, reach = share + weight / 2, (weight * (share * (1 - share) + weight / 4)) ** 0.5
+        return share, (middle - reach) / (1 + weight), (middle + reach) / (1 + weight)
+
+    @property
     def took(self) -> float:
         """Return the seconds from its process's start to its end; those of training alone before it has
         ended, or if the clock was set back meanwhile."""
@@ -152,6 +158,16 @@ def view(events: Sequence[Event], steps: int, gone: str) -> RunView:
     ending = next((event for event in events if _MEANS.get(event["type"], Status.QUEUED).final), None)
     times = [event["time"] for event in events]
     left = steps - len(rows)
+    message = gone if status is Status.LOST else ""
+    if ending is not None:
+        message = str(ending.get("message", ""))
+    elif status is Status.STARTING:
+        message = str((latest(events, "phase") or {}).get("name", ""))
+    progress = len(rows) / steps if steps else 0.0
+    if status is Status.DONE:
+        progress = 1.0
+    elif under_way:
+        progress = under_way["done"] / max(1, under_way["total"])
     recent = _rate(timed[-RECENT:], "steps")
     return RunView(
         status=status,
@@ -163,7 +179,7 @@ def view(events: Sequence[Event], steps: int, gone: str) -> RunView:
         steps_per_second=speed,
         tokens_per_second=_rate(timed, "tokens"),
         eta=left / recent if status is Status.RUNNING and recent else None,
-        progress=_progress(status, len(rows), steps, rows_done[running[0]] if running else None),
+        progress=progress,
         evaluating=running[0] if under_way else "",
         scored=under_way["done"] if under_way else 0,
         right=under_way.get("right") if under_way else None,
@@ -176,7 +192,7 @@ def view(events: Sequence[Event], steps: int, gone: str) -> RunView:
         unrelated_after=_fields(latest(events, "unrelated", "tuned")),
         memory={key: value for e in events if e["type"] == "memory" for key, value in _fields(e).items()},
         ready=_fields(latest(events, "ready")),
-        message=_message(status, events, ending, gone),
+        message=message,
         works=dict((ending or {}).get("works") or {}),
         started=times[0] if times else None,
         begun=next((event["time"] for event in events if event["type"] in _BEGUN), None),
@@ -192,9 +208,10 @@ def scoring(seen: RunView) -> str:
     which = " the base model" if seen.evaluating == "base" else ""
     if not seen.scored:
         return f"Scoring{which}"
-    if seen.right is None:
+    if seen.so_far is None:
         return f"Scoring{which}: {seen.scored} answers so far"
-    return f"Scoring{which}: {seen.right} of {seen.scored} right so far"
+    _, low, high = seen.so_far
+    return f"Scoring{which}: {seen.right} of {seen.scored} right so far ({low:.0%} to {high:.0%} of all rows)"
 
 
 class Viewer:
@@ -220,14 +237,6 @@ def _rate(rows: Sequence[Event], unit: str) -> float | None:
     return amount / seconds if seconds > 0 and amount else None  # images have no tokens
 
 
-def _progress(status: Status, step: int, steps: int, evaluating: Event | None) -> float:
-    if status is Status.DONE:
-        return 1.0
-    if status is Status.EVALUATING and evaluating:
-        return float(evaluating["done"] / max(1, evaluating["total"]))
-    return step / steps if steps else 0.0
-
-
 def _evaluation(event: Event | None) -> Evaluation | None:
     if event is None:
         return None
@@ -239,15 +248,6 @@ def _answers(event: Event | None) -> tuple[ModelAnswer, ...]:
         ModelAnswer(row["text"], row["answer"], row.get("scores", {}))
         for row in (event or {}).get("answers", ())
     )
-
-
-def _message(status: Status, events: Sequence[Event], ending: Event | None, gone: str) -> str:
-    if ending is not None:
-        return str(ending.get("message", ""))
-    if status is Status.LOST:
-        return gone
-    phase = latest(events, "phase")
-    return str(phase["name"]) if status is Status.STARTING and phase else ""
 
 
 # ----------------------------------------

@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
+from operator import attrgetter
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -25,11 +26,11 @@ from peft_lab.core.asking import asker
 from peft_lab.core.errors import BadInput, RunError
 from peft_lab.engine.timing import here
 from peft_lab.runs import owners, store
-from peft_lab.runs.events import Event, latest
+from peft_lab.runs.events import latest
 from peft_lab.runs.owners import Owner
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
-from peft_lab.runs.view import DAMAGED, RunView, Status, classify, has_ended, view
+from peft_lab.runs.view import DAMAGED, Status, classify, has_ended, view
 
 Waiting = tuple[float, Run]  #: when it was queued, and the run
 SERVED = ".served"  # touched in an owner's folder when a run of theirs starts
@@ -82,29 +83,31 @@ def has_begun(run: Run) -> bool:
 def _open_runs(listed: Sequence[Run]) -> list[tuple[float, Run, Owner, str]]:
     """Return runs without a final event: queueing time, run, owner, and why the owner is gone. Runs whose owner cannot
     be read, and those that an engine such as Ray carries out, are left out: they do not hold up this queue."""
-    rows = map(_open_run, listed)
-    return [row for row in rows if row is not None]
+    rows = []
+    for run in listed:
+        with suppress(RunError):  # tried again at the next call
+            if run.ended() is not None:
+                continue
+            seen = run.events()
+            owner, queued = run.owner(seen), latest(seen, "queued") or {"time": 0.0}
+            if owner is not None and "carrier" not in queued:
+                rows.append((queued["time"], run, owner, run.gone(seen)))
+    return rows
 
 
-def _open_run(run: Run) -> tuple[float, Run, Owner, str] | None:
-    try:
-        if run.ended() is not None:
-            return None
-        seen = run.events()
-    except RunError:
-        return None  # tried again at the next call
-    owner, queued = run.owner(seen), latest(seen, "queued") or {"time": 0.0}
-    return None if owner is None or "carrier" in queued else (queued["time"], run, owner, run.gone(seen))
-
-
-def unfinished() -> list[tuple[float, Run]]:
-    """Return the unfinished runs on this machine that living processes hold, with the times of queueing."""
-    return _held(store.everyones())
+def unfinished(listed: Sequence[Run] | None = None) -> list[tuple[float, Run]]:
+    """Return the unfinished runs on this machine that living processes hold, with the times of queueing; of all people
+    unless ``listed``."""
+    return [
+        (queued, run)
+        for queued, run, owner, gone in _open_runs(store.everyones() if listed is None else listed)
+        if owners.same_machine(owner) and not gone
+    ]
 
 
 def is_mine() -> list[tuple[float, Run]]:
     """Return the current person's :func:`unfinished` runs. No other runs are read, because pages ask often."""
-    return _held(store.runs())
+    return unfinished(store.runs())
 
 
 def runs_going(listed: Sequence[Run]) -> list[Run]:
@@ -113,14 +116,6 @@ def runs_going(listed: Sequence[Run]) -> list[Run]:
     rows = [(queued, run) for queued, run, _, gone in _open_runs(listed) if not gone]
     rows.sort(key=lambda row: (not has_begun(row[1]), row[0], row[1].id))
     return [run for _, run in rows]
-
-
-def _held(listed: Sequence[Run]) -> list[tuple[float, Run]]:
-    return [
-        (queued, run)
-        for queued, run, owner, gone in _open_runs(listed)
-        if owners.same_machine(owner) and not gone
-    ]
 
 
 def runs_before(run: Run) -> list[Run]:
@@ -199,62 +194,41 @@ def _before(run: Run) -> Before:
     spec, seen = run.spec, run.view()
     like = _like(spec)
     own = 1 / seen.steps_per_second if seen.steps_per_second else None
-    per_step = own or (like.per_step if like else None)
+    per_step = own or (like[0] if like else None)
     who = asker()
     told = who is None or places.asker_of(run.folder).owner == who.owner
+    left: float | None = None
+    if per_step is not None:
+        # While it has steps left, they are most of the wait; afterwards only a run like it says anything.
+        left = (seen.steps - seen.step) * per_step
+        stepped = latest(run.events(), "step")
+        if like is None:
+            left = left or None
+        elif left > 0 or stepped is None:
+            left += like[1]
+        else:
+            left = max(0.0, like[1] - max(0.0, time.time() - stepped["time"]))
     return Before(
-        id=run.id if told else "",
-        spec=spec if told else None,
-        status=seen.status,
-        step=seen.step,
-        steps=seen.steps,
-        seconds_per_step=per_step,
-        seconds=_left(seen, per_step, like, latest(run.events(), "step")),
+        run.id if told else "", spec if told else None, seen.status, seen.step, seen.steps, per_step, left
     )
 
 
-def _left(
-    seen: RunView, per_step: float | None, like: _Measured | None, stepped: Event | None
-) -> float | None:
-    """Return the seconds until a run ends: of its remaining steps, and of loading and evaluation in a similar run."""
-    if per_step is None:
-        return None
-    training = (seen.steps - seen.step) * per_step
-    if like is None:
-        # While it has steps left, they are most of the wait; afterwards nothing is known.
-        return training if training > 0 else None
-    if training > 0 or stepped is None:
-        return training + like.beside
-    return max(0.0, like.beside - max(0.0, time.time() - stepped["time"]))
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """A finished run's seconds per step, and its seconds outside the steps."""
-
-    per_step: float
-    beside: float
-
-
-def _like(spec: RunSpec) -> _Measured | None:
-    """Measure the latest finished run that has this model, method, task, batch, held-out rows and length."""
+def _like(spec: RunSpec) -> tuple[float, float] | None:
+    """Return the seconds per step, and those outside the steps, of the latest finished run that has this model, method,
+    task, batch, held-out rows and length; ``None`` without one."""
+    kind = attrgetter("model", "method", "task", "batch", "eval_rows", "max_length")
     for run in store.runs():
         try:
-            other = run.spec
-            events = run.events() if _kind(other) == _kind(spec) else []
-            if classify(events, gone="") is not Status.DONE:
+            if kind(run.spec) != kind(spec) or classify(run.events(), gone="") is not Status.DONE:
                 continue
-            seen = view(events, other.steps, gone="")
+            events = run.events()
+            seen = view(events, run.spec.steps, gone="")
         except (RunError, BadInput):
             continue  # damaged: it says nothing
         began = latest(events, "starting")
         if seen.steps_per_second and seen.ended and began:
-            return _Measured(1 / seen.steps_per_second, max(0.0, seen.ended - began["time"] - seen.seconds))
+            return 1 / seen.steps_per_second, max(0.0, seen.ended - began["time"] - seen.seconds)
     return None
-
-
-def _kind(spec: RunSpec) -> tuple[object, ...]:
-    return spec.model, spec.method, spec.task, spec.batch, spec.eval_rows, spec.max_length
 
 
 # ----------------------------------------
@@ -290,13 +264,8 @@ def turn_number(run: Run) -> float:
 @contextmanager
 def is_training(run: Run, wanted: float) -> Iterator[bool]:
     """Hold the run while its child writes; yield whether the run is still this child's: neither requeued nor ended.
-
-    Args:
-        wanted: the :func:`turn_number` for which the child was made.
-
-    Raises:
-        OSError: the folder cannot be written to, or is gone. RunError: its events cannot be read.
-    """
+    ``wanted``: the :func:`turn_number` for which the child was made. Raises OSError (the folder cannot be written to,
+    or is gone), RunError (its events cannot be read)."""
     with FileLock(run.folder / HOLD_LOCK):
         yield turn_number(run) == wanted and not has_ended(run.events())
 

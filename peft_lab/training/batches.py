@@ -51,14 +51,9 @@ def opening(tokenizer: PreTrainedTokenizerBase) -> str:
 def write_chat(
     tokenizer: PreTrainedTokenizerBase, turns: Sequence[Sequence[str]], opens: bool = False
 ) -> str:
-    """Return the conversation as the model reads it, by the tokenizer's template or else :data:`ROLE_LINES`.
-
-    Args:
-        turns: role and text of each message. opens: whether to add the opening of the next answer.
-
-    Raises:
-        TemplateError: the template refuses the conversation (:func:`peft_lab.models.loading.guard_template`).
-    """
+    """Return the conversation as the model reads it, by the tokenizer's template or else :data:`ROLE_LINES`. ``turns``:
+    role and text of each message. ``opens``: whether to add the opening of the next answer. Raises TemplateError (the
+    template refuses the conversation (:func:`peft_lab.models.loading.guard_template`))."""
     messages = [{"role": role, "content": words} for role, words in turns]
     template = None if tokenizer.chat_template else ROLE_LINES
     written: Any = tokenizer.apply_chat_template(
@@ -165,14 +160,10 @@ def encode(
     start: int | None = None,
 ) -> list[Encoded]:
     """Encode rows as at most ``max_length`` tokens, or images as pixels; ``tokenizer`` is then an
-    :class:`peft_lab.models.images.Eye`.
-
-    ``start``: the first token of an encoder-decoder's decoder (:func:`peft_lab.models.loading.decoder_start`).
-
-    Raises:
-        ValueError: a label the task does not have. BadInput: a completion leaves no room for its prompt, the chat
-            template refuses a row, or a conversation's answers cannot be located or are all cut off.
-    """
+    :class:`peft_lab.models.images.Eye`. ``start``: the first token of an encoder-decoder's decoder
+    (:func:`peft_lab.models.loading.decoder_start`). Raises ValueError (a label the task does not have), BadInput (a
+    completion leaves no room for its prompt, the chat template refuses a row, or a conversation's answers cannot be
+    located or are all cut off)."""
     if task.kind == "chat":
         return [_conversation(tokenizer, row, max_length) for row in rows]
     texts, targets = [row.text for row in rows], [row.target for row in rows]

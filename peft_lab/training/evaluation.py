@@ -123,13 +123,9 @@ class Examiner:
     def answer(
         self, model: torch.nn.Module, texts: Sequence[Asked], guesses: Sequence[Sequence[str]] = ()
     ) -> list[ModelAnswer]:
-        """Return the model's answer to each text: a label with all labels' probabilities, tagged or generated text.
-        The ``text`` of a conversation's answer is its last message.
-
-        Args:
-            guesses: for each text, what a generated answer may be, the likeliest first: the closer, the sooner the same
-                answer is written.
-        """
+        """Return the model's answer to each text: a label with all labels' probabilities, tagged or generated text. The
+        ``text`` of a conversation's answer is its last message. ``guesses``: for each text, what a generated answer may
+        be, the likeliest first: the closer, the sooner the same answer is written."""
         import torch
 
         model.eval()

@@ -27,13 +27,9 @@ class Piece:
 
 @dataclass(frozen=True)
 class Marked:
-    """An answer's pieces, which joined are the answer, and how much of the right answer it has.
-
-    Attributes:
-        missing: fields of the right answer that the answer does not name; empty where words are compared.
-        right, total: fields, or words, of the right answer: those that the answer has, and all.
-        unit: what is counted.
-    """
+    """An answer's pieces, which joined are the answer, and how much of the right answer it has. ``missing``: fields of
+    the right answer that the answer does not name; empty where words are compared. ``right``, ``total``: fields, or
+    words, of the right answer: those that the answer has, and all. ``unit``: what is counted."""
 
     pieces: tuple[Piece, ...]
     missing: tuple[str, ...]

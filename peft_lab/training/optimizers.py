@@ -46,15 +46,10 @@ def altered(config: Mapping[str, Any]) -> str:
 
 
 def without_logits(model: Any) -> None:
-    """Make ``model`` (transformers', or PEFT's around one) compute its loss in chunks and return hidden
-    states (rows, length, hidden) in place of logits. Its parameters keep their names.
-
-    In training, the loss raises ValueError if the model alters its logits before it.
-
-    Raises:
-        ValueError: the logits are not simply a linear map of the last hidden states, or the loss is not
-            computed from them.
-    """
+    """Make ``model`` (transformers', or PEFT's around one) compute its loss in chunks and return hidden states (rows,
+    length, hidden) in place of logits. Its parameters keep their names. In training, the loss raises ValueError if the
+    model alters its logits before it. Raises ValueError (the logits are not simply a linear map of the last hidden
+    states, or the loss is not computed from them)."""
     import inspect
 
     import torch
@@ -227,13 +222,9 @@ def offloading(
     back: Callable[[Any, torch.device], torch.Tensor] = to_device,
     least: int = LEAST,
 ) -> Any:
-    """Return a context in which tensors saved for the backward pass are offloaded to main memory.
-
-    Args:
-        model: its parameters and buffers are not copied.
-        leave: copies a tensor of any shape away. back: copies it back.
-        least: bytes of the smallest tensor that is copied.
-    """
+    """Return a context in which tensors saved for the backward pass are offloaded to main memory. ``model``: its
+    parameters and buffers are not copied. ``leave``: copies a tensor of any shape away. ``back``: copies it back.
+    ``least``: bytes of the smallest tensor that is copied."""
     import torch
 
     stay = {tensor.untyped_storage()._cdata for tensor in (*model.parameters(), *model.buffers())}

@@ -36,12 +36,8 @@ def add_gradients(
     loss_of: Callable[[torch.nn.Module, Mapping[str, torch.Tensor]], torch.Tensor],
     phase: Phase = nobody,
 ) -> None:
-    """Run a forward and a backward pass before the step's own, which adds its gradients to these.
-
-    Args:
-        batch: what ``loss_of`` reads, each tensor with the rows first.
-        loss_of: returns the mean loss over a batch, a scalar.
-    """
+    """Run a forward and a backward pass before the step's own, which adds its gradients to these. ``batch``: what
+    ``loss_of`` reads, each tensor with the rows first. ``loss_of``: returns the mean loss over a batch, a scalar."""
     phase("forward")
     loss = loss_of(model, batch)
     phase("backward")
@@ -159,14 +155,8 @@ class Masters:
         return {name: parameter.detach() for name, parameter in self._named.items()}
 
     def load(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Restore what :meth:`state` returned, in the model too.
-
-        Args:
-            state: a tensor in the shape of each parameter, by its name.
-
-        Raises:
-            KeyError: a parameter is missing.
-        """
+        """Restore what :meth:`state` returned, in the model too. ``state``: a tensor in the shape of each parameter, by
+        its name. Raises KeyError (a parameter is missing)."""
         import torch
 
         with torch.no_grad():
@@ -236,12 +226,9 @@ if TYPE_CHECKING:
 
 
 class Made(NamedTuple):
-    """A finished step.
-
-    Attributes:
-        step: from 0. loss: the batch's mean. norm: of the gradients before clipping. rate: of the first group.
-        tokens: in the batch, without padding; 0 for images. seconds: from collating to the update.
-    """
+    """A finished step. ``step``: from 0. ``loss``: the batch's mean. ``norm``: of the gradients before clipping.
+    ``rate``: of the first group. ``tokens``: in the batch, without padding; 0 for images. ``seconds``: from collating
+    to the update."""
 
     step: int
     loss: float
@@ -269,15 +256,11 @@ def fit(
     follow: Follow = unfollowed,
     first: int = 0,
 ) -> Iterator[Made]:
-    """Make the steps and yield them one by one; training ends when no more are requested.
-
-    Args:
-        encoded: the rows. order: the rows of every batch, by number.
-        masters: the trained parameters (:class:`peft_lab.training.step.Masters`).
-        optimizer: its groups hold their peak rate as ``peak``. rate: returns the share of it at a step.
-        clip: the largest norm of the gradients; 0: any. pad: the id of the padding token.
-        first: the number of steps to skip, whose updates have been made before.
-    """
+    """Make the steps and yield them one by one; training ends when no more are requested. ``encoded``: the rows.
+    ``order``: the rows of every batch, by number. ``masters``: the trained parameters
+    (:class:`peft_lab.training.step.Masters`). ``optimizer``: its groups hold their peak rate as ``peak``. ``rate``:
+    returns the share of it at a step. ``clip``: the largest norm of the gradients; 0: any. ``pad``: the id of the
+    padding token. ``first``: the number of steps to skip, whose updates have been made before."""
     model.train()
     for step, numbers in enumerate(islice(order, first, None), first):
         start = time.perf_counter()

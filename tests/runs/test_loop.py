@@ -288,12 +288,6 @@ def test_gradients_are_clipped_at_what_is_asked_and_with_nought_not_at_all(
     assert limits == [0.5, math.inf]
 
 
-def test_only_rows_that_the_steps_use_are_read(spec: RunRequest) -> None:
-    asked = replace(spec, steps=3, batch=4).complete()
-    assert course.needed_rows(asked, ROWS) == list(range(12))
-    assert course.needed_rows(asked, 7) == list(range(7))
-
-
 class Slow:
     """Scores ten rows, one every 80 ms, on a clock of its own."""
 

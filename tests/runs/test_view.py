@@ -92,7 +92,8 @@ def test_view_of_the_evaluation_and_the_end() -> None:
     assert (view(events, 1, "").scored, view(events, 1, "").right) == (32, None), "of an earlier version"
     events[-1]["right"] = 17
     assert (view(events, 1, "").scored, view(events, 1, "").right) == (32, 17)
-    assert says(scoring(view(events, 1, "")), "17", "32")
+    assert says(scoring(view(events, 1, "")), "17", "32", "36%", "69%")
+    assert view(events, 1, "").so_far == pytest.approx((17 / 32, 0.364, 0.691), abs=1e-3)
     events.append(
         event("evaluated", 3.0, which="tuned", metrics={"accuracy": 0.8}, loss=0.4, rows=64, seconds=1.0)
     )

@@ -1,6 +1,6 @@
 """Follow one run's events in a separate process until it has ended, and send it to MLflow and trackio, so that no
-tracker can delay or break the training. Started by start.py as ``python -m peft_lab.runs.tracking FOLDER HOME
-TRACKER...``."""
+tracker can delay or break the training. Started by start.py as ``python -m peft_lab.runs.tracking.follow
+[--as-it-stands] FOLDER HOME TRACKER...``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import re
+import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from filelock import FileLock
 
@@ -34,14 +35,9 @@ PROJECT = "peft-lab"  # MLflow's experiment, trackio's project
 
 @dataclass(frozen=True)
 class TrackedPoint:
-    """One figure of a run.
-
-    Attributes:
-        name: such as ``loss`` or ``tuned/accuracy``.
-        step: after which it was measured; 0 for the base model.
-        time: of the run's event, in seconds since 1970.
-        since: seconds since the run was submitted.
-    """
+    """One figure of a run. ``name``: such as ``loss`` or ``tuned/accuracy``. ``step``: after which it was measured; 0
+    for the base model. ``time``: of the run's event, in seconds since 1970. ``since``: seconds since the run was
+    submitted."""
 
     name: str
     value: float
@@ -69,12 +65,6 @@ class Tracker(Protocol):
 
     def end(self, status: Status, message: str) -> None:
         """Record how the run has ended."""
-
-
-class TrackerFactory(Protocol):
-    """Begins a run in a tracker, or resumes that of an ``identity``; ``home``: folder for a local store."""
-
-    def __call__(self, run: str, parameters: Mapping[str, str], home: Path, identity: str) -> Tracker: ...
 
 
 # ----------------------------------------
@@ -159,18 +149,25 @@ class ToMlflow:
         # Send no usage telemetry to MLflow's makers.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         self._entities: Any = importlib.import_module("mlflow.entities")
-        uri = os.environ.get("MLFLOW_TRACKING_URI") or mlflow_store(home)
-        self._uri = uri
+        local = f"sqlite:///{home / 'mlflow.db'}"
+        self._uri = uri = os.environ.get("MLFLOW_TRACKING_URI") or local
         # the first of several runs that begin at once creates the store's tables and the experiment
         with FileLock(home / ".mlflow.lock"):
             self._client: Any = importlib.import_module("mlflow").MlflowClient(tracking_uri=uri)
-            experiment = self._experiment(home)
+            found = self._client.get_experiment_by_name(PROJECT)
+            # a local store keeps artifacts beside it; a server decides itself
+            beside = (home / "mlflow-artifacts").as_uri() if uri == local else None
+            experiment = (
+                self._client.create_experiment(PROJECT, artifact_location=beside)
+                if found is None
+                else found.experiment_id
+            )
         if identity:
             self._client.update_run(identity, status="RUNNING")
             self.identity = identity
         else:
             tags = {"mlflow.source.name": "PEFT Lab", "peft_lab.run": run}
-            made = self._client.create_run(experiment, run_name=run, tags=tags)
+            made = self._client.create_run(str(experiment), run_name=run, tags=tags)
             self.identity = str(made.info.run_id)
         params = [self._entities.Param(name, value[:LONGEST]) for name, value in parameters.items()]
         self._client.log_batch(self.identity, params=params)
@@ -196,19 +193,6 @@ class ToMlflow:
         if message:
             self._client.set_tag(self.identity, "mlflow.note.content", message)
         self._client.set_terminated(self.identity, _ENDS.get(status, "FAILED"))
-
-    def _experiment(self, home: Path) -> str:
-        found = self._client.get_experiment_by_name(PROJECT)
-        if found is not None:
-            return str(found.experiment_id)
-        # a local store keeps artifacts beside it; a server decides itself
-        beside = (home / "mlflow-artifacts").as_uri() if self._uri == mlflow_store(home) else None
-        return str(self._client.create_experiment(PROJECT, artifact_location=beside))
-
-
-def mlflow_store(home: Path) -> str:
-    """Return the address of the store in the lab folder."""
-    return f"sqlite:///{home / 'mlflow.db'}"
 
 
 def without_password(uri: str) -> str:
@@ -271,10 +255,14 @@ class ToTrackio:
             raise RunError(said)
 
 
-OPENS: Mapping[str, TrackerFactory] = {"mlflow": ToMlflow, "trackio": ToTrackio}
+#: Each begins a run in a tracker, or resumes that of an identity; a local store lies in the folder passed to it.
+OPENS: Mapping[str, Callable[[str, Mapping[str, str], Path, str], Tracker]] = {
+    "mlflow": ToMlflow,
+    "trackio": ToTrackio,
+}
 EVERY = 1.0  # seconds between looks at a run's events
 LOCK = ".tracking.lock"
-Read = TypeVar("Read")
+_ENDINGS = {str(status) for status in Status if status.final}
 
 
 @dataclass
@@ -284,20 +272,12 @@ class _Telling:
     told: TrackerState
     tracker: Tracker | None = None
 
-    @property
-    def over(self) -> bool:
-        return self.told.complete or bool(self.told.problem)
-
 
 def follow(run: Run, home: Path, trackers: Sequence[str], as_it_stands: bool = False) -> None:
     """Send the run to the trackers until it has ended, or all of them have failed. An error that ends this earlier is
-    stored with the run, as the problem of each of its trackers, and raised.
-
-    Args:
-        home: folder for stores of the trackers.
-        as_it_stands: treat a run that is only silent as ended, as its status shows; otherwise wait as long as
-            the process that holds it lives, as on a machine that slept.
-    """
+    stored with the run, as the problem of each of its trackers, and raised. ``home``: folder for stores of the
+    trackers. ``as_it_stands``: treat a run that is only silent as ended, as its status shows; otherwise wait as long as
+    the process that holds it lives, as on a machine that slept."""
     try:
         _followed(run, home, trackers, as_it_stands)
     except Exception as error:
@@ -319,7 +299,7 @@ def _followed(run: Run, home: Path, trackers: Sequence[str], as_it_stands: bool)
             _Telling(replace(known.get(name, TrackerState(name)), complete=False, problem=""))
             for name in trackers
         ]
-        while run.folder.is_dir() and not all(each.over for each in going):
+        while run.folder.is_dir() and not all(each.told.over for each in going):
             events = run.events()
             gone = run.gone(events)
             if gone and not as_it_stands and not has_ended(events) and owners.lives(run.owner(events)):
@@ -327,7 +307,7 @@ def _followed(run: Run, home: Path, trackers: Sequence[str], as_it_stands: bool)
             status = classify(events, gone)
             if status.final or any(event["type"] == "ready" for event in events):
                 for each in going:
-                    if not each.over:
+                    if not each.told.over:
                         _tell(each, run, home, events, status, gone)
                         if run.folder.is_dir():
                             start.write_tracking(run.folder, each.told)
@@ -339,13 +319,12 @@ def _tell(each: _Telling, run: Run, home: Path, events: Sequence[Event], status:
     """Send one tracker the figures that it lacks; if that fails, record why."""
     try:
         if each.tracker is None:
-            parameters = _read(run, lambda: run_parameters(run.spec, events))
+            parameters = run_parameters(run.spec, events)
             each.tracker = OPENS[each.told.tracker](run.id, parameters, home, each.told.identity)
             found = each.tracker
             each.told = replace(each.told, address=found.address, identity=found.identity)
         sent = dict(each.told.sent)
-        points = _read(run, lambda: run_points(events))
-        fresh = [point for point in points if point.step > sent.get(point.name, -1)]
+        fresh = [point for point in run_points(events) if point.step > sent.get(point.name, -1)]
         if fresh:
             each.tracker.points(fresh)
             sent |= {point.name: point.step for point in fresh}
@@ -353,24 +332,13 @@ def _tell(each: _Telling, run: Run, home: Path, events: Sequence[Event], status:
         if status.final:
             if run.adapter.is_dir():
                 each.tracker.folder(run.adapter)
-            each.tracker.end(status, _message(events) or gone)
+            ending = next((event for event in events if event["type"] in _ENDINGS), {})
+            each.tracker.end(status, str(ending.get("message", "")) or gone)
             each.told = replace(each.told, complete=True)
     except Exception as error:  # noqa: BLE001  whatever a tracker's library raises is told on the run, once
         each.tracker = None
         reason = in_short(error)
         each.told = replace(each.told, problem=reason if reason.endswith(".") else f"{reason}.")
-
-
-def _read(run: Run, of: Callable[[], Read]) -> Read:
-    """Return what ``of`` reads from a run. Raises RunError, with the run's name, if its files are damaged."""
-    try:
-        return of()
-    except PeftLabError:
-        raise
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise RunError(
-            f"the files of '{run.id}' are damaged ({type(error).__name__}: {in_short(error)})."
-        ) from error
 
 
 def _reason(run: Run, error: Exception) -> str:
@@ -382,6 +350,7 @@ def _reason(run: Run, error: Exception) -> str:
     return f"'{run.id}' cannot be followed ({why})."
 
 
-def _message(events: Sequence[Event]) -> str:
-    ends = {str(status) for status in Status if status.final}
-    return next((str(event.get("message", "")) for event in events if event["type"] in ends), "")
+if __name__ == "__main__":
+    as_it_stands = sys.argv[1] == start.AS_IT_STANDS
+    given = sys.argv[2:] if as_it_stands else sys.argv[1:]
+    follow(Run(Path(given[0]).name, Path(given[0])), Path(given[1]), given[2:], as_it_stands)

@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,15 +32,9 @@ TITLES = {"mlflow": "MLflow", "trackio": "trackio"}
 
 @dataclass(frozen=True)
 class TrackerState:
-    """The state of a run in one tracker.
-
-    Attributes:
-        tracker: ``mlflow`` or ``trackio``.
-        address: where people find it. identity: the tracker's own id of the run.
-        sent: the last step sent of each figure.
-        complete: whether everything was sent, the ending included.
-        problem: why it was not, in one sentence.
-    """
+    """The state of a run in one tracker. ``tracker``: ``mlflow`` or ``trackio``. ``address``: where people find it.
+    ``identity``: the tracker's own id of the run. ``sent``: the last step sent of each figure. ``complete``: whether
+    everything was sent, the ending included. ``problem``: why it was not, in one sentence."""
 
     tracker: str
     address: str = ""
@@ -47,6 +42,11 @@ class TrackerState:
     sent: Mapping[str, int] = field(default_factory=dict)
     complete: bool = False
     problem: str = ""
+
+    @property
+    def over(self) -> bool:
+        """Return whether nothing more is sent."""
+        return self.complete or bool(self.problem)
 
     def sentence(self) -> str:
         """Return the state as one sentence, for the run's page and the command line."""
@@ -154,7 +154,9 @@ def begin(run: Run) -> None:
             _going[:] = [each for each in _going if each.poll() is None]
             _going.append(_started(run, trackers))
     except (PeftLabError, OSError) as error:
-        _say(run, str(error))
+        with suppress(OSError):  # if the disk takes nothing, the run itself will fail with that
+            for name in os.environ.get(TRACK_VARIABLE, "").split(","):
+                failed_trackers(run.folder, name.strip().lower(), str(error))
 
 
 def send(run: Run, trackers: tuple[str, ...]) -> list[TrackerState]:
@@ -169,7 +171,7 @@ def send(run: Run, trackers: tuple[str, ...]) -> list[TrackerState]:
     except OSError as error:
         raise RunError(f"'{run.id}' cannot be sent to the trackers ({error}).") from error
     found = read_tracking(run.folder)
-    lacking = [name for name in trackers if not (name in found and _over(found[name]))]
+    lacking = [name for name in trackers if not (name in found and found[name].over)]
     if lacking:
         raise RunError(
             f"{', '.join(lacking)} did not receive '{run.id}' (exit code {code}). See {run.folder / LOG}."
@@ -182,13 +184,9 @@ def wait(run: Run, trackers: tuple[str, ...], seconds: float = PATIENCE) -> list
     deadline = time.monotonic() + seconds
     while True:
         found = read_tracking(run.folder)
-        if all(name in found and _over(found[name]) for name in trackers) or time.monotonic() > deadline:
+        if all(name in found and found[name].over for name in trackers) or time.monotonic() > deadline:
             return [found.get(name, TrackerState(name)) for name in trackers]
         time.sleep(0.1)
-
-
-def _over(told: TrackerState) -> bool:
-    return told.complete or bool(told.problem)
 
 
 def _started(run: Run, trackers: tuple[str, ...], *options: str) -> subprocess.Popen[bytes]:
@@ -196,20 +194,12 @@ def _started(run: Run, trackers: tuple[str, ...], *options: str) -> subprocess.P
     paths = [*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), str(_ROOT)]
     given = {**os.environ, "PEFT_LAB_HOME": str(home), "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
     what = (*options, str(run.folder), str(home / STORES), *trackers)
-    command = [sys.executable, "-m", "peft_lab.runs.tracking", *what]
+    command = [sys.executable, "-m", "peft_lab.runs.tracking.follow", *what]
     with (run.folder / LOG).open("ab") as log:
         # its own session: Ctrl-C in a terminal ends the run, and the tracker must still be told
         return subprocess.Popen(
             command, env=given, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
-
-
-def _say(run: Run, problem: str) -> None:
-    try:
-        for name in os.environ.get(TRACK_VARIABLE, "").split(","):
-            failed_trackers(run.folder, name.strip().lower(), problem)
-    except OSError:
-        return  # the disk takes nothing: the run itself will fail with that
 
 
 # ----------------------------------------
@@ -218,11 +208,7 @@ def _say(run: Run, problem: str) -> None:
 
 @dataclass(frozen=True)
 class Summed:
-    """The state of several runs in one tracker.
-
-    Attributes:
-        told: the state of each run, at least one.
-    """
+    """The state of several runs in one tracker. ``told``: the state of each run, at least one."""
 
     told: tuple[TrackerState, ...]
 

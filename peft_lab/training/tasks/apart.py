@@ -9,38 +9,26 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
-import signal
-import subprocess
 import sys
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from peft_lab.core import asking, disk
 from peft_lab.core.errors import BadInput, RunError
-from peft_lab.training.tasks import own, pictures
+from peft_lab.training.tasks import limited, own, pictures
 from peft_lab.training.tasks.base import Row, Splits
 from peft_lab.training.tasks.own import Content, OwnTask
 from peft_lab.training.tasks.records import bad, shorten
 
-#: Limits of the reading process: processor seconds, seconds on a busy machine, and bytes of memory. The largest file
-#: that is accepted needs about a second and 70 MB.
-CPU_SECONDS = 10
-SECONDS = 30.0
-MEMORY = 256 * 2**20
-#: Its limits for images: all of them are decoded, the largest of MAX_PIXELS.
-IMAGES_CPU_SECONDS = 20
-IMAGES_SECONDS = 60.0
-IMAGES_MEMORY = 512 * 2**20
+#: Limits of the reading process: processor seconds, bytes of memory, and seconds on a busy machine. The largest file
+#: that is accepted needs about a second and 70 MB; of images all are decoded, the largest of MAX_PIXELS.
+CPU_SECONDS, MEMORY, SECONDS = 10, 256 * 2**20, 30.0
+IMAGES_CPU_SECONDS, IMAGES_MEMORY, IMAGES_SECONDS = 20, 512 * 2**20, 60.0
 KEPT = 16  # files whose content, or refusal, this process caches
-_LOOK = 0.05
-_SIGNAL = 128
 
 _known: OrderedDict[tuple[str, str], Content | BadInput] = OrderedDict()
 _lock = threading.Lock()
@@ -96,77 +84,30 @@ def load(data: bytes, filename: str, tick: Callable[[], object] = lambda: None) 
     return own.task_of(filename, data, content)
 
 
+def _limits(ending: str) -> tuple[int, int, float]:
+    """Return the processor seconds, the bytes of memory and the seconds that reading a file may take."""
+    if ending == pictures.ZIP:
+        return IMAGES_CPU_SECONDS, IMAGES_MEMORY, IMAGES_SECONDS
+    return CPU_SECONDS, MEMORY, SECONDS
+
+
 def _read(data: bytes, ending: str, tick: Callable[[], object]) -> Content:
-    root = str(Path(__file__).resolve().parents[3])
-    search = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, "-P", "-m", "peft_lab.training.tasks.apart", ending]
+    processor, _, seconds = _limits(ending)
     try:
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": search},
-        )  # fmt: skip
-    except OSError as trouble:
-        raise RunError(f"No process could be started to read the file: {trouble.strerror}.") from trouble
-    stdin, child.stdin = child.stdin, None
-    sender = threading.Thread(target=_send, args=(stdin, data), daemon=True)
-    sender.start()
-    try:
-        answer, log = _answer(child, ending, tick)
-    finally:
-        if child.poll() is None:
-            child.kill()
-        child.wait()
-        sender.join()
-        for stream in (child.stdout, child.stderr):
-            if stream is not None:
-                stream.close()
-    return _content(child.returncode, ending, answer, log)
-
-
-def _send(stdin: IO[bytes] | None, data: bytes) -> None:
-    if stdin is not None:
-        with suppress(OSError), stdin:  # a process that has ended takes no more
-            stdin.write(data)
-
-
-def _answer(child: subprocess.Popen[bytes], ending: str, tick: Callable[[], object]) -> tuple[bytes, bytes]:
-    deadline = time.monotonic() + (IMAGES_SECONDS if ending == pictures.ZIP else SECONDS)
-    while True:
-        tick()
-        try:
-            return child.communicate(timeout=_LOOK)
-        except subprocess.TimeoutExpired:
-            if time.monotonic() > deadline:
-                raise _too_long(ending) from None
-
-
-def _too_long(ending: str) -> BadInput:
-    return bad(f"The file takes more than {_limits(ending)[0]} seconds to read. Keep a sample of it.")
-
-
-def _limits(ending: str) -> tuple[int, int]:
-    """Return the processor seconds and the bytes of memory that reading a file may take."""
-    return (IMAGES_CPU_SECONDS, IMAGES_MEMORY) if ending == pictures.ZIP else (CPU_SECONDS, MEMORY)
-
-
-def _content(code: int, ending: str, answer: bytes, log: bytes) -> Content:
-    if code == -getattr(signal, "SIGXCPU", _SIGNAL):
-        raise _too_long(ending)
+        code, answer, last = limited.run(__name__, ending, data=data, seconds=seconds, tick=tick)
+    except TimeoutError:
+        raise bad(f"The file takes more than {processor} seconds to read. Keep a sample of it.") from None
     if code != 0:
-        last_line = log.decode("utf-8", "replace").strip().splitlines()[-1:] or [f"exit code {code}"]
-        raise RunError(f"The process that reads the file ended: {last_line[0]}.")
+        raise RunError(f"The process that reads the file ended: {last}.")
     parsed: dict[str, Any] = json.loads(answer)
     if "refused" in parsed:
         raise BadInput(parsed["refused"], parsed["field"])
-    parts = (tuple(_row(*cells) for cells in parsed[part]) for part in ("train", "test"))
-    return Content(
-        parsed["kind"], tuple(parsed["labels"]), Splits(*parts), parsed["images"], parsed["rewritten"]
+    train, test = (
+        tuple(Row(text, target, tuple(map(tuple, turns)), line) for text, target, turns, line in parsed[part])
+        for part in ("train", "test")
     )
-
-
-def _row(text: str, target: str, turns: list[tuple[str, str]], line: int) -> Row:
-    return Row(text, target, tuple((role, words) for role, words in turns), line)
+    labels = tuple(parsed["labels"])
+    return Content(parsed["kind"], labels, Splits(train, test), parsed["images"], parsed["rewritten"])
 
 
 # -- in the process of its own -----------------------------------------------------------------------------------
@@ -174,22 +115,17 @@ def _row(text: str, target: str, turns: list[tuple[str, str]], line: int) -> Row
 
 def main(ending: str) -> None:
     """Read the file from stdin, and answer on stdout."""
-    seconds, memory = _limits(ending)
-    with suppress(ImportError, ValueError, OSError):  # Windows has no such limits
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    seconds, memory, _ = _limits(ending)
+    limited.limit(seconds, memory)
     try:
         most = pictures.MAX_BYTES if ending == pictures.ZIP else own.MAX_BYTES
         read = own.content(sys.stdin.buffer.read(most + 1), f"file{ending}")
-        parts = {"train": read.splits.train, "test": read.splits.test}
         rows = {
             name: [(row.text, row.target, row.turns, row.line) for row in part]
-            for name, part in parts.items()
+            for name, part in vars(read.splits).items()
         }
-        about = {"labels": read.labels, "images": read.images, "rewritten": read.rewritten}
-        answer = json.dumps({"kind": read.kind, **about, **rows})
+        about = {name: getattr(read, name) for name in ("kind", "labels", "images", "rewritten")}
+        answer = json.dumps({**about, **rows})
     except BadInput as refusal:
         answer = json.dumps({"refused": str(refusal), "field": refusal.field})
     except MemoryError:

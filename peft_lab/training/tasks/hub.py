@@ -38,12 +38,8 @@ _DIGITS = 12  # of its content's hash, with which a file's name begins
 
 @dataclass(frozen=True)
 class KeptFile:
-    """One data file.
-
-    Attributes:
-        path: in the user's own folder. nbytes: its size. used: its last upload or fetch, in seconds since 1970.
-        origin: how it came here, in words.
-    """
+    """One data file. ``path``: in the user's own folder. ``nbytes``: its size. ``used``: its last upload or fetch, in
+    seconds since 1970. ``origin``: how it came here, in words."""
 
     path: Path
     nbytes: int
@@ -125,12 +121,8 @@ class HubDataset:
 
 @dataclass(frozen=True)
 class Fetched:
-    """Rows of a dataset.
-
-    Attributes:
-        name: of the file to write. data: JSON Lines. asked: the dataset, with the commit that was read.
-        rows: the number taken. available: the number in the split.
-    """
+    """Rows of a dataset. ``name``: of the file to write. ``data``: JSON Lines. ``asked``: the dataset, with the commit
+    that was read. ``rows``: the number taken. ``available``: the number in the split."""
 
     name: str
     data: bytes = field(repr=False)
@@ -250,33 +242,25 @@ def _few(names: Sequence[str]) -> str:
 
 def _listed(dataset: HubDataset) -> tuple[str, dict[str, int]]:
     """Return the commit and the size of each file in bytes, as the hub states them."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import HfApi, errors
 
+    said = {  # the first that fits: some are kinds of others
+        errors.GatedRepoError: f"The dataset {dataset.repo} asks for consent on its page first.",
+        errors.RevisionNotFoundError: f"The dataset {dataset.repo} has no revision {dataset.revision}.",
+        errors.RepositoryNotFoundError: f"The Hugging Face Hub has no dataset {dataset.repo}, or it is private.",
+    }
     try:
         info = HfApi().dataset_info(
             dataset.repo, revision=dataset.revision, timeout=SECONDS, files_metadata=True
         )
-    except GatedRepoError as error:
-        raise BadInput(f"The dataset {dataset.repo} asks for consent on its page first.", FIELD) from error
-    except RevisionNotFoundError as error:
-        raise BadInput(f"The dataset {dataset.repo} has no revision {dataset.revision}.", FIELD) from error
-    except RepositoryNotFoundError as error:
-        raise BadInput(
-            f"The Hugging Face Hub has no dataset {dataset.repo}, or it is private.", FIELD
-        ) from error
-    except HFValidationError as error:
+    except errors.HFValidationError as error:
         raise BadInput(f"'{dataset.repo}' cannot name a dataset: {_line(error)}", FIELD) from error
     except (
         Exception
-    ) as error:  # what a broken connection raises is that of its client's HTTP library, which changes
+    ) as error:  # a broken connection raises what its client's HTTP library, which changes, raises
+        unreached = f"The Hugging Face Hub could not be asked about {dataset.repo}: {_line(error)}"
         raise BadInput(
-            f"The Hugging Face Hub could not be asked about {dataset.repo}: {_line(error)}", FIELD
+            next((said[kind] for kind in said if isinstance(error, kind)), unreached), FIELD
         ) from error
     files = {file.rfilename: int(file.size or 0) for file in info.siblings or ()}
     return str(info.sha), files

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -19,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_lab.core.errors import BadInput, RunError, in_short
+from peft_lab.training.tasks import limited
 from peft_lab.training.tasks.records import unreadable
 
 FIELD = "own_data"
@@ -43,42 +41,22 @@ class Rows:
 
 
 def read(paths: Sequence[Path], columns: Mapping[str, str]) -> Rows:
-    """Return the rows of files of one format, at equal steps if there are more than an upload may have.
-
-    Args:
-        columns: our column names, by the dataset's; columns that already have one of our names are read in any case.
-
-    Raises:
-        BadInput: a file cannot be read, takes too long or has no column of a task. RunError: the process failed.
-    """
-    root = str(Path(__file__).resolve().parents[3])
-    search = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    """Return the rows of files of one format, at equal steps if there are more than an upload may have. ``columns``:
+    our column names, by the dataset's; columns that already have one of our names are read in any case. Raises BadInput
+    (a file cannot be read, takes too long or has no column of a task), RunError (the process failed)."""
     request = json.dumps({"paths": [str(path) for path in paths], "columns": dict(columns)})
     try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "peft_lab.training.tasks.hub_rows"],
-            input=request.encode(), capture_output=True, timeout=SECONDS, check=False,
-            env={**os.environ, "PYTHONPATH": search},
-        )  # fmt: skip
-    except subprocess.TimeoutExpired as error:
-        raise _too_long() from error
-    except OSError as error:
-        raise RunError(f"No process could be started to read the dataset: {error.strerror}.") from error
-    last = (done.stderr.decode("utf-8", "replace").strip().splitlines() or [""])[-1]
-    if done.returncode == -getattr(signal, "SIGXCPU", 128):
-        raise _too_long()
-    if done.returncode == _REFUSED:
+        code, data, last = limited.run(__name__, data=request.encode(), seconds=SECONDS)
+    except TimeoutError:
+        raise BadInput(
+            "The dataset takes too long to read. Choose a smaller split, or save a sample as a file.", FIELD
+        ) from None
+    if code == _REFUSED:
         raise BadInput(last, FIELD)
-    if done.returncode != 0:
-        raise RunError(f"The process that reads the dataset ended: {last or done.returncode}.")
+    if code != 0:
+        raise RunError(f"The process that reads the dataset ended: {last}.")
     taken, available = json.loads(last)
-    return Rows(done.stdout, taken, available)
-
-
-def _too_long() -> BadInput:
-    return BadInput(
-        "The dataset takes too long to read. Choose a smaller split, or save a sample as a file.", FIELD
-    )
+    return Rows(data, taken, available)
 
 
 # -- in the process of its own -----------------------------------------------------------------------------------
@@ -86,19 +64,13 @@ def _too_long() -> BadInput:
 
 def main() -> None:
     """Read the request from stdin, and answer on stdout and stderr."""
-    with suppress(ImportError, ValueError, OSError):  # Windows has no such limits
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    limited.limit(CPU_SECONDS, MEMORY)
     request = json.loads(sys.stdin.read())
     try:
         lines, available = sampled([Path(path) for path in request["paths"]], request["columns"])
-    except BadInput as refusal:
-        sys.stderr.write(f"{refusal}\n")
-        sys.exit(_REFUSED)
-    except MemoryError:
-        sys.stderr.write("The dataset takes too much memory to read. Save a sample as a file.\n")
+    except (BadInput, MemoryError) as refusal:
+        full = "The dataset takes too much memory to read. Save a sample as a file."
+        sys.stderr.write(f"{refusal if isinstance(refusal, BadInput) else full}\n")
         sys.exit(_REFUSED)
     sys.stdout.buffer.write(b"".join(lines))
     sys.stderr.write(f"{json.dumps([len(lines), available])}\n")
@@ -123,9 +95,7 @@ def _lines(paths: Sequence[Path], columns: Mapping[str, str]) -> Iterator[bytes]
         try:
             for row in readers[path.suffix.lower()](path, columns):
                 yield json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
-        except BadInput:
-            raise
-        except MemoryError:
+        except (BadInput, MemoryError):
             raise
         except Exception as error:  # whatever a damaged file makes its reader raise
             raise BadInput(f"{path.name} cannot be read: {in_short(error, 200)}.", FIELD) from error

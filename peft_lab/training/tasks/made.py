@@ -12,7 +12,7 @@ import html
 import io
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -30,13 +30,33 @@ from peft_lab.training.tasks.base import (
     stated_task,
 )
 
-DIGITS_ASSET = "digits"
 DIGITS_FILE = "mnist_5k.csv.gz"
 DIGITS_LABELS = tuple("0123456789")
 PIXELS = 28  # of a side
 DIGITS_TEST_ROWS = 500
 
 _reading = threading.Lock()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromAsset(Task):
+    """A task whose rows are in one ``file`` of an asset, read once for all who ask at the same time."""
+
+    file: str
+
+    def place(self) -> tuple[Path, str]:
+        """Return the file and its SHA-256. Raises AssetError (it has to be fetched)."""
+        from peft_lab.models.assets import store as assets
+
+        # allowed in the web server too: it is one megabyte
+        return assets.path(self.asset) / self.file, assets.verified(self.asset, [self.file])[self.file]
+
+    def inputs(self) -> dict[str, dict[str, str]]:
+        return {self.asset: {self.file: self.place()[1]}}
+
+    def score(self, predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
+        """Return ``accuracy`` and ``macro_f1``."""
+        return label_scores(predictions, rows, self.labels)
 
 
 def lines_of(path: Path) -> list[str]:
@@ -60,11 +80,11 @@ def _lines(path: Path, sha256: str) -> list[str]:
     try:
         lines = lines_of(path)
     except (OSError, EOFError, ValueError) as trouble:
-        raise AssetError(f"{path.name} cannot be read: {trouble}. Fetch '{DIGITS_ASSET}' again.") from trouble
+        raise AssetError(f"{path.name} cannot be read: {trouble}. Fetch 'digits' again.") from trouble
     for number, line in enumerate(lines):
         if line.count(",") != PIXELS * PIXELS or line[-1] not in DIGITS_LABELS:
             raise AssetError(
-                f"{path.name}, line {number + 1}: not an image of a digit. Fetch '{DIGITS_ASSET}' again."
+                f"{path.name}, line {number + 1}: not an image of a digit. Fetch 'digits' again."
             )
     return lines
 
@@ -77,20 +97,16 @@ def _digits_splits(path: Path, sha256: str) -> Splits:
     return Splits(rows[DIGITS_TEST_ROWS:], rows[:DIGITS_TEST_ROWS])
 
 
-@dataclass(frozen=True, kw_only=True)
-class Digits(Task):
+class Digits(FromAsset):
     """Recognise handwritten digits."""
 
     def load(self) -> Splits:
         with _reading:
-            return _digits_splits(*self._file())
-
-    def inputs(self) -> dict[str, dict[str, str]]:
-        return {DIGITS_ASSET: {DIGITS_FILE: self._file()[1]}}
+            return _digits_splits(*self.place())
 
     def pictures(self, names: Iterable[str]) -> Iterator[bytes]:
         """Yield PNG files by the number of their line. Raises BadInput for an unknown one, AssetError as ``load``."""
-        lines = _lines(*self._file())
+        lines = _lines(*self.place())
         for name in names:
             number = name.removesuffix(".png")
             if not number.isdecimal() or int(number) >= len(lines):
@@ -98,18 +114,6 @@ class Digits(Task):
                     f"There is no digit '{name[:40]}'. Use 0000.png to {len(lines) - 1}.png.", "task"
                 )
             yield png_of(lines[int(number)])
-
-    def score(self, predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
-        """Return ``accuracy`` and ``macro_f1``."""
-        return label_scores(predictions, rows, self.labels)
-
-    def _file(self) -> tuple[Path, str]:
-        from peft_lab.models.assets import store as assets
-
-        # allowed in the web server too: it is one megabyte
-        return assets.path(DIGITS_ASSET) / DIGITS_FILE, assets.verified(DIGITS_ASSET, [DIGITS_FILE])[
-            DIGITS_FILE
-        ]
 
 
 DIGITS_TASK = stated_task(Digits, "digits")
@@ -142,11 +146,6 @@ def has_opening(answer: str) -> bool:
     return answer.lstrip().startswith(OPENINGS)
 
 
-def has_closing(answer: str) -> bool:
-    """Return whether an answer ends like an entry of the log."""
-    return answer.rstrip().endswith(CLOSINGS)
-
-
 @cache
 def _style_splits() -> Splits:
     pairs = read_json_lines(Path(__file__).parent / "data" / "style.jsonl")
@@ -163,7 +162,7 @@ class ShipsLog(Task):
         """Return ``marker_rate`` (opening and closing), ``opening_rate`` and ``closing_rate``; targets are not used."""
         check_paired(predictions, rows)
         opened = [has_opening(answer) for answer in predictions]
-        closed = [has_closing(answer) for answer in predictions]
+        closed = [answer.rstrip().endswith(CLOSINGS) for answer in predictions]
         count = len(rows)
         return {
             "marker_rate": sum(map(all, zip(opened, closed, strict=True))) / count,
@@ -181,7 +180,6 @@ STYLE_TASK = stated_task(
 # Each rating is the mean of about twenty raters, from -4 to 4.
 
 
-RATED_ASSET = "sentences"
 RATED_LABELS = ("negative", "positive")
 #: A mean rating at most this far from zero is no clear opinion; such sentences are left out.
 NEUTRAL = 0.5
@@ -189,20 +187,9 @@ NEUTRAL = 0.5
 TEST_SHARE = 0.1
 
 
-_rated_reading = threading.Lock()
-
-
-@dataclass(frozen=True)
-class _File:
-    """A file identified by its bytes, whichever folder it is in."""
-
-    sha256: str
-    path: Path = field(compare=False)
-
-
 @lru_cache(maxsize=16)
-def _rated_splits(file: _File) -> Splits:
-    rows = read_ratings(file.path)
+def _rated_splits(path: Path, sha256: str) -> Splits:
+    rows = read_ratings(path)
     return hold_out(rows, round(TEST_SHARE * different_texts(rows)))
 
 
@@ -213,7 +200,7 @@ def read_ratings(path: Path) -> list[Row]:
         # not splitlines(): the sentences may hold the Unicode line separators it also splits at
         lines = path.read_bytes().decode("utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as trouble:
-        raise AssetError(f"{path.name} cannot be read: {trouble}. Fetch '{RATED_ASSET}' again.") from trouble
+        raise AssetError(f"{path.name} cannot be read: {trouble}. Fetch 'sentences' again.") from trouble
     rows = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -223,7 +210,7 @@ def read_ratings(path: Path) -> list[Row]:
             mean = float(rating)
         except ValueError as trouble:
             raise AssetError(
-                f"{path.name}, line {number}: not a rated sentence. Fetch '{RATED_ASSET}' again."
+                f"{path.name}, line {number}: not a rated sentence. Fetch 'sentences' again."
             ) from trouble
         if abs(mean) > NEUTRAL:
             rows.append(Row(plain_text(text), RATED_LABELS[mean > 0]))
@@ -237,31 +224,12 @@ def plain_text(text: str) -> str:
     return text.strip()
 
 
-@dataclass(frozen=True, kw_only=True)
-class RatedSentences(Task):
-    """Tell whether a sentence is positive or negative. ``file``: its file in the ``sentences`` asset."""
-
-    file: str
+class RatedSentences(FromAsset):
+    """Tell whether a sentence is positive or negative."""
 
     def load(self) -> Splits:
-        from peft_lab.models.assets import store as assets
-
-        with (
-            _rated_reading
-        ):  # if thirty pages open at once on a new server, one reads and the others get its cached rows
-            return _rated_splits(
-                _File(self.inputs()[RATED_ASSET][self.file], assets.path(RATED_ASSET) / self.file)
-            )
-
-    def inputs(self) -> dict[str, dict[str, str]]:
-        from peft_lab.models.assets import store as assets
-
-        # allowed in the web server too: it is one megabyte
-        return {RATED_ASSET: assets.verified(RATED_ASSET, [self.file])}
-
-    def score(self, predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
-        """Return ``accuracy`` and ``macro_f1``."""
-        return label_scores(predictions, rows, self.labels)
+        with _reading:
+            return _rated_splits(*self.place())
 
 
 _RATED = (

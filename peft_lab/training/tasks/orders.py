@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -126,6 +126,30 @@ def _same(left: Any, right: Any) -> bool:
     return json.dumps(left, sort_keys=True) == json.dumps(right, sort_keys=True)
 
 
+def field_scores(
+    predictions: Sequence[str],
+    rows: Sequence[Row],
+    reader: Callable[[str], Mapping[str, Any] | None],
+    valid: str,
+) -> dict[str, float]:
+    """Return ``exact_match``, ``valid`` (share of answers that ``reader`` reads) and ``field_accuracy``."""
+    check_paired(predictions, rows)
+    exact = read = right = 0
+    for prediction, row in zip(predictions, rows, strict=True):
+        answer, wanted = reader(prediction), reader(row.target)
+        if answer is None or wanted is None:
+            continue
+        read += 1
+        exact += _same(answer, wanted)
+        right += sum(key in answer and _same(answer[key], value) for key, value in wanted.items())
+    count = len(rows)
+    return {
+        "exact_match": exact / count,
+        valid: read / count,
+        "field_accuracy": right / (count * len(FIELDS)),
+    }
+
+
 class Orders(Task):
     """Write orders and bookings as JSON."""
 
@@ -134,21 +158,7 @@ class Orders(Task):
 
     def score(self, predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
         """Return ``exact_match``, ``valid_json`` and ``field_accuracy`` (share of fields that are right)."""
-        check_paired(predictions, rows)
-        exact = valid = fields = 0
-        for prediction, row in zip(predictions, rows, strict=True):
-            answer, wanted = first_object(prediction), json.loads(row.target)
-            if answer is None:
-                continue
-            valid += 1
-            exact += _same(answer, wanted)
-            fields += sum(key in answer and _same(answer[key], value) for key, value in wanted.items())
-        count = len(rows)
-        return {
-            "exact_match": exact / count,
-            "valid_json": valid / count,
-            "field_accuracy": fields / (count * len(FIELDS)),
-        }
+        return field_scores(predictions, rows, first_object, "valid_json")
 
 
 FIGURES = {
@@ -169,20 +179,6 @@ TASK = replace(_ORDERS, samples=tuple(map(prompt, _ORDERS.samples)))
 # ``item=pizza; size=large; ...``; sentences, templates, names and their split are those of the JSON task.
 
 
-def fields_prompt(sentence: str) -> str:
-    """Return the model's input: the sentence, then a word that asks for fields. The fields are never named."""
-    return f"{sentence} Fields:"
-
-
-def written(values: dict[str, object]) -> str:
-    """Return values as text, ``name=value`` with semicolons between.
-
-    >>> written({"item": "tea", "quantity": 2})
-    'item=tea; quantity=2'
-    """
-    return "; ".join(f"{key}={value}" for key, value in values.items())
-
-
 def read_fields(text: str) -> dict[str, str] | None:
     """Return an answer's fields by name; None if it is not a list of ``name=value`` with every name once.
 
@@ -197,7 +193,9 @@ def read_fields(text: str) -> dict[str, str] | None:
 
 
 def _row(row: Row) -> Row:
-    return Row(fields_prompt(row.text.partition("\n")[0]), written(json.loads(row.target)))
+    sentence = row.text.partition("\n")[0]
+    values = "; ".join(f"{key}={value}" for key, value in json.loads(row.target).items())
+    return Row(f"{sentence} Fields:", values)
 
 
 @cache
@@ -214,22 +212,8 @@ class Fields(Task):
 
     def score(self, predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
         """Return ``exact_match``, ``valid_fields`` and ``field_accuracy`` (share of fields that are right)."""
-        check_paired(predictions, rows)
-        exact = valid = right = 0
-        for prediction, row in zip(predictions, rows, strict=True):
-            answer, wanted = read_fields(prediction), read_fields(row.target)
-            if answer is None or wanted is None:
-                continue
-            valid += 1
-            exact += answer == wanted
-            right += sum(answer.get(key) == value for key, value in wanted.items())
-        count = len(rows)
-        return {
-            "exact_match": exact / count,
-            "valid_fields": valid / count,
-            "field_accuracy": right / (count * len(FIELDS)),
-        }
+        return field_scores(predictions, rows, read_fields, "valid_fields")
 
 
 _FIELDS = stated_task(Fields, "fields", **FIGURES)
-FIELDS_TASK = replace(_FIELDS, samples=tuple(map(fields_prompt, _FIELDS.samples)))
+FIELDS_TASK = replace(_FIELDS, samples=tuple(f"{sample} Fields:" for sample in _FIELDS.samples))

@@ -19,7 +19,6 @@ from peft_lab.training.tasks.base import (
     Row,
     Splits,
     Task,
-    alike,
     check_paired,
     different_texts,
     hold_out,
@@ -30,7 +29,16 @@ from peft_lab.training.tasks.base import (
     stated_fields,
     word_f1,
 )
-from peft_lab.training.tasks.records import Record, RecordTable, bad, read, reader_of, shorten
+from peft_lab.training.tasks.records import (
+    Record,
+    RecordTable,
+    bad,
+    half_a_character,
+    read,
+    reader_of,
+    require_unlike,
+    shorten,
+)
 
 # ----------------------------------------
 # Conversations in a learner's file: ``messages`` with role and content, or ShareGPT's ``conversations`` with from and
@@ -70,7 +78,8 @@ def chat_row(record: Record, column: str, longest: int) -> Row:
     if len(turns) == 1:
         raise bad(f"The answer in {where} comes before any message. Add a message before it.")
     *before, (_, answer) = turns
-    return Row(_readable(before), answer, tuple(before), record.number)
+    text = before[0][1] if len(before) == 1 else "\n".join(f"{role}: {words}" for role, words in before)
+    return Row(text, answer, tuple(before), record.number)
 
 
 def _turn(message: Any, names: tuple[str, str], where: str, longest: int) -> tuple[str, str]:
@@ -79,7 +88,13 @@ def _turn(message: Any, names: tuple[str, str], where: str, longest: int) -> tup
     for name in _NOT_READ:
         if message.get(name) is not None:
             raise bad(f"{where} has '{name}', which PEFT Lab does not support. Remove it.")
-    role = _role(message.get(names[0]), names, where)
+    role, roles = message.get(names[0]), list(ROLES)
+    if names[0] == "from":
+        role, roles = _SHARED.get(role, role) if isinstance(role, str) else role, [*_SHARED, *ROLES]
+    if role not in ROLES:
+        given = message.get(names[0])
+        named = f"the role '{shorten(given)}'" if isinstance(given, str) and given.strip() else "no role"
+        raise bad(f"{where} has {named}, but '{names[0]}' must be {', '.join(roles)}.")
     words = message.get(names[1])
     if not isinstance(words, str):
         raise bad(f"{where} has no text as its '{names[1]}'.")
@@ -87,25 +102,9 @@ def _turn(message: Any, names: tuple[str, str], where: str, longest: int) -> tup
         raise bad(f"{where} is blank: {'an answer' if role == 'assistant' else 'a message'} needs words.")
     if len(words) > longest:
         raise bad(f"{where} is longer than {longest:,} characters.")
-    if any("\ud800" <= char <= "\udfff" for char in words):
+    if half_a_character(words):
         raise bad(f"{where} contains half a character (a lone surrogate).")
     return role, words.strip()
-
-
-def _role(value: Any, names: tuple[str, str], where: str) -> str:
-    role = _SHARED.get(value, value) if names[0] == "from" and isinstance(value, str) else value
-    if role in ROLES:
-        return str(role)
-    known = [*_SHARED, *ROLES] if names[0] == "from" else list(ROLES)
-    named = f"the role '{shorten(value)}'" if isinstance(value, str) and value.strip() else "no role"
-    raise bad(f"{where} has {named}, but '{names[0]}' must be {', '.join(known)}.")
-
-
-def _readable(turns: list[tuple[str, str]]) -> str:
-    """Return a single message as it is, several with their roles."""
-    if len(turns) == 1:
-        return turns[0][1]
-    return "\n".join(f"{role}: {words}" for role, words in turns)
 
 
 NAME = "own"
@@ -202,11 +201,11 @@ def parse(data: bytes, filename: str) -> OwnTask:
 def check(data: bytes, filename: str) -> None:
     """Check a file's name and size before it is read. Raises BadInput."""
     if filename.lower().endswith(pictures.ZIP):
-        return pictures.check(len(data))
-    if len(data) > MAX_BYTES:
+        pictures.check(len(data))
+    elif len(data) > MAX_BYTES:
         raise too_large(len(data))
-    reader_of(filename)
-    return None
+    else:
+        reader_of(filename)
 
 
 def content(data: bytes, filename: str) -> Content:
@@ -222,7 +221,12 @@ def content(data: bytes, filename: str) -> Content:
     if kind == "tagging":
         rows, rewritten = tags.own_rows(table, MAX_CHARS)
     else:
-        rows = _chats(table) if kind == "chat" else _rows(table, kind)
+        column = next((name for name in CHAT_COLUMNS if name in table.columns), "")
+        rows = (
+            [chat_row(each, column, MAX_CHARS) for each in table.records]
+            if kind == "chat"
+            else _rows(table, kind)
+        )
     texts = different_texts(rows)
     if texts < MIN_ROWS:
         repeated = f" with {texts} different texts" if texts < len(rows) else ""
@@ -248,11 +252,6 @@ def _kind(table: RecordTable) -> Kind:
     raise bad(f"The file has the columns '{names}' but needs {_EXPECTED}.")
 
 
-def _chats(table: RecordTable) -> list[Row]:
-    column = next(name for name in CHAT_COLUMNS if name in table.columns)
-    return [chat_row(record, column, MAX_CHARS) for record in table.records]
-
-
 def _rows(table: RecordTable, kind: Kind) -> list[Row]:
     text, target = COLUMNS[kind]
     texts = _column(table, text, MAX_CHARS)
@@ -268,7 +267,10 @@ def _column(table: RecordTable, name: str, longest: int) -> list[str]:
         if fault := _fault(cell, longest):
             faults.setdefault(fault, []).append(record.number)
     for fault, numbers in faults.items():
-        raise bad(f"The column '{name}' {fault} in {_places(table.unit, numbers)}.")
+        listed = ", ".join(f"{number:,}" for number in numbers[:_NAMED])
+        more = f" and {len(numbers) - _NAMED:,} more" if len(numbers) > _NAMED else ""
+        where = f"{table.unit}{'s' if len(numbers) > 1 else ''} {listed}{more}"
+        raise bad(f"The column '{name}' {fault} in {where}.")
     return [cell for cell in cells if cell is not None]
 
 
@@ -289,16 +291,9 @@ def _fault(cell: str | None, longest: int) -> str | None:
         return "is blank"
     if len(cell) > longest:
         return f"is longer than {longest:,} characters"
-    if not cell.isascii() and any("\ud800" <= char <= "\udfff" for char in cell):
+    if half_a_character(cell):
         return "contains half a character (a lone surrogate)"
     return None
-
-
-def _places(unit: str, numbers: Sequence[int]) -> str:
-    """Return row numbers in words: 'row 3', 'rows 3, 7', 'rows 3, 7, 9, 12, 15 and 4 more'."""
-    named = ", ".join(f"{number:,}" for number in numbers[:_NAMED])
-    more = f" and {len(numbers) - _NAMED:,} more" if len(numbers) > _NAMED else ""
-    return f"{unit}{'s' if len(numbers) > 1 else ''} {named}{more}"
 
 
 def _by_label(rows: Iterable[Row], kind: Kind = "classification") -> dict[str, list[Row]]:
@@ -316,7 +311,7 @@ def _tags(rows: Sequence[Row]) -> tuple[str, ...]:
     """Return the labels: O, then those of each name that occur, B- before I-. Raises BadInput."""
     used = {tags.OUTSIDE, *(tag for row in rows for tag in tags.tags_in(row.target))}
     names = {tag[2:] for tag in used} - {""}
-    _require_unlike(sorted(names))
+    require_unlike("labels", sorted(names), "Write them alike.")
     texts = different_texts(_by_label(rows, "tagging").get("True", ()))
     if texts < MIN_TEXTS_PER_LABEL:
         raise bad(
@@ -328,17 +323,9 @@ def _tags(rows: Sequence[Row]) -> tuple[str, ...]:
     return tuple(sorted(used, key=lambda tag: (tag[2:], tag)))
 
 
-def _require_unlike(labels: Sequence[str]) -> None:
-    if pair := alike(labels):
-        raise bad(
-            f"The labels '{pair[0]}' and '{pair[1]}' look the same but are written differently, so they would count "
-            "as two. Write them alike."
-        )
-
-
 def _labels(rows: Sequence[Row]) -> tuple[str, ...]:
     labels = sorted({row.target for row in rows})
-    _require_unlike(labels)
+    require_unlike("labels", labels, "Write them alike.")
     if len(labels) < MIN_LABELS:
         raise bad(
             f"Every row has the label '{labels[0]}'; at least {MIN_LABELS} different labels are needed."
@@ -384,6 +371,11 @@ def task_of(filename: str, data: bytes, found: Content) -> OwnTask:
     note = f"{changed} rewritten as BIO: B- begins a span, I- continues it." if found.rewritten else ""
     longest = max(len(row.target) for row in (*splits.train, *splits.test))
     tokens = MAX_CHAT_TOKENS if chats else MAX_TOKENS
+    what = {"chat": "The conversations", "tagging": "The tagged words"}.get(kind) or (
+        "The columns '{}' and '{}'".format(*COLUMNS[kind])
+    )
+    # what to suggest asking: a row's text, or a conversation's last message before the answer
+    asked = (row.turns[-1][1] if row.turns else row.text for row in (*splits.test, *splits.train))
     return OwnTask(
         name=NAME,
         title=f"{_TITLE}{name}",
@@ -391,32 +383,19 @@ def task_of(filename: str, data: bytes, found: Content) -> OwnTask:
         labels=found.labels,
         **stated_fields(f"own {kind}"),
         description=(
-            f"{_what(kind)} of {name}: {len(splits.train):,} {'conversations' if chats else 'rows'} to train on, "
+            f"{what} of {name}: {len(splits.train):,} {'conversations' if chats else 'rows'} to train on, "
             f"{len(splits.test):,} held out. Longer ones are cut to {tokens} tokens.{note and f' {note}'}"
         ),
         source="Your own file. It stays on this machine.",
         license="yours",
         max_length=tokens,
         max_new_tokens=min(MAX_NEW_TOKENS, longest // CHARS_PER_TOKEN + 8) if writes else 0,
-        samples=tuple(dict.fromkeys(_sample(row) for row in (*splits.test, *splits.train)))[:3],
+        samples=tuple(dict.fromkeys(asked))[:3],
         word=tags.OWN_WORD,
         note=note,
         splits=splits,
         sha256=sha256,
     )
-
-
-def _what(kind: Kind) -> str:
-    if kind == "chat":
-        return "The conversations"
-    if kind == "tagging":
-        return "The tagged words"
-    return "The columns '{}' and '{}'".format(*COLUMNS[kind])
-
-
-def _sample(row: Row) -> str:
-    """Return a text to suggest asking: a row's text, or a conversation's last message before the answer."""
-    return row.turns[-1][1] if row.turns else row.text
 
 
 OWN_FILE = "Your own file"

@@ -17,8 +17,8 @@ from typing import Any
 
 from peft_lab.core import disk, units
 from peft_lab.core.errors import BadInput
-from peft_lab.training.tasks.base import Row, Splits, alike, in_fair_order, is_blank, stated_fields
-from peft_lab.training.tasks.records import bad, shorten
+from peft_lab.training.tasks.base import Row, Splits, in_fair_order, is_blank, stated_fields
+from peft_lab.training.tasks.records import bad, require_unlike, shorten
 
 ZIP = ".zip"
 TITLE = "Your images "
@@ -38,6 +38,7 @@ MAX_PIXELS = 24_000_000
 TEST_SHARE = 0.2
 MAX_TEST = 500
 _DATE = (1980, 1, 1, 0, 0, 0)  # the same folder is the same zip
+_TOO_MANY = f"There are {{:,}} images; at most {MAX_IMAGES:,} are allowed. Keep a sample of them."
 _FIRST = "one folder per class, with PNG or JPEG files in it"
 
 
@@ -49,7 +50,7 @@ def pack(folder: Path) -> bytes:
     if not files:
         raise bad(f"'{shorten(str(folder))}' contains no images. Give {_FIRST}.")
     if len(files) > MAX_IMAGES:
-        raise _too_many(len(files))
+        raise bad(_TOO_MANY.format(len(files)))
     with zipfile.ZipFile(made, "w") as packed:
         for name in files:
             size += (folder / name).stat().st_size
@@ -90,10 +91,6 @@ def too_large(size: int) -> BadInput:
     )
 
 
-def _too_many(number: int) -> BadInput:
-    return bad(f"There are {number:,} images; at most {MAX_IMAGES:,} are allowed. Keep a sample of them.")
-
-
 def rows_of(data: bytes) -> tuple[tuple[str, ...], Splits]:
     """Return the classes of a zip and its images, split: each row's text is an image's name, its target the class. The
     split depends on the names alone: about a fifth of every class is held out, at most about ``MAX_TEST`` in all. An
@@ -108,7 +105,7 @@ def rows_of(data: bytes) -> tuple[tuple[str, ...], Splits]:
         if not images:
             raise bad(f"The zip contains no images. It needs {_FIRST}.")
         if len(images) > MAX_IMAGES:
-            raise _too_many(len(images))
+            raise bad(_TOO_MANY.format(len(images)))
         for entry in sorted(images, key=lambda entry: entry.filename):
             row = Row(entry.filename, _label(entry.filename))
             content = _read(packed, entry)
@@ -186,10 +183,6 @@ def _read(packed: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
     return content
 
 
-def _millions(pixels: float) -> str:
-    return f"{pixels / 1e6:,.0f} million pixels"
-
-
 def check_image(content: bytes, name: str) -> None:
     """Decode an image once. Raises BadInput if it is no PNG or JPEG, is damaged, or has too many pixels."""
     from PIL import Image, UnidentifiedImageError
@@ -198,7 +191,12 @@ def check_image(content: bytes, name: str) -> None:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
-                amount, most = units.unlike(width * height, MAX_PIXELS, _millions, " pixels")
+                amount, most = units.unlike(
+                    width * height,
+                    MAX_PIXELS,
+                    lambda pixels: f"{pixels / 1e6:,.0f} million pixels",
+                    " pixels",
+                )
                 raise bad(f"'{shorten(name)}' has {amount}; at most {most} are allowed.")
             image.load()
     except UnidentifiedImageError:
@@ -212,11 +210,7 @@ def _labels(rows: Sequence[Row]) -> tuple[str, ...]:
         raise bad(f"There are {len(rows)} different images; at least {MIN_IMAGES} are needed.")
     counts = Counter(row.target for row in rows)
     labels = sorted(counts)
-    if pair := alike(labels):
-        raise bad(
-            f"The classes '{pair[0]}' and '{pair[1]}' look the same but are written differently, so they would count "
-            "as two. Name their folders alike."
-        )
+    require_unlike("classes", labels, "Name their folders alike.")
     if len(labels) < 2:
         raise bad(
             f"All images are in the folder '{labels[0]}'. At least 2 classes are needed, each in a folder."

@@ -11,13 +11,14 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from peft_lab.core.disk import parse_json
 from peft_lab.core.errors import BadInput, echoed
+from peft_lab.training.tasks.base import alike
 
 FIELD = "file"
 #: File name endings and the formats they stand for.
@@ -64,12 +65,25 @@ def shorten(text: str) -> str:
     return echoed(text, _LONGEST_NAME)
 
 
+def require_unlike(what: str, names: Sequence[str], advice: str) -> None:
+    """Check that no two names look the same to a reader. Raises BadInput with the first two that do."""
+    if pair := alike(names):
+        raise bad(
+            f"The {what} '{pair[0]}' and '{pair[1]}' look the same but are written differently, so they would count as "
+            f"two. {advice}"
+        )
+
+
+def half_a_character(text: str) -> bool:
+    """Return whether a text contains a lone surrogate."""
+    return not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text)
+
+
 def read(data: bytes, filename: str, wanted: Container[str]) -> RecordTable:
     """Return the records of a CSV file (comma, semicolon or tab), of JSON Lines (one object in each line) or of CoNLL
     (one word in each line). Column names are compared without case or outer space; only cells of ``wanted`` columns are
     stored. Raises BadInput, as soon as there are too many rows or columns."""
-    reader = reader_of(filename)
-    return reader(decode(data), wanted)
+    return reader_of(filename)(decode(data), wanted)
 
 
 def decode(data: bytes) -> str:
@@ -106,11 +120,6 @@ def reader_of(filename: str) -> Callable[[str, Container[str]], RecordTable]:
     raise bad(f"'{shorten(filename)}' cannot be read: its name must end in {known}.")
 
 
-def column_name(name: str) -> str:
-    """Return a column's name as it is compared."""
-    return name.strip().lower()
-
-
 def _read_csv(text: str, wanted: Container[str]) -> RecordTable:
     header = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
     delimiter = max(DELIMITERS, key=header.count)  # the first of them where none occurs
@@ -124,7 +133,13 @@ def _read_csv(text: str, wanted: Container[str]) -> RecordTable:
             if not any(cell.strip() for cell in cells):
                 continue
             if not columns:
-                columns = _distinct([column_name(cell) for cell in cells])
+                columns = tuple(cell.strip().lower() for cell in cells)
+                _few(columns[:3], len(columns))
+                for name, times in Counter(columns).items():
+                    if name and times > 1:
+                        raise bad(
+                            f"The column '{shorten(name)}' occurs {times} times in the header. Keep one."
+                        )
                 places = [(place, name) for place, name in enumerate(columns) if name in wanted]
             elif len(cells) > len(columns):
                 raise bad(
@@ -161,14 +176,6 @@ def _few(columns: Iterable[str], count: int) -> None:
         raise bad(
             f"The file has {count:,} columns ({first}); at most {MAX_COLUMNS:,} are allowed. Remove some."
         )
-
-
-def _distinct(names: list[str]) -> tuple[str, ...]:
-    _few(names[:3], len(names))
-    for name, times in Counter(names).items():
-        if name and times > 1:
-            raise bad(f"The column '{shorten(name)}' occurs {times} times in the header. Keep one.")
-    return tuple(names)
 
 
 def _read_jsonl(text: str, wanted: Container[str]) -> RecordTable:
@@ -218,15 +225,10 @@ def _json_object(line: str, number: int) -> dict[str, Any]:
             f"Line {number:,} is not readable JSON: a value is too long or nested too deeply."
         ) from None
     if not isinstance(parsed, dict):
-        raise bad(f"Line {number:,} contains {_kind(parsed)}, but a JSON object in braces was expected.")
-    values = {column_name(key): value for key, value in parsed.items()}
+        names = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+        found = names.get(type(parsed), "a number")
+        raise bad(f"Line {number:,} contains {found}, but a JSON object in braces was expected.")
+    values = {key.strip().lower(): value for key, value in parsed.items()}
     if len(values) < len(parsed):
         raise bad(f"Line {number:,} names a column twice.")
     return values
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "null"
-    names = {list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
-    return names[type(value)]

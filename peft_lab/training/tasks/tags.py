@@ -16,7 +16,7 @@ from functools import cache
 
 from peft_lab.training.tasks import orders
 from peft_lab.training.tasks.base import WORD, Row, Splits, Task, check_paired, is_blank, stated_task
-from peft_lab.training.tasks.records import Record, RecordTable, bad, shorten
+from peft_lab.training.tasks.records import Record, RecordTable, bad, half_a_character, shorten
 
 OUTSIDE = "O"
 #: A span: its name, its first word, and the word after its last.
@@ -187,11 +187,7 @@ def _pairs(record: Record, unit: str) -> tuple[list[str], list[str]]:
         )
     for at, (word, tag) in enumerate(zip(words, tags, strict=True)):
         place = f"line {record.number + at:,}" if unit == "word" else f"token {at + 1:,} in {where}"
-        if (
-            not isinstance(word, str)
-            or not word.strip()
-            or any("\ud800" <= char <= "\udfff" for char in word)
-        ):
+        if not isinstance(word, str) or not word.strip() or half_a_character(word):
             raise bad(f"The word is blank or not a text: {place}.")
         if isinstance(tag, int):
             raise bad(f"The tag is the number {tag}, not a name such as B-place: {place}.")
