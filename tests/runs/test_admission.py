@@ -18,7 +18,7 @@ from peft_lab.methods import all_methods
 from peft_lab.models import images as looks
 from peft_lab.models.catalogue import get_model
 from peft_lab.runs import admission, store
-from peft_lab.runs.queue import RunQueue, get_queue
+from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.view import Status
 from peft_lab.training import batches
@@ -92,19 +92,6 @@ def test_one_line_says_how_much_and_what_would_fit(monkeypatch: pytest.MonkeyPat
     assert "No smaller batch" in str(none) and none is not None and none.works == {}
 
 
-def test_halving_asks_little() -> None:
-    asked: list[int] = []
-
-    def fits(size: int) -> bool:
-        asked.append(size)
-        return size <= 9
-
-    assert admission._halved(64, 1, fits) == 8
-    assert asked == [32, 16, 8]
-    assert admission._halved(64, 16, fits) == 0
-    assert admission._halved(1, 1, fits) == 0
-
-
 @pytest.mark.weights
 def test_what_cannot_be_simulated_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     class Unable:
@@ -124,16 +111,6 @@ def test_the_queue_refuses_at_submit_and_keeps_nothing(monkeypatch: pytest.Monke
         get_queue().submit(RUN)
     assert refused.value.field == "batch"
     assert len(store.runs()) == before
-
-
-@pytest.mark.weights
-def test_a_waiting_run_is_asked_again_at_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = store.create(RUN.complete())
-    free(monkeypatch, 1)
-    RunQueue()._run(run)
-    assert run.view().status is Status.FAILED
-    assert "does not fit" in run.view().message
-    store.delete(run.id)
 
 
 def test_a_batch_of_images_is_as_large_as_those_that_are_made(tmp_path: Path) -> None:
@@ -211,21 +188,3 @@ def test_the_size_of_a_batch() -> None:
     written = size_of(batch(said, [[1] * 5, [1] * 5]))
     assert written == {"rows": 2, "length": 5, "padded": False, "kept": 3, "predicted": 4, "apart": False}
     assert set(written) == {*admission.SIMULATED_BATCH, "apart"}, "which runs of older versions do not say"
-
-
-def record(**memory: Any) -> dict[str, Any]:
-    spec = {
-        "model": "minilm-l6",
-        "method": "lora",
-        "task": "sentiment",
-        "values": {"r": 4, "target_modules": ["query"]},
-    }
-    return {"memory": memory or None, "spec": spec, "dtype": "float32", "device": "cpu"}
-
-
-def test_the_peak_grows_with_the_batch() -> None:
-    size = {"length": 16, "padded": True, "kept": 0, "predicted": 0}
-    few, many = (admission.peak_of_run(record(rows=rows, **size)) for rows in (2, 32))
-    assert few is not None
-    assert many is not None
-    assert few < many

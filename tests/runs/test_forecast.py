@@ -110,15 +110,6 @@ def test_before_a_measurement_nothing_is_said() -> None:
         forecast.forecast(WORK, _spec())
 
 
-@pytest.mark.parametrize(
-    "loading", [None, {}, {"models": {}, "pack": 1.0}, {"models": {"a": ["x"]}, "pack": 1.0}, 3]
-)
-def test_a_damaged_measurement_says_nothing(loading: Any) -> None:
-    here.keep({**KEPT, "loading": loading})
-    with pytest.raises(BadInput, match="doctor --calibrate"):
-        forecast.forecast(WORK, _spec())
-
-
 def _line(took: float | None, plain: float = 10.0, said_of: float = 10.0, **fields: Any) -> RunSummary:
     kept = MadeForecast(said_of, plain, fields.pop("where", said.forecasts_file()), took)
     given = {"model": "minilm-l6", "method": "lora", "task": "sentiment", **fields}
@@ -144,18 +135,6 @@ def test_a_band_is_said_once_there_are_enough_runs() -> None:
     assert said.told_forecast(50, [*four, 1.0]) == "40 to 60 s"
     assert said.told_forecast(130, [*four, 1.0]) == "1.7 to 2.6 min"
     assert said.told_forecast(1, [*four, 1.0]) == "about 1 s"
-
-
-def test_a_run_that_went_on_took_other_seconds() -> None:
-    events: list[dict[str, Any]] = [
-        {"type": "queued"},
-        {"type": "expected", "seconds": 5.0, "plain": 4.0, "where": "here", "parts": {}},
-    ]
-    assert said.kept_forecasts(events, 6.0) == MadeForecast(5.0, 4.0, "here", 6.0)
-    assert said.kept_forecasts([*events, {"type": "queued", "continued": 3}], 6.0) == MadeForecast(
-        5.0, 4.0, "here", None
-    )
-    assert said.kept_forecasts(events[:1], 6.0) is None
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import random
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
 from filelock import FileLock
@@ -29,8 +26,6 @@ from peft_lab.runs.view import Status
 from peft_lab.training import tasks
 from peft_lab.training.step import Made
 from tests.conftest import link
-from tests.runs.driving import owns
-from tests.waits import SECONDS, until
 
 pytestmark = pytest.mark.weights
 DROPPED = {"lora_dropout": 0.3}  # random numbers in every step
@@ -205,35 +200,6 @@ def test_a_loss_that_is_no_number_leaves_nothing_to_go_on_from(every_third: None
     assert checkpoints.latest(run.folder) is None
 
 
-@pytest.mark.slow
-@pytest.mark.further
-@pytest.mark.rest
-def test_killed_at_random_moments_a_run_still_ends_as_an_unbroken_one() -> None:
-    """``kill -9`` of its process, anywhere: while it loads, in a step, while a state is kept, in the evaluation."""
-    chance = random.Random(18)
-    spec = replace(SPEC, steps=60, batch=8, eval_rows=32)
-    whole = get_queue().submit(spec)
-    assert get_queue().wait(whole, SECONDS) is Status.DONE
-    run, went_on = store.get(get_queue().submit(spec)), 0
-    for _ in range(6):
-        _wait_past(run, run.view().step + chance.randint(0, 18))  # 0: it may still be loading
-        time.sleep(chance.uniform(0, 0.3))
-        for child in psutil.Process().children(recursive=True):
-            if owns(child, run.id):
-                child.kill()
-        if get_queue().wait(run.id, SECONDS) is Status.DONE:
-            break
-        went_on += checkpoints.step_of(run) is not None
-        get_queue().go_on(run.id, anew=True)
-    assert get_queue().wait(run.id, SECONDS) is Status.DONE
-    assert went_on >= 2
-    assert left_behind(run) == left_behind(store.get(whole))
-
-
-def _wait_past(run: Run, step: int) -> None:
-    until(lambda: run.view().step >= min(step, 60) or run.status().final)
-
-
 @pytest.fixture(autouse=True)
 def _nothing_left() -> Iterator[None]:
     """No stop, and no run without an ending, for which the queue would wait."""
@@ -296,14 +262,6 @@ def test_a_child_that_comes_late_leaves_a_run_alone_that_was_queued_again(
     assert child(run, waiting.turn_number(run))
 
 
-def test_a_child_that_comes_late_leaves_a_run_alone_that_has_ended(
-    run: Run, child: Callable[[Run, float], bool]
-) -> None:
-    run.log.emit("lost", message="gone")
-    assert not child(run, waiting.turn_number(run))
-    assert run.status() is Status.LOST
-
-
 def began(run: Run) -> None:
     """As a process that an engine started, and that was lost."""
     run.log.emit("worker", owner=owners.myself().to_dict(), niceness=0)
@@ -318,30 +276,6 @@ def test_an_engine_that_loses_a_run_again_and_again_takes_it_over_each_time(
     began(run)
     checkpoints.taken_over(run, "lost once more")  # and lost before it has begun
     assert elsewhere.carry_elsewhere(str(run.folder), str(disk.home()), turn, 1) == Status.DONE
-
-
-def test_an_engine_leaves_a_run_alone_that_its_owner_has_queued_again(
-    run: Run, child: Callable[[Run, float], bool]
-) -> None:
-    turn = waiting.turn_number(run)
-    began(run)
-    checkpoints.taken_over(run, "lost")
-    run.log.emit("lost", message="gone")
-    checkpoints.reopen(run, owners.myself(), anew=True)
-    before = run.events()
-    assert elsewhere.carry_elsewhere(str(run.folder), str(disk.home()), turn, 1) == Status.QUEUED
-    assert run.events() == before
-
-
-def test_who_takes_a_run_over_does_as_its_owner_decided_before(run: Run) -> None:
-    began(run)
-    run.ask_to_stop()
-    checkpoints.note_ending(run, checkpoints.Verdicts("sweep", (checkpoints.Rung(1, 0.5, goes_on=False),)))
-    checkpoints.taken_over(run, "lost")
-    assert run.asked_to_stop() and checkpoints.ended_by(run) is not None
-    run.log.emit("stopped", message="")
-    checkpoints.reopen(run, owners.myself(), anew=True)
-    assert not run.asked_to_stop() and checkpoints.ended_by(run) is None
 
 
 def test_a_run_is_not_opened_again_while_a_process_writes_it(

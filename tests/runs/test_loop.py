@@ -19,7 +19,7 @@ from peft_lab.core import inspector, machine
 from peft_lab.core.errors import RunError
 from peft_lab.drawing.trajectory.recorder import Answering
 from peft_lab.runs import child, course, store, training
-from peft_lab.runs.spec import RunRequest, RunSpec, Schedule
+from peft_lab.runs.spec import RunRequest, Schedule
 from peft_lab.runs.store import Run
 from peft_lab.training import batches
 from peft_lab.training import step as loop
@@ -140,10 +140,6 @@ def test_what_is_trained_is_counted_without_the_head(finished: Run) -> None:
     assert (ready["dtype"], ready["learning_rate"]) == ("float32", RATE)
 
 
-def test_the_weights_are_noted_eight_times_on_the_way(finished: Run) -> None:
-    assert [row["step"] for row in finished.insight()["growth"]] == [0, 2, 4, 6, 8, 10, 12, 14, 16]
-
-
 def test_tuned_and_base_model_are_scored_and_asked(finished: Run) -> None:
     assert [(event["which"], event["rows"]) for event in of(finished, "evaluated")] == [
         ("tuned", 5),
@@ -195,28 +191,6 @@ def test_nothing_is_scored_or_asked_unasked(spec: RunRequest) -> None:
     run = carried_out(replace(spec, steps=1, eval_rows=0, probes=()))
     assert of(run, "evaluated") == of(run, "evaluating") == of(run, "probe") == []
     assert run.insight() == {} and run.view().status == "done"
-
-
-@pytest.mark.further
-@pytest.mark.weights
-def test_a_comparison_times_both_models_and_reads_unrelated_text(
-    spec: RunRequest, generates: RunRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A model that writes is read the text, one that classifies is not; both are timed."""
-    loaded: list[bool] = []
-    true_base = course.fresh_base
-
-    def recorded(spec: RunSpec, task: Any, quantised: bool = True) -> Any:
-        loaded.append(quantised)
-        return true_base(spec, task, quantised)
-
-    monkeypatch.setattr(course, "fresh_base", recorded)
-    run = carried_out(generates)
-    assert [event["which"] for event in of(run, "unrelated")] == ["tuned", "base"]
-    assert len(of(run, "inference")) == 1
-    assert loaded[0] and not loaded[1] and loaded[-1], "the run's own, the plain one beside it, and the base"
-    run = carried_out(replace(spec, steps=1, eval_rows=2, compared=True))
-    assert of(run, "unrelated") == [] and len(of(run, "inference")) == 1
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -86,17 +86,6 @@ def test_what_a_format_costs_and_adds_is_said() -> None:
     assert look(file_of()).opening == ""
 
 
-def test_a_tokenizer_without_a_template_and_one_without_an_end() -> None:
-    said = " ".join(notes(look(file_of(), None)))
-    assert "no chat template" in said and "role lines" in said and "each question" in said
-    assert "stop" in " ".join(notes(look(file_of(), PLAIN.replace("</s>", ""))))
-
-
-def test_words_that_spell_a_mark_are_named() -> None:
-    found = look(file_of([{"role": "user", "content": "What is </s>?"}, SAYS]))
-    assert found.spelt == (11,) and "line 11" in notes(found)[-1]
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> str:
     place = homemade.folder("qwen2", tmp_path / "model")

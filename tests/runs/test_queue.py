@@ -8,9 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
@@ -18,13 +16,9 @@ from typing import Any
 import psutil
 import pytest
 
-from peft_lab.core import asking, processes
-from peft_lab.runs import child as runs_child
-from peft_lab.runs import owners, queue, store, waiting
-from peft_lab.runs.events import read_events
-from peft_lab.runs.offer import make_offer
+from peft_lab.core import processes
+from peft_lab.runs import queue, store, waiting
 from peft_lab.runs.queue import RunQueue, get_queue
-from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from tests.prose import says
@@ -32,14 +26,6 @@ from tests.runs.driving import LONG, QUICK, owns, started
 from tests.waits import SECONDS, until
 
 pytestmark = pytest.mark.weights
-
-
-def test_a_press_does_not_check_again_what_was_offered(monkeypatch: pytest.MonkeyPatch) -> None:
-    offered = make_offer(QUICK, None, ())
-    monkeypatch.setattr(RunSpec, "complete", lambda spec: pytest.fail("checked twice"))
-    monkeypatch.setattr(RunQueue, "_take", lambda queue, run, timed: run.log.emit("stopped", message=""))
-    run = store.get(offered.start("a browser"))
-    assert run.spec == offered.spec and store.started_by(run) == "a browser"
 
 
 def test_a_killed_child_is_a_failed_run_and_the_next_one_works() -> None:
@@ -53,16 +39,6 @@ def test_a_killed_child_is_a_failed_run_and_the_next_one_works() -> None:
     assert "killed" in store.get(first).view().message
     assert get_queue().wait(second, SECONDS) is Status.DONE
     assert store.get(second).record()["status"] == "done"
-
-
-def test_a_child_is_of_the_class_that_its_run_is_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fork server, whose environment it begins with, may be older."""
-    seen: list[bool] = []
-    monkeypatch.setenv(asking.CLASS_VARIABLE, "of-the-fork-server")
-    monkeypatch.setattr(runs_child, "main", lambda *_: seen.append(asking.class_is_on()))
-    for of_class in ("", "blue-whale"):
-        runs_child._main("run", "home", 0.0, 0, of_class)
-    assert seen == [False, True]
 
 
 def test_a_child_that_cannot_be_made_is_a_failed_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,14 +129,6 @@ def test_runs_that_cannot_be_listed_for_a_moment_do_not_end_the_queue(
             store.get(identity).log.emit("stopped", message="left by a test")
 
 
-def test_an_error_that_is_a_bug_names_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = store.create(QUICK.complete())
-    (run.folder / "spec.json").write_text("{")
-    get_queue()._run(run)
-    assert read_events(run.folder / "events.jsonl")[-1]["type"] == "failed"
-    store.delete(run.id)
-
-
 def test_runs_of_an_app_that_is_gone_are_lost_and_no_obstacle() -> None:
     run = store.create(QUICK.complete())
     run.log.emit("queued", owner={"pid": 2**22 + 1, "started": 0.0})
@@ -219,54 +187,6 @@ def test_killing_the_app_saves_its_run_and_another_process_takes_its_turn(tmp_pa
     assert (run.adapter / "adapter_model.safetensors").stat().st_size > 0
     # the child did not run the app's script again
     assert marks.read_text() == "x"
-
-
-@pytest.mark.slow
-@pytest.mark.further
-@pytest.mark.rest
-def test_the_submitting_process_never_imports_torch() -> None:
-    code = (
-        "import sys; from peft_lab.runs.queue import get_queue; from peft_lab.runs.spec import RunRequest;"
-        "from peft_lab.core import inspector; from peft_lab.runs import respond, record;"
-        "q = get_queue(); i = q.submit(RunRequest('minilm-l6', 'lora', 'sentiment', steps=1, batch=2, eval_rows=2));"
-        "print(q.wait(i)); print([m for m in ('torch', 'transformers', 'peft', 'streamlit') if m in sys.modules])"
-    )
-    root = str(Path(queue.__file__).parents[2])
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": root},
-        timeout=SECONDS,
-    )
-    assert done.stdout.split("\n")[:2] == ["done", "[]"], done.stderr
-
-
-def test_a_run_that_waits_looks_only_at_the_run_before_it(
-    own_home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spec = RunSpec(**{**vars(QUICK), "learning_rate": 1e-3, "max_length": 64})
-    first, second = (store.create(spec, owners.myself()) for _ in range(2))
-    for run in (first, second):
-        owners.touch(run.folder)
-    listed: list[int] = []
-    runs = store.everyones
-
-    def counted() -> list[store.Run]:
-        listed.append(1)
-        return runs()
-
-    monkeypatch.setattr(store, "everyones", counted)
-    monkeypatch.setattr(queue, "AGAIN", SECONDS)
-    mine, turns = RunQueue(), list[str]()
-    monkeypatch.setattr(mine, "_run", lambda run: turns.append(run.id))
-    with ThreadPoolExecutor(1) as thread:
-        waiting = thread.submit(mine._turn, second)
-        time.sleep(5 * queue.POLL)
-        assert not turns and len(listed) == 1
-        first.log.emit("done")
-        waiting.result(SECONDS)
-    assert turns == [second.id] and len(listed) == 1
 
 
 # ----------------------------------------
@@ -349,25 +269,3 @@ def test_a_run_that_is_killed_with_the_process_that_starts_others_says_so() -> N
 def _fork_server() -> psutil.Process:
     known: Any = forkserver._forkserver
     return psutil.Process(known._forkserver_pid)
-
-
-@pytest.mark.slow
-def test_a_fork_server_killed_while_it_is_asked_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[Any] = []
-    real: Any = processes.context()
-
-    class Context:
-        def Process(self, **arguments: Any) -> Any:
-            made = real.Process(**arguments)
-            if not calls:
-                made.start = fail
-            return made
-
-    def fail() -> None:
-        calls.append(1)
-        raise EOFError("unexpected EOF")
-
-    monkeypatch.setattr(processes, "context", Context)
-    identity = get_queue().submit(QUICK)
-    assert get_queue().wait(identity, SECONDS) is Status.DONE
-    assert calls == [1]

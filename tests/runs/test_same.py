@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
-from peft_lab.methods.base import Knob
 from peft_lab.models.catalogue import get_model
-from peft_lab.runs import store as store_module
-from peft_lab.runs.record import knobs_read, stands_for
+from peft_lab.runs.record import stands_for
 from peft_lab.runs.spec import RunSpec
-from peft_lab.studies import experiments
-from peft_lab.studies.store import runs_of
-from peft_lab.ui.method.drawing import alike
 
 
 def complete(**values: Any) -> RunSpec:
@@ -71,31 +63,3 @@ def test_knobs_at_their_defaults_need_not_be_said_and_idle_ones_count_for_nothin
         for values in (eight, double)
     )
     assert one.values != other.values and stands_for(one, other)
-
-
-def test_a_knob_that_is_gone_makes_another_run() -> None:
-    older = replace(complete(), values={**complete().values, "gone": 1})
-    assert not stands_for(older, complete())
-    with pytest.raises(BadInput, match="gone"):
-        knobs_read(older)
-
-
-def test_a_run_stored_before_a_knob_was_added_is_found_by_everybody(
-    own_home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The knob is added for real: the run's folder was written by a version that knew nothing of it."""
-    made = store_module.create(replace(complete(r=4), compared=True))
-    made.log.emit("queued")
-    made.log.emit("done", message="")
-    assert "novel" not in json.loads((made.folder / "spec.json").read_text())["values"]
-    method = get_method("lora")
-    novel = Knob("novel", "Novel", "bool", False, "Added later.")
-    monkeypatch.setattr(type(method), "knobs", (*method.knobs, novel))
-    now = replace(complete(r=4), compared=True)
-    assert now.values["novel"] is False and now != made.spec
-    other = replace(now, values={**now.values, "novel": True})
-    assert [run and run.id for run in runs_of([now, other])] == [made.id, None]
-    line = experiments.run_of(now, store_module.summaries())
-    assert line is not None and line.id == made.id
-    assert experiments.run_of(other, store_module.summaries()) is None
-    assert alike(made.spec, now) and not alike(made.spec, other)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 import sys
@@ -14,8 +13,6 @@ from typing import Any
 
 import psutil
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from peft_lab.core import disk
 from peft_lab.core.errors import BadInput, RunError
@@ -23,7 +20,7 @@ from peft_lab.runs import admission, checkpoints, kept, owners, record, store, w
 from peft_lab.runs.events import EventLog, EventReader, read_events
 from peft_lab.runs.queue import RunQueue, get_queue
 from peft_lab.runs.spec import RunSpec
-from peft_lab.runs.view import DAMAGED, Status
+from peft_lab.runs.view import Status
 from peft_lab.runs.waiting import ahead, mark_lost, starts_in, unfinished
 from peft_lab.takeaway import ranks
 from tests.prose import facts
@@ -129,58 +126,6 @@ def test_a_run_is_listed_with_its_spec_and_first_event_or_not_at_all(monkeypatch
     assert [path.name for path in store.root().iterdir()] == [run.id]
 
 
-def test_summary_of_a_finished_run() -> None:
-    run = store.create(SPEC)
-    run.log.emit("queued")
-    run.log.emit("ready", trainable=12)
-    for which, share in (("tuned", 0.8), ("base", 0.5)):
-        run.log.emit(
-            "evaluated",
-            which=which,
-            metrics={"accuracy": share, "macro_f1": 0.1},
-            loss=1.0,
-            rows=9,
-            seconds=1.0,
-        )
-    run.log.emit("memory", peak_bytes=100, parts={})
-    run.log.emit("done", message="")
-    line = store.summary(run)
-    assert (line.status, line.before, line.after, line.metric, line.metric_title) == (
-        "done",
-        0.5,
-        0.8,
-        "accuracy",
-        "Accuracy",
-    )
-    assert (line.peak_bytes, line.trainable, line.steps, line.problem) == (100, 12, 3, "")
-
-
-@pytest.mark.parametrize(
-    ("file", "content", "reason"),
-    [
-        ("spec.json", None, "no spec.json"),
-        ("spec.json", "{", "cannot be read"),
-        ("spec.json", "[]", "no settings"),
-        ("spec.json", '{"model": "a"}', "for 'method'"),
-        ("spec.json", json.dumps({**SPEC.to_dict(), "task": "gone"}), "gone"),
-        ("events.jsonl", '{"type": "step", "time": 1.0}\n', "events"),
-    ],
-)
-def test_a_broken_folder_is_listed_with_the_reason_and_can_be_deleted(
-    file: str, content: str | None, reason: str
-) -> None:
-    whole, broken = ended(), ended()
-    if content is None:
-        (broken.folder / file).unlink()
-    else:
-        (broken.folder / file).write_text(content)
-    lines = {line.id: line for line in store.summaries()}
-    assert lines[whole.id].status == "done"
-    assert lines[broken.id].status == DAMAGED and reason in lines[broken.id].problem
-    store.delete(broken.id)
-    assert [run.id for run in store.runs()] == [whole.id]
-
-
 def test_a_run_that_has_not_ended_is_not_deleted() -> None:
     run = store.create(SPEC)
     run.log.emit("queued")
@@ -198,61 +143,12 @@ def test_a_name_that_is_no_run(name: str) -> None:
         store.get(name)
 
 
-def test_a_final_status_is_read_once_and_again_after_the_run_goes_on() -> None:
-    run = ended()
-    assert run.ended() is Status.DONE
-    first = run.log.path.read_bytes().splitlines(keepends=True)[0]
-    run.log.path.write_bytes(b"")  # as long as the file is the same one, it is not read again
-    assert run.ended() is Status.DONE
-    with disk.replacing(run.log.path) as scratch:
-        scratch.write_bytes(first)
-    assert run.ended() is None
-
-
-VALUES = st.one_of(
-    st.integers(), st.text(), st.booleans(), st.none(), st.floats(allow_nan=False, allow_infinity=False)
-)
-
-
 def line(kind: str, **fields: object) -> bytes:
     return json.dumps({"type": kind, "time": 1.0, **fields}, ensure_ascii=False).encode() + b"\n"
 
 
 def kinds(reader: EventReader) -> list[str]:
     return [event["type"] for event in reader.read()]
-
-
-@pytest.fixture
-def read_bytes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many bytes each opening of a file has read."""
-    amounts: list[int] = []
-
-    class Counting(io.FileIO):
-        def read(self, size: int | None = -1) -> bytes:
-            data = super().read(-1 if size is None else size)
-            amounts[-1] += len(data)
-            return data
-
-    def counted(path: Path, mode: str) -> Counting:
-        amounts.append(0)
-        return Counting(path, mode)
-
-    monkeypatch.setattr(Path, "open", counted)
-    return amounts
-
-
-def test_a_file_that_grows_is_read_once(tmp_path: Path, read_bytes: list[int]) -> None:
-    path = tmp_path / "e.jsonl"
-    log = EventLog(path)
-    assert read_events(path) == () and read_bytes == []
-    for number in range(300):
-        log.emit("step", step=number, loss=0.123456789)
-    assert len(read_events(path)) == 300 and read_bytes == [path.stat().st_size]
-    assert read_events(path) is read_events(path) and len(read_bytes) == 1
-    before = path.stat().st_size
-    log.emit("done")
-    assert [event["type"] for event in read_events(path)][-2:] == ["step", "done"]
-    assert len(read_bytes) == 2 and read_bytes[-1] <= path.stat().st_size - before + 256
 
 
 def test_half_a_line_is_read_when_it_is_whole(tmp_path: Path) -> None:
@@ -332,36 +228,6 @@ def test_stump_of_a_killed_writer_does_not_swallow_the_next_event(tmp_path: Path
     assert [event["type"] for event in read_events(path)] == ["step", "failed"]
 
 
-@pytest.mark.parametrize(
-    "line", [b"\xff\xfe", b"[]", b"7", b'{"type": 3, "time": 1.0}', b'{"type": "step"}', b"{}", b""]
-)
-def test_lines_that_are_no_events_are_left_out(tmp_path: Path, line: bytes) -> None:
-    path = tmp_path / "e.jsonl"
-    path.write_bytes(line + b'\n{"type": "done", "time": 2.0}\n')
-    assert read_events(path) == ({"type": "done", "time": 2.0},)
-
-
-@settings(deadline=None)  # it writes files, on a machine that may be busy
-@given(
-    rows=st.lists(
-        st.dictionaries(st.text(min_size=1).filter(lambda key: key not in ("type", "time")), VALUES),
-        max_size=8,
-    )
-)
-def test_what_is_written_is_read(
-    rows: list[dict[str, object]], tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    path = tmp_path_factory.mktemp("events") / "e.jsonl"
-    log = EventLog(path)
-    for row in rows:
-        log.emit("step", **row)
-    read = [
-        {key: value for key, value in event.items() if key not in ("type", "time")}
-        for event in read_events(path)
-    ]
-    assert read == rows
-
-
 # ----------------------------------------
 # What a queued run waits for, from runs as they stand on disk.
 
@@ -399,11 +265,6 @@ def finished(spec: RunSpec, seconds: float, beside: float) -> None:
     at(run, "done", 1001.0 + spec.steps * seconds + beside, message="")
 
 
-def test_nothing_is_ahead_of_the_first_run() -> None:
-    run = queued()
-    assert ahead(run.id) == [] and starts_in([]) == 0
-
-
 def test_the_run_that_trains_and_those_that_wait_in_their_order() -> None:
     first, second, third = queued(), queued(replace(QUEUED_SPEC, method="ia3")), queued()
     first.log.emit("starting")
@@ -436,11 +297,6 @@ def test_runs_of_gone_processes_and_of_other_machines_hold_up_nobody() -> None:
     other_container = queued(owner=replace(me, host=f"{owners.machine()} pid:[1]"))
     mine = queued()
     assert [each.id for each in ahead(mine.id)] == [other_container.id]
-
-
-def test_a_run_that_is_not_there() -> None:
-    with pytest.raises(RunError, match="no run called"):
-        ahead("nope")
 
 
 # ----------------------------------------
@@ -491,13 +347,6 @@ def test_it_is_no_business_of_this_machines_queue(folder: Path) -> None:
     assert run.status() is Status.RUNNING and not (folder / store.STOP).exists()
 
 
-def test_one_that_gives_no_sign_of_life_is_lost(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = store.adopt(folder)
-    monkeypatch.setattr(owners, "heard", lambda *files: 0.0)
-    assert run.view().status is Status.LOST
-    assert "not responded" in run.view().message
-
-
 def test_deleting_it_leaves_the_scripts_folder(folder: Path) -> None:
     run = store.adopt(folder)
     with pytest.raises(RunError, match="has not ended"):
@@ -517,14 +366,3 @@ def test_what_holds_no_run_is_refused_in_words(folder: Path, tmp_path: Path) -> 
     store.delete(run.id) if run.status().final else run.folder.unlink()
     with pytest.raises(BadInput, match=facts("no run", "needs")):
         store.adopt(folder)
-
-
-def test_no_state_that_lies_in_the_folder_is_gone_on_with(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It would be opened, and is from anywhere."""
-    run = store.adopt(folder)
-    monkeypatch.setattr(owners, "heard", lambda *files: 0.0)
-    monkeypatch.setattr(checkpoints, "latest", lambda _: object())
-    with pytest.raises(BadInput, match="outside PEFT Lab"):
-        checkpoints.require_to_go_on(run)

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 
-from peft_lab.core.errors import RunError
 from peft_lab.methods import get_method
 from peft_lab.methods.counting.count import count
 from peft_lab.models import loading
@@ -123,22 +122,6 @@ def test_the_saved_adapter_is_in_float32_and_reaches_the_same_score(finished: Ru
     after = finished.view().after
     assert after is not None
     assert examiner.evaluate(tuned, task.load().test[:40]).loss == pytest.approx(after.loss, rel=0.01)
-
-
-def test_step0_gradients_of_a_are_zero_and_of_b_are_not(finished: Run) -> None:
-    found = finished.insight()
-    gradients = found["step0_gradients"].values()
-    assert len(gradients) == 12
-    assert all(row["A"] == 0 and row["B"] > 0 for row in gradients)
-    growth = [sum(row["norms"].values()) for row in found["growth"]]
-    assert growth[0] == 0 and growth[-1] > growth[1] > 0
-    assert found["growth"][-1]["step"] == 6
-
-
-def test_respond_needs_an_adapter() -> None:
-    run = store.create(SMALL.complete())
-    with pytest.raises(RunError, match="no adapter"):
-        respond.respond(run.id, ["a"])
 
 
 # ----------------------------------------
@@ -267,24 +250,6 @@ def test_a_kept_score_is_the_fresh_one_to_the_digit(home: Path) -> None:
     fresh = told(carry_out(TWELVE))
     for name in ("metrics", "loss", "rows"):
         assert kept[name] == fresh[name]
-
-
-@pytest.mark.further
-def test_what_cannot_be_read_is_scored_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = carry_out(TWELVE)
-    (file,) = (home / "scores").iterdir()
-    whole = json.loads(file.read_text("utf-8"))
-    for content in (
-        "",
-        "[]",
-        '{"key": {}}',
-        json.dumps({**whole, "key": {**whole["key"], "task": "tweets"}}),
-    ):
-        file.write_text(content, "utf-8")
-        assert course.find_base_score(whole["key"]).evaluation is None
-    scored = bases(monkeypatch)
-    assert told(carry_out(TWELVE))["metrics"] == told(first)["metrics"] and len(scored) == 2
-    assert json.loads(file.read_text("utf-8"))["evaluation"]["loss"] == whole["evaluation"]["loss"]
 
 
 def test_whatever_decides_a_score_is_in_its_key(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,18 +51,6 @@ def test_plan(lengths: list[int], steps: int, size: int, seed: int) -> None:
     assert max(used.values()) - min(used.get(row, 0) for row in range(len(lengths))) <= 1
 
 
-def test_rows_of_like_length_meet_and_seeds_differ() -> None:
-    lengths = [number % 50 + 1 for number in range(800)]
-    made = batches.plan(lengths, 100, 8, 0)
-    waste = sum(max(lengths[r] for r in batch) * 8 - sum(lengths[r] for r in batch) for batch in made) / sum(
-        lengths
-    )
-    assert waste < 0.02
-    longest = [max(lengths[row] for row in batch) for batch in made]
-    assert longest != sorted(longest)
-    assert made != batches.plan(lengths, 100, 8, 1)
-
-
 def test_collate_pads_on_the_right_and_labels_completions_only() -> None:
     batch = batches.collate([Encoded((5, 6, 7, 8), 2), Encoded((5, 9), 1)], pad=0, device="cpu")
     assert batch["input_ids"].tolist() == [[5, 6, 7, 8], [5, 9, 0, 0]]
@@ -106,18 +94,6 @@ def test_the_loss_of_an_encoder_decoder_is_the_one_that_transformers_takes() -> 
     given = {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
     expected = model(**given).loss
     torch.testing.assert_close(batches.loss_of(model, batch), expected)
-
-
-def test_pairs_keep_their_end_tokens_and_a_long_text_loses_its_start() -> None:
-    class Letters:
-        def __call__(self, texts: list[str]) -> dict[str, list[list[int]]]:
-            return {"input_ids": [[*map(ord, text), 1] for text in texts]}
-
-    made: Any = Letters()
-    (row,) = batches.encode_pairs(made, ["abcdef"], ["xy"], 7, 0)
-    assert row.ids == (*map(ord, "def"), 1, *map(ord, "xy"), 1) and row.prompt == 4 and row.start == 0
-    with pytest.raises(ValueError, match="leaves no room"):
-        batches.encode_pairs(made, ["a"], ["xyz"], 4, 0)
 
 
 # ----------------------------------------
@@ -303,15 +279,6 @@ def test_rows_of_other_models_would_see_each_other(kind: str) -> None:
     """So the comparison notices it."""
     assert apart(model_of(kind), kind) > 100 * CLOSE
     assert kind not in TYPES
-
-
-def test_a_cache_would_hide_where_rows_end() -> None:
-    model = model_of("llama")
-    packs = [Packed(tuple(rows()[:3]))]
-    cached, _ = learned(model, [collate_packed(packs, 0, "cpu")])
-    no_cache(model)
-    right, _ = learned(model, [collate_packed(packs, 0, "cpu")])
-    assert abs(cached - right) > 100 * CLOSE
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -10,12 +10,9 @@ import torch
 from peft import IA3Config, LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
 
-from peft_lab.engine import running
 from peft_lab.engine.request import StepSetting
 from peft_lab.engine.simulate import simulate_blueprint
-from peft_lab.models.catalogue import catalogue
-from peft_lab.models.meta import make_config
-from peft_lab.training.optimizers import LEAST, altered, offloading, to_host, without_logits
+from peft_lab.training.optimizers import LEAST, offloading, to_host, without_logits
 from tests.engine import real, small
 
 CONFIGS: dict[str, Any] = {
@@ -117,13 +114,6 @@ def test_what_is_done_to_logits_is_seen_where_the_loss_is_taken(kind: str) -> No
         gradients_of(model)
 
 
-@pytest.mark.parametrize("name", [entry.name for entry in catalogue().values() if entry.kind == "causal-lm"])
-def test_what_a_config_leaves_out_is_known(name: str) -> None:
-    stored = catalogue()[name].config
-    full = make_config(stored).get_text_config().to_dict()
-    assert altered(stored.get("text_config") or stored) == altered(full)
-
-
 # ----------------------------------------
 # What the backward pass needs in main memory: the same gradients, and as many bytes there as are simulated.
 
@@ -169,13 +159,3 @@ def test_gradients_are_the_same_and_as_many_bytes_leave_as_are_simulated(
     setting = StepSetting(2, 64, offload=True, device="cpu")
     found = simulate_blueprint(blueprint(kind, checkpointing), setting, kind, "test", works=False)
     assert found.host_bytes == sum(tensor.nbytes for tensor in left)
-
-
-def test_five_layers_stand_for_all_also_where_tensors_leave(monkeypatch: pytest.MonkeyPatch) -> None:
-    deep = small.blueprint("llama", 9, small.adapter("LORA", r=4), checkpointing=True)
-    setting = StepSetting(2, 32, offload=True)
-    few = simulate_blueprint(deep, setting, "llama", "test")
-    monkeypatch.setattr(running, "DEPTH", 99)
-    all_ = simulate_blueprint(deep, setting, "llama", "test")
-    assert few.unrolled and not all_.unrolled
-    assert (few.host_bytes, few.peak_bytes) == (all_.host_bytes, all_.peak_bytes)

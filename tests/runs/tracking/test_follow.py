@@ -6,7 +6,6 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -175,14 +174,6 @@ def test_a_run_whose_events_cannot_be_read_says_so(
     assert says(sentence, "MLflow", "1 of these 2", "events.jsonl", run.id)
 
 
-@pytest.mark.parametrize(
-    "text", ["{", "[1]", '[{"tracker": 3}]', '[{"tracker": "mlflow", "sent": {"loss": "x"}}]']
-)
-def test_a_damaged_note_counts_as_none(run: Run, text: str) -> None:
-    (run.folder / start.TRACKING_FILE).write_text(text)
-    assert start.read_tracking(run.folder) == {}
-
-
 def test_a_tracker_that_is_none_or_not_installed_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadInput, match=facts("wandb", "mlflow", "trackio")):
         start.tracker_names("mlflow, wandb" if find_spec("mlflow") else "wandb")
@@ -238,15 +229,6 @@ def test_a_run_that_is_silent_for_a_while_is_told_to_its_end(
     assert notebook.heard == ["lora", [("loss", 1)], [("loss", 2)], ("done", "")]
 
 
-def test_who_asks_for_a_silent_run_gets_it_as_it_stands(
-    run: Run, notebook: type[Notebook], tmp_path: Path
-) -> None:
-    _ready(run)
-    _silent(run)
-    follow.follow(run, tmp_path / "stores", ["mlflow"], as_it_stands=True)
-    assert notebook.heard[-1] == ("lost", run.view().message)
-
-
 def test_a_run_of_a_process_that_is_not_there_is_told_to_be_lost(
     own_home: Path, notebook: type[Notebook], tmp_path: Path
 ) -> None:
@@ -271,22 +253,6 @@ EVENTS = [
 ]
 
 
-def test_the_spec_and_what_the_run_found_are_parameters() -> None:
-    found = follow.run_parameters(SPEC, EVENTS)
-    assert found["method"] == "lora"
-    assert found["values.r"] == "8"
-    assert found["values.target_modules"] == '["query", "value"]'
-    assert found["learning_rate"] == "0.0005"
-    assert (found["trainable"], found["device"]) == ("5", "cpu")
-    assert follow.run_parameters(SPEC, EVENTS[:1]).keys() == found.keys() - {
-        "trainable",
-        "head",
-        "total",
-        "dtype",
-        "device",
-    }
-
-
 def test_figures_stand_at_the_step_after_which_they_were_found() -> None:
     found = {(each.name, each.step): each for each in follow.run_points(EVENTS)}
     assert found["loss", 1].value == 2.0
@@ -296,11 +262,6 @@ def test_figures_stand_at_the_step_after_which_they_were_found() -> None:
     assert found["memory/peak_bytes", 2].value == 1000
     assert found["memory/weights_bytes", 2].value == 600
     assert found["step_seconds", 2].value == EVENTS[4]["seconds"]
-
-
-def test_a_base_that_is_scored_last_stands_at_step_0_all_the_same() -> None:
-    late = [*EVENTS[2:5], EVENTS[1]]
-    assert [each.step for each in follow.run_points(late) if each.name == "base/accuracy"] == [0]
 
 
 @given(st.integers(0, 30), st.integers(0, 30))
@@ -350,13 +311,3 @@ def test_what_failed_is_counted_with_the_reason_that_most_have(three: list[Run])
     start.failed_trackers(three[2].folder, "mlflow", "The network is gone.")
     start.failed_trackers(three[0].folder, "mlflow", "Another reason.")
     assert says(_said(three)[0], "MLflow", "3 of these 3", "network is gone")
-
-
-def test_it_waits_for_what_is_still_told_and_not_for_ever(three: list[Run]) -> None:
-    start.write_tracking(three[0].folder, replace(THERE, complete=False))
-    began = time.monotonic()
-    (said,) = (one.sentence() for one in start.trackers_waited_for(three, 0.3))
-    assert says(said, "MLflow", "2 of these 3", "so far")
-    assert time.monotonic() - began >= 0.3
-    start.write_tracking(three[0].folder, THERE)
-    assert start.trackers_waited_for(three, 60.0) == start.trackers_summed(three)

@@ -145,14 +145,6 @@ def test_more_rows_than_are_taken_are_thinned_and_keep_every_label(
     assert says(found.said, "13,337", "40,010")
 
 
-def test_long_rows_are_thinned_to_the_bytes_of_an_upload(served: Hub) -> None:
-    lines = [json.dumps({"prompt": f"{n} " + "x" * 3000, "completion": "y"}) for n in range(4000)]
-    served.files = {"train.jsonl": "\n".join(lines).encode()}
-    found = hub.fetch(f"hf:{REPO}")
-    assert len(found.data) <= hub_rows.MAX_BYTES
-    assert 1000 < found.rows < 4000
-
-
 def test_what_was_fetched_is_read_again_without_the_hub(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     served.files = {"train.csv": b"prompt,completion\n" + b"".join(b"q%d,a%d\n" % (n, n) for n in range(12))}
     first = hub.fetch(f"hf:{REPO}")
@@ -183,14 +175,6 @@ def test_what_cannot_be_read_is_said(served: Hub, files: dict[str, bytes], asked
     assert "\n" not in str(refused.value)
 
 
-def test_more_than_is_fetched_is_refused_before(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "MAX_FETCH", 100)
-    served.files = {"train.parquet": table(40)}
-    with pytest.raises(BadInput, match="smaller split"):
-        hub.fetch(f"hf:{REPO}?text=sentence")
-    assert not any("resolve" in each for each in served.asked)
-
-
 def test_a_class_fetches_nothing(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "class_is_on", lambda: True)
     with pytest.raises(BadInput, match="class nothing is"):
@@ -211,16 +195,6 @@ def put(home: Path, folder: str, name: str, days: float = 0) -> Path:
     path.write_bytes(b"text,label\n")
     os.utime(path, (time.time() - days * DAY,) * 2)
     return path
-
-
-def test_only_a_kept_file_is_removed(own_home: Path) -> None:
-    mine, other = put(own_home, "uploads", "mine.csv"), put(own_home, "runs", "record.json")
-    hub.remove_file(mine)
-    hub.remove_file(mine)  # gone already
-    assert not mine.exists()
-    with pytest.raises(BadInput, match="your files"):
-        hub.remove_file(other)
-    assert other.exists()
 
 
 def test_rows_of_the_hub_that_nobody_asked_for_go_when_others_are_fetched(

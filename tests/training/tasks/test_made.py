@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import io
-import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,10 +13,8 @@ from PIL import Image
 
 from peft_lab.core.errors import AssetError
 from peft_lab.models.assets import store
-from peft_lab.models.assets.fetching import ASSETS, sha256
-from peft_lab.models.assets.store import PROVENANCE
 from peft_lab.training.tasks import get_task, made
-from peft_lab.training.tasks.base import Row, label_scores, same_text
+from peft_lab.training.tasks.base import Row, label_scores
 from peft_lab.training.tasks.made import CLOSINGS, OPENINGS, STYLE_TASK, read_ratings
 from tests.waits import SECONDS
 
@@ -40,22 +36,6 @@ def test_the_known_figures(name: str, rows: int, positive: float) -> None:
     assert task.rows() == rows
     assert targets.count("positive") / rows == pytest.approx(positive, abs=0.0005)
     assert len(splits.test) == pytest.approx(rows / 10, rel=0.03)
-
-
-@pytest.mark.weights
-def test_variants_of_one_tweet_stay_together() -> None:
-    splits = get_task("tweets").load()
-    text = "yeah my head hurts gravity is such a damn bitch"
-    variants = [[row for row in part if same_text(row.text) == text] for part in (splits.train, splits.test)]
-    assert sorted(map(len, variants)) == [0, 6]
-
-
-def test_neutral_is_left_out_and_the_limits_are_open(tmp_path: Path) -> None:
-    file = tmp_path / "a.txt"
-    file.write_bytes(
-        "1\t0.5\tmild\r\n2\t-0.5\tmild too\r\n3\t0.51\tgood\u2028one\r\n4\t-3\tcaf\u00e9 bad\r\n\r\n".encode()
-    )
-    assert read_ratings(file) == [Row("good\u2028one", "positive"), Row("caf\u00e9 bad", "negative")]
 
 
 @pytest.mark.parametrize(
@@ -104,9 +84,6 @@ def test_of_many_who_ask_at_once_one_reads(monkeypatch: pytest.MonkeyPatch) -> N
     made._rated_splits.cache_clear()
 
 
-BLANK = ",".join(["0"] * 784)
-
-
 def test_a_line_is_an_image_row_by_row() -> None:
     pixels = [0] * 784
     pixels[28 * 3 + 5] = 255  # row 3, column 5
@@ -135,30 +112,6 @@ def test_the_rows_are_a_fair_split_and_each_name_leads_to_its_image() -> None:
     assert line[-1] == row.target and list(task.pictures([row.text])) == [made.png_of(line)]
     # different images: nothing that is learned from is held out
     assert len({line.rpartition(",")[0] for line in lines}) == 5_000
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"no gzip", gzip.compress(b"1,2,3"), gzip.compress(f"{BLANK},x".encode())],
-    ids=[
-        "no gzip",
-        "short",
-        "no number",
-    ],  # not the bytes: the time is in them, and workers must collect alike
-)
-def test_a_file_that_holds_no_digits_is_refused_in_a_sentence(content: bytes, own_home: Path) -> None:
-    asset = ASSETS["digits"]
-    folder = own_home / asset.folder
-    folder.mkdir(parents=True)
-    file = folder / made.DIGITS_FILE
-    file.write_bytes(content)
-    found = file.stat()
-    record = {"bytes": found.st_size, "mtime_ns": found.st_mtime_ns, "sha256": sha256(file)}
-    (folder / PROVENANCE).write_text(
-        json.dumps({"sha256": asset.sha256, "files": {made.DIGITS_FILE: record}})
-    )
-    with pytest.raises(AssetError, match="Fetch 'digits' again"):
-        get_task("digits").load()
 
 
 def test_every_reference_carries_the_voice() -> None:

@@ -93,7 +93,6 @@ def test_what_counts_as_exact(prediction: str) -> None:
         ("{oops " + TARGET, 0),
         (TARGET.replace('"quantity": 2', '"quantity": 2, "quantity": 2'), 0),
         (TARGET.replace('"quantity": 2', '"quantity": NaN'), 0),
-        ('{"a":' * 100_000, 0),
         (TARGET.replace(": 2,", ': "2",'), 1),
         (TARGET.replace(": 2,", ": 2.0,"), 1),
         (TARGET.replace("Anna", "anna"), 1),
@@ -106,11 +105,6 @@ def test_what_does_not(prediction: str, valid: int) -> None:
     scores = TASK.score([prediction], [ROW])
     assert scores["valid_json"] == valid
     assert scores["exact_match"] == float(prediction == "[" + TARGET)
-
-
-def test_field_accuracy_counts_single_fields() -> None:
-    scores = TASK.score([TARGET.replace("Anna", "Ben"), "no"], [ROW, ROW])
-    assert scores == {"exact_match": 0.0, "valid_json": 0.5, "field_accuracy": pytest.approx(4 / 10)}
 
 
 @given(st.text(alphabet='{}[]":,0123456789 truefalsn\\\n', max_size=60))

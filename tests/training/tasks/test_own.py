@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from peft_lab.core.errors import BadInput
-from peft_lab.models.loading import load_tokenizer, weights_of
-from peft_lab.runs import preview
-from peft_lab.training import batches
-from peft_lab.training.tasks import apart, hub_rows, own
+from peft_lab.training.tasks import apart, own
 from peft_lab.training.tasks.apart import load_file
 from peft_lab.training.tasks.base import Row, same_text
 from peft_lab.training.tasks.own import OwnTask, parse
@@ -225,16 +221,6 @@ def test_conversations_are_a_task_of_their_own() -> None:
     assert "And now?" not in task.samples[0] and all("\n" not in each for each in task.samples)
 
 
-def test_the_names_of_sharegpt() -> None:
-    names = {"user": "human", "assistant": "gpt", "system": "system"}
-    shared = [
-        [{"from": names[each["role"]], "value": each["content"]} for each in conversation(number)]
-        for number in range(10)
-    ]
-    data = "\n".join(json.dumps({"conversations": each}) for each in shared).encode()
-    assert own.parse(data, "a.jsonl").load() == own.parse(file_of(), "a.jsonl").load()
-
-
 @pytest.mark.parametrize(
     ("changed", "parts"),
     [
@@ -266,34 +252,6 @@ def test_what_is_wrong_with_the_file() -> None:
     assert "3 rows" in refusal(file_of(rows=3), "a.jsonl")
     repeated = "\n".join([json.dumps({"messages": [ASKS, SAYS]})] * 12).encode()
     assert says(refusal(repeated, "a.jsonl"), "12 rows", 1)
-
-
-ANY_WORDS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | ANY_WORDS,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ANY_WORDS, inner, max_size=3),
-    max_leaves=6,
-)
-MESSAGES = st.one_of(
-    VALUES,
-    st.fixed_dictionaries(
-        {"role": st.sampled_from([*own.ROLES, "tool", "", None]) | VALUES, "content": ANY_WORDS | VALUES}
-    ),
-)
-
-
-@given(st.lists(MESSAGES, max_size=6) | VALUES)
-def test_whatever_is_in_a_line_is_a_conversation_or_one_sentence(value: Any) -> None:
-    data = file_of(value)
-    try:
-        task = own.parse(data, "mine.jsonl")
-    except BadInput as refused:
-        assert "ine 11" in str(refused) and str(refused).endswith(".") and "\n" not in str(refused)
-        return
-    row = next(row for part in (task.load().train, task.load().test) for row in part if row.line == 11)
-    assert [{"role": role, "content": words} for role, words in row.conversation] == [
-        {"role": each["role"], "content": each["content"].strip()} for each in value
-    ]
 
 
 # ----------------------------------------
@@ -373,12 +331,6 @@ def test_other_schemes_are_read_as_bio_and_said(given_: str, wanted: str, rewrit
     assert says(task.note, "BIO")
 
 
-def test_a_token_with_spaces_is_words_of_one_span() -> None:
-    task = own.parse(jsonl([*TAGGED, (["in", "New York", "City"], ["O", "B-LOC", "I-LOC"])]), "a.jsonl")
-    assert read(task)[-1] == (["in", "New", "York", "City"], ["O", "B-LOC", "I-LOC", "I-LOC"])
-    assert task.note == ""
-
-
 BAD = [*TAGGED[:1], (["Ann", "left"], ["B-PER", "NOUN"])]
 
 
@@ -439,49 +391,3 @@ def test_any_sentences_are_read_word_by_word_from_both_formats(sentences: list[A
     assert not train & test and any(spans(tags_in(row.target)) for row in splits.test)
     if not any("-DOCSTART-" in words for words, _ in sentences):
         assert read(own.parse(conll([*TAGGED, *sentences]), "a.conll")) == read(task)
-
-
-@given(st.text(max_size=200) | st.binary(max_size=200))
-def test_anything_else_is_refused_in_one_sentence(data: str | bytes) -> None:
-    written = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
-    refusal(written, "a.conll")
-
-
-@pytest.mark.weights
-def test_a_word_is_learned_at_its_first_token_and_shown_before_training(assets_home: Path) -> None:
-    tokenizer = load_tokenizer(weights_of("minilm-l6"))
-    long = (["word"] * 300, ["O"] * 300)
-    odd = (["\u200b", "Unbelievably", "Ann"], ["O", "B-X", "B-PER"])  # no token; several tokens
-    task = own.parse(jsonl([*TAGGED, odd, long]), "a.jsonl")
-    (row,) = [row for row in (*task.load().train, *task.load().test) if "Unbelievably" in row.text]
-    (encoded,) = batches.encode(task, [row], tokenizer, 64)
-    pieces = tokenizer.convert_ids_to_tokens(list(encoded.ids))
-    labelled = [piece for piece, tag in zip(pieces, encoded.tags, strict=True) if tag != batches.IGNORED]
-    assert labelled == ["un", "ann"] and len(pieces) > 5
-    assert [task.labels[tag] for tag in encoded.tags if tag != batches.IGNORED] == ["B-X", "B-PER"]
-    seen = preview.preview(task, tokenizer, 64)
-    assert seen.tagging and seen.cut == 1 and seen.lost == 302 - 64 and seen.longest == 302
-    assert seen.trained == sum(len(words) for words, _ in TAGGED) + 2 + 62
-    assert "302" in " ".join(preview.notes(seen)) and str(seen.trained) in preview.headline(seen)
-    shown = preview.preview(replace(task, splits=replace(task.splits, train=(row,))), tokenizer, 64).sample[0]
-    assert [token.text for token in shown.tokens if token.trained] == ["un", "ann"] and shown.line == 11
-
-
-@pytest.mark.parametrize("several", [lambda one: [one], lambda one: {"feature": one, "_type": "List"}])
-def test_the_names_of_numbered_tags_are_read_from_the_schema(several: Any, tmp_path: Path) -> None:
-    """As ``datasets`` writes lists of class labels: as a list, or as an object with the feature of its items."""
-    import pyarrow as pa  # type: ignore[import-untyped]
-    from pyarrow import parquet
-
-    names = ["O", "B-PER", "I-PER"]
-    features = {
-        "tokens": several({"_type": "Value"}),
-        "ner_tags": several({"_type": "ClassLabel", "names": names}),
-    }
-    made = pa.table({"tokens": [["Ann", f"{n}"] for n in range(9)], "ner_tags": [[1, 0]] * 9})
-    told = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
-    parquet.write_table(made.replace_schema_metadata(told), tmp_path / "rows.parquet")
-    lines, available = hub_rows.sampled([tmp_path / "rows.parquet"], {"ner_tags": "tags"})
-    task = own.parse(b"".join(lines), "rows.jsonl")
-    assert available == 9 and task.labels == ("O", "B-PER")
-    assert sorted(read(task)) == [(["Ann", f"{n}"], ["B-PER", "O"]) for n in range(9)]

@@ -80,14 +80,6 @@ def test_a_folder_is_its_zip_and_gives_its_files(tmp_path: Path) -> None:
         list(task.pictures(names))
 
 
-def test_links_are_not_followed(tmp_path: Path) -> None:
-    folder = laid_out(good(), tmp_path / "mine")
-    elsewhere = laid_out({"x/secret.png": image(99)}, tmp_path / "other")
-    (folder / "animals/cat/link.png").symlink_to(elsewhere / "x/secret.png")
-    (folder / "fox").symlink_to(elsewhere / "x")
-    assert apart.load_file(folder).splits == own.parse(zipped(good()), "mine.zip").splits
-
-
 def test_a_class_uploads_zips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = laid_out(good(), tmp_path / "mine")
     monkeypatch.setattr(asking, "class_is_on", lambda: True)
@@ -123,17 +115,6 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
 def test_what_cannot_be_used_is_said_in_a_sentence(case: str) -> None:
     make, said = BAD[case]
     assert said in refusal(make())
-
-
-def test_an_image_that_was_damaged_since_is_named(tmp_path: Path) -> None:
-    """As of a disk that fails between the upload and the training."""
-    place = tmp_path / "data.zip"
-    content = bytearray(zipped(good()))
-    first = next(iter(good()))
-    content[content.find(first.encode()) + len(first) + 40] ^= 0xFF
-    place.write_bytes(content)
-    with pytest.raises(BadInput, match="zip"):
-        list(pictures.files(str(place), good()))
 
 
 @settings(max_examples=60, deadline=None)

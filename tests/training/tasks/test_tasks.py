@@ -10,8 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peft_lab.core.errors import AssetError
-from peft_lab.training import tasks
 from peft_lab.training.tasks import Task, all_tasks, get_task
 from peft_lab.training.tasks.base import Row, hold_out, in_fair_order, same_text
 from peft_lab.training.tasks.tags import tags_in
@@ -19,47 +17,6 @@ from peft_lab.training.tasks.tags import tags_in
 EVERY = [
     pytest.param(task, id=task.name, marks=[pytest.mark.weights] * bool(task.asset)) for task in all_tasks()
 ]
-OF_TEXTS = [param for task, param in zip(all_tasks(), EVERY, strict=True) if not task.images]
-
-
-@pytest.mark.sampled(3)
-@pytest.mark.weights
-@pytest.mark.parametrize("task", OF_TEXTS)
-def test_lengths_hold_nearly_every_row(task: Task) -> None:
-    from peft_lab.models.assets import store as assets
-
-    transformers = pytest.importorskip("transformers")
-    encoder, pairs = not task.writes, task.model_kinds == ("seq2seq",)
-    name = "minilm-l6" if encoder else "flan-t5-small" if pairs else "smollm2-135m"
-    tokenizer = transformers.AutoTokenizer.from_pretrained(assets.path(name))
-    splits = task.load()
-    rows = (*splits.train, *splits.test)
-    targets = [len(ids) + 1 for ids in tokenizer([row.target for row in rows])["input_ids"]]
-    if encoder:
-        lengths = [len(ids) for ids in tokenizer([row.text for row in rows])["input_ids"]]
-    else:
-        chats = [[{"role": "user", "content": row.text}] for row in rows]
-        prompts = (
-            tokenizer([row.text for row in rows])["input_ids"]
-            if pairs
-            else tokenizer.apply_chat_template(chats, add_generation_prompt=True)["input_ids"]
-        )
-        lengths = [len(ids) + target for ids, target in zip(prompts, targets, strict=True)]
-        assert max(targets) <= task.max_new_tokens
-    assert sum(length > task.max_length for length in lengths) <= 0.02 * len(rows)
-
-
-def test_missing_sentences_are_an_asset_error(own_home: object) -> None:
-    with pytest.raises(AssetError, match="fetch"):
-        get_task("sentiment").rows()
-    with pytest.raises(AssetError, match="fetch digits"):
-        get_task("digits").rows()
-
-
-def test_import_is_light() -> None:
-    heavy = "{'torch', 'transformers', 'peft', 'pandas', 'streamlit'}"
-    code = f"import sys, {tasks.__name__}.own; assert not {heavy} & set(sys.modules), sorted(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_rows_do_not_depend_on_the_process() -> None:
