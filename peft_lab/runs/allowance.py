@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from peft_lab.classroom import places
 from peft_lab.core import disk, units
-from peft_lab.core.asking import Limits, limits_of_asker
+from peft_lab.core.asking import limits_of_asker
 from peft_lab.core.errors import BadInput, PeftLabError, RunError
 from peft_lab.runs import admission, store, waiting
 from peft_lab.runs.spec import RunSpec
@@ -32,26 +32,31 @@ Turn = tuple[float, float]  #: when it ended, seconds since 1970, and how many s
 
 def minutes_taken(now: float | None = None) -> float:
     """Return the seconds that the current learner has trained within a day, the current run included."""
-    return sum(seconds for _, seconds in _turns(time.time() if now is None else now))
+    return _sum(_turns(time.time() if now is None else now))
 
 
 def minutes_refusal(now: float | None = None) -> str | None:
     """Return why the current learner may not train now, in one sentence; ``None`` if they may."""
     at = time.time() if now is None else now
     found, turns = limits_of_asker(), _turns(at)
-    if found is None or _left(found, turns) > 0:
+    if found is None or (over := _sum(turns) - found.minutes * 60) < 0:
         return None
+    free = at + DAY  # when enough of the turns are more than a day old
+    for ended, seconds in sorted(turns):
+        over -= seconds
+        if over < 0:
+            free = ended + DAY
+            break
     return (
-        f"Your runs have trained for {_words(sum(seconds for _, seconds in turns) / 60)} in the last day; the limit "
-        f"in this class is {_words(found.minutes)}. You can train again in "
-        f"{units.coarse(_until_free(found, turns, at))}."
+        f"Your runs have trained for {_words(_sum(turns) / 60)} in the last day; the limit in this class is "
+        f"{_words(found.minutes)}. You can train again in {units.coarse(max(0.0, free - at))}."
     )
 
 
 def minutes_over(now: float) -> bool:
     """Return whether the current learner's ended turns have used up all minutes; running ones do not count."""
     found = limits_of_asker()
-    return found is not None and _left(found, _written(now)) <= 0
+    return found is not None and _sum(_written(now)) >= found.minutes * 60
 
 
 def why_ended() -> str:
@@ -72,52 +77,36 @@ def _words(minutes: float) -> str:
     return f"{minutes:,.0f} minute{'' if round(minutes) == 1 else 's'}"
 
 
-def _left(found: Limits, turns: Sequence[Turn]) -> float:
-    return found.minutes * 60 - sum(seconds for _, seconds in turns)
-
-
-def _until_free(found: Limits, turns: Sequence[Turn], now: float) -> float:
-    """Return the seconds until enough of the turns are more than a day old."""
-    over = -_left(found, turns)
-    for ended, seconds in sorted(turns):
-        over -= seconds
-        if over < 0:
-            return max(0.0, ended + DAY - now)
-    return DAY
-
-
-def _turns(now: float) -> list[Turn]:
-    return [*_written(now), *_going(now)]
+def _sum(turns: Sequence[Turn]) -> float:
+    return sum(seconds for _, seconds in turns)
 
 
 def _written(now: float) -> list[Turn]:
-    """Return the last day's recorded turns; none if the file is damaged. A turn that ended in the future
-    ended before the clock was set back: it is counted, and saved, as ending now."""
+    """Return the last day's recorded turns; none if the file is damaged. A turn that ended in the future ended before
+    the clock was set back: it is counted, and saved, as ending now."""
+    path = places.mine() / MINUTES_FILE
     try:
-        turns = [
-            (float(ended), float(seconds))
-            for ended, seconds in disk.read_json(places.mine() / MINUTES_FILE, [])
-        ]
+        turns = [(float(ended), float(seconds)) for ended, seconds in disk.read_json(path, [])]
     except (ValueError, TypeError):
         return []
     if any(ended > now + _SLIP for ended, _ in turns):
         turns = [(min(ended, now), seconds) for ended, seconds in turns]
         with suppress(OSError):
-            disk.write_json(places.mine() / MINUTES_FILE, turns)
+            disk.write_json(path, turns)
     return [(ended, seconds) for ended, seconds in turns if now - ended < DAY]
 
 
-def _going(now: float) -> list[Turn]:
-    turns = []
+def _turns(now: float) -> list[Turn]:
+    """Return the last day's turns, those that have not ended yet included."""
+    turns = _written(now)
     for _, run in waiting.is_mine():
         with suppress(RunError):
-            began: float | None = None
-            for event in run.events():
-                if event["type"] == "queued":
-                    began = None  # a resumed run keeps the events of earlier, recorded turns
-                elif event["type"] == "starting":
-                    began = event["time"]
-            turns += [] if began is None else [(now, max(0.0, now - began))]
+            # a resumed run keeps the events of earlier, recorded turns
+            latest = next(
+                (event for event in reversed(run.events()) if event["type"] in ("queued", "starting")), {}
+            )
+            if latest.get("type") == "starting":
+                turns.append((now, max(0.0, now - latest["time"])))
     return turns
 
 
@@ -130,9 +119,8 @@ def _going(now: float) -> list[Turn]:
 MEGABYTE = 10**6
 _FRESH = 3.0  # seconds: pages ask at every rerun
 _asking = threading.Lock()
-_coming: list[
-    tuple[Path, int]
-] = []  # runs that were admitted and are not queued yet: their owner's folder, and the bytes they need
+#: Runs that were admitted and are not queued yet: their owner's folder, and the bytes they need.
+_coming: list[tuple[Path, int]] = []
 _folder_sizes: dict[Path, tuple[float, int]] = {}
 
 
@@ -190,22 +178,16 @@ def _limit_refusal(steps: int, needed: int) -> str | None:
     used_up = minutes_refusal()
     if used_up is not None:
         return used_up
-    taken = size_taken(store.root()) + _promised()
+    taken = size_taken(store.root()) + sum(bytes_ for place, bytes_ in _coming if place == store.root())
+    for _, run in waiting.is_mine():  # what they may still write
+        with suppress(PeftLabError):  # damaged or deleted just now
+            taken += max(0, admission.needed_disk_bytes(run.spec) - size_taken(run.folder))
     if taken + needed > found.megabytes * MEGABYTE:
         return (
             f"Your runs take up to {units.size(taken)}, and this run would take up to {units.size(needed)} more; the "
             f"limit in this class is {units.size(found.megabytes * MEGABYTE)}. Delete runs on the Runs page."
         )
     return None
-
-
-def _promised() -> int:
-    """Return the bytes that the current learner's unfinished runs may still write."""
-    promised = sum(needed for place, needed in _coming if place == store.root())
-    for _, run in waiting.is_mine():
-        with suppress(PeftLabError):  # damaged or deleted just now
-            promised += max(0, admission.needed_disk_bytes(run.spec) - size_taken(run.folder))
-    return promised
 
 
 def refusal_of_steps(steps: int) -> str | None:

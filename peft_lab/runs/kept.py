@@ -114,8 +114,7 @@ def kept_adapter(folder: Path) -> Path:
     """Return the adapter's folder. Hashes it: not for the web server. Raises RunError if missing or damaged."""
     if not (folder / ADAPTER / "adapter_config.json").exists():
         raise RunError(f"'{folder.name}' saved no adapter, so it has no tuned model. Choose another run.")
-    hashed = _hashes(folder)
-    for name in hashed:
+    for name in kept_record(folder).get("files") or {}:
         if name.startswith(f"{ADAPTER}/"):
             require_sound(folder, name)
     return folder / ADAPTER
@@ -149,7 +148,7 @@ def file_hashes(folder: Path) -> dict[str, str]:
 
 def require_sound(folder: Path, name: str) -> None:
     """Check a file of a run against the hash in its record. Raises RunError if it differs."""
-    expected = _hashes(folder).get(name)
+    expected = (kept_record(folder).get("files") or {}).get(name)
     if expected is None:
         return
     try:
@@ -158,11 +157,6 @@ def require_sound(folder: Path, name: str) -> None:
         raise RunError(f"{name} of '{folder.name}' cannot be read ({error.strerror or error}).") from error
     if not sound:
         raise RunError(f"{name} of '{folder.name}' has changed since the run. Train it again.")
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    found: dict[str, str] = kept_record(folder).get("files") or {}
-    return found
 
 
 _MEMORY = ("peak_bytes", "process_peak_bytes", "device_allocated_bytes", "device_reserved_bytes")

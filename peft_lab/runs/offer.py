@@ -50,20 +50,10 @@ def make_offer(request: RunRequest, work: RunWork | None, past: Sequence[RunSumm
     :meth:`peft_lab.runs.spec.RunRequest.complete`."""
     spec = request.complete()
     refusal = allowance.limit_refusal(spec)
-    expected = _forecast(work, spec, past)
-    words = (
-        ""
-        if expected is None
-        else kept.told_forecast(expected.seconds, kept.forecast_errors(line.kept for line in past))
-    )
+    expected, words = None, ""
+    if work is not None:
+        with suppress(PeftLabError):  # the headline says why a step cannot be simulated
+            expected = forecast.forecast(work, spec, past)
+            words = kept.told_forecast(expected.seconds, kept.forecast_errors(line.kept for line in past))
     predictable = forecast.predicts(spec.entry.kind, spec.task)
     return Offer(spec, refusal, refusal or allowance.limits_said(), expected, words, predictable)
-
-
-def _forecast(work: RunWork | None, spec: RunSpec, past: Sequence[RunSummary]) -> Forecast | None:
-    if work is None:
-        return None
-    try:
-        return forecast.forecast(work, spec, past)
-    except PeftLabError:  # the headline says why a step cannot be simulated
-        return None

@@ -175,14 +175,19 @@ def _tokens(tokenizer: PreTrainedTokenizerBase, row: Encoded, marks: set[int]) -
 
 def _of_chats(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]) -> dict[str, Any]:
     opening = _opening(tokenizer)
+    once = (("user", "a"), ("assistant", "b"))
+    lengths = [len(batches.read_chat(tokenizer, once * times)[0]) for times in (1, 2)]
+    around = (
+        lengths[1] - lengths[0] - 2
+    )  # of a second exchange, besides question and answer of one token each
     end = batches.end_of_answer(tokenizer)
     marks = [mark for mark in (*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()) if mark.strip()]
     return {
         "chat": True,
         "own_template": bool(tokenizer.chat_template),
-        "around": _around(tokenizer),
+        "around": around,
         "opening": opening,
-        "opening_tokens": _length(tokenizer, opening),
+        "opening_tokens": len(tokenizer(opening, add_special_tokens=False)["input_ids"]) if opening else 0,
         "opened": sum(row.turns[0][0] != "system" for row in rows) if opening else 0,
         "end": "" if end is None else str(tokenizer.decode([end])),
         "spelt": tuple(
@@ -205,17 +210,6 @@ def _opening(tokenizer: PreTrainedTokenizerBase) -> str:
     return "" if opening.strip() in ("", tokenizer.bos_token) else opening
 
 
-def _around(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the tokens of a second exchange besides question and answer, which are one token each."""
-    once, twice = (("user", "a"), ("assistant", "b")), (("user", "a"), ("assistant", "b")) * 2
-    grown = len(batches.read_chat(tokenizer, twice)[0]) - len(batches.read_chat(tokenizer, once)[0])
-    return grown - 2
-
-
-def _length(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
-    return len(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else 0
-
-
 # ----------------------------------------
 # A preview in sentences, for the page and the command line.
 
@@ -235,9 +229,42 @@ def headline(found: Preview) -> str:
 
 def notes(found: Preview) -> list[str]:
     """Return further remarks on a preview, one or two sentences each."""
-    said = [_length_words(found)]
-    if found.chat:
-        said += [_format(found), *_opening_words(found), _end(found), *_spelt(found)]
+    if not found.cut:
+        said = [f"The longest row has {found.longest:,} tokens; the limit is {found.max_length:,}."]
+    else:
+        side = "end" if found.chat or found.tagging else "start of their prompts"
+        said = [
+            f"{found.cut:,} rows exceed the limit of {found.max_length:,} tokens (the longest has {found.longest:,}) "
+            f"and lose the {side}: {found.lost:,} tokens in all."
+        ]
+    if not found.chat:
+        return said
+    cost = f"adds {found.around:,} tokens around each question and its answer"
+    if found.own_template:
+        said.append(f"The tokenizer's chat template marks the messages and {cost}.")
+    else:
+        said.append(
+            "This tokenizer has no chat template, so role lines ('User: …', 'Assistant: …') mark the messages. This "
+            f"{cost}. Role lines are ordinary words, because PEFT would not train the embeddings of new tokens."
+        )
+    if found.opened:
+        text = found.opening.replace("\n", "↵")
+        text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+        said.append(
+            f"The template adds {found.opening_tokens:,} tokens to the {found.opened:,} conversations without a "
+            f"system message: {text}"
+        )
+    if found.end:
+        said.append(f"Each answer ends with {found.end}, which the model learns, so generation stops there.")
+    else:
+        said.append("No token ends an answer in this format, so the model does not learn where to stop.")
+    if found.spelt:
+        lines = ", ".join(f"{line:,}" for line in found.spelt[:_NAMED])
+        more = f" and {len(found.spelt) - _NAMED:,} more" if len(found.spelt) > _NAMED else ""
+        said.append(
+            f"A special token of the tokenizer is spelled out in line{'s' if len(found.spelt) > 1 else ''} "
+            f"{lines}{more} and is read as that token."
+        )
     return said
 
 
@@ -252,51 +279,3 @@ def heading(row: PreviewRow) -> str:
 def visible(token: Token) -> str:
     """Return a token's text with its line breaks and tabs made visible."""
     return token.text.replace("\n", "↵").replace("\t", "⇥")
-
-
-def _length_words(found: Preview) -> str:
-    if not found.cut:
-        return f"The longest row has {found.longest:,} tokens; the limit is {found.max_length:,}."
-    side = "end" if found.chat or found.tagging else "start of their prompts"
-    return (
-        f"{found.cut:,} rows exceed the limit of {found.max_length:,} tokens (the longest has {found.longest:,}) and "
-        f"lose the {side}: {found.lost:,} tokens in all."
-    )
-
-
-def _format(found: Preview) -> str:
-    cost = f"adds {found.around:,} tokens around each question and its answer"
-    if found.own_template:
-        return f"The tokenizer's chat template marks the messages and {cost}."
-    return (
-        "This tokenizer has no chat template, so role lines ('User: …', 'Assistant: …') mark the messages. This "
-        f"{cost}. Role lines are ordinary words, because PEFT would not train the embeddings of new tokens."
-    )
-
-
-def _opening_words(found: Preview) -> list[str]:
-    if not found.opened:
-        return []
-    text = found.opening.replace("\n", "↵")
-    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-    return [
-        f"The template adds {found.opening_tokens:,} tokens to the {found.opened:,} conversations without a system "
-        f"message: {text}"
-    ]
-
-
-def _end(found: Preview) -> str:
-    if found.end:
-        return f"Each answer ends with {found.end}, which the model learns, so generation stops there."
-    return "No token ends an answer in this format, so the model does not learn where to stop."
-
-
-def _spelt(found: Preview) -> list[str]:
-    if not found.spelt:
-        return []
-    lines = ", ".join(f"{line:,}" for line in found.spelt[:_NAMED])
-    more = f" and {len(found.spelt) - _NAMED:,} more" if len(found.spelt) > _NAMED else ""
-    return [
-        f"A special token of the tokenizer is spelled out in line{'s' if len(found.spelt) > 1 else ''} {lines}{more} "
-        "and is read as that token."
-    ]

@@ -16,6 +16,7 @@ from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.shared import adapters_library as library_files
 from peft_lab.models import catalogue as models
 from peft_lab.models import own as own_models
+from peft_lab.models.loading import weights_of
 from peft_lab.models.shapes import ModelEntry, a_model
 from peft_lab.runs import measuring, preview
 from peft_lab.training import tasks
@@ -153,7 +154,10 @@ class RunRequest(Form):
             path, fetched = hub.kept_hub_file(self.own_data)
             return replace(self, own_data=path, own_source=str(fetched.asked)).complete()
         spec, entry, task = get_method(self.method), entry_of(self.model), self.task_object()
-        _require_trainable(self.model)
+        if models.looks_external(self.model):
+            own_models.require(self.model)
+        else:
+            weights_of(self.model)
         if task.images and entry.kind == "vision":
             _check_images(self, entry)
         if entry.kind not in task.model_kinds:
@@ -162,12 +166,15 @@ class RunRequest(Form):
         if self.start is not None:
             _require_start(Path(self.start), entry, spec, values, task)
         rate = spec.learning_rate(entry.kind, values) if self.learning_rate is None else self.learning_rate
+        # a new head needs larger steps than most methods, or it decides the comparison
+        asked, usual = self.head_learning_rate, spec.head_learning_rate
+        head_rate = None if task.writes else asked if asked is not None else rate if usual is None else usual
         found: dict[str, Any] = {
             "values": values,
             "steps": spec.usual_steps(entry.kind) if self.steps is None else self.steps,
             "batch": BATCH[task.kind] if self.batch is None else self.batch,
             "learning_rate": rate,
-            "head_learning_rate": self._head_rate(task, spec, rate),
+            "head_learning_rate": head_rate,
             "max_length": _length(task, entry, spec, values) if self.max_length is None else self.max_length,
             "eval_rows": usual_eval_rows(task.kind, entry.kind, compared=self.compared)
             if self.eval_rows is None
@@ -181,14 +188,6 @@ class RunRequest(Form):
         if self.compared:
             measuring.check_inference(entry.kind)
         return full
-
-    def _head_rate(self, task: Task, method: MethodSpec, rate: float) -> float | None:
-        """Return a new head's rate: it needs larger steps than most methods, or it decides the comparison."""
-        if task.writes:
-            return None
-        if self.head_learning_rate is not None:
-            return self.head_learning_rate
-        return rate if method.head_learning_rate is None else method.head_learning_rate
 
 
 @dataclass(frozen=True)
@@ -275,15 +274,6 @@ def entry_of(name: str) -> ModelEntry:
     from peft_lab.core import inspector
 
     return inspector.ask(models.resolve, name)
-
-
-def _require_trainable(name: str) -> None:
-    if models.looks_external(name):
-        own_models.require(name)
-        return
-    from peft_lab.models.loading import weights_of
-
-    weights_of(name)
 
 
 def _mismatch(entry: ModelEntry, task: Task) -> str:
