@@ -54,9 +54,8 @@ _PASSES = 4  # over the rows; the largest batch is searched among them
 
 
 def require(spec: RunSpec, waits: bool = False) -> int:
-    """Check that a spec, already validated, has room: on the disk and, unless it ``waits`` for its turn, in memory.
-    Return the bytes that its run writes at most. Raises BadInput (a step cannot fit; ``field`` is ``batch``), RunError
-    (the disk is too full, or the process that simulates died)."""
+    """Return the bytes that a validated spec's run writes at most. Raises BadInput or RunError if memory or disk lack
+    room; memory is not checked for a run that ``waits`` for its turn."""
     written = needed_disk_bytes(spec)
     problem = disk_refusal(spec)
     if problem is not None:
@@ -143,15 +142,13 @@ def bound(spec: RunSpec) -> int:
 
 
 def needed_bytes(data: Mapping[str, Any], device: str) -> int:
-    """Return the bytes that the largest step of a run needs. Imports torch; called in a worker process. Raises
-    SimulationError (the method cannot be simulated), PeftLabError (its data cannot be read)."""
+    """Return the bytes that the largest step of a run needs. Imports torch; for a worker process."""
     spec = RunSpec.from_dict(data)
     return _simulated(spec, largest_batch(spec), device)
 
 
 def largest_batch(spec: RunSpec) -> dict[str, Any]:
-    """Return the size of the batch with the most tokens among those that the run will make. In the form of
-    :func:`peft_lab.training.batches.size_of`."""
+    """Return the size (``batches.size_of``) of the batch with the most tokens among those that the run will make."""
     # Later passes over the same rows contain no longer ones.
     return _size_of(spec, lambda made: max(made, key=lambda rows: len(rows) * max(map(len, rows))), _PASSES)
 
@@ -193,9 +190,8 @@ def _simulated(spec: RunSpec, batch: Mapping[str, Any], device: str) -> int:
 
 
 def what_fits(data: Mapping[str, Any], device: str, free: int) -> dict[str, Any]:
-    """Return what would fit of a refused run, all else equal: ``batch`` rows, or rows cut to ``length`` tokens, found
-    by halving (0: not even the smallest), or ``methods`` by title, with default settings. Imports torch; called in a
-    worker process."""
+    """Return what would fit of a refused run: ``batch`` rows or rows cut to ``length`` tokens, found by halving (0:
+    none), or ``methods`` by title, with default settings. Imports torch; for a worker process."""
     spec = RunSpec.from_dict(data)
     batch = largest_batch(spec)
 
@@ -298,8 +294,7 @@ SIMULATED_BATCH = ("rows", "length", "kept", "predicted", "padded")
 
 
 def peak_of_step(request: StepRequest) -> int:
-    """Return the peak of the tensors of one step of a run, in bytes. Imports torch. Raises BadInput, SimulationError as
-    :func:`peft_lab.engine.lab.simulate_lab`."""
+    """Return the peak of the tensors of one step of a run, in bytes. Imports torch."""
     return simulate_lab(request).peak_bytes
 
 
@@ -315,8 +310,7 @@ def ask_of_run(record: Mapping[str, Any]) -> Future[int] | None:
 
 
 def peak_of_run(record: Mapping[str, Any]) -> int | None:
-    """Return the result of :func:`ask_of_run`, once it is there. Raises BadInput, SimulationError (the step cannot be
-    simulated, with the reason)."""
+    """Return the result of :func:`ask_of_run`. Raises BadInput or SimulationError with the reason."""
     asked = ask_of_run(record)
     return None if asked is None else asked.result()
 
@@ -326,10 +320,8 @@ def peak_of_run(record: Mapping[str, Any]) -> int | None:
 
 
 def step_ahead(data: Mapping[str, Any]) -> tuple[Simulation, dict[str, Any]]:
-    """Simulate the step that a run of this spec will measure; return the simulation and the size of its batch. The rows
-    are encoded, ordered and padded as in :mod:`peft_lab.runs.course`, so that the figures before and after the run are
-    of the same batch. Imports torch; called in a worker process. Raises BadInput, SimulationError (the step cannot be
-    simulated), AssetError (weights or sentences are not here)."""
+    """Simulate the step that a run of this spec will measure, on the very batch; return the simulation and the batch's
+    size. Imports torch; for a worker process."""
     from peft_lab.runs import course
     from peft_lab.runs.training import tracked_step
 

@@ -82,8 +82,7 @@ def _sum(turns: Sequence[Turn]) -> float:
 
 
 def _written(now: float) -> list[Turn]:
-    """Return the last day's recorded turns; none if the file is damaged. A turn that ended in the future ended before
-    the clock was set back: it is counted, and saved, as ending now."""
+    """Return the last day's recorded turns; one that ended before the clock was set back counts as ending now."""
     path = places.mine() / MINUTES_FILE
     try:
         turns = [(float(ended), float(seconds)) for ended, seconds in disk.read_json(path, [])]
@@ -126,9 +125,8 @@ _folder_sizes: dict[Path, tuple[float, int]] = {}
 
 @contextmanager
 def admitted(steps: int, written: int) -> Iterator[None]:
-    """Check the class's limits for a run and reserve its place until it is queued, inside the block; of several
-    requests at once only as many pass as are allowed. ``written``: the bytes that the run writes at most; 0 for a
-    resumed one, whose folder exists already. Raises RunError with :func:`limit_refusal`."""
+    """Check the class's limits for a run that writes at most ``written`` bytes, and reserve its place until it is
+    queued, inside the block. Raises RunError with :func:`limit_refusal`."""
     place = (store.root(), written)
     with _asking:
         _folder_sizes.pop(store.root(), None)
@@ -145,8 +143,7 @@ def admitted(steps: int, written: int) -> Iterator[None]:
 
 @contextmanager
 def storing(more: int) -> Iterator[None]:
-    """Allow an upload of ``more`` bytes to be written inside the block, one upload at a time. Raises BadInput
-    with :func:`refusal_of_upload`."""
+    """Allow an upload of ``more`` bytes inside the block, one at a time. Raises BadInput if it is refused."""
     with _asking:
         refused = refusal_of_upload(more)
         if refused is not None:

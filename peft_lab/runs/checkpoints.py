@@ -83,8 +83,8 @@ class Keeper:
         self._spent = self._last = 0.0
 
     def restore(self) -> int:
-        """Restore the latest state, random generators included; return its number of steps, 0 if there is none. Raises
-        RunError (it cannot be read, or was made by other package versions or on another kind of device)."""
+        """Restore the latest state, random generators included; return its number of steps, 0 without one. Raises
+        RunError if it cannot be read or was made by other versions."""
         import torch
 
         kept = latest(self.run.folder)
@@ -277,8 +277,7 @@ def words_of_a_stop(run: Run) -> str:
 
 
 def require_to_go_on(run: Run, anew: bool = False) -> None:
-    """Check that a run can be resumed, or with ``anew`` started again. Raises BadInput (it is done, has not ended, was
-    started outside the lab, or has no checkpoint)."""
+    """Check that a run can be resumed, or with ``anew`` started again. Raises BadInput."""
     status = run.status()
     if status is Status.DONE:
         raise BadInput(f"'{run.id}' is done, so it cannot be continued.", "run")
@@ -300,16 +299,14 @@ def has_begun_again(run: Run) -> bool:
 
 
 def asked_to_go_on(run: Run) -> float:
-    """Return the turn for which an engine was asked to carry the run out; it stays the same however often the
-    run was :func:`taken_over` since. Raises RunError if its events cannot be read."""
+    """Return the turn that an engine was asked for, however often the run was :func:`taken_over` since."""
     queued = events.latest(run.events(), "queued") or {}
     return float(queued.get("asked") or queued.get("time", 0.0))
 
 
 def taken_over(run: Run, why: str) -> float:
-    """Reset a run whose process was lost, while its owner lives, to its latest state; return its new turn
-    (:mod:`hold`). A Stop or an early ending that its owner asked for stays in force. Raises BadInput (it has ended
-    meanwhile), RunError (the process that trained it is still there), OSError."""
+    """Reset a run whose process was lost, while its owner lives, to its latest state; return its new turn. A Stop or an
+    early ending that its owner asked for stays in force. Raises BadInput, RunError, OSError."""
     queued = events.latest(run.events(), "queued") or {}
     owner = owners.read(queued.get("owner"))
     if owner is None:
@@ -323,10 +320,8 @@ def taken_over(run: Run, why: str) -> float:
 
 
 def reopen(run: Run, owner: Owner, anew: bool = False, carrier: str = "") -> None:
-    """Cut a run's events back to its latest state and queue it for ``owner``, in one step: readers see it either ended
-    or queued. ``anew``: begin from the start if there is no checkpoint. ``carrier``: the engine that carries it out; as
-    in :func:`peft_lab.runs.store.create`. Raises BadInput as :func:`require_to_go_on`, RunError (the process that
-    trained it is still there), OSError."""
+    """Cut a run's events back to its latest state, or with ``anew`` to none, and queue it for ``owner``, in one step.
+    Raises BadInput as :func:`require_to_go_on`, RunError if its process is still there, OSError."""
     require_to_go_on(run, anew)
     with waiting.reopening(run):
         require_to_go_on(run, anew)  # its status may have changed before the lock was held

@@ -25,9 +25,7 @@ from peft_lab.takeaway.bundle import write_papers
 
 
 def end_run(run: Run, ending: str, message: str, works: Mapping[str, float] | None = None) -> None:
-    """Write record and model card, then the final event: whoever reads that a run has ended finds both. ``works``:
-    settings with which a failed run would work. Raises what :func:`~peft_lab.takeaway.bundle.write_papers` raises,
-    after the run has been ended."""
+    """Write record and model card, then the final event: whoever reads that a run has ended finds both."""
     last = {"type": ending, "time": time.time(), "message": message}
     found = record.result(run, [last])
     disk.write_json(run.folder / kept.RECORD, found)
@@ -53,8 +51,7 @@ class Child:
     """A run's process. If the fork server is gone, the process table says whether the child lives."""
 
     def __init__(self, run: Run) -> None:
-        """Start the process, and the one that follows the run for its trackers. Raises RunError (no process can be
-        made, or the run's events cannot be read)."""
+        """Start the process, and the one that follows the run for its trackers. Raises RunError."""
         self._run = run
         self.turn = waiting.turn_number(run)
         self._process = _made(run, self.turn)
@@ -79,8 +76,7 @@ class Child:
                 os.kill(self._process.pid, number)
 
     def kill(self, patience: float) -> None:
-        """Kill the process, and wait up to ``patience`` seconds for its end. Unlike :meth:`signal` it works
-        even if this process can open no more files, which looking up a process needs."""
+        """Kill the process, even if this one can open no more files, and wait up to ``patience`` seconds."""
         if self._process.is_alive():
             self._process.kill()
             self._process.join(patience)
@@ -162,9 +158,8 @@ def _looked_up(pid: int | None) -> Owner | None:
 
 
 def main(folder: str, home: str, turn: float, threads: int | None = None) -> None:
-    """Train the run in ``folder`` with the weights in ``home`` if ``turn`` is its latest
-    (:mod:`peft_lab.runs.waiting`).
-    Errors of this package become its final message; any other is a bug and goes to the log."""
+    """Train the run in ``folder`` with the weights in ``home`` if ``turn`` is its latest. Errors of this package become
+    its final message; any other is a bug and goes to the log."""
     run = Run(Path(folder).name, Path(folder))
     training.listen_for_stop()
     try:
@@ -188,8 +183,7 @@ def main(folder: str, home: str, turn: float, threads: int | None = None) -> Non
 
 
 def _trained(run: Run) -> tuple[str, str, Mapping[str, float]]:
-    """Train; return the final event's type, its message, and settings that would work. Disk errors are reported as
-    such, whatever raised them."""
+    """Train; return the final event's type, its message, and settings that would work."""
     try:
         ending, message = training.train(run)
         return ending, f"{message} {run.why_stopped()}".strip() if ending == Status.STOPPED else message, {}
@@ -223,10 +217,8 @@ LOST = "The run's process or node was lost; the run continues elsewhere."
 
 
 def carry_elsewhere(folder: str, home: str, turn: float, threads: int) -> str:
-    """Train the run in ``folder`` in this process, used for nothing else; return the run's status afterwards. ``home``:
-    the lab folder, with the weights. ``turn``: the run's turn that is asked for, the same at each restart by the
-    engine; if its owner has queued the run again since, it is left alone. ``threads``: the number that torch may
-    compute with. Raises RunError (the process that trained it before does not end, or the run cannot be read)."""
+    """Train the run in ``folder`` in this process; return its status afterwards. ``turn``: the one that the engine was
+    asked for; if its owner has queued the run again since, it is left alone. Raises RunError."""
     run = Run(Path(folder).name, Path(folder))
     if checkpoints.asked_to_go_on(run) == turn and not run.status().final:
         # A process lost before it began has left the turn that it queued.

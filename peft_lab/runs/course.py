@@ -77,8 +77,8 @@ def attention_for(spec: RunSpec) -> str:
 
 
 def prepare(spec: RunSpec, begins: Callable[[str], object] = lambda phase: None) -> Prepared:
-    """Load the model, apply the method, read and encode the rows; call ``begins`` with each phase's name. Raises
-    PeftLabError (a model that does not load, data that cannot be read)."""
+    """Load the model, apply the method, encode the rows; call ``begins`` with each phase's name. Raises
+    PeftLabError."""
     method, task = get_method(spec.method), spec.task_object()
     begins("Loading the model")
     base = fresh_base(spec, task)
@@ -113,8 +113,7 @@ def _require_known(rows: Sequence[Encoded], base: loading.Base) -> None:
 
 
 def _require_numbers(model: torch.nn.Module, row: Encoded, base: loading.Base) -> None:
-    """Check that a model from outside the catalogue computes a finite loss before training, since its config
-    and weights may hold anything; raises BadInput if not. Leaves the training's random state as it is."""
+    """Check that a model from outside the catalogue computes a finite loss before training. Raises BadInput."""
     import torch
 
     title = base.entry.title
@@ -156,8 +155,7 @@ def steps(
     follow: Follow = unfollowed,
     restore: Callable[[], int] = lambda: 0,
 ) -> Iterator[Made]:
-    """Seed, then make the steps lazily, one per iteration. ``optimizer``: that of :func:`optimizer_of`. ``restore``:
-    restores a checkpoint, if there is one, and returns how many steps it had made."""
+    """Seed, then make the steps lazily. ``restore``: restores a checkpoint and returns how many steps it had made."""
     spec = ready.spec
     seed_everything(spec.seed)
     first = restore()
@@ -235,8 +233,8 @@ class BaseScore:
 
 
 def base_key_of(ready: Prepared, files: Mapping[str, Any]) -> dict[str, Any]:
-    """Return everything that the score of a run's base depends on. ``files``: SHA-256 of what the run was made from
-    (:func:`peft_lab.runs.kept.input_hashes`)."""
+    """Return everything that the score of a run's base depends on. ``files``: of
+    :func:`~peft_lab.runs.kept.input_hashes`."""
     import torch
 
     return base_key_ahead(

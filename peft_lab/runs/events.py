@@ -62,8 +62,7 @@ class EventLog:
         self._append({"time": time.time(), "type": kind, **fields})
 
     def end(self, kind: str, **fields: Any) -> bool:
-        """Append a final event; return ``False`` if the disk does not take it. This process then remembers it, and
-        :func:`write_unwritten` writes it once there is room again."""
+        """Append a final event; if the disk does not take it, remember it for :func:`write_unwritten`."""
         event = {"time": time.time(), "type": kind, **fields}
         try:
             self._append(event)
@@ -88,8 +87,7 @@ class EventLog:
 
 
 def cut(path: Path, size: int, event: Event, without: frozenset[str] = frozenset()) -> None:
-    """Keep a file's first ``size`` bytes except events of types ``without``, and append ``event``, in one step. Raises
-    OSError."""
+    """Keep a file's first ``size`` bytes except events of types ``without``, and append ``event``, in one step."""
     line = json.dumps({"time": time.time(), **event}, allow_nan=False) + "\n"
     with disk.replacing(path) as scratch, path.open("rb") as file, scratch.open("wb") as other:
         lines = file.read(size).split(b"\n") if size else []
@@ -101,8 +99,7 @@ def cut(path: Path, size: int, event: Event, without: frozenset[str] = frozenset
 
 
 class EventReader:
-    """Reads all events of a growing file; each line is read and parsed once, whichever thread asks. A file that was
-    replaced, cut or changed before its end is read from the start."""
+    """Reads a growing file's events, each line once, whichever thread asks; a replaced or changed file is read anew."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -117,8 +114,7 @@ class EventReader:
         self._events: tuple[Event, ...] = ()
 
     def read(self) -> tuple[Event, ...]:
-        """Return the events in order, the same tuple if nothing was appended; empty if there is no file. Incomplete
-        lines are left out. Raises OSError."""
+        """Return the events of whole lines, the same tuple if nothing was appended; empty without a file."""
         with self._lock:
             try:
                 if _stamp(self.path.stat()) != self._stamp:
@@ -206,8 +202,7 @@ def _parse(lines: Iterable[bytes]) -> Iterable[Event]:
 
 
 def event_damage(events: Sequence[Event], ended: bool) -> str:
-    """Describe the first event that cannot be read; empty if all can. Unknown types and fields are ignored, and so is a
-    damaged owner in a run that has ``ended``."""
+    """Describe the first event with a known field that cannot be read; empty if all can."""
     for number, event in enumerate(events, 1):
         wrong = misfit(_KINDS.get(event["type"], {}), event)
         if wrong or not all(map(_sound, event["answers"] if event["type"] == "probe" else ())):

@@ -48,8 +48,7 @@ class Forecast:
 
 
 def predicts(kind: str, task: str) -> bool:
-    """Return whether runs of a model of this ``kind`` on this task can be predicted once the machine is measured: only
-    on a CPU, not in a class, whose runs share it, and not on a learner's own images, whose reading time is unknown."""
+    """Return whether such runs are predicted: on a CPU, not in a class, whose runs share it, and not on own images."""
     return (
         not machine.may_have_gpu()
         and not asking.class_is_on()
@@ -139,9 +138,8 @@ class RunWork:
 
 
 def run_work(data: Mapping[str, Any]) -> RunWork:
-    """Return the work of a run of this spec. Imports torch; called in a worker process. Raises BadInput (a run on a
-    learner's own images), BadInput, SimulationError (the step cannot be simulated), AssetError (weights or data are not
-    here)."""
+    """Return the work of a run of this spec. Imports torch; for a worker. Raises BadInput, SimulationError,
+    AssetError."""
     from peft_lab.methods import get_method
     from peft_lab.models.catalogue import resolve
     from peft_lab.runs import admission, course, kept

@@ -76,16 +76,14 @@ def check_file(folder: Path) -> None:
 
 
 def kept_insight(folder: Path) -> dict[str, Any]:
-    """Return the data for the method's own picture, ``{}`` if the run has none. Raises RunError if it, or the arrays
-    that belong to it, are damaged."""
+    """Return the data for the method's own picture, ``{}`` without any. Raises RunError if damaged."""
     for name in (INSIGHT, ARRAYS):
         require_sound(folder, name)
     return read_json(folder, INSIGHT) if (folder / INSIGHT).exists() else {}
 
 
 def kept_trajectory(folder: Path) -> Trajectory | None:
-    """Return the run's recorded trajectory, as far as it has come; ``None`` if it has none, because it has
-    made no step or is older than trajectories. Raises RunError if it is damaged."""
+    """Return the run's recorded trajectory so far; ``None`` without one. Raises RunError if damaged."""
     require_sound(folder, TRAJECTORY)
     if not (folder / TRAJECTORY).exists():
         return None
@@ -121,8 +119,7 @@ def kept_adapter(folder: Path) -> Path:
 
 
 def save_adapter(folder: Path, write: Callable[[Path], None]) -> None:
-    """Save the files that ``write`` puts into the folder passed to it as the run's adapter, in one step: a
-    killed process or a full disk never leaves half an adapter."""
+    """Save the files that ``write`` puts into the folder passed to it as the run's adapter, all or none of them."""
     scratch = folder / _SCRATCH
     try:
         write(scratch)
@@ -184,9 +181,8 @@ _LOADED = ("*.safetensors", "*.json", "*.jinja", "*.model", "vocab.txt", "merges
 
 
 def input_hashes(spec: RunSpec, task: Task, entry: ModelEntry) -> dict[str, dict[str, str]]:
-    """Return the SHA-256 of each file, by where the files come from: an asset, a folder, the learner's file. A model of
-    the Hugging Face Hub is identified by its commit. Reads every byte, once per process: for a worker. Raises
-    AssetError: a fetched file is damaged."""
+    """Return the SHA-256 of each file, by where the files come from: an asset, a folder, the learner's file; of a model
+    of the hub its commit. Reads every byte, once per process: for a worker. Raises AssetError."""
     found = {spec.model: model_hashes(spec.model, entry), **task.inputs()}
     if spec.start is not None:
         found["start"] = {Path(spec.start).name: fetching.soundness_digest(Path(spec.start))}
@@ -196,9 +192,8 @@ def input_hashes(spec: RunSpec, task: Task, entry: ModelEntry) -> dict[str, dict
 
 
 def require_same_model(spec: RunSpec, seen: Mapping[str, Mapping[str, str]] | None) -> None:
-    """Check that the folder of a run's model is unchanged. Reads every byte, once per process: for a worker. ``seen``:
-    the hashes that the run recorded; ``None`` if it recorded none. Raises BadInput (a file of the folder has changed
-    since, or is gone)."""
+    """Check that the folder of a run's model is as in the hashes ``seen`` by the run, if any. For a worker. Raises
+    BadInput if not."""
     noted = (seen or {}).get(spec.model)
     if noted is None or not own.is_folder(spec.model):
         return
@@ -232,8 +227,8 @@ START = "start.zip"
 
 
 def copy_given(spec: RunSpec, made: Path, folder: Path) -> RunSpec:
-    """Copy the files that a spec names into ``made``, the run's folder under another name; return the spec with the
-    copies' paths in ``folder``, its name afterwards. Raises BadInput (in a class, a file of somebody else), OSError."""
+    """Copy the files that a spec names into ``made``, which will be ``folder``; return the spec with the copies' paths.
+    Raises BadInput (in a class, a file of somebody else), OSError."""
     for given in (spec.own_data, spec.start):
         if given is not None:
             places.require_mine(given)
@@ -274,8 +269,7 @@ def forecasts_file() -> str:
 
 
 def kept_forecasts(events: Iterable[Mapping[str, Any]], took: float | None) -> MadeForecast | None:
-    """Return the forecast among a run's events; ``None`` without one. ``took``: the measured seconds of a run that is
-    done; ignored for a resumed run, which no forecast covers."""
+    """Return the forecast among a run's events; ``None`` without one. ``took``: ignored if the run was resumed."""
     found = None
     for event in events:
         if event["type"] == EVENT:

@@ -165,8 +165,7 @@ def check_inference(kind: ModelKind) -> None:
 def inference_time(
     examiner: Examiner, base: Model, tuned: Model, rows: Sequence[Row], heartbeat: Callable[[], None]
 ) -> dict[str, Any]:
-    """Return the event ``inference``: seconds per unit, a row or a generated token with its prompt's share.
-    ``heartbeat`` is called before every pair of requests and may raise."""
+    """Return the event ``inference``, per row or generated token. ``heartbeat``: called before each pair; may raise."""
     kind = examiner.task.kind
     per_request = NEW_TOKENS if examiner.task.writes else 1
     base.eval()

@@ -34,8 +34,7 @@ class Offer:
     predictable: bool
 
     def start(self, starter: str) -> str:
-        """Queue the run, store its forecast with it, and return its id. ``starter``: the mark of the browser that
-        starts it. Raises as :meth:`peft_lab.runs.queue.RunQueue.admit`."""
+        """Queue the run with its forecast; return its id. ``starter``: the mark of the browser that starts it."""
         run = get_queue().admit(self.spec)
         store.note_starter(run, starter)
         if self.forecast is not None:
@@ -45,9 +44,8 @@ class Offer:
 
 
 def make_offer(request: RunRequest, work: RunWork | None, past: Sequence[RunSummary]) -> Offer:
-    """Check a request and return it as an offer. ``work``: of the run; ``None`` while it is not known, which leaves the
-    forecast out. ``past``: earlier runs, newest first, which correct the forecast. Raises BadInput, AssetError as
-    :meth:`peft_lab.runs.spec.RunRequest.complete`."""
+    """Check a request and return it as an offer. ``work``: ``None`` while unknown. ``past``: earlier runs, newest
+    first."""
     spec = request.complete()
     refusal = allowance.limit_refusal(spec)
     expected, words = None, ""

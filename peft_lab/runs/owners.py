@@ -69,8 +69,7 @@ def myself() -> Owner:
 
 
 def started(process: psutil.Process) -> float:
-    """Return when a process began, in seconds after its machine's boot. psutil derives both times from the
-    clock, which may be set meanwhile, but their difference stays. Raises psutil.Error."""
+    """Return when a process began, in seconds after its machine's boot: unlike the clock, this stays as it is."""
     booted = psutil.boot_time()
     return float(process.create_time() - booted)
 
@@ -185,7 +184,6 @@ _hearts: WeakSet[Heart] = WeakSet()
 
 
 def held_here(owner: Owner | None, folder: Path) -> bool:
-    """Return whether the owner is this process and holds the folder, however old its heartbeat: after a
-    machine's sleep it may not have been renewed yet."""
+    """Return whether this process holds the folder, however old its heartbeat, as after a machine's sleep."""
     mine = owner is not None and owner.pid == os.getpid() and lives(owner)
     return mine and any(heart.holds(folder) for heart in list(_hearts))

@@ -28,8 +28,7 @@ _UNCUT = 10**9  # tokens, more than any row has
 
 @dataclass(frozen=True)
 class Token:
-    """One token of a row that is shown: its text, whether the loss covers it, and whether it is a special
-    token that a template or tokenizer adds."""
+    """One token that is shown, whether the loss covers it, and whether a template or tokenizer adds it (``mark``)."""
 
     text: str
     trained: bool
@@ -95,8 +94,7 @@ def require(model: str, path: str, max_length: int) -> None:
 
 
 def ask(model: str, path: str, max_length: int) -> Future[Preview | str]:
-    """Start :func:`look` in the inspector process; return the future of its result. Raises BadInput: in a class,
-    another's file."""
+    """Start :func:`look` in the inspector process. Raises BadInput: in a class, another's file."""
     from peft_lab.core import inspector
 
     places.require_mine(path)
@@ -105,9 +103,8 @@ def ask(model: str, path: str, max_length: int) -> Future[Preview | str]:
 
 @in_person
 def look(model: str, path: str, max_length: int) -> Preview | str:
-    """Return the preview of a file for a model, or why its rows cannot be trained on: returned rather than raised, so
-    that the worker caches it. Imports torch. Raises BadInput (the file cannot be read, or is another's), AssetError (no
-    weights here)."""
+    """Return the preview of a file for a model, or why its rows cannot be trained on: returned, so that the worker
+    caches it. Imports torch."""
     from peft_lab.models import loading
     from peft_lab.models.catalogue import resolve
 

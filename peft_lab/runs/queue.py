@@ -49,8 +49,8 @@ FORCE = 2.0  # seconds after terminate, before kill
 def carry_out_turn(
     run: Run, wants_stop: Callable[[], bool], meanwhile: Callable[[], None], timed: bool = False
 ) -> None:
-    """Train the run in a child process; return when it has ended. ``meanwhile``: called at each look. ``timed``:
-    whether its owner's minutes limit it and are charged."""
+    """Train the run in a child process. ``meanwhile``: called at each look. ``timed``: whether its owner's minutes are
+    charged."""
     problem = _refusal(run)
     if problem is not None:
         end_turn(run, "failed", str(problem), problem.works)
@@ -108,8 +108,7 @@ def carry_out_turn(
 
 
 def end_turn(run: Run, ending: str, message: str, works: Mapping[str, float] | None = None) -> None:
-    """Append the run's final event, unless its folder was deleted meanwhile. ``works``: settings with which a failed
-    run would work."""
+    """Append the run's final event, unless it was deleted meanwhile. ``works``: settings that would work."""
     if run.folder.exists():
         run.log.end(ending, message=message, **({"works": dict(works)} if works else {}))
 
@@ -147,9 +146,7 @@ class RunQueue:
         self._heart = Heart(lambda: [run.folder for run in list(self._mine)])
 
     def submit(self, request: RunRequest) -> str:
-        """Check and queue a run; return its id at once. Raises BadInput (an impossible request, too little memory, an
-        unknown tracker; nothing is stored), AssetError (weights or data are not here), RunError (no room on the disk, a
-        limit of the class, or it cannot be written to)."""
+        """Check and queue a run; return its id at once. Raises BadInput (nothing is stored), AssetError, RunError."""
         return self.admit(request.complete()).id
 
     def admit(self, spec: RunSpec) -> Run:
@@ -164,9 +161,8 @@ class RunQueue:
         return run
 
     def go_on(self, identity: str, anew: bool = False) -> None:
-        """Queue a run that ended too early once more; it resumes from its latest checkpoint, or with ``anew`` from the
-        start if there is none. Raises BadInput (not ended, done, or without a checkpoint), RunError (no such run, no
-        room, or the disk)."""
+        """Queue a run that ended too early once more, from its latest checkpoint, or with ``anew`` from the start.
+        Raises BadInput (not ended, done, or without a checkpoint), RunError (no such run, no room, or the disk)."""
         run = store.get(identity)
         try:
             with FileLock(run.folder / ".going-on.lock"):  # one of several simultaneous requests
@@ -196,9 +192,8 @@ class RunQueue:
             self._wake.notify_all()
 
     def stop(self, identity: str, why: str = "") -> None:
-        """Ask a run to stop: it ends after its current step, or is ended after some seconds. A run whose app or command
-        is gone is marked as lost. ``why``: a sentence added to its final message; empty if its owner stops it. Raises
-        RunError (no such run, or it cannot be told to stop because the disk cannot be written to)."""
+        """Ask a run to stop after its step; one whose app or command is gone is marked as lost. ``why``: added to its
+        final message. Raises RunError (no such run, or the disk cannot be written to)."""
         self.end(store.get(identity), why)
 
     def end(self, run: Run, why: str = "") -> None:
@@ -222,8 +217,7 @@ class RunQueue:
             ) from error
 
     def position(self, identity: str) -> int:
-        """Return how many runs go before this one: 0 if it is next, or has had its turn. Raises RunError (no such
-        run)."""
+        """Return how many runs go before this one: 0 if it is next or has had its turn. Raises RunError."""
         run = store.get(identity)
         return 0 if run.status() is not Status.QUEUED else len(runs_before(run))
 
@@ -267,8 +261,7 @@ class RunQueue:
                 self._mine.remove(run)
 
     def _turn(self, run: Run) -> bool:
-        """Wait for the device, then run; return ``False`` if another of this process's runs goes first. The run's
-        folder may be deleted by hand at any time."""
+        """Wait for the device, then run; return ``False`` if another of this process's runs goes first."""
         top = places.shared() / store.FOLDER
         top.mkdir(parents=True, exist_ok=True)
         machine = hashlib.sha256(owners.machine().encode()).hexdigest()[:8]
@@ -432,8 +425,7 @@ def _stuck(run: RunSummary | None, place: PageVisit | None, now: float, out_of_m
 
 
 def end_for_teacher(owner: str, identity: str) -> None:
-    """Ask a learner's run to stop, with a message that the teacher ended it. Raises NotATeacher, or RunError
-    if there is no such run."""
+    """Ask a learner's run to stop, saying that the teacher ended it. Raises NotATeacher, RunError."""
     places.require_teacher()
     with acting_for(Asker(owner)):
         get_queue().stop(identity, ENDED_BY_TEACHER)

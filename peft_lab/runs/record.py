@@ -41,8 +41,7 @@ def record_of(
     stored: int | None = None,
     outside: bool = False,
 ) -> dict[str, Any]:
-    """Return a run's JSON for the command line (bytes as int, seconds as float): figures, spec, versions. ``outside``:
-    the lab did not carry it out (store.py); if nothing was scored, it has no metric."""
+    """Return a run's JSON for the command line. ``outside``: the lab did not carry it out; it may have no metric."""
     metric = "" if outside and not (seen.before or seen.after) else spec.task_object().metric
     memory = {key: value for key, value in seen.memory.items() if value is not None}
     return {
@@ -80,8 +79,7 @@ def record_of(
 
 
 def result(run: Run, further: Sequence[Event] = ()) -> dict[str, Any]:
-    """Return :func:`record_of` a run as it is now, ended or not, from its file's events and ``further`` ones. Raises
-    RunError if its folder cannot be read."""
+    """Return :func:`record_of` a run as it is now, with ``further`` events. Raises RunError if it cannot be read."""
     spec = run.spec
     events = [*run.events(), *further]
     seen = view(events, spec.steps, run.gone(events))
@@ -105,8 +103,7 @@ def inputs_of(events: Sequence[Event]) -> dict[str, dict[str, str]] | None:
 
 
 def niceness_of(events: Sequence[Event]) -> int | None:
-    """Return the niceness of the process that trained last: above 0 it only got the CPU time that others
-    left. ``None`` if not recorded."""
+    """Return the niceness of the process that trained last: above 0 it got what others left of the processor."""
     found = (latest(events, "worker") or {}).get("niceness")
     return found if isinstance(found, int) else None
 
@@ -161,9 +158,7 @@ _trained = attrgetter(*(item.name for item in fields(RunSpec) if item.name not i
 
 
 def stands_for(run: RunSpec, wanted: RunSpec) -> bool:
-    """Return whether a run of one spec would give everything that a run of ``wanted`` would. The first may be from an
-    earlier version: a knob that it lacks counts as at its default, and a knob that no longer exists makes it a
-    different run."""
+    """Return whether a run of one spec, also of an earlier version, gives all that a run of ``wanted`` would."""
     if _trained(run) != _trained(wanted) or not (wanted.compared <= run.compared):
         return False
     try:
@@ -173,7 +168,6 @@ def stands_for(run: RunSpec, wanted: RunSpec) -> bool:
 
 
 def knobs_read(spec: RunSpec) -> dict[str, Any]:
-    """Return a run's knobs, with defaults filled in and without those that other knobs disable. Raises BadInput (a knob
-    that there is not, or a value that it cannot have)."""
+    """Return a run's knobs, defaults filled in, without those that others disable. Raises BadInput."""
     method = get_method(spec.method)
     return read(method.knobs, method.complete(entry_of(spec.model).shape, spec.values))

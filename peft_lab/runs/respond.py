@@ -30,8 +30,7 @@ _loaded: OrderedDict[Path, tuple[Examiner, torch.nn.Module, torch.nn.Module]] = 
 
 
 def ask(identity: str, texts: Sequence[str]) -> list[dict[str, Any]]:
-    """Call :func:`respond` in the inspector process; for the web server and the command line. Raises BadInput (an empty
-    or too long text, or as :func:`respond`), RunError as :func:`respond`."""
+    """Call :func:`respond` in the inspector process. Raises BadInput for an empty or too long text, and as there."""
     from peft_lab.core import inspector
 
     for text in texts:
@@ -87,8 +86,7 @@ def _base(model: str, task: str) -> tuple[Examiner, torch.nn.Module]:
 
 
 def base_answer(model: str, task: str, text: str) -> str:
-    """Return what an untrained model answers to a text of a task; for a worker, where the model stays loaded. Raises
-    AssetError (its weights have to be fetched first)."""
+    """Return what an untrained model answers to a text of a task; for a worker. Raises AssetError."""
     examiner, base = _base(model, task)
     return examiner.answer(base, [text])[0].answer
 
@@ -101,8 +99,7 @@ OPENED_METHOD = "adapters"  # the method of such folders
 
 
 def opened_values(place: Path, model: str) -> dict[str, Any]:
-    """Return the knobs of the adapter in a folder, or a zip of one, on a model. Raises BadInput (it cannot be opened,
-    belongs to another model, or, in a class, to somebody else)."""
+    """Return the knobs of the adapter in a folder, or a zip of one, on a model. Raises BadInput."""
     places.require_mine(place)
     return library_files.values_of(library_files.read_content(place), entry_of(model).shape)
 

@@ -36,8 +36,7 @@ _TERMS = "as its page on the hub says"
 
 
 def usual_eval_rows(kind: str, model_kind: str, *, compared: bool = False) -> int:
-    """Return the default number of held-out rows to score on, for a task and a model of these kinds. A run that is
-    ``compared`` with others is scored on more."""
+    """Return the default number of held-out rows; a run that is ``compared`` with others is scored on more."""
     rows = _IMAGES if model_kind == "vision" else _EVAL_ROWS[kind]
     return max(rows, _COMPARED_ROWS) if compared else rows
 
@@ -122,15 +121,13 @@ class RunRequest(Form):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Build from the output of :meth:`to_dict`, also after JSON. Raises BadInput (a field is missing, unknown or of
-        a wrong type)."""
+        """Build from the output of :meth:`to_dict`, also after JSON. Raises BadInput."""
         told = content.read_typed(cls, data, "A run")
         values = {key: tuple(v) if isinstance(v, list) else v for key, v in data.get("values", {}).items()}
         return cls(**{**told, "values": values})
 
     def task_object(self) -> Task:
-        """Return the task, or the learner's file as one. Raises UnknownName (no such task), BadInput (an unusable
-        file)."""
+        """Return the task, or the learner's file as one. Raises UnknownName, BadInput."""
         if self.task != own.NAME:
             return tasks.get_task(self.task)
         if self.own_data is None:
@@ -147,9 +144,8 @@ class RunRequest(Form):
         )
 
     def complete(self) -> RunSpec:
-        """Check the request and return it as a spec, with every default filled in. Raises BadInput (the first setting
-        that cannot work, before anything runs; ``field`` names it), AssetError (weights or sentences have to be fetched
-        first)."""
+        """Return the request as a spec, every default filled in. Raises BadInput, whose ``field`` names the first
+        setting that cannot work, or AssetError (weights or sentences have to be fetched first)."""
         if self.task == own.NAME and self.own_data is not None and hub.is_hub(self.own_data):
             path, fetched = hub.kept_hub_file(self.own_data)
             return replace(self, own_data=path, own_source=str(fetched.asked)).complete()

@@ -52,16 +52,14 @@ class Run:
         return EventLog(self.folder / "events.jsonl")
 
     def events(self) -> tuple[Event, ...]:
-        """Return the current events; those this process has read already are not read again. Raises RunError
-        if the file exists and cannot be read."""
+        """Return the events so far; none is read twice. Raises RunError if the file cannot be read."""
         try:
             return read_events(self.folder / "events.jsonl")
         except OSError as error:
             raise RunError(f"events.jsonl of '{self.id}' cannot be read ({error}).") from error
 
     def view(self) -> RunView:
-        """Return the current view, the same object if no event was appended. Raises RunError or BadInput if
-        what is stored cannot be read."""
+        """Return the current view, the same object if nothing happened. Raises RunError or BadInput."""
         events = self.events()
         return _viewer(self.folder).view(events, self.spec.steps, self.gone(events))
 
@@ -78,8 +76,7 @@ class Run:
         return classify(events, self.gone(events))
 
     def ended(self) -> Status | None:
-        """Return the run's final status, read only once; ``None`` while it has no final event. Raises RunError if its
-        events cannot be read."""
+        """Return the run's final status, read only once; ``None`` before. Raises RunError."""
         stamp, known = self.stamp(), _ended.get(self.folder)
         if known is not None and known[0] == stamp:
             return known[1]
@@ -126,8 +123,7 @@ class Run:
     # -- stopping: a file, so that any process may ask -----------------------------------------------------------
 
     def ask_to_stop(self, why: str = "") -> None:
-        """Ask the run to stop. ``why``: a sentence added to its final message; empty if a person wants it. Raises
-        RunError if a script outside the lab carries it out, which does not listen. OSError."""
+        """Ask the run to stop, with ``why`` in its final message. Raises RunError (outside the lab), OSError."""
         if self.folder.is_symlink():
             raise RunError(f"'{self.id}' was started outside PEFT Lab. Stop it there.")
         (self.folder / STOP).write_text(why, "utf-8")
@@ -165,10 +161,8 @@ def carried(carrier: str) -> dict[str, str]:
 
 
 def create(spec: RunSpec, owner: Owner | None = None, carrier: str = "") -> Run:
-    """Create a run's folder with its spec, and its first event if an ``owner`` queues it. The name holds time, method,
-    model and task. It appears with all of that or, if anything cannot be written, not at all. ``carrier``: the engine
-    that carries it out for its owner, such as ``ray``; empty for the owner's own queue. Raises RunError (nothing can be
-    written there, in one sentence), BadInput (in a class, data of somebody else)."""
+    """Create a run's folder with its spec, and its first event if an ``owner`` queues it; all or nothing. ``carrier``:
+    the engine that carries it out, such as ``ray``. Raises RunError, BadInput."""
     made = root() / f".new-{secrets.token_hex(4)}"
     try:
         made.mkdir(parents=True)
@@ -204,8 +198,7 @@ def get(identity: str) -> Run:
 
 
 def runs() -> list[Run]:
-    """Return all runs of the current person, newest first, unreadable ones included. Raises RunError if the
-    folder itself cannot be read."""
+    """Return all runs of the current person, newest first, unreadable ones included. Raises RunError."""
     return _runs_in(root())
 
 
@@ -274,8 +267,7 @@ def _created(run: Run) -> float:
 
 
 def delete(identity: str) -> None:
-    """Remove a run and everything in it. Raises RunError (no such run, one that has not ended, or a disk that cannot be
-    written to)."""
+    """Remove a run and everything in it. Raises RunError (it has not ended, or the disk)."""
     remove(get(identity))
 
 
@@ -323,8 +315,7 @@ def started_by(run: Run) -> str | None:
 
 
 def adopt(folder: Path) -> Run:
-    """Add a folder with a run, ended or not, to the run store. Raises BadInput (it holds no run, or one that is in the
-    store already), RunError (the link cannot be made)."""
+    """Add a folder with a run, ended or not, to the run store. Raises BadInput, RunError."""
     folder = storage.folder(folder, "adopt")
     told = Run(folder.name, folder)
     if not (folder / "spec.json").is_file() or not (folder / "events.jsonl").is_file():

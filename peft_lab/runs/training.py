@@ -352,8 +352,7 @@ def _keep_first_answer(start: BaseScore, recorder: TrajectoryRecorder) -> None:
 
 
 def _learn(ready: _Running, masters: Masters, recorder: TrajectoryRecorder) -> int:
-    """Make all steps, or those before a stop; return how many were made. Raises RunError (a loss that is not a
-    number)."""
+    """Make all steps, or those before a stop; return how many. Raises RunError (a loss that is not a number)."""
     spec, run = ready.spec, ready.run
     optimizer = course.optimizer_of(ready, masters)
     following = Following(ready, masters, optimizer, recorder)

@@ -63,8 +63,7 @@ def classify(events: Sequence[Event], gone: str) -> Status:
 
 
 def has_ended(events: Sequence[Event]) -> bool:
-    """Return whether an event ends the run. A silent run does not count: it is shown as lost, but may come
-    back, as after a machine's sleep, so nothing final may be stored about it."""
+    """Return whether an event ends the run. A silent run, shown as lost, does not count: it may come back."""
     return classify(events, gone="").final
 
 
@@ -135,14 +134,12 @@ class RunView:
 
     @property
     def took(self) -> float:
-        """Return the seconds from its process's start to its end; those of training alone before it has
-        ended, or if the clock was set back meanwhile."""
+        """Return the seconds from its process's start to its end, or of training alone before it has ended."""
         return max(self.seconds, self.ended - self.begun) if self.ended and self.begun else self.seconds
 
 
 def view(events: Sequence[Event], steps: int, gone: str) -> RunView:
-    """Return the figures of a run of ``steps`` steps from its events so far; ``gone`` as in :func:`classify`. Raises
-    RunError (an event is malformed)."""
+    """Return the figures of a run of ``steps`` steps from its events so far. Raises RunError if one is malformed."""
     damage = event_fields.event_damage(events, ended=has_ended(events))
     if damage:
         raise RunError(f"The run's events cannot be read: {damage}.")

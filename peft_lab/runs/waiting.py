@@ -54,8 +54,7 @@ def in_fair_order(rows: Iterable[Waiting]) -> list[Run]:
 
 
 def note_turn(run: Run) -> None:
-    """Record that this run's owner has their turn now. Without a class folder there is one owner, and nothing
-    is recorded."""
+    """Record that this run's owner has their turn now; nothing without a class, where there is one owner."""
     if (places.shared() / places.FOLDER).is_dir():
         with suppress(OSError):
             (places.of(places.asker_of(run.folder).owner) / SERVED).touch()
@@ -81,8 +80,8 @@ def has_begun(run: Run) -> bool:
 
 
 def _open_runs(listed: Sequence[Run]) -> list[tuple[float, Run, Owner, str]]:
-    """Return runs without a final event: queueing time, run, owner, and why the owner is gone. Runs whose owner cannot
-    be read, and those that an engine such as Ray carries out, are left out: they do not hold up this queue."""
+    """Return runs without a final event: queueing time, run, owner, and why the owner is gone; none that an engine such
+    as Ray carries out."""
     rows = []
     for run in listed:
         with suppress(RunError):  # tried again at the next call
@@ -96,8 +95,7 @@ def _open_runs(listed: Sequence[Run]) -> list[tuple[float, Run, Owner, str]]:
 
 
 def unfinished(listed: Sequence[Run] | None = None) -> list[tuple[float, Run]]:
-    """Return the unfinished runs on this machine that living processes hold, with the times of queueing; of all people
-    unless ``listed``."""
+    """Return the unfinished runs on this machine that living processes hold, of all people unless ``listed``."""
     return [
         (queued, run)
         for queued, run, owner, gone in _open_runs(store.everyones() if listed is None else listed)
@@ -111,8 +109,7 @@ def is_mine() -> list[tuple[float, Run]]:
 
 
 def runs_going(listed: Sequence[Run]) -> list[Run]:
-    """Return those of these runs that have not ended and are held by a living process on any machine: first
-    those that have begun, then in the order in which they were queued."""
+    """Return those of these runs that living processes hold: the begun ones first, then in the order of queueing."""
     rows = [(queued, run) for queued, run, _, gone in _open_runs(listed) if not gone]
     rows.sort(key=lambda row: (not has_begun(row[1]), row[0], row[1].id))
     return [run for _, run in rows]
@@ -128,9 +125,8 @@ def runs_before(run: Run) -> list[Run]:
 
 
 def mark_lost() -> list[str]:
-    """Write a final event for this host's runs whose app or command is gone, as the disk allows; return their ids.
-    Nothing depends on it (:func:`~peft_lab.runs.view.classify`): it makes the status independent of the process table.
-    Runs of other hosts are left alone, as silence may be the network's."""
+    """Write a final event for this host's runs whose app or command is gone; return their ids. Nothing depends on it;
+    those of other hosts are left alone, as silence may be the network's."""
     lost = []
     for _, run, owner, gone in _open_runs(store.everyones()):
         if gone and owners.here(owner) and not owners.running(owner):
@@ -170,8 +166,7 @@ class Before:
 
 
 def ahead(identity: str) -> list[Before]:
-    """Return, in order, the runs before a queued one on this machine: the first is under way, or about to be. Empty if
-    it is next, or has had its turn. Reads only. Raises RunError (no such run)."""
+    """Return, in order, the runs before a queued one; none if it has had its turn. Raises RunError (no such run)."""
     run = store.get(identity)
     if run.status() is not Status.QUEUED:
         return []
@@ -236,8 +231,7 @@ def _like(spec: RunSpec) -> tuple[float, float] | None:
 
 
 def standing() -> Counter[str]:
-    """Return the number of runs in this lab folder by status, zeros included; ``damaged`` are unreadable. Raises
-    RunError (the runs cannot be listed)."""
+    """Return the number of runs in this lab folder by status, ``damaged`` among them. Raises RunError."""
     found = Counter({str(status): 0 for status in Status} | {DAMAGED: 0})
     for run in store.everyones():
         try:
@@ -263,17 +257,14 @@ def turn_number(run: Run) -> float:
 
 @contextmanager
 def is_training(run: Run, wanted: float) -> Iterator[bool]:
-    """Hold the run while its child writes; yield whether the run is still this child's: neither requeued nor ended.
-    ``wanted``: the :func:`turn_number` for which the child was made. Raises OSError (the folder cannot be written to,
-    or is gone), RunError (its events cannot be read)."""
+    """Hold the run while its child writes; yield whether ``wanted`` is its latest turn, and it has not ended."""
     with FileLock(run.folder / HOLD_LOCK):
         yield turn_number(run) == wanted and not has_ended(run.events())
 
 
 @contextmanager
 def reopening(run: Run) -> Iterator[None]:
-    """Hold the run while it is reset, so that no process that trained it before still writes. Raises RunError (that
-    process is still there after :data:`WAIT` seconds)."""
+    """Hold the run while it is reset. Raises RunError if a process still writes it after :data:`WAIT` seconds."""
     lock = FileLock(run.folder / HOLD_LOCK)
     try:
         lock.acquire(timeout=WAIT)
@@ -321,9 +312,8 @@ def calibrating_under_way() -> Future[dict[str, Any]] | None:
 
 
 def begin_calibrating() -> Future[dict[str, Any]]:
-    """Measure, and store the result; joins a measurement that is under way. The future's result is what is stored
-    (:func:`peft_lab.engine.timing.here.known`). It raises RunError if a run is under way or has started meanwhile, and
-    OSError if nothing can be written."""
+    """Measure, and store the result; joins a measurement that is under way. The future raises RunError if a run is
+    under way, OSError if nothing can be written."""
     with _lock:
         asked = calibrating_under_way()
         if asked is not None and not asked.done():

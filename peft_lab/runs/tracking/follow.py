@@ -96,8 +96,7 @@ def run_parameters(spec: RunSpec, events: Sequence[Event]) -> dict[str, str]:
 
 
 def run_points(events: Sequence[Event]) -> list[TrackedPoint]:
-    """Return all figures so far, in the order of their events; no figure twice at one step. A resumed run has only the
-    steps in its file, which was cut back to the step it resumed from."""
+    """Return all figures so far, in the order of their events; no figure twice at one step."""
     made: dict[tuple[str, int], TrackedPoint] = {}
     begun = events[0]["time"] if events else 0.0
     step = 0
@@ -274,10 +273,8 @@ class _Telling:
 
 
 def follow(run: Run, home: Path, trackers: Sequence[str], as_it_stands: bool = False) -> None:
-    """Send the run to the trackers until it has ended, or all of them have failed. An error that ends this earlier is
-    stored with the run, as the problem of each of its trackers, and raised. ``home``: folder for stores of the
-    trackers. ``as_it_stands``: treat a run that is only silent as ended, as its status shows; otherwise wait as long as
-    the process that holds it lives, as on a machine that slept."""
+    """Send the run to the trackers until it has ended, or all of them have failed; an error is stored with the run.
+    ``home``: folder for their stores. ``as_it_stands``: treat a run that is only silent as ended."""
     try:
         _followed(run, home, trackers, as_it_stands)
     except Exception as error:

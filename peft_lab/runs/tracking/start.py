@@ -98,8 +98,7 @@ _NEEDS = {"mlflow": ("mlflow", "sqlalchemy", "alembic"), "trackio": ("trackio",)
 
 
 def tracker_names(text: str | None = None) -> tuple[str, ...]:
-    """Return the trackers that ``text`` names, by default the environment variable. Raises BadInput (an unknown
-    tracker, or one whose library is not installed)."""
+    """Return the trackers that ``text``, or the environment, names. Raises BadInput (unknown or not installed)."""
     said = os.environ.get(TRACK_VARIABLE, "") if text is None else text
     found = tuple(dict.fromkeys(name.strip().lower() for name in said.split(",") if name.strip()))
     for name in found:
@@ -160,8 +159,7 @@ def begin(run: Run) -> None:
 
 
 def send(run: Run, trackers: tuple[str, ...]) -> list[TrackerState]:
-    """Send an ended run to trackers, which may have a part of it already; return when they have it all. Raises BadInput
-    (it has not ended), RunError (no process can be started, or it ended without a result)."""
+    """Send an ended run to trackers; return when they have it all. Raises BadInput (it has not ended), RunError."""
     if not run.status().final:
         raise BadInput(
             f"'{run.id}' has not ended. Wait until it ends, or use train --track to track a run from its start."
