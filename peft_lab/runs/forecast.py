@@ -9,12 +9,13 @@ the median ratio of measured to computed time over earlier runs of the same meth
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from statistics import fmean, median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peft_lab.core import asking, machine
-from peft_lab.core.errors import BadInput
+from peft_lab.core.errors import BadInput, PeftLabError
 from peft_lab.drawing.trajectory.format import FREE_STATES, MEASURING, SHARE, asked_states
 from peft_lab.engine.lab import simulate_lab
 from peft_lab.engine.timing import here
@@ -22,15 +23,15 @@ from peft_lab.engine.timing.kernels import OperationTable, Speed, step
 from peft_lab.engine.work import Work
 from peft_lab.models import images
 from peft_lab.models.shapes import ModelEntry
+from peft_lab.runs import allowance, store
 from peft_lab.runs import course as base_scores
-from peft_lab.runs.kept import EVENT, forecasts_file
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.kept import EVENT, forecast_errors, forecasts_file, told_forecast
+from peft_lab.runs.queue import get_queue
+from peft_lab.runs.spec import RunRequest, RunSpec
+from peft_lab.runs.store import Run
+from peft_lab.runs.view import RunSummary
 from peft_lab.training.tasks import own
 from peft_lab.training.tasks.base import Row, Task
-
-if TYPE_CHECKING:
-    from peft_lab.runs.store import Run
-    from peft_lab.runs.view import RunSummary
 
 #: Number of similar runs that correct a forecast.
 LATEST = 5
@@ -75,7 +76,7 @@ def forecast(work: RunWork, spec: RunSpec, past: Iterable[RunSummary] = ()) -> F
 def parts_of(work: RunWork, spec: RunSpec, speed: Speed) -> dict[str, float]:
     """Return the uncorrected seconds of each part at this speed. Raises BadInput as :func:`forecast`."""
     training = _seconds(work.step, speed) * spec.steps
-    reading = _seconds(tuple(piece for piece in work.step if piece.phase == "forward"), speed) / work.tokens
+    reading = _seconds(_forward(work.step), speed) / work.tokens
     # In training the weights stay in the cache during a batch; for a single token they are read from memory.
     token, alone = (
         _seconds(one, speed) + work.weights / speed.memory if one else 0.0 for one in (work.token, work.alone)
@@ -153,7 +154,10 @@ def run_work(data: Mapping[str, Any]) -> RunWork:
             "task",
         )
     test = list(task.load().test[: spec.eval_rows])
-    size, held = (_of_images if task.images else _of_texts)(spec, task, entry, test)
+    if task.images:  # every image takes the same number of positions, so none is read
+        size, held = images.size_of_batch(spec.batch, entry.config), [(spec.max_length, 0)] * len(test)
+    else:
+        size, held = _of_texts(spec, task, entry, test)
     attention, dtype = course.attention_for(spec), machine.compute_dtype()
     asked = admission.step_request(spec, size, machine.in_use().simulated_as, attention)
     at_once = ROWS_AT_ONCE
@@ -192,14 +196,7 @@ def _token(spec: RunSpec, rows: int, apart: bool, attention: str) -> Work:
         spec = replace(spec, method="full", values={})
     one = {"rows": rows, "length": 1, "padded": False, "kept": 1, "predicted": rows, "apart": apart}
     sized = admission.step_request(spec, one, machine.in_use().simulated_as, attention)
-    return forward(simulate_lab(sized).work[-1])
-
-
-def _of_images(
-    spec: RunSpec, task: Task, entry: ModelEntry, test: Sequence[Row]
-) -> tuple[dict[str, Any], list[tuple[int, int]]]:
-    """Do the same as :func:`_of_texts`; every image takes the same number of positions, so none is read."""
-    return images.size_of_batch(spec.batch, entry.config), [(spec.max_length, 0)] * len(test)
+    return _forward(simulate_lab(sized).work[-1])
 
 
 def _of_texts(
@@ -215,7 +212,7 @@ def _of_texts(
     return _mean(course.planned_batches(spec)), [(len(row), row.prompt) for row in held]
 
 
-def forward(work: Work) -> Work:
+def _forward(work: Work) -> Work:
     """Return the forward pass of a step."""
     return tuple(piece for piece in work if piece.phase == "forward")
 
@@ -233,3 +230,50 @@ def _mean(made: Sequence[Sequence[Any]]) -> dict[str, Any]:
 
 
 _COUNTED = ("rows", "length", "kept", "predicted")
+
+
+# ----------------------------------------
+# What the Train button offers: a checked run, whether it may start now, and how long it will take.
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A run that the learner can start.
+
+    Attributes:
+        refusal: why a limit of the class forbids it now, in one sentence; ``None`` if it may start.
+        limits: the limits of the class and how much of them is used, in words; empty without limits.
+        forecast: how long it will take; ``None`` before this machine was measured and for runs that are not predicted.
+        duration: the forecast in words, with the spread of earlier forecasts here; empty without one.
+        predictable: whether there is a forecast once this machine is measured.
+    """
+
+    spec: RunSpec
+    refusal: str | None
+    limits: str
+    forecast: Forecast | None
+    duration: str
+    predictable: bool
+
+    def start(self, starter: str) -> str:
+        """Queue the run with its forecast; return its id. ``starter``: the mark of the browser that starts it."""
+        run = get_queue().admit(self.spec)
+        store.note_starter(run, starter)
+        if self.forecast is not None:
+            with suppress(OSError):  # a run trains no worse without its forecast
+                note(run, self.forecast)
+        return run.id
+
+
+def make_offer(request: RunRequest, work: RunWork | None, past: Sequence[RunSummary]) -> Offer:
+    """Check a request and return it as an offer. ``work``: ``None`` while unknown. ``past``: earlier runs, newest
+    first."""
+    spec = request.complete()
+    refusal = allowance.limit_refusal(spec)
+    expected, words = None, ""
+    if work is not None:
+        with suppress(PeftLabError):  # the headline says why a step cannot be simulated
+            expected = forecast(work, spec, past)
+            words = told_forecast(expected.seconds, forecast_errors(line.kept for line in past))
+    predictable = predicts(spec.entry.kind, spec.task)
+    return Offer(spec, refusal, refusal or allowance.limits_said(), expected, words, predictable)

@@ -64,7 +64,6 @@ class Preview:
         opening: text that the template adds before a conversation without a system message, beyond what it
             adds before any message; may be empty. opening_tokens: its tokens. opened: rows that get it.
         end: the token that ends an answer; empty if the format has none.
-        spelt: lines whose own words contain a special token's text, which is read as that token.
     """
 
     rows: int
@@ -83,7 +82,6 @@ class Preview:
     opening_tokens: int = 0
     opened: int = 0
     end: str = ""
-    spelt: tuple[int, ...] = ()
 
 
 def require(model: str, path: str, max_length: int) -> None:
@@ -178,7 +176,6 @@ def _of_chats(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]) -> dict[s
         lengths[1] - lengths[0] - 2
     )  # of a second exchange, besides question and answer of one token each
     end = batches.end_of_answer(tokenizer)
-    marks = [mark for mark in (*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()) if mark.strip()]
     return {
         "chat": True,
         "own_template": bool(tokenizer.chat_template),
@@ -187,9 +184,6 @@ def _of_chats(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]) -> dict[s
         "opening_tokens": len(tokenizer(opening, add_special_tokens=False)["input_ids"]) if opening else 0,
         "opened": sum(row.turns[0][0] != "system" for row in rows) if opening else 0,
         "end": "" if end is None else str(tokenizer.decode([end])),
-        "spelt": tuple(
-            row.line for row in rows if any(mark in words for _, words in row.conversation for mark in marks)
-        ),
     }
 
 
@@ -211,7 +205,6 @@ def _opening(tokenizer: PreTrainedTokenizerBase) -> str:
 # A preview in sentences, for the page and the command line.
 
 
-_NAMED = 5  # most lines that a sentence names
 _LONGEST = 160  # most characters shown of what a template adds
 
 
@@ -255,13 +248,6 @@ def notes(found: Preview) -> list[str]:
         said.append(f"Each answer ends with {found.end}, which the model learns, so generation stops there.")
     else:
         said.append("No token ends an answer in this format, so the model does not learn where to stop.")
-    if found.spelt:
-        lines = ", ".join(f"{line:,}" for line in found.spelt[:_NAMED])
-        more = f" and {len(found.spelt) - _NAMED:,} more" if len(found.spelt) > _NAMED else ""
-        said.append(
-            f"A special token of the tokenizer is spelled out in line{'s' if len(found.spelt) > 1 else ''} "
-            f"{lines}{more} and is read as that token."
-        )
     return said
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
-from itertools import chain, takewhile
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -272,12 +272,10 @@ def word_f1(answer: str, target: str) -> float:
 
 # Invisible, though not of the category "format": joiners and fillers of some scripts.
 _UNSEEN = {"\u034f", "\u115f", "\u1160", "\u17b4", "\u17b5", "\u3164", "\uffa0"}
-_NAMED_LABELS = 3  # how many characters are spelt out
 
 
 def _unseen(char: str) -> bool:
-    code = ord(char)
-    selects = 0xFE00 <= code <= 0xFE0F or 0xE0100 <= code <= 0xE01EF
+    selects = "\ufe00" <= char <= "\ufe0f" or "\U000e0100" <= char <= "\U000e01ef"
     return char in _UNSEEN or selects or unicodedata.category(char) == "Cf"
 
 
@@ -295,31 +293,10 @@ def looks(text: str) -> str:
 
 
 def alike(labels: Iterable[str]) -> tuple[str, str] | None:
-    """Return the first two different labels that look the same, their differences spelt out; ``None`` if none do."""
+    """Return the first two different labels that look the same, characters beyond ASCII by number, or ``None``."""
     seen: dict[str, str] = {}
     for label in labels:
         other = seen.setdefault(looks(label), label)
         if other != label:
-            return spelt(other, label), spelt(label, other)
+            return ascii(other)[1:-1], ascii(label)[1:-1]
     return None
-
-
-def spelt(label: str, other: str) -> str:
-    """Return ``label`` with its characters that differ from ``other`` named: ``good[U+200B zero width space]``."""
-    start = _shared(label, other)
-    rest, others = label[start:], other[start:]
-    end = len(rest) - _shared(rest[::-1], others[::-1])
-    middle = [
-        char if char.isascii() and char.isprintable() and char != " " else _named(char) for char in rest[:end]
-    ]
-    cut = "…" if len(middle) > _NAMED_LABELS else ""
-    return f"{label[:start]}{''.join(middle[:_NAMED_LABELS])}{cut}{rest[end:]}"
-
-
-def _shared(one: str, other: str) -> int:
-    """Return the number of leading characters that two texts have in common."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
-
-
-def _named(char: str) -> str:
-    return f"[U+{ord(char):04X} {unicodedata.name(char, 'without a name').lower()}]"

@@ -105,15 +105,15 @@ def test_the_same_rows_in_many_files(data: bytes, name: str) -> None:
         (json.dumps({f"k{n}": n for n in range(1001)}).encode(), "a.jsonl", ["1,001 columns", "k0, k1, k2"]),
         (
             csv_of([*GOOD, ("x", "good\u200b")]), "a.csv",
-            ["'good[U+200B", "Write them alike"],
+            ["'good\\u200b'", "Write them alike"],
         ),
         (
             csv_of([*GOOD, ("x", "caf\u00e9"), ("y", "cafe\u0301")]), "a.csv",
-            ["'cafe[U+0301 combining acute accent]'", "'caf[U+00E9"],
+            ["'cafe\\u0301'", "'caf\\xe9'"],
         ),
         (
             csv_of([*GOOD, ("x", "not good"), ("y", "not\u00a0good")]), "a.csv",
-            ["'not[U+0020 space]good' and 'not[U+00A0 no-break space]good'"],
+            ["'not good' and 'not\\xa0good'"],
         ),
         (csv_of([*GOOD, ("once", "rare")]), "a.csv", ["'rare'", "1 text", "at least 2"]),
         (
@@ -352,7 +352,7 @@ BAD = [*TAGGED[:1], (["Ann", "left"], ["B-PER", "NOUN"])]
         (conll([*TAGGED, (["x" * 4001], ["O"])]), "a.conll", ["line 81", "4,000"]),
         (conll([(words, ["O"] * 7) for words, _ in TAGGED]), "a.conll", ["0 sentences", "at least 2"]),
         (jsonl([([name], [f"B-t{n}"]) for n in range(51) for name in (f"{n}",)]), "a.jsonl", ["51", "at most 50"]),
-        (jsonl([*TAGGED, (["x"], ["B-PER\u200b"])]), "a.jsonl", ["U+200B", "alike"]),
+        (jsonl([*TAGGED, (["x"], ["B-PER\u200b"])]), "a.jsonl", ["\\u200b", "alike"]),
         (b"tokens,tags\nAnn,O\n", "a.csv", ["CSV", ".jsonl"]),
     ],
 )  # fmt: skip
