@@ -93,7 +93,7 @@ def test_a_run_is_told_while_it_goes_on_and_its_adapter_at_its_end(
     teller.start()
     _ready(run)
     _steps(run, 1)
-    until(lambda: [("loss", 1)] in notebook.heard)
+    until(lambda: [("loss", 1)] in notebook.heard and start.read_tracking(run.folder))
     assert says(start.read_tracking(run.folder)["mlflow"].sentence(), "MLflow", "notebook", "page-7")
     _steps(run, 2)
     until(lambda: [("loss", 2)] in notebook.heard)
