@@ -9,13 +9,12 @@ the median ratio of measured to computed time over earlier runs of the same meth
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from statistics import fmean, median
 from typing import Any
 
 from peft_lab.core import asking, machine
-from peft_lab.core.errors import BadInput, PeftLabError
+from peft_lab.core.errors import BadInput
 from peft_lab.drawing.trajectory.format import FREE_STATES, MEASURING, SHARE, asked_states
 from peft_lab.engine.lab import simulate_lab
 from peft_lab.engine.timing import here
@@ -23,11 +22,9 @@ from peft_lab.engine.timing.kernels import OperationTable, Speed, step
 from peft_lab.engine.work import Work
 from peft_lab.models import images
 from peft_lab.models.shapes import ModelEntry
-from peft_lab.runs import allowance, store
 from peft_lab.runs import course as base_scores
-from peft_lab.runs.kept import EVENT, forecast_errors, forecasts_file, told_forecast
-from peft_lab.runs.queue import get_queue
-from peft_lab.runs.spec import RunRequest, RunSpec
+from peft_lab.runs.kept import EVENT, forecasts_file
+from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import RunSummary
 from peft_lab.training.tasks import own
@@ -230,50 +227,3 @@ def _mean(made: Sequence[Sequence[Any]]) -> dict[str, Any]:
 
 
 _COUNTED = ("rows", "length", "kept", "predicted")
-
-
-# ----------------------------------------
-# What the Train button offers: a checked run, whether it may start now, and how long it will take.
-
-
-@dataclass(frozen=True)
-class Offer:
-    """A run that the learner can start.
-
-    Attributes:
-        refusal: why a limit of the class forbids it now, in one sentence; ``None`` if it may start.
-        limits: the limits of the class and how much of them is used, in words; empty without limits.
-        forecast: how long it will take; ``None`` before this machine was measured and for runs that are not predicted.
-        duration: the forecast in words, with the spread of earlier forecasts here; empty without one.
-        predictable: whether there is a forecast once this machine is measured.
-    """
-
-    spec: RunSpec
-    refusal: str | None
-    limits: str
-    forecast: Forecast | None
-    duration: str
-    predictable: bool
-
-    def start(self, starter: str) -> str:
-        """Queue the run with its forecast; return its id. ``starter``: the mark of the browser that starts it."""
-        run = get_queue().admit(self.spec)
-        store.note_starter(run, starter)
-        if self.forecast is not None:
-            with suppress(OSError):  # a run trains no worse without its forecast
-                note(run, self.forecast)
-        return run.id
-
-
-def make_offer(request: RunRequest, work: RunWork | None, past: Sequence[RunSummary]) -> Offer:
-    """Check a request and return it as an offer. ``work``: ``None`` while unknown. ``past``: earlier runs, newest
-    first."""
-    spec = request.complete()
-    refusal = allowance.limit_refusal(spec)
-    expected, words = None, ""
-    if work is not None:
-        with suppress(PeftLabError):  # the headline says why a step cannot be simulated
-            expected = forecast(work, spec, past)
-            words = told_forecast(expected.seconds, forecast_errors(line.kept for line in past))
-    predictable = predicts(spec.entry.kind, spec.task)
-    return Offer(spec, refusal, refusal or allowance.limits_said(), expected, words, predictable)

@@ -16,8 +16,9 @@ from peft_lab.methods.counting.count import count
 from peft_lab.models.assets import store as assets
 from peft_lab.models.catalogue import catalogue, get_model
 from peft_lab.models.shapes import ModelEntry
-from peft_lab.runs.forecast import Offer, make_offer, predicts
+from peft_lab.runs.forecast import predicts
 from peft_lab.runs.kept import forecast_made_of
+from peft_lab.runs.offer import Offer, make_offer
 from peft_lab.runs.spec import RunRequest
 from peft_lab.training.tasks import orders
 from peft_lab.ui import pages, state, web

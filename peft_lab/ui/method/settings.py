@@ -21,8 +21,9 @@ from peft_lab.models.catalogue import model_title
 from peft_lab.models.shapes import CLASSIFIERS, ModelKind
 from peft_lab.runs import kept, waiting
 from peft_lab.runs.admission import step_ahead
-from peft_lab.runs.forecast import Forecast, Offer, RunWork, make_offer, predicts, run_work
+from peft_lab.runs.forecast import Forecast, RunWork, predicts, run_work
 from peft_lab.runs.kept import MadeForecast
+from peft_lab.runs.offer import Offer, make_offer
 from peft_lab.runs.spec import BATCH, RunRequest, RunSpec, entry_of, usual_eval_rows
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
