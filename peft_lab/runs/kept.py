@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any
+from typing import Any, TypeVar
 
 from peft_lab.classroom import places
 from peft_lab.core import disk, machine, units
@@ -35,6 +35,7 @@ from peft_lab.training import tasks
 from peft_lab.training.tasks import pictures
 from peft_lab.training.tasks.base import Task
 
+T = TypeVar("T")
 RECORD, INSIGHT, ARRAYS, ADAPTER = "record.json", "insight.json", "insight.npz", "adapter"
 TRAJECTORY = "trajectory.json"
 _SCRATCH = f".{ADAPTER}"
@@ -77,35 +78,35 @@ def check_file(folder: Path) -> None:
 
 def kept_insight(folder: Path) -> dict[str, Any]:
     """Return the data for the method's own picture, ``{}`` without any. Raises RunError if damaged."""
-    for name in (INSIGHT, ARRAYS):
-        require_sound(folder, name)
-    return read_json(folder, INSIGHT) if (folder / INSIGHT).exists() else {}
+    require_sound(folder, ARRAYS)
+    return _kept(folder, INSIGHT, lambda: read_json(folder, INSIGHT), {})
 
 
 def kept_trajectory(folder: Path) -> Trajectory | None:
     """Return the run's recorded trajectory so far; ``None`` without one. Raises RunError if damaged."""
-    require_sound(folder, TRAJECTORY)
-    if not (folder / TRAJECTORY).exists():
-        return None
-    try:
-        return trajectories.from_dict(read_json(folder, TRAJECTORY))
-    except BadInput as error:
-        raise RunError(f"{TRAJECTORY} of '{folder.name}' cannot be read ({error})") from error
+    return _kept(folder, TRAJECTORY, lambda: trajectories.from_dict(read_json(folder, TRAJECTORY)), None)
 
 
 def kept_arrays(folder: Path) -> dict[str, Any]:
-    """Return the numpy arrays beside :func:`kept_insight`, by name; ``{}`` without any. Raises RunError if damaged."""
+    """Return the numpy arrays beside :func:`kept_insight`, by name. Raises RunError if damaged."""
     import numpy as np
 
-    path = folder / ARRAYS
-    require_sound(folder, ARRAYS)
-    if not path.exists():
-        return {}
+    def arrays() -> dict[str, Any]:
+        with np.load(folder / ARRAYS) as found:
+            return dict(found)
+
+    return _kept(folder, ARRAYS, arrays, {})
+
+
+def _kept(folder: Path, name: str, read: Callable[[], T], empty: T) -> T:
+    """Return what ``read`` makes of a run's file, ``empty`` if it has none. Raises RunError if damaged."""
+    require_sound(folder, name)
+    if not (folder / name).exists():
+        return empty
     try:
-        with np.load(path) as kept:
-            return dict(kept)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise RunError(f"{ARRAYS} of '{folder.name}' cannot be read ({error}).") from error
+        return read()
+    except (BadInput, OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise RunError(f"{name} of '{folder.name}' cannot be read ({error}).") from error
 
 
 def kept_adapter(folder: Path) -> Path:

@@ -92,18 +92,6 @@ def test_an_answer_reads_all_weights_for_every_token() -> None:
         assert of_example[1] - of_example[0] == pytest.approx(answers * 5 * (2.0 + 50 / 100))
 
 
-@pytest.mark.rest
-@pytest.mark.parametrize("method", ["prompt", "prefix"])
-def test_virtual_tokens_are_read_once_an_answer(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    found, plain = (
-        run_work(RunRequest("smollm2-135m", slug, "json", steps=2, eval_rows=2).complete().to_dict())
-        for slug in (method, "full")
-    )
-    assert (found.token, found.alone) == (plain.token, plain.alone)
-    assert found.step != plain.step
-
-
 def test_before_a_measurement_nothing_is_said() -> None:
     here.place().unlink()
     with pytest.raises(BadInput, match="doctor --calibrate"):

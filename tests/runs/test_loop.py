@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from peft_lab.core import inspector, machine
 from peft_lab.core.errors import RunError
 from peft_lab.drawing.trajectory.recorder import Answering
-from peft_lab.runs import child, course, store, training
+from peft_lab.runs import child, store, training
 from peft_lab.runs.spec import RunRequest, Schedule
 from peft_lab.runs.store import Run
 from peft_lab.training import batches
@@ -191,20 +191,6 @@ def test_nothing_is_scored_or_asked_unasked(spec: RunRequest) -> None:
     run = carried_out(replace(spec, steps=1, eval_rows=0, probes=()))
     assert of(run, "evaluated") == of(run, "evaluating") == of(run, "probe") == []
     assert run.insight() == {} and run.view().status == "done"
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_a_base_in_few_bits_is_had_whole_where_it_is_asked_for(spec: RunRequest) -> None:
-    few = replace(spec, method="qlora", values={}).complete()
-    task = few.task_object()
-
-    def packed(**asked: bool) -> int:
-        model = course.fresh_base(few, task, **asked).model
-        return sum(type(module).__name__ == "Linear4bit" for module in model.modules())
-
-    assert packed() > 0 and packed(quantised=False) == 0
-    config: Any = course.fresh_base(few, task).model.config
-    assert config.id2label == dict(enumerate(task.labels)) and set(config.label2id) == set(task.labels)
 
 
 def test_a_stop_is_heard_before_the_next_step(spec: RunRequest, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -47,20 +46,6 @@ def test_it_marks_what_the_batches_ask_for() -> None:
     assert found.trained == int((batch["labels"] != IGNORED).sum())
     assert found.tokens == int(batch["attention_mask"].sum())
     assert "".join(token.text for token in found.sample[0].tokens if token.trained).endswith("</s>")
-
-
-def test_prompts_and_completions_too() -> None:
-    data = "\n".join(
-        json.dumps({"prompt": f"say {n}", "completion": f"it is {n}"}) for n in range(12)
-    ).encode()
-    found = look(data, None)
-    assert not found.chat and found.rows == 12
-    for row in found.sample:
-        learned = "".join(token.text for token in row.tokens if token.trained)
-        assert learned.startswith(" it is") and learned.endswith("</s>")
-    labelled = parse(b"text,label\n" + b"".join(b"t %d,%d\n" % (n, n % 2) for n in range(12)), "a.csv")
-    with pytest.raises(BadInput, match="not tokens"):
-        preview.preview(labelled, tokenizer_of(None), 60)
 
 
 def test_cut_rows_are_counted_and_one_that_loses_its_answers_is_refused() -> None:

@@ -96,15 +96,6 @@ def test_what_is_half_written_is_cleared_and_locks_stay() -> None:
     assert {path.name for path in run.folder.iterdir()} == whole | {waiting.HOLD_LOCK}
 
 
-def test_an_own_file_is_kept_with_the_run(tmp_path: Path) -> None:
-    data = tmp_path / "mine.csv"
-    data.write_text("text,label\n")
-    run = store.create(replace(SPEC, task="own", own_data=str(data)))
-    data.unlink()
-    assert Path(str(run.spec.own_data)).read_text() == "text,label\n"
-    assert Path(str(run.spec.own_data)).parent == run.folder
-
-
 def test_a_run_is_listed_with_its_spec_and_first_event_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process may list the runs between any two writes."""
     seen: list[int] = []

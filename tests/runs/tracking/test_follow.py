@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from peft_lab.classroom import places
 from peft_lab.core import asking
@@ -262,20 +260,6 @@ def test_figures_stand_at_the_step_after_which_they_were_found() -> None:
     assert found["memory/peak_bytes", 2].value == 1000
     assert found["memory/weights_bytes", 2].value == 600
     assert found["step_seconds", 2].value == EVENTS[4]["seconds"]
-
-
-@given(st.integers(0, 30), st.integers(0, 30))
-def test_what_is_told_in_two_parts_is_what_is_told_at_once(steps: int, cut: int) -> None:
-    events: list[dict[str, Any]] = [
-        event("queued", 0.0), *(step(number, float(number)) for number in range(1, steps + 1))
-    ]  # fmt: skip
-    sent: dict[str, int] = {}
-    parts = []
-    for known in (events[: cut + 1], events):
-        fresh = [each for each in follow.run_points(known) if each.step > sent.get(each.name, -1)]
-        sent |= {each.name: each.step for each in fresh}
-        parts += fresh
-    assert parts == follow.run_points(events)
 
 
 # ----------------------------------------
