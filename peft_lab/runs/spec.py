@@ -46,23 +46,16 @@ class RunRequest(Form):
     """A request for one training run; fields that are ``None`` or left out get the default for model, method and task.
 
     Attributes:
-        model: a live catalogue name, a Hugging Face id or a local folder.
-        values: the method's knobs.
-        steps: optimizer steps. batch: rows of one step, usually 32 to classify and 8 to generate.
+        model: a live catalogue name, a Hugging Face id or a local folder. values: the method's knobs.
         seed: of the head, the method's start, the order of rows and dropout. Equal specs give equal curves.
-        learning_rate: peak of the schedule. head_learning_rate: the same for a task head; ``None`` in a spec without
-            a head.
-        max_length: maximum tokens per row; longer rows are cut.
-        warmup: share of the steps in which the learning rate rises; then it falls to zero by ``schedule``.
-        clip: gradients are scaled down to this norm; 0 leaves them.
+        head_learning_rate: ``None`` in a spec without a head.
         eval_rows: held-out rows to score base and tuned model on, at most what the task has; 0 skips scoring.
         own_data: for the task ``own``: the learner's file, or a dataset of the hub
             (:mod:`peft_lab.training.tasks.hub`), whose rows :meth:`complete` fetches. own_source: that dataset with
             its commit.
         start: a folder of the adapters library (or a zip of one) whose adapter is trained further, with its settings.
         probes: the learner's sentences, answered by base and tuned model.
-        compared: also measure what a comparison of methods needs (:mod:`peft_lab.runs.measuring`): the inference time
-            beside the base's, and the loss on text unrelated to the task.
+        compared: also measure what a comparison of methods needs (:mod:`peft_lab.runs.measuring`).
     """
 
     model: str

@@ -72,7 +72,6 @@ class RunView:
     """Everything a page shows of a run.
 
     Attributes:
-        losses, learning_rates: by step, from step 1.
         seconds: of training alone: the sum of its steps.
         steps_per_second, tokens_per_second: over all steps except the one under the memory tracker, which is slower;
             tokens exclude padding. ``None`` before there is one.
@@ -80,17 +79,12 @@ class RunView:
         progress: share of the steps while training, of the rows while evaluating.
         evaluating: which model is being evaluated, ``tuned`` or ``base``; empty otherwise.
         scored: held-out rows that this model has answered; right: those answered rightly, ``None`` if unknown.
-        before, after: held-out results of base and tuned model.
-        inference: the inference time of base and tuned model; ``{}`` unless the run was to measure it.
-        unrelated_before, unrelated_after: the loss on unrelated text, likewise.
-        memory: ``peak_bytes`` and ``parts`` of one tracked step, ``process_peak_bytes`` of the whole process; on
-            a GPU ``device_allocated_bytes`` and ``device_reserved_bytes``, its allocator's peaks over all steps.
-        ready: fields of that event: trainable, total, head, dtype, device, learning_rate.
+        inference, unrelated_before, unrelated_after: ``{}`` unless the run was to measure them.
+        memory, ready: the fields of these events (:mod:`peft_lab.runs.events`).
         message: why it failed, stopped or was lost; while starting, what it is doing.
         works: settings with which a failed run would work, by name.
-        started: when it was submitted; begun: when its process began, after it had waited for its turn; ended.
-        first_loss_after: seconds from being submitted to the first loss; ``None`` also if the clock was set back
-            between the two.
+        started: when it was submitted; begun: when its process began, after it had waited for its turn.
+        first_loss_after: seconds from being submitted; ``None`` also if the clock was set back between the two.
     """
 
     status: Status
@@ -260,12 +254,9 @@ class RunSummary:
 
     Attributes:
         status: a :class:`Status`, or ``damaged`` for a folder that cannot be read; ``problem`` says why.
-        created: seconds since 1970.
         before, after: headline metric of base and tuned model, a share; ``None`` if not evaluated.
-        metric: its name; ``metric_title``: its heading.
-        peak_bytes: tensor memory of one training step; seconds: from the start of its process to the
-            end, or of training until now.
-        kept: the forecast of its duration, if one was made.
+        peak_bytes: tensor memory of one training step; seconds: from the start of its process to the end, or of
+            training until now.
     """
 
     id: str

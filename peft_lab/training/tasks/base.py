@@ -36,11 +36,9 @@ class Row:
     """One example.
 
     Attributes:
-        text: what the model reads: the sentence (classification, tagging), the prompt without a chat template
-            (generation), or the conversation up to its last answer, as a person would read it (chat). For an image,
-            its name.
-        target: the label's name (classification), the tagged text (:mod:`peft_lab.training.tasks.tags`), the completion
-            (generation), or the last answer (chat).
+        text: what the model reads: a sentence, a prompt without a chat template, a conversation up to its last answer
+            as a person would read it, or an image's name.
+        target: the label's name, the tagged text (:mod:`peft_lab.training.tasks.tags`), or the answer.
         turns: for a chat, the messages before its last answer; the assistant's among them are trained too.
         line: its line in the learner's file; 0 if unknown.
     """
@@ -70,17 +68,11 @@ class Task(ABC):
     """A data set with its metric.
 
     Attributes:
-        name: its name on the command line and in the run store.
-        title: its name on pages.
+        name: on the command line and in the run store; title: on pages.
         kind: ``classification`` (predict one of ``labels``), ``tagging`` (predict one for each word), ``generation``
             (write the completion) or ``chat`` (write every answer of a conversation).
-        model_kinds: the kinds of model it runs on, such as ``("encoder",)`` or ``("causal-lm",)``.
-        labels: the label names in the order of the head's outputs; empty if the model writes text.
+        labels: in the order of the head's outputs; empty if the model writes text.
         metric: the headline metric, a key of what :meth:`score` returns; between 0 and 1, higher is better.
-        metric_help: what the metric means and what to expect of it, for a learner.
-        description: what the rows are.
-        source: citation of the data.
-        license: of the data.
         max_length: tokens that hold every row but the rarest: the sentence, or prompt and completion together.
         max_new_tokens: how many tokens to generate for one answer; 0 where a task head answers.
         samples: three inputs to offer a learner who wants to try the model; none for images.
