@@ -1,13 +1,11 @@
-"""An identity provider for tests: discovery, authorisation, token and keys of OpenID Connect, with ID tokens signed by
-joserfc. It asks nobody for a password: its page has a link for each of its people.
-"""
+"""An identity provider for tests (discovery, authorisation, token and keys of OpenID Connect; its page has a link for
+each of its people), Streamlit's settings for it, and cookies as Streamlit writes them."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
-import secrets
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -15,8 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from secrets import token_hex
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
+
+from streamlit import auth_util
+from streamlit.web.server.starlette.starlette_app_utils import create_signed_value
+from streamlit.web.server.starlette.starlette_server_config import USER_COOKIE_NAME
 
 CLIENT, SECRET = "peft-lab", "known-to-both"
 
@@ -55,7 +59,7 @@ class Provider:
 
     def chosen(self, asked: Mapping[str, str]) -> str:
         """Back to the app, with a code that is good once."""
-        code = secrets.token_hex(8)
+        code = token_hex(8)
         self._codes[code] = dict(asked)
         return f"{asked['redirect_uri']}?{urlencode({'code': code, 'state': asked['state']})}"
 
@@ -76,7 +80,7 @@ class Provider:
         }  # fmt: skip
         signed = jwt.encode({"alg": "RS256", "kid": self.key().kid}, claims, self.key())
         return {
-            "access_token": secrets.token_hex(8),
+            "access_token": token_hex(8),
             "token_type": "Bearer",
             "id_token": signed,
             "expires_in": 300,
@@ -144,3 +148,32 @@ def answering(people: Mapping[str, Mapping[str, Any]]) -> Iterator[Provider]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+COOKIE_SECRET = "0123456789abcdef" * 4
+
+
+def secrets(folder: Path, address: str, provider: str, cookie_secret: str = COOKIE_SECRET) -> Path:
+    """A folder's ``.streamlit/secrets.toml``."""
+    file = folder / ".streamlit/secrets.toml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(
+        f'[auth]\nredirect_uri = "{address}/oauth2callback"\ncookie_secret = "{cookie_secret}"\n'
+        f'client_id = "{CLIENT}"\n'
+        f'client_secret = "{SECRET}"\nserver_metadata_url = "{provider}/.well-known/openid-configuration"\n'
+    )
+    return file
+
+
+def login_cookie(claims: dict[str, Any], secret: str = COOKIE_SECRET, **changed: Any) -> str:
+    """Streamlit's cookie for these claims, as a header says it; in pieces where it is long."""
+    said = {**claims, "origin": "http://lab", "is_logged_in": True, "provider": "default", **changed}
+    found: dict[str, str] = {}
+    auth_util.set_cookie_with_chunks(
+        lambda name, value: found.update({name: create_signed_value(secret, name, value).decode()}),
+        lambda name, value: create_signed_value(secret, name, value),
+        USER_COOKIE_NAME,
+        said,
+        cookie_attr_size=100,
+    )
+    return "; ".join(f"{name}={value}" for name, value in found.items())

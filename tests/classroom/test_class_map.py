@@ -94,13 +94,6 @@ def test_thirty_who_press_at_once_have_thirty_squares_and_guess_once(everybody: 
     assert max(Counter(square.at for square in squares.stored_map().squares.values()).values()) == 2
 
 
-def test_a_few_are_spread_over_ranks_and_rates(empty_class: Path) -> None:
-    given = [squares.take(joined("x").owner).at for _ in range(6)]
-    assert len({at // len(RATES) for at in given}) >= 4 and len({at % len(RATES) for at in given}) == len(
-        RATES
-    )
-
-
 def test_a_square_of_who_left_is_free_again_unless_it_was_measured(empty_class: Path) -> None:
     ada, bob = joined("Ada"), joined("Bob")
     first, second = squares.take(ada.owner), squares.take(bob.owner)

@@ -16,7 +16,6 @@ from streamlit.testing.v1 import AppTest
 
 from peft_lab.classroom import joining, places
 from peft_lab.core import asking
-from peft_lab.core.errors import PeftLabError
 from peft_lab.ui.server import door, guard, sessions
 from peft_lab.ui.server.door import Door
 from tests.classroom.conftest import CODE
@@ -101,13 +100,6 @@ def test_health_is_open_and_what_nobody_needs_is_closed(cookies: tuple[str, str]
         assert asked(path, cookies[0])[0] == 403
 
 
-@pytest.mark.parametrize(
-    "path", ["/_stcore/healthx", "/_stcore/health/../stream", "/x/_stcore/health", "//lora"]
-)
-def test_nothing_else_is_open(path: str, empty_class: Path) -> None:
-    assert asked(path)[0] == 401
-
-
 def test_two_cookies_are_none(cookies: tuple[str, str]) -> None:
     ada, bob = cookies
     assert asked("/", cookie=f"{ada}; {joining.COOKIE}={bob}")[0] == 401
@@ -181,18 +173,6 @@ def test_who_has_left_is_nobody_and_what_they_made_stays(
     assert {each.owner for each in (ada, bob)} < set(places.owners())
 
 
-def test_who_cannot_leave_is_told(empty_class: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ada, cookie = joining.join(CODE, "Ada")
-
-    def full(path: Path, *_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(Path, "touch", full)
-    with pytest.raises(PeftLabError) as caught:
-        joining.leave(ada.owner)
-    assert str(empty_class) not in str(caught.value) and joining.admitted(cookie) == ada
-
-
 def test_what_goes_wrong_unforeseen_names_no_folder(empty_class: Path) -> None:
     """Streamlit shows a traceback by default; a class learns that something went wrong, and its server why."""
     before = config.get_option("client.showErrorDetails")
@@ -239,16 +219,6 @@ def test_the_teachers_code_makes_a_teacher_of_the_same_person(cookies: tuple[str
     assert who is not None and who.teacher and who.owner == owner(cookies[0])
 
 
-def test_a_session_is_taken_up_by_its_owner_alone(
-    cookies: tuple[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Streamlit lets a WebSocket take up an old session by its name, with all that stands in it."""
-    monkeypatch.setattr(sessions, "_sessions", {"s-ada": (owner(cookies[0]), 0.0, "lora")})
-    named = {"sec-websocket-protocol": "streamlit, xsrf, s-ada"}
-    assert asked("/_stcore/stream", cookies[0], kind="websocket", more=named)[0] == 101
-    assert asked("/_stcore/stream", cookies[1], kind="websocket", more=named)[0] == 403
-
-
 def test_a_session_that_is_open_stays_its_owners_however_long_nothing_ran(
     cookies: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,15 +239,6 @@ def test_a_session_that_is_open_stays_its_owners_however_long_nothing_ran(
     assert asked("/_stcore/stream", bob, kind="websocket", more=named)[0] == 403
     assert asked("/_stcore/stream", ada, kind="websocket", more=named)[0] == 101
     assert asked("/_stcore/upload_file/s-open/f1", ada, "PUT")[0] == 200
-
-
-def test_uploads_go_into_ones_own_session(cookies: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "_sessions", {"s-ada": (owner(cookies[0]), 0.0, "lora")})
-    path = "/_stcore/upload_file/s-ada/f1"
-    assert asked(path, cookies[0], "PUT")[0] == 200
-    for method in ("PUT", "DELETE", "GET"):
-        assert asked(path, cookies[1], method)[0] == 403
-    assert asked("/_stcore/upload_file/unknown/f1", cookies[0], "PUT")[0] == 403
 
 
 def test_a_download_is_its_owners(cookies: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,9 +18,9 @@ from peft_lab.runs import store
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunRequest
 from peft_lab.ui.components import model_choice
-from tests.classroom.conftest import CODE, joined
+from tests.classroom.conftest import joined
 from tests.models import homemade
-from tests.prose import facts, says
+from tests.prose import facts
 
 NEITHER = "neither a folder that this class may use nor a Hugging Face id"
 
@@ -95,11 +95,6 @@ def test_what_the_teacher_allowed_is_there(server: Path) -> None:
         assert model_choice.normal(name) == name
 
 
-def test_nothing_is_allowed_that_nobody_named(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(asking.MODELS_VARIABLE)
-    assert asking.folder_allowed() == () and not own.is_folder(str(server / "allowed/bert"))
-
-
 def test_nobody_learns_who_has_an_account(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """``~name`` is the folder of an account, or was a traceback."""
     for name in ("~root/x", "~nosuchuser/x", "~"):
@@ -110,13 +105,3 @@ def test_nobody_learns_who_has_an_account(server: Path, monkeypatch: pytest.Monk
     assert model_choice.normal("~/x") == str(Path.home() / "x")
     with pytest.raises(BadInput, match=facts("neither", "folder")):
         model_choice.from_address("~nosuchuser/x")
-
-
-def test_without_a_class_every_folder_is_one(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert asking.class_is_on() and CODE
-    monkeypatch.delenv(asking.CLASS_VARIABLE)
-    assert own.is_folder(str(server / "secret/bert")) and own.is_folder("secret/bert")
-
-
-def test_nothing_is_fetched_from_the_hub_for_a_learner(server: Path) -> None:
-    assert says(str(own.lacks("somebody/large", reached=True)), "not trained", "catalogue")

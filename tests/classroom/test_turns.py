@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
@@ -29,11 +28,9 @@ from peft_lab.studies import expiry
 from peft_lab.studies.compare import store as comparisons
 from peft_lab.studies.sweeps import store as sweeps
 from peft_lab.training.tasks import hub
-from peft_lab.ui.server import sessions
 from tests.classroom.conftest import joined
 from tests.prose import facts, says
 from tests.runs.driving import at_first_step
-from tests.ui.test_tour import opened, told
 from tests.waits import SECONDS, until
 
 ASKED = RunRequest("minilm-l6", "bitfit", "sentiment", steps=20, batch=2, eval_rows=4)
@@ -160,19 +157,6 @@ def test_so_many_runs_at_a_time(tight: Asker) -> None:
         assert allowance.limit_refusal(SPEC) is None
 
 
-def test_who_is_let_in_has_a_place_before_the_run_is_queued(tight: Asker) -> None:
-    """So of several that are asked for at once, or gone on with, no more are let in."""
-    with acting_for(tight), allowance.admitted(SPEC.steps, 1), allowance.admitted(SPEC.steps, 0):
-        assert allowance.under_way() == 2
-        with (
-            pytest.raises(RunError, match=facts(2, "runs")),
-            allowance.admitted(SPEC.steps, 0),
-        ):
-            raise AssertionError("a third run was let in")
-    with acting_for(tight):
-        assert allowance.under_way() == 0 and allowance.limit_refusal(SPEC) is None
-
-
 def test_going_on_takes_a_place_while_it_is_queued(tight: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second, third = (queued(tight) for _ in range(3))
     for run in (first, second, third):
@@ -203,23 +187,26 @@ def test_what_waiting_runs_may_still_write_counts(tight: Asker, monkeypatch: pyt
         assert "the limit in this class is 60.0 MB" in str(allowance.limit_refusal(SPEC))
 
 
-def test_so_many_steps(tight: Asker) -> None:
-    with acting_for(tight):
-        assert allowance.refusal_of_steps(20) is None
-        assert "21 steps" in str(allowance.refusal_of_steps(21))
-        assert "too many" in str(allowance.limit_refusal(RunSpec(**{**vars(SPEC), "steps": 21})))
-
-
-def test_so_many_bytes(tight: Asker) -> None:
-    run = queued(tight)
+def test_so_many_steps_and_bytes_but_for_teacher_and_operator(
+    tight: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, long = queued(tight), replace(SPEC, steps=100_000)
     run.log.emit("done")
     with acting_for(tight):
-        assert allowance.limit_refusal(SPEC) is None
+        assert allowance.refusal_of_steps(20) is None and "21 steps" in str(allowance.refusal_of_steps(21))
+        assert allowance.limit_refusal(SPEC) is None and "too many" in str(allowance.limit_refusal(long))
         (run.folder / "big").write_bytes(bytes(59_000_000))
         allowance._folder_sizes.clear()
         assert "Delete runs" in str(allowance.limit_refusal(SPEC))
         assert allowance.refusal_of_upload(1_000_000) is None
         assert "the limit in this class is 1.00 MB" in str(allowance.refusal_of_upload(1_000_001))
+    for who in (joined("Grace", joining.class_keys().teacher), Asker(OPERATOR)):
+        with acting_for(who):
+            allowance.note_minutes(10**6)
+            assert allowance.limit_refusal(long) is None and allowance.limits_said() == ""
+            assert allowance.minutes_refusal() is None and not allowance.minutes_over(time.time())
+    monkeypatch.delenv(allowed.CLASS_VARIABLE)
+    assert allowance.limit_refusal(long) is None and allowance.limits_said() == ""
 
 
 def test_so_many_minutes_within_a_day(tight: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,25 +249,6 @@ def test_deleting_runs_gives_no_minutes_back_and_what_trains_counts(tight: Asker
         assert allowance.minutes_taken() == pytest.approx(90)
 
 
-def test_a_run_that_goes_on_is_counted_from_its_new_turn(
-    tight: Asker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(allowed.LIMITS_VARIABLE, "minutes=60")
-    run = queued(tight)
-    with acting_for(tight):
-        line = {"time": time.time() - 2 * 3600, "type": "starting"}
-        with run.log.path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        (run.folder / f"checkpoint-1-{run.log.path.stat().st_size}.pt").write_bytes(b"state")
-        run.log.emit("stopped", message="")
-        checkpoints.reopen(run, owners.myself())
-        assert [event["type"] for event in run.events()] == ["queued", "starting", "queued"]
-        assert allowance.minutes_taken() == 0 and allowance.minutes_refusal() is None
-        before = time.time()
-        run.log.emit("starting")
-        assert 90 <= allowance.minutes_taken(time.time() + 90) <= 90 + time.time() - before
-
-
 @pytest.mark.further
 @pytest.mark.weights
 def test_a_run_ends_with_its_owners_minutes_and_the_next_does_not_start(
@@ -305,26 +273,6 @@ def test_a_run_ends_with_its_owners_minutes_and_the_next_does_not_start(
             queue.submit(long)
 
 
-def test_a_teacher_has_all_the_time(tight: Asker) -> None:
-    with acting_for(joined("Grace", joining.class_keys().teacher)):
-        allowance.note_minutes(10**6)
-        assert allowance.minutes_refusal() is None and not allowance.minutes_over(time.time())
-
-
-def test_teacher_and_operator_have_no_limits(tight: Asker) -> None:
-    long = RunSpec(**{**vars(SPEC), "steps": 100_000})
-    for who in (joined("Grace", joining.class_keys().teacher), Asker(OPERATOR)):
-        with acting_for(who):
-            assert allowance.limit_refusal(long) is None and allowance.limits_said() == ""
-
-
-def test_without_a_class_there_are_none(own_home: Path) -> None:
-    assert (
-        allowance.limit_refusal(RunSpec(**{**vars(SPEC), "steps": 100_000})) is None
-        and allowance.limits_said() == ""
-    )
-
-
 # -- what is old -------------------------------------------------------------------------------------------------
 
 
@@ -347,20 +295,6 @@ def test_a_learner_sees_and_removes_their_own_files_alone(empty_class: Path) -> 
     with acting_for(ada):
         hub.remove_file(mine)
     assert not mine.exists()
-
-
-@pytest.mark.weights
-def test_a_learner_trains_the_model_of_images_on_the_digits(assets_home: Path, empty_class: Path) -> None:
-    """Model and task are everybody's; images of one's own are a zip that one uploaded."""
-    empty_class.mkdir(exist_ok=True)
-    for folder in ("models", "data"):
-        (empty_class / folder).symlink_to(assets_home / folder)
-    with acting_for(joined("Ada")):
-        spec = RunRequest("dinov2-small", "lora", "digits", steps=20).complete()
-        assert (spec.batch, spec.eval_rows) == (32, 500)
-        assert allowance.limit_refusal(spec) is None
-        with pytest.raises(BadInput, match="cannot be read"):
-            RunRequest("dinov2-small", "lora", "own", own_data=str(assets_home), steps=20).complete()
 
 
 def test_old_runs_and_uploads_go_and_others_stay(empty_class: Path) -> None:
@@ -462,36 +396,6 @@ def test_the_teacher_is_shown_what_trains_and_ends_one_after_the_other(empty_cla
     first.log.end("stopped", message="Stopped at step 3.")
     seen = row()
     assert seen.run is not None and (seen.run.id, seen.more, seen.ending) == (second.id, 0, False)
-
-
-def test_who_waits_is_told_that_the_teacher_ended_it(empty_class: Path) -> None:
-    ada, teacher = joined("Ada"), joined("Grace", joining.class_keys().teacher)
-    run = queued(ada)
-    with acting_for(teacher):
-        queue.end_for_teacher(ada.owner, run.id)
-    queue.end_unstarted(run)
-    assert says(run.view().message, "before it began", "teacher")
-
-
-def test_the_teacher_is_told_that_the_class_is_full_and_what_to_do(
-    empty_class: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(allowed.LIMITS_VARIABLE, "learners=2")
-    teacher = joined("Grace", joining.class_keys().teacher)
-    joined("Ada")
-    monkeypatch.setattr(sessions, "who_asks", lambda: teacher)
-    app = opened("classroom")
-    assert "2 learners" in told(app) and "class is full" not in told(app)
-    joined("Bob")
-    assert "full" in told(app.run()) and "`--limit learners=4`" in told(app)
-
-
-def test_a_visit_is_noted(empty_class: Path) -> None:
-    ada = joined("Ada")
-    note = empty_class / "class" / ada.owner / joining.WHO
-    _age(note, 1)
-    joining.note_visit(ada.owner)
-    assert time.time() - joining.learner_of(ada.owner).seen < DAY / 2
 
 
 def test_what_another_thread_does_is_done_for_who_asked(empty_class: Path) -> None:

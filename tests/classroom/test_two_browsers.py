@@ -12,7 +12,6 @@ from playwright.sync_api import Browser, Page, expect
 
 from peft_lab.classroom import joining
 from peft_lab.core import asking
-from peft_lab.studies.class_map import SQUARES, recordings
 from tests.browser.conftest import served
 from tests.classroom.conftest import CODE
 from tests.conftest import link
@@ -75,43 +74,6 @@ def test_a_browser_is_handed_to_the_next_person(chromium: Browser, lab: tuple[st
     expect(ada.locator("h1").first).to_be_visible()
     assert known_by(ada) and known_by(ada) != before, "somebody new"
     ada.context.close()
-
-
-@pytest.mark.further
-def test_a_class_fills_its_map(chromium: Browser, lab: tuple[str, Path]) -> None:
-    """The teacher's page leads the learners there; each result comes with its own guess. No square is trained."""
-    url, home = lab
-    # squares that have no recording are taken: the next two have one
-    first = [{"at": at, "guess": 1, "right": 1} for at in (0, 13)]
-    ghosts = {f"{number:032x}": square for number, square in enumerate(first)}
-    for ghost in ghosts:
-        (home / "class" / ghost).mkdir(parents=True)
-    (home / "class/map.json").write_text(json.dumps({"squares": ghosts, "filled": False}))
-    cleo, dan = (join(chromium, url, "/words", CODE, name) for name in ("Cleo", "Dan"))
-    code = json.loads((home / "class/keys.json").read_text())["teacher"]
-    teacher = join(chromium, url, "/class_map", code, "Grace")
-    teacher.get_by_role("button", name="Fill in from recordings").click()
-    teacher.get_by_role("button", name="Show to my class").click()
-    for page in (cleo, dan):  # nobody presses anything there
-        expect(page.get_by_role("heading", name=re.compile("Your square"))).to_be_visible()
-    given = {
-        page: page.get_by_role("heading", name=re.compile("Your square")).inner_text() for page in (cleo, dan)
-    }
-    assert len(set(given.values())) == 2
-    expect(teacher.get_by_text("Cleo is guessing")).to_be_visible()
-    for page, other in ((cleo, "Dan is guessing"), (dan, "")):
-        rank, rate = re.findall(r"[\d.]+", given[page])
-        right = recordings()[SQUARES.index((int(rank), float(rate)))]
-        page.get_by_role("button", name="Guess and train").click()
-        expect(page.get_by_role("heading", name=re.compile(f"{right} of 32"))).to_be_visible()
-        name = "Cleo" if page is cleo else "Dan"
-        square = teacher.locator(".square.done").filter(has_text=name)
-        expect(square.locator("b")).to_have_text(str(right))
-        expect(teacher.get_by_text("Dan is guessing")).to_have_count(int(bool(other)))
-    teacher.reload()
-    expect(teacher.locator(".square.done").filter(has_text="Cleo")).to_be_visible()
-    for page in (cleo, dan, teacher):
-        page.context.close()
 
 
 @pytest.mark.further

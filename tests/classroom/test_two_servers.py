@@ -1,32 +1,80 @@
-"""Two servers of one class behind nginx, with the configuration that compose.yaml uses; learners speak the browser's
-protocol. The container images themselves are not built here."""
+"""Two servers of one class behind nginx, with the configuration that compose.yaml uses: learners that speak the
+browser's protocol, and people who sign in. The container images themselves are not built here."""
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+import subprocess
 import time
 import tomllib
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib import util
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from playwright.sync_api import Browser, Page, expect
 
-from bench.load.browser import Browser
+from bench.load.browser import Browser as Learner
 from peft_lab.classroom import joining
 from peft_lab.core import asking
 from peft_lab.ui.server import guard
 from tests.browser.conftest import ROOT, served
 from tests.classroom.conftest import CODE
-from tests.classroom.proxied import TEMPLATE, proxied, require_nginx
-from tests.conftest import awaited, link
+from tests.classroom.provider import Provider, answering, secrets
+from tests.conftest import awaited, link, missing
 from tests.waits import SECONDS
 from tools.ports import free_port
+
+TEMPLATE = (ROOT / "deploy/nginx.conf.template").read_text("utf-8")
+
+
+def filled(values: dict[str, str]) -> str:
+    """The template as nginx's image fills it in: names of the environment, and no others."""
+    return re.sub(r"\$\{(\w+)\}", lambda found: values.get(found[1], found[0]), TEMPLATE)
+
+
+def require_nginx() -> str:
+    """Where nginx is; the test ends where there is none."""
+    nginx = shutil.which("nginx")
+    if nginx is None:
+        missing("no nginx here: on Debian, apt install nginx")
+    assert nginx is not None
+    return nginx
+
+
+@contextmanager
+def proxied(servers: Sequence[str], base: str, port: int, folder: Path) -> Iterator[Path]:
+    """nginx on a port of this machine, before two servers below a base path; the file of what it answered."""
+    nginx, log = require_nginx(), folder / "access.log"
+    one, two = (server.split("/")[2].replace("localhost", "127.0.0.1") for server in servers)
+    values = {
+        "LAB_ONE": one, "LAB_TWO": two, "LISTEN": f"127.0.0.1:{port}", "BASE_PATH": f"/{base}" if base else "",
+        "SCHEME": "$scheme", "ACCESS_LOG": str(log),
+    }  # fmt: skip
+    whole = f"daemon off; pid {folder}/pid; worker_processes 1; events {{}} http {{ {filled(values)} }}"
+    for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"):
+        whole = whole.replace("http {", f"http {{ {kind}_temp_path {folder}/{kind};", 1)
+    (folder / "nginx.conf").write_text(whole, "utf-8")
+    command = [nginx, "-e", f"{folder}/error.log", "-p", str(folder), "-c", f"{folder}/nginx.conf"]
+    proxy = subprocess.Popen(command)
+    try:
+        deadline = time.monotonic() + 30
+        while not log.exists() and time.monotonic() < deadline and proxy.poll() is None:
+            time.sleep(0.1)
+        assert proxy.poll() is None, (folder / "error.log").read_text("utf-8")
+        yield log
+    finally:
+        proxy.terminate()
+        proxy.wait()
+
 
 pytestmark = [pytest.mark.slow, pytest.mark.weights]
 BASE, TOKEN = "teach/lab", "a-token-of-this-test"
@@ -111,9 +159,9 @@ def status(url: str, **headers: str) -> int:
         return error.code
 
 
-async def opened(url: str) -> Browser:
+async def opened(url: str) -> Learner:
     """A learner with the method page of LoRA open, through the proxy: scripts, WebSocket, first draw."""
-    browser = Browser(url, CODE)
+    browser = Learner(url, CODE)
     browser.join()
     browser.load("lora")
     await browser.open("lora", "model=minilm-l6")
@@ -160,3 +208,103 @@ def test_a_class_behind_nginx(lab: Lab) -> None:
     assert len({each for each in lab.upstreams("/_stcore/stream") if "," not in each}) == 2, (
         "both servers are used"
     )
+
+
+PEOPLE = {
+    "ada-17": {"name": "Ada", "email": "ada@school.example", "email_verified": True},
+    "bob-18": {"name": "Bob", "email": "bob@school.example", "email_verified": True},
+    "grace-1": {"name": "Grace", "email": "grace@school.example", "email_verified": True},
+    "eve-19": {"name": "Eve", "email": "grace@school.example", "email_verified": False},
+}
+
+
+@dataclass(frozen=True)
+class School:
+    """The class's address at the proxy, those of the servers behind it, its folder and its provider."""
+
+    url: str
+    servers: list[str]
+    home: Path
+    provider: Provider
+
+
+@pytest.fixture
+def school(assets_home: Path, tmp_path: Path) -> Iterator[School]:
+    require_nginx()
+    if util.find_spec("authlib") is None:
+        missing("no Authlib here: pip install 'peft-lab[oidc]'")
+    link(home := tmp_path / "home")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/{BASE}"
+    with ExitStack() as stack:
+        provider = stack.enter_context(answering(PEOPLE))
+        secrets(tmp_path / "user", url, provider.address)
+        environment = {
+            asking.CLASS_VARIABLE: CODE,
+            joining.WHO_MAY_LOG_IN: "@school.example",
+            joining.TEACHERS: "grace@school.example",
+            "HOME": str(tmp_path / "user"),
+            "STREAMLIT_SERVER_ADDRESS": "127.0.0.1",
+        }
+        servers = [
+            stack.enter_context(served(home, tmp_path / f"{number}.txt", BASE, **environment))
+            for number in range(2)
+        ]
+        stack.enter_context(proxied(servers, BASE, port, tmp_path))
+        yield School(url, servers, home, provider)
+
+
+def sign_in(page: Page, url: str, path: str, who: str) -> None:
+    page.goto(url + path)
+    expect(page).to_have_title("Join the class · PEFT Lab")
+    page.get_by_role("link", name="Sign in").click()
+    expect(page).to_have_title("Choose an account")
+    page.get_by_role("link", name=who).click()
+
+
+def newcomer(chromium: Browser, url: str, path: str, who: str) -> Page:
+    page = chromium.new_context(viewport={"width": 1280, "height": 1000}).new_page()
+    sign_in(page, url, path, who)
+    expect(page.locator("h1").first).to_be_visible()
+    return page
+
+
+@pytest.mark.browser
+@pytest.mark.further
+def test_people_sign_in_below_a_path_of_a_proxy(chromium: Browser, school: School) -> None:
+    ada = newcomer(chromium, school.url, "/lora?r=4&model=minilm-l6", "ada-17")
+    assert ada.url.startswith(f"{school.url}/lora?") and "r=4" in ada.url
+    cookies = {cookie.get("name"): cookie for cookie in ada.context.cookies()}
+    paths = {str(cookies[name].get("path")).rstrip("/") for name in (joining.COOKIE, "_streamlit_user")}
+    assert paths == {f"/{BASE}"}, "no other app of this proxy is sent them"
+    # either server knows her by either cookie, whichever of them she signed in at
+    for name, status in ((joining.COOKIE, 200), ("_streamlit_user", 303)):
+        mark = f"{name}={cookies[name].get('value')}"
+        for server in school.servers:
+            answer = ada.context.request.get(
+                f"{server}/lora", headers={"Cookie": mark, "Accept": "text/html"}, max_redirects=0
+            )
+            assert answer.status == status and "/join" not in answer.headers.get("location", "")
+
+    # somebody else is somebody else, and who comes again the same
+    bob = newcomer(chromium, school.url, "/runs", "bob-18")
+    expect(bob.get_by_text("No runs yet.")).to_be_visible()
+    again = newcomer(chromium, school.url, "/", "ada-17")
+    names = sorted(
+        json.loads(file.read_text("utf-8"))["name"] for file in school.home.glob("class/*/who.json")
+    )
+    assert names == ["Ada", "Bob"]
+    teacher = newcomer(chromium, school.url, "/classroom", "grace-1")
+    expect(teacher.get_by_role("button", name=re.compile("Ada"))).to_be_visible()
+    eve = chromium.new_context().new_page()
+    sign_in(eve, school.url, "/", "eve-19")
+    expect(eve.get_by_text("verified your email address")).to_be_visible()
+
+    # out again: back at this app's door, not at the proxy's first page
+    again.get_by_role("button", name="Sign out").click()
+    expect(again).to_have_title("Join the class · PEFT Lab")
+    assert again.url.startswith(f"{school.url}/join") and school.provider.ended == 1
+    left = {cookie.get("name") for cookie in again.context.cookies()}
+    assert not left & {joining.COOKIE, "_streamlit_user", "_streamlit_user_tokens"}
+    for page in (ada, bob, again, teacher, eve):
+        page.context.close()

@@ -1,8 +1,9 @@
-"""What spares a class's machine and its patience: short runs, a recorded one while the own waits, the way in."""
+"""What spares a class's machine and its patience: who gives way, short runs, a recorded one while the own waits."""
 
 from __future__ import annotations
 
 import html
+import json
 from pathlib import Path
 from typing import get_args
 
@@ -10,16 +11,64 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.core import asking
+from peft_lab.core import asking, inspector, processes
+from peft_lab.core.inspector import Inspector
 from peft_lab.drawing.trajectory.format import shipped
 from peft_lab.methods import all_methods
 from peft_lab.methods.base import CLASS_STEPS
 from peft_lab.models.shapes import CLASSIFIERS, ModelKind
+from peft_lab.runs import child
 from peft_lab.ui import home
-from peft_lab.ui.components import qr
 from peft_lab.ui.server import door, sessions
 from tests.classroom.conftest import CODE, joined
 from tests.classroom.test_turns import queued
+from tests.waits import SECONDS
+
+
+def _trains(told: str, of_class: bool) -> None:
+    """In a process as trainings have: what its niceness is where a training would begin."""
+    with pytest.MonkeyPatch.context() as patch:
+        given = ("a folder", "a home", 1.0)
+        patch.setattr(
+            child,
+            "main",
+            lambda *args: Path(told).write_text(json.dumps([args == given, processes.niceness()])),
+        )
+        child._main(*given, processes.TRAINS_AFTER if of_class else 0, CODE if of_class else "")
+
+
+@pytest.mark.parametrize("of_class", [True, False])
+def test_a_training_gives_way_in_a_class_only(tmp_path: Path, of_class: bool) -> None:
+    told = tmp_path / "told"
+    making = processes.context()
+    process = making.Process(target=_trains, args=(str(told), of_class))  # type: ignore[attr-defined]
+    process.start()
+    process.join(SECONDS)
+    asked_for_the_same, found = json.loads(told.read_text())
+    own = processes.niceness()
+    assert asked_for_the_same
+    assert found == (min(19, own + processes.TRAINS_AFTER) if of_class else own)
+
+
+@pytest.mark.parametrize("of_class", [True, False])
+def test_who_simulates_gives_way_less_and_who_counts_not_at_all(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch, of_class: bool
+) -> None:
+    if of_class:
+        monkeypatch.setenv(asking.CLASS_VARIABLE, CODE)
+    else:
+        monkeypatch.delenv(asking.CLASS_VARIABLE, raising=False)
+    counting, simulating = Inspector(), inspector.get_pool.__wrapped__()
+    own = processes.niceness()
+    try:
+        found = [
+            simulating.submit(0, processes.niceness).result(SECONDS),
+            counting.submit(processes.niceness).result(SECONDS),
+        ]
+    finally:
+        counting.close()
+        simulating.close()
+    assert found == [own + processes.SIMULATES_AFTER if of_class else own, own]
 
 
 def test_language_models_train_shorter_by_default_in_a_class(
@@ -87,23 +136,3 @@ def test_the_way_in_leads_to_this_machine_from_others(
     monkeypatch.setattr(door, "_CONTAINER", (str(tmp_path) if inside else str(tmp_path / "none"),))
     monkeypatch.setattr(st, "get_option", lambda name: listens)
     assert door.class_address(seen) == address
-
-
-def test_the_machines_own_address_is_one_of_its_own() -> None:
-    found = door.lan_address()
-    assert found is None or (found in door.own_names() and not door.is_loopback(found))
-
-
-def way_in_page() -> None:
-    from peft_lab.ui.components.qr import show_way_in
-
-    show_way_in("http://localhost:8501/", "blue-whale")
-
-
-def test_the_teacher_sees_address_code_and_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(qr, "class_address", lambda seen: "http://10.1.2.3:8501/")
-    coded: list[str] = []
-    monkeypatch.setattr(qr, "show_qr", lambda address, key: coded.append(address))
-    app = AppTest.from_function(way_in_page).run()
-    text = " ".join(str(each.proto.body) for each in app.get("html"))
-    assert "10.1.2.3:8501" in text and CODE in text and coded == ["http://10.1.2.3:8501/"]

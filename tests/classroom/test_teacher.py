@@ -1,8 +1,9 @@
-"""What the teacher shows is what a learner sees, whatever they had set on the page themselves."""
+"""What a teacher shows, ends and sees of a class: pages, runs, counts of predictions, and no names."""
 
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -11,14 +12,14 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from peft_lab.classroom import joining, places
-from peft_lab.core import asking
-from peft_lab.core.asking import acting_for
-from peft_lab.interview.tour import FIRST
+from peft_lab.core.asking import Asker, acting_for
+from peft_lab.interview.learners import schedule
+from peft_lab.interview.learners.schedule import Learners
+from peft_lab.interview.predictions import all_predictions
 from peft_lab.ui import state
+from peft_lab.ui.myths import predicted as predicting
 from peft_lab.ui.server import sessions
-from peft_lab.ui.server.door import SHOWN
-from tests.classroom.conftest import CODE, joined
-from tests.classroom.test_door import asked
+from tests.classroom.conftest import joined
 from tests.classroom.test_turns import queued
 from tests.prose import says
 from tests.ui.test_tour import address_of, again, opened, press
@@ -77,14 +78,6 @@ def test_an_open_page_follows_what_is_shown_next(empty_class: Path, monkeypatch:
     assert app.session_state[state._PAGE] == "words" and len(lines(app)) == 1
 
 
-def test_only_who_has_joined_is_told_what_is_shown(empty_class: Path) -> None:
-    cookie = joining.join(CODE)[1]
-    status, headers, version = asked(f"/{SHOWN}", cookie)
-    assert (status, headers["cache-control"], version) == (200, "no-store", places.shown_version())
-    assert asked(f"/{SHOWN}")[0] == 401
-    assert asked(f"/{SHOWN}", kind="websocket")[0] == 403
-
-
 def test_a_run_of_the_teachers_own_is_not_shown(empty_class: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody else has it: the line would stay over the very page that it leads to."""
     ada, teacher = joined("Ada"), joined("Grace", joining.class_keys().teacher)
@@ -99,19 +92,6 @@ def test_a_run_of_the_teachers_own_is_not_shown(empty_class: Path, monkeypatch: 
     monkeypatch.setattr(sessions, "who_asks", lambda: ada)
     theirs = again(opened("bitfit", **found.settings))
     assert not lines(theirs)
-
-
-def test_the_line_stands_under_the_bar_of_a_path(empty_class: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bar hides what is right above it, so that the page scrolls past unseen."""
-    ada, teacher = joined("Ada"), joined("Grace", joining.class_keys().teacher)
-    with acting_for(teacher):
-        places.show_page("plan", {})
-    monkeypatch.setattr(sessions, "who_asks", lambda: ada)
-    app = opened("atlas", stop=f"{FIRST}.1")
-    said = [f"{getattr(each, 'value', '')}{getattr(each, 'label', '')}" for each in app.main]
-    (of_path,) = (at for at, text in enumerate(said) if "You left stop 1 of" in text)
-    (of_teacher,) = (at for at, text in enumerate(said) if "Your teacher shows" in text)
-    assert of_path < of_teacher
 
 
 def test_what_a_disk_does_not_let_go_stays_shown_and_is_said(
@@ -136,12 +116,61 @@ def test_what_a_disk_does_not_let_go_stays_shown_and_is_said(
     assert places.shown_page() is None and not any("still shown" in each.value for each in app.markdown)
 
 
-def test_a_learner_is_told_on_which_machine_things_lie(
-    empty_class: Path, monkeypatch: pytest.MonkeyPatch
+ASKED = next(iter(all_predictions()))
+
+
+def answers(who: Asker, *options: int, prediction: str = ASKED) -> None:
+    with acting_for(who):
+        file = Learners()
+        name = (file.profiles() or (file.create("Countess"),))[0].name
+        for option in options:
+            schedule.commit_prediction(file, name, prediction, option)
+
+
+@pytest.fixture
+def people(empty_class: Path) -> Iterator[tuple[Asker, ...]]:
+    yield joined("Ada"), joined("Bob"), joined("Eve"), joined("Grace", joining.class_keys().teacher)
+
+
+def test_each_ones_latest_answer_counts(people: tuple[Asker, ...]) -> None:
+    ada, bob, eve, teacher = people
+    answers(ada, 0, 1)
+    answers(bob, 1)
+    answers(eve, 0)
+    answers(eve, 0, prediction="another")
+    answers(teacher, 1)
+    answers(teacher, 1, prediction="shown by the teacher alone")
+    with acting_for(teacher):
+        found = schedule.expected_by_class()
+    assert [(row.id, row.counts, row.people) for row in found] == [
+        (ASKED, {1: 2, 0: 1}, 3),
+        ("another", {0: 1}, 1),
+    ]
+    with acting_for(ada), pytest.raises(places.NotATeacher):
+        schedule.expected_by_class()
+
+
+def test_what_is_damaged_hides_nobody_else(people: tuple[Asker, ...]) -> None:
+    ada, bob, eve, teacher = people
+    answers(ada, 1)
+    answers(bob, 0)
+    with acting_for(bob):
+        Learners().path.write_bytes(b"no database")
+    with acting_for(eve):
+        file = Learners()
+        file.keep(file.create("Eve").name, schedule.COMMITTED, {ASKED: "two", "x": None})
+    with acting_for(teacher):
+        assert [row.counts for row in schedule.expected_by_class()] == [{1: 1}]
+
+
+def test_the_practice_page_keeps_what_was_committed(
+    people: tuple[Asker, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ada = joined("Ada")
+    ada, _, _, teacher = people
     monkeypatch.setattr(sessions, "who_asks", lambda: ada)
-    said = " ".join(each.value for each in opened("home").caption)
-    assert "class's server" in said and "leaves this machine" not in said
-    monkeypatch.delenv(asking.CLASS_VARIABLE)
-    assert asking.here() == "this machine"
+    monkeypatch.setattr(predicting, "_values", lambda prediction: None)  # the experiment is still under way
+    app = opened("myths", claim=ASKED)
+    app.radio[0].set_value(1)
+    next(button for button in app.button if "Check my guess" in button.label).click().run()
+    with acting_for(teacher):
+        assert [row.counts for row in schedule.expected_by_class()] == [{1: 1}]
