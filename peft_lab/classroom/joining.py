@@ -41,31 +41,15 @@ _FORM = re.compile(
 )
 
 
-def new_owner() -> str:
-    """Return a new random owner name: 32 hexadecimal digits."""
-    return secrets.token_hex(OWNER_DIGITS // 2)
-
-
 def signed_mark(who: Asker, secret: str, now: float | None = None) -> str:
-    """Return the value of a person's cookie, signed with the lab's secret.
-
-    Args:
-        who: the person. If they signed in, the cookie's time is that of signing in, so that it expires with it.
-        secret: the lab's secret in hex.
-        now: seconds since 1970; the current time by default.
-    """
+    """Return a person's cookie; of who signed in, its time is that of signing in, so that it expires with it."""
     issued = who.login or int(time.time() if now is None else now)
     said = f"{_LOGIN if who.login else _CODE}.{who.owner}.{'t' if who.teacher else 'l'}.{issued}"
     return f"{said}.{_sign(said, secret)}"
 
 
 def read_mark(value: str, secret: str, now: float | None = None) -> Asker | None:
-    """Return the person whom a cookie names; ``None`` if its signature is wrong or it has expired.
-
-    Args:
-        secret: the lab's secret in hex.
-        now: seconds since 1970; the current time by default.
-    """
+    """Return the person whom a cookie names; ``None`` if its signature is wrong or it has expired."""
     found = _FORM.fullmatch(value) if value.isascii() else None
     if found is None or not hmac.compare_digest(_sign(found["said"], secret), found["sign"]):
         return None
@@ -77,10 +61,7 @@ def read_mark(value: str, secret: str, now: float | None = None) -> Asker | None
 
 
 def same_owner(given: str, code: str) -> bool:
-    """Return whether a typed code is right, ignoring case, spaces and hyphens.
-
-    The comparison takes the same time wherever the texts differ.
-    """
+    """Return whether a typed code is right but for case, spaces and hyphens, in a time that tells nothing of it."""
     tidy = [re.sub(r"[\s-]", "", text).casefold().encode() for text in (given, code)]
     return hmac.compare_digest(*tidy)
 
@@ -123,11 +104,8 @@ def login_is_on() -> bool:
 
 
 def is_listed(variable: str) -> tuple[str, ...]:
-    """Return the addresses and domains that an environment variable lists, in lower case.
-
-    Raises:
-        BadInput: an entry is no address; :data:`WHO_MAY_LOG_IN` may also hold domains and ``*``.
-    """
+    """Return the addresses and domains that an environment variable lists, in lower case. Raises BadInput: an entry is
+    no address; :data:`WHO_MAY_LOG_IN` may also hold domains and ``*``."""
     found = tuple(part.strip().casefold() for part in os.environ.get(variable, "").split(",") if part.strip())
     for each in found:
         name, at, domain = each.partition("@")
@@ -141,12 +119,7 @@ def is_listed(variable: str) -> tuple[str, ...]:
 
 
 def verified_learner(claims: Mapping[str, Any], secret: str, now: float | None = None) -> Verified:
-    """Return the person whom the claims of an ID token identify.
-
-    Args:
-        claims: of a token whose signature, issuer, audience and nonce have been checked.
-        secret: the lab's secret in hex.
-        now: seconds since 1970; the current time by default.
+    """Return the person whom the claims of an ID token, which has been checked, identify.
 
     Raises:
         BadInput: the claims identify nobody, are too old, or belong to an account that this class does not admit.
@@ -214,11 +187,8 @@ class Keys:
 
 
 def class_keys() -> Keys:
-    """Return this lab's keys; the first call creates them.
-
-    Raises:
-        PeftLabError: other users can read the file, or it cannot be read or written.
-    """
+    """Return this lab's keys; the first call creates them. Raises PeftLabError: other users can read the file, or it
+    cannot be read or written."""
     path = places.shared() / places.FOLDER / "keys.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -235,19 +205,13 @@ def class_keys() -> Keys:
 
 @lru_cache(maxsize=1)
 def _read(path: Path, *_of_file: int) -> Keys:
-    """Return the keys in a file.
-
-    Every request asks for them, so they are cached until the file is replaced or changes.
-    """
+    """Return the keys in a file; cached until it is replaced or changes, as every request asks for them."""
     content = storage.read_json(path)
     return Keys(**{each.name: str(content[each.name]) for each in fields(Keys)})
 
 
 def _make_keys(path: os.PathLike[str]) -> None:
-    """Create the file of keys unless it exists.
-
-    It is written under another name and then linked: nobody reads half of it, and of two processes the first wins.
-    """
+    """Create the file of keys unless it exists. It is linked when whole: of two processes the first wins."""
     if os.path.exists(path):  # noqa: PTH110
         return
     scratch = f"{os.fspath(path)}.{os.getpid()}.{secrets.token_hex(4)}"
@@ -308,11 +272,8 @@ def admitted(cookie: str) -> Asker | None:
 
 
 def leave(owner: str) -> None:
-    """Invalidate all cookies of a learner; the teacher keeps their work.
-
-    Raises:
-        PeftLabError: the disk cannot be written, so they have not left.
-    """
+    """Invalidate all cookies of a learner; the teacher keeps their work. Raises PeftLabError: the disk cannot be
+    written, so they have not left."""
     try:
         (places.of(owner) / LEFT).touch()
     except OSError as error:
@@ -320,12 +281,9 @@ def leave(owner: str) -> None:
 
 
 def join(code: str, name: str = "", before: Asker | None = None) -> tuple[Asker, str]:
-    """Admit a person who knows the learners' or the teacher's code; return them and their cookie.
+    """Admit a person who knows the learners' or the teacher's code, typed as ``code``; return them and their cookie.
 
-    Args:
-        code: the code as typed.
-        name: the name they chose; may be empty.
-        before: the person this browser already was; they keep their work.
+    ``before``: the person this browser already was; they keep their work.
 
     Raises:
         WrongCode: it is neither code. BadInput: the class is full. PeftLabError: the disk cannot be written.
@@ -339,18 +297,13 @@ def join(code: str, name: str = "", before: Asker | None = None) -> tuple[Asker,
         if teacher:
             _note_role(owner, True)
     else:
-        owner = _new(_tidy(name), teacher)
+        owner = _new(name, teacher)
     who = Asker(owner, teacher, before.login if before is not None and owner == before.owner else 0)
     return who, signed_mark(who, known.secret)
 
 
 def join_verified(claims: Mapping[str, Any]) -> tuple[Asker, str]:
-    """Admit a person whom a provider has verified; return them and their cookie.
-
-    The same account is the same person each time.
-
-    Args:
-        claims: of an ID token that has been checked.
+    """Admit a person whom a provider has verified, the same each time; return them and their cookie.
 
     Raises:
         BadInput: this class does not admit the account, or is full. PeftLabError: the disk cannot be written.
@@ -358,23 +311,16 @@ def join_verified(claims: Mapping[str, Any]) -> tuple[Asker, str]:
     known = class_keys()
     found = verified_learner(claims, known.secret)
     if not places.of(found.owner).is_dir():
-        _new(_tidy(found.name), found.teacher, found.owner)
+        _new(found.name, found.teacher, found.owner)
     else:
         _note_role(found.owner, found.teacher)
     who = Asker(found.owner, found.teacher, int(found.at))
     return who, signed_mark(who, known.secret)
 
 
-def _tidy(name: str) -> str:
-    return " ".join(name.split())[:LONGEST_NAME]
-
-
 def _new(name: str, teacher: bool, owner: str = "") -> str:
-    """Create a person, unless they exist, and return their owner name.
-
-    Raises:
-        BadInput: the class is full. PeftLabError: the disk cannot be written.
-    """
+    """Create a person, unless they exist, and return their owner name. Raises BadInput: the class is full.
+    PeftLabError: the disk cannot be written."""
     top = places.shared() / places.FOLDER
     with FileLock(top / ".joining.lock"):
         there = places.owners()
@@ -387,20 +333,15 @@ def _new(name: str, teacher: bool, owner: str = "") -> str:
                 "code",
             )
         number = 1 + max((each.number for each in known), default=0)
-        owner = owner or new_owner()
+        owner = owner or secrets.token_hex(OWNER_DIGITS // 2)
+        name = " ".join(name.split())[:LONGEST_NAME]
         said = {"number": number, "name": name, "joined": time.time(), "teacher": teacher}
         _make(top / owner, json.dumps(said, ensure_ascii=False))
     return owner
 
 
 def _make(folder: Path, said: str) -> None:
-    """Create a person's folder together with the note about them, in one step.
-
-    A folder without the note would be a learner without a name or number.
-
-    Raises:
-        PeftLabError: the folder cannot be written.
-    """
+    """Create a person's folder with the note about them in one step: none is without a name or number."""
     scratch = folder.with_name(f".new-{secrets.token_hex(8)}")
     try:
         scratch.mkdir(mode=0o700)
@@ -434,11 +375,7 @@ def learner_of(owner: str) -> Learner:
 
 
 def learners() -> list[Learner]:
-    """Return all who joined except teachers, in the order of joining.
-
-    Raises:
-        NotATeacher: only a teacher may see them.
-    """
+    """Return all who joined except teachers, in the order of joining. Raises NotATeacher for anybody but a teacher."""
     places.require_teacher()
     found = [one for one in map(learner_of, places.owners()) if not one.teacher]
     return sorted(found, key=lambda one: (one.number, one.owner))
@@ -458,11 +395,8 @@ def note_visit(owner: str) -> None:
 
 
 def forget(owner: str) -> None:
-    """Delete a learner with all their data. The folder disappears in one step, then its content is deleted.
-
-    Raises:
-        OSError: the folder cannot be moved or deleted.
-    """
+    """Delete a learner with all their data. The folder disappears in one step, then its content is deleted. Raises
+    OSError: the folder cannot be moved or deleted."""
     folder = places.of(owner)
     trash = folder.with_name(f".gone-{secrets.token_hex(8)}")
     folder.replace(trash)

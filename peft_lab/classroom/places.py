@@ -36,21 +36,14 @@ def shared() -> Path:
 
 
 def mine() -> Path:
-    """Return the folder of the person this thread acts for.
-
-    Raises:
-        NobodyAsks: there is a class, and the person is unknown.
-    """
+    """Return the folder of the person this thread acts for. Raises NobodyAsks: there is a class, and the person is
+    unknown."""
     who = asker()
     return shared() if who is None else of(who.owner)
 
 
 def of(owner: str) -> Path:
-    """Return the folder of one owner.
-
-    Raises:
-        BadInput: the text is no owner's name.
-    """
+    """Return the folder of one owner. Raises BadInput: the text is no owner's name."""
     if owner == OPERATOR:
         return shared()
     if not _OWNER.fullmatch(owner):
@@ -82,11 +75,8 @@ def asker_of(path: Path) -> Asker:
 
 
 def require_mine(path: Path | str) -> None:
-    """Check that a file lies in the folder of the person this thread acts for. Without a class any file passes.
-
-    Raises:
-        BadInput: the file lies elsewhere.
-    """
+    """Check that a file lies in the folder of the person this thread acts for. Without a class any file passes. Raises
+    BadInput: the file lies elsewhere."""
     who = asker()
     if who is None or who.owner == OPERATOR:
         return
@@ -95,11 +85,7 @@ def require_mine(path: Path | str) -> None:
 
 
 def require_teacher() -> None:
-    """Check that this thread acts for a teacher.
-
-    Raises:
-        NotATeacher: it does not, or there is no class.
-    """
+    """Check that this thread acts for a teacher. Raises NotATeacher: it does not, or there is no class."""
     who = asker()
     if who is None or not who.teacher:
         raise NotATeacher
@@ -126,12 +112,8 @@ def _file() -> Path:
 
 
 def show_page(page: str, settings: Mapping[str, str]) -> None:
-    """Show a page to the whole class, in place of the one shown before.
-
-    Raises:
-        NotATeacher: only a teacher may do this.
-        PeftLabError: the settings are too long, or the file cannot be written.
-    """
+    """Show a page to the whole class, in place of the one shown before. Raises NotATeacher: only a teacher may do this.
+    PeftLabError: the settings are too long, or the file cannot be written."""
     require_teacher()
     text = json.dumps(asdict(ShownPage(page, dict(settings), time.time())))
     if len(text) > LONGEST_PAGE:
@@ -144,12 +126,8 @@ def show_page(page: str, settings: Mapping[str, str]) -> None:
 
 
 def take_back_page() -> None:
-    """Stop showing a page.
-
-    Raises:
-        NotATeacher: only a teacher may do this.
-        PeftLabError: the file cannot be removed, so the page is still shown.
-    """
+    """Stop showing a page. Raises NotATeacher: only a teacher may do this. PeftLabError: the file cannot be removed, so
+    the page is still shown."""
     require_teacher()
     try:
         _file().unlink(missing_ok=True)

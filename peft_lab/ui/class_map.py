@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache, partial
+from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import streamlit as st
 
 from peft_lab.core import asking, palette
 from peft_lab.core.asking import asker
-from peft_lab.core.errors import PeftLabError
 from peft_lab.core.units import Source
 from peft_lab.models.catalogue import get_model
 from peft_lab.runs.view import Status
 from peft_lab.studies import class_map
 from peft_lab.studies.class_map import MODEL, RANKS, RATES, ROWS, SQUARES, Seen, Square, Summary
 from peft_lab.ui import pages, state, web
-from peft_lab.ui.classroom import show_button
+from peft_lab.ui.classroom import pressed, show_button
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.frame import error_line, errors_boxed, errors_here, part
 from peft_lab.ui.components.qr import show_way_in
@@ -41,9 +40,8 @@ def class_map_page() -> None:
     st.markdown(
         f"How many of {ROWS} orders does the model get right? Guess first, then train your own square."
     )
-    refused = state.scope(SCOPE).pop("refused", None)
     with errors_boxed():
-        if refused is not None:
+        if refused := state.scope(SCOPE).pop("refused", ""):
             error_line(refused)
         if pages.teaches():
             with tools:
@@ -52,14 +50,6 @@ def class_map_page() -> None:
                 part(_of_class, every=REFRESH)
         else:
             _of_learner()
-
-
-def _press(change: Callable[[], object]) -> None:
-    """Change the map. As an ``on_click`` it runs even if the page is redrawn before its button."""
-    try:
-        change()
-    except PeftLabError as error:
-        state.remember(SCOPE, "refused", str(error))
 
 
 def _setting() -> str:
@@ -76,8 +66,8 @@ def _tools() -> None:
         st.toggle("Hide names", key=state.widget_key(SCOPE, "hidden"))
         with st.popover("Clear", type="tertiary", key="map-clear"):
             st.markdown("Deletes all squares, guesses and results. Runs stay with their learners.")
-            st.button("Clear the map", on_click=_press, args=(class_map.clear,))
-        st.button("Fill in from recordings", type="primary", on_click=_press, args=(class_map.fill,))
+            st.button("Clear the map", on_click=pressed, args=(SCOPE, class_map.clear))
+        st.button("Fill in from recordings", type="primary", on_click=pressed, args=(SCOPE, class_map.fill))
 
 
 def _of_class() -> None:
@@ -139,7 +129,7 @@ def _of_learner() -> None:
         if class_map.guess(who.owner, int(st.session_state[key])):
             class_map.train(who.owner)
 
-    st.button("Guess and train", type="primary", on_click=_press, args=(guessed,))
+    st.button("Guess and train", type="primary", on_click=pressed, args=(SCOPE, guessed))
 
 
 def _mine(owner: str, before: Square) -> None:
@@ -160,7 +150,7 @@ def _mine(owner: str, before: Square) -> None:
         st.markdown(
             f"You guessed **{guess}**. Your square is not training. {plain(view.message) if view else ''}"
         )
-        st.button("Train it", type="primary", on_click=_press, args=(partial(class_map.train, owner),))
+        st.button("Train it", type="primary", on_click=pressed, args=(SCOPE, class_map.train, owner))
     elif view.status is Status.QUEUED:
         st.markdown(f"You guessed **{guess}**. Your square is in the queue: other learners' runs come first.")
         with errors_here():
@@ -180,11 +170,7 @@ def _template() -> Any:
 
 
 def map_html(seen: Sequence[Seen], named: bool, mine: str = "") -> str:
-    """Return the map as HTML.
-
-    Args:
-        named: whether to show the learners' names. mine: the owner whose square is marked.
-    """
+    """Return the map as HTML, with the learners' names if ``named``; the square of the owner ``mine`` is marked."""
     there: dict[tuple[int, float], list[Seen]] = {}
     for one in sorted(seen, key=lambda one: one.standing != "done"):
         there.setdefault(SQUARES[one.square.at], []).append(one)

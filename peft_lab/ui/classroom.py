@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -35,7 +35,7 @@ from peft_lab.ui.tour.page import root
 # What the teacher shows, as a line over every page of a class, and the teacher's button for it.
 
 
-SCOPE = "shown-to-class"
+SCOPE, TAKE_BACK = "shown-to-class", "take-back"
 SHOWN_NOW = ":material/check: Every learner's browser opens this page automatically."
 _mount = st.components.v2.component("peft_follow", html="<span hidden></span>", js=web.read("follow.js"))
 
@@ -79,21 +79,24 @@ def show_button(page: str, settings: Mapping[str, str]) -> None:
         return
     st.button(
         "Show to my class", icon=":material/cast_for_education:", key="show-to-class", width="stretch",
-        on_click=_show, args=(page, settings),
+        on_click=pressed, args=(SCOPE, places.show_page, page, settings),
     )  # fmt: skip
     refused = state.scope(SCOPE).pop("refused", None)
     if refused is not None:
         st.markdown(f":red[:material/error: {plain(refused)}]" if refused else SHOWN_NOW)
 
 
-def _show(page: str, settings: Mapping[str, str]) -> None:
-    """Show the page to the class. As an ``on_click`` it runs even if the page is redrawn before its button."""
+def pressed(scope: str, change: Callable[..., object], *given: object) -> None:
+    """Carry out a press, and keep why it was refused, empty if it was not, for the page that is drawn then.
+
+    As an ``on_click`` it runs even if the page is redrawn before its button.
+    """
     try:
-        places.show_page(page, settings)
+        change(*given)
     except PeftLabError as error:
-        state.remember(SCOPE, "refused", str(error))
+        state.remember(scope, "refused", str(error))
     else:
-        state.remember(SCOPE, "refused", "")
+        state.remember(scope, "refused", "")
 
 
 def take_back_button() -> None:
@@ -107,18 +110,11 @@ def take_back_button() -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"Shown to the class: **{plain(pages.titles().get(found.page, found.page))}**")
-        st.button("Stop showing it", key="take-back", on_click=_take_back)
-    refused = state.scope(SCOPE).pop("kept", None)
-    if refused is not None:
+        st.button(
+            "Stop showing it", key="take-back", on_click=pressed, args=(TAKE_BACK, places.take_back_page)
+        )
+    if refused := state.scope(TAKE_BACK).pop("refused", ""):
         error_line(refused)
-
-
-def _take_back() -> None:
-    """Stop showing the page. As an ``on_click`` it runs before the page is redrawn."""
-    try:
-        places.take_back_page()
-    except PeftLabError as error:
-        state.remember(SCOPE, "kept", str(error))
 
 
 # ----------------------------------------
@@ -205,7 +201,10 @@ def _everybody() -> None:
         f"**{stuck}** {figures.badge('measured')}"
     )
     columns = [Column(name, numeric=name in ("Runs", "On disk")) for name in COLUMNS]
-    made = [RowOf(row.learner.owner, _cells(row), _kinds(row)) for row in found]
+    made = [
+        RowOf(row.learner.owner, _cells(row), (*[""] * (len(COLUMNS) - 1), "trained" if row.stuck else ""))
+        for row in found
+    ]
     picked = rows(columns, made, "class-table", "Your class", state.remembered(CLASS_SCOPE, "chosen", None))
     if picked:
         state.remember(CLASS_SCOPE, "chosen", picked)
@@ -237,10 +236,6 @@ def _cells(row: ClassRow) -> tuple[str, ...]:
         units.size(row.kept),
         row.stuck or "–",
     )
-
-
-def _kinds(row: ClassRow) -> tuple[str, ...]:
-    return (*[""] * (len(COLUMNS) - 1), "trained" if row.stuck else "")
 
 
 def _ago(place: PageVisit | None) -> str:

@@ -102,21 +102,6 @@ def test_the_form_stands_beside_the_answer_and_shows_its_fields_whole(page: Page
     assert (beside["x"] + beside["width"] <= answer["x"]) == (size["width"] >= 900)
 
 
-@pytest.mark.further
-@pytest.mark.parametrize("page", [PHONE], indirect=True)
-def test_the_path_on_a_phone(page: Page, app_url: str) -> None:
-    visit(page, f"{app_url}/choose?tasks=20&model=bert-base&device=t4")
-    recommended(page, "Adapters")
-    page.get_by_text("How this was decided").click()
-    question = page.get_by_role("group", name="May a request take longer than with the base alone?")
-    question.get_by_role("button", name="No").click()
-    recommended(page, "BitFit")
-    wide = page.evaluate(
-        "(() => { const m = document.querySelector('[data-testid=stMain]'); return m.scrollWidth - m.clientWidth; })()"
-    )
-    assert wide <= 0
-
-
 def test_a_guess_about_a_claim_gets_its_verdict(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/fact_check?claim=ia3-share&topic=ia3")
     in_address(page, "/myths?")

@@ -15,30 +15,6 @@ NEAR = 40  # pixels between a control and what is said of it
 ADDRESS = "plan?model=smollm2-135m&gpu=rtx-4090&rows=500&row_tokens=100&seq=128&price=0.5"
 
 
-@pytest.mark.further
-@pytest.mark.parametrize("page", [PHONE], indirect=True)
-@pytest.mark.rest
-def test_a_plan_on_a_phone_without_motion(page: Page, app_url: str) -> None:
-    page.emulate_media(reduced_motion="reduce")
-    visit(page, f"{app_url}/{ADDRESS}")
-    expect(page.get_by_role("heading", name="The files")).to_be_visible()
-    page.get_by_text("What each GPU stores in each phase").click()
-    expect(page.get_by_role("heading", name="Backward")).to_be_visible()
-    names = page.evaluate(
-        """() => {
-          const found = [];
-          const walk = (root) => root.querySelectorAll("*").forEach((one) => {
-            if (one.shadowRoot) walk(one.shadowRoot);
-            if (one.classList?.contains("phase")) found.push(getComputedStyle(one).animationName);
-          });
-          walk(document);
-          return found;
-        }"""
-    )
-    assert names and set(names) == {"none"}
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-
-
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize("page", [PHONE, WIDE], indirect=True)
 def test_what_is_wrong_stands_at_its_control_with_what_mends_it(page: Page, app_url: str) -> None:

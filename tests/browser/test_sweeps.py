@@ -29,7 +29,7 @@ def test_a_sweep_is_read_turned_and_its_best_run_opened(
     with served(tmp_path, tmp_path / "server.log") as url:
         visit(page, f"{url}/sweeps")
         expect(page.get_by_text("Best: learning rate 3e-3, r 8")).to_be_visible()
-        expect(page.locator(".js-plotly-plot")).to_have_count(2)
+        expect(page.locator(".js-plotly-plot")).to_have_count(1)
         assert page.get_by_text("WebGL").count() == 0
         page.get_by_role("combobox", name="Vertical axis").click()
         page.get_by_role("option", name="r", exact=True).click()

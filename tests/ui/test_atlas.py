@@ -48,13 +48,6 @@ def test_filters() -> None:
         assert rows.probed_value(entry.name, "merges") and rows.probed_value(entry.name, "mixed_batch")
 
 
-def test_what_a_picture_shows_in_words() -> None:
-    picture = {
-        "rows": 64, "columns": 64, "rank": 4, "zeros": 0.95, "asymmetry": 0.7, "linear": True, "settings": {"r": 4},
-    }  # fmt: skip
-    assert list.card_facts(picture) == "rank 4 of 64 at r 4, 95% zeros"
-
-
 def test_the_family_tree_has_every_entry_once_below_its_parent() -> None:
     drawn = list.tree_drawing()
     for name in entries():

@@ -126,13 +126,6 @@ def test_the_three_steps_answer_one_situation() -> None:
     assert steps(app)["memory"].endswith(first["memory"].partition("**")[2].partition("**")[2])
 
 
-@pytest.mark.slow
-def test_a_small_models_long_job_has_no_rate_of_the_labs_short_runs() -> None:
-    app = opened("choose", model="smollm2-135m", rows="5000")
-    [settings] = [found.proto.body for found in app.get("html") if "lora_alpha" in found.proto.body]
-    assert "Chosen so that" not in settings and "QLoRA" in settings
-
-
 def test_every_answer_is_in_the_address_and_the_address_gives_them_back() -> None:
     app = opened("choose", model="bert-base", device="t4", tasks="30", latency="0")
     assert method(app) == "BitFit"
@@ -146,20 +139,6 @@ def test_every_answer_is_in_the_address_and_the_address_gives_them_back() -> Non
     settled(app.run())
     assert method(app) == "LoRA"
     assert dict(app.query_params) == {**expected, "serving": "vllm"}
-
-
-@pytest.mark.parametrize(
-    ("address", "found"),
-    [
-        ({"prompting": "retrieval"}, "Retrieval, no training"),
-        ({"prompting": "yes"}, "Prompting, no training"),
-        ({"output": "classification"}, "LoRA"),  # an address of before
-    ],
-)
-def test_an_address_says_what_is_asked(address: dict[str, str], found: str) -> None:
-    app = opened("choose", **address)
-    assert method(app) == found
-    assert dict(app.query_params) == address
 
 
 def test_a_flip_can_be_tried() -> None:
@@ -213,15 +192,6 @@ def test_an_empty_setting_survives_the_way_to_the_methods_page() -> None:
     page, address = page_with(situation, found.method, found.plan)
     assert address["feedforward_modules"] == ""
     assert f"{found.plan.trainable:,}" in {str(card.value) for card in counted(page, **address).metric}
-
-
-def test_full_fine_tuning_opens_on_the_memory_page() -> None:
-    from peft_lab.advise.plan import StepPlan
-
-    plan = StepPlan({}, 4, 512, True, 1, 1e-4, 1, 2, 3, 4)
-    page, address = page_with(Situation(), "full", plan)
-    assert page == "memory"
-    assert address["checkpointing"] == "true"
 
 
 def test_the_picture_shows_every_place_once_and_the_path_lit() -> None:

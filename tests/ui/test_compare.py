@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import html
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,20 +11,18 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from peft_lab.advise.recipes.replications import RuleVerdict, replications
-from peft_lab.core import limits, units
-from peft_lab.core.field import as_text
+from peft_lab.core import limits
 from peft_lab.core.units import written_figure
 from peft_lab.engine import published
 from peft_lab.methods import all_methods
 from peft_lab.runs.spec import usual_eval_rows
 from peft_lab.runs.tracking import start as tracking
 from peft_lab.runs.tracking.start import TrackerState
-from peft_lab.studies import carrying, shipped_sweep
+from peft_lab.studies import carrying
 from peft_lab.studies import landscape as landscapes
 from peft_lab.studies.compare import results, shipped, store
 from peft_lab.studies.compare.store import make_plan
 from peft_lab.studies.shipped_sweep import shipped_points
-from peft_lab.ui import theme
 from peft_lab.ui.compare import landscape, page
 from peft_lab.ui.compare import results as drawings
 from peft_lab.ui.compare.setup import CompareForm
@@ -99,20 +95,6 @@ def test_an_address_opens_the_tab_of_what_it_sets_and_says_what_is_seen(runner: 
     assert "no tab" in told(opened(tab="nowhere"))
 
 
-def test_published_training_time_is_that_of_the_steps(runner: FakeQueue) -> None:
-    rows = published.rows()
-    lora = rows["lora--llama-3.2-3B-rank32"]
-    app = opened(tab="published")
-    table = next(
-        element.proto.body for element in app.get("html") if ">Final test</th>" in element.proto.body
-    )
-    line = next(part for part in table.split("<tr>") if f">{lora.title}</td>" in part)
-    assert "9 min 45 s" in line  # 585.19 s of 5,000 steps
-    assert f"{units.seconds(lora.testing)}</td>" in line and f"{units.seconds(lora.evaluating)}</td>" in line
-    assert units.seconds(lora.seconds + lora.testing) not in table
-    assert table.count("<tr>") == len(rows) + 1
-
-
 def test_what_others_published_is_in_the_address(runner: FakeQueue) -> None:
     app = opened(tab="published")
     assert dict(app.query_params) == {"tab": "published"}  # the defaults say nothing
@@ -148,16 +130,6 @@ def test_what_others_published_is_in_the_address(runner: FakeQueue) -> None:
     assert "cannot be opened" in told(pictures)
 
 
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [("bench", "no benchmark"), ("px", "no across"), ("family", "no method"), ("run", "no run")],
-)
-def test_an_address_of_what_others_published_that_cannot_be_read(
-    runner: FakeQueue, name: str, said: str
-) -> None:
-    assert said in told(opened(**{name: "nonsense"}))
-
-
 def test_the_landscape_is_in_the_address_and_names_its_best_point(runner: FakeQueue) -> None:
     sweep = shipped_points()
     model = landscapes.models(sweep)[0]
@@ -178,20 +150,6 @@ def test_the_landscape_is_in_the_address_and_names_its_best_point(runner: FakeQu
     assert [box.key for box in moved.selectbox if "held_targets" in str(box.key)] == []
 
 
-def test_the_best_of_the_landscape_opens_as_the_run_that_was_made(runner: FakeQueue) -> None:
-    """The link says every setting: the page that reads it would train the very run."""
-    sweep = shipped_points()
-    model = landscapes.models(sweep)[0]
-    point = next(point for point in sweep.on(model) if point.method == "lora")
-    query = landscape.address_of(sweep, point)
-    asked = shipped_sweep.request_again(sweep, point)
-    knobs = {name: as_text(value) for name, value in asked.values.items()}
-    assert query == {
-        "model": model, "task": asked.task, **knobs, "steps": str(asked.steps), "batch": str(asked.batch),
-        "lr": f"{asked.learning_rate:g}", "seed": str(asked.seed), "rows": str(asked.eval_rows), "tab": "train",
-    }  # fmt: skip
-
-
 def test_the_rules_stand_under_the_landscape_with_their_verdicts(runner: FakeQueue) -> None:
     shown = html.unescape(told(opened(tab="learning rates")))
     found = {name: one for name, one in replications().items() if one.value is not None}
@@ -203,20 +161,6 @@ def test_the_rules_stand_under_the_landscape_with_their_verdicts(runner: FakeQue
     assert f"Rules that cannot be tested here: {len(replications()) - len(found)}" in str(
         [each.label for each in opened(tab="learning rates").expander]
     )
-
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("landscape", "no model of the sweep"),
-        ("lines", "no a line for each"),
-        ("shown", "no up the axis"),
-        ("held_rank", "no rank"),
-        ("held_targets", "no targets"),
-    ],
-)
-def test_an_address_of_the_landscape_that_cannot_be_read(runner: FakeQueue, name: str, said: str) -> None:
-    assert said in told(opened(**{"lines": "method", name: "nonsense"}))
 
 
 def test_bands_and_marks_of_the_landscape() -> None:
@@ -288,41 +232,6 @@ def test_every_figure_of_the_table_is_the_documents(
     assert "comes with the app" in "".join(opened().selectbox(key="compare.0.comparison").options)
 
 
-SHOWN = (*sorted((ROOT / "peft_lab/ui/compare").glob("*.py")), ROOT / "peft_lab/studies/compare/results.py")
-
-
-@pytest.mark.parametrize("file", SHOWN, ids=lambda file: file.stem)
-def test_no_text_of_the_page_has_a_number_typed_into_it(file: Path) -> None:
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    docstrings = {
-        id(node.body[0].value)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef)
-        and node.body
-        and isinstance(node.body[0], ast.Expr)
-    }
-    formats = {
-        id(part)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FormattedValue) and node.format_spec
-        for part in ast.walk(node.format_spec)
-    }
-    texts = [
-        node.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Constant)
-        and isinstance(node.value, str)
-        and id(node) not in docstrings | formats
-    ]
-    typed = [text for text in texts if re.search(r"\d", _without_markup(text))]
-    assert not typed
-
-
-def _without_markup(text: str) -> str:
-    """Tags and Plotly's templates are no text that is shown."""
-    return re.sub(r"%\{[^}]*\}|<[^>]*>", "", text)
-
-
 def test_what_was_interrupted_goes_on_without_repeating(runner: FakeQueue) -> None:
     comparison = store.keep(make_plan(replace(WISH, seeds=(0, 1))))
     runner.endings = {("lora", 1): "lost", ("bitfit", 1): "lost"}
@@ -366,28 +275,34 @@ def test_a_method_that_failed_says_why_in_its_row(runner: FakeQueue) -> None:
     assert [button.label for button in app.button if button.label == "Try again"]
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     ("address", "said"),
     [
         ({"model": "gpt-5"}, "no model that can be trained here"),
         ({"task": "json"}, "no task for this model"),
         ({"methods": "lorra"}, "'lora'"),
-        ({"steps": "many"}, "'many'"),
         ({"steps": "9" * 5000}, "999…"),
-        ({"steps": "0"}, "'0'"),
         ({"seeds": "99"}, f"from 1 to {limits.SEEDS}"),
         ({"comparison": "none"}, "no comparison"),
         ({"tab": "none"}, "no tab called"),
+        *(({"lines": "method", name: "none"}, f"no {noun}") for name, noun in (
+            ("landscape", "model of the sweep"), ("lines", "a line for each"), ("shown", "up the axis"),
+            ("held_rank", "rank"), ("held_targets", "targets"),
+        )),
+        *(({name: "none"}, f"no {noun}") for name, noun in (
+            ("bench", "benchmark"), ("px", "across"), ("family", "method"), ("run", "run"),
+        )),
     ],
-)
+)  # fmt: skip
 def test_an_address_that_cannot_be_read_is_told(
     runner: FakeQueue, address: dict[str, str], said: str
 ) -> None:
     finished(runner)
     app = opened(**address)
     assert told(app).count(said) == 1
-    form = next(each for each in app.expander if each.label == "New comparison")
-    assert form.proto.expanded == bool(address.keys() & CompareForm.fields().keys())
+    form = next((each for each in app.expander if each.label == "New comparison"), None)  # of one tab alone
+    assert bool(form and form.proto.expanded) == bool(address.keys() & CompareForm.fields().keys())
 
 
 def test_the_address_chooses_axes_and_says_them(runner: FakeQueue) -> None:
@@ -440,37 +355,6 @@ def test_curves_are_averaged_and_banded(runner: FakeQueue) -> None:
     assert list(lines[0].y) == pytest.approx([1.01, 0.91])
     assert list(bands[0].y) == pytest.approx([1.02, 0.92, 0.90, 1.00])
     assert set(drawings.method_colours()) == set(all_methods())
-
-
-def test_a_name_at_the_end_of_the_front_stays_inside() -> None:
-    rows = [
-        {"method": name, "title": name, "trainable": size, "metric_mean": value}
-        for name, size, value in (("small", 10, 0.1), ("large", 1000, 0.5))
-    ]
-    axes = [results.get_axis(name) for name in results.DEFAULT_AXES]
-    titles = {axis.name: axis.title for axis in axes}
-
-    def place(named: str) -> str:
-        figure = drawings.scatter(rows, axes[0], axes[1], titles, ["small", "large"], {}, [named])
-        return next(str(trace.textposition) for trace in figure.data if trace.name == named)
-
-    assert place("small") == "middle right"
-    assert place("large") == "top left"
-
-
-def test_many_bands_are_paler_than_few() -> None:
-    rows = [
-        {"method": name, "title": name, "loss": {"mean": [1.0, 0.5], "std": [0.1, 0.1]}}
-        for name in all_methods()
-    ]
-
-    def strength(count: int) -> float:
-        figure = drawings.learning_curves(rows[:count])
-        colour = next(trace.fillcolor for trace in figure.data if trace.fill == "toself")
-        return float(colour.rstrip(")").split(",")[-1])
-
-    assert strength(1) == strength(3) == theme.BAND_OPACITY
-    assert strength(8) < strength(3) / 2
 
 
 def test_shipped_documents_draw() -> None:

@@ -12,11 +12,9 @@ from streamlit.testing.v1 import AppTest
 
 from peft_lab.core import inspector, machine
 from peft_lab.drawing.trajectory.sentence import shipped
-from peft_lab.models.loading import split_text
 from peft_lab.runs import store
 from peft_lab.runs.respond import base_answer
-from peft_lab.training.tasks import orders
-from peft_lab.ui import home, state
+from peft_lab.ui import home
 from peft_lab.ui.components import sentence
 from peft_lab.ui.method import parts, settings, train
 from tests.conftest import link
@@ -50,12 +48,6 @@ def test_what_the_base_answers_live_is_what_it_answered_at_step_0(weights: Path)
     assert base_answer(run.spec["model"], run.spec["task"], run.order) == run.answers[0].text
 
 
-@pytest.mark.weights
-def test_tokens_come_from_the_models_own_tokenizer(weights: Path) -> None:
-    run = shipped()
-    assert tuple(split_text(run.spec["model"], run.order)) == run.order_tokens
-
-
 def test_equal_answers_share_a_row_and_one_that_was_cut_off_misses_nothing() -> None:
     rows = sentence.sent(shipped())["rows"]
     assert [row["steps"] for row in rows] == [[0], [5], [10], [15, 25]]
@@ -78,14 +70,6 @@ def test_an_answer_to_ones_own_order_is_described_without_the_right_one(answer: 
     found = sentence._described(answer)
     assert found["says"] == says and found["answer"]
     assert found["answer"].endswith(" …") == (answer.startswith("{") and not answer.endswith("}"))
-
-
-def test_an_order_of_ones_own_is_what_is_trained_with() -> None:
-    state.remember(home.SCOPE, "order", "Two teas for Ada.")
-    try:
-        assert home.request().probes == (orders.prompt("Two teas for Ada."),)
-    finally:
-        state.remember(home.SCOPE, "order", None)
 
 
 @pytest.mark.weights

@@ -22,6 +22,7 @@ from peft_lab.ui import pages, state
 from peft_lab.ui.atlas import list as atlas
 from peft_lab.ui.choose import page as form
 from peft_lab.ui.compare import landscape
+from peft_lab.ui.components.form import Controls
 from peft_lab.ui.components.knobs import readers
 from peft_lab.ui.memory import controls
 from peft_lab.ui.method import tabs
@@ -58,7 +59,7 @@ def readers_of(page: str) -> dict[str, Any]:
         "memory": lambda: controls.form_controls().readers(),
         "choose": lambda: form.controls().readers(),
         "myths": lambda: myths.myth_controls().readers(),
-        "atlas": lambda: atlas.atlas_controls().readers(),
+        "atlas": lambda: Controls(atlas.AtlasForm, atlas.SCOPE).readers(),
         "compare": lambda: landscape.landscape_controls().readers(),
         "plan": plan.readers,
     }

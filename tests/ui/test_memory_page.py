@@ -1,41 +1,36 @@
-"""The Memory page through the app, without a browser: every tab, presets, models by folder, errors at their control."""
+"""The Memory page through the app, without a browser: tabs, what ships, models by folder, errors at their control."""
 
 from __future__ import annotations
 
 import json
 import re
 import time
-from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from peft_lab.advise.plans.wanted import Wanted
 from peft_lab.advise.room import Room
 from peft_lab.advise.situation import Situation
-from peft_lab.core import limits
+from peft_lab.core import limits, units
 from peft_lab.engine import published, simulate
-from peft_lab.engine.account import MemoryPoint
 from peft_lab.engine.devices import devices
 from peft_lab.engine.over_a_run import ORDERS, STEPS
 from peft_lab.engine.simulate import simulate as simulate_step
+from peft_lab.engine.work import copied, left
 from peft_lab.methods import all_methods
 from peft_lab.runs import record, store
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.view import Status
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.waiting import Answers
 from peft_lab.ui.memory import controls
-from peft_lab.ui.memory import page as fitting
-from peft_lab.ui.memory.bars import places, verdict
+from peft_lab.ui.memory.bars import verdict
 from peft_lab.ui.memory.controls import USUAL, MemoryForm
 from peft_lab.ui.memory.opening import shipped_opening
-from peft_lab.ui.method.tabs import titles_of
 from tests.models import homemade
 from tests.ui.badges import sources, without_badge
 from tests.ui.test_pages import BusyPool, opened, told
@@ -135,22 +130,6 @@ def test_the_address_names_a_published_run(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.slow
-def test_no_two_moments_of_a_step_have_the_same_name() -> None:
-    phases = [("forward", None), ("forward", 0), ("backward", None), ("backward", None), ("backward", 0),
-              ("backward", None), ("optimizer", None), ("idle", None)]  # fmt: skip
-    names = places([MemoryPoint(phase, layer, 1, {}) for phase, layer in phases])
-    assert names[0] == "forward, before the layers"
-    assert names[3] == "backward, before the layers (2 of 2)"
-    assert names[4:] == [
-        "backward, layer 0",
-        "backward, after the layers",
-        "optimizer's step",
-        "after the step",
-    ]
-    assert len(set(names)) == len(names)
-
-
-@pytest.mark.slow
 def test_the_longest_row_is_searched() -> None:
     app = settled(opened("memory", tab="fits", **{**SMALL, "seq": "512"}))
     app.button(key="find-seq").click().run()
@@ -159,37 +138,6 @@ def test_the_longest_row_is_searched() -> None:
         time.sleep(0.2)
         app.run()
     assert "**512 tokens per row** at 2 rows, all the positions" in told(app)
-
-
-def test_the_search_for_a_model_leaves_room_for_virtual_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str | None, int] = {}
-
-    def simulate(
-        self: MemoryForm, urgency: int, slug: str, sizes: Any, model: str | None = None
-    ) -> Future[Any]:
-        asked[model] = sizes["seq"]
-        return Future()
-
-    monkeypatch.setattr(MemoryForm, "simulate", simulate)
-    monkeypatch.setattr(fitting, "collect", lambda asked: Answers({}, {}, len(asked)))
-    monkeypatch.setattr(fitting, "progress", lambda *given: None)
-    fitting._models(MemoryForm(model="gpt2", device="h200", batch=1, seq=1024), "prompt")
-    prompts = all_methods()["prompt"].knob("num_virtual_tokens").default
-    assert asked["gpt2"] == 1024 - prompts
-    assert asked["llama-3.2-1b"] == 1024
-
-
-@pytest.mark.parametrize(
-    ("what", "size", "least"), [("batch", 4096, True), ("batch", 40, False), ("seq", 512, False)]
-)
-def test_where_a_search_ends_is_a_lower_bound(
-    what: Literal["batch", "seq"], size: int, least: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(st, "markdown", said.append)
-    chosen = MemoryForm(model="minilm-l6", device="h200", batch=1, seq=8)
-    fitting._size(what, chosen, "lora", size)
-    assert ("at least" in said[0]) == least
 
 
 @pytest.mark.slow
@@ -217,15 +165,6 @@ def test_a_step_of_exactly_what_is_usable_fits() -> None:
     assert Room(Situation(device="t4"), lambda _: lambda *step: device.allowed + 1).step("lora", {}) is None
 
 
-def test_a_lessons_button_sets_the_page() -> None:
-    app = opened("memory", tab="why", **SMALL)
-    app.button(key="preset-ia3").click().run()
-    assert not app.exception
-    assert "One training step of Llama 3.2 3B" in told(app)
-    assert app.query_params["tab"] in ("why", ["why"])
-    assert "model" not in app.query_params
-
-
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("address", "message"),
@@ -249,40 +188,10 @@ def test_what_is_wrong_in_an_address_is_said_at_its_control(address: dict[str, s
     assert lines[0].startswith(":red[") and "The default is used" in lines[0]
 
 
-@pytest.mark.sampled(4)
-@pytest.mark.parametrize("slug", [slug for slug in all_methods() if slug != "full"])
-def test_a_tab_of_a_methods_page_that_is_none_is_said(slug: str) -> None:
-    app = opened(slug, tab="insid")
-    assert "no tab called 'insid'. Did you mean 'inside'?" in told(app)
-    assert [tab.label for tab in app.tabs] == titles_of(slug)
-
-
 def test_a_tab_or_method_that_is_none_is_said() -> None:
     shown = told(settled(opened("memory", **SMALL, tab="attic", method="lorra")))
     assert "There is no tab called 'attic'" in shown
     assert "There is no method called 'lorra'" in shown
-
-
-@pytest.mark.slow
-def test_where_qlora_needs_more_than_lora_it_is_told_why() -> None:
-    app = settled(opened("memory", **SMALL | {"batch": "64", "seq": "128", "targets": "own"}))
-    assert (
-        "**QLoRA above LoRA?** By default, QLoRA adapts every linear map, and LoRA adapts query, value"
-        in told(app)
-    )
-    assert app.query_params["targets"] in ("own", ["own"])
-    assert "Every method at its defaults." in captions(app)
-
-
-@pytest.mark.slow
-def test_by_default_the_low_rank_methods_adapt_the_same_maps() -> None:
-    app = settled(opened("memory", **SMALL))
-    assert "LoRA and QLoRA adapt query, value; all other settings" in captions(app)
-    assert "targets" not in app.query_params
-    control = next(box for box in app.selectbox if box.label == "LoRA and QLoRA adapt")
-    settled(control.set_value("all-linear").run())
-    assert "LoRA and QLoRA adapt every linear map; all other settings" in captions(app)
-    assert app.query_params["targets"] in ("all-linear", ["all-linear"])
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -329,13 +238,6 @@ def test_targets_are_those_of_the_model_that_is_simulated() -> None:
         "bnb_4bit_quant_type": "nf4",
     }
     assert chosen.base_for("ia3", "gpt2") == ({}, "nf4")
-
-
-def test_what_is_wrong_in_an_address_stays_until_a_choice_is_changed() -> None:
-    app = opened("memory", tab="published", batch="-3").run()
-    assert "From the address" in told(app)
-    next(number for number in app.number_input if number.label == "Tokens per row").set_value(64).run()
-    assert "From the address" not in told(app)
 
 
 @pytest.mark.parametrize("size", [0, -4, 10**9])
@@ -419,3 +321,52 @@ def test_a_base_in_few_bits_for_every_method(dtype: str) -> None:
     assert {"LoRA", "QLoRA", "BitFit"} <= set(rows) and "Full fine-tuning" not in rows
     bits = {"int8": "weights in 8 bits", "nf4": "weights in 4 bits"}[dtype]
     assert bits in shown
+
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+LABEL = "Offloading"
+ON_A_GPU = {"model": "minilm-l6", "device": "rtx-4090", "batch": "2", "seq": "64"}
+ASKED = MemoryForm(model="minilm-l6", batch=2, seq=64)
+
+
+def switch(app: AppTest) -> Any:
+    return next((one for one in app.toggle if one.label == LABEL), None)
+
+
+def shown(app: AppTest) -> str:
+    captions = "\n".join(caption.value for caption in app.caption)
+    return (told(app) + tables(app) + captions).replace("\N{NO-BREAK SPACE}", " ")
+
+
+@pytest.mark.slow
+def test_figures_follow_the_control_and_its_cost_is_said() -> None:
+    app = settled(opened("memory", **ON_A_GPU))
+    assert "Main memory" not in shown(app) and "Offloading takes" not in shown(app)
+    kept = simulate_step(ASKED.request("lora"))
+    assert units.size(simulate.needed_bytes(kept)) in shown(app)
+    settled(switch(app).set_value(True).run())
+    assert app.query_params["offload"] in ("true", ["true"])
+    away = simulate_step(replace(ASKED, offload=True).request("lora"))
+    work = away.work[-1]
+    assert left(work) == away.host_bytes and copied(work) == 2 * left(work)
+    after = shown(app)
+    assert f"with LoRA a step copies {units.size(copied(work))} over the bus" in after
+    assert f"there and back. The copies take {units.seconds(copied(work) / (0.7 * 32e9))}" in after
+    assert "Main memory" in after and units.size(away.host_bytes) in after
+    # the moment that the timeline starts at
+    assert f"{units.size(away.peak_bytes)} alive, the peak" in after
+    assert (
+        simulate.needed_bytes(away) < simulate.needed_bytes(kept)
+        and units.size(simulate.needed_bytes(away)) in after
+    )
+    assert not without_badge(app)[1]
+
+
+def test_the_address_says_it_and_the_lessons_ask_for_the_other() -> None:
+    app = settled(opened("memory", **ON_A_GPU, offload="true", tab="why"))
+    assert switch(app).value is True
+    assert "Why LoRA does not shrink" not in told(app)
+    settled(app.button(key="lessons-keep").click().run())
+    assert switch(app).value is False and "offload" not in app.query_params
+    assert "Why LoRA does not shrink" in told(app)
+    assert "'maybe'" in told(opened("memory", tab="published", offload="maybe"))

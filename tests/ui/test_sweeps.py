@@ -13,16 +13,13 @@ from streamlit.testing.v1 import AppTest
 from peft_lab.core.errors import BadInput
 from peft_lab.runs import checkpoints
 from peft_lab.runs import store as runs
-from peft_lab.runs.tracking import start as tracking
 from peft_lab.studies import carrying
 from peft_lab.studies.landscape import METRIC
 from peft_lab.studies.sweeps import picture, plan, store
-from peft_lab.ui import theme
 from peft_lab.ui.compare.landscape import RATES
 from peft_lab.ui.sweeps import pictures, setup
 from tests.conftest import link
 from tests.prose import says
-from tests.studies.compare.conftest import FakeQueue
 from tests.studies.sweeps import made
 from tests.ui.badges import without_badge
 from tests.ui.test_pages import opened, told
@@ -110,21 +107,6 @@ def test_a_sweep_is_started_stopped_and_continued_from_the_page(monkeypatch: pyt
     assert sweep.asked_to_stop()
 
 
-def test_a_stop_of_the_page_ends_the_command_too() -> None:
-    wanted = plan.sweep_of({**made.EXAMPLE, "seeds": [0], "grid": {"r": [2]}})
-    queue = FakeQueue()
-    sweep = store.keep(wanted.specs)
-    sweep.ask_to_stop()
-    rows = store.carry_out_sweep(wanted.specs, carrying.Local(queue), lambda *_: None, lambda: False)
-    assert [row["status"] for row in rows] == ["missing"] and not runs.runs()
-
-
-def test_the_address_of_a_form_states_the_model() -> None:
-    wanted = {"model": "smollm2-135m", "seeds": "4"}
-    for page in ("sweeps", "compare"):
-        assert wanted.items() <= address(opened(page, **wanted)).items()
-
-
 def test_the_best_is_told_with_its_interval_and_how_that_is_computed() -> None:
     made.kept()
     app = opened("sweeps")
@@ -136,12 +118,6 @@ def test_the_best_is_told_with_its_interval_and_how_that_is_computed() -> None:
     assert says(text, "85.0%", f"{low:.1%} to {high:.1%}")
     assert says(text, "Student's t", "95%") and "best of 6" in text
     assert "12 of 12 runs done" in said(app)
-
-
-def test_one_seed_has_no_interval_and_says_so() -> None:
-    made.kept({"seeds": [0]})
-    text = told(opened("sweeps"))
-    assert says(text, "84.0%", "one seed") and "Student" not in text
 
 
 def test_every_run_is_in_the_table_with_its_link_the_best_first() -> None:
@@ -173,23 +149,6 @@ def test_it_follows_what_is_under_way() -> None:
     runs.get(under_way.run).log.emit("done", message="")
     app.run()
     assert "2 of 12 runs done" in said(app) and app.warning
-
-
-def test_what_a_tracker_was_not_told_is_said_once_the_sweep_has_ended() -> None:
-    kept = made.kept()
-    for trial in store.trials(kept.specs)[:2]:
-        tracking.failed_trackers(runs.get(trial.run).folder, "mlflow", "The [network] is gone.")
-    text = told(opened("sweeps"))
-    assert text.count("2 of these 2") == 1
-    assert "MLflow" not in told_of_one_under_way()
-
-
-def told_of_one_under_way() -> str:
-    kept = made.kept({"seeds": [7]}, fate=lambda number, _: "done" if number == 0 else "running")
-    tracking.failed_trackers(
-        runs.get(store.trials(kept.specs)[0].run).folder, "mlflow", "The network is gone."
-    )
-    return told(opened("sweeps", sweep=kept.id))
 
 
 def test_what_a_sweep_ended_early_is_told_apart_from_what_failed() -> None:
@@ -253,30 +212,7 @@ def test_random_draws_are_coloured_over_two_axes() -> None:
     store.keep(specs)
     app = opened("sweeps")
     assert not app.exception and chosen(app, "Vertical axis").value == "r"
-    assert len(figure(app)) == 2 and "star" in figure(app)[0]
-
-
-def test_parallel_coordinates_pass_through_every_axis() -> None:
-    kept = made.kept({"methods": ["lora", "bitfit"], "grid": {"r": [2, 8]}}, lambda *_: "")
-    for spec in kept.specs:
-        made.ended(spec, score=0.5 + 0.01 * (spec.values.get("r") or 1))
-    names = store.varied(kept.specs)
-    settings = store.settings_of(store.trials(kept.specs), names)
-    drawn = pictures.parallel(settings, names, METRIC, "Accuracy (share of held-out rows)")
-    assert list(drawn.layout.xaxis.ticktext) == ["Method", "r", "Accuracy"]
-    written = [(note.x, note.text) for note in drawn.layout.annotations]
-    assert written == [
-        *((0, "LoRA"), (0, "BitFit")),
-        *((1, "2"), (1, "8"), (1, "–")),  # BitFit has no rank
-        *((2, "51.0%"), (2, "58.0%")),
-    ]
-    lines = {trace.hovertext: trace for trace in drawn.data if trace.hovertext}
-    best = lines["LoRA, r 8<br>58.0%"]
-    assert list(best.y) == pytest.approx([0, 0.5, 1]) and drawn.data[-1] is best
-    assert list(lines["LoRA, r 2<br>52.0%"].y) == pytest.approx([0, 0, 1 / 7])
-    assert list(lines["BitFit<br>51.0%"].y) == pytest.approx([1, 1, 0])
-    orange = tuple(bytes.fromhex(theme.TRAINABLE[1:]))
-    assert best.line.color == f"rgb{orange}"
+    assert len(figure(app)) == 1 and "star" in figure(app)[0]
 
 
 def test_a_loss_is_better_where_it_is_low() -> None:
@@ -296,7 +232,7 @@ def test_a_sweep_that_varies_nothing_numeric_has_no_landscape() -> None:
     for spec in kept.specs:
         made.ended(spec, score=0.5)
     app = opened("sweeps")
-    assert not app.exception and "### Landscape" not in told(app) and "### All settings" in told(app)
+    assert not app.exception and "### Landscape" not in told(app) and "### Runs" in told(app)
 
 
 def test_a_damaged_sweep_is_told_and_the_others_are_there(home: Path) -> None:

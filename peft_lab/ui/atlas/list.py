@@ -26,14 +26,6 @@ def _titles() -> dict[str, str]:
     return {name: entry.title for name, entry in entries().items()}
 
 
-def _families() -> dict[str, str]:
-    return {ALL: "All families", **{name: title for name, (title, _) in FAMILIES.items()}}
-
-
-def _capabilities() -> dict[str, str]:
-    return {name: title for name, (title, *_) in rows.CAPABILITIES.items()}
-
-
 @dataclass(frozen=True)
 class AtlasForm(Form):
     """The page's settings: a type, a second one beside it, the model they are counted on, and a filter."""
@@ -41,14 +33,14 @@ class AtlasForm(Form):
     type: str = choice("lora", "Type", "", _titles, noun="type")
     beside: str = choice(NOBODY, "Compare with", "", lambda: {NOBODY: "nothing", **_titles()}, noun="type")
     model: str = text("llama-3.2-3b", "Model", "", reader=model_choice.from_address)
-    family: str = choice(ALL, "Family", "", _families)
-    can: tuple[str, ...] = names((), "Required capabilities", "", _capabilities, noun="capability")
+    family: str = choice(
+        ALL, "Family", "", {ALL: "All families"} | {name: title for name, (title, _) in FAMILIES.items()}
+    )
+    can: tuple[str, ...] = names(
+        (), "Required capabilities", "", {name: title for name, (title, *_) in rows.CAPABILITIES.items()},
+        noun="capability",
+    )  # fmt: skip
     search: str = text("", "Search", "", reader=lambda said: said[:LONGEST])
-
-
-def atlas_controls() -> Controls[AtlasForm]:
-    """Return the page's controls, not yet drawn."""
-    return Controls(AtlasForm, SCOPE)
 
 
 def filters(controls: Controls[AtlasForm]) -> list[AtlasType]:
@@ -112,7 +104,7 @@ def card_facts(picture: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _canvas(picture: dict[str, Any], label: str) -> str:
+def canvas(picture: dict[str, Any], label: str) -> str:
     return (
         f'<canvas width="{picture["columns"]}" height="{picture["rows"]}" role="img" '
         f'aria-label="{html.escape(label)}" data-entries="{picture["entries"]}"></canvas>'
@@ -122,7 +114,7 @@ def _canvas(picture: dict[str, Any], label: str) -> str:
 def _card(entry: AtlasType) -> str:
     picture = rows.probed(entry.name).get("picture", {})
     seen = card_facts(picture) if "entries" in picture else ""
-    drawn = _canvas(picture, f"ΔW of {entry.title}: {seen}") if seen else '<span class="none">no ΔW</span>'
+    drawn = canvas(picture, f"ΔW of {entry.title}: {seen}") if seen else '<span class="none">no ΔW</span>'
     parent = get_entry(entry.parent).title if entry.parent else ""
     of = f"variant of {parent}" if entry.variant else f"changes {parent}" if parent else ""
     return (
@@ -141,22 +133,14 @@ def cards(shown: Sequence[AtlasType], chosen: Sequence[str]) -> str | None:
                 f'<section><h3 title="{html.escape(sentence)}">{html.escape(title)}</h3>'
                 f'<div class="grid">{members}</div></section>'
             )
-    return cards_mounted("atlas-cards", f'<div class="atlas list">{"".join(sections)}</div>', chosen)
+    return mounted("atlas-cards", f'<div class="atlas list">{"".join(sections)}</div>', chosen)
 
 
-def cards_mounted(key: str, drawing: str, chosen: Sequence[str]) -> str | None:
+def mounted(key: str, drawing: str, chosen: Sequence[str]) -> str | None:
     """Show a drawing whose elements name types; return the name of one just clicked."""
     result = _mount(key=key, data={"drawing": drawing, "chosen": list(chosen)}, on_chosen_change=lambda: None)
     name = getattr(result, "chosen", None)
     return name if name in entries() else None
-
-
-def one_card(entry: AtlasType, key: str) -> dict[str, Any]:
-    """Draw a type's picture, large, and return it. The type must have one."""
-    picture: dict[str, Any] = rows.probed(entry.name)["picture"]
-    drawing = f'<div class="one">{_canvas(picture, f"ΔW of {entry.title}: {card_facts(picture)}")}</div>'
-    _mount(key=key, data={"drawing": drawing, "chosen": []})
-    return picture
 
 
 # ----------------------------------------
@@ -166,13 +150,9 @@ def one_card(entry: AtlasType, key: str) -> dict[str, Any]:
 MANY = 12  # children from which on a branch takes the whole width, its children in columns
 
 
-def family_tree(chosen: Sequence[str]) -> str | None:
-    """Draw every entry under the one that it changes; return the name of one just clicked."""
-    return cards_mounted("atlas-tree", tree_drawing(), chosen)
-
-
 def tree_drawing() -> str:
-    """Return the tree as nested HTML lists; roots without children come late, large branches last."""
+    """Return every entry under the one that it changes, as nested HTML lists; roots without children come late, large
+    branches last."""
     roots = sorted(lineage()[""], key=lambda entry: (_many(entry.name), entry.name not in lineage()))
     return f'<nav class="atlas tree" aria-label="Family tree"><ul>{"".join(map(_branch, roots))}</ul></nav>'
 

@@ -42,7 +42,9 @@ def details(entry: AtlasType, model: ModelEntry, side: str, narrow: bool = False
             _what(entry, model, side, narrow)
         with st.container():
             _capabilities(entry)
-            _served(entry, model)
+            with suppress(BadInput):  # it does not fit the model, which is said above
+                line = served_by(entry.counted_config(model.shape), model)
+                st.markdown(f":small[**Served by** {plain(line)} {figures.badge(Source.CITED)}]")
             _published(entry)
             _take_away(entry, model, side)
             _training(entry, side)
@@ -116,8 +118,10 @@ def _picture(entry: AtlasType, side: str) -> None:
         st.markdown(plain(why))
         return
     left, right = st.columns([1, 2], vertical_alignment="center")
+    picture = costs.probed(entry.name)["picture"]
     with left:
-        picture = cards.one_card(entry, f"atlas-delta-{side}")
+        drawn = cards.canvas(picture, f"ΔW of {entry.title}: {cards.card_facts(picture)}")
+        cards.mounted(f"atlas-delta-{side}", f'<div class="one">{drawn}</div>', ())
     size = f"{picture['rows']}×{picture['columns']}"
     settings = ", ".join(f"{name} {value}" for name, value in picture.get("settings", {}).items())
     at = f", with {settings}" if settings else ""
@@ -168,13 +172,6 @@ def _short(row: published.PublishedRow) -> str:
     return f"{own} ({'text' if row.benchmark == published.METAMATH else 'pictures'})"
 
 
-def _served(entry: AtlasType, model: ModelEntry) -> None:
-    """Draw which engines serve the type: the passport of its usual config."""
-    with suppress(BadInput):  # it does not fit the model, which is said above
-        line = served_by(entry.counted_config(model.shape), model)
-        st.markdown(f":small[**Served by** {plain(line)} {figures.badge(Source.CITED)}]")
-
-
 def _take_away(entry: AtlasType, model: ModelEntry, side: str) -> None:
     st.markdown("#### Common settings")
     if entry.knobs:
@@ -201,7 +198,13 @@ def _training(entry: AtlasType, side: str) -> None:
     with st.container(horizontal=True):
         if st.button(f"Train {live.SHOWN} steps on {get_model(name).title}", key=f"{asked_key}-button"):
             st.session_state[asked_key] = True
-        _script(entry, side)
+        if reason := live.script_refusal(entry):
+            st.markdown(f":small[{plain(reason)}]")
+        else:
+            st.download_button(
+                "Download the script", live.script(entry), f"{entry.name}.py", "text/x-python",
+                key=f"atlas-script-{side}", icon=":material/download:", on_click="ignore",
+            )  # fmt: skip
     if not st.session_state.get(asked_key):
         return
     worker = inspector.get_inspector(inspector.Worker.ATLAS)
@@ -224,21 +227,9 @@ def _trained(run: live.ShortRun) -> None:
     )
 
 
-def _script(entry: AtlasType, side: str) -> None:
-    reason = live.script_refusal(entry)
-    if reason:
-        st.markdown(f":small[{plain(reason)}]")
-        return
-    name = f"{entry.name}.py"
-    st.download_button(
-        "Download the script", live.script(entry), name, "text/x-python", key=f"atlas-script-{side}",
-        icon=":material/download:", on_click="ignore",
-    )  # fmt: skip
-
-
 def atlas_page() -> None:
     pages.open_page()
-    controls = cards.atlas_controls()
+    controls = Controls(cards.AtlasForm, cards.SCOPE)
     controls.read_address()
     many, beside = len(all_types()), len(entries()) - len(all_types())
     st.title(f"All {many} methods")
@@ -261,7 +252,7 @@ def atlas_page() -> None:
             f"Each entry stands below the entry that it modifies. {len(lineage()[''])} have no parent. Entries in "
             f"italics are settings of LoRA, not separate types. {figures.badge(Source.COUNTED)}"
         )
-        _take(controls, cards.family_tree(chosen))
+        _take(controls, cards.mounted("atlas-tree", cards.tree_drawing(), chosen))
     controls.write_address()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -24,12 +23,11 @@ from peft_lab.core.field import as_text
 from peft_lab.core.units import Finding, Source, band, label, written_figure
 from peft_lab.engine import published
 from peft_lab.methods import get_method
-from peft_lab.methods.base import MethodSpec
 from peft_lab.models.catalogue import get_model, model_title
 from peft_lab.runs import store
 from peft_lab.runs.view import Status
 from peft_lab.training.tasks.own import task_title
-from peft_lab.ui import pages, state
+from peft_lab.ui import pages
 from peft_lab.ui.components import figures, plan_steps
 from peft_lab.ui.components.frame import open_button
 from peft_lab.ui.foreign import plain
@@ -125,10 +123,10 @@ def configuration(situation: Situation, found: Recommendation) -> None:
     if plan is None:
         return
     spec = get_method(found.method)
-    usual = spec.defaults(situation.shape)
+    usual, knobs = spec.defaults(situation.shape), {knob.name for knob in spec.knobs}
     rows = [
         (
-            _named(spec, name),
+            f"`{name}`" if name in knobs else label(name),
             figures.whole(written_figure(setting.value)),
             figures.whole(band(setting.band)),
             told_by(setting),
@@ -136,7 +134,9 @@ def configuration(situation: Situation, found: Recommendation) -> None:
         for name, setting in plan.settings.items()
         if not (setting.kind == LAB and name in usual and setting.value == usual[name])
     ]
-    rows.append(("a step", _step(plan), "", "simulated"))
+    more = [f"{plan.accumulate} accumulation steps"] if plan.accumulate > 1 else []
+    more += ["gradient checkpointing"] if plan.checkpointing else []
+    rows.append(("a step", ", ".join([f"{plan.batch} × {plan.seq:,} tokens", *more]), "", "simulated"))
     figures.table(("Setting", "Value", "Sources' range", "From"), rows, fold=True)
     _sources(list(plan.settings.values()))
     target, query = page_with(situation, found.method, plan)
@@ -162,10 +162,6 @@ def way_back(situation: Situation, method: str) -> dict[str, str]:
     return {METHOD: method, CHOSEN: urlencode(told)}
 
 
-def _named(spec: MethodSpec, name: str) -> str:
-    return f"`{name}`" if name in {knob.name for knob in spec.knobs} else label(name)
-
-
 def _sources(settings: Sequence[RecipeSetting]) -> None:
     """Draw every source with its figure, and the values to try next."""
     with st.expander("Every source, and what to try next"):
@@ -185,13 +181,6 @@ def _sources(settings: Sequence[RecipeSetting]) -> None:
         figures.table(("Setting", "Source", "Says", "Measured on"), rows, fold=True)
         again = [(label(setting.name), setting.next) for setting in settings if setting.next]
         figures.table(("Setting", "What to try next"), again, fold=True)
-
-
-def _step(plan: StepPlan) -> str:
-    step = f"{plan.batch} × {plan.seq:,} tokens"
-    more = [f"{plan.accumulate} accumulation steps"] if plan.accumulate > 1 else []
-    more += ["gradient checkpointing"] if plan.checkpointing else []
-    return ", ".join([step, *more])
 
 
 def page_with(situation: Situation, method: str, plan: StepPlan) -> tuple[str, dict[str, str]]:
@@ -251,16 +240,6 @@ def trace(found: Recommendation) -> None:
         drawn = question.drawn(step.value) if step.how == GIVEN else ""
         line = figures.badge(drawn) if drawn else ""
         st.markdown(f"{number}. {question.full} **{step.label}** {who}  \n   :small[{step.because}] {line}")
-
-
-def flipping(changes: Sequence[Flip], take: Callable[[Flip], None]) -> None:
-    """Draw the changes that would flip the choice as chips; a press takes one."""
-    if not changes:
-        st.markdown("If you change any one answer, the recommended method stays the same.")
-        return
-    with st.container(horizontal=True, key="choose-chips", gap="small"):
-        for number, flip in enumerate(changes):
-            chip(flip, state.widget_key("choose", f"flip-{number}"), partial(take, flip))
 
 
 def chip(flip: Flip, key: str, take: Callable[[], None]) -> None:

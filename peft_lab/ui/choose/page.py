@@ -6,6 +6,7 @@ import html
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -51,16 +52,11 @@ def controls() -> Controls[Situation]:
     return Controls(Situation, SCOPE)
 
 
-def read_address() -> None:
-    """Read the situation from the page's URL."""
-
-    def model(text: str) -> str:
-        if text not in readers_of_text(further=True):
-            raise UnknownName("model in the catalogue", text, readers_of_text(further=True), "model")
-        return text
-
-    readers = controls().readers(model=model)
-    state.read_address(SCOPE, {old: readers[new] for old, new in RENAMED.items()} | readers)
+def read_model(text: str) -> str:
+    """Return a model's name from the page's URL. Raises UnknownName."""
+    if text not in readers_of_text(further=True):
+        raise UnknownName("model in the catalogue", text, readers_of_text(further=True), "model")
+    return text
 
 
 def take(situation: Situation) -> None:
@@ -68,9 +64,8 @@ def take(situation: Situation) -> None:
     controls().put(**situation.by_name())
 
 
-def situation_form() -> Situation:
+def situation_form(shown: Controls[Situation]) -> Situation:
     """Draw the controls and return the situation."""
-    shown = controls()
     if shown.value("model") not in readers_of_text(
         further=True
     ):  # chosen on a page that takes other models too
@@ -78,22 +73,22 @@ def situation_form() -> Situation:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="situation-fields"):
         for name in _FIELDS:
             _draw(shown, name)
-    set_now = _more_set(shown)
+
+    def count() -> int:
+        return sum(shown.value(name) != shown.default(name) for name in _MORE)
+
+    set_now = count()
     with (
         st.expander(f"{_TITLE} ({set_now} set)" if set_now else _TITLE, expanded=set_now > 0),
         st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="limits-fields"),
     ):
         for name in _MORE:
             _draw(shown, name)
-    if _more_set(shown) != set_now:
+    if count() != set_now:
         st.rerun()  # the heading counts them, and stands above them
     situation = shown.form()
     shown.show(situation.problems())
     return situation
-
-
-def _more_set(shown: Controls[Situation]) -> int:
-    return sum(shown.value(name) != shown.default(name) for name in _MORE)
 
 
 def _draw(shown: Controls[Situation], name: str) -> None:
@@ -121,11 +116,6 @@ def _options(shown: Controls[Situation], name: str) -> dict[str, str] | None:
         goals = Situation.field(name).titles
         return {one: title for one, title in goals.items() if not encoder or one in offered}
     return None
-
-
-def address() -> dict[str, tuple[Any, Any]]:
-    """Return the URL's parameters: ``name: (value, default)``."""
-    return controls().address()
 
 
 # ----------------------------------------
@@ -163,13 +153,9 @@ def says(place: TreePlace) -> str:
     return ADVICE[place.target].short if place.leaf else QUESTIONS[NODES[place.target].question].short
 
 
-def tree_picture(lit: Sequence[str], offered: bool = True, end: str = "") -> str:
-    """Return the whole tree as SVG. Places are tree items: arrow keys move, Enter chooses.
-
-    Args:
-        lit: ids of the places on the path, in order. offered: whether places can be chosen.
-        end: the text of the path's leaf, if it is not its own.
-    """
+def tree_picture(lit: Sequence[str], end: str = "") -> str:
+    """Return the whole tree as SVG, its places as tree items. ``lit``: those of the path; ``end``: the text at its end,
+    if that is not the leaf's own."""
     spots = _spots()
     width = max(x for x, _ in spots.values()) + BOX + EDGE
     height = max(y for _, y in spots.values()) + HIGH + EDGE
@@ -178,11 +164,11 @@ def tree_picture(lit: Sequence[str], offered: bool = True, end: str = "") -> str
     for place in sorted(places(), key=lambda place: place.id in on):
         x, y = spots[place.id]
         if place.way:
-            edges.append(_edge(spots[place.way[-1][0]], (x, y), place.id in on))
+            (x1, y1), kind = spots[place.way[-1][0]], "edge lit" if place.id in on else "edge"
+            way = f"M{x1 + BOX:g} {y1 + HIGH / 2:g}H{x1 + BOX + GAP / 2:g}V{y + HIGH / 2:g}H{x:g}"
+            edges.append(element("path", class_=kind, d=way))
     current = lit[-1] if lit else ROOT
-    boxes = [
-        _box(place, spots[place.id], place.id in on, place.id == current, offered, end) for place in places()
-    ]
+    boxes = [_box(place, spots[place.id], place.id in on, place.id == current, end) for place in places()]
     return element(
         "svg", "".join([*edges, *boxes]), viewBox=f"0 0 {width} {height}", role="tree", aria_label="Decision tree",
         xmlns="http://www.w3.org/2000/svg",
@@ -219,16 +205,7 @@ def children(place: TreePlace) -> list[TreePlace]:
     ]
 
 
-def _edge(start: tuple[float, float], end: tuple[float, float], lit: bool) -> str:
-    x1, y1, x2, y2 = start[0] + BOX, start[1] + HIGH / 2, end[0], end[1] + HIGH / 2
-    middle = x1 + GAP / 2
-    kind = "edge lit" if lit else "edge"
-    return element("path", class_=kind, d=f"M{x1:g} {y1:g}H{middle:g}V{y2:g}H{x2:g}")
-
-
-def _box(
-    place: TreePlace, spot: tuple[float, float], lit: bool, current: bool, offered: bool, end: str
-) -> str:
+def _box(place: TreePlace, spot: tuple[float, float], lit: bool, current: bool, end: str) -> str:
     x, y = spot
     answer, text = answer_of(place), end if end and current and place.leaf else says(place)
     kind = " ".join(
@@ -243,12 +220,12 @@ def _box(
     return element(
         "g", box + "".join(lines), class_=kind, role="treeitem", aria_level=len(place.way) + 1,
         aria_selected=str(lit).lower(), aria_label=f"{answer}: {text}" if answer else text,
-        aria_disabled=str(not offered).lower(), tabindex=0 if current else -1, data_place=place.id,
+        aria_disabled="false", tabindex=0 if current else -1, data_place=place.id,
         data_parent=place.way[-1][0] if place.way else "",
     )  # fmt: skip
 
 
-def path_picture(lit: Sequence[str], offered: bool = True, end: str = "") -> str:
+def path_picture(lit: Sequence[str], end: str = "") -> str:
     """Return the path as HTML: questions with answer buttons, chosen ones highlighted, then the leaf or ``end``."""
     known = {place.id: place for place in places()}
     parts = []
@@ -258,7 +235,7 @@ def path_picture(lit: Sequence[str], offered: bool = True, end: str = "") -> str
             parts.append(f'<p class="found">{html.escape(end or ADVICE[place.target].title)}</p>')
             continue
         question = QUESTIONS[NODES[place.target].question]
-        buttons = "".join(_button(child, child.id in lit, offered) for child in children(place))
+        buttons = "".join(_button(child, child.id in lit) for child in children(place))
         parts.append(
             f'<div class="asked" role="group" aria-label="{html.escape(question.full, quote=True)}">'
             f"<p>{html.escape(question.full)}</p>{buttons}</div>"
@@ -266,13 +243,10 @@ def path_picture(lit: Sequence[str], offered: bool = True, end: str = "") -> str
     return f'<div class="path">{"".join(parts)}</div>'
 
 
-def _button(place: TreePlace, lit: bool, offered: bool) -> str:
-    off = "" if offered else " disabled"
-    pressed = str(lit).lower()
-    kind = "place lit" if lit else "place"
+def _button(place: TreePlace, lit: bool) -> str:
     return (
-        f'<button type="button" class="{kind}" aria-pressed="{pressed}" data-place="{place.id}"{off}>'
-        f"{html.escape(answer_of(place))}</button>"
+        f'<button type="button" class="place{" lit" if lit else ""}" aria-pressed="{str(lit).lower()}" '
+        f'data-place="{place.id}">{html.escape(answer_of(place))}</button>'
     )
 
 
@@ -284,24 +258,20 @@ NARROW_BELOW = 760  # CSS pixels: under this the whole tree's text would be too 
 
 CSS = web.read("tree.css", NARROW_BELOW=NARROW_BELOW)
 
-HTML = '<div class="host"><div class="tree"></div><div class="narrow"></div></div>'
-
 # One place of the tree can be reached by Tab; from there the arrows lead on, as the pattern for trees has it. The
 # pictures are replaced only when they changed, and the focus then goes to the place it was on.
-JS = web.read("tree.js")
-
-_mount = st.components.v2.component("peft_tree", html=HTML, css=CSS, js=JS)
+_mount = st.components.v2.component(
+    "peft_tree", html='<div class="host"><div class="tree"></div><div class="narrow"></div></div>', css=CSS,
+    js=web.read("tree.js"),
+)  # fmt: skip
 
 
 def walk(lit: Sequence[str], key: str = "tree", end: str = "") -> str | None:
-    """Show the tree with the path highlighted. ``end``: what is advised at its end, if that is another.
-
-    Returns:
-        The id of the place just chosen, only in the script run caused by that choice; else ``None``.
-    """
+    """Show the tree with the path highlighted, and what is advised at its end if that is another; return the id of the
+    place just chosen, only in the script run caused by that choice."""
     result = _mount(
         key=key,
-        data={"tree": tree_picture(lit, end=end), "path": path_picture(lit, end=end), "offered": True},
+        data={"tree": tree_picture(lit, end), "path": path_picture(lit, end), "offered": True},
         on_chosen_change=lambda: None,
     )
     chosen: str | None = result.chosen
@@ -314,8 +284,10 @@ _PATH = "known-path"
 
 def choose_page() -> None:
     pages.open_page()
-    read_address()
-    plan_steps.seed(controls())
+    form = controls()
+    readers = form.readers(model=read_model)
+    state.read_address(SCOPE, {old: readers[new] for old, new in RENAMED.items()} | readers)
+    plan_steps.seed(form)
     bar = plan_steps.head("choose")
     with st.container(key="choose-bench"):
         left, right = st.columns([282, 730], gap="small")
@@ -325,7 +297,7 @@ def choose_page() -> None:
             if st.button("Start over", key="choose-reset", type="tertiary"):
                 take(Situation())
                 st.rerun()
-        situation = situation_form()
+        situation = situation_form(form)
     with right:
         if not situation.problems():
             rows = units.several(situation.rows, "row")
@@ -347,7 +319,10 @@ def choose_page() -> None:
             "others: it **simulates** a training step to see whether memory suffices, and **counts** facts about "
             "the model. Arrow keys move through the tree; Enter chooses."
         )
-        chosen = walk(_lit(situation, found), end=ADVICE[found.advice].short if found is not None else "")
+        # until the path is known, the part of it that needs no simulation
+        path = [(step.node, step.value) for step in found.path] if found is not None else None
+        lit = lit_places(path or [(ROOT, found_answer(ROOT, situation)[0])])
+        chosen = walk(lit, end=ADVICE[found.advice].short if found is not None else "")
         if found is not None:
             outcome.trace(found)
     if found is not None:
@@ -355,7 +330,9 @@ def choose_page() -> None:
         with chips:  # last: it is waited for
             _flips(situation)
     if chosen:
-        _go(situation, chosen)
+        told_for, known = st.session_state.get(_PATH, ({}, {}))
+        take(reach(situation, find_place(chosen), known if told_for == asdict(situation) else {}))
+        st.rerun()
     if found is not None:
         plan_steps.know("choose", found.title, found.advice not in ("nothing", "no-way"))
         if found.plan is not None:
@@ -364,7 +341,7 @@ def choose_page() -> None:
             plan_steps.know("memory", "no", good=False)
     plan_steps.draw(bar, "choose")
     come_back(seen)
-    state.write_address(address())
+    form.write_address()
 
 
 def _below(situation: Situation, found: Recommendation) -> None:
@@ -401,29 +378,15 @@ def _ask(function: Any, situation: Situation, worker: inspector.Worker) -> Futur
     return inspector.get_inspector(worker).submit(function, asdict(situation.timed))
 
 
-def _lit(situation: Situation, found: Recommendation | None) -> Sequence[str]:
-    """Return the path; until it is known, the part that needs no simulation."""
-    if found is not None:
-        return lit_places([(step.node, step.value) for step in found.path])
-    return lit_places([(ROOT, found_answer(ROOT, situation)[0])])
-
-
-def _go(situation: Situation, place: str) -> None:
-    """Set the answers that lead to a place, and redraw the page."""
-    told_for, known = st.session_state.get(_PATH, ({}, {}))
-    take(reach(situation, find_place(place), known if told_for == asdict(situation) else {}))
-    st.rerun()
-
-
 def _flips(situation: Situation) -> None:
-    def turn(flip: Flip) -> None:
-        take(replace(situation, **flip.changes))
+    def draw(found: Sequence[Flip]) -> None:
+        if not found:
+            st.markdown("If you change any one answer, the recommended method stays the same.")
+        with st.container(horizontal=True, key="choose-chips", gap="small"):
+            for number, flip in enumerate(found):
+                key = state.widget_key(SCOPE, f"flip-{number}")
+                outcome.chip(flip, key, partial(take, replace(situation, **flip.changes)))
 
     asked = _ask(flips.ask_flips, situation, inspector.Worker.FLIPS)
     st.markdown("### What would change the answer")
-    shown(
-        asked,
-        lambda found: outcome.flipping(found, turn),
-        "Changing one answer at a time…",
-        patience=PATIENCE,
-    )
+    shown(asked, draw, "Changing one answer at a time…", patience=PATIENCE)

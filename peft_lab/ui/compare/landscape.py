@@ -18,7 +18,7 @@ from peft_lab.core.units import written_figure
 from peft_lab.models.catalogue import get_model
 from peft_lab.studies import landscape, shipped_sweep
 from peft_lab.studies.landscape import BY, LOSS, METRIC, Line, Spot, best_of, told
-from peft_lab.studies.shipped_sweep import FULL, SURE, Sweep, SweepPoint, shipped_points
+from peft_lab.studies.shipped_sweep import FULL, SURE, Sweep, shipped_points
 from peft_lab.training.tasks import get_task
 from peft_lab.training.tasks.base import Task
 from peft_lab.ui import pages, state, theme
@@ -49,11 +49,7 @@ RATES = Across()
 
 
 def landscape_figure(lines: Sequence[Line], shown: str, title: str, across: Across = RATES) -> go.Figure:
-    """Return a line per configuration, its best rate filled, the best of all a star; full fine-tuning dashed.
-
-    Args:
-        shown: ``loss`` or ``metric``. title: of its axis, with the unit.
-    """
+    """Return a line per configuration, its best rate filled, the best of all a star; full fine-tuning dashed."""
     figure = go.Figure()
     best = best_of(lines, shown)
     full = [line for line in lines if line.method == FULL]
@@ -91,7 +87,8 @@ def landscape_figure(lines: Sequence[Line], shown: str, title: str, across: Acro
                 )
                 for spot in line.spots
             ],
-            hovertemplate=_hover(line.label, across.name),
+            hovertemplate=f"{across.name} %{{customdata[0]}}: %{{customdata[1]}}<br>%{{customdata[2]}} to "
+            f"%{{customdata[3]}}, seeds: %{{customdata[4]}}<extra>{line.label}</extra>",
         )
     up = {"title": title, "tickformat": theme.PERCENT_TICKS if shown == METRIC else None}
     return laid_out(figure, 440, axis(across), up, legend={**results.BELOW, "itemclick": False})
@@ -114,12 +111,6 @@ def _whole(value: float) -> float | int:
     return int(value) if float(value).is_integer() else value
 
 
-def _hover(label: str, name: str) -> str:
-    """Return a point's hover text, from its custom data by position."""
-    rate, mean, low, high, seeds = (f"%{{customdata[{place}]}}" for place in range(5))
-    return f"{name} {rate}: {mean}<br>{low} to {high}, seeds: {seeds}<extra>{label}</extra>"
-
-
 # ----------------------------------------
 # What the sweep says of the rules in the literature: seen here, not seen here, not testable here.
 
@@ -138,6 +129,11 @@ def verdicts_section() -> None:
     )
     models = list(dict.fromkeys(model for one in tried.values() for model, _ in one.models))
     alone = models if len(models) > 1 else []
+
+    def on_each(one: Replication) -> list[str]:
+        own = dict(one.models)
+        return [figures.whole(measured(own[model], one.unit)) if model in own else "–" for model in alone]
+
     figures.table(
         (
             "Figure",
@@ -154,7 +150,7 @@ def verdicts_section() -> None:
                 figures.whole(one.limits),
                 figures.whole(one.measured),
                 rules[name].citation,
-                *_models(one, alone),
+                *on_each(one),
             )
             for name, one in tried.items()
         ],
@@ -194,11 +190,6 @@ def _verdict(one: Replication) -> str:
     return verdict.partition(":")[0]
 
 
-def _models(one: Replication, models: list[str]) -> list[str]:
-    own = dict(one.models)
-    return [figures.whole(measured(own[model], one.unit)) if model in own else "–" for model in models]
-
-
 #: What is held at one value.
 HELD = ("rank", "targets", "batch")
 
@@ -218,9 +209,9 @@ def _held(name: str) -> dict[Any, str]:
 class LandscapeForm(Form):
     """The landscape's settings: a model's trainings, the meaning of the lines, and what is held fixed."""
 
-    landscape: str = choice(
-        "", "Model", "", lambda: _model_titles(shipped_points()), noun="model of the sweep"
-    )
+    landscape: str = choice("", "Model", "", lambda: {
+        name: get_model(name).title for name in landscape.models(shipped_points())
+    }, noun="model of the sweep")  # fmt: skip
     lines: str = choice("rank", "Lines", "", BY, noun="a line for each")
     shown: str = choice(
         LOSS, "Vertical axis", "", lambda: _titles(shipped_points(), _model()), noun="up the axis"
@@ -241,10 +232,6 @@ def landscape_controls() -> Controls[LandscapeForm]:
     return Controls(
         LandscapeForm, SCOPE, _usual, lambda name: (_model(),) if name.startswith("held_") else ()
     )
-
-
-def _model_titles(sweep: Sweep) -> dict[str, str]:
-    return {name: get_model(name).title for name in landscape.models(sweep)}
 
 
 def landscape_section() -> dict[str, tuple[Any, Any]]:
@@ -268,13 +255,17 @@ def landscape_section() -> dict[str, tuple[Any, Any]]:
     if best is None:
         st.markdown("None of these runs has a score.")
     else:
-        _best(best, shown, titles)
+        line, spot = best
+        st.markdown(
+            f"Best (the star): **{plain(line.label)}** at learning rate **{written_figure(spot.rate)}**. "
+            f"{plain(titles[shown])}: {_spread(spot, shown)}. {figures.badge('measured')}"
+        )
         figure = landscape_figure(lines, shown, titles[shown])
         results.plot(figure, "compare-landscape", f"landscape-{model}-{by}")
         _table(lines, titles)
         _open(sweep, landscape.best_of([line for line in lines if line.method != FULL], shown))
         with st.expander("Command that repeats the best run (first seed)"):
-            command = shipped_sweep.command_of(sweep, best[0].first(best[1].rate))
+            command = shipped_sweep.command_of(sweep, line.first(spot.rate))
             st.code(command, language="bash", wrap_lines=True)
     _measured(sweep, model)
     with st.expander("Do these runs confirm published rules?"):
@@ -303,14 +294,6 @@ def _spread(spot: Spot, shown: str) -> str:
     return f"{mean} ({low} to {high} over {units.in_words(spot.seeds)} seeds)"
 
 
-def _best(best: tuple[Line, Spot], shown: str, titles: Mapping[str, str]) -> None:
-    line, spot = best
-    st.markdown(
-        f"Best (the star): **{plain(line.label)}** at learning rate **{written_figure(spot.rate)}**. "
-        f"{plain(titles[shown])}: {_spread(spot, shown)}. {figures.badge('measured')}"
-    )
-
-
 def _table(lines: list[Line], titles: Mapping[str, str]) -> None:
     lost = any(line.diverged for line in lines)
     rows = []
@@ -326,17 +309,12 @@ def _table(lines: list[Line], titles: Mapping[str, str]) -> None:
     figures.table(heads + ("Diverged",) * lost, rows, numeric=(1, 4, 5), fold=True)
 
 
-def address_of(sweep: Sweep, point: SweepPoint) -> dict[str, str]:
-    """Return the URL parameters with which the method's page trains it again."""
-    return address_of_run(shipped_sweep.request_again(sweep, point))
-
-
 def _open(sweep: Sweep, best: tuple[Line, Spot] | None) -> None:
     """Draw a button to the page that trains the best LoRA again; full fine-tuning has no such page."""
     if best is None:
         return
     point = best[0].first(best[1].rate)
-    query, title = address_of(sweep, point), pages.titles()[point.method]
+    query, title = address_of_run(shipped_sweep.request_again(sweep, point)), pages.titles()[point.method]
     label = f"Open {title}, best settings: {best[0].label} at {figures.whole(written_figure(point.rate))}"
     with st.container(horizontal=True, vertical_alignment="center"):
         open_button(point.method, query, label, "landscape-open")

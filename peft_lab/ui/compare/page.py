@@ -24,8 +24,8 @@ from peft_lab.studies.compare.store import Comparison, ComparisonPlan, Standing
 from peft_lab.training.tasks.own import task_title
 from peft_lab.ui import pages, state
 from peft_lab.ui.compare import landscape, published, setup
-from peft_lab.ui.compare.results import axes_controls, show
-from peft_lab.ui.compare.setup import SCOPE
+from peft_lab.ui.compare.results import AxesForm, show
+from peft_lab.ui.compare.setup import SCOPE, CompareForm
 from peft_lab.ui.components.figures import told_to
 from peft_lab.ui.components.form import Controls
 from peft_lab.ui.components.frame import errors_boxed, part, tabs
@@ -38,11 +38,6 @@ from peft_lab.ui.runs.shown import REFRESH
 
 
 STEPS_SHARE = 0.7  # of a run's progress that its steps make up; the rest is its evaluation
-
-
-def begin(comparison: Comparison) -> None:
-    """Start the comparison here, or continue it."""
-    carrying.start(comparison, get_queue())
 
 
 def watch(comparison: Comparison, plan: ComparisonPlan) -> None:
@@ -81,8 +76,10 @@ def _bar(comparison: Comparison, plan: ComparisonPlan, standing: Standing) -> No
         if seen.status is Status.RUNNING and seen.losses:
             text += f", step {seen.step} of {seen.steps}, loss {seen.losses[-1]:.3f}"
         break
-    left = _left(standing)
-    if left:
+    views = [standing.runs[cell].view() for cell in standing.done]
+    taken = [seen.ended - seen.begun for seen in views if seen.ended and seen.begun]
+    if taken and standing.pending:
+        left = statistics.fmean(taken) * len(standing.pending)
         text += f" · about {units.roughly(left)} left at this pace"
     bar, stop = st.columns([6, 1], vertical_alignment="center")
     bar.progress(min(1.0, (done + STEPS_SHARE * share) / total), text=text)
@@ -91,13 +88,6 @@ def _bar(comparison: Comparison, plan: ComparisonPlan, standing: Standing) -> No
     else:
         # A callback is heard even when the page is drawn anew before it comes to this button.
         stop.button("Stop", key="compare-stop", width="stretch", on_click=comparison.ask_to_stop)
-
-
-def _left(standing: Standing) -> float | None:
-    """Return the seconds left, from the mean duration of the finished runs."""
-    views = [standing.runs[cell].view() for cell in standing.done]
-    taken = [seen.ended - seen.begun for seen in views if seen.ended and seen.begun]
-    return statistics.fmean(taken) * len(standing.pending) if taken else None
 
 
 def _rest(comparison: Comparison, standing: Standing, plan: ComparisonPlan) -> None:
@@ -114,7 +104,7 @@ def _rest(comparison: Comparison, standing: Standing, plan: ComparisonPlan) -> N
         left.warning(f"{done} of {total} runs are done. {why} Finished runs are not repeated.")
         label = "Continue"
     if right.button(label, type="primary", key=state.widget_key(SCOPE, "resume"), width="stretch"):
-        begin(comparison)
+        carrying.start(comparison, get_queue())
         st.rerun()
 
 
@@ -131,22 +121,22 @@ def compare_page() -> None:
     state.read_address(
         SCOPE,
         _controls().readers()
-        | setup.readers()
-        | axes_controls().readers()
+        | setup.setup_readers(_setup())
+        | Controls(AxesForm, SCOPE).readers()
         | _opening(RATES, landscape.landscape_controls().readers())
         | _opening(PUBLISHED, published.readers()),
     )
     st.title("Compare")
-    sections: dict[str, Address] = {}
+    address: Address = {}
     drawn = {RUNS: _runs, RATES: landscape.landscape_section, PUBLISHED: published.section}
 
-    def keep(title: str) -> Callable[[], None]:
-        return lambda: sections.update({title: drawn[title]()})
+    def keep(draw: Callable[[], Address]) -> Callable[[], None]:
+        return lambda: address.update(draw())
 
-    tab = tabs(SCOPE, {title: keep(title) for title in drawn}, TITLES[_controls().value(TAB)])
+    tab = tabs(SCOPE, {title: keep(draw) for title, draw in drawn.items()}, TITLES[_controls().value(TAB)])
     state.remember(SCOPE, TAB, tab.lower())
     # Of the closed tabs the address says nothing: it opens what is seen.
-    state.write_address({TAB: (tab.lower(), RUNS.lower())} | sections.get(tab, {}))
+    state.write_address({TAB: (tab.lower(), RUNS.lower())} | address)
 
 
 @dataclass(frozen=True)
@@ -159,6 +149,10 @@ class PageForm(Form):
 
 def _controls(first: str = "") -> Controls[PageForm]:
     return Controls(PageForm, SCOPE, lambda: PageForm(comparison=first))
+
+
+def _setup() -> Controls[CompareForm]:
+    return setup.setup_controls(CompareForm, SCOPE)
 
 
 def _opening(title: str, readers: Readers) -> Readers:
@@ -185,13 +179,16 @@ def _runs() -> Address:
     except PeftLabError as error:
         st.error(plain(error))
         return {}
-    return setup.address() | {"comparison": (shown, next(iter(_titles()), ""))} | axes_controls().address()
+    chosen = {"comparison": (shown, next(iter(_titles()), ""))}
+    return setup.setup_address(_setup()) | chosen | Controls(AxesForm, SCOPE).address()
 
 
 def _page() -> str:
     """Draw the tab; return the id of the comparison shown, empty for none."""
     titles = _titles()
-    with st.expander("New comparison", expanded=not titles or setup.misread(), icon=":material/add:"):
+    with st.expander(
+        "New comparison", expanded=not titles or setup.misread(CompareForm, SCOPE), icon=":material/add:"
+    ):
         _new()
     if not titles:
         st.info(
@@ -214,10 +211,13 @@ def _page() -> str:
 
 
 def _new() -> None:
-    plan = setup.form()
+    controls = _setup()
+    setup.draw_setup(controls)
+    plan = setup.planned(controls, lambda: controls.form().plan())
     if plan is None:
         return
-    done, total = setup.already_done(plan), len(plan.cells)
+    standing = Comparison(plan.id, store.root() / plan.id).standing(plan)
+    done, total = len(standing.done), len(plan.cells)
     kept = f"; {done} of them already done" if done else ""
     left, right = st.columns([1, 4], vertical_alignment="center")
     refused = allowance.refusal_of_steps(plan.request.steps)
@@ -228,7 +228,7 @@ def _new() -> None:
     if pressed:
         with errors_boxed():
             comparison = store.keep(plan)
-            begin(comparison)
+            carrying.start(comparison, get_queue())
             state.renew(SCOPE)
             state.remember(SCOPE, "comparison", comparison.id)
             st.rerun()

@@ -186,17 +186,12 @@ def smooth(values: Sequence[float | None], window: int) -> list[float | None]:
     return means
 
 
-def window_of(steps: int) -> int:
-    """Return the number of steps over which a curve of ``steps`` steps is averaged."""
-    return max(1, steps // SMOOTH)
-
-
 def learning_curves(rows: Sequence[Row]) -> go.Figure:
     """Return each method's training loss, averaged over seeds and the latest steps, in a band of one deviation."""
     figure = go.Figure()
     palette = method_colours()
     for row in rows:
-        window = window_of(len(row["loss"]["mean"]))
+        window = max(1, len(row["loss"]["mean"]) // SMOOTH)
         means = smooth(row["loss"]["mean"], window)
         spreads = smooth(row["loss"]["std"], window)
         steps: list[float] = list(range(1, len(means) + 1))
@@ -362,24 +357,21 @@ def show(found: Document) -> None:
             with st.expander("Every figure of every method", expanded=not scored):
                 st.html(html_table(found))
                 if scored:
-                    st.markdown(f"{figures.badge('measured')} {_place(found)} {_marked(found)}")
+                    st.markdown(f"{figures.badge('measured')} {_place(found)}")
                     _exports(found)
         if not scored:
             return
         with st.container():
             _plots(found)
             with st.expander("Learning curves"):
-                _curves(found, [row for row in scored if row["loss"]["mean"]])
-
-
-def _curves(found: Document, rows: Sequence[Row]) -> None:
-    window = window_of(found["plan"]["steps"])
-    latest = f" and the last {window} steps" if window > 1 else ""
-    st.markdown(
-        f"Training loss: the mean over seeds{latest}, with a band of one standard deviation. All methods see the "
-        f"same {each_of(found['plan']['task'])}s in the same order. {figures.badge('measured')}"
-    )
-    plot(learning_curves(rows), "compare-curves", f"{found['id']}-curves")
+                window = max(1, found["plan"]["steps"] // SMOOTH)
+                latest = f" and the last {window} steps" if window > 1 else ""
+                st.markdown(
+                    f"Training loss: the mean over seeds{latest}, with a band of one standard deviation. All methods "
+                    f"see the same {each_of(found['plan']['task'])}s in the same order. {figures.badge('measured')}"
+                )
+                rows = [row for row in scored if row["loss"]["mean"]]
+                plot(learning_curves(rows), "compare-curves", f"{found['id']}-curves")
 
 
 def _sentences(found: Document) -> None:
@@ -410,36 +402,19 @@ def _sentences(found: Document) -> None:
 
 
 def _place(found: Document) -> str:
-    """Return where and when the figures were measured."""
+    """Return where and when the figures were measured, and which methods are in colour."""
     places = "; ".join(
         f"{machine['cores']} cores of {plain(machine['processor'])}, {units.size(machine['memory_bytes'])} of memory"
         for machine in found["machines"]
     )
     note = f" {plain(found['note'])}" if found.get("note") else ""
     device = plain(f"{found['device']}, {found['dtype']}")
-    return f"On {places or 'an unknown machine'} ({device}), {plain(found['created'])}.{note}"
-
-
-def _marked(found: Document) -> str:
     names = axis_titles(found)
     x, y = (names[found["pareto_axes"][name]].lower() for name in "xy")
     return (
-        f"In colour: the Pareto front of {x} and {y}. To beat one of these methods in one figure, another method has "
-        "to be worse in the other figure."
+        f"On {places or 'an unknown machine'} ({device}), {plain(found['created'])}.{note} In colour: the Pareto front "
+        f"of {x} and {y}. To beat one of these methods in one figure, another method has to be worse in the other."
     )
-
-
-def _before(found: Document) -> str:
-    before = [row["metric_before"] for row in found["rows"] if row["metric_before"] is not None]
-    low, high = f"{min(before):.1%}", f"{max(before):.1%}"
-    return f"{found['metric']['title']} before training: {low if low == high else f'{low} to {high}'}."
-
-
-def _cut(found: Document) -> str:
-    """Return the length at which texts are cut, as words; empty for images, which are read whole."""
-    if each_of(found["plan"]["task"]) == "image":
-        return ""
-    return f"; rows are cut at {found['plan']['max_length']} tokens"
 
 
 def _how(found: Document) -> str:
@@ -453,16 +428,20 @@ def _how(found: Document) -> str:
     )
     missing = next((row["forgetting_why"] for row in found["rows"] if row["forgetting_why"]), "")
     known = next((row for row in found["rows"] if row["forgetting_tokens"]), None)
+    before = [row["metric_before"] for row in found["rows"] if row["metric_before"] is not None]
+    low, high = f"{min(before):.1%}", f"{max(before):.1%}"
+    texts = each_of(found["plan"]["task"]) != "image"  # images are read whole
+    read = f"; rows are cut at {found['plan']['max_length']} tokens" if texts else ""
     parts = [
         f"Trained: the trainable parameters of the adapted model {figures.badge('counted')}.{head}",
         f"All other figures: the mean over seeds, ± the sample standard deviation {figures.badge('measured')}.",
-        _before(found),
+        f"{found['metric']['title']} before training: {low if low == high else f'{low} to {high}'}.",
         "Peak memory: the most bytes that tensors take at any moment of a training step. The table shows the "
         "largest value over the seeds.",
         "Stored: the size of the adapter file. Training: the time of the steps alone.",
         f"Added per {found['inference_unit']}: the extra time of a request with an unmerged adapter, compared with "
         "the base model in its own precision (median, one request at a time).",
-        f"Each method uses its default learning rate{_cut(found)}.",
+        f"Each method uses its default learning rate{read}.",
         f"Python {python}, {versions}.",
     ]
     if missing:
@@ -499,18 +478,6 @@ class AxesForm(Form):
     y: str = choice(results.DEFAULT_AXES[1], "Vertical axis", "", dict.fromkeys(AXES, ""), noun="axis")
 
 
-def axes_controls() -> Controls[AxesForm]:
-    """Return the figure's controls, not yet drawn."""
-    return Controls(AxesForm, SCOPE)
-
-
-def _plots(found: Document) -> None:
-    st.markdown("### Trade-offs")
-    chosen = two_axes(axes_controls(), "x", "y", axis_titles(found))
-    if chosen is not None:
-        _ours(found, *(AXES[name] for name in chosen))
-
-
 def two_axes(
     controls: Controls[Any], across: str, up: str, titles: Mapping[str, str]
 ) -> tuple[str, str] | None:
@@ -533,8 +500,12 @@ def axis_titles(found: Document) -> dict[str, str]:
     }
 
 
-def _ours(found: Document, x: Axis, y: Axis) -> None:
-    plan = found["plan"]
+def _plots(found: Document) -> None:
+    st.markdown("### Trade-offs")
+    chosen = two_axes(Controls(AxesForm, SCOPE), "x", "y", axis_titles(found))
+    if chosen is None:
+        return
+    plan, (x, y) = found["plan"], (AXES[name] for name in chosen)
     sources = " ".join(figures.badge(source) for source in dict.fromkeys((x.source, y.source)))
     st.markdown(f"#### {plain(model_title(plan['model']))}, {plain(task_title(plan['task']))} {sources}")
     front = results.pareto_front(found["rows"], x.name, y.name)

@@ -15,8 +15,7 @@ from peft_lab.methods import all_methods
 from peft_lab.methods.base import STEPS
 from peft_lab.models.catalogue import catalogue
 from peft_lab.runs.spec import BATCH, RunRequest, usual_eval_rows
-from peft_lab.studies.compare import store
-from peft_lab.studies.compare.store import SEEDS, Comparison, ComparisonPlan, ComparisonRequest, make_plan
+from peft_lab.studies.compare.store import SEEDS, ComparisonPlan, ComparisonRequest, make_plan
 from peft_lab.training.tasks import all_tasks, get_task
 from peft_lab.ui import state
 from peft_lab.ui.components.form import Controls
@@ -100,10 +99,7 @@ def setup_controls(
     adapted: Callable[[F], F] = lambda usual: usual,
 ) -> Controls[F]:
     """Return the controls: tasks are remembered per model and sizes per kind of model, as their defaults differ.
-
-    Args:
-        further: keys of a form's other fields, as for :class:`Controls`. adapted: changes the model's defaults.
-    """
+    ``further``: keys of a form's other fields; ``adapted``: changes the model's defaults."""
 
     def model() -> str:
         return str(state.remembered(scope, "model", next(iter(model_titles()))))
@@ -116,10 +112,6 @@ def setup_controls(
     return Controls(form, scope, lambda: adapted(form.usual(model())), keys)
 
 
-def _controls() -> Controls[CompareForm]:
-    return setup_controls(CompareForm, SCOPE)
-
-
 def setup_readers(controls: Controls[F]) -> dict[str, Any]:
     """Return functions that read each setting from the URL; the model first, as the others depend on it."""
 
@@ -130,26 +122,13 @@ def setup_readers(controls: Controls[F]) -> dict[str, Any]:
     return controls.readers(task=read_task)
 
 
-def readers() -> dict[str, Any]:
-    """Return functions that read each setting of a comparison from the URL."""
-    return setup_readers(_controls())
-
-
 def setup_address(controls: Controls[F]) -> dict[str, tuple[Any, Any]]:
     """Return the URL's parameters, ``name: (value, default)``; defaults are those of the model, which is stated."""
     return controls.address() | {"model": (controls.value("model"), next(iter(model_titles())))}
 
 
-def address() -> dict[str, tuple[Any, Any]]:
-    """Return the URL's parameters of a comparison: ``name: (value, default)``."""
-    return setup_address(_controls())
-
-
-def misread(form: type[Form] = CompareForm, scope: str = SCOPE) -> bool:
-    """Return whether the URL ever had an invalid value for the form.
-
-    The form shows the message and stays open from then on, so that fixing the value does not close it.
-    """
+def misread(form: type[Form], scope: str) -> bool:
+    """Return whether the URL ever had an invalid value for the form, which then stays open while it is mended."""
     wrong = [state.address_problem(scope, field.key) for field in form.fields().values()]
     state.remember(scope, "misread", state.remembered(scope, "misread", False) or any(wrong))
     return bool(state.remembered(scope, "misread", False))
@@ -165,13 +144,6 @@ def draw_setup(controls: Controls[F]) -> None:
         controls.draw(name, cell, noun=get_task(task).each)
 
 
-def form() -> ComparisonPlan | None:
-    """Draw the form; return the comparison, or ``None`` for an invalid setting, with the error drawn."""
-    controls = _controls()
-    draw_setup(controls)
-    return planned(controls, lambda: controls.form().plan())
-
-
 def planned(controls: Controls[F], make: Callable[[], Plan]) -> Plan | None:
     """Return the plan of a form; ``None`` for an invalid setting, with the error drawn at its control."""
     try:
@@ -182,8 +154,3 @@ def planned(controls: Controls[F], make: Callable[[], Plan]) -> Plan | None:
         else:
             error_line(str(error))
         return None
-
-
-def already_done(plan: ComparisonPlan) -> int:
-    """Return the number of its runs that the run store has."""
-    return len(Comparison(plan.id, store.root() / plan.id).standing(plan).done)

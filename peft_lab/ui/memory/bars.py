@@ -31,7 +31,7 @@ from peft_lab.ui.memory.controls import (
     MemoryForm,
     form_controls,
     listed,
-    low_rank_methods,
+    low_rank,
     named,
 )
 from peft_lab.ui.memory.opening import shipped_opening
@@ -144,7 +144,7 @@ def _table(answers: Simulated, chosen: MemoryForm) -> None:
 
 def _settings(answers: Simulated, chosen: MemoryForm) -> str:
     """Return the methods' settings in a sentence or two."""
-    shown = [slug for slug in low_rank_methods() if slug in answers.found]
+    shown = [slug for slug in answers.found if low_rank(all_methods()[slug])]
     if chosen.targets == OWN or not shown:
         return "Every method at its defaults."
     titles = " and ".join(all_methods()[slug].title for slug in shown)
@@ -187,11 +187,8 @@ def cost_curves(
     colours: Mapping[str, str],
     height: int = 400,
 ) -> go.Figure:
-    """Return needed memory over a size, a line per method: ``title: (sizes, bytes)``.
-
-    ``now``: the current size, marked; ``limit``: the device's memory in bytes. Lines are straight between
-    simulated sizes.
-    """
+    """Return needed memory over a size, a line per method, ``title: (sizes, bytes)``, straight between simulated sizes;
+    ``now``: the current size, marked; ``limit``: the device's memory in bytes."""
     figure = go.Figure()
     for name, (xs, ys) in series.items():
         figure.add_scatter(
@@ -251,28 +248,6 @@ def against(
     )
     across = {"title": "published peak, GB", "range": ends, "zeroline": False}
     return laid_out(figure, height, across, {**across, "title": "simulated peak, GB"}, _TOP, _BELOW)
-
-
-def errors(names: Sequence[str], percents: Sequence[float], band: float, height: int = 430) -> go.Figure:
-    """Return every row's error in percent as a bar, largest overestimate on top, with a band of ±``band``%."""
-    order = sorted(range(len(names)), key=lambda index: percents[index])
-    figure = go.Figure(
-        go.Bar(
-            y=[names[index] for index in order],
-            x=[percents[index] for index in order],
-            orientation="h",
-            marker={
-                "color": [theme.TRAINABLE if abs(percents[i]) > band else theme.SERIES[2] for i in order]
-            },
-            hovertemplate="%{x:+.2f}%<extra>%{y}</extra>",
-        )
-    )
-    for edge in (-band, band):
-        figure.add_vline(x=edge, line={"dash": "dot", "width": 1, "color": theme.QUIET})
-    reach = max(band, *(abs(one) for one in percents)) * 1.1
-    across = {"title": "simulated against published, %", "range": [-reach, reach], "zeroline": True}
-    up = {"tickfont": {"size": 10}, "dtick": 1}
-    return laid_out(figure, height, across, up, _TOP, showlegend=False, bargap=0.3)
 
 
 # ----------------------------------------
@@ -414,7 +389,10 @@ def _scrub(points: Sequence[MemoryPoint], key: str) -> None:
             + f" {figures.badge('simulated')}"
         )
         present = sorted(((n, part) for part, n in point.parts.items() if n), reverse=True)
-        rows = [(part, units.size(n), _share(n / point.nbytes)) for n, part in present]
+        shares = [
+            f"{n / point.nbytes:.1%}" if n >= 0.001 * point.nbytes else "below 0.1%" for n, _ in present
+        ]
+        rows = [(part, units.size(n), share) for (n, part), share in zip(present, shares, strict=True)]
         figures.table(("Alive", "Bytes", "Share"), rows, numeric=(1, 2))
         st.caption("; ".join(f"{part}: {MEANING[part]}" for _, part in present) + ".")
     with chart:
@@ -422,10 +400,6 @@ def _scrub(points: Sequence[MemoryPoint], key: str) -> None:
         figure = charts.memory_timeline([(one.phase, one.layer, one.parts) for one in points], height=420)
         figure.add_vline(x=at, line={"width": 2, "color": palette.CHART_MARK})
         charts.draw(figure, f"{key}-chart")
-
-
-def _share(part: float) -> str:
-    return f"{part:.1%}" if part >= 0.001 else "below 0.1%"
 
 
 def places(points: Sequence[MemoryPoint]) -> list[str]:

@@ -23,10 +23,9 @@ from peft_lab.methods.base import MethodSpec
 from peft_lab.models import images
 from peft_lab.models.catalogue import get_model
 from peft_lab.models.shapes import ModelEntry, ModelShape
-from peft_lab.ui import state
 from peft_lab.ui.compare.setup import method_titles
 from peft_lab.ui.components.form import Controls
-from peft_lab.ui.components.model_choice import entry_of, from_address, model_control
+from peft_lab.ui.components.model_choice import entry_of, model_control
 
 # ----------------------------------------
 # Which matrices the low-rank methods adapt: the same ones, so that their bars differ by method alone, or their own.
@@ -43,10 +42,6 @@ TARGETS = {
 def low_rank(method: MethodSpec) -> bool:
     """Return whether a method adds a low-rank product to matrices that can be chosen."""
     return {"r", "target_modules"} <= {knob.name for knob in method.knobs}
-
-
-def low_rank_methods() -> tuple[str, ...]:
-    return tuple(slug for slug, method in all_methods().items() if low_rank(method))
 
 
 def values_for(slug: str, shape: ModelShape, targets: str) -> dict[str, Any]:
@@ -81,11 +76,6 @@ _TARGETS_HELP = (
 )
 
 
-def row_titles() -> dict[str, str]:
-    """Return the titles of the published runs by name."""
-    return {name: row.title for name, row in published.rows().items()}
-
-
 @dataclass(frozen=True)
 class MemoryForm(StepForm):
     """The step that the page simulates with every method, and the page's own settings."""
@@ -96,8 +86,9 @@ class MemoryForm(StepForm):
     method: str = choice("lora", "Method", "", method_titles)
     tab: str = choice("timeline", "Tab", "", TABS)
     row: str = choice(
-        "lora--llama-3.2-3B-rank32", "A run to count and simulate now", "", row_titles, noun="published run"
-    )
+        "lora--llama-3.2-3B-rank32", "A run to count and simulate now", "",
+        lambda: {name: row.title for name, row in published.rows().items()}, noun="published run",
+    )  # fmt: skip
 
     @property
     def entry(self) -> ModelEntry:
@@ -227,16 +218,6 @@ def set_page(**choices: Any) -> None:
     """Set controls from code and redraw the page."""
     form_controls().put(**choices)
     st.rerun()
-
-
-def read_address() -> None:
-    """Read the settings from the URL."""
-    form_controls().read_address(model=from_address)
-
-
-def write_address(asked: MemoryForm) -> None:
-    """Write the settings into the URL; invalid values are left out."""
-    state.write_address(form_controls().address(("seq",) if asked.entry.kind == "vision" else ()))
 
 
 #: Priorities of simulations. The bars come first, because every change needs them.

@@ -14,7 +14,6 @@ from peft_lab.core import units
 from peft_lab.core.inspector import get_pool
 from peft_lab.engine import published, simulate
 from peft_lab.engine.account import MemoryPoint
-from peft_lab.engine.devices import Device
 from peft_lab.engine.over_a_run import thinned
 from peft_lab.engine.request import PACKED_TITLES, Simulation
 from peft_lab.engine.step import OPTIMIZER_TITLES, TITLES
@@ -24,17 +23,17 @@ from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model, readers_of_text
 from peft_lab.models.quantise import quantised
 from peft_lab.models.shapes import ModelShape
-from peft_lab.ui import pages
+from peft_lab.ui import pages, state
 from peft_lab.ui.components import charts, figures, plan_steps
 from peft_lab.ui.components.frame import error_line, tabs
 from peft_lab.ui.components.lengths import lengths_file
+from peft_lab.ui.components.model_choice import from_address
 from peft_lab.ui.components.waiting import Answers, collect, come_back, look, progress, shown
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.memory.bars import (
     Simulated,
     against,
     curves,
-    errors,
     overview,
     pick_method,
     refusals,
@@ -51,9 +50,7 @@ from peft_lab.ui.memory.controls import (
     MemoryForm,
     controls,
     form_controls,
-    read_address,
     set_page,
-    write_address,
 )
 
 # ----------------------------------------
@@ -125,7 +122,8 @@ def _models(chosen: MemoryForm, slug: str) -> None:
     progress(answers, "models")
     refused |= answers.refused
     device = chosen.card
-    fitting = [entry for entry in entries if _fits(answers, entry.name, device)]
+    needs = {name: simulate.needed_bytes(one) for name, one in answers.found.items()}
+    fitting = [entry for entry in entries if device.holds(needs.get(entry.name, math.inf))]
     if not answers.waiting:
         sentence = f"**{fitting[-1].title}** is the largest model" if fitting else "There is no model"
         st.markdown(
@@ -134,8 +132,8 @@ def _models(chosen: MemoryForm, slug: str) -> None:
         )
     rows = []
     for entry in reversed(entries):
-        if entry.name in answers.found:
-            need = simulate.needed_bytes(answers.found[entry.name])
+        if entry.name in needs:
+            need = needs[entry.name]
             size = units.short_count(entry.parameters)
             rows.append((figures.unbroken(entry.title), size, units.size(need), verdict(need, device)))
     if rows:
@@ -144,17 +142,11 @@ def _models(chosen: MemoryForm, slug: str) -> None:
         st.caption(f"{get_model(name).title}: {plain(reason)}")
 
 
-def _fits(answers: Simulated, name: str, device: Device) -> bool:
-    one = answers.found.get(name)
-    return one is not None and device.holds(simulate.needed_bytes(one))
-
-
 # ----------------------------------------
 # Published peaks of real trainings beside the same trainings simulated.
 
 
 BAND = 5.0  # percent: what is called close
-BAR = 14  # pixels for each row's error
 COUNTED_NOW = "memory-published-now"
 
 
@@ -169,28 +161,23 @@ def published_peaks() -> None:
         f"simulated {figures.badge('simulated')}: reserved memory differs by **{agreement.median:.1f}%** in the "
         f"median and by {agreement.largest:.1f}% at most."
     )
-    both = f"{figures.badge('simulated')} {figures.badge('cited')}"
-    left, right = st.columns(2, gap="medium")
     titles = [row.title for row in ran.values()]
     reserved = [outcomes[name].reserved or 0 for name in ran]
-    with left:
-        st.markdown(f"#### Simulated against published {both}")
-        figure = against(titles, [row.reserved for row in ran.values()], reserved, BAND)
-        charts.draw(figure, "memory-published")
-    with right:
-        st.markdown(f"#### Error of each row {both}")
-        sizes = [one for one in percents if one is not None]
-        charts.draw(errors(titles, sizes, BAND, BAR * len(sizes)), "memory-errors")
+    st.markdown(f"#### Simulated against published {figures.badge('simulated')} {figures.badge('cited')}")
+    figure = against(titles, [row.reserved for row in ran.values()], reserved, BAND)
+    charts.draw(figure, "memory-published")
     _one_row()
     with st.expander("All rows"):
         st.markdown(
             f"Published {figures.badge('cited')} and simulated {figures.badge('simulated')} peaks, reserved bytes"
         )
-        figures.table(
-            ("Run", "Trained", "Published", "Simulated", "Error"),
-            [_line(row, outcomes[name]) for name, row in rows.items()],
-            numeric=(1, 2, 3, 4),
-        )
+        lines = []
+        for name, row in rows.items():
+            outcome, error = outcomes[name], published.error(row, outcomes[name])
+            simulated = outcome.reason if outcome.reserved is None else units.size(outcome.reserved)
+            by = "–" if error is None else f"{error:+.1f}%"
+            lines.append((row.title, units.count(row.trainable), units.size(row.reserved), simulated, by))
+        figures.table(("Run", "Trained", "Published", "Simulated", "Error"), lines, numeric=(1, 2, 3, 4))
         for name, outcome in outcomes.items():
             if outcome.note:
                 st.caption(f"{rows[name].title}: {published.SUPERSEDED[name]} {outcome.note}")
@@ -200,17 +187,6 @@ def published_peaks() -> None:
         f"{versions} by `python -m tools.simulate_published`. One figure was not published: the length of the "
         "longest batch. It is inferred from the run of plain LoRA with rank 32 "
         "(`peft_lab/engine/published/__init__.py`). No number in the allocator model was fitted to data."
-    )
-
-
-def _line(row: published.PublishedRow, outcome: published.PublishedOutcome) -> tuple[str, ...]:
-    error = published.error(row, outcome)
-    return (
-        row.title,
-        units.count(row.trainable),
-        units.size(row.reserved),
-        outcome.reason if outcome.reserved is None else units.size(outcome.reserved),
-        "–" if error is None else f"{error:+.1f}%",
     )
 
 
@@ -422,10 +398,9 @@ LESSONS = (
 # What activations that wait in main memory cost, said under the controls.
 
 
-def offloaded(answers: Simulated) -> None:
+def offloaded(chosen: MemoryForm, answers: Simulated) -> None:
     """Draw one sentence on the method in view, or on the first that runs; nothing until one has run."""
-    wanted = form_controls().value("method")
-    slug = wanted if wanted in answers.found else next(iter(answers.found), None)
+    slug = in_view(chosen, answers)
     if slug is None:
         return
     both_ways = copied(answers.found[slug].work[-1])
@@ -437,9 +412,15 @@ def offloaded(answers: Simulated) -> None:
     )
 
 
+def in_view(chosen: MemoryForm, answers: Simulated) -> str | None:
+    """Return the chosen method, or the first that has run; None until one has."""
+    return chosen.method if chosen.method in answers.found else next(iter(answers.found), None)
+
+
 def memory_page() -> None:
     pages.open_page()
-    read_address()
+    form = form_controls()
+    form.read_address(model=from_address)
     bar = plan_steps.head("memory")
     st.markdown(
         "See how much memory one training step needs, before you download anything. PEFT Lab runs the real step on "
@@ -471,7 +452,7 @@ def memory_page() -> None:
             )
     if answers is not None and chosen.offload:
         with below:
-            offloaded(answers)
+            offloaded(chosen, answers)
     if answers is None:
         st.info("One of the settings above is not possible; the reason is shown below that setting.")
     sections: dict[str, Callable[[], None]] = {TABS["published"]: published_peaks}
@@ -485,13 +466,16 @@ def memory_page() -> None:
         sections = {TABS[name]: draw for name, draw in own.items()} | sections
         _know(chosen, answers)
     plan_steps.draw(bar, "memory")
-    _tabs(sections)
-    write_address(chosen)
+    wanted = TABS[form.value("tab")]
+    title = tabs(SCOPE, sections, wanted if wanted in sections else next(iter(sections)))
+    form.remember("tab", next(name for name, text in TABS.items() if text == title))
+    # invalid values are left out, and all images are as long
+    state.write_address(form.address(("seq",) if chosen.entry.kind == "vision" else ()))
 
 
 def _verdict(chosen: MemoryForm, answers: Simulated) -> None:
     """Draw whether the method in view fits, which others do, and the button to the next step."""
-    slug = chosen.method if chosen.method in answers.found else next(iter(answers.found), None)
+    slug = in_view(chosen, answers)
     if slug is None:
         st.markdown("Simulating the methods…" if answers.waiting else "No answer for these settings.")
         return
@@ -542,9 +526,3 @@ def _know(chosen: MemoryForm, answers: Simulated) -> None:
         plan_steps.know_memory(need, chosen.card.memory)
     else:
         plan_steps.know("memory", f"no, {verdict(need, chosen.card)}", good=False)
-
-
-def _tabs(sections: dict[str, Callable[[], None]]) -> None:
-    wanted = TABS[form_controls().value("tab")]
-    title = tabs(SCOPE, sections, wanted if wanted in sections else next(iter(sections)))
-    form_controls().remember("tab", next(name for name, text in TABS.items() if text == title))

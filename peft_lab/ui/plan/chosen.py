@@ -170,11 +170,6 @@ def in_full(wanted: Wanted, one: Planned) -> None:
     with st.expander("Recipe"):
         figures.table(("Setting", "Value", "Sources' range", "From"), rows, fold=True)
         st.caption(f"{_PACKED if plan.packed else _PADDED} {_AWAY if plan.offload else _NEARBY}")
-    _files(wanted, one)
-
-
-def _files(wanted: Wanted, one: Planned) -> None:
-    """Draw the files' texts."""
     st.markdown("#### The files")
     shown(get_pool().submit(0, write, asdict(wanted), one), _written, "Writing the files…", patience=PATIENCE)
 

@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import streamlit as st
+import yaml
 
 from peft_lab.advise import flips
 from peft_lab.advise.plans import nearest, ranking
@@ -17,7 +19,6 @@ from peft_lab.advise.plans.nearest import COUNTS, PlanRequest, Way, mend, need, 
 from peft_lab.advise.plans.ranking import (
     AWAY,
     MOMENT_KINDS,
-    OFFLOADED,
     PARTS,
     PHASES,
     Candidate,
@@ -46,56 +47,29 @@ from peft_lab.ui.plan.chosen import method_title
 from peft_lab.ui.plan.form import BUYING, SCOPE, Places, near, offers
 
 # ----------------------------------------
-# A step as its ranks share it, moving: bars of what each holds, phase after phase.
+# A step as its ranks share it: bars of what each holds, phase after phase, on one scale with what waits in main memory.
 
 
-# ----------------------------------------
-# Main memory under the ranks of the drawing: what waits there, and what is copied up and down in a phase.
-#
-# The bars have the same scale as those of the ranks. Dots move with the copies, as often as a phase has time for. They
-# do not count layers, and the sentence below the drawing says so.
-
-
-#: Heights in the drawing: of all bars together, of the least place for one, of the arrows, and what names take.
-LANE_ROOM, LEAST_LANE, WAY, NAMES = 150.0, 6.0, 30.0, 18.0
-_TRIPS, _APART, _HEAD = 4, 5.0, 3.5
+#: Heights in the drawing: of all bars together, of the least place for one, and between the ranks' bars and the lane.
+LANE_ROOM, LEAST_LANE, APART = 150.0, 6.0, 24.0
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Positions in the drawing.
-
-    Attributes:
-        each: height of a byte. ground: baseline of the ranks' bars. tall: the lane's own height.
-    """
+    """Positions in the drawing: the height of a byte, the baseline of the ranks' bars, the height of the lane."""
 
     each: float
     ground: float
     tall: float = 0.0
 
     @property
-    def top(self) -> float:
-        """Return the lane's upper edge."""
-        return self.ground + NAMES + WAY
-
-
-def lane_floor(scale: Scale) -> float:
-    """Return the baseline of the lane's bars."""
-    return scale.top + scale.tall
-
-
-def travels(kind: str, moment: Moment) -> dict[str, str]:
-    """Return the part of memory that a phase copies ``up`` to the ranks and ``down`` to main memory."""
-    up, down = ("activations", "activations") if kind == AWAY else ("weights", "gradients")
-    return {
-        way: part
-        for way, part, nbytes in (("up", up, moment.brought), ("down", down, moment.taken))
-        if nbytes
-    }
+    def floor(self) -> float:
+        """Return the baseline of the lane's bars."""
+        return self.ground + APART + self.tall
 
 
 def lane_told(moment: Moment) -> list[str]:
-    """Return sentences on what waits and what is copied, with sizes."""
+    """Return sentences on what waits in main memory and what is copied, with sizes."""
     copied = [
         f"{units.size(nbytes)} {where}"
         for nbytes, where in ((moment.brought, "copied in"), (moment.taken, "copied out"))
@@ -103,56 +77,6 @@ def lane_told(moment: Moment) -> list[str]:
     ]
     waiting = f"{units.size(moment.waiting)} for each" if moment.waiting else "nothing"
     return [f"{waiting} in main memory", *copied]
-
-
-def lane_box(scale: Scale, width: float, bars: str) -> str:
-    """Return the lane with its bars and its name as SVG."""
-    name = element("text", "main memory", x=f"{width / 2:g}", y=f"{lane_floor(scale) + 14:g}")
-    place = {"x": 0.5, "y": f"{scale.top:g}", "width": f"{width - 1:g}", "height": f"{scale.tall:.2f}"}
-    return element("rect", class_="memory", **place, rx=3) + bars + name
-
-
-def lane_arrows(scale: Scale, middle: float, colours: Mapping[str, str]) -> str:
-    """Return an arrow with its dot for each direction of copying. ``middle``: of the rank."""
-    both = len(colours) > 1
-    top, end = scale.ground + NAMES, scale.top - 2
-    made = []
-    for way, colour in colours.items():
-        x = middle + (0 if not both else -_APART if way == "up" else _APART)
-        tip, tail, back = (top, end, _HEAD) if way == "up" else (end, top, -_HEAD)
-        arrow = [
-            element("path", d=f"M{x:g} {tail:g}V{tip:g}"),
-            element("path", d=f"M{x - _HEAD:g} {tip + back:g}L{x:g} {tip:g}L{x + _HEAD:g} {tip + back:g}"),
-            element("circle", class_=f"dot {way}", cx=f"{x:g}", cy=f"{tail:g}", r=2.5),
-        ]
-        made.append(element("g", "".join(arrow), class_=f"way {way}", style=f"color:{colour}"))
-    return "".join(made)
-
-
-def lane_moving(rounds: int, seconds: float) -> str:
-    """Return the CSS of lane and arrows; dots move several times in a phase, a quarter of a round."""
-    each = 25 / _TRIPS
-    length = WAY - 2
-    frames = {
-        way: "".join(
-            f"{trip * each:g}% {{ transform: translateY(0); }} "
-            f"{(trip + 1) * each - 0.01:g}% {{ transform: translateY({sign}{length:g}px); }} "
-            for trip in range(_TRIPS)
-        )
-        for way, sign in (("up", "-"), ("down", ""))
-    }
-    return (
-        ".phase .memory { fill: color-mix(in srgb, currentColor 7%, transparent); stroke: currentColor; "
-        "stroke-opacity: 0.35; stroke-dasharray: 3 2; }\n"
-        ".phase .way path { fill: none; stroke: currentColor; stroke-width: 1.5; }\n"
-        ".phase .dot { fill: currentColor; }\n"
-        + "".join(
-            f"@keyframes {way}wards {{ {found} 25%, 100% {{ transform: translateY(0); }} }}\n"
-            f".phase .dot.{way} {{ animation: {way}wards {seconds}s linear {rounds}; "
-            f"animation-delay: calc(var(--turn) * {seconds / 4}s); }}\n"
-            for way, found in frames.items()
-        )
-    )
 
 
 MOST = 4  # ranks that are drawn
@@ -167,52 +91,9 @@ _COLOURS = {
     "gathered": palette.MEMORY["quantisation"],
     "rest": palette.MEMORY["other"],
 }
-#: What the ranks do in a phase, by what is split.
-_DOES = {
-    "zero_grad": {
-        "ddp": "Every GPU stores all weights and all optimizer states.",
-        "zero1": "Every GPU stores all weights and its share of the optimizer states.",
-        "fsdp2": "Every GPU stores only its share of weights and optimizer states.",
-        "tp": "Every GPU stores its columns or rows of each matrix, and their optimizer states.",
-        OFFLOADED: (
-            "The shares of weights and optimizer states are in main memory; a card stores little more than the "
-            "head's output."
-        ),
-        AWAY: "Every GPU stores all weights and all optimizer states.",
-    },
-    "forward": {
-        "ddp": "Each GPU computes its own rows; nothing is sent.",
-        "zero1": "Each GPU computes its own rows; nothing is sent.",
-        "fsdp2": "Each layer is gathered from all GPUs, computed and freed.",
-        "tp": "All GPUs read the same rows. In every layer, they wait until the parts of its output are summed.",
-        OFFLOADED: "Each GPU copies in its share of a layer; all GPUs gather, compute and free the layer.",
-        AWAY: "Activations are copied to main memory: the input of each layer, and what the loss reads.",
-    },
-    "backward": {
-        "ddp": "Gradients are averaged over the GPUs, bucket by bucket.",
-        "zero1": "Gradients are averaged over the GPUs, bucket by bucket.",
-        "fsdp2": "Layers are gathered again; each GPU keeps only its share of the summed gradients.",
-        "tp": "Gradients of a layer's input are summed over the GPUs; gradients of matrices stay on their GPU.",
-        OFFLOADED: "Layers are copied in and gathered again; each GPU's share of the summed gradients is copied back.",
-        AWAY: "Layer by layer, an input is copied back and the layer is computed again. Gradients are averaged.",
-    },
-    "optimizer": {
-        "ddp": "Every GPU makes the same update.",
-        "zero1": "Each GPU updates its share and sends the new weights to all.",
-        "fsdp2": "Each GPU updates its own share; nothing is sent.",
-        "tp": "Each GPU updates its own part of the weights; only the gradient norm is summed over the GPUs.",
-        OFFLOADED: "The processor updates the weights in main memory. The cards are idle.",
-        AWAY: "Every GPU makes the same update.",
-    },
-}  # fmt: skip
+_DOES: dict[str, dict[str, str]] = yaml.safe_load(Path(__file__).with_name("phases.yaml").read_text("utf-8"))
 
-CSS = web.read(
-    "ranks.css",
-    SECONDS=SECONDS,
-    ROUNDS=ROUNDS,
-    SECONDS_QUARTER=SECONDS / 4,
-    MOVING=lane_moving(ROUNDS, SECONDS),
-)
+CSS = web.read("ranks.css", SECONDS=SECONDS, ROUNDS=ROUNDS, SECONDS_QUARTER=SECONDS / 4)
 
 JS = """
 export default function ({ data, parentElement }) {
@@ -268,12 +149,11 @@ def _phase(drawn: Drawn, moment: Moment, turn: int, scale: Scale) -> str:
     )
     below, more, height = "", "", ground + 18
     if drawn.waits:
-        floor = lane_floor(scale)
-        waiting = "".join(_bar(moment.host, x, floor, scale.each) for x in places)
-        moved = {way: _COLOURS[part] for way, part in travels(drawn.kind, moment).items()}
-        below = lane_box(scale, width, waiting) + "".join(
-            lane_arrows(scale, x + WIDTH / 2, moved) for x in places
-        )
+        floor, tall = scale.floor, scale.tall
+        place = {"x": 0.5, "y": f"{floor - tall:g}", "width": f"{width - 1:g}", "height": f"{tall:.2f}"}
+        below = element("rect", class_="memory", **place, rx=3)
+        below += "".join(_bar(moment.host, x, floor, scale.each) for x in places)
+        below += element("text", "main memory", x=f"{width / 2:g}", y=f"{floor + 14:g}")
         more = "".join(f'<p class="bytes">{html.escape(line)}</p>' for line in lane_told(moment))
         said = "; ".join([said, *lane_told(moment)])
         height = floor + 20
@@ -298,11 +178,6 @@ def _bar(parts: Mapping[str, int], x: float, ground: float, each: float) -> str:
         told = element("title", f"{PARTS[part]}: {units.size(parts[part])}")
         made.append(element("rect", told, **place, fill=_COLOURS[part]))
     return "".join(made)
-
-
-def draw_ranks(drawn: Drawn, key: str) -> None:
-    """Show the phases."""
-    _mount(key=key, data={"drawing": drawing(drawn)})
 
 
 # ----------------------------------------
@@ -465,7 +340,9 @@ def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> 
             needed = look(get_pool().submit(0, need, asdict(wanted), "qlora", wanted.devices))
             come_back(needed)
             verdict.too_large(wanted, found, needed.answer)
-            _nowhere(wanted, needed.answer)
+            asked_near = get_pool().submit(0, chosen.nearest, asdict(wanted))
+            shown(asked_near, verdict.would_fit, "Looking for what would make it fit…")
+            verdict.no_help(wanted, needed.answer)
         chosen.refused_plans(found)
     come_back(*open_)
     return settled
@@ -550,16 +427,6 @@ def _progress(wanted: Wanted, done: int, all_: int, stopped: bool) -> None:
         )
 
 
-def _nowhere(wanted: Wanted, needed: nearest.Need | None) -> None:
-    """Draw what would make it fit, and what would not help."""
-    shown(
-        get_pool().submit(0, chosen.nearest, asdict(wanted)),
-        verdict.would_fit,
-        "Looking for what would make it fit…",
-    )
-    verdict.no_help(wanted, needed)
-
-
 def _ranks(wanted: Wanted, planned: Planned | None) -> None:
     """Draw each rank's memory, at first for the plan in full, and explain it."""
     st.markdown(figures.badge("simulated"))
@@ -591,7 +458,7 @@ def _ranks(wanted: Wanted, planned: Planned | None) -> None:
     alone = look(asked[1])
 
     def draw(drawn: Drawn) -> None:
-        draw_ranks(drawn, f"ranks-{kind}-{method}")
+        _mount(key=f"ranks-{kind}-{method}", data={"drawing": drawing(drawn)})
         if alone.error is not None:
             error_line(alone.error)
         else:

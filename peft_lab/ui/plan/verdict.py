@@ -110,11 +110,8 @@ def reason(one: Planned, count: int) -> str:
 
 
 def card(wanted: Wanted, ranked: Sequence[Planned], one: Planned, untried: int, stopped: bool) -> None:
-    """Draw the verdict: the plan's name, why it fits, its files, and its memory, time and cost.
-
-    Args:
-        untried: the ways that are not tried yet; files are written once there are none, or on a stop.
-    """
+    """Draw the verdict: the plan's name, why it fits, its memory, time and cost, and its files once none of the ways is
+    ``untried``, or on a stop."""
     assert one.plan is not None
     device, plan = wanted.situation().hardware, one.plan
     place = ranked.index(one)
@@ -168,14 +165,10 @@ def missing(written: Written) -> None:
         st.caption(f"No {' or '.join(f'`{name}`' for name in names)}: {plain(why)}")
 
 
-def _badge(source: Source) -> str:
-    return f'<span class="source {source}">{source}</span>'
-
-
 def _figures(one: Planned) -> str:
     """Return memory, time and cost as HTML, the memory with a bar: its band is paler, the plan's figure a line."""
     assert one.plan is not None
-    plan, simulated = one.plan, _badge(Source.SIMULATED)
+    plan, simulated = one.plan, f'<span class="source {Source.SIMULATED}">{Source.SIMULATED}</span>'
     low, high = (min(100.0, 100 * end / plan.memory_bytes) for end in one.peak)
     at = 100 * plan.needed_bytes / plan.memory_bytes
     size, whole = units.size(plan.needed_bytes), units.size(plan.memory_bytes)

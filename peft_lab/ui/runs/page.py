@@ -35,10 +35,13 @@ def own_files() -> None:
     found = hub.kept_files()
     if not found:
         return
+    limits, days = asking.limits_of_asker(), asking.limits().days
+    stay = f"Hub rows not used for {days} days are removed at the next download; uploads stay."
+    stay = stay if limits is None else f"In this class, files are removed after {limits.days} days."
     st.markdown("## Your data")
     st.markdown(
         f"Files that you uploaded or downloaded from the Hub: {units.size(sum(each.nbytes for each in found))} in "
-        f"all. Every run keeps its own copy, so you can remove these files safely. {_how_long()}"
+        f"all. Every run keeps its own copy, so you can remove these files safely. {stay}"
     )
     with st.expander(units.several(len(found), "file")):
         shown = [(plain(each.title), each.origin, units.size(each.nbytes), _day(each)) for each in found]
@@ -52,16 +55,6 @@ def own_files() -> None:
                 for each in chosen:
                     hub.remove_file(each.path)
                 st.rerun()
-
-
-def _how_long() -> str:
-    """Return a sentence on how long files stay."""
-    found = asking.limits_of_asker()
-    if found is not None:
-        return f"In this class, files are removed after {found.days} days."
-    return (
-        f"Hub rows not used for {asking.limits().days} days are removed at the next download; uploads stay."
-    )
 
 
 def _day(each: KeptFile) -> str:
@@ -108,20 +101,8 @@ def open_run(line: RunSummary, tab: str = "train") -> None:
     pages.go_to(line.method)
 
 
-COLUMNS = (
-    "Submitted",
-    "Status",
-    "Method",
-    "Model",
-    "Task",
-    "Steps",
-    "Before",
-    "After",
-    "Peak",
-    "Time",
-    "Expected",
-)
 FIGURES = ("Steps", "Before", "After", "Peak", "Time", "Expected")
+COLUMNS = ("Submitted", "Status", "Method", "Model", "Task", *FIGURES)
 
 
 def runs_page() -> None:

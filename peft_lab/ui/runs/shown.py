@@ -33,10 +33,8 @@ _FINAL = frozenset(str(status) for status in Status if status.final)
 
 
 def shown_run(slug: str) -> Run | None:
-    """Return the run that the learner started or opened on this method's page, while its folder exists.
-
-    Without one, return this browser's run that has not ended, so that a newly opened page finds it.
-    """
+    """Return the run that the learner started or opened on this method's page, while its folder exists; without one,
+    this browser's run that has not ended, so that a newly opened page finds it."""
     identity = state.remembered(slug, "run", "")
     if not identity:
         under_way = live_run(slug)
@@ -66,16 +64,17 @@ def standing_bar(slug: str) -> bool:
     """Draw how far the page's run is, refreshed until it ends; return False if none is under way."""
     if under_way(slug) is None:
         return False
-    part(lambda: _standing(under_way(slug)), every=2 * REFRESH)
+
+    def standing() -> None:
+        view = under_way(slug)
+        if view is None:
+            st.rerun()
+        else:
+            st.progress(min(1.0, view.progress), text=_words(view))
+            st.caption("Changes apply to your next run.")
+
+    part(standing, every=2 * REFRESH)
     return True
-
-
-def _standing(view: RunView | None) -> None:
-    if view is None:
-        st.rerun()
-    else:
-        st.progress(min(1.0, view.progress), text=_words(view))
-        st.caption("Changes apply to your next run.")
 
 
 def _words(view: RunView) -> str:
@@ -88,10 +87,7 @@ def _words(view: RunView) -> str:
 
 
 def stop(identity: str) -> None:
-    """Ask a run to stop, or draw why it cannot be asked.
-
-    For ``on_click``: a callback runs even if the page is redrawn before its button.
-    """
+    """Ask a run to stop, or draw why not. An ``on_click`` runs even if the page is redrawn before its button."""
     with errors_boxed():
         get_queue().stop(identity)
 
@@ -125,10 +121,8 @@ def show_run(slug: str, identity: str) -> None:
 
 
 def last_finished(choice: Choice) -> RunSummary | None:
-    """Return the newest finished run of this method on this model and task, with any knobs.
-
-    The page's run comes first, so that the headline and the curves below it agree.
-    """
+    """Return the newest finished run of this method on this model and task, with any knobs; the page's run comes first,
+    so that the headline and the curves below it agree."""
     fitting = [line for line in summaries() if _fits(line, choice)]
     shown = state.remembered(choice.spec.slug, "run", "")
     return next((line for line in fitting if line.id == shown), fitting[0] if fitting else None)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import streamlit as st
 
-from peft_lab.core import units
+from peft_lab.core import inspector, units
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.interview.clinic import stages
 from peft_lab.methods import get_method
@@ -17,12 +17,13 @@ from peft_lab.runs.view import RunSummary, Status
 from peft_lab.studies import blending
 from peft_lab.studies.blending import TASKS
 from peft_lab.studies.same_rows import SHIPPED
+from peft_lab.takeaway.ship import convert
 from peft_lab.takeaway.ship.adapter import WEIGHTS, Adapter, from_files, of_folder, read
 from peft_lab.takeaway.ship.passport import MADE, Engine, Verdict, engines, passport
 from peft_lab.training.tasks import get_task
 from peft_lab.training.tasks.own import task_title
 from peft_lab.ui import pages, state, web
-from peft_lab.ui.components import figures
+from peft_lab.ui.components import figures, waiting
 from peft_lab.ui.components.form import choose
 from peft_lab.ui.components.frame import errors_boxed, show_tab, tabs
 from peft_lab.ui.components.knobs import apart
@@ -30,7 +31,6 @@ from peft_lab.ui.foreign import plain
 from peft_lab.ui.runs.shown import short_id, summaries
 from peft_lab.ui.ship.blend import blend_section
 from peft_lab.ui.ship.exhibits import exhibits
-from peft_lab.ui.ship.files import make_files
 from peft_lab.ui.ship.rows import same_answers
 
 SCOPE = "ship"
@@ -170,7 +170,14 @@ def where_it_runs(adapter: Adapter, base: ModelEntry | None) -> None:
                 _engine(engines()[name], verdicts[name], adapter, base)
     with st.expander("Details: what each engine does, and where its source shows it"):
         for name, verdict in verdicts.items():
-            _details(engines()[name], verdict)
+            one = engines()[name]
+            st.markdown(
+                f"**{one.title} {one.version}**, read in {plain(one.read_in)} {figures.badge('cited')}"
+            )
+            rows = [(each.what, each.words or "–", each.where) for each in verdict.reasons]
+            figures.table(("What it does", "In its own words", "Where"), rows, fold=True)
+            if one.unknown:
+                st.caption(f"Not found in its source: {plain('; '.join(one.unknown))}.")
 
 
 def _summary(verdicts: Mapping[str, Verdict]) -> str:
@@ -218,11 +225,35 @@ def _engine(engine: Engine, verdict: Verdict, adapter: Adapter, base: ModelEntry
                 make_files(SCOPE, "safetensors-bfloat16" if merged else engine.name, adapter, base)
 
 
-def _details(engine: Engine, verdict: Verdict) -> None:
+#: Engines whose files are as small as the adapter; the merged model is made on the command line.
+HERE = ("vllm", "sglang", "llama.cpp", "mlx")
+
+
+def make_files(scope: str, engine: str, adapter: Adapter, base: ModelEntry | None) -> None:
+    """Draw the button that makes the files, then their download; of an upload or a merged model, the command."""
+    named = f" --base {base.name}" if base else ""
+    if engine not in HERE or adapter.folder is None:
+        if engine != "peft":
+            st.caption("Make its files on the command line:")
+            st.code(f"peft-lab ship ADAPTER{named} --to {engine} --out DIR", language=None, wrap_lines=True)
+        return
+    if st.button("Make the files", key=f"ship-make-{engine}", icon=":material/download:", type="tertiary"):
+        state.remember(scope, "made", adapter.name, engine)
+    if state.remembered(scope, "made", "", engine) == adapter.name:
+        worker = inspector.get_inspector(inspector.Worker.ANSWERS)
+        source, on = str(adapter.folder), base.name if base else ""
+        asked = worker.submit(convert.packed, source, on, engine)
+        doing = f"Writing {len(adapter.tensors):,} tensors, and reading each back…"
+        waiting.shown(asked, lambda made: _drawn(engine, made), doing, where=engine)
+
+
+def _drawn(engine: str, made: convert.Packed) -> None:
+    difference = made.compared["max_difference"]
     st.markdown(
-        f"**{engine.title} {engine.version}**, read in {plain(engine.read_in)} {figures.badge('cited')}"
+        f":small[{made.compared['tensors']:,.0f} tensors read back; largest difference {difference:.1g}] "
+        f"{figures.badge('counted')}"
     )
-    rows = [(each.what, each.words or "–", each.where) for each in verdict.reasons]
-    figures.table(("What it does", "In its own words", "Where"), rows, fold=True)
-    if engine.unknown:
-        st.caption(f"Not found in its source: {plain('; '.join(engine.unknown))}.")
+    st.download_button(
+        "Download", made.content, f"adapter-{engine}.zip", "application/zip", key=f"ship-zip-{engine}",
+        icon=":material/download:", on_click="ignore",
+    )  # fmt: skip

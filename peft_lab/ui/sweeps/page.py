@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from urllib.parse import urlencode
 
@@ -23,6 +24,7 @@ from peft_lab.studies.sweeps import picture, store
 from peft_lab.studies.sweeps.store import EARLY, TO_COME, KeptSweep, SweepSetting, Trial
 from peft_lab.training.tasks.own import task_title
 from peft_lab.ui import pages, state
+from peft_lab.ui.compare.setup import misread, setup_address, setup_readers
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.figures import told_to
 from peft_lab.ui.components.frame import address_line, errors_boxed, part
@@ -43,13 +45,15 @@ def best_section(settings: Sequence[SweepSetting], figure: str, spec: RunSpec) -
     scores = chosen.found(figure)
     mean, title = sum(scores) / len(scores), pictures.setting_titles(spec)[figure]
     compared = len(store.comparable(settings, figure))
+    interval = store.interval(scores)
+    spread = ", with no interval: one seed cannot show how much seeds differ"
+    if interval is not None:
+        low, high = (max(0.0, interval[0]), min(1.0, interval[1])) if figure == METRIC else interval
+        spread = f", interval {written_value(low, figure)} to {written_value(high, figure)}"
     with st.container(border=True):
         so_far = " so far" if _open(settings) else ""
         st.markdown(f"##### Best{so_far}: {plain(picture.told(chosen.values))}")
-        st.markdown(
-            f"{plain(title)}: **{written_value(mean, figure)}**{_interval(scores, figure)} "
-            f"{figures.badge('measured')}"
-        )
+        st.markdown(f"{plain(title)}: **{written_value(mean, figure)}**{spread} {figures.badge('measured')}")
         links = [f"[seed {trial.spec.seed}]({address(trial)})" for trial in chosen.trials if trial.done]
         st.markdown(f":small[{_how_best(len(scores), compared)}]")
         st.markdown(f"Open its runs: {', '.join(links)}")
@@ -62,16 +66,6 @@ def address(trial: store.Trial) -> str:
 
 def _open(settings: Sequence[SweepSetting]) -> bool:
     return any(trial.under_way or trial.status == store.TO_COME for each in settings for trial in each.trials)
-
-
-def _interval(scores: Sequence[float], figure: str) -> str:
-    found = store.interval(scores)
-    if found is None:
-        return ", with no interval: one seed cannot show how much seeds differ"
-    low, high = found
-    if figure == METRIC:
-        low, high = max(0.0, low), min(1.0, high)
-    return f", interval {written_value(low, figure)} to {written_value(high, figure)}"
 
 
 def _how_best(seeds: int, compared: int) -> str:
@@ -146,7 +140,7 @@ def _bar(sweep: KeptSweep, found: list[Trial], going: bool) -> None:
         )
     for trial in running[:LISTED]:
         at = f", step {trial.step:,} of {trial.spec.steps:,}" if trial.status == Status.RUNNING else ""
-        st.markdown(f":small[{_named(trial)}: {trial.status}{at}]")
+        st.markdown(f":small[{plain(trial.run)}, seed {trial.spec.seed}: {trial.status}{at}]")
     if not going and done + early < total:
         _rest(sweep)
     elif going and not sweep.asked_to_stop():
@@ -169,16 +163,9 @@ def _rest(sweep: KeptSweep) -> None:
         st.rerun()
 
 
-def _named(trial: Trial) -> str:
-    return f"{plain(trial.run)}, seed {trial.spec.seed}"
-
-
 def _why(found: list[Trial]) -> None:
-    """Draw why runs failed, each reason once."""
-    reasons: dict[str, int] = {}
-    for trial in found:
-        if trial.message and trial.status in (Status.FAILED, Status.LOST, "damaged"):
-            reasons[trial.message] = reasons.get(trial.message, 0) + 1
+    failed = (Status.FAILED, Status.LOST, "damaged")
+    reasons = Counter(trial.message for trial in found if trial.message and trial.status in failed)
     for message, many in list(reasons.items())[:LISTED]:
         st.markdown(f":red[:material/error: {units.several(many, 'run')}: {plain(message)}]")
 
@@ -194,7 +181,11 @@ def table_section(
     found: Sequence[Trial], names: Sequence[str], measured: Sequence[str], spec: RunSpec
 ) -> None:
     st.markdown(f"### Runs {figures.badge('measured')}")
-    order = sorted(found, key=lambda trial: _worth(trial, measured[0])) if measured else list(found)
+    order = list(found)
+    if measured:  # the best first, and runs without a result last
+        worse, sign = float("inf"), -1 if measured[0] == METRIC else 1
+        scored = {id(trial): trial.figure(measured[0]) for trial in found}
+        order.sort(key=lambda trial: worse if (value := scored[id(trial)]) is None else sign * value)
     titles = pictures.setting_titles(spec)
     # What a run scored comes first: a phone shows the first columns, and the others by scrolling.
     columns = ["Run", *(titles[name].partition(" (")[0] for name in measured)]
@@ -205,14 +196,6 @@ def table_section(
     figures.table(columns, rows, numeric, links=links)
     if len(order) > MOST:
         st.markdown(f"The best {MOST:,} of {len(order):,} runs. To list all, run the command with `--json`.")
-
-
-def _worth(trial: Trial, figure: str) -> tuple[bool, float]:
-    """Return a sort key that is small for a good run; runs without a result come last."""
-    value = trial.figure(figure)
-    if value is None:
-        return True, 0.0
-    return False, -value if figure == METRIC else value
 
 
 def _cells(trial: Trial, names: Sequence[str], measured: Sequence[str]) -> list[str]:
@@ -239,12 +222,18 @@ def sweeps_page() -> None:
         "A sweep trains the model with many settings, and with several seeds for each setting. The settings form a "
         "grid or are drawn at random. The runs of a sweep also appear on the Runs page."
     )
-    state.read_address(SCOPE, pictures.sweep_readers() | setup.readers())
+    form = setup.setup()
+    choices = pictures.sweep_controls().readers(
+        held=pictures.read_held
+    )  # the sweep first: the others depend on it
+    state.read_address(SCOPE, choices | setup_readers(form))
     kept = store.sweeps()
     with errors_boxed():
-        with st.expander("New sweep", expanded=not kept or setup.was_misread(), icon=":material/add:"):
+        with st.expander(
+            "New sweep", expanded=not kept or misread(setup.SweepSetup, SCOPE), icon=":material/add:"
+        ):
             setup.new_sweep()
-        address = setup.address()
+        address = setup_address(form)
         if kept:
             shown = _choose(kept)
             address |= {SWEEP: (shown.id, kept[0].id)} | _show(shown)
@@ -282,6 +271,5 @@ def _show(sweep: KeptSweep) -> pictures.SweepAddress:
     if figures:
         best_section(settings, figures[0], sweep.specs[0])
         address = pictures.landscape_section(sweep, settings, names, figures)
-        pictures.parallel_section(settings, names, figures[0], sweep.specs[0])
     table_section(found, names, figures, sweep.specs[0])
     return address

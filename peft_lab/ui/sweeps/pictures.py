@@ -1,15 +1,13 @@
-"""Figures of the Sweeps page alone. Each takes plain data and returns a Plotly figure."""
+"""What is chosen on the Sweeps page, and the landscape of a learner's own sweep."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
-from plotly.colors import sample_colorscale
 
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.core.field import Field, as_text
@@ -77,11 +75,6 @@ def sweep_controls(usual: Callable[[], SweepForm] = SweepForm) -> Controls[Sweep
     return Controls(SweepForm, SCOPE, usual, lambda name: () if name == SWEEP else (_identity(),))
 
 
-def sweep_readers() -> dict[str, Callable[[str], None]]:
-    """Return functions that read the choices from the URL; the sweep first, as the others depend on it."""
-    return sweep_controls().readers(held=_read_held)
-
-
 def _identity() -> str:
     kept = store.sweeps()
     return str(state.remembered(SCOPE, SWEEP, kept[0].id if kept else ""))
@@ -92,7 +85,7 @@ def _shown() -> store.KeptSweep | None:
     return next((one for one in store.sweeps() if one.id == _identity()), None)
 
 
-def _read_held(text: str) -> dict[str, Any]:
+def read_held(text: str) -> dict[str, Any]:
     sweep = _shown()
     if sweep is None:
         raise BadInput(
@@ -111,17 +104,12 @@ def _read_held(text: str) -> dict[str, Any]:
 
 
 def held_as_text(held: Mapping[str, Any], order: Sequence[str]) -> str:
-    """Return held settings as text for the URL.
-
-    >>> held_as_text({"r": 8, "learning_rate": 0.003}, ["learning_rate", "r"])
-    'learning_rate=0.003;r=8'
-    """
+    """Return held settings as text for the URL, such as ``learning_rate=0.003;r=8``."""
     return ";".join(f"{name}={as_text(held[name])}" for name in order if name in held)
 
 
 #: From the worst to the best; both can be seen on a light ground and on a dark one.
 SCALE = ([0.0, theme.QUANTISED], [0.5, theme.QUIET], [1.0, theme.TRAINABLE])
-MOST_NAMED = 8  # values that are written along an axis of the parallel coordinates
 
 
 def coloured(places: Sequence[PicturePoint], x: Across, y: Across, figure: str, title: str) -> go.Figure:
@@ -153,100 +141,6 @@ def coloured(places: Sequence[PicturePoint], x: Across, y: Across, figure: str, 
         showlegend=False,
     )  # fmt: skip
     return laid_out(drawn, 440, axis(x), axis(y))
-
-
-def parallel(settings: Sequence[SweepSetting], names: Sequence[str], figure: str, title: str) -> go.Figure:
-    """Return a line per finished setting, through an axis per varied setting, with the result last.
-
-    The lines are plain: Plotly's own parallel coordinates need WebGL, which not every machine has.
-    """
-    done = [each for each in settings if each.mean(figure) is not None]
-    means = [mean for each in done if (mean := each.mean(figure)) is not None]
-    axes = [*(_axis(done, name) for name in names), _result(means, figure, title)]
-    drawn = go.Figure()
-    for number, line in enumerate(axes):
-        drawn.add_scatter(x=[number, number], y=[0, 1], mode="lines", line={"color": theme.QUIET, "width": 1},
-                          hoverinfo="skip", showlegend=False)  # fmt: skip
-        for at, said in line.ticks:
-            last = number == len(axes) - 1
-            drawn.add_annotation(
-                x=number,
-                y=at,
-                text=said,
-                showarrow=False,
-                xanchor="left" if last else "right",
-                xshift=5 if last else -5,
-                yshift=_beside(at) if number > 0 and not last else 0,  # lines cross there
-            )
-    good = _shares(means, reverse=figure != METRIC)
-    # The best is drawn last, over the others.
-    for number in sorted(range(len(done)), key=good.__getitem__):
-        said = f"{picture.told(done[number].values)}<br>{told(means[number], kind_of(figure))}"
-        drawn.add_scatter(
-            x=list(range(len(axes))),
-            y=[line.at[number] for line in axes],
-            mode="lines+markers",
-            line={"color": _mixed(good[number]), "width": 3 if good[number] == max(good) else 1.5},
-            marker={"color": _mixed(good[number]), "size": 5},
-            hovertext=said,
-            hoverinfo="text",
-            showlegend=False,
-        )
-    across = {"tickvals": list(range(len(axes))), "ticktext": [line.title for line in axes],
-              "range": [-0.15, len(axes) - 0.85], "showgrid": False, "zeroline": False}  # fmt: skip
-    laid_out(drawn, 380, across, {"visible": False, "range": [-0.08, 1.08]}, 16)
-    return drawn.update_layout(margin_l=48, margin_r=48)
-
-
-@dataclass(frozen=True)
-class _Line:
-    """An axis: where each setting crosses it, from 0 to 1, and the labels along it."""
-
-    title: str
-    at: list[float]
-    ticks: list[tuple[float, str]]
-
-
-def _axis(settings: Sequence[SweepSetting], name: str) -> _Line:
-    """Return a varied setting's axis: numbers to scale, logarithmic if wide; words evenly spaced."""
-    values = picture.values(settings, name)
-    lacking = any(each.values[name] is None for each in settings)
-    if lacking or not picture.axes(settings, [name]):
-        order = [*values, *([None] if lacking else [])]
-        places = {str(value): share for value, share in zip(order, _shares(range(len(order))), strict=True)}
-        ticks = [(places[str(value)], "–" if value is None else written_figure(value)) for value in order]
-        return _Line(picture.title(name), [places[str(each.values[name])] for each in settings], ticks)
-    placed = [math.log10(value) if picture.logarithmic(settings, name) else value for value in values]
-    shares = dict(zip(values, _shares(placed), strict=True))
-    shown = values if len(values) <= MOST_NAMED else [values[0], values[len(values) // 2], values[-1]]
-    return _Line(
-        picture.title(name),
-        [shares[each.values[name]] for each in settings],
-        [(shares[value], written_figure(value)) for value in shown],
-    )
-
-
-def _result(means: Sequence[float], figure: str, title: str) -> _Line:
-    shares = _shares(means)
-    ends = {shares[means.index(value)]: told(value, kind_of(figure)) for value in (min(means), max(means))}
-    return _Line(title.partition(" (")[0], shares, list(ends.items()))
-
-
-def _beside(at: float) -> int:
-    """Return the pixels by which a label stands above its place on an axis; negative in the lower half."""
-    return 9 if at >= 0.5 else -9
-
-
-def _shares(values: Sequence[float], reverse: bool = False) -> list[float]:
-    """Return positions of values between the lowest and the highest; the middle if all are equal."""
-    low, high = min(values), max(values)
-    found = [(value - low) / (high - low) if high > low else 0.5 for value in values]
-    return [1 - share for share in found] if reverse else found
-
-
-def _mixed(share: float) -> str:
-    """Return the scale's colour at a share."""
-    return str(sample_colorscale([list(stop) for stop in SCALE], [share])[0])
 
 
 # ----------------------------------------
@@ -291,7 +185,16 @@ def landscape_section(
     usual = replace(usual, lines=by_names[0] if by_names else NOTHING)
     by = draw(LINES, places[2], {name: named_sweep(name) for name in (*by_names, NOTHING)})
     held = _held(controls, settings, [name for name in by_names if name != by], up)
-    _lines(settings, x, "" if by == NOTHING else by, up, held, titles)
+    lines = picture.lines(settings, x, "" if by == NOTHING else by, up, held)
+    if lines:
+        drawn = landscape_figure(lines, store.kind_of(up), titles[up], _across(settings, x))
+        results.plot(drawn, "sweep-landscape", "sweep-landscape")
+        st.markdown(
+            ":small[Lines: the mean over seeds, with a band from the lowest seed to the highest. Filled dot: the best "
+            "point of its line. Star: the best point of all lines.]"
+        )
+    else:
+        st.markdown("No run with these settings has finished yet.")
     return address | {
         LINES: (by, usual.lines),
         HELD: (held_as_text(held, names), held_as_text(_usual(settings, held, up), names)),
@@ -334,26 +237,6 @@ def _across(settings: Sequence[SweepSetting], name: str) -> Across:
     return Across(named_sweep(name), named_sweep(name), picture.logarithmic(settings, name), ticks)
 
 
-def _lines(
-    settings: Sequence[SweepSetting],
-    x: str,
-    by: str,
-    figure: str,
-    held: dict[str, Any],
-    titles: dict[str, str],
-) -> None:
-    lines = picture.lines(settings, x, by, figure, held)
-    if not lines:
-        st.markdown("No run with these settings has finished yet.")
-        return
-    drawn = landscape_figure(lines, store.kind_of(figure), titles[figure], _across(settings, x))
-    results.plot(drawn, "sweep-landscape", "sweep-landscape")
-    st.markdown(
-        ":small[Lines: the mean over seeds, with a band from the lowest seed to the highest. Filled dot: the best "
-        "point of its line. Star: the best point of all lines.]"
-    )
-
-
 def _coloured(settings: Sequence[SweepSetting], x: str, y: str, figure: str, titles: dict[str, str]) -> None:
     places = picture.places(settings, x, y, figure)
     if not places:
@@ -367,27 +250,3 @@ def _coloured(settings: Sequence[SweepSetting], x: str, y: str, figure: str, tit
         "and more orange. If several settings share a dot, the dot shows the best. The star is the best among the "
         "settings with the most seeds.]"
     )
-
-
-# ----------------------------------------
-# All settings of a sweep at once, as lines through what was varied.
-
-
-LEAST = 2  # settings that can be told apart
-MOST = 200  # lines: more of them nobody tells apart, and a browser draws them slowly
-
-
-def parallel_section(
-    settings: Sequence[SweepSetting], names: Sequence[str], figure: str, spec: RunSpec
-) -> None:
-    done = store.comparable(settings, figure)
-    if not names or len(done) < LEAST:
-        return
-    st.markdown(f"### All settings {figures.badge('measured')}")
-    st.markdown(
-        "Each line is a setting with a complete set of seeds; the last axis shows the mean over these seeds. Better "
-        "settings are more orange."
-        + (f" The best {MOST:,} of {len(done):,} settings are shown." if len(done) > MOST else "")
-    )
-    drawn = parallel(done[:MOST], names, figure, setting_titles(spec)[figure])
-    results.plot(drawn, "sweep-parallel", "sweep-parallel")

@@ -29,11 +29,8 @@ from peft_lab.ui import state
 from peft_lab.ui.compare.setup import (
     CompareForm,
     draw_setup,
-    misread,
     planned,
-    setup_address,
     setup_controls,
-    setup_readers,
 )
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.form import Controls
@@ -137,21 +134,6 @@ def _first_values(name: str) -> str:
     examples = {SweepSetup.knob: SweepSetup.values, SweepSetup.second: SweepSetup.second_values}
     knobs = {knob.name: knob for slug in all_methods() for knob in get_method(slug).knobs}
     return examples.get(name) or (as_text(knobs[name].default) if name in knobs else "")
-
-
-def readers() -> dict[str, Any]:
-    """Return functions that read each setting from the URL."""
-    return setup_readers(setup())
-
-
-def address() -> dict[str, Any]:
-    """Return the URL's parameters: ``name: (value, default)``."""
-    return setup_address(setup())
-
-
-def was_misread() -> bool:
-    """Return whether the URL ever had an invalid value for the form, which then stays open."""
-    return misread(SweepSetup, SCOPE)
 
 
 def new_sweep() -> None:

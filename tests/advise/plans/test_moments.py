@@ -79,35 +79,17 @@ def lane_top(section: str) -> float:
     return float(found)
 
 
-def test_an_arrow_for_each_way_that_something_goes_with_its_colour_and_its_bytes() -> None:
+def test_what_is_copied_each_way_is_said_with_its_bytes() -> None:
     drawn = offloaded(3)
-    ways = {
-        phase: re.findall(r'class="way (\w+)" style="color:(\S+)"', section)
-        for phase, section in phases_of(ranks.drawing(drawn)).items()
-    }
-    up, down = ("up", ranks._COLOURS["weights"]), ("down", ranks._COLOURS["gradients"])
-    assert ways == {"zero_grad": [], "forward": [up] * 3, "backward": [up, down] * 3, "optimizer": []}
     lines = {one.phase: ranks.lane_told(one) for one in drawn.moments}
     each, copied = lines["forward"]
     assert says(each, "6.00 GB", "main memory") and says(copied, "4.00 GB copied in")
     assert lines["backward"][1:] == ["3.00 GB copied in", "1.00 GB copied out"]
     section = phases_of(ranks.drawing(drawn))["backward"]
     (label,) = re.findall(r'aria-label="(.*?)"', section)
-    assert says(label, "3.00 GB", "1.00 GB"), "who sees no arrows is told as much"
-    away = Moment("forward", {}, {"activations": GB}, taken=GB)
-    assert ranks.travels(AWAY, away) == {"down": "activations"}
+    assert says(label, "3.00 GB", "1.00 GB"), "who sees no bars is told as much"
     (alone,) = ranks.lane_told(Moment("optimizer", {}))
     assert says(alone, "nothing")
-
-
-def test_dots_go_in_their_phases_turn_and_rest_for_who_wants_no_motion() -> None:
-    still = ranks.CSS.partition("@media (prefers-reduced-motion: reduce)")[2]
-    assert ".phase .dot" in still and "animation: none" in still
-    for way in ("up", "down"):
-        (rule,) = re.findall(rf"\.phase \.dot\.{way} {{ (.*?) }}", ranks.CSS)
-        assert f"linear {ranks.ROUNDS};" in rule and "var(--turn)" in rule, "it ends"
-        (frames,) = re.findall(rf"@keyframes {way}wards {{ (.*) }}\n", ranks.CSS)
-        assert "25%, 100% { transform: translateY(0); }" in frames, "within a quarter, the phase's turn"
 
 
 @pytest.mark.parametrize("kind", [OFFLOADED, AWAY])
