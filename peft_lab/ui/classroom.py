@@ -117,10 +117,6 @@ def take_back_button() -> None:
         error_line(refused)
 
 
-# ----------------------------------------
-# What the class expects, as a histogram that can be read from the last row: options and how many chose each.
-
-
 FORETOLD_SCOPE = "foretold"
 _WRAP = 44  # characters of an option's line
 

@@ -28,9 +28,6 @@ from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.settings import SAY, ask_full_step, ask_run_step, ask_work, begin
 from peft_lab.ui.runs.shown import live_run, summaries
 
-# ----------------------------------------
-# The methods side by side: a link to each with its parameters on one model; every model's in a folded table.
-
 
 def gallery() -> None:
     slugs = pages.method_pages()
@@ -44,7 +41,7 @@ def gallery() -> None:
         f"{live_models()[0].title}, or of a model named there.] {figures.badge('counted')}"
     )
     with st.expander(f"On all {len(live_models())} models of {asking.here()}"):
-        _all_counts(slugs)
+        _all_counts([all_methods()[slug] for slug in slugs])
         _models()
 
 
@@ -53,18 +50,13 @@ def live_models() -> list[ModelEntry]:
     return sorted((entry for entry in catalogue().values() if entry.live), key=lambda one: one.name != MODEL)
 
 
-def share(spec: MethodSpec, entry: ModelEntry) -> float:
-    """Return the percent of the model that is trained at the method's defaults."""
-    formula = spec.formula(entry.shape, spec.complete(entry.shape, {}))
-    return 100 * formula.trainable / (entry.parameters + formula.added)
-
-
 def trained_on(spec: MethodSpec, entry: ModelEntry) -> tuple[str, str] | None:
     """Return the trained parameters at the method's defaults and their share; None where it does not apply."""
     if spec.refusal(entry.shape, {}) is not None:
         return None
-    trained = spec.formula(entry.shape, spec.complete(entry.shape, {})).trainable
-    return units.count(trained), units.percent(share(spec, entry))
+    formula = spec.formula(entry.shape, spec.complete(entry.shape, {}))
+    share = 100 * formula.trainable / (entry.parameters + formula.added)
+    return units.count(formula.trainable), units.percent(share)
 
 
 def _card(spec: MethodSpec) -> None:
@@ -76,8 +68,8 @@ def _card(spec: MethodSpec) -> None:
     st.markdown(f"**{trained}** :small[{part}{named}]", help=plain(spec.summary))
 
 
-def _all_counts(slugs: Sequence[str]) -> None:
-    models, specs = live_models(), [all_methods()[slug] for slug in slugs]
+def _all_counts(specs: Sequence[MethodSpec]) -> None:
+    models = live_models()
     rows = [
         (spec.title, *(" · ".join(trained_on(spec, entry) or ("does not apply",)) for entry in models))
         for spec in specs
@@ -119,7 +111,10 @@ def home_page() -> None:
         with st.container(key="home-train"):
             _train()
         with st.container(key="home-doors"):  # seen under the run, but reached by Tab before what is in it
-            _doors()
+            for name, title, text in DOORS:
+                with st.container(border=True, key=f"door-{name}", gap=None):
+                    pages.link(name, f"**{title}**", "chevron_right", icon_position="right")
+                    st.markdown(f":small[{text}]")
         with st.container(key="home-view"):
             missing = any(one.name == MODEL and not one.present for one in assets.status())
             frame.part(
@@ -136,7 +131,8 @@ def home_page() -> None:
 
 def _words() -> None:
     spec, entry, run = get_method(METHOD), get_model(MODEL), shipped()
-    st.title(f"Train :orange[{units.percent(share(spec, entry))}] of a model. Watch it learn.")
+    _, share = trained_on(spec, entry) or ("", "")
+    st.title(f"Train :orange[{share}] of a model. Watch it learn.")
     st.markdown(
         f"{entry.title.partition('-')[0]}’s {units.count(run.total)} weights stay frozen. "
         f":orange[**{units.count(run.trained)}**] new ones learn to turn an order into JSON. "
@@ -198,13 +194,6 @@ def _as_shown() -> None:
     begin(METHOD)
 
 
-def _doors() -> None:
-    for name, title, text in DOORS:
-        with st.container(border=True, key=f"door-{name}", gap=None):
-            pages.link(name, f"**{title}**", "chevron_right", icon_position="right")
-            st.markdown(f":small[{text}]")
-
-
 def _models() -> None:
     figures.table(
         ("Model", "Type", "Parameters", "Layers", "Width", "Attention heads", "From", "License"),
@@ -226,9 +215,5 @@ def _models() -> None:
     )
 
 
-# ----------------------------------------
-# Home's layout as CSS: words and button, the run, three doors, the gallery as a grid of cards.
-
-
-#: In the page that the browser loads (:mod:`peft_lab.ui.shell.dress`).
+#: Home's layout, in the page that the browser loads (:mod:`peft_lab.ui.shell.dress`).
 HOME_CSS = web.read("home.css")

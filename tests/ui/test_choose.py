@@ -89,7 +89,9 @@ def test_the_first_situation_is_answered_with_reasons_and_flips() -> None:
     for heading in ("Why", "What is not known", "What would change the answer"):
         assert f"### {heading}" in told(app)
     folded = {each.label.partition(":")[0] for each in app.expander}
-    assert {"How this was decided", "The recipe", "Evidence"} <= folded
+    assert {"How this was decided", "The recipe"} <= folded
+    links = [link.proto for link in app.get("page_link")]
+    assert {"runs", "compare"} <= {link.page for link in links}
     assert app.button(key="choose-next").label == "See whether it fits"
     assert "simulated" in told(app)
     assert "A card sold as less than" in told(app)

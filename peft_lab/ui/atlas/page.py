@@ -27,10 +27,6 @@ from peft_lab.ui.components.model_choice import entry_of, model_control
 from peft_lab.ui.components.waiting import come_back, look, shown
 from peft_lab.ui.foreign import plain
 
-# ----------------------------------------
-# One type in full: its update, a picture, counts, what it can do and why not, published runs, the config to take.
-
-
 PATIENCE = 1.5  # seconds
 MARKS = {True: "yes", False: "no", None: "unknown"}
 
@@ -74,28 +70,20 @@ def _figures(entry: AtlasType, model: ModelEntry, narrow: bool) -> None:
     left, middle, right = [st.container() for _ in range(3)] if narrow else st.columns(3)
     with left:
         _count(entry, model)
-    cost, refusal = _cost(entry.name)
+    if costs.cost_request(entry.name):
+        cost, refusal = costs.step_cost(entry.name), costs.cost_refusal(entry.name)
+    else:
+        worker = inspector.get_inspector(inspector.Worker.MEMORY)
+        seen = look(worker.submit(costs.simulated_cost, entry.name), PATIENCE)
+        come_back(seen)
+        cost, refusal = seen.answer, seen.why("Simulating…")
     where = f"{get_model(costs.MODEL).title}, {costs.SETTING.batch} × {costs.SETTING.seq} tokens, bf16"
     with middle:
-        peak = None if cost is None else Finding(cost.peak_bytes, "bytes", Source.SIMULATED, where)
+        peak = cost and Finding(cost.peak_bytes, "bytes", Source.SIMULATED, where)
         figures.card("Peak memory", peak, absent=plain(refusal))
     with right:
-        step = (
-            None
-            if cost is None
-            else Finding(cost.seconds, "seconds", Source.SIMULATED, f"{where}, on an L40S")
-        )
+        step = cost and Finding(cost.seconds, "seconds", Source.SIMULATED, f"{where}, on an L40S")
         figures.card("Time per step", step, absent=plain(refusal))
-
-
-def _cost(name: str) -> tuple[costs.Cost | None, str]:
-    """Return a step's cost, stored or simulated, and the reason if there is none."""
-    if costs.cost_request(name):
-        return costs.step_cost(name), costs.cost_refusal(name)
-    worker = inspector.get_inspector(inspector.Worker.MEMORY)
-    seen = look(worker.submit(costs.simulated_cost, name), PATIENCE)
-    come_back(seen)
-    return seen.answer, seen.why("Simulating…")
 
 
 def _count(entry: AtlasType, model: ModelEntry) -> None:
@@ -154,22 +142,17 @@ def _published(entry: AtlasType) -> None:
     if not rows:
         return
     st.markdown(f"#### Published runs {figures.badge(Source.CITED)}")
-    shown = [
-        (_short(row), f"{100 * row.accuracy:.1f}%",
-         units.short_count(row.trainable), units.size(row.reserved))
-        for row in rows
-    ]  # fmt: skip
+    shown = []
+    for row in rows:  # without the common parts of the benchmark's names
+        prefix = f"{published.BENCHMARKS[row.benchmark].prefix}-"
+        own = row.experiment.rpartition("--")[2].removeprefix(prefix).replace("_", " ")
+        name = f"{own} ({'text' if row.benchmark == published.METAMATH else 'pictures'})"
+        score, trained = f"{100 * row.accuracy:.1f}%", units.short_count(row.trainable)
+        shown.append((name, score, trained, units.size(row.reserved)))
     sources = dict.fromkeys(published.BENCHMARKS[row.benchmark].source for row in rows)
     with st.expander(f"{len(rows)} with score, size and memory"):
         figures.table(("Run", "Score", "Trained", "Memory"), shown, numeric=(1, 2, 3), fold=True)
         st.markdown(f":small[{plain('; '.join(sources))}.] {figures.badge(Source.CITED)}")
-
-
-def _short(row: published.PublishedRow) -> str:
-    """Return an experiment's name without the benchmark's common parts, and the benchmark in a word."""
-    benchmark = published.BENCHMARKS[row.benchmark]
-    own = row.experiment.rpartition("--")[2].removeprefix(f"{benchmark.prefix}-").replace("_", " ")
-    return f"{own} ({'text' if row.benchmark == published.METAMATH else 'pictures'})"
 
 
 def _take_away(entry: AtlasType, model: ModelEntry, side: str) -> None:

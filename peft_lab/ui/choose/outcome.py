@@ -23,16 +23,11 @@ from peft_lab.core.field import as_text
 from peft_lab.core.units import Finding, Source, band, label, written_figure
 from peft_lab.engine import published
 from peft_lab.methods import get_method
-from peft_lab.models.catalogue import get_model, model_title
-from peft_lab.runs import store
-from peft_lab.runs.view import Status
-from peft_lab.training.tasks.own import task_title
 from peft_lab.ui import pages
 from peft_lab.ui.components import figures, plan_steps
 from peft_lab.ui.components.frame import open_button
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.plan.form import CHOSEN, METHOD
-from peft_lab.ui.runs.shown import short_id
 
 _SHOWN = 3  # reasons beside the verdict's that stand unfolded
 
@@ -256,60 +251,15 @@ def chip(flip: Flip, key: str, take: Callable[[], None]) -> None:
         st.markdown(said, width="content")
 
 
-# ----------------------------------------
-# What speaks for a method: runs of this lab and published ones, side by side and never mixed.
-
-
-MOST_RUNS = 5
-
-
 def evidence(method: str) -> None:
-    """Draw the runs made here and the published runs of a method."""
-    own, cited = st.columns(2, gap="large")
-    with own:
-        st.markdown(
-            f"{'Your runs' if asking.class_is_on() else 'Runs'} on {asking.here()} {figures.badge('measured')}"
-        )
-        _own(method)
-    with cited:
-        st.markdown(f"Published, {get_model(published.MODEL).title}, one seed {figures.badge('cited')}")
-        _cited(method)
+    """Draw the ways to what speaks for a method: the runs made here, and published ones; never mixed."""
+    title = get_method(method).title
+    with st.container(horizontal=True, key="choose-evidence"):
+        pages.link("runs", f"{title}'s runs on {asking.here()}", "history")
+        pages.link("compare", f"{title} in published runs", "compare", _published(method))
 
 
-def _own(method: str) -> None:
-    runs = [line for line in store.summaries() if line.method == method and line.status == Status.DONE]
-    scored = [line for line in runs if line.after is not None and line.before is not None]
-    if not scored:
-        st.markdown(
-            f"No runs with {get_method(method).title} yet. You can train one in a minute or two on the method's "
-            "Train tab."
-        )
-    rows = []
-    for line in scored[:MOST_RUNS]:
-        assert line.before is not None and line.after is not None
-        score = f"{line.before:.0%} → {line.after:.0%}"
-        what = f"{model_title(line.model)}, {task_title(line.task)}"
-        rows.append((short_id(line.id), what, f"{line.steps:,}", score))
-    if rows:
-        figures.table(("Run", "Model and task", "Steps", "Before → after"), rows, numeric=(2, 3))
-    for name in ("compare", "runs"):
-        if name in pages.titles():
-            st.page_link(pages.page(name), label=f"Open {pages.titles()[name]}")
-
-
-def _cited(method: str) -> None:
-    shown = [slug for slug in dict.fromkeys((method, "lora", "full")) if slug in PUBLISHED]
-    if method not in PUBLISHED:
-        st.markdown(f"No published run uses {get_method(method).title}; the runs below are for comparison.")
-    rows, tests = [], []
-    for slug in shown:
-        row = published.rows()[PUBLISHED[slug]]
-        right = units.percent(100 * row.accuracy)
-        rows.append((row.title, right, units.size(row.reserved), units.seconds(row.seconds)))
-        tests.append(f"{units.seconds(row.testing)} ({row.title})")
-    figures.table(("Row", "Right answers", "Peak", "Training"), rows, numeric=(1, 2, 3))
-    st.markdown(
-        ":small[Training is the time of all training steps. The final test took additional time: "
-        f"{'; '.join(tests)}.] {figures.badge('cited')}"
-    )
-    st.markdown(f":small[[{published.SOURCE}]({published.ADDRESS})]")
+def _published(method: str) -> dict[str, str]:
+    """Return the parameters with which Compare shows a method's published runs; all of them for one without."""
+    row = published.rows().get(PUBLISHED.get(method, ""))
+    return {"tab": "published"} | ({"family": row.kind} if row is not None else {})

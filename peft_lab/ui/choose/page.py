@@ -31,10 +31,6 @@ from peft_lab.ui.components.form import Controls
 from peft_lab.ui.components.frame import error_line
 from peft_lab.ui.components.waiting import Look, come_back, look, shown
 
-# ----------------------------------------
-# The situation in numbers, and as a page's address.
-
-
 SCOPE = "choose"
 MEGA = 1e6
 #: Least width of a choice in words and of a number, in pixels, so that no label and no value is cut; they share out
@@ -352,8 +348,7 @@ def _below(situation: Situation, found: Recommendation) -> None:
             outcome.configuration(situation, found)
     outcome.unknown(found)
     if found.method in all_methods():
-        with st.expander("Evidence: runs made here, and published ones"):
-            outcome.evidence(found.method)
+        outcome.evidence(found.method)
 
 
 def _recommendation(situation: Situation, place: Any) -> Look[Recommendation]:

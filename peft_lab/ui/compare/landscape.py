@@ -31,9 +31,6 @@ from peft_lab.ui.components.frame import open_button
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.settings import address_of_run
 
-# ----------------------------------------
-# The landscape's figure: a figure over the learning rate or another axis, with the spread over seeds as bands.
-
 
 @dataclass(frozen=True)
 class Across:
@@ -109,10 +106,6 @@ def axis(across: Across) -> dict[str, Any]:
 
 def _whole(value: float) -> float | int:
     return int(value) if float(value).is_integer() else value
-
-
-# ----------------------------------------
-# What the sweep says of the rules in the literature: seen here, not seen here, not testable here.
 
 
 def verdicts_section() -> None:

@@ -33,10 +33,6 @@ from peft_lab.ui.components.knobs import apart
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.runs.shown import REFRESH
 
-# ----------------------------------------
-# A comparison under way: how far it is, Stop, and going on after an interruption.
-
-
 STEPS_SHARE = 0.7  # of a run's progress that its steps make up; the rest is its evaluation
 
 

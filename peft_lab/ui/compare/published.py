@@ -25,9 +25,6 @@ from peft_lab.ui.components.form import Controls
 from peft_lab.ui.components.frame import open_button
 from peft_lab.ui.foreign import plain
 
-# ----------------------------------------
-# One published run: how it was made, and the ways to open its settings in the lab.
-
 
 def draw_run_card(row: PublishedRow) -> None:
     """Draw a run's settings, times and config, with buttons that open it on other pages."""
@@ -79,10 +76,6 @@ def _open(row: PublishedRow) -> None:
             open_button(slug, query, label, f"published-open-{slug}")
 
 
-# ----------------------------------------
-# What settings are worth: published runs side by side, with what re-runs moved.
-
-
 LINE = 24  # pixels
 _DEFAULT, _BEST, _OTHER, _AGAIN = (
     "published as the default",
@@ -102,14 +95,8 @@ _MARKERS = {
 def ranges(
     lines: Mapping[str, Sequence[PublishedRow]], best: Collection[str], moved: float | None, measure: str
 ) -> go.Figure:
-    """Return a horizontal line for each of ``lines``, from its worst run to its best, the first line on top.
-
-    Args:
-        lines: runs by the line's label, best first.
-        best: the experiments drawn as the best.
-        moved: the median difference of a re-run, drawn at every run.
-        measure: the axis title.
-    """
+    """Return a horizontal line for each of ``lines`` (runs by label, best first), from its worst run to its best, the
+    first line on top; ``best``: experiments drawn as the best, ``moved``: the median difference of a re-run."""
     figure = go.Figure()
     bar = None if moved is None else {"type": "constant", "value": moved, "thickness": 1, "width": 3}
     points: dict[str, list[tuple[float, str, str]]] = {name: [] for name in _MARKERS}
@@ -146,31 +133,25 @@ def ranges(
 FIRST = "lora"
 
 
-def _benchmarks() -> dict[str, str]:
-    return {name: f"{each.title}: {len(published.rows(name))} runs" for name, each in BENCHMARKS.items()}
-
-
 def _axes() -> dict[str, str]:
     return {name: axis.title for name, axis in shipped.published_axes(_benchmark()).items()}
-
-
-def _families() -> dict[str, str]:
-    return {name: name for name in shipped.families(_benchmark())}
-
-
-def _runs() -> dict[str, str]:
-    return {name: row.title for name, row in published.rows(_benchmark()).items()}
 
 
 @dataclass(frozen=True)
 class PublishedForm(Form):
     """The settings of a benchmark's part: two figures, a method, and one of its runs."""
 
-    bench: str = choice(METAMATH, "Benchmark", "", _benchmarks, noun="benchmark")
+    bench: str = choice(METAMATH, "Benchmark", "", lambda: {
+        name: f"{each.title}: {len(published.rows(name))} runs" for name, each in BENCHMARKS.items()
+    }, noun="benchmark")  # fmt: skip
     px: str = choice(shipped.DEFAULT_BENCHMARK[0], "Horizontal axis", "", _axes, noun="across")
     py: str = choice(shipped.DEFAULT_BENCHMARK[1], "Vertical axis", "", _axes, noun="up")
-    family: str = choice("", "Method", "", _families, noun="method")
-    run: str = choice("", "Run", "", _runs, noun="run")
+    family: str = choice(
+        "", "Method", "", lambda: {name: name for name in shipped.families(_benchmark())}, noun="method"
+    )
+    run: str = choice("", "Run", "", lambda: {
+        name: row.title for name, row in published.rows(_benchmark()).items()
+    }, noun="run")  # fmt: skip
 
 
 def _benchmark() -> str:
@@ -223,38 +204,30 @@ def section() -> dict[str, tuple[Any, Any]]:
 def _moved(benchmark: str) -> str:
     """Return how far re-runs differed, as a measure of how much to trust one run."""
     moved = published.moved(benchmark)
-    again = [(row, other) for row in published.rows(benchmark).values() for other in row.reruns]
-    if moved is None:
-        told = "; ".join(
-            f"{plain(row.title)}, {_points(row.accuracy - other)} points apart" for row, other in again
-        )
-        return f"The noise is unknown: only one run was published twice ({told})."
-    return (
-        f"For {moved.rows} of these experiments, repeated runs with other library versions were published too. A "
-        f"repeated run differs from the run shown here by {_points(moved.median)} points (median) and by "
-        f"{_points(moved.largest)} points at most; {moved.lower} of {moved.runs} repeated runs scored higher. The "
-        "bars in the charts show the median difference; treat smaller differences between methods as "
-        f"noise.{_forgotten(benchmark)}"
-    )
-
-
-def _forgotten(benchmark: str) -> str:
-    """Return how far forgetting moved in runs measured again, as text."""
-    moved = [
+    forgot = [
         f"{plain(row.title)} from {again:.2f} to {row.forgetting:.2f}"
         for row in published.rows(benchmark).values()
         for again in row.forgetting_again
         if row.forgetting is not None
     ]
-    return (
-        f" In repeated runs, forgetting differed more than the scores: {'; '.join(moved)} nats."
-        if moved
+    more = (
+        f" In repeated runs, forgetting differed more than the scores: {'; '.join(forgot)} nats."
+        if forgot
         else ""
     )
-
-
-def _points(difference: float) -> str:
-    return f"{100 * abs(difference):.1f}"
+    again = [(row, other) for row in published.rows(benchmark).values() for other in row.reruns]
+    if moved is None:
+        told = "; ".join(
+            f"{plain(row.title)}, {100 * abs(row.accuracy - other):.1f} points apart" for row, other in again
+        )
+        return f"The noise is unknown: only one run was published twice ({told})."
+    return (
+        f"For {moved.rows} of these experiments, repeated runs with other library versions were published too. A "
+        f"repeated run differs from the run shown here by {100 * moved.median:.1f} points (median) and by "
+        f"{100 * moved.largest:.1f} points at most; {moved.lower} of {moved.runs} repeated runs scored higher. The "
+        "bars in the charts show the median difference; treat smaller differences between methods as "
+        f"noise.{more}"
+    )
 
 
 def _scatter(controls: Controls[PublishedForm], benchmark: str) -> None:
@@ -308,7 +281,7 @@ def _family(controls: Controls[PublishedForm], benchmark: str) -> Sequence[Publi
                 _variant(row),
                 units.short_count(row.trainable),
                 f"{row.accuracy:.1%}",
-                _again(row),
+                ", ".join(f"{value:.1%}" for value in row.reruns) or "–",
                 _or_dash(row.forgetting, lambda value: f"{value:.3f}"),
                 units.size(row.reserved),
                 shipped.published_setting(row, found),
@@ -340,7 +313,7 @@ def _budget(group: Sequence[PublishedRow], moved: published.Moved | None) -> str
         f", {'no more' if apart <= moved.largest else 'more'} than repeated runs differ" if moved else ""
     )
     return (
-        f"With about {trained} trainable parameters: {runs}. Best and worst are {_points(apart)} points "
+        f"With about {trained} trainable parameters: {runs}. Best and worst are {100 * apart:.1f} points "
         f"apart{verdict}."
     )
 
@@ -374,7 +347,7 @@ def _line(row: PublishedRow) -> tuple[str, ...]:
         f"{row.learning_rate:g}",
         f"{units.short_count(row.trainable)} ({units.percent(100 * row.trainable / row.total)})",
         f"{row.accuracy:.1%}",
-        _again(row),
+        ", ".join(f"{value:.1%}" for value in row.reruns) or "–",
         _or_dash(row.forgetting, lambda value: f"{value:.3f}"),
         units.seconds(row.seconds),
         _or_dash(row.tokens_per_second, units.count),
@@ -385,10 +358,6 @@ def _line(row: PublishedRow) -> tuple[str, ...]:
         row.versions["peft"],
         row.created,
     )
-
-
-def _again(row: PublishedRow) -> str:
-    return ", ".join(f"{value:.1%}" for value in row.reruns) or "–"
 
 
 def _or_dash(value: float | None, written: Callable[[float], str]) -> str:

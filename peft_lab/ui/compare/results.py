@@ -148,10 +148,6 @@ def as_csv(found: Mapping[str, Any]) -> str:
     return file.getvalue()
 
 
-# ----------------------------------------
-# Figures of the Compare page alone. Each takes plain data and returns a Plotly figure.
-
-
 GIGA = 1e10  # bytes, from which an axis is in GB
 WIDE = 8  # times the smallest value, from which an axis is logarithmic
 CLOSE = 0.1  # a span of shares, below which whole percents would repeat along an axis
@@ -337,10 +333,6 @@ def _scale(values: Sequence[float], axis: Axis) -> dict[str, Any]:
             "autorangeoptions": whole,
         }
     return {"type": "linear"}
-
-
-# ----------------------------------------
-# What a comparison found: sentences, table, curves, Pareto plot, exports.
 
 
 Document = Mapping[str, Any]

@@ -71,6 +71,8 @@ def overview(chosen: MemoryForm) -> Simulated:
         st.markdown(f"#### One training step of {plain(chosen.entry.title)} {figures.badge('simulated')}")
         progress(answers, "methods")
         answers = Answers(answers.found, refused | dict(answers.refused), answers.waiting)
+        if not answers.found and answers.waiting:  # a line for each bar that will stand there
+            st.html(f'<div class="waits" aria-hidden="true">{"<i></i>" * len(slugs)}</div>')
         if answers.found:
             _bars(answers, chosen)
             with st.container(key="memory-table"):
@@ -169,10 +171,6 @@ def _targets(answers: Simulated, entry: ModelEntry) -> None:
     )
 
 
-# ----------------------------------------
-# Figures of the Memory page alone. Each takes plain data and returns a Plotly figure.
-
-
 _TOP = 30  # pixels
 _BELOW = {"y": -0.18, "yanchor": "top"}  # the legend
 _BAND_OPACITY = 0.2
@@ -250,10 +248,6 @@ def against(
     return laid_out(figure, height, across, {**across, "title": "simulated peak, GB"}, _TOP, _BELOW)
 
 
-# ----------------------------------------
-# What length and batch cost: needed memory over either, a line for each chosen method, with the device's limit.
-
-
 STOPS = {"seq": (128, 256, 512, 1024, 2048), "batch": (1, 2, 4, 8, 16)}
 TITLES = {"seq": "Length", "batch": "Batch size"}
 UNITS = {"seq": "tokens per row", "batch": "rows"}
@@ -317,10 +311,6 @@ def stops(chosen: MemoryForm, over: str) -> list[int]:
     limit = chosen.entry.shape.max_positions if over == "seq" else None
     sizes = {*STOPS[over], getattr(chosen, over)}
     return sorted(size for size in sizes if limit is None or size <= limit)
-
-
-# ----------------------------------------
-# One method's step from beginning to end, and what is alive at any moment of it.
 
 
 #: What each part is; shown for the moment that is chosen.

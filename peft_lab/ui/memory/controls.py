@@ -44,13 +44,6 @@ def low_rank(method: MethodSpec) -> bool:
     return {"r", "target_modules"} <= {knob.name for knob in method.knobs}
 
 
-def values_for(slug: str, shape: ModelShape, targets: str) -> dict[str, Any]:
-    """Return the knob with which a method adapts ``targets``; empty if it has no such choice."""
-    if targets == OWN or not low_rank(get_method(slug)):
-        return {}
-    return {"target_modules": named(slug, shape, targets)}
-
-
 def named(slug: str, shape: ModelShape, targets: str) -> tuple[str, ...]:
     """Return the names of adapted modules. Query and value are LoRA's default targets: one map if fused."""
     method = get_method(slug if targets == OWN else "lora")
@@ -136,7 +129,10 @@ class MemoryForm(StepForm):
 
     def base_for(self, slug: str, model: str | None = None) -> tuple[dict[str, Any], str]:
         """Return a method's knobs and precision for these targets and this base; QLoRA packs it."""
-        values = values_for(slug, get_model(model).shape if model else self.entry.shape, self.targets)
+        values = {}
+        if self.targets != OWN and low_rank(get_method(slug)):
+            shape = get_model(model).shape if model else self.entry.shape
+            values["target_modules"] = named(slug, shape, self.targets)
         if slug != "qlora" or self.dtype in PRECISIONS:
             return values, self.dtype
         own = {"load_in_8bit": True} if self.dtype == "int8" else {"bnb_4bit_quant_type": self.dtype}

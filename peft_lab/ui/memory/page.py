@@ -53,10 +53,6 @@ from peft_lab.ui.memory.controls import (
     set_page,
 )
 
-# ----------------------------------------
-# What is the largest batch, the longest row, the largest model that fits: searched by simulating, on request.
-
-
 KEY = "memory-search"
 BUTTONS = {"batch": "Largest batch", "seq": "Longest rows", "model": "Largest model"}
 
@@ -140,10 +136,6 @@ def _models(chosen: MemoryForm, slug: str) -> None:
         figures.table(("Model", "Parameters", "Device must have", "On the device"), rows, numeric=(1, 2))
     for name, reason in refused.items():
         st.caption(f"{get_model(name).title}: {plain(reason)}")
-
-
-# ----------------------------------------
-# Published peaks of real trainings beside the same trainings simulated.
 
 
 BAND = 5.0  # percent: what is called close
@@ -394,10 +386,6 @@ LESSONS = (
 )  # fmt: skip
 
 
-# ----------------------------------------
-# What activations that wait in main memory cost, said under the controls.
-
-
 def offloaded(chosen: MemoryForm, answers: Simulated) -> None:
     """Draw one sentence on the method in view, or on the first that runs; nothing until one has run."""
     slug = in_view(chosen, answers)
@@ -464,7 +452,15 @@ def memory_page() -> None:
             "why": partial(lessons, chosen, answers),
         }
         sections = {TABS[name]: draw for name, draw in own.items()} | sections
-        _know(chosen, answers)
+        one = answers.found.get(chosen.method)
+        if (
+            one is not None and "memory" not in plan_steps.known()
+        ):  # else the plan has said whether its own step fits
+            need = simulate.needed_bytes(one)
+            if chosen.card.holds(need):
+                plan_steps.know_memory(need, chosen.card.memory)
+            else:
+                plan_steps.know("memory", f"no, {verdict(need, chosen.card)}", good=False)
     plan_steps.draw(bar, "memory")
     wanted = TABS[form.value("tab")]
     title = tabs(SCOPE, sections, wanted if wanted in sections else next(iter(sections)))
@@ -514,15 +510,3 @@ def _run(chosen: MemoryForm, found: Simulation) -> None:
     sizes = [(way, *map(units.size, (one.low, one.value, one.high))) for way, one in run.ways.items()]
     figures.table(("With", "Least", "Median", "Most"), sizes, numeric=(1, 2, 3))
     st.caption(run.told)
-
-
-def _know(chosen: MemoryForm, answers: Simulated) -> None:
-    """Say in the bar of steps whether the chosen method's step fits, as the table does."""
-    one = answers.found.get(chosen.method)
-    if one is None or "memory" in plan_steps.known():  # then the plan has said whether its own step fits
-        return
-    need = simulate.needed_bytes(one)
-    if chosen.card.holds(need):
-        plan_steps.know_memory(need, chosen.card.memory)
-    else:
-        plan_steps.know("memory", f"no, {verdict(need, chosen.card)}", good=False)

@@ -50,11 +50,8 @@ def fields() -> Controls[Wanted]:
 
 
 class Places(Controls[Wanted]):
-    """The drawn controls. A URL's invalid text is shown in its control until another value is given.
-
-    Args:
-        foot: the place for messages that belong to no control.
-    """
+    """The drawn controls. A URL's invalid text is shown in its control until another value is given; what belongs to no
+    control is said at the ``foot``."""
 
     def __init__(self, foot: Any) -> None:
         super().__init__(Wanted, SCOPE)
@@ -82,7 +79,8 @@ class Places(Controls[Wanted]):
     def gpu(self, current: str) -> str:
         """Draw the choice of a GPU from the list, or by a typed memory size. Other text is returned as it is,
         for the check to refuse."""
-        options = _gpus(current)
+        cards = [name for name, device in devices().items() if device.kind == "cuda"]
+        options = list(dict.fromkeys([*cards, current]))
         typed: str = st.selectbox(
             "Graphics card", options, options.index(current), key=self.key("gpu"), format_func=_gpu_title,
             accept_new_options=True, help=Wanted.field("gpu").help,
@@ -142,11 +140,6 @@ def offers(ways: Sequence[Way], first: bool = False) -> None:
             st.button(f"Use {plain(way.short)}", key=key, type=kind, on_click=take_up, args=(way.changes,))
 
 
-def _gpus(current: str) -> list[str]:
-    cards = [name for name, device in devices().items() if device.kind == "cuda"]
-    return list(dict.fromkeys([*cards, current]))
-
-
 def _gpu_title(name: str) -> str:
     """Return a GPU's title; an unknown one as it was typed."""
     try:
@@ -190,20 +183,11 @@ def readers() -> dict[str, Callable[[str], None]]:
             raise BadInput(f"'{text[:20]}' is neither true nor false.", BUYING)
         state.remember(SCOPE, BUYING, text == "true")
 
-    def method(text: str) -> None:
-        state.remember(SCOPE, METHOD, get_method(text).slug)
-
-    def chosen(text: str) -> None:
-        state.remember(SCOPE, CHOSEN, urlencode(_of_choose(text)))
-
-    renamed = {old: reader(new) for old, new in RENAMED.items()}
-    return {
-        **renamed,
-        **{name: reader(name) for name in KEYS},
+    return {old: reader(new) for old, new in RENAMED.items()} | {name: reader(name) for name in KEYS} | {
         BUYING: buying,
-        METHOD: method,
-        CHOSEN: chosen,
-    }
+        METHOD: lambda text: state.remember(SCOPE, METHOD, get_method(text).slug),
+        CHOSEN: lambda text: state.remember(SCOPE, CHOSEN, urlencode(_of_choose(text))),
+    }  # fmt: skip
 
 
 def _of_choose(text: str) -> dict[str, str]:
@@ -315,7 +299,7 @@ def _drawn(controls: Places) -> PlanRequest:
         adapter_dtype = controls.draw("adapter_dtype")
         also = st.multiselect(
             "Also rank", list(dict.fromkeys([*FURTHER, *start.further])), start.further, key=controls.key("also"),
-            placeholder="no other method", format_func=_method_title,
+            placeholder="no other method", format_func=lambda slug: get_method(slug).title if slug in FURTHER else slug,
             help="These methods are ranked with full fine-tuning, LoRA and QLoRA. The quality of a method is known "
             "only from published trainings of the same model. Without such trainings, no plan can beat a plan of "
             "another method.",
@@ -345,11 +329,6 @@ def _drawn(controls: Places) -> PlanRequest:
     if "packed" in lost and lengths is None:
         still["packed"] = lost["packed"]
     return PlanRequest(wanted, still)
-
-
-def _method_title(slug: str) -> str:
-    """Return a method's title; an unknown one as it was typed."""
-    return get_method(slug).title if slug in FURTHER else slug
 
 
 def _packed(wanted: Wanted, before: Wanted, lengths: Lengths | None) -> int:

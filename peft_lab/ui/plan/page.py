@@ -107,8 +107,7 @@ _mount = st.components.v2.component("peft_ranks", html='<div class="host"></div>
 
 def does(phase: str, kind: str) -> str:
     """Return a sentence on what the ranks do in a phase."""
-    lines = _DOES[phase]
-    return lines.get(kind, lines["fsdp2"])
+    return _DOES[phase].get(kind, _DOES[phase]["fsdp2"])
 
 
 def drawing(drawn: Drawn) -> str:
@@ -178,10 +177,6 @@ def _bar(parts: Mapping[str, int], x: float, ground: float, each: float) -> str:
         told = element("title", f"{PARTS[part]}: {units.size(parts[part])}")
         made.append(element("rect", told, **place, fill=_COLOURS[part]))
     return "".join(made)
-
-
-# ----------------------------------------
-# What to buy: the smallest card that does it, alone and split over several.
 
 
 def what_to_buy(wanted: Wanted) -> None:
@@ -324,7 +319,11 @@ def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> 
             beneath(wanted, ranked)
         verdict.best_plans(ranked, one)
         if done:
-            _know(ranked[0])
+            best, step = ranked[0], ranked[0].plan
+            assert step is not None
+            plan_steps.know("choose", method_title(best.candidate.method))
+            plan_steps.know_memory(step.needed_bytes, step.memory_bytes)
+            plan_steps.know("plan", verdict.time_of(best))
             _changes(wanted, one)
         chosen.refused_plans(found)
         if stopped or done:
@@ -346,14 +345,6 @@ def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> 
         chosen.refused_plans(found)
     come_back(*open_)
     return settled
-
-
-def _know(best: Planned) -> None:
-    """Say in the bar of steps what the best plan answers."""
-    assert best.plan is not None
-    plan_steps.know("choose", method_title(best.candidate.method))
-    plan_steps.know_memory(best.plan.needed_bytes, best.plan.memory_bytes)
-    plan_steps.know("plan", verdict.time_of(best))
 
 
 def _changes(wanted: Wanted, one: Planned) -> None:

@@ -156,11 +156,6 @@ def _files(wanted: Wanted, one: Planned) -> None:
             type="primary", width="stretch", key="get-files",
         )  # fmt: skip
         st.caption(", ".join(name for name in ABOUT if name in written.files))
-    missing(written)
-
-
-def missing(written: Written) -> None:
-    """Draw which files are missing and why, each reason once."""
     for why, names in written.reasons.items():
         st.caption(f"No {' or '.join(f'`{name}`' for name in names)}: {plain(why)}")
 
@@ -264,10 +259,6 @@ def _line(one: Planned) -> RowOf:
     )
     share = 100 * plan.needed_bytes / plan.memory_bytes
     return RowOf(identity(one), cells, ("", "", "", f"bar-{share:.0f}", "", ""))
-
-
-# ----------------------------------------
-# Nothing fits: by how much, what would make it fit, and what would not help.
 
 
 def too_large(wanted: Wanted, found: Sequence[Planned], needed: Need | None) -> None:

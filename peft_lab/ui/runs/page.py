@@ -26,9 +26,6 @@ from peft_lab.ui.components.rows import Column, RowOf, rows
 from peft_lab.ui.foreign import code, plain
 from peft_lab.ui.runs.shown import REFRESH, go_on, is_final, show_run, stop, summaries
 
-# ----------------------------------------
-# Data of one's own that is kept here: uploads, and rows out of the hub; each can be removed.
-
 
 def own_files() -> None:
     """Draw the stored files, how long they stay, and a way to remove them; nothing if there are none."""
@@ -61,10 +58,6 @@ def _day(each: KeptFile) -> str:
     return time.strftime("%Y-%m-%d", time.localtime(each.used))
 
 
-# ----------------------------------------
-# A run that a script outside the lab carries out, followed on the page of runs: it has no page of its own.
-
-
 def outside(run: Run) -> None:
     """Draw the progress and loss of a run started outside the lab."""
     seen = run.view()
@@ -85,10 +78,6 @@ def outside(run: Run) -> None:
             until=seen.steps,
         )
         charts.draw(figure, "run-outside-loss")
-
-
-# ----------------------------------------
-# Opening a run: its method's page with the knobs and the data of one's own that it had, and the run itself.
 
 
 def open_run(line: RunSummary, tab: str = "train") -> None:

@@ -175,38 +175,32 @@ def stale(choice: Choice, run: Run) -> str:
 
 def read_insight(identity: str) -> dict[str, Any]:
     """Return a run's record for its method's picture; ``{}`` if there is none or the run is gone."""
-    try:
-        run = store.get(identity)
-        return _insight(run.folder, run.stamp())
-    except RunError:
-        return {}
+    return _picture_of(identity)[0]
 
 
 def read_arrays(identity: str) -> dict[str, Any]:
     """Return a run's arrays for its method's picture; ``{}`` if there are none or the run is gone."""
+    return _picture_of(identity)[1]
+
+
+def _picture_of(identity: str) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         run = store.get(identity)
-        return _arrays(run.folder, run.stamp())
+        return _pictures(run.folder, run.stamp())
     except RunError:
-        return {}
+        return {}, {}
 
 
 # Shared by all sessions, so keyed by folder; users who may not open the run are refused earlier. A run that continued
 # after its end has another stamp and new pictures. Not cache_data: it warns in the log if this is imported before the
 # server runs, and it copies data that nobody changes.
-@st.cache_resource(max_entries=16, show_spinner=False)
-def _insight(folder: Path, stamp: int) -> dict[str, Any]:
-    run = Run(folder.name, folder)
-    run.arrays()  # a picture needs both
-    return run.insight()
-
-
 @st.cache_resource(max_entries=8, show_spinner=False)
-def _arrays(folder: Path, stamp: int) -> dict[str, Any]:
-    found = Run(folder.name, folder).arrays()
-    for array in found.values():
+def _pictures(folder: Path, stamp: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    run = Run(folder.name, folder)
+    arrays = run.arrays()
+    for array in arrays.values():
         array.setflags(write=False)
-    return found
+    return run.insight(), arrays
 
 
 def trajectory_of(run: Run) -> Trajectory | None:

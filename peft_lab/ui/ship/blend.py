@@ -49,7 +49,11 @@ def blend_section() -> None:
         _table(about, "Blended", cell["scores"])
         _proof(how, cell)
     _best(about)
-    _repeated(about["sums"])
+    sums = about["sums"]
+    st.markdown(f"#### A published result, repeated {BADGE}")
+    st.markdown(f"{sums['claim']} ([arXiv {sums['source']}](https://arxiv.org/abs/{sums['source']}))")
+    figures.table(sums["header"], sums["shown"], numeric=range(1, len(sums["header"])), fold=True)
+    st.markdown(sums["verdict"])
     _overlaps(about)
 
 
@@ -80,12 +84,12 @@ def _proof(how: str, cell: blends.Cell) -> None:
         state.remember(SCOPE, "run", run)
     if state.remembered(SCOPE, "run", None) == run:
         asked = inspector.get_inspector(inspector.Worker.ANSWERS).submit(blends.measure_shipped, *run)
-        shown(asked, _proved, "Loading the base and three adapters, and answering held-out rows…")
 
+        def proved(found: Mapping[str, Any]) -> None:
+            here = [score["blended"] for score in found["scores"].values()]
+            _table(blends.recorded()[0], f"On {asking.here()}", here)
 
-def _proved(found: Mapping[str, Any]) -> None:
-    here = [score["blended"] for score in found["scores"].values()]
-    _table(blends.recorded()[0], f"On {asking.here()}", here)
+        shown(asked, proved, "Loading the base and three adapters, and answering held-out rows…")
 
 
 def _best(about: Mapping[str, Any]) -> None:
@@ -117,13 +121,6 @@ def _best(about: Mapping[str, Any]) -> None:
     header = ("Blended", "Best way", "Weights", "Scores (95% interval)", f"On {about['again']} other rows")
     figures.table(header, rows, fold=True)
     st.caption("The smallest share that each way of blending keeps, with its best weights. " + " ".join(ways))
-
-
-def _repeated(sums: Mapping[str, Any]) -> None:
-    st.markdown(f"#### A published result, repeated {BADGE}")
-    st.markdown(f"{sums['claim']} ([arXiv {sums['source']}](https://arxiv.org/abs/{sums['source']}))")
-    figures.table(sums["header"], sums["shown"], numeric=range(1, len(sums["header"])), fold=True)
-    st.markdown(sums["verdict"])
 
 
 def _overlaps(about: Mapping[str, Any]) -> None:

@@ -89,10 +89,6 @@ def _take_run(text: str) -> None:
     state.remember(SCOPE, "run", text)
 
 
-# ----------------------------------------
-# The adapter and its base.
-
-
 def _chosen(place: st.delta_generator.DeltaGenerator) -> tuple[Adapter, ModelEntry | None]:
     """Draw the choice of an adapter, a run's or one that ships, and of its base; return both."""
     done = [
@@ -138,10 +134,6 @@ def _size(adapter: Adapter) -> str:
     rank = f"rank {adapter.config['r']} · " if type(adapter.config.get("r")) is int else ""
     entries = sum(tensor.size for tensor in adapter.tensors.values())
     return f"{plain(adapter.type)} · {rank}{units.count(entries)} entries"
-
-
-# ----------------------------------------
-# Where it runs.
 
 
 def where_it_runs(adapter: Adapter, base: ModelEntry | None) -> None:

@@ -34,9 +34,6 @@ from peft_lab.ui.runs.shown import REFRESH, short_id
 from peft_lab.ui.sweeps import pictures, setup
 from peft_lab.ui.sweeps.pictures import SCOPE, SWEEP, written_value
 
-# ----------------------------------------
-# The best setting of a sweep, with what its seeds say about how sure that is.
-
 
 def best_section(settings: Sequence[SweepSetting], figure: str, spec: RunSpec) -> None:
     chosen = store.best_setting(settings, figure)
@@ -55,7 +52,18 @@ def best_section(settings: Sequence[SweepSetting], figure: str, spec: RunSpec) -
         st.markdown(f"##### Best{so_far}: {plain(picture.told(chosen.values))}")
         st.markdown(f"{plain(title)}: **{written_value(mean, figure)}**{spread} {figures.badge('measured')}")
         links = [f"[seed {trial.spec.seed}]({address(trial)})" for trial in chosen.trials if trial.done]
-        st.markdown(f":small[{_how_best(len(scores), compared)}]")
+        how = []
+        if len(scores) > 1:
+            how.append(
+                f"The mean of {units.in_words(len(scores))} seeds, with a {SURE:.0%} interval (Student's t; for "
+                "shares, the interval is cut at 0 and 1)."
+            )
+        if compared > 1:
+            how.append(
+                f"This setting is the best of {compared:,} settings with the same number of seeds. The best of many "
+                "is partly luck, so expect a somewhat worse score with new seeds."
+            )
+        st.markdown(f":small[{' '.join(how)}]")
         st.markdown(f"Open its runs: {', '.join(links)}")
 
 
@@ -66,26 +74,6 @@ def address(trial: store.Trial) -> str:
 
 def _open(settings: Sequence[SweepSetting]) -> bool:
     return any(trial.under_way or trial.status == store.TO_COME for each in settings for trial in each.trials)
-
-
-def _how_best(seeds: int, compared: int) -> str:
-    how = (
-        f"The mean of {units.in_words(seeds)} seeds, with a {SURE:.0%} interval (Student's t; for shares, the "
-        "interval is cut at 0 and 1). "
-        if seeds > 1
-        else ""
-    )
-    luck = (
-        f"This setting is the best of {compared:,} settings with the same number of seeds. The best of many is partly "
-        "luck, so expect a somewhat worse score with new seeds."
-        if compared > 1
-        else ""
-    )
-    return how + luck
-
-
-# ----------------------------------------
-# How far a sweep is; comes back by itself while it goes on.
 
 
 LISTED = 3  # runs under way that are named
@@ -168,10 +156,6 @@ def _why(found: list[Trial]) -> None:
     reasons = Counter(trial.message for trial in found if trial.message and trial.status in failed)
     for message, many in list(reasons.items())[:LISTED]:
         st.markdown(f":red[:material/error: {units.several(many, 'run')}: {plain(message)}]")
-
-
-# ----------------------------------------
-# Every run of a sweep in a table, each with a link to it.
 
 
 MOST = 200  # rows: more of them nobody reads, and a browser draws them slowly

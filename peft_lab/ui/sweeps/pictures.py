@@ -27,10 +27,6 @@ from peft_lab.ui.components.charts import laid_out
 from peft_lab.ui.components.form import Controls, widget
 from peft_lab.ui.foreign import plain
 
-# ----------------------------------------
-# What is chosen on the Sweeps page, and how its address says it.
-
-
 SCOPE = "sweeps"
 SWEEP, ACROSS, UP, LINES, HELD = "sweep", "x", "y", "lines", "held"
 NOTHING = "none"
@@ -141,10 +137,6 @@ def coloured(places: Sequence[PicturePoint], x: Across, y: Across, figure: str, 
         showlegend=False,
     )  # fmt: skip
     return laid_out(drawn, 440, axis(x), axis(y))
-
-
-# ----------------------------------------
-# The landscape of a learner's own sweep: what the runs scored over one thing that was varied, or over two.
 
 
 MOST_TICKS = 8  # values that are written at an axis one by one
