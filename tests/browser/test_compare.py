@@ -26,7 +26,7 @@ def begin(page: Page) -> Locator:
         settled(page)
     compare, stop = (
         page.get_by_role("button", name="Compare", exact=True),
-        page.locator(".st-key-compare-stop button"),
+        page.locator(".st-key-study-stop button"),
     )
     compare.click()
     try:
@@ -103,7 +103,7 @@ def test_a_comparison_outlives_the_app(page: Page, tmp_path: Path) -> None:
     with served(home, tmp_path / "second.log") as url:
         visit(page, f"{url}/compare")
         page.get_by_role("button", name="Continue").click()
-        expect(page.locator(".st-key-compare-stop button")).to_be_hidden()
+        expect(page.locator(".st-key-study-stop button")).to_be_hidden()
         expect(page.locator("table.compare tbody tr")).to_have_count(3)
         until(lambda: len(ended()) == 4)
     kept = ended()

@@ -26,6 +26,7 @@ from peft_lab.studies.shipped_sweep import shipped_points
 from peft_lab.ui.compare import landscape, page
 from peft_lab.ui.compare import results as drawings
 from peft_lab.ui.compare.setup import CompareForm
+from peft_lab.ui.runs import study
 from tests.conftest import link
 from tests.studies.compare.conftest import WISH, FakeQueue
 from tests.studies.shipped_sweep import made
@@ -41,7 +42,7 @@ def runner(own_home: Path, assets_home: object, monkeypatch: pytest.MonkeyPatch)
     link(own_home)
     made = FakeQueue()
     monkeypatch.setattr(carrying, "POLL", 0.0)
-    monkeypatch.setattr(page, "get_queue", lambda: made)
+    monkeypatch.setattr(study, "get_queue", lambda: made)
     ship(monkeypatch, {})
     return made
 
@@ -262,7 +263,7 @@ def test_while_it_goes_on_it_can_be_stopped(runner: FakeQueue) -> None:
     with comparison.claimed():
         app = opened()
         assert "0 of 6 runs done" in app.get("progress")[0].proto.text
-        app.button(key="compare-stop").click().run()
+        app.button(key="study-stop").click().run()
         assert comparison.asked_to_stop()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,97 +11,20 @@ import streamlit as st
 from peft_lab.core import units
 from peft_lab.core.errors import PeftLabError
 from peft_lab.core.form import Form, choice
-from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import model_title
-from peft_lab.runs import allowance
-from peft_lab.runs.queue import get_queue
-from peft_lab.runs.view import Status
-from peft_lab.studies import carrying
 from peft_lab.studies.compare import results, store
 from peft_lab.studies.compare.shipped import all_shipped
-from peft_lab.studies.compare.store import Comparison, ComparisonPlan, Standing
+from peft_lab.studies.compare.store import Comparison
 from peft_lab.training.tasks.own import task_title
 from peft_lab.ui import pages, state
 from peft_lab.ui.compare import landscape, published, setup
 from peft_lab.ui.compare.results import AxesForm, show
 from peft_lab.ui.compare.setup import SCOPE, CompareForm
-from peft_lab.ui.components.figures import told_to
 from peft_lab.ui.components.form import Controls
-from peft_lab.ui.components.frame import errors_boxed, part, tabs
+from peft_lab.ui.components.frame import tabs
 from peft_lab.ui.components.knobs import apart
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.runs.shown import REFRESH
-
-STEPS_SHARE = 0.7  # of a run's progress that its steps make up; the rest is its evaluation
-
-
-def watch(comparison: Comparison, plan: ComparisonPlan) -> None:
-    """Draw the progress; refreshes itself until the end, and redraws the page when a run is done."""
-    standing = comparison.standing(plan)
-    going = standing.running or carrying.at_work(comparison)
-    if not going:
-        if standing.status != "done":
-            _rest(comparison, standing, plan)
-        told_to(list(standing.runs.values()))
-        return
-    before = len(standing.done) + len(standing.failed)
-
-    def progress() -> None:
-        now = comparison.standing(plan)
-        still = now.running or carrying.at_work(comparison)
-        if not still or len(now.done) + len(now.failed) != before:
-            st.rerun()
-        _bar(comparison, plan, now)
-
-    part(progress, every=REFRESH)
-
-
-def _bar(comparison: Comparison, plan: ComparisonPlan, standing: Standing) -> None:
-    total, done = len(plan.cells), len(standing.done)
-    text, share = f"**{done} of {total} runs done**", 0.0
-    for cell in standing.pending:
-        run = standing.runs.get(cell)
-        if run is None:
-            continue
-        seen = run.view()
-        if seen.status.final:
-            continue
-        text += f" · {all_methods()[cell.method].title}, seed {cell.seed}: {seen.status}"
-        share = seen.step / seen.steps
-        if seen.status is Status.RUNNING and seen.losses:
-            text += f", step {seen.step} of {seen.steps}, loss {seen.losses[-1]:.3f}"
-        break
-    views = [standing.runs[cell].view() for cell in standing.done]
-    taken = [seen.ended - seen.begun for seen in views if seen.ended and seen.begun]
-    if taken and standing.pending:
-        left = statistics.fmean(taken) * len(standing.pending)
-        text += f" · about {units.roughly(left)} left at this pace"
-    bar, stop = st.columns([6, 1], vertical_alignment="center")
-    bar.progress(min(1.0, (done + STEPS_SHARE * share) / total), text=text)
-    if comparison.asked_to_stop():
-        stop.markdown("Stopping after the current step…")
-    else:
-        # A callback is heard even when the page is drawn anew before it comes to this button.
-        stop.button("Stop", key="compare-stop", width="stretch", on_click=comparison.ask_to_stop)
-
-
-def _rest(comparison: Comparison, standing: Standing, plan: ComparisonPlan) -> None:
-    """Draw a notice that a comparison is neither running nor complete, with a button that continues it."""
-    done, total = len(standing.done), len(plan.cells)
-    left, right = st.columns([4, 1], vertical_alignment="center")
-    if standing.status == "incomplete":
-        left.warning(
-            f"{done} of {total} runs are done and {len(standing.failed)} failed. The table gives the reasons."
-        )
-        label = "Try again"
-    else:
-        why = plain(comparison.problem) or "The comparison was stopped, or the app closed."
-        left.warning(f"{done} of {total} runs are done. {why} Finished runs are not repeated.")
-        label = "Continue"
-    if right.button(label, type="primary", key=state.widget_key(SCOPE, "resume"), width="stretch"):
-        carrying.start(comparison, get_queue())
-        st.rerun()
-
+from peft_lab.ui.runs.study import start_study, watch_study
 
 #: What the address says of a part: each choice with its default.
 Address = dict[str, tuple[Any, Any]]
@@ -200,8 +122,7 @@ def _page() -> str:
         show(shipped)
         return shown
     comparison = store.get(shown)
-    plan = comparison.plan
-    watch(comparison, plan)
+    watch_study(comparison)
     show(results.document(comparison))
     return shown
 
@@ -212,22 +133,8 @@ def _new() -> None:
     plan = setup.planned(controls, lambda: controls.form().plan())
     if plan is None:
         return
-    standing = Comparison(plan.id, store.root() / plan.id).standing(plan)
-    done, total = len(standing.done), len(plan.cells)
-    kept = f"; {done} of them already done" if done else ""
-    left, right = st.columns([1, 4], vertical_alignment="center")
-    refused = allowance.refusal_of_steps(plan.request.steps)
-    pressed = left.button(
-        "Compare", type="primary", key="compare-start", width="stretch", disabled=refused is not None
-    )
-    right.markdown(refused or f"{total} runs of {plan.request.steps:,} steps{kept}.")
-    if pressed:
-        with errors_boxed():
-            comparison = store.keep(plan)
-            carrying.start(comparison, get_queue())
-            state.renew(SCOPE)
-            state.remember(SCOPE, "comparison", comparison.id)
-            st.rerun()
+    done = len(Comparison(plan.id, store.root() / plan.id).standing(plan).done)
+    start_study(SCOPE, "Compare", len(plan.cells), plan.request.steps, done, lambda: store.keep(plan))
 
 
 def _titles() -> dict[str, str]:

@@ -156,6 +156,11 @@ def _files(wanted: Wanted, one: Planned) -> None:
             type="primary", width="stretch", key="get-files",
         )  # fmt: skip
         st.caption(", ".join(name for name in ABOUT if name in written.files))
+    missing(written)
+
+
+def missing(written: Written) -> None:
+    """Draw which files are missing and why, each reason once."""
     for why, names in written.reasons.items():
         st.caption(f"No {' or '.join(f'`{name}`' for name in names)}: {plain(why)}")
 

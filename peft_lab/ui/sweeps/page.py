@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from urllib.parse import urlencode
 
@@ -13,24 +12,20 @@ from peft_lab.core import units
 from peft_lab.core.errors import PeftLabError
 from peft_lab.core.units import written_figure
 from peft_lab.models.catalogue import model_title
-from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunSpec
-from peft_lab.runs.view import Status
-from peft_lab.studies import carrying
 from peft_lab.studies.landscape import METRIC
 from peft_lab.studies.shipped_sweep import SURE
-from peft_lab.studies.store import runs_of
 from peft_lab.studies.sweeps import picture, store
-from peft_lab.studies.sweeps.store import EARLY, TO_COME, KeptSweep, SweepSetting, Trial
+from peft_lab.studies.sweeps.store import KeptSweep, SweepSetting, Trial
 from peft_lab.training.tasks.own import task_title
 from peft_lab.ui import pages, state
 from peft_lab.ui.compare.setup import misread, setup_address, setup_readers
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.figures import told_to
-from peft_lab.ui.components.frame import address_line, errors_boxed, part
+from peft_lab.ui.components.frame import address_line, errors_boxed
 from peft_lab.ui.components.knobs import apart
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.runs.shown import REFRESH, short_id
+from peft_lab.ui.runs.shown import short_id
+from peft_lab.ui.runs.study import watch_study
 from peft_lab.ui.sweeps import pictures, setup
 from peft_lab.ui.sweeps.pictures import SCOPE, SWEEP, written_value
 
@@ -74,88 +69,6 @@ def address(trial: store.Trial) -> str:
 
 def _open(settings: Sequence[SweepSetting]) -> bool:
     return any(trial.under_way or trial.status == store.TO_COME for each in settings for trial in each.trials)
-
-
-LISTED = 3  # runs under way that are named
-STEPS_SHARE = 0.9  # of a run's progress that its steps make up; the rest is its evaluation
-
-
-def watch_sweep(sweep: KeptSweep) -> list[Trial]:
-    """Draw the progress, redraw the page when a run has ended, and return the current runs."""
-    found = store.trials(sweep.specs)
-    if not _going(sweep, found):
-        _bar(sweep, found, going=False)
-        told_to([run for run in runs_of(sweep.specs) if run])
-        return found
-    before = _ended(found)
-
-    def progress() -> None:
-        now = store.trials(sweep.specs)
-        if not _going(sweep, now) or _ended(now) != before:
-            st.rerun()
-        _bar(sweep, now, going=True)
-
-    part(progress, every=REFRESH)
-    return found
-
-
-def _going(sweep: KeptSweep, found: list[Trial]) -> bool:
-    return sweep.running or carrying.at_work(sweep) or any(trial.under_way for trial in found)
-
-
-def _ended(found: list[Trial]) -> int:
-    return sum(trial.status != TO_COME and not trial.under_way for trial in found)
-
-
-def _bar(sweep: KeptSweep, found: list[Trial], going: bool) -> None:
-    total = len(found)
-    done = sum(trial.done for trial in found)
-    running = [trial for trial in found if trial.under_way]
-    to_come = sum(trial.status == TO_COME for trial in found)
-    early = sum(trial.status == EARLY for trial in found)
-    ended = total - done - len(running) - to_come - early
-    share = sum(STEPS_SHARE * trial.step / trial.spec.steps for trial in running)
-    counts = [f"**{done:,} of {total:,} runs done**"]
-    counts += [f"{len(running):,} running"] if running else []
-    counts += [f"{early:,} ended early"] if early else []
-    counts += [f"{ended:,} without a result"] if ended else []
-    counts += [f"{to_come:,} to come"] if to_come else []
-    st.progress(min(1.0, (done + early + share) / total), text=" · ".join(counts))
-    if early:
-        st.markdown(
-            ":small[Runs that ended early had a higher training loss at a checkpoint (rung) than most others. They "
-            "have no score and cannot be the best.]"
-        )
-    for trial in running[:LISTED]:
-        at = f", step {trial.step:,} of {trial.spec.steps:,}" if trial.status == Status.RUNNING else ""
-        st.markdown(f":small[{plain(trial.run)}, seed {trial.spec.seed}: {trial.status}{at}]")
-    if not going and done + early < total:
-        _rest(sweep)
-    elif going and not sweep.asked_to_stop():
-        st.button("Stop", key="sweep-stop", on_click=sweep.ask_to_stop)
-    elif going:
-        st.markdown("Stopping after the current step…")
-    _why(found)
-
-
-def _rest(sweep: KeptSweep) -> None:
-    """Draw that a sweep is neither running nor complete, and how to continue it."""
-    if sweep.ends_early:
-        st.warning("This sweep is not running. To continue it, run the same command again.")
-        return
-    left, right = st.columns([4, 1], vertical_alignment="center")
-    why = plain(sweep.problem) or "The sweep was stopped, or the app closed."
-    left.warning(f"This sweep is not running. {why} Finished runs are not repeated.")
-    if right.button("Continue", type="primary", key=f"sweep-resume-{sweep.id}", width="stretch"):
-        carrying.start(sweep, get_queue())
-        st.rerun()
-
-
-def _why(found: list[Trial]) -> None:
-    failed = (Status.FAILED, Status.LOST, "damaged")
-    reasons = Counter(trial.message for trial in found if trial.message and trial.status in failed)
-    for message, many in list(reasons.items())[:LISTED]:
-        st.markdown(f":red[:material/error: {units.several(many, 'run')}: {plain(message)}]")
 
 
 MOST = 200  # rows: more of them nobody reads, and a browser draws them slowly
@@ -247,7 +160,7 @@ def _title(one: KeptSweep) -> str:
 
 
 def _show(sweep: KeptSweep) -> pictures.SweepAddress:
-    found = watch_sweep(sweep)
+    found = watch_study(sweep)
     figures = store.measured_figure(found)
     names = store.varied(sweep.specs)
     settings = store.settings_of(found, names)

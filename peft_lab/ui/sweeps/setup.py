@@ -16,12 +16,10 @@ from peft_lab.core.form import choice, text
 from peft_lab.core.units import Source
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models.catalogue import get_model
-from peft_lab.runs import allowance, waiting
+from peft_lab.runs import waiting
 from peft_lab.runs.forecast import predicts
 from peft_lab.runs.offer import make_offer
-from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunRequest
-from peft_lab.studies import carrying
 from peft_lab.studies.sweeps import plan, store
 from peft_lab.studies.sweeps.plan import SweepRequest
 from peft_lab.studies.sweeps.store import RATE
@@ -34,12 +32,12 @@ from peft_lab.ui.compare.setup import (
 )
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.form import Controls
-from peft_lab.ui.components.frame import errors_boxed
 from peft_lab.ui.components.rows import listing
 from peft_lab.ui.components.waiting import Look, come_back
 from peft_lab.ui.method.settings import ask_work, duration_below
 from peft_lab.ui.runs.shown import summaries
-from peft_lab.ui.sweeps.pictures import SCOPE, SWEEP
+from peft_lab.ui.runs.study import start_study
+from peft_lab.ui.sweeps.pictures import SCOPE
 
 NOTHING = "none"
 _WIDE = 100  # letters in a line of code on a wide page
@@ -152,21 +150,10 @@ def new_sweep() -> None:
         return
     steps = wanted.specs[0].steps
     open_ = [trial.spec for trial in store.trials(wanted.specs) if not trial.done]
-    left, right = st.columns([1, 4], vertical_alignment="center")
-    refused = allowance.refusal_of_steps(steps)
-    pressed = left.button(
-        "Start the sweep", type="primary", key="sweep-start", width="stretch", disabled=refused is not None
+    runs, done = len(wanted.specs), len(wanted.specs) - len(open_)
+    right = start_study(
+        SCOPE, "Start the sweep", runs, steps, done, lambda: store.keep(wanted.specs, wanted.early)
     )
-    done = len(wanted.specs) - len(open_)
-    known = f"; {done} of them already done" if done else ""
-    right.markdown(refused or f"{units.several(len(wanted.specs), 'run')} of {steps:,} steps{known}.")
-    if pressed:
-        with errors_boxed():
-            sweep = store.keep(wanted.specs, wanted.early)
-            carrying.start(sweep, get_queue())
-            state.renew(SCOPE)
-            state.remember(SCOPE, SWEEP, sweep.id)
-            st.rerun()
     if open_ and predicts(get_model(open_[0].model).kind, open_[0].task):
         with right:
             _duration(RunRequest.from_dict(open_[0].to_dict()), len(open_))
