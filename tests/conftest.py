@@ -62,7 +62,6 @@ LONGEST = (
     "ui/test_lab_addresses.py",
     "drawing/test_layout.py",
     "engine/published/test_published.py",
-    "drawing/test_mixtures.py",
     "ui/test_take_away.py",
 )
 

@@ -24,7 +24,7 @@ from peft_lab.cli import (  # noqa: F401  each registers its commands
     memory,
     plan,
     recommend,
-    runs,  # runs, open, export
+    runs,  # runs, export
     ship,  # ship, check
     start,  # app, serve
     train,
@@ -45,11 +45,8 @@ def main() -> None:
 
 
 def run(words: list[str]) -> int:
-    """Run a command in this process; return its exit status.
-
-    Raises:
-        BadInput: also for an option that there is not. PeftLabError: any other expected failure.
-    """
+    """Run a command in this process; return its exit status. Raises BadInput, also for an option that there is not, and
+    PeftLabError for any other expected failure."""
     try:
         status: int = app(words, standalone_mode=False) or 0
     except UsageError as error:

@@ -2,8 +2,7 @@
 
 ``--protocol metamath`` repeats how the published peaks of PEFT's method comparison were taken: it sets all
 but the batch; ``--generate`` adds the answers generated in between. ``--fits DEVICE`` also searches the
-largest batch (at the given length) and the longest row (at the given batch) whose step fits, by simulation;
-with one method, it also simulates the step on every model of the catalogue, to find the largest that fits.
+largest batch (at the given length) and the longest row (at the given batch) whose step fits, by simulation.
 """
 
 from __future__ import annotations
@@ -36,7 +35,6 @@ from peft_lab.engine.request import (
     COMPUTING,
     PRECISIONS,
     ConfigRequest,
-    OverRun,
     Simulation,
     StepForm,
     StepRequest,
@@ -46,9 +44,7 @@ from peft_lab.engine.sharding.simulate import ShardedResult, simulate_sharded
 from peft_lab.engine.sharding.wrap import SHARDING_TITLES, Sharding, sharding_notes
 from peft_lab.engine.simulate import (
     LARGEST_SEARCHED,
-    ModelFit,
     largest,
-    models_that_fit,
     needed_bytes,
     simulate,
     simulate_config,
@@ -77,8 +73,7 @@ class FitResult:
     Attributes:
         needed_bytes: memory that the step needs on the device. split: whether it holds a share of the model.
         batch: largest batch at the given length. seq: most tokens per row at the given batch. 0: not even one.
-        simulated: the sizes tried.
-        models: whether the same step fits with each model of the catalogue, if simulated.
+        simulated: the sizes tried. at_least: sizes whose search ended at its own limit, not at the model's.
     """
 
     device: Device
@@ -87,7 +82,7 @@ class FitResult:
     batch: int
     seq: int
     simulated: dict[str, list[int]]
-    models: tuple[ModelFit, ...] = ()
+    at_least: tuple[str, ...]
 
     @property
     def fits(self) -> bool:
@@ -100,18 +95,15 @@ class FitResult:
             **output.attributes(self, "needed_bytes", "fits"),
             "largest_batch": self.batch,
             "longest_seq": self.seq,
-            **output.attributes(self, "simulated", "models"),
+            **output.attributes(self, "simulated", "at_least"),
         }
 
 
 def search_fitting(
     job: Job, setting: StepSetting, device: Device, positions: int | None
 ) -> tuple[Result, FitResult]:
-    """Simulate a step on a device, and search the largest that fits, with rows of at most ``positions``.
-
-    Raises:
-        BadInput, SimulationError: from the job.
-    """
+    """Simulate a step on a device, and search the largest that fits, with rows of at most ``positions``. Raises
+    BadInput, SimulationError: from the job."""
     here = replace(setting, device=device.kind, capability=device.capability)
     result = job(here)
     known = {here: needed_bytes(result)}
@@ -131,7 +123,9 @@ def search_fitting(
     batch = largest(lambda rows: fits("batch", rows), LARGEST_SEARCHED["batch"])
     seq = largest(lambda tokens: fits("seq", tokens), longest)
     simulated = {what: sorted(sizes) for what, sizes in tried.items()}
-    return result, FitResult(device, needed_bytes(result), split, batch, seq, simulated)
+    ended = {"batch": batch == LARGEST_SEARCHED["batch"], "seq": seq == LARGEST_SEARCHED["seq"] != positions}
+    at_least = tuple(what for what, at_end in ended.items() if at_end)
+    return result, FitResult(device, needed_bytes(result), split, batch, seq, simulated, at_least)
 
 
 # ----------------------------------------
@@ -139,16 +133,16 @@ def search_fitting(
 
 
 _PARTS = ("weights", "adapter", "gradients", "optimizer", "activations", "other")
+_UNITS = {"batch": "rows", "seq": "tokens per row"}
 
 
 @dataclass(frozen=True)
 class Simulated:
-    """A simulation with its config's file, if any, what fits, and the sizes at which the search ended."""
+    """A simulation with its config's file, if any, and what fits."""
 
     simulation: Result
-    file: Path | None = None
     room: FitResult | None = None
-    at_least: tuple[str, ...] = ()
+    file: Path | None = None
     step: Seconds | None = None
     tokens: int = 0
     loading: Loading | None = None
@@ -165,7 +159,7 @@ class Simulated:
         if self.file:
             row |= {"adapter_config": self.file}
         if self.room:
-            row |= {"fits": {**self.room.as_dict(), "at_least": self.at_least}}
+            row |= {"fits": self.room.as_dict()}
         if self.step:
             row |= {"step_seconds": self.step.as_dict(), "tokens_per_second": self.tokens / self.step.value}
         return row
@@ -186,7 +180,7 @@ def timed(one: Simulated, gpu: str, link: str, whole: StepRequest | None, settin
 
 
 def tables(heading: str, results: Sequence[Simulated]) -> list[Any]:
-    """Return the results as tables: memory and, if computed, seconds, what fits, and on which models."""
+    """Return the results as tables: memory and, if computed, what a run reserves, seconds, and what fits."""
     hosts = [one.simulation.host_bytes for one in results if one.simulation.host_bytes]
     paged = f"; {units.size(hosts[0])} in main memory" if hosts else ""
     caption = f"peak: the most that tensors take at any moment; reserved: what PyTorch's CUDA allocator holds{paged}"
@@ -202,60 +196,43 @@ def tables(heading: str, results: Sequence[Simulated]) -> list[Any]:
     shown = [output.table(f"{heading}: memory of a training step (simulated)", rows, columns, caption)]
     runs = [(one.name, run) for one in results if (run := getattr(one.simulation, "run", None))]
     if runs:
-        shown.append(_over_runs(runs))
-    timed_ = [one for one in results if one.step]
-    if timed_:
-        times: dict[str, output.Column] = {
-            "method": "name",
-            ">time per step": ("step", lambda step: step.span),
-            "bottleneck": ("step", lambda step: step.bottleneck),
-            ">tokens/s": lambda one: f"{one.tokens / one.step.value:,.0f}",
-        }
-        shown.append(output.table("Time per step (estimated from its operations)", timed_, times))
-    searched = [(one.name, one.room) for one in results if one.room]
-    if searched:
-        shown.append(_fitting(searched))
-    return shown + [_models(name, room) for name, room in searched if room.models]
-
-
-def _over_runs(rows: Sequence[tuple[str, OverRun]]) -> Any:
-    """Return a table of what runs over rows of unequal length reserve, one line for each way to run."""
-    lines = [(name, way, found) for name, run in rows for way, found in run.ways.items()]
-    columns: dict[str, output.Column] = {"method": lambda line: line[0], "with": lambda line: line[1]}
-    columns |= {
-        ">low": lambda line: units.size(line[2].low),
-        ">value": lambda line: units.size(line[2].value),
-        ">high": lambda line: units.size(line[2].high),
-    }
-    title = "Reserved over a run whose rows differ in length (simulated)"
-    return output.table(title, lines, columns, rows[0][1].told)
-
-
-def _fitting(rows: Sequence[tuple[Any, FitResult]]) -> Any:
-    """Return a table of what fits; all rows are for the same device."""
-    device = rows[0][1].device
-    columns: dict[str, output.Column] = {
-        "method": lambda row: row[0],
-        "fits": lambda row: "yes" if row[1].fits else "no",
-        ">needs": lambda row: units.size(row[1].needed_bytes),
-        ">largest batch": lambda row: f"{row[1].batch:,}",
-        ">longest row": lambda row: f"{row[1].seq:,}",
-    }
-    title = f"{device.holding}: {units.size(device.limit(rows[0][1].split))} usable (simulated)"
-    caption = "largest batch at the given length, longest row at the given batch; accurate to one part in 32"
-    return output.table(title, rows, columns, caption)
-
-
-def _models(name: Any, room: FitResult) -> Any:
-    """Return a table of the models tried with one method, the largest first."""
-    columns: dict[str, output.Column] = {
-        "model": "title",
-        ">parameters": ("parameters", units.short_count),
-        ">needs": ("needed_bytes", units.size),
-        "fits": lambda one: one.reason or ("yes" if one.fits else "no"),
-    }
-    title = f"{name} on {room.device.holding}: models (simulated)"
-    return output.table(title, list(reversed(room.models)), columns)
+        ways = [
+            (name, way, *map(units.size, (found.low, found.value, found.high)))
+            for name, run in runs
+            for way, found in run.ways.items()
+        ]
+        title = "Reserved over a run whose rows differ in length (simulated)"
+        shown.append(
+            output.table(title, ways, ("method", "with", ">low", ">value", ">high"), runs[0][1].told)
+        )
+    times = [
+        (one.name, one.step.span, one.step.bottleneck, f"{one.tokens / one.step.value:,.0f}")
+        for one in results
+        if one.step
+    ]
+    if times:
+        title = "Time per step (estimated from its operations)"
+        shown.append(output.table(title, times, ("method", ">time per step", "bottleneck", ">tokens/s")))
+    rooms = [(one.name, one.room) for one in results if one.room]
+    if rooms:
+        first = rooms[0][1]
+        sizes_found = [
+            (
+                name,
+                "yes" if room.fits else "no",
+                units.size(room.needed_bytes),
+                f"{room.batch:,}",
+                f"{room.seq:,}",
+            )
+            for name, room in rooms
+        ]
+        title = f"{first.device.holding}: {units.size(first.device.limit(first.split))} usable (simulated)"
+        about = (
+            "largest batch at the given length, longest row at the given batch; accurate to one part in 32"
+        )
+        heads = ("method", "fits", ">needs", ">largest batch", ">longest row")
+        shown.append(output.table(title, sizes_found, heads, about))
+    return shown
 
 
 @dataclass(frozen=True)
@@ -344,7 +321,9 @@ def memory_command(
         )
     how = _sharing(wanted, adapter_config, protocol)
     if rows is not None:
-        _check_run(fits=fits, protocol=protocol, generate=generate)
+        others = {"fits": fits, "protocol": protocol, "generate": generate}
+        for name in filter(others.get, others):
+            raise BadInput(f"A run over --lengths is simulated without --{name}. Use one of the two.", name)
     card = None if gpu is None else get_device(gpu)
     device = None if fits is None else get_device(fits)
     if protocol:
@@ -384,8 +363,6 @@ def memory_command(
     jobs = _published(entry, chosen) if protocol else _jobs(entry.name, chosen, wanted, how)
     every = not method and not adapter_config
     results, failed, left_out = _simulate_all(entry, chosen, jobs, setting, device, every)
-    if device and how.runs == "none" and len(chosen.methods) == len(results) == 1:
-        results = [_on_all_models(entry, chosen, results[0], setting, device, wanted)]
     own = {spec.slug: spec.quantization(values) for spec, values in chosen.methods}
     dtype = StepForm.dtype if protocol else wanted.dtype
     results = [
@@ -408,7 +385,7 @@ def memory_command(
         job = replace(job_of(reading, entry.name, values, own), request=steps[spec.slug])
         written = as_written(reading, job, card, wanted.link)
     chosen.tell()
-    for note in (*left_out, *_cut_short(results), *(f"note: {text}" for text in sharding_notes(how))):
+    for note in (*left_out, *(f"note: {text}" for text in sharding_notes(how))):
         output.note(note)
     if protocol:
         for name in filter(given.__contains__, _OF_PROTOCOL):
@@ -427,12 +404,6 @@ def memory_command(
     )
     if failed:
         raise typer.Exit(FAILED)
-
-
-def _check_run(**given: object) -> None:
-    """Raise BadInput for an option that does not go with a run over rows of unequal length."""
-    for name in filter(given.get, given):
-        raise BadInput(f"A run over --lengths is simulated without --{name}. Use one of the two.", name)
 
 
 def _check_for_images(entry: ModelEntry, fits: str | None, gpu: str | None, lengths: Path | None) -> None:
@@ -522,13 +493,9 @@ def _simulate_all(
     device: Device | None,
     every: bool,
 ) -> tuple[list[Simulated], bool, list[str]]:
-    """Return the simulations that work, whether any failed (reasons go to stderr), and notes on omissions.
-
-    ``every``: no method was named, so those that do not suit the step are left out.
-
-    Raises:
-        BadInput: a config that cannot be applied, with its file. SimulationError: none of them works.
-    """
+    """Return the simulations that work, whether any failed (reasons go to stderr), and notes on omissions. ``every``:
+    no method was named, so those that do not suit the step are left out. Raises BadInput for a config that cannot be
+    applied, SimulationError if nothing works."""
     total = len(chosen.methods) + len(chosen.files)
     results: list[Simulated] = []
     failures: list[str] = []
@@ -538,11 +505,14 @@ def _simulate_all(
             bars.update("Simulating", done / total, name)
             try:
                 if device is None:
-                    results.append(Simulated(job(setting), file))
+                    results.append(Simulated(job(setting), file=file))
                 else:
                     limit = entry.shape.max_positions and entry.shape.max_positions - virtual
                     simulation, room = search_fitting(job, setting, device, limit)
-                    results.append(Simulated(simulation, file, room, _at_least(room, limit)))
+                    results.append(Simulated(simulation, room, file))
+                    for what in room.at_least:
+                        most = f"{LARGEST_SEARCHED[what]:,} {_UNITS[what]}"
+                        left_out.append(f"note: {name}: at least {most} fit; no larger size was searched")
             except Unsupported as error:
                 if not every:
                     raise
@@ -558,45 +528,6 @@ def _simulate_all(
     for failure in failures:
         output.note(f"error: {failure}")
     return results, bool(failures), left_out
-
-
-def _cut_short(results: list[Simulated]) -> list[str]:
-    """Return notes on searches that ended at the largest size, whose answer is a lower bound."""
-    units_of = {"batch": "rows", "seq": "tokens per row"}
-    return [
-        f"note: {one.name}: at least {LARGEST_SEARCHED[what]:,} {units_of[what]} fit; no larger size was searched"
-        for one in results
-        for what in one.at_least
-    ]
-
-
-def _at_least(room: FitResult, positions: int | None) -> tuple[str, ...]:
-    """Return the sizes whose search ended at its limit, not at the model's ``positions`` (None:
-    unlimited)."""
-    longest = positions is None or positions > LARGEST_SEARCHED["seq"]
-    ended = {
-        "batch": room.batch == LARGEST_SEARCHED["batch"],
-        "seq": longest and room.seq == LARGEST_SEARCHED["seq"],
-    }
-    return tuple(what for what, at_end in ended.items() if at_end)
-
-
-def _on_all_models(
-    entry: ModelEntry,
-    chosen: Subjects,
-    result: Simulated,
-    setting: StepSetting,
-    device: Device,
-    wanted: MemoryOptions,
-) -> Simulated:
-    """Return the result with the same step, changed knobs included, on the catalogue's models."""
-    if result.room is None:
-        return result
-    spec, values = chosen.methods[0]
-    usual = spec.defaults(entry.shape)
-    moved = {name: value for name, value in values.items() if value != usual[name]}
-    step = StepRequest(entry.name, spec.slug, moved, setting, wanted.dtype, wanted.checkpointing)
-    return replace(result, room=replace(result.room, models=models_that_fit(device, step)))
 
 
 def _generation(text: str | None) -> tuple[int, int] | None:

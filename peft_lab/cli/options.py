@@ -89,14 +89,9 @@ def split_assignment(
 
 
 def parse_sets(texts: Sequence[str], methods: Sequence[MethodSpec]) -> dict[str, dict[str, Any]]:
-    """Return the knob values given by ``--set``, per method slug.
-
-    With several methods a knob applies to those that have it; at least one must.
-
-    Raises:
-        UnknownName: no chosen method has the knob; the nearest is named.
-        BadInput: a value that the knob does not take, or a knob set twice.
-    """
+    """Return the knob values given by ``--set``, per method slug; with several methods a knob applies to those that
+    have it. Raises UnknownName for a knob that none of them has, BadInput for a value that it does not take, or a
+    knob set twice."""
     values: dict[str, dict[str, Any]] = {method.slug: {} for method in methods}
     seen: set[str] = set()
     for text in texts:
@@ -126,11 +121,8 @@ def _unknown_knob(key: str, methods: Sequence[MethodSpec]) -> BadInput:
 
 
 def read_adapter_config(path: Path) -> AdapterConfigFile:
-    """Read an ``adapter_config.json``, given by its path or its folder's.
-
-    Raises:
-        BadInput: the file is missing or holds no JSON object.
-    """
+    """Read an ``adapter_config.json``, given by its path or its folder's. Raises BadInput if the file is missing or
+    holds no JSON object."""
     file = path / "adapter_config.json" if os.path.isdir(path) else path  # noqa: PTH112  pathlib's raises OSError
     text = disk.take_text(file, _LARGEST_CONFIG, "adapter_config", "The adapter config ")
     try:
@@ -254,11 +246,8 @@ def choose(
     sets: Sequence[str] | None,
     adapter_configs: Sequence[Path] | None,
 ) -> Subjects:
-    """Return the methods and files named by the options; without any, every method that applies.
-
-    Raises:
-        BadInput: a name, value or file that cannot work, or nothing that applies.
-    """
+    """Return the methods and files named by the options; without any, every method that applies. Raises BadInput for a
+    name, value or file that cannot work, or if nothing applies."""
     given = tuple(read_adapter_config(path) for path in adapter_configs or ())
     opened = [file for file in given if library.is_library(file.content)]
     files = tuple(file for file in given if file not in opened)
@@ -291,11 +280,8 @@ def choose(
 
 
 def head_of(task: str | None, entry: ModelEntry) -> tuple[int | None, bool]:
-    """Return the number of labels of a task's head, ``None`` without one, and whether it labels every token.
-
-    Raises:
-        BadInput: there is no such task, or it is not for models of this kind.
-    """
+    """Return the number of labels of a task's head, ``None`` without one, and whether it labels every token. Raises
+    BadInput if there is no such task, or it is not for models of this kind."""
     if task is None:
         return None, False
     from peft_lab.training.tasks import get_task

@@ -217,11 +217,8 @@ def _run_child(arguments: list[str], environment: Mapping[str, str]) -> int:
 
 
 def app_script() -> Path:
-    """Return the path of app.py: beside the package in a checkout, inside it when installed.
-
-    Raises:
-        PeftLabError: the package has none.
-    """
+    """Return the path of app.py: beside the package in a checkout, inside it when installed. Raises PeftLabError if the
+    package has none."""
     for script in (PACKAGE.parent / "app.py", PACKAGE / "_app/app.py"):
         if script.is_file() and (script.parent / "pages").is_dir():
             return script

@@ -67,11 +67,8 @@ _KEY = f"Learned tokens are in {_LEARNED[0]} {_LEARNED[1]}; | separates tokens."
 
 
 def show_own_tokens(spec: RunSpec, as_json: bool) -> None:
-    """Print the tokens that a training would read, and which of them it would learn.
-
-    Raises:
-        BadInput: there is no own file, or its rows have one label each, are images or cannot be trained on.
-    """
+    """Print the tokens that a training would read, and which of them it would learn. Raises BadInput if there is no own
+    file, or its rows have one label each, are images or cannot be trained on."""
     if spec.own_data is None:
         raise BadInput(
             "--preview shows the tokens of your own data. Give the file with --own FILE.", "preview"

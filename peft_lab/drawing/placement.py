@@ -141,11 +141,8 @@ class Anatomy:
 
 
 def read_anatomy(shape: ModelShape, parts: Sequence[Part] = ()) -> Anatomy:
-    """Return a model's anatomy; of an encoder-decoder, the half that holds the ``parts``, else the encoder.
-
-    Raises:
-        Unsupported: its blocks have no attention or feed-forward matrices with known names.
-    """
+    """Return a model's anatomy; of an encoder-decoder, the half that holds the ``parts``, else the encoder. Raises
+    Unsupported if its blocks have no attention or feed-forward matrices with known names."""
     stacks = _stacks(shape)
     if not stacks:
         raise _unknown(shape)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from peft_lab.core.errors import BadInput, PeftLabError, SimulationError, Unsupported, in_short
+from peft_lab.core.errors import BadInput, SimulationError, Unsupported, in_short
 from peft_lab.core.later import torch
 from peft_lab.engine import account, over_a_run
 from peft_lab.engine.build import Blueprint, Quantise, layers_alike
@@ -405,39 +405,6 @@ def largest_that_fits(
         lambda size: device.holds(bytes_needed(asked.at(**{what: size}))),
         min(most or LARGEST_SEARCHED[what], LARGEST_SEARCHED[what]),
     )
-
-
-@dataclass(frozen=True)
-class ModelFit:
-    """A model of the catalogue on a device: the bytes that a step needs there, or why there is no such step."""
-
-    model: str
-    title: str
-    parameters: int
-    needed_bytes: int | None
-    fits: bool
-    reason: str = ""
-
-
-def models_that_fit(
-    device: Device, request: StepRequest, names: Iterable[str] | None = None
-) -> tuple[ModelFit, ...]:
-    """Simulate the request with each text model of the catalogue, or each of ``names``, from small to large, its rows
-    shortened to their positions; ``request.values`` should hold only knobs that are not at their defaults."""
-    from peft_lab.models.catalogue import readers_of_text
-
-    chosen = [entry for name, entry in readers_of_text().items() if names is None or name in set(names)]
-    found = []
-    for entry in sorted(chosen, key=lambda entry: entry.parameters):
-        about = (entry.name, entry.title, entry.parameters)
-        asked = replace(request, model=entry.name).on(device)
-        try:
-            need = bytes_needed(asked.at(seq=longest_row(asked)))
-        except PeftLabError as error:
-            found.append(ModelFit(*about, None, False, str(error)))
-        else:
-            found.append(ModelFit(*about, need, device.holds(need)))
-    return tuple(found)
 
 
 def longest_row(request: StepRequest) -> int:

@@ -80,11 +80,8 @@ def problem(first: RunSpec, second: RunSpec) -> str:
 
 
 def ask(first: str, second: str, text: str) -> list[dict[str, Any]]:
-    """Run :func:`blend` in the inspector process.
-
-    Raises:
-        BadInput: the text is empty or too long, or the runs cannot be blended. RunError: there is no such run.
-    """
+    """Run :func:`blend` in the inspector process. Raises BadInput if the text is empty or too long, or the runs cannot
+    be blended, RunError if there is no such run."""
     from peft_lab.core import inspector
 
     if not text.strip() or len(text) > PROBE_CHARACTERS:
@@ -131,11 +128,8 @@ def part_of_run(run: str) -> Part:
 
 
 def part_of_folder(name: str, folder: Path, task: str, model: str = "") -> Part:
-    """Return the adapter in a PEFT folder; without ``model`` its base is the one that it names.
-
-    Raises:
-        BadInput: there is no LoRA, or its base or task does not fit.
-    """
+    """Return the adapter in a PEFT folder; without ``model`` its base is the one that it names. Raises BadInput if
+    there is no LoRA, or its base or task does not fit."""
     found = read(folder)
     base = base_of(found, model)
     if found.type != "LORA" or found.config.get("lora_bias") or base is None:
@@ -186,11 +180,8 @@ class Bench:
         return {clean_path(path): module for path, module in modules if isinstance(module, LoraLayer)}
 
     def blend(self, how: str, weights: Sequence[float]) -> int:
-        """Activate a blend, and return its rank. Adapters of weight 0 are left out; one alone is only scaled.
-
-        Raises:
-            BadInput: all weights are 0, or the ranks differ and the way to blend needs equal ones.
-        """
+        """Activate a blend, and return its rank. Adapters of weight 0 are left out; one alone is only scaled. Raises
+        BadInput: all weights are 0, or the ranks differ and the way to blend needs equal ones."""
         import torch
 
         chosen = {name: weight for name, weight in zip(self.names, weights, strict=True) if weight}

@@ -179,12 +179,8 @@ def request(square: Square) -> RunRequest:
 
 
 def train(owner: str) -> None:
-    """Queue the run of a learner's square, unless a recorded result stands in for it.
-
-    Raises:
-        BadInput: there is no guess, or the map was cleared. PeftLabError: as
-            :meth:`peft_lab.runs.queue.RunQueue.submit`.
-    """
+    """Queue the run of a learner's square, unless a recorded result stands in for it. Raises BadInput if there is no
+    guess, or the map was cleared. PeftLabError: as :meth:`peft_lab.runs.queue.RunQueue.submit`."""
     before = stored_map()
     square = _of(before, owner)
     if square.guess is None:
@@ -222,11 +218,8 @@ class Seen:
 
 
 def look(owner: str) -> Seen:
-    """Return a learner's square now, after storing a result that has come: of their run, or the recorded one.
-
-    Raises:
-        BadInput: the map was cleared.
-    """
+    """Return a learner's square now, after storing a result that has come: of their run, or the recorded one. Raises
+    BadInput if the map was cleared."""
     found = stored_map()
     square, view = _of(found, owner), None
     if square.right is None and square.run:

@@ -135,11 +135,8 @@ def read(base: Any, tokenizer: Any, folder: Path) -> Parts:
 
 
 def spoil(parts: Parts, change: str) -> None:
-    """Do to the parts what an exhibit's ``change`` names; ``exhibits.yaml`` says it in words.
-
-    Raises:
-        KeyError: there is no such change.
-    """
+    """Do to the parts what an exhibit's ``change`` names; ``exhibits.yaml`` says it in words. Raises KeyError if there
+    is no such change."""
     import torch
 
     tensors = parts.tensors

@@ -96,21 +96,15 @@ class OnRay:
         return max(1, sum(self._fit(node) for node in self._nodes()))
 
     def start(self, spec: RunSpec) -> str:
-        """Create a run, hand it to Ray and return its id.
-
-        Raises:
-            PeftLabError: there is too little disk, or a tracker is not installed.
-        """
+        """Create a run, hand it to Ray and return its id. Raises PeftLabError if there is too little disk, or a tracker
+        is not installed."""
         admission.require(spec, waits=True)
         start.require_trackers()
         return self._hand_over(runs.create(spec, owners.myself(), CARRIER)).id
 
     def again(self, run: Run) -> None:
-        """Hand a run that ended too early to Ray again.
-
-        Raises:
-            PeftLabError: the run cannot continue, or there is too little disk.
-        """
+        """Hand a run that ended too early to Ray again. Raises PeftLabError if the run cannot continue, or there is too
+        little disk."""
         checkpoints.require_to_go_on(run, anew=True)
         admission.require(run.spec, waits=True)
         checkpoints.reopen(run, owners.myself(), anew=True, carrier=CARRIER)
@@ -145,11 +139,8 @@ class OnRay:
 
     def machines(self) -> list[dict[str, Any]]:
         """Return the descriptions of the different nodes that can train, as
-        :func:`peft_lab.core.machine.describe_machine` gives them.
-
-        Raises:
-            BadInput: one of them does not answer, or has no PEFT Lab.
-        """
+        :func:`peft_lab.core.machine.describe_machine` gives them. Raises BadInput if one of them does not answer, or
+        has no PEFT Lab."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         asking = self._ray.remote(num_cpus=0, max_retries=RETRIES)(describe_machine)
@@ -191,11 +182,8 @@ class OnRay:
 
 
 def _require_answer(address: str | None) -> None:
-    """Check that something listens at the address: for a dead one Ray itself would try for minutes.
-
-    Raises:
-        BadInput: nothing answers at ``host:port``; other forms are left to Ray.
-    """
+    """Check that something listens at the address: for a dead one Ray itself would try for minutes. Raises BadInput if
+    nothing answers at ``host:port``; other forms are left to Ray."""
     host, _, port = (address or "").rpartition(":")
     if not host or "/" in host or not port.isdigit():
         return

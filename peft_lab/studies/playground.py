@@ -119,11 +119,8 @@ class Playground:
 
 
 def from_lines(lines: Sequence[Any]) -> Playground:
-    """Return the runs of a file whose lines were read from JSON.
-
-    Raises:
-        BadInput: the file is none of this version, or a series has not one entry for every state.
-    """
+    """Return the runs of a file whose lines were read from JSON. Raises BadInput if the file is none of this version,
+    or a series has not one entry for every state."""
     if not lines or not isinstance(lines[0], Mapping) or lines[0].get("format") != VERSION:
         raise BadInput(f"These are not recorded runs in format {VERSION}.")
     runs = tuple(PlaygroundRun(**content.read_typed(PlaygroundRun, line, "A run")) for line in lines[1:])
@@ -137,11 +134,7 @@ def from_lines(lines: Sequence[Any]) -> Playground:
 
 
 def read(path: Path) -> Playground:
-    """Return the runs of a file.
-
-    Raises:
-        BadInput: this version cannot read it.
-    """
+    """Return the runs of a file. Raises BadInput if this version cannot read it."""
     try:
         return from_lines(disk.read_json_lines(path))
     except (OSError, ValueError) as error:

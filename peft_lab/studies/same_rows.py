@@ -102,11 +102,8 @@ class Difference(NamedTuple):
 
 
 def adapter_of(run: str) -> tuple[RunSpec, Path]:
-    """Return the spec and the folder of a run's adapter, or of the shipped one's.
-
-    Raises:
-        RunError: there is no such run, or it has no adapter. BadInput: it is no plain LoRA that writes.
-    """
+    """Return the spec and the folder of a run's adapter, or of the shipped one's. Raises RunError if there is no such
+    run, or it has no adapter, BadInput if it is no plain LoRA that writes."""
     if run == SHIPPED:
         return RunRequest("smollm2-135m", "lora", "json").complete(), Path(__file__).with_name(
             "shipped"
@@ -139,11 +136,8 @@ def wrong_in(answer: str, row: Row) -> int:
 
 
 def differences(model: str, seen: Answered, reference: Answered) -> list[Difference]:
-    """Return where answers differ from others, by the tokens of the model's tokenizer, earliest token first.
-
-    Raises:
-        AssetError: the tokenizer has to be fetched first.
-    """
+    """Return where answers differ from others, by the tokens of the model's tokenizer, earliest token first. Raises
+    AssetError if the tokenizer has to be fetched first."""
     found = []
     for row, (text, other) in enumerate(zip(seen.answers, reference.answers, strict=True)):
         if text != other:

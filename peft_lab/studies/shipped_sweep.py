@@ -111,11 +111,8 @@ class Sweep:
 
     @classmethod
     def of(cls, rows: Iterable[Mapping[str, Any]], about: Mapping[str, Any] | None = None) -> Self:
-        """Return a sweep from its rows and what is known of them.
-
-        Raises:
-            BadInput: a row is invalid or a duplicate, or its model and task are not in the settings.
-        """
+        """Return a sweep from its rows and what is known of them. Raises BadInput if a row is invalid or a duplicate,
+        or its model and task are not in the settings."""
         known_of = dict(about or {})
         settings = {
             model: _setting(content.read_typed(ModelSetting, each, "A model's setting"))

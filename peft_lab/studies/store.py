@@ -79,11 +79,8 @@ class Study:
 
     @classmethod
     def create(cls, identity: str, plan: Mapping[str, Any]) -> Self:
-        """Return the study of that id, created with this plan if there is none.
-
-        Raises:
-            RunError: the disk cannot be written.
-        """
+        """Return the study of that id, created with this plan if there is none. Raises RunError if the disk cannot be
+        written."""
         study = cls(identity, cls.root() / identity)
         with disk.writing(study.folder):
             study.folder.mkdir(parents=True, exist_ok=True)
@@ -93,11 +90,8 @@ class Study:
 
     @classmethod
     def delete(cls, identity: str) -> None:
-        """Delete a study; its runs stay in the run store.
-
-        Raises:
-            RunError: there is no such study, it is under way, or the disk cannot be written.
-        """
+        """Delete a study; its runs stay in the run store. Raises RunError if there is no such study, it is under way,
+        or the disk cannot be written."""
         study = cls.get(identity)
         if study.running:
             raise RunError(f"'{identity}' has not ended. Stop it first.")

@@ -94,11 +94,8 @@ def trainable(model: Any) -> int:
 
 
 def grad(parameter: torch.nn.Parameter) -> torch.Tensor:
-    """Return a parameter's gradient, in the shape of the parameter.
-
-    Raises:
-        BadInput: the parameter got no gradient.
-    """
+    """Return a parameter's gradient, in the shape of the parameter. Raises BadInput if the parameter got no
+    gradient."""
     if parameter.grad is None:
         raise BadInput("A trainable parameter received no gradient.")
     return parameter.grad
@@ -362,11 +359,8 @@ class MergeScores:
 
 
 def merge_scores() -> MergeScores:
-    """Train, merge in every way and evaluate. Takes about a minute on an idle machine.
-
-    Raises:
-        AssetError: weights or data must be downloaded first.
-    """
+    """Train, merge in every way and evaluate. Takes about a minute on an idle machine. Raises AssetError if weights or
+    data must be downloaded first."""
     spec = MERGING_REQUEST.complete()
     ready = course.prepare(spec)
     masters = Masters(ready.model)

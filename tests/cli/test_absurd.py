@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from peft_lab.advise import simulating
-from peft_lab.advise.plans.wanted import Wanted
 from peft_lab.advise.situation import Situation
 from peft_lab.cli import app
-from peft_lab.core import inspector, limits
+from peft_lab.core import inspector
 from peft_lab.studies.compare import store
 from tests.cli.conftest import Run
 
@@ -23,7 +22,6 @@ CALLS = {
     "compare": ("--model", "smollm2-135m", "--task", "json", "--methods", "lora"),
     "memory": ("--model", "smollm2-135m", "--batch", "1", "--seq", "8", "--method", "lora"),
     "count": ("--model", "smollm2-135m"),
-    "open": ("<folder>", "--model", "smollm2-135m", "--task", "json"),
     "plan": ("--model", "smollm2-135m", "--gpu", "rtx-4090"),
     "sweep": ("<file>",),
     "app": (),
@@ -102,27 +100,3 @@ def test_an_absurd_number_is_refused_in_one_line_before_any_work(
 def test_every_numeric_option_is_tried() -> None:
     assert {command for command, _ in numeric()} <= set(CALLS)
     assert len(numeric()) >= 15
-
-
-@pytest.mark.usefixtures("idle")
-@pytest.mark.parametrize(
-    ("more", "options"),
-    [
-        (("--deadline", "2020-01-01"), "(no --deadline)"),
-        (("--deadline", "tomorrow"), "(no --deadline)"),
-        (("--row-tokens", ABSURD), "--row-tokens 8192 --seq 8192"),
-        (("--gpu", "rtx-2060", "--devices", "0"), "--gpu rtx-3060 --devices 1"),
-        (("--objective", "magic"), "no --objective"),
-        (("--also", "dora"), "no --also"),
-    ],
-)
-def test_a_plan_that_cannot_be_is_refused_before_any_work(
-    run: Run, more: tuple[str, ...], options: str
-) -> None:
-    assert options in run("plan", *CALLS["plan"], *more).refused()
-
-
-def test_a_deadline_has_an_end() -> None:
-    assert Wanted(deadline=str(limits.HOURS)).hours() == limits.HOURS
-    assert not any(problem.field == "deadline" for problem in Wanted(deadline="100000").problems())
-    assert [one.field for one in Wanted(deadline="9999-01-01").problems()] == ["deadline"]

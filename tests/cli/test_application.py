@@ -1,22 +1,27 @@
-"""Exit statuses and streams: what holds for every command."""
+"""Exit statuses and streams: what holds for every command, also where nobody takes its output."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import TextIO
 
 import pytest
 
 from peft_lab.__main__ import main
-from peft_lab.cli import app
+from peft_lab.cli import app, output
 from peft_lab.cli.application import FAILED, INTERRUPTED
 from peft_lab.core import disk
+from peft_lab.core.errors import PeftLabError
 from tests.cli.conftest import REPO, Run
-from tests.prose import says
+from tests.prose import facts, says
 
 
 @pytest.mark.parametrize(
@@ -32,13 +37,6 @@ from tests.prose import says
 )
 def test_usage_errors_are_one_line(run: Run, arguments: list[str], named: str) -> None:
     assert named in run(*arguments).refused()
-
-
-def test_without_a_command_there_is_help(run: Run) -> None:
-    bare = run()
-    assert bare.status == 0
-    assert "count" in bare.stdout
-    assert run("--help").stdout == bare.stdout
 
 
 def test_failure_that_is_nobodys_input_exits_with_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,14 +88,6 @@ def test_a_bug_is_not_hidden(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         run("models")
 
 
-@pytest.mark.slow
-def test_only_the_document_reaches_stdout(run_process: Run) -> None:
-    """Counting imports torch, peft and bitsandbytes, which have things to say."""
-    done = run_process("count", "--model", "gpt2", "--method", "lora", "--json")
-    assert done.document[0]["model"] == "gpt2"
-    assert done.stderr == ""
-
-
 def test_ctrl_c_is_one_line_while_commands_are_imported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -137,21 +127,6 @@ def test_prints_of_others_go_to_stderr() -> None:
         assert word not in done.stdout
 
 
-def test_stdout_is_given_back(run_process: Run) -> None:
-    script = (
-        "from peft_lab.cli import app\n"
-        "app(['models', '--json'], standalone_mode=False)\n"
-        "print('after')\n"
-        "import os; os.write(1, b'descriptor')\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=REPO, capture_output=True, text=True, check=True
-    )
-    assert done.stderr == ""
-    assert "after" in done.stdout
-    assert "descriptor" in done.stdout
-
-
 def test_listing_commands_load_no_torch() -> None:
     script = (
         "import sys\n"
@@ -165,21 +140,6 @@ def test_listing_commands_load_no_torch() -> None:
         [sys.executable, "-c", script], cwd=REPO, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-
-
-@pytest.mark.slow
-def test_tables_in_a_pipe_are_plain(run_process: Run) -> None:
-    done = run_process("models", PYTHONUTF8="1")
-    assert done.status == 0
-    assert "\x1b" not in done.stdout
-    assert "134,515,008" in done.stdout
-
-
-@pytest.mark.slow
-def test_an_old_terminal_gets_what_it_can_show(run_process: Run) -> None:
-    done = run_process("methods", PYTHONIOENCODING="ascii")
-    assert done.status == 0
-    assert "LoRA" in done.stdout
 
 
 def test_interrupt_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,10 +162,6 @@ def test_every_command_takes_json() -> None:
         if command.name in ("app", "serve"):
             continue
         assert "as_json" in command.callback.__annotations__, command.name
-
-
-def test_environment_variable_of_the_test_is_not_the_users() -> None:
-    assert os.environ["PEFT_LAB_HOME"]
 
 
 @pytest.mark.parametrize(
@@ -240,3 +196,87 @@ def test_a_file_that_the_system_refuses_is_named(tmp_path: Path) -> None:
     assert disk.of_file(refused(home / "runs" / "x"), home) == said
     assert disk.of_file(OSError(errno.EACCES, "Permission denied"), home) == said
     assert disk.of_file(OSError(errno.ENOENT, "No such file", "x"), home) is None
+
+
+FULL = Path("/dev/full")
+#: What a command is given for stdout, its words, its exit status, and how the one line on stderr begins.
+CASES = [
+    ("left", "methods --json", 0, ""),
+    ("left", "--help", 0, ""),
+    ("left", "runs nothing-like-it", 2, "error: There is no run"),
+    ("closed", "methods", 0, ""),
+    (str(FULL), "methods --json", 1, "error: The output could not be written: the disk is full."),
+    (str(FULL), "methods --help", 1, "error: The output could not be written: the disk is full."),
+]
+#: All of them in one process, which loads the commands once: each runs in a child.
+SCRIPT = """
+import json, os, sys, tempfile
+from peft_lab import cli
+ends = []
+for stdout, words, *_ in json.loads(sys.argv[1]):
+    with tempfile.TemporaryFile() as errors:
+        child = os.fork()
+        if child == 0:
+            os.dup2(errors.fileno(), 2)
+            sys.argv = ["peft-lab", *words.split()]
+            if stdout == "closed":
+                os.close(1)
+                sys.stdout = None
+            elif stdout == "left":
+                reader, writer = os.pipe()
+                os.close(reader)
+                os.dup2(writer, 1)
+            else:
+                os.dup2(os.open(stdout, os.O_WRONLY), 1)
+            cli.main()
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        errors.seek(0)
+        ends.append([status, errors.read().decode()])
+print(json.dumps(ends))
+"""
+
+
+@contextmanager
+def careful(descriptor: int, tells: bool = True) -> Iterator[TextIO]:
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        yield output.careful_stream(stream, tells)
+
+
+def left() -> int:
+    """The writing end of a pipe whose reader has left."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
+def test_a_reader_that_leaves_stops_nothing() -> None:
+    with careful(left()) as stream:
+        for _ in range(2):
+            stream.write("more than it wanted\n" * 10_000)
+            stream.flush()
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_told_once() -> None:
+    with careful(os.open(FULL, os.O_WRONLY)) as stream:
+        stream.write("the result")
+        with pytest.raises(PeftLabError, match=facts("output", "disk is full")):
+            stream.flush()
+        stream.write("more")
+        stream.flush()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
+def test_every_command_ends_as_it_would() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, json.dumps(CASES)],
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for (stdout, words, status, told), (ended, errors) in zip(CASES, json.loads(done.stdout), strict=True):
+        assert ended == status, (stdout, words, errors)
+        assert errors.startswith(told), (stdout, words, errors)
+        assert len(errors.splitlines()) == bool(told), (stdout, words, errors)

@@ -10,7 +10,7 @@ import pytest
 
 from peft_lab.cli import memory
 from peft_lab.core.errors import SimulationError
-from peft_lab.engine import account, simulate
+from peft_lab.engine import account
 from peft_lab.engine import published as protocol
 from peft_lab.engine.devices import HEADROOM, get_device
 from peft_lab.engine.request import ConfigRequest, Simulation, StepRequest, StepSetting
@@ -20,7 +20,6 @@ from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model
 from peft_lab.training.tasks import get_task
 from tests.cli.conftest import Run
-from tests.cli.test_count import SLIPS
 
 ASK = ("memory", "--model", "gpt2", "--batch", "2", "--seq", "32")
 PARTS = {"weights", "adapter", "gradients", "optimizer", "activations", "other"}
@@ -81,15 +80,6 @@ def test_every_option_reaches_the_simulation(run: Run) -> None:
     assert peak("--generate", "256,40") > usual
 
 
-def test_methods_and_files_have_a_row_each(run: Run, tmp_path: Path) -> None:
-    file = tmp_path / "adapter_config.json"
-    file.write_text(json.dumps({"peft_type": "LORA", "r": 8, "target_modules": ["c_attn"]}))
-    rows = run(*ASK, "--method", "lora,bitfit", "--adapter-config", str(file), "--json").document
-    assert [row["method"] for row in rows] == ["lora", "bitfit", "lora"]
-    assert rows[2]["adapter_config"] == str(file)
-    assert rows[0]["peak_bytes"] == rows[2]["peak_bytes"]
-
-
 @pytest.mark.slow
 def test_by_default_every_method_that_applies(run: Run) -> None:
     done = run(*ASK, "--json")
@@ -97,12 +87,6 @@ def test_by_default_every_method_that_applies(run: Run) -> None:
     bare = run("memory", "--model", "llama-3.2-1b", "--batch", "1", "--seq", "8", "--json")
     assert [row["method"] for row in bare.document] == [slug for slug in all_methods() if slug != "bitfit"]
     assert bare.stderr.splitlines()[0].startswith("left out: bitfit: ")
-
-
-def test_the_table_says_what_it_shows(run: Run) -> None:
-    shown = run(*ASK, "--method", "lora").stdout
-    for word in ("simulated", "reserved", "lora", *PARTS):
-        assert word in shown
 
 
 def test_one_that_cannot_be_simulated_leaves_the_others(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,6 +120,13 @@ def test_one_that_cannot_be_simulated_leaves_the_others(run: Run, monkeypatch: p
         (["--method", "lroa"], "'lora'"),
         (["--model", "gtp2"], "'gpt2'"),
         (["--set", "r=0", "--method", "lora"], "Rank"),
+        (["--accumulate", "0"], "accumulate"),
+        (["--gpu", "abacus"], "no device called 'abacus'. Known:"),
+        (["--gpu", "h100", "--link", "string"], "Known: pcie"),
+        (["--fits", "", "--method", "lora"], "no device called ''"),
+        (["--protocol", "metamath", "--batch", "0"], "batch"),
+        (["--checkpointing", "--method", "prefix"], "gradient checkpointing"),
+        (["--model", "bert-base", "--seq", "513"], "512 positions"),
     ],
 )
 def test_bad_input(run: Run, arguments: list[str], said: str) -> None:
@@ -150,43 +141,12 @@ def test_a_precision_reaches_the_simulation_and_contradicts_no_storage(run: Run)
     assert "--dtype" in run(*asked, "--dtype", "bfloat16").refused()
 
 
-def test_nothing_is_taken_for_not_given(run: Run) -> None:
-    """An empty or a zero option is a slip, not the default."""
-    assert "batch" in run("memory", "--model", "gpt2", "--protocol", "metamath", "--batch", "0").refused()
-    assert "no device called ''" in run(*ASK, "--method", "lora", "--fits", "").refused()
-
-
-@pytest.mark.slow
-def test_methods_that_cannot_be_checkpointed_are_left_out(run: Run) -> None:
-    done = run(*ASK, "--checkpointing", "--json")
-    assert [row["method"] for row in done.document] == [slug for slug in all_methods() if slug != "prefix"]
-    assert "left out: prefix: Prefix Tuning cannot be trained with gradient checkpointing" in done.stderr
-    assert "gradient checkpointing" in run(*ASK, "--checkpointing", "--method", "prefix").refused()
-
-
 def test_numbers_of_virtual_tokens_that_are_none(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "x.json"
     for more in ((), ("--fits", "t4")):
         for value in ("20", [1], 0, True):
             file.write_text(json.dumps({"peft_type": "PROMPT_TUNING", "num_virtual_tokens": value}))
             assert "a whole number from 1" in run(*ASK, *more, "--adapter-config", str(file)).refused()
-
-
-def test_a_bad_config_names_its_file(run: Run, tmp_path: Path) -> None:
-    file = tmp_path / "x.json"
-    for content in ({"peft_type": "MAGIC"}, {"peft_type": "LORA", "target_modules": ["nowhere"]}, *SLIPS):
-        file.write_text(json.dumps(content))
-        assert str(file) in run(*ASK, "--adapter-config", str(file)).refused()
-
-
-def test_rows_longer_than_the_model(run: Run) -> None:
-    assert "512 positions" in run("memory", "--model", "bert-base", "--batch", "1", "--seq", "513").refused()
-    encoder = ("memory", "--model", "bert-base", "--batch", "1", "--seq", "8", "--method", "lora")
-    assert "encoder" in run(*encoder, "--generate", "1,2").refused()
-
-
-def test_batch_and_length_are_needed(run: Run) -> None:
-    assert "--seq" in run("memory", "--model", "gpt2", "--batch", "2").refused()
 
 
 class Linear:
@@ -219,18 +179,7 @@ def test_what_fits_is_searched_by_simulating() -> None:
 
 def test_fits_on_the_command_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "simulate", lambda request: Linear()(request.setting))
-    one = simulate.ModelFit("gpt2", "GPT-2", 124, 10, True)
-    asked: list[StepRequest] = []
-
-    def answer(device: object, request: StepRequest) -> tuple[simulate.ModelFit, ...]:
-        asked.append(request)
-        return (one,)
-
-    monkeypatch.setattr(memory, "models_that_fit", answer)
     (row,) = run(*ASK, "--method", "lora", "--set", "r=4", "--fits", "t4", "--json").document
-    assert row["fits"]["models"][0]["needed_bytes"] == 10
-    assert asked[0].values == {"r": 4}
-    assert "models" not in run(*ASK, "--method", "lora,ia3", "--fits", "t4").stdout
     assert row["fits"]["device"] == "t4"
     assert row["fits"]["fits"] is True
     assert row["fits"]["longest_seq"] <= get_model("gpt2").shape.max_positions
@@ -238,26 +187,6 @@ def test_fits_on_the_command_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     shown = run(*ASK, "--method", "lora", "--fits", "t4").stdout
     assert get_device("t4").holding in shown
     assert "'t4'" in run(*ASK, "--fits", "t44").refused()
-
-
-def test_where_a_search_ends_is_a_lower_bound(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def tiny(request: StepRequest) -> Simulation:
-        return Simulation("m", "lora", request.setting.batch, None, dict.fromkeys(account.PARTS, 0), ())
-
-    monkeypatch.setattr(memory, "simulate", tiny)
-    monkeypatch.setattr(memory, "models_that_fit", lambda *given: ())
-    done = run(*ASK, "--method", "lora", "--fits", "t4", "--json")
-    # GPT-2's rows end at its positions, not at the search's.
-    assert done.document[0]["fits"]["at_least"] == ["batch"]
-    assert "at least 4,096 rows fit" in done.stderr
-    ask = ("memory", "--model", "llama-3.2-1b", "--batch", "1", "--seq", "8", "--method", "lora")
-    room = run(*ask, "--fits", "t4", "--json").document[0]["fits"]
-    assert (
-        room["longest_seq"]
-        == simulate.LARGEST_SEARCHED["seq"]
-        == get_model("llama-3.2-1b").shape.max_positions
-    )
-    assert room["at_least"] == ["batch"]
 
 
 def test_the_published_protocol(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,16 +216,6 @@ def test_the_published_protocol(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.slow
-def test_the_protocols_answers_are_generated_when_asked_for(run: Run) -> None:
-    ask = ("memory", "--model", "gpt2", "--protocol", "metamath", "--method", "lora")
-    (usual,) = run(*ask, "--json").document
-    done = run(*ask, "--generate", "400,30", "--json")
-    assert "not used" not in done.stderr
-    assert any(point["phase"] == "generation" for point in done.document[0]["timeline"])
-    assert done.document[0]["reserved_bytes"] > usual["reserved_bytes"]
-
-
-@pytest.mark.slow
 def test_a_packed_base_is_a_precision(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "adapter_config.json"
     file.write_text(json.dumps({"peft_type": "LORA", "r": 8, "target_modules": ["c_attn"]}))
@@ -322,11 +241,6 @@ def test_a_packed_base_is_a_precision(run: Run, tmp_path: Path) -> None:
     assert "int8" in run(*ASK, "--method", "lora", "--dtype", "int3").refused()
 
 
-def test_the_published_protocol_runs(run: Run) -> None:
-    (row,) = run("memory", "--model", "gpt2", "--protocol", "metamath", "--method", "lora", "--json").document
-    assert row["peak_bytes"] < row["reserved_bytes"]
-
-
 def test_a_gpu_adds_the_seconds_of_a_step(run: Run) -> None:
     (row,) = run(*ASK, "--method", "lora", "--gpu", "l40s", "--json").document
     step = row["step_seconds"]
@@ -335,54 +249,6 @@ def test_a_gpu_adds_the_seconds_of_a_step(run: Run) -> None:
     (other,) = run(*ASK, "--method", "lora", "--gpu", "h100", "--json").document
     assert other["step_seconds"]["high"] / other["step_seconds"]["low"] > step["high"] / step["low"]
     assert "time per step" in run(*ASK, "--method", "lora", "--gpu", "l40s").stdout
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("shared", [(), ("--devices", "2", "--sharding", "fsdp2")])
-def test_accumulation_keeps_gradients_and_counts_every_pass(run: Run, shared: tuple[str, ...]) -> None:
-    one, four = (
-        run(*ASK, "--method", "full", "--gpu", "l40s", "--accumulate", passes, *shared, "--json").document[0]
-        for passes in ("1", "4")
-    )
-    assert four["peak_bytes"] >= one["peak_bytes"]
-    assert 3 < four["step_seconds"]["value"] / one["step_seconds"]["value"] < 4, "one update, four passes"
-    assert four["tokens_per_second"] > one["tokens_per_second"]
-    assert "accumulate" in run(*ASK, "--accumulate", "0").refused()
-
-
-def test_an_unknown_gpu_is_said(run: Run) -> None:
-    assert "There is no device called 'abacus'. Known:" in run(*ASK, "--gpu", "abacus").refused()
-
-
-@pytest.mark.slow
-def test_a_split_step_says_its_peak_and_its_seconds(run: Run) -> None:
-    asked = (
-        "memory",
-        *[
-            "--model",
-            "smollm2-135m",
-            "--method",
-            "lora",
-            "--batch",
-            "4",
-            "--seq",
-            "128",
-            "--gpu",
-            "a100-80",
-            "--json",
-        ],
-    )
-    (one,) = run(*asked).document
-    (split,) = run(*asked, "--devices", "4", "--sharding", "fsdp2", "--link", "nvlink").document
-    assert split["sharding"]["devices"] == 4
-    assert split["parts"]["weights"] < one["parts"]["weights"] / 3
-    assert split["step_seconds"]["low"] < split["step_seconds"]["value"] < split["step_seconds"]["high"]
-    assert split["step_seconds"]["parts"]["link"] > one["step_seconds"]["parts"]["link"] == 0
-    assert split["tokens_per_second"] == pytest.approx(4 * 4 * 128 / split["step_seconds"]["value"])
-
-
-def test_an_unknown_link_is_said(run: Run) -> None:
-    assert "Known: pcie" in run(*ASK, "--gpu", "h100", "--link", "string").refused()
 
 
 @pytest.mark.slow

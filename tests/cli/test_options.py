@@ -1,31 +1,34 @@
-"""``--set``, ``--method`` and ``--adapter-config``: every text becomes a checked value or one clear sentence."""
+"""Values and files of options: every text becomes a checked value, every path is read, or one clear sentence."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import signal
+import socket
+import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peft_lab.cli import start
 from peft_lab.cli.options import (
-    choose_methods,
     parse_sets,
     read_adapter_config,
     split_assignment,
-    split_slugs,
 )
-from peft_lab.core import disk
+from peft_lab.core import disk, journal
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import Knob
-from peft_lab.studies.sweeps.plan import read_sweep
-from tests.prose import facts
+from tests.cli.conftest import Run
 
 KNOBS = [(method, knob) for method in all_methods().values() for knob in method.knobs]
 MODULE_NAMES = st.from_regex(r"[a-z_]{1,8}(\.[a-z_]{1,8})?", fullmatch=True)
@@ -92,11 +95,6 @@ def test_an_assignment_has_a_key_and_an_equals_sign(text: str) -> None:
             split_assignment(text)
 
 
-def test_an_unknown_knob_names_the_nearest() -> None:
-    with pytest.raises(UnknownName, match="'lora_alpha'"):
-        parse_sets(["lora_alhpa=3"], [get_method("lora")])
-
-
 def test_a_knob_set_twice_is_no_guess() -> None:
     with pytest.raises(BadInput, match="twice"):
         parse_sets(["target_modules=q_proj", "target_modules=v_proj"], [get_method("lora")])
@@ -107,24 +105,6 @@ def test_with_several_methods_a_knob_goes_to_those_that_have_it() -> None:
     assert parse_sets(["r=4"], methods) == {"lora": {"r": 4}, "full": {}}
     with pytest.raises(UnknownName):
         parse_sets(["bottleneck=4"], methods)
-
-
-def test_a_method_without_knobs_says_so() -> None:
-    with pytest.raises(BadInput, match="has no knobs"):
-        parse_sets(["r=4"], [get_method("full")])
-
-
-@given(st.lists(st.lists(st.sampled_from(sorted(all_methods())), min_size=1), min_size=1))
-def test_methods_may_be_repeated_or_listed(groups: list[list[str]]) -> None:
-    flat = [slug for group in groups for slug in group]
-    chosen = choose_methods([", ".join(group) for group in groups])
-    assert [method.slug for method in chosen] == list(dict.fromkeys(flat))
-
-
-def test_no_method_in_the_option_is_an_error() -> None:
-    assert split_slugs([",", " "]) == []
-    with pytest.raises(BadInput, match="has no method"):
-        choose_methods([","])
 
 
 @pytest.mark.parametrize(
@@ -146,35 +126,10 @@ def test_a_bad_adapter_config_is_named(tmp_path: Path, content: bytes, said: str
     assert str(file) in str(refusal.value)
 
 
-def test_a_missing_adapter_config_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="No such file"):
-        read_adapter_config(tmp_path / "nowhere.json")
-
-
 def test_an_adapter_folder_will_do(tmp_path: Path) -> None:
     content = {"peft_type": "LORA"}
     (tmp_path / "adapter_config.json").write_text("\ufeff" + json.dumps(content), "utf-8")
     assert read_adapter_config(tmp_path).content == content
-
-
-def endless(path: Path) -> Path:
-    """A pipe out of which comes more than any reader here takes of a text, as of a device whose size is 0."""
-    os.mkfifo(path)
-
-    def write() -> None:
-        with suppress(BrokenPipeError), path.open("wb") as file:
-            for _ in range(70):
-                file.write(b" " * 1_000_000)
-
-    threading.Thread(target=write, daemon=True).start()
-    return path
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-@pytest.mark.parametrize("read", [read_adapter_config, read_sweep, lambda path: disk.take(path, 1 << 26)])
-def test_what_has_no_end_is_not_read_to_it(tmp_path: Path, read: Callable[[Path], object]) -> None:
-    with pytest.raises(BadInput, match=facts("endless", "too large", "MB")):
-        read(endless(tmp_path / "endless"))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
@@ -183,3 +138,152 @@ def test_a_pipe_is_read(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     threading.Thread(target=pipe.write_text, args=('{"peft_type": "LORA"}',), daemon=True).start()
     assert read_adapter_config(pipe).content == {"peft_type": "LORA"}
+
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither such devices nor pipes")
+MODEL = ("--model", "smollm2-135m")
+#: What is given in place of a file; the options below take files, and the last ones folders.
+STRANGE = ("device", "pipe", "loop", "socket", "endless", "below a file", "nowhere")
+FILES = {
+    "sweep": ("sweep",),
+    "--adapter-config": ("count", *MODEL, "--adapter-config"),
+    "--config": ("diagnose", "--config"),
+    "--log": ("diagnose", "--log"),
+    "--lengths": ("plan", "--model", "llama-3.2-1b", "--gpu", "h100", "--lengths"),
+    "--own": ("train", *MODEL, "--method", "lora", "--own"),
+}
+FOLDERS = {
+    "--start": ("train", *MODEL, "--task", "sentiment", "--start"),
+    "--adapter": ("diagnose", "--adapter"),
+    "--adopt": ("runs", "--adopt"),
+    "--models": ("serve", "--class", "--no-fetch", "--models"),
+    "--model": ("count", "--method", "lora", "--model"),
+}
+OUT = {
+    "serve --log": ("serve", "--no-fetch", "--log"),
+    "plan --out": ("plan", "--model", "llama-3.2-1b", "--gpu", "h100", "--out"),
+}
+
+
+@pytest.fixture(autouse=True)
+def at_once() -> Iterator[None]:
+    """A wait without end is a failure, not a test without end."""
+
+    def late(*_: object) -> NoReturn:
+        raise AssertionError("it waits for something that never comes")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(100)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(autouse=True)
+def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is started with what should have been refused."""
+    monkeypatch.setattr(start, "_run_child", lambda *_: 99)
+
+
+def made(what: str, place: Path) -> Path:
+    path = place / what.replace(" ", "-")
+    if what == "device":
+        return Path("/dev/zero")
+    if what == "pipe":
+        os.mkfifo(path)
+    elif what == "loop":
+        path.symlink_to(path)
+    elif what == "socket":
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(path))
+    elif what == "endless":
+        with path.open("wb") as file:
+            file.truncate(1 << 40)
+    elif what == "folder":
+        path.mkdir()
+    elif what == "file":
+        path.touch()
+    elif what == "below a file":
+        path.touch()
+        return path / "below"
+    return path
+
+
+@pytest.mark.parametrize("option", [*FILES, *FOLDERS])
+def test_what_cannot_be_read_is_refused_in_a_sentence(
+    option: str, run: Run, own_home: Path, short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "_WRITER_SECONDS", 0.05)
+    for what in (*STRANGE, "folder" if option in FILES else "file"):
+        given = made(what, short)
+        said = run(*{**FILES, **FOLDERS}[option], str(given)).refused()
+        assert given.name in said or (option, what) == ("--own", "endless"), what
+
+
+@pytest.mark.parametrize("option", OUT)
+def test_where_nothing_can_be_written_is_said_first(
+    option: str, run: Run, own_home: Path, short: Path
+) -> None:
+    for what in ("pipe", "loop", "socket", "below a file"):
+        given = made(what, short)
+        assert given.name in run(*OUT[option], str(given)).refused(), what
+
+
+def test_what_is_exported_goes_to_a_file_or_to_who_reads(short: Path) -> None:
+    for what, number in (("pipe", errno.ENXIO), ("loop", errno.ELOOP), ("folder", errno.EISDIR)):
+        with pytest.raises(OSError) as caught:
+            disk.write_text(made(what, short), "x")
+        assert caught.value.errno == number
+    for what in ("nowhere", "file"):
+        disk.write_text(made(what, short), "\u00e9")
+        disk.write_text(short / what, "\u00e8")
+        assert (short / what).read_text("utf-8") == "\u00e8"
+
+
+def test_one_that_may_not_be_read_is_named(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may read all; so the system is asked to refuse."""
+    (short / "it").write_text("{}")
+
+    def refuse(path: Path, *_: object) -> NoReturn:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
+    for read in (
+        lambda path: disk.take(path, 10, "log"), lambda path: disk.folder(path, "log"),
+        lambda path: journal.require(str(path), "--log "),
+    ):  # fmt: skip
+        with pytest.raises(BadInput, match="Permission denied") as caught:
+            read(short / "it")
+        assert str(short / "it") in str(caught.value) and caught.value.field == "log"
+
+
+def test_a_pipe_that_somebody_writes_to_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of ``<(command)``, whose command takes longer than a pipe without a writer is waited for."""
+    monkeypatch.setattr(disk, "_WRITER_SECONDS", 0.05)
+    out, into = os.pipe()
+
+    def write() -> None:
+        for word in ("one ", "two"):
+            time.sleep(0.1)
+            os.write(into, word.encode())
+        os.close(into)
+
+    threading.Thread(target=write).start()
+    assert disk.read(Path(f"/dev/fd/{out}"), 100) == b"one two"
+    os.close(out)
+
+
+def test_what_fits_and_what_is_a_byte_too_large(short: Path) -> None:
+    (short / "it").write_bytes(b"x" * 10)
+    assert disk.read(short / "it", 10) == b"x" * 10
+    with pytest.raises(OSError) as caught:
+        disk.read(short / "it", 9)
+    assert caught.value.errno == errno.EFBIG
+    assert b"processor" in disk.read(Path("/proc/cpuinfo"), 10**7), "a file that says its size is 0"
+
+
+@pytest.fixture
+def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose path leaves room for a socket's name, which may have a hundred characters."""
+    return tmp_path_factory.mktemp("p")

@@ -1,16 +1,21 @@
-"""``plan`` on the command line."""
+"""plan on the command line; plan FILE and memory FILE, another tool's config in place of options."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from peft_lab.advise.foreign import fitting
 from peft_lab.advise.plans import nearest
-from peft_lab.advise.plans.configs import NARROW, Written
+from peft_lab.advise.plans.configs import NARROW
 from peft_lab.advise.plans.ranking import Candidate, Planned
 from peft_lab.cli import plan
-from peft_lab.cli.plan import _save
+from peft_lab.engine.devices import get_device
+from peft_lab.engine.request import StepRequest, StepSetting
+from peft_lab.engine.sharding.wrap import Sharding
+from peft_lab.engine.simulate import needed_bytes, simulate
 from tests.cli.conftest import Run
 from tests.prose import says
 
@@ -40,14 +45,6 @@ def test_the_contracts_fields(run: Run, tmp_path: Path) -> None:
     assert says(done.stderr, "plan", "first plan") and ": train.py, " in done.stderr
 
 
-def test_what_is_not_written_is_said(tmp_path: Path) -> None:
-    best = Planned(Candidate("lora", "none", False), None)
-    two = {"axolotl.yaml": "Both do not.", "llama_factory.yaml": "Both do not."}
-    head, one, both = _save(tmp_path, best, Written({}, {"train.py": "It is not.", **two}))
-    assert says(head, tmp_path.name, "LoRA", "nothing") and says(one, "train.py", "It is not.")
-    assert says(both, *two, "Both do not.")
-
-
 def test_where_nothing_fits_it_says_why_of_each_way(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     reason = "Even one row needs at least 30.0 GB; of 24.0 GB a plan takes 22.0 GB."
     lora = Candidate("lora", "none", True)
@@ -58,20 +55,6 @@ def test_where_nothing_fits_it_says_why_of_each_way(run: Run, monkeypatch: pytes
     why, error = done.stderr.splitlines()
     assert says(why, "LoRA", "one GPU", "checkpointed", reason)
     assert says(error, "error", "no way", "We know of nothing")
-
-
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        (("--price", "free"), "--price: Price must be a number"),
-        (("--devices", "none"), "--devices: "),
-        (("--price", "free", "--rows", "0"), "Training rows must be"),
-        (("--price", "free", "--rows", "0", "--json"), "Price must be a number"),
-        (("--out", __file__), "--out"),
-    ],
-)
-def test_what_cannot_be_is_one_line(run: Run, more: tuple[str, str], message: str) -> None:
-    assert message in run(*SMALL, *more).refused()
 
 
 @pytest.mark.parametrize(
@@ -127,3 +110,94 @@ def test_rows_are_packed_by_their_lengths(run: Run, tmp_path: Path) -> None:
     assert {one["rows_packed_into"] for one in found} == {175}, "184 of all rows, one in twenty held out"
     assert all(one["rows_held_out"] == 25 and one["saved_by_packing"] is not None for one in found)
     assert "collate_packed(" in found[0]["files"]["train.py"]
+
+
+AXOLOTL = """
+base_model: HuggingFaceTB/SmolLM2-135M-Instruct
+adapter: lora
+lora_r: 4
+lora_target_modules: [q_proj, v_proj]
+sequence_len: 64
+micro_batch_size: 2
+gradient_accumulation_steps: 2
+num_epochs: 1
+learning_rate: 1e-4
+optimizer: adamw_torch
+bf16: true
+wandb_project: mine
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "axolotl.yml"
+    path.write_text(AXOLOTL, "utf-8")
+    return path
+
+
+@pytest.mark.slow
+def test_a_file_is_simulated_as_the_same_options_are(run: Run, file: Path) -> None:
+    (row,) = run("memory", str(file), "--json").document
+    options = ("--model", "smollm2-135m", "--method", "lora", "--set", "r=4", "--batch", "2", "--seq", "64")
+    (same,) = run("memory", *options, "--accumulate", "2", "--json").document
+    assert row["peak_bytes"] == same["peak_bytes"] and row["parts"] == same["parts"]
+    assert row["tool"] == "Axolotl" and row["as_written"] is None
+    assert row["understood"]["base_model"] == "smollm2-135m" and row["understood"]["micro_batch_size"] == 2
+    (left,) = (one for one in row["ignored"] if one["key"] == "wandb_project")
+    assert set(left) == {"key", "why", "effect"} and all(left.values())
+    (more,) = run("memory", str(file), "--seq", "32", "--set", "r=8", "--json").document
+    assert more["parts"]["adapter"] == 2 * row["parts"]["adapter"], "an option replaces the file's"
+
+
+def test_a_gpu_says_whether_it_fits_and_in_how_many_hours(run: Run, file: Path) -> None:
+    file.write_text(f"{AXOLOTL}max_steps: 100\n", "utf-8")
+    (row,) = run("memory", str(file), "--gpu", "rtx-4090", "--json").document
+    written = row["as_written"]
+    assert written["fits"] and written["change"] is None
+    assert written["updates"] == 100 and written["accumulation"] == 2
+    assert written["peak_bytes_per_device"] == row["reserved_bytes"]
+    span = written["step_seconds"]
+    assert written["hours"]["low"] == pytest.approx(100 * span["low"] / 3600)
+    assert span["low"] <= span["value"] <= span["high"]
+
+
+def test_several_changes_are_added_up_and_nothing_is_promised_that_does_not_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fitting.Job, "simulated", lambda job: job)
+    monkeypatch.setattr(fitting, "needed_bytes", _made_up)
+    request = StepRequest("smollm2-135m", "lora", {}, StepSetting(2, 1024))
+    job = fitting.Job(request, Sharding(), 1)
+    for size, kinds in ((900, ("checkpointing",)), (800, ("loss",)), (600, ("checkpointing", "loss"))):
+        found = fitting.smallest_change(job, replace(get_device("rtx-4090"), memory=int(size / 0.9)))
+        assert found is not None and found[0] == kinds, size
+    assert fitting.smallest_change(job, replace(get_device("rtx-4090"), memory=1)) is None
+
+
+def _made_up(job: fitting.Job) -> int:
+    setting = job.request.setting
+    return 1000 - 150 * job.request.checkpointing - 300 * (setting.loss == "chunked")
+
+
+def test_what_a_file_lacks_is_asked_for(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "ds.json"
+    path.write_text('{"zero_optimization": {"stage": 2}, "train_micro_batch_size_per_gpu": 2}', "utf-8")
+    assert "--model" in run("memory", str(path)).refused()
+    assert "--batch or --seq" in run("memory", str(path), "--model", "smollm2-135m").refused()
+    assert "axolotl.yml" in run("memory", str(tmp_path / "axolotl.yml")).refused()
+    assert "--model is missing" in run("memory", "--batch", "1", "--seq", "8").refused()
+    assert "--model is missing" in run("plan", "--gpu", "rtx-4090").refused()
+
+
+@pytest.mark.slow
+def test_a_file_is_planned(run: Run, file: Path) -> None:
+    ask = ("--gpu", "rtx-4090", "--rows", "500", "--json")
+    rows = run("plan", str(file), *ask).document
+    written = rows[0]["as_written"]
+    assert {row["method"] for row in rows} and all(row["tool"] == "Axolotl" for row in rows)
+    step = simulate(
+        StepRequest("smollm2-135m", "lora", {"r": 4}, StepSetting(2, 64)).on(get_device("rtx-4090"))
+    )
+    assert written["peak_bytes_per_device"] == needed_bytes(step)
+    assert written["updates"] == 119, "475 of 500 rows, four to an update"
+    assert written["hours"]["low"] < written["hours"]["high"]

@@ -89,12 +89,6 @@ def test_for_a_class_the_codes_are_said_and_stay(started: list[Any], own_home: P
     assert arguments[-2:] == ["--server.address", start.EVERYWHERE]
 
 
-def test_ones_own_code(started: list[Any]) -> None:
-    assert ran("serve", "--class", "--code", "blue-whale", "--address", "localhost").exit_code == 0
-    arguments, environment = started[0]
-    assert environment[asking.CLASS_VARIABLE] == "blue-whale" and arguments[-1] == "localhost"
-
-
 def test_the_folders_of_models_that_a_class_may_use(started: list[Any], tmp_path: Path) -> None:
     assert ran("serve", "--class").exit_code == 0 and asking.MODELS_VARIABLE not in started[0][1]
     done = ran("serve", "--class", "--models", str(tmp_path))

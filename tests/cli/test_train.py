@@ -1,9 +1,10 @@
-"""``train`` and ``runs`` on the command line."""
+"""train and runs on the command line, on images too."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.view import Status
 from tests.cli.conftest import REPO, Run
 from tests.conftest import link
+from tests.models import homemade
 from tests.prose import says
 from tests.training.tasks.test_own import ASKS, SAYS, file_of
 from tests.waits import SECONDS
@@ -130,16 +132,6 @@ def test_a_signal_before_the_run_begins_ends_it(
 
 
 @pytest.mark.weights
-def test_what_the_models_say_to_a_probe_is_shown(run: Run, ends: Callable[[str], None]) -> None:
-    ends("done")
-    document = run("train", *TINY, "--method", "lora", "--probe", "Hm.", "--json").document
-    before, after = ({"answer": said, "scores": {said: 0.75}} for said in ("negative", "positive"))
-    assert document["probes"] == [{"text": "Hm.", "before": before, "after": after}]
-    shown = run("runs", document["run_id"]).stdout
-    assert "Asked: Hm.\n  base:  negative (75.0%)\n  tuned: positive (75.0%)\n" in shown
-
-
-@pytest.mark.weights
 def test_how_long_it_takes_is_said_before_and_compared_after(
     run: Run, ends: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,14 +182,6 @@ def test_the_run_store(run: Run, ends: object) -> None:
 
 
 @pytest.mark.weights
-def test_a_damaged_run_is_listed_with_the_reason(run: Run, own_home: Path) -> None:
-    (own_home / "runs" / "20260101-000000-x").mkdir(parents=True)
-    (row,) = run("runs", "--json").document
-    assert row["status"] == "damaged"
-    assert row["problem"] in run("runs").stdout
-
-
-@pytest.mark.weights
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -221,14 +205,6 @@ def test_bad_input_starts_nothing(run: Run, arguments: list[str], said: str) -> 
     before = store.runs()
     assert said in run("train", *TINY, *arguments).refused()
     assert store.runs() == before
-
-
-def test_a_task_or_a_file(run: Run, tmp_path: Path) -> None:
-    refusal = run("train", "--model", "minilm-l6", "--method", "lora").refused()
-    assert "--task" in refusal
-    assert "--own" in refusal
-    missing = str(tmp_path / "none.csv")
-    assert missing in run("train", "--model", "minilm-l6", "--method", "lora", "--own", missing).refused()
 
 
 @pytest.mark.weights
@@ -257,31 +233,6 @@ def test_training_to_the_end(run_process: Run, assets_home: Path, tmp_path: Path
         assert str(assets_home) not in text and home not in text
     assert f"{done['metric']['after']:.4f}" in (out / "README.md").read_text("utf-8")
     assert store.summary(store.get(done["run_id"])).task == "own"
-
-
-@pytest.mark.weights
-@pytest.mark.slow
-def test_training_on_own_tagged_words(run_process: Run, assets_home: Path, tmp_path: Path) -> None:
-    """Previewed, trained, simulated, described and answered word by word, from a CoNLL file in IOB1."""
-    data, out = tmp_path / "mine.conll", tmp_path / "adapter"
-    data.write_text(
-        "".join(f"call\tO\n{name}\tI-name\nback.\tO\n\n" for name in ("Ann", "Bob", "Cy") for _ in "1234")
-    )
-    arguments = ("--model", "minilm-l6", "--method", "bitfit", "--own", str(data))
-    assert "at least 8" in run_process("train", *arguments).refused()
-    data.write_text("".join(f"call\tO\n{name * 2}\tI-name\nback.\tO\n\n" for name in "abcdefghijkl"))
-    given = run_process(
-        "train", *arguments, "--steps", "3", "--probe", "call a/b back.", "--out", str(out), "--json"
-    )
-    done = given.document
-    assert "12 tags" in given.stderr
-    assert (done["status"], done["metric"]["name"], done["metric"]["rows"]) == (Status.DONE, "span_f1", 2)
-    assert done["simulated_peak_bytes"] == pytest.approx(done["memory"]["peak_bytes"], rel=0.01)
-    assert done["memory"]["predicted"] == 3 * done["memory"]["rows"]
-    words = [word.partition("/B-name")[0] for word in done["probes"][0]["after"]["answer"].split()]
-    assert [word.removesuffix("/O") for word in words] == ["call", "a/b", "back."]
-    card = (out / "README.md").read_text("utf-8")
-    assert "AutoModelForTokenClassification" in card and "token-classification" in card and "12 tags" in card
 
 
 @pytest.mark.weights
@@ -409,15 +360,91 @@ def test_a_preview_shows_what_would_be_learned_and_trains_nothing(
     assert store.runs() == []
 
 
-@pytest.mark.weights
-def test_a_conversation_that_teaches_nothing_is_refused_by_its_line(
-    run: Run, own_home: Path, assets_home: Path, tmp_path: Path
+STEPS = 3
+BATCH = 20  # more than the 12 images to train on: some are in a batch twice
+
+
+@pytest.fixture
+def vit(tmp_path: Path) -> str:
+    return homemade.folder("vit", tmp_path / "my-vit")
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    return Path(homemade.images(tmp_path / "images"))
+
+
+@pytest.mark.slow
+def test_from_a_folder_of_images_to_a_script(
+    run: Run, vit: str, images: Path, own_home: Path, tmp_path: Path
 ) -> None:
-    link(own_home)
-    own = tmp_path / "talks.jsonl"
-    own.write_bytes(file_of([{**ASKS, "content": "word " * 99}, SAYS]))
-    refused = run(
-        "train", "--model", "smollm2-135m", "--method", "lora", "--own", str(own), "--max-length", "64"
-    ).refused()
-    assert says(refused, "line 11", "token 64")
-    assert store.runs() == []
+    asked = ("--method", "lora", "--own", str(images), "--steps", str(STEPS), "--batch", str(BATCH))
+    trained = run("train", "--model", vit, *asked, "--json").document
+    assert trained["status"] == "done" and trained["metric"]["rows"] == 4
+    assert trained["memory"]["rows"] == BATCH and trained["simulated_peak_bytes"] > 0
+    assert (
+        run("count", "--model", vit, "--method", "lora", "--json").document[0]["trainable"]
+        == (trained["trainable"])
+    )
+    assert "16 × 16 pixels" in run("memory", "--model", vit, "--method", "lora", "--batch", "4").stdout
+    assert "--batch" in run("memory", "--model", vit, "--method", "lora").refused()
+    shown = run("runs", trained["run_id"])
+    assert shown.status == 0 and says(shown.stdout, "accuracy", "4 held-out")
+    script = tmp_path / "repeat.py"
+    assert run("export", trained["run_id"], "--out", str(script)).status == 0
+    head = script.read_text().split('"""')[1]
+    assert "pillow" in head and says(" ".join(head.split()), 12, "4 held out", "zip")
+
+
+def _broken(images: Path) -> None:
+    (images / "blue/3.png").write_bytes((images / "blue/3.png").read_bytes()[:200])
+
+
+def _one_class(images: Path) -> None:
+    shutil.rmtree(images / "blue")
+
+
+def _no_class(images: Path) -> None:
+    (images / "loose.png").write_bytes((images / "blue/3.png").read_bytes())
+
+
+def _empty(images: Path) -> None:
+    for name in ("red", "blue"):
+        shutil.rmtree(images / name)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (_broken, "'blue/3.png' is damaged"),
+        (_one_class, "folder 'red'"),
+        (_no_class, "'loose.png'"),
+        (_empty, "contains no images"),
+    ],
+)
+def test_images_that_cannot_be_trained_on(
+    spoil: Callable[[Path], None], said: str, run: Run, vit: str, images: Path, own_home: Path
+) -> None:
+    spoil(images)
+    assert said in run("train", "--model", vit, "--method", "lora", "--own", str(images)).refused()
+    assert not (own_home / "runs").exists()
+
+
+def test_what_does_not_belong_together(
+    run: Run, vit: str, images: Path, own_home: Path, tmp_path: Path
+) -> None:
+    texts = tmp_path / "texts.csv"
+    texts.write_text("text,label\n" + "".join(f"text {at},{'ab'[at % 2]}\n" for at in range(12)))
+    reader = homemade.folder("bert", tmp_path / "my-bert")
+    train = ("train", "--method", "lora", "--model")
+    assert says(run(*train, vit, "--own", str(texts)).refused(), "digits", "images")
+    assert "reads them" in run(*train, reader, "--own", str(images)).refused()
+    assert "Remove the sentence" in run(*train, vit, "--own", str(images), "--probe", "a text").refused()
+    assert "Images have no tokens" in run(*train, vit, "--own", str(images), "--preview").refused()
+    assert not (own_home / "runs").exists() and store.runs() == []
+
+
+def test_plan_and_choose_know_texts_only(run: Run, vit: str) -> None:
+    assert says(run("plan", "--model", vit, "--gpu", "24GB").refused(), "Plan", "only text")
+    choose = run("recommend", "--answer", f"model={vit}", "--answer", "device=24GB")
+    assert says(choose.refused(), "Choose", "only text")

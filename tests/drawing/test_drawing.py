@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import re
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 import pytest
 
 from peft_lab.core.errors import Unsupported
-from peft_lab.drawing.block import draw_block
+from peft_lab.drawing.block import MOST, draw_block, strip_of
 from peft_lab.methods import get_method
 from peft_lab.methods.base import Part
 from peft_lab.models.catalogue import catalogue, get_model
-from peft_lab.models.quantise import Quantization
 from peft_lab.models.shapes import ModelShape
+from peft_lab.training.tasks import all_tasks
 from tests.prose import says
 
 NS = "{http://www.w3.org/2000/svg}"
@@ -79,11 +76,6 @@ def test_every_matrix_of_the_block_is_there_with_its_shape(name: str) -> None:
         assert choice.attrib["tabindex"] == "0" and choice.attrib["role"] == "button"
 
 
-def test_conv1d_is_written_out_by_in() -> None:
-    (choice,) = choices(draw("lora", "gpt2"), "attn.c_attn")
-    assert choice.attrib["aria-label"] == "c_attn, 2304×768, frozen, LoRA rank 8"
-
-
 def test_grouped_keys_are_drawn_smaller_than_queries() -> None:
     root = ET.fromstring(draw_block(shape_of("llama-3.1-8b")).svg)
     heights = [
@@ -122,17 +114,6 @@ def test_quantised_matrices_are_hatched_and_have_constants() -> None:
     assert not rects(single, "constant hollow")
 
 
-def test_quantized_alone_hatches_the_block() -> None:
-    shape = shape_of("llama-3.1-8b")
-    eight = Quantization(bits=8, kind="int8", double=False, compute_dtype="float16")
-    assert "hatch" not in re.sub(r"<style>.*?</style>", "", draw_block(shape).svg, flags=re.S)
-    drawing = draw_block(shape, quantized=eight)
-    assert (
-        len(re.findall(r'class="box frozen quantised"', drawing.svg)) == len(shape.block) + 1
-    )  # and the legend
-    assert "8 bits (INT8)" in drawing.description
-
-
 def test_virtual_tokens_are_cells_of_the_strip() -> None:
     for count in (1, 8):
         (choice,) = choices(draw("prompt", "smollm2-135m", num_virtual_tokens=count), "tokens")
@@ -166,11 +147,6 @@ def test_adapters_follow_their_host(placement: str, after_attention: int, after_
     assert len(choices(root, "down_proj")) == 1 + after_ffn
 
 
-def test_a_parallel_adapter_stands_beside_the_feed_forward_part() -> None:
-    (choice,) = choices(draw("adapters", "smollm2-135m", placement="parallel"), "ffn")
-    assert says(choice.attrib["aria-label"], "parallel", 64, "trainable")
-
-
 def test_an_adapter_on_the_sum_stands_on_the_stream() -> None:
     """With a second sum of its own; on BERT it reads through the norm that follows, which is drawn once more."""
     for name, last in (("smollm2-135m", "down_proj"), ("minilm-l6", "output.dense")):
@@ -179,11 +155,6 @@ def test_an_adapter_on_the_sum_stands_on_the_stream() -> None:
         assert sums(root) == sums(draw("adapters", name, placement="pfeiffer")) + 1
     assert len(choices(root, "encoder.layer.{}.output.LayerNorm")) == 2
     assert len(choices(draw("adapters", "minilm-l6"), "encoder.layer.{}.output.LayerNorm")) == 1
-
-
-def test_the_librarys_parallel_adapter_leaves_the_stream_before_the_norm() -> None:
-    (choice,) = choices(draw("adapters", "smollm2-135m", placement="par_bn"), "ffn")
-    assert says(choice.attrib["aria-label"], "parallel", "stream", 64, "trainable")
 
 
 def sums(root: ET.Element) -> int:
@@ -212,21 +183,6 @@ def test_biases_are_dots_or_said_to_be_missing() -> None:
     assert "no biases" in drawing.description
 
 
-def test_full_fine_tuning_colours_whole_matrices() -> None:
-    root = draw("full", "smollm2-135m")
-    assert all(
-        rects(choices(root, f"{name}_proj")[0], "box trained") for name in ("q", "k", "v", "o", "up", "down")
-    )
-
-
-def test_post_norm_models_have_their_norms_on_the_stream() -> None:
-    def norm_x(name: str, ending: str) -> float:
-        choice = choices(ET.fromstring(draw_block(shape_of(name)).svg), ending)[0]
-        return float(rects(choice, "box")[0].attrib["x"])
-
-    assert norm_x("bert-base", "attention.output.LayerNorm") < norm_x("llama-3.1-8b", "input_layernorm")
-
-
 def test_the_selected_part_is_outlined_and_pressed() -> None:
     method, shape = get_method("lora"), shape_of("smollm2-135m")
     parts = method.parts(shape, method.complete(shape, {}))
@@ -234,20 +190,6 @@ def test_the_selected_part_is_outlined_and_pressed() -> None:
     pressed = [g for g in root.iter(NS + "g") if g.get("aria-pressed") == "true"]
     assert [g.attrib["data-path"] for g in pressed] == [Q_PROJ] and "chosen" in pressed[0].attrib["class"]
     assert 'aria-pressed="true"' not in draw_block(shape, parts).svg
-
-
-def test_description_says_what_is_injected_where() -> None:
-    method, shape = get_method("lora"), shape_of("smollm2-135m")
-    words = draw_block(shape, method.parts(shape, method.complete(shape, {}))).description
-    assert says(words, "30 identical blocks", "SmolLM2-135M-Instruct")
-    assert "LoRA rank 8 at q_proj (A 8×576, B 576×8), v_proj (A 8×576, B 192×8)." in words
-
-
-def test_legend_shows_only_what_occurs() -> None:
-    plain = "".join(draw("lora", "smollm2-135m").itertext())
-    assert "strip thickness" in plain and "adapter, waist" not in plain and "magnitude" not in plain
-    everything = "".join(draw("full", "smollm2-135m").itertext())
-    assert "strip thickness" not in everything
 
 
 def test_same_input_same_text_and_no_ids() -> None:
@@ -282,14 +224,6 @@ def test_a_model_without_known_blocks_is_refused_by_name() -> None:
         draw_block(bare)
 
 
-def test_needs_neither_torch_nor_streamlit() -> None:
-    code = (
-        "import sys, peft_lab.drawing.block; print({'torch', 'streamlit', 'transformers'} & set(sys.modules))"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "set()"
-
-
 def test_full_fine_tuning_leaves_nothing_grey() -> None:
     for name in ("smollm2-135m", "bert-base", "t5-base"):
         assert not rects(draw("full", name), "frozen"), name
@@ -307,3 +241,33 @@ def test_a_model_with_a_state_is_drawn_without_heads_of_attention() -> None:
         assert (shape.heads, shape.kv_heads, shape.head_dim) == (0, 0, 0)
         svg = draw_block(shape, lora.parts(shape, lora.defaults(shape))).svg
         assert shown in svg and "0 heads" not in svg
+
+
+def test_words_and_marks_are_cells_of_their_own() -> None:
+    assert strip_of("Order for Anna: two, 7 pm.\nJSON:") == (
+        *("Order", "for", "Anna", ":", "two", ",", "7", "pm", ".", "JSON", ":"),
+    )  # fmt: skip
+    assert strip_of("It's fine") == ("It's", "fine")
+    assert len(strip_of("a " * 50)) == MOST
+    assert strip_of("") == ()
+
+
+@pytest.mark.parametrize("layout", ["wide", "narrow"])
+def test_each_tasks_first_words_are_drawn_and_nobody_elses(layout: str) -> None:
+    shape = get_model("minilm-l6").shape
+    for task in (task for task in all_tasks() if not task.images):
+        words = strip_of(task.samples[0])
+        drawing = draw_block(shape, tokens=words, layout=layout)  # type: ignore[arg-type]
+        assert f">{words[0]}<" in drawing.svg
+        assert ("Anna" in drawing.svg) is (task.name in ("json", "fields", "tags"))
+
+
+def test_the_text_is_drawn_under_the_half_that_reads_it() -> None:
+    shape = get_model("t5-base").shape
+    words = ("Order", "for", "Anna")
+    prefix = get_method("prefix")
+    columns = prefix.parts(shape, prefix.require(shape, {}))
+    assert ">Anna<" in draw_block(shape, tokens=words).svg
+    assert ">Anna<" not in draw_block(shape, columns, tokens=words).svg, (
+        "the decoder reads what it wrote itself"
+    )

@@ -1,4 +1,4 @@
-"""Nothing overlaps, nothing leaves the picture, no line runs through a label: all models, all methods, both layouts."""
+"""Nothing overlaps, leaves the picture or runs through a label; what is drawn of experts is there."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peft_lab.drawing.block import Layout, draw_block
+from peft_lab.drawing.block import Drawing, Layout, draw_block
+from peft_lab.drawing.placement import dims
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import Part
 from peft_lab.methods.shared import bottleneck as places
 from peft_lab.models.catalogue import catalogue, get_model
 from tests.drawing.geometry import read
+from tests.methods.mixtures import CONFIGS, EXPERTS, entry_of
+from tests.prose import says
 
 LAYOUTS: tuple[Layout, ...] = ("wide", "narrow")
 VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
@@ -124,3 +127,66 @@ def _svg(body: str) -> str:
 def test_the_check_itself_sees_mistakes(body: str, says: str) -> None:
     assert any(says in problem for problem in read(_svg(body)).problems())
     assert read(_svg("")).problems() == []
+
+
+def drawn(name: str, slug: str = "lora", layout: Layout = "wide", **values: Any) -> Drawing:
+    spec, shape = get_method(slug), entry_of(name).shape
+    full = spec.complete(shape, values)
+    return draw_block(shape, spec.parts(shape, full), quantized=spec.quantization(full), layout=layout)
+
+
+@pytest.mark.sampled(5)
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("slug", all_methods())
+def test_nothing_collides_and_only_what_is_there_is_drawn(name: str, slug: str) -> None:
+    shape = entry_of(name).shape
+    known = {group.path for group in (*shape.groups, *shape.bare)} | {"tokens", "attention", "ffn"}
+    known |= {mixture.path for mixture in shape.mixtures}
+    for layout in ("wide", "narrow"):
+        svg = drawn(name, slug, layout).svg
+        assert read(svg).problems() == []
+        assert set(re.findall(r'data-path="([^"]+)"', svg)) <= known
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_a_mixture_shows_its_router_and_one_expert_for_all(name: str) -> None:
+    shape = entry_of(name).shape
+    svg = drawn(name, target_modules=(), target_parameters=("experts.gate_up_proj", "experts.down_proj")).svg
+    (mixture,) = shape.mixtures
+    stacks = [group for group in shape.bare if group.stacked > 1]
+    assert len(stacks) == 2
+    for group in stacks:
+        assert f'data-path="{group.path}"' in svg and dims(group) in svg
+        assert says(svg, dims(group), "frozen", "LoRA", 8)
+    assert f'data-path="{mixture.router}' in svg
+    assert f"router: {mixture.per_token} of 4" in svg and "one of 4 experts, ×4" in svg
+    assert ("shared expert" in svg) == bool(mixture.shared)
+
+
+def test_blocks_that_differ_are_not_called_identical() -> None:
+    dense = drawn("deepseek_v3")
+    assert says(dense.svg, "2 such blocks", 1)
+    assert says(dense.description, "1 other block", "feed-forward")
+    assert "2 blocks" in dense.description
+    assert "2 identical blocks" in drawn("mixtral").svg
+
+
+def test_the_form_with_most_parts_is_drawn() -> None:
+    """LoRA's q and v stand in one of four layers of Qwen3-Next, adapters in all of them."""
+    assert "keeps a state" not in drawn("qwen3_next").svg
+    assert says(drawn("qwen3_next").svg, "only such block", 3)
+    linear = drawn("qwen3_next", "adapters", placement="pfeiffer")
+    assert "keeps a state" in linear.svg and "in_proj_qkvz" in linear.svg and "q_proj" not in linear.svg
+
+
+def test_an_adapter_stands_after_the_mixture() -> None:
+    picture = drawn("mixtral", "adapters")
+    assert picture.svg.count("m=64") == 2
+    assert says(picture.description, 64, "o_proj", "mixture of experts")
+    assert "not drawn" not in picture.svg
+
+
+def test_parts_in_a_shared_expert_are_counted_and_named() -> None:
+    picture = drawn("llama4_text", "lora", target_modules=("gate_proj", "q_proj"))
+    assert "feed_forward.gate_proj" not in picture.description
+    assert "shared_expert.gate_proj" in picture.description

@@ -18,7 +18,6 @@ from peft_lab.engine.simulate import (
     largest,
     largest_that_fits,
     longest_row,
-    models_that_fit,
     needed_bytes,
     simulate,
 )
@@ -100,14 +99,8 @@ def test_this_machines_gpu_is_one_of_the_devices(tmp_path: Path, monkeypatch: py
     assert device_list.this_gpu() is None
 
 
-def test_models_are_each_simulated_and_refusals_are_told() -> None:
+def test_the_longest_row_leaves_room_for_virtual_tokens() -> None:
     setting = StepSetting(1, 600)
-    names = ("minilm-l6", "gpt2", "llama-3.2-1b")
-    rows = models_that_fit(get_device("t4"), StepRequest("gpt2", "bitfit", {}, setting), names)
-    assert [row.model for row in rows] == ["minilm-l6", "gpt2", "llama-3.2-1b"]
-    assert [row.fits for row in rows] == [True, True, False]
-    assert "no biases" in rows[2].reason and rows[2].needed_bytes is None
-    assert rows[0].needed_bytes is not None and rows[0].needed_bytes < (rows[1].needed_bytes or 0)
     assert longest_row(StepRequest("minilm-l6", "bitfit", {}, setting)) == 512
     assert (
         longest_row(StepRequest("gpt2", "prompt", {"num_virtual_tokens": 20}, StepSetting(1, 1024))) == 1004

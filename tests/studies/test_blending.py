@@ -1,25 +1,37 @@
-"""Two adapters at once: the weighted sum in between, refusals, and the intruders of a saved run's correction."""
+"""Blends are their formulas written out, searches and records; two adapters at once; the intruders of a correction."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.runs import store
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
+from peft_lab.scratch import blend as written_out
 from peft_lab.studies import blending
+from peft_lab.studies.blending import DENSITY, HOW, SHIPPED, TASKS, Bench, overlap
+from peft_lab.takeaway.ship.adapter import read
+from peft_lab.training.tasks import get_task
+from tests.cli.conftest import run  # noqa: F401  a fixture
 from tests.methods import tiny
 from tests.runs.test_training import carry_out
+from tools import record_blends
+from tools.record_blends import settled, write
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-
 MOVIES = RunRequest("minilm-l6", "lora", "sentiment", {"r": 4}, steps=3, batch=4, eval_rows=0)
 TWEETS = replace(MOVIES, task="tweets", values={"r": 2})
 TEXT = "A wonderful film."
@@ -41,11 +53,11 @@ def test_the_ends_are_each_adapter_alone_and_the_middle_is_their_sum(pair: tuple
 
     rows = blending.blend(pair[0].id, pair[1].id, TEXT)
     assert [row["weight"] for row in rows] == list(blending.WEIGHTS)
-    bench = blending.Bench([blending.part_of_run(run.id) for run in pair])
+    bench = blending.Bench([blending.part_of_run(each.id) for each in pair])
     deltas = []
-    for run, row in zip(pair, (rows[0], rows[-1]), strict=True):
-        base = fresh_base(run.spec, run.spec.task_object()).model.float()
-        alone = get_method("lora").load(base, run.adapter)
+    for each, row in zip(pair, (rows[0], rows[-1]), strict=True):
+        base = fresh_base(each.spec, each.spec.task_object()).model.float()
+        alone = get_method("lora").load(base, each.adapter)
         answer = bench.examiners[0].answer(alone, [TEXT])[0]
         assert row["scores"] == pytest.approx(answer.scores, abs=1e-4)
         deltas.append({path: module.get_delta_weight("default") for path, module in lora.layers(alone)})
@@ -134,3 +146,362 @@ def test_maps_that_are_stored_the_other_way_round_are_turned(
     (first, *_) = blending.compare_intruders("any")
     assert first["shape"][0] == 3 * first["shape"][1], "queries, keys and values are the outputs"
     assert first["found"] == ()
+
+
+R, INTO, OUT = 2, 20, 12
+WEIGHTS = (1.0, 0.5, -0.25)
+
+
+def bench(ranks: tuple[int, ...] = (R, R, R), **more: Any) -> Bench:
+    """Adapters of one map, each with another start."""
+    torch.manual_seed(0)
+    configs = [
+        LoraConfig(r=rank, lora_alpha=3, target_modules=["0"], init_lora_weights=False, **more)
+        for rank in ranks
+    ]
+    made = Bench.__new__(Bench)
+    made.model = get_peft_model(nn.Sequential(nn.Linear(INTO, OUT, bias=False)), configs[0], "0")
+    for name, config in enumerate(configs[1:], start=1):
+        made.model.add_adapter(str(name), config)
+    made.names = [str(name) for name in range(len(ranks))]
+    made.parts = [SimpleNamespace(name=f"adapter {name}") for name in made.names]  # type: ignore[misc]
+    made._heads = []
+    return made
+
+
+def layer_of(made: Bench) -> Any:
+    (layer,) = made.layers().values()
+    return layer
+
+
+def deltas(made: Bench) -> torch.Tensor:
+    return torch.stack([layer_of(made).get_delta_weight(name) for name in made.names]).detach()
+
+
+def apart(made: Bench, merge: Any) -> torch.Tensor:
+    """B and A of the adapters merged each for itself, with the roots of weights and scales."""
+    layer, factors = layer_of(made), []
+    for held, signed in ((layer.lora_B, False), (layer.lora_A, True)):
+        scaled = torch.tensor(
+            [weight * layer.scaling[name] for name, weight in zip(made.names, WEIGHTS, strict=True)]
+        )
+        roots = scaled.abs().sqrt() * (scaled.sign() if signed else 1)
+        stacked = torch.stack([held[name].weight.detach() for name in made.names])
+        factors.append((stacked, roots))
+    b, a = (merge(stacked, roots, DENSITY) for stacked, roots in factors)
+    return b @ a
+
+
+def cut(delta: torch.Tensor) -> torch.Tensor:
+    a, b = written_out.low_rank(delta, R)
+    return b @ a
+
+
+def in_shared_basis(found: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """KnOTS with the whole matrices, as in the authors' code."""
+    U, S, Vt = torch.linalg.svd(torch.cat([*found], dim=1).double(), full_matrices=False)
+    kept = S > 1e-5
+    aligned = (S[kept, None] * Vt[kept]).float().chunk(len(found), dim=1)
+    return U[:, kept].float() @ written_out.ties(torch.stack(aligned), weights, DENSITY)
+
+
+def summed(found: torch.Tensor, roots: torch.Tensor, share: float) -> torch.Tensor:
+    return written_out.weighted_sum(found, roots)
+
+
+EXPECTED = {
+    "cat": lambda made, found, weights: written_out.weighted_sum(found, weights),
+    "linear": lambda made, found, weights: apart(made, summed),
+    "svd": lambda made, found, weights: cut(written_out.weighted_sum(found, weights)),
+    "ties": lambda made, found, weights: apart(made, written_out.ties),
+    "ties_svd": lambda made, found, weights: cut(written_out.ties(found, weights, DENSITY)),
+    "dare": lambda made, found, weights: apart(made, written_out.dare),
+    "dare_svd": lambda made, found, weights: cut(written_out.dare(found, weights, DENSITY)),
+    "knots": lambda made, found, weights: in_shared_basis(found, weights),
+}
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_each_blend_is_its_formula(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # DARE drops the same entries in both, whatever was drawn before
+    monkeypatch.setattr(
+        torch, "bernoulli", lambda shares: torch.arange(shares.numel()).view(shares.shape) % 3 > 0
+    )
+    made = bench()
+    found = deltas(made)
+    rank = made.blend(how, WEIGHTS)
+    expected = EXPECTED[how](made, found, torch.tensor(WEIGHTS))
+    torch.testing.assert_close(layer_of(made).get_delta_weight("mix"), expected, rtol=1e-4, atol=1e-5)
+    assert rank == (3 * R if how in ("cat", "knots") else R)
+
+
+@pytest.mark.parametrize("more", [{}, {"use_rslora": True}], ids=["plain", "rslora"])
+@pytest.mark.parametrize("how", HOW)
+def test_one_adapter_with_weight_1_is_itself(how: str, more: dict[str, Any]) -> None:
+    made = bench(**more)
+    found = deltas(made)
+    for number in range(3):
+        made.blend(how, [float(number == other) for other in range(3)])
+        torch.testing.assert_close(layer_of(made).get_delta_weight("mix"), found[number])
+
+
+def test_what_cannot_be_blended_is_refused() -> None:
+    with pytest.raises(BadInput, match="All weights are 0"):
+        bench().blend("cat", (0.0, 0.0, 0.0))
+    unequal = bench(ranks=(1, 2, 3))
+    for how in HOW:
+        if how in blending.APART:
+            with pytest.raises(BadInput, match="equal rank"):
+                unequal.blend(how, WEIGHTS)
+        else:
+            unequal.blend(how, WEIGHTS)
+
+
+def test_a_subspace_overlaps_with_itself_by_1_and_with_a_random_one_by_its_share() -> None:
+    torch.manual_seed(0)
+    one, two = torch.randn(200, 8), torch.randn(200, 8)
+    assert overlap(one, one @ torch.randn(8, 8)) == pytest.approx(1, abs=1e-4)
+    assert overlap(torch.eye(8)[:, :3], torch.eye(8)[:, 3:]) == 0
+    assert overlap(one, two) == pytest.approx(8 / 200, rel=0.5)
+    rows = bench(ranks=(R, R)).overlaps()
+    assert [row["pair"] for row in rows] == [["adapter 0", "adapter 1"]] and 0 < rows[0]["A"] < 1
+
+
+class Scored:
+    """Blends with made-up scores: the first adapter gains by weight, the second takes only half of it."""
+
+    def __init__(self, ranks: tuple[int, ...] = (R, R)) -> None:
+        self.names = self.parts = [str(number) for number in range(len(ranks))]
+        configs = {
+            name: SimpleNamespace(r=rank, rank_pattern={})
+            for name, rank in zip(self.names, ranks, strict=True)
+        }
+        self.model, self.asked = SimpleNamespace(peft_config=configs), list[tuple[Any, ...]]()
+
+    def cell(self, how: str, weights: Any, alone: Any) -> dict[str, Any]:
+        self.asked.append((how, *weights))
+        self.model.peft_config["mix"] = SimpleNamespace(r=2 * R, rank_pattern={})
+        kept = {"svd": 0.9, "cat": 0.8}.get(how, 0.1)
+        shares = [weights[0] * kept, kept if weights[1] == 0.5 else 0.0]
+        return {"how": how, "weights": weights, "shares": shares}
+
+
+def test_the_search_finds_the_weights_and_then_the_way() -> None:
+    bench = Scored()
+    tried = blending.search(bench, [1.0, 1.0])  # type: ignore[arg-type]
+    assert (tried[0]["how"], [*tried[0]["weights"]]) == ("svd", [1.0, 0.5])
+    assert len(set(bench.asked)) == len(bench.asked) == len(tried) == 4 + len(HOW) - 1
+    assert {how for how, *weights in bench.asked if weights == [1.0, 0.5]} == set(HOW) - set(blending.MEANS)
+    assert {how for how, *weights in bench.asked if weights == [1.0, 1.0]} == {"cat", *blending.MEANS}
+    worst = [blending.worth(cell)[0] for cell in tried]
+    assert worst == sorted(worst, reverse=True) and worst[0] == 0.9
+
+
+# ----------------------------------------
+# The command.
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["orders", "--how", "sum"], "knots"),
+        (["orders", "style", "--weights", "1"], "2 adapters and 1 weights"),
+        (["orders", "style", "--weights", "1,1", "--how", "best"], "--weights"),
+        (["orders", "--how", "best"], "two or more"),
+        (["orders", "--weights", "much"], "much"),
+        (["no-run"], "no-run"),
+        (["no-folder=json"], "no-folder"),
+    ],
+)
+def test_bad_input_is_named_in_one_line(run: Any, arguments: list[str], named: str) -> None:  # noqa: F811
+    assert named in run("blend", *arguments).refused()
+
+
+def test_the_command_says_what_was_tried_and_how_sure_it_is(
+    run: Any,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Recorded(Scored):
+        examiners: tuple[Any, ...] = ()
+
+        def blend(self, how: str, weights: Any) -> int:
+            return R
+
+        def scores(self, numbers: Any) -> list[float]:
+            return [0.75 for _ in numbers]
+
+        def overlaps(self) -> list[Any]:
+            return []
+
+    monkeypatch.setattr(blending, "Bench", lambda parts: Recorded())
+    found = run("blend", "orders", "fields", "--how", "best", "--json").document
+    best = blending.best()[0, 2]
+    assert (found["method"], found["rank"]) == (best[0]["how"], best[0]["rank"])
+    assert [row["blended"] for row in found["scores"].values()] == [best[0]["scores"][at] for at in (0, 2)]
+    assert {row["alone"] for row in found["scores"].values()} == {0.75} and len(found["tried"]) == len(best)
+    for name, (low, high) in found["intervals"].items():
+        assert 0 <= low < found["scores"][name]["blended"] < high <= 1
+    said = run("blend", "orders", "fields", "--how", "best").stdout
+    assert all(f"{blending.worth(cell)[0]:.0%}, recorded" in said for cell in best)
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+@pytest.mark.filterwarnings("ignore")
+def test_the_command_scores_a_run_a_folder_and_a_zip(
+    run: Any,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Any,
+) -> None:
+    import shutil
+
+    monkeypatch.setattr(blending, "SCORED", 1)
+    packed = shutil.make_archive(str(tmp_path / "style"), "zip", SHIPPED / "style")
+    found = run(
+        "blend", "orders", f"{packed}=style", "--how", "knots", "--weights", "1,0.5", "--json"
+    ).document
+    assert (found["method"], found["weights"], found["rank"]) == ("knots", [1.0, 0.5], 16)
+    assert [set(scores) for scores in found["scores"].values()] == [{"alone", "blended"}] * 2
+    assert (
+        len(found["overlap"]) == 60 and json.dumps(found["overlap"][0]["pair"]) == '["orders", "style.zip"]'
+    )
+
+
+def test_the_record_is_of_three_adapters_and_names_the_best() -> None:
+    about, cells = blending.recorded()
+    assert len(cells) == len({(cell["how"], *cell["weights"]) for cell in cells})
+    assert {cell["how"] for cell in cells} <= set(HOW)
+    for name in TASKS:
+        found = read(SHIPPED / name)
+        assert found.type == "LORA" and {tensor.dtype for tensor in found.tensors.values()} == {"F16"}
+        assert (SHIPPED / name / "adapter_model.safetensors").stat().st_size <= 1_000_000
+    base = blending.nearest("ties", (0.0, 0.0, 0.0))["scores"]
+    for number, name in enumerate(TASKS):
+        alone = blending.nearest("knots", [float(name == other) for other in TASKS])
+        assert alone["scores"][number] == about["alone"][number] > base[number]
+
+
+def test_the_best_blends_of_a_group_are_of_just_these_adapters_one_of_each_way() -> None:
+    groups = blending.best()
+    assert set(groups) == {(0, 1), (0, 2), (1, 2), (0, 1, 2)}
+    opening = [blending.worth(cells[0]) for cells in groups.values()]
+    assert opening == sorted(opening, reverse=True)
+    for members, best in groups.items():
+        assert len({cell["how"] for cell in best}) == len(best)
+        worst = [min(cell["shares"][member] for member in members) for cell in best]
+        assert worst == sorted(worst, reverse=True)
+        mine = [
+            cell for cell in blending.recorded()[1]
+            if [number for number, weight in enumerate(cell["weights"]) if weight] == [*members]
+        ]  # fmt: skip
+        assert {cell["how"] for cell in mine} == {cell["how"] for cell in best}
+        assert worst[0] == max(min(cell["shares"][member] for member in members) for cell in mine)
+
+
+def test_recorded_blends_answer_for_shipped_adapters_in_any_order() -> None:
+    parts = [SimpleNamespace(name=name, folder=SHIPPED / name) for name in ("fields", "orders")]
+    cells: list[Any] = blending.known(parts)  # type: ignore[arg-type]
+    for cell, recorded in zip(cells, blending.best()[0, 2], strict=True):
+        for name in ("weights", "scores", "shares"):
+            assert cell[name] == [recorded[name][2], recorded[name][0]]
+    parts[0].folder = Path("elsewhere") / "fields"
+    assert blending.known(parts) == []  # type: ignore[arg-type]
+
+
+def test_recorded_overlaps_are_the_cosines_of_the_principal_angles() -> None:
+    about = blending.recorded()[0]
+    held = {name: load_file(SHIPPED / name / "adapter_model.safetensors") for name in TASKS}
+    shapes: dict[tuple[str, str], set[float]] = {}
+    for side, lines in about["overlap"].items():
+        assert len(lines) == 6
+        for line, shares in lines.items():
+            pair, _, slot = line.partition(", ")
+            for layer in (0, 14, 29):
+                key = f"base_model.model.model.layers.{layer}.self_attn.{slot}_proj.lora_{side}.weight"
+                spaces = [held[name][key].float() for name in pair.split(" and ")]
+                bases = [
+                    torch.linalg.svd(one.T if side == "A" else one, full_matrices=False).U for one in spaces
+                ]
+                angles = torch.linalg.svdvals(bases[0].T @ bases[1])
+                assert shares[layer] == pytest.approx(float(angles.square().mean()), abs=2e-4)
+                rank, wide = sorted(spaces[0].shape)
+                shapes.setdefault((side, slot), set()).add(round(rank / wide, 4))
+    assert shapes == {(side, slot): {about["chance"][side][slot]} for side in "AB" for slot in "qv"}
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+@pytest.mark.filterwarnings("ignore")
+def test_shipped_adapters_load_and_score_as_recorded() -> None:
+    cell = blending.nearest("cat", (0.5, 0.0, 0.5))
+    made = Bench([blending.shipped_part(name) for name in TASKS])
+    assert made.blend(cell["how"], cell["weights"]) == cell["rank"]
+    # one of 12 answers may turn on another processor
+    assert made.scores([0]) == pytest.approx(cell["scores"][:1], abs=1.1 / blending.SCORED)
+
+
+ROWS, LONGEST, END = 5, 12, 8
+
+
+@pytest.fixture
+def model() -> Any:
+    torch.manual_seed(3)
+    made = LlamaForCausalLM(
+        LlamaConfig(
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            intermediate_size=64,
+            vocab_size=12,
+            initializer_range=0.6,
+        )
+    )
+    return made.eval()
+
+
+def test_rows_that_end_are_dropped_and_the_others_go_on_as_generate_writes_them(model: Any) -> None:
+    lengths = torch.tensor([6, 2, 4, 6, 3])
+    mask = (torch.arange(6) >= 6 - lengths[:, None]).long()  # padded on the left
+    inputs = {"input_ids": torch.randint(0, 12, (ROWS, 6)) * mask, "attention_mask": mask}
+    expected = model.generate(
+        **inputs, max_new_tokens=LONGEST, do_sample=False, eos_token_id=END, pad_token_id=0
+    )[:, 6:].tolist()
+    widths: list[int] = []
+    model.register_forward_hook(lambda _, given, made: widths.append(len(made.logits)))
+    written = write(model, inputs, LONGEST, lambda row, tokens: tokens[-1] == END)
+    assert widths[0] == ROWS > widths[-1] and len({len(row) for row in written}) > 1, "a row ends early"
+    for row, wanted in zip(written, expected, strict=True):
+        assert row == (wanted[: wanted.index(END) + 1] if END in wanted else wanted)
+
+
+@pytest.mark.parametrize(
+    ("number", "over", "open_"),
+    [
+        (0, 'Sure: {"item": "tea"}', 'Sure: {"item": "tea"'),
+        (1, "Logically speaking, a hash table", "Log, forenoon wat"),
+        (2, "item=nothing; size", "item=ITEM; size"),
+    ],
+)
+def test_an_answer_is_settled_when_no_token_can_change_its_score(number: int, over: str, open_: str) -> None:
+    task = get_task([*TASKS.values()][number])
+    row = task.load().test[0]
+    right = task.load().test[0].target
+    item = right.partition(";")[0].partition("=")[2]
+    assert settled(number, over, row) and not settled(number, open_.replace("ITEM", item), row)
+    for cut in range(len(right)):  # an answer that will be right is never cut off before it is
+        if settled(number, right[:cut], row):
+            assert task.score([right[:cut]], [row]) == task.score([right], [row])
+
+
+def test_the_exact_sum_finds_the_weights_at_which_the_other_ways_are_recorded() -> None:
+    points = list(record_blends.grid())
+    assert len(points) == len(set(points)) and {sum(weights) for _, weights in points[:4]} == {0.0, 1.0}
+    for members, cells in blending.best().items():
+        best = next(tuple(cell["weights"]) for cell in cells if cell["how"] == "cat")
+        mine = [
+            (how, weights) for how, weights in points
+            if [at for at, weight in enumerate(weights) if weight] == [*members]
+        ]  # fmt: skip
+        ways = [how for how, _ in mine]
+        assert ways[: ways.count("cat")] == ["cat"] * ways.count("cat")
+        assert ways.count("cat") == len(blending.LEVELS) ** len(members)
+        assert {how for how, weights in mine if weights == best} == set(HOW)

@@ -27,8 +27,6 @@ from peft_lab.studies.playground import (
     grid,
     shipped,
 )
-from peft_lab.training.marking import marked
-from peft_lab.training.tasks import get_task
 
 RUNS = shipped()
 OF = {run.setting: run for run in RUNS.runs}
@@ -88,23 +86,6 @@ def test_memory_depends_on_rank_and_targets_alone_and_grows_with_them() -> None:
         ranks = sorted(rank for of, rank in adapter if of == targets)
         grown = [adapter[targets, rank] for rank in ranks]
         assert grown == sorted(grown) and grown[0] < grown[-1]
-
-
-def test_runs_of_one_seed_begin_alike_since_no_correction_acts_yet() -> None:
-    """LoRA's B starts at zero: the first loss is the base model's, on the batch that the seed puts first."""
-    first: dict[int, set[Any]] = {}
-    for setting, run in OF.items():
-        first.setdefault(setting.seed, set()).add(run.loss[0])
-    assert all(max(found) - min(found) < 0.002 for found in first.values())  # nats: each has four digits
-
-
-def test_a_rate_can_be_too_low_and_the_default_learns_an_order_that_is_not_trained_on() -> None:
-    row = get_task(RUNS.spec["task"]).load().test[0]
-    assert (RUNS.order, RUNS.right) == (row.text, row.target)
-    assert marked(RUNS.base, RUNS.right).right == 0
-    usual, slow = OF[Setting(8, 16, DEFAULT_RATE)], OF[Setting(8, 16, min(run.rate for run in OF))]
-    assert marked(usual.answers[-1], RUNS.right).right == 5
-    assert (usual.loss[-1] or 0) < 0.1 < (slow.loss[-1] or 0)
 
 
 def test_another_version_and_a_lost_state_are_refused() -> None:

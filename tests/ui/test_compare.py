@@ -28,8 +28,8 @@ from peft_lab.ui.compare import results as drawings
 from peft_lab.ui.compare.setup import CompareForm
 from peft_lab.ui.runs import study
 from tests.conftest import link
+from tests.studies import made_points as made
 from tests.studies.compare.conftest import WISH, FakeQueue
-from tests.studies.shipped_sweep import made
 from tests.waits import SECONDS, until
 
 pytestmark = pytest.mark.weights

@@ -238,11 +238,8 @@ class Trajectory:
 
 
 def from_dict(data: Any) -> Trajectory:
-    """Rebuild a trajectory from :meth:`Trajectory.to_dict`, also after JSON.
-
-    Raises:
-        BadInput: this is no trajectory of this version, or its series are not as long as its ``steps``.
-    """
+    """Rebuild a trajectory from :meth:`Trajectory.to_dict`, also after JSON. Raises BadInput if this is no trajectory
+    of this version, or its series are not as long as its ``steps``."""
     if not isinstance(data, Mapping):
         raise BadInput("A trajectory must be a JSON object.")
     if data.get("format") != VERSION:
@@ -388,11 +385,8 @@ def shipped_names() -> list[str]:
 
 @cache
 def shipped(name: str) -> Trajectory:
-    """Return the recorded training of a method.
-
-    Raises:
-        UnknownName: none was recorded. BadInput: this version cannot read the file.
-    """
+    """Return the recorded training of a method. Raises UnknownName if none was recorded, BadInput if this version
+    cannot read the file."""
     if name not in shipped_names():
         raise UnknownName("recorded method", name, shipped_names())
     try:
@@ -403,21 +397,15 @@ def shipped(name: str) -> Trajectory:
 
 
 def shipped_of(slug: str, model: str) -> Trajectory | None:
-    """Return a method's recorded training on a model, or else on another; ``None`` if none was recorded.
-
-    Raises:
-        BadInput: this version cannot read the file.
-    """
+    """Return a method's recorded training on a model, or else on another; ``None`` if none was recorded. Raises
+    BadInput if this version cannot read the file."""
     found = shipped_on(slug, model)
     return shipped(slug) if found is None and slug in shipped_names() else found
 
 
 def shipped_on(slug: str, model: str) -> Trajectory | None:
-    """Return a method's recorded training on a model of the catalogue; ``None`` if none was recorded.
-
-    Raises:
-        BadInput: this version cannot read the file.
-    """
+    """Return a method's recorded training on a model of the catalogue; ``None`` if none was recorded. Raises BadInput
+    if this version cannot read the file."""
     for name in (f"{slug}.{model}", slug):
         if name in shipped_names():
             trajectory = shipped(name)

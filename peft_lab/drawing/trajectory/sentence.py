@@ -77,11 +77,8 @@ class SentenceRun:
 
 
 def from_dict(data: Any) -> SentenceRun:
-    """Return a record read from JSON.
-
-    Raises:
-        BadInput: it is none of this version, or its series have not one entry for every state and token.
-    """
+    """Return a record read from JSON. Raises BadInput if it is none of this version, or its series have not one entry
+    for every state and token."""
     if not isinstance(data, Mapping) or data.get("format") != VERSION:
         raise BadInput(f"This is not a record of a sentence in format {VERSION}.")
     answers = tuple(
@@ -98,11 +95,7 @@ def from_dict(data: Any) -> SentenceRun:
 
 @cache
 def shipped() -> SentenceRun:
-    """Return the recorded run.
-
-    Raises:
-        BadInput: this version cannot read the file.
-    """
+    """Return the recorded run. Raises BadInput if this version cannot read the file."""
     try:
         return from_dict(read_json(SHIPPED))
     except UnreadableFile as error:

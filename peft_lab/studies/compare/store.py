@@ -96,14 +96,9 @@ class ComparisonPlan:
 
 
 def make_plan(request: ComparisonRequest) -> ComparisonPlan:
-    """Return the runs of a comparison, each checked as the run store would check it.
-
-    A method that does not apply to the model is no error; ``refused`` gives the reason.
-
-    Raises:
-        BadInput: a name, number or knob is invalid, or no method applies. AssetError: weights or data must be
-            downloaded first.
-    """
+    """Return the runs of a comparison, each checked as the run store would check it. A method that does not apply to
+    the model is no error; ``refused`` gives the reason. Raises BadInput if a name, number or knob is invalid, or no
+    method applies, AssetError if weights or data must be downloaded first."""
     if request.task == own.NAME:
         raise BadInput(
             "A comparison cannot use your own data. Choose a task that comes with the app.", "task"

@@ -245,11 +245,8 @@ _PUBLISHED = re.compile(r"\{published (.+?)\}")
 
 @cache
 def of_method(slug: str) -> tuple[Experiment, ...]:
-    """Return the experiments of a method in display order; empty for a method without any.
-
-    Raises:
-        BadInput: an entry of its file is invalid.
-    """
+    """Return the experiments of a method in display order; empty for a method without any. Raises BadInput if an entry
+    of its file is invalid."""
     file = resources.files(__name__) / f"{slug}.yaml"
     if not file.is_file():
         return ()

@@ -214,12 +214,8 @@ class SweepRequest:
 
 
 def read_sweep(path: Path) -> SweepRequest:
-    """Read a sweep file.
-
-    Raises:
-        BadInput: the file cannot be read, or the first problem in it. AssetError: weights or data must be
-            downloaded first.
-    """
+    """Read a sweep file. Raises BadInput with the first problem in it, AssetError if weights or data must be downloaded
+    first."""
     text = disk.take_text(path, _LARGEST, "file", "The sweep file ")
     try:
         content = yaml.safe_load(text)
@@ -254,12 +250,9 @@ def _require_plain(content: object, path: Path) -> None:
 
 
 def sweep_of(content: Mapping[str, Any]) -> SweepRequest:
-    """Return the runs that the content of a sweep file asks for, each once.
-
-    Raises:
-        BadInput: a setting is missing or invalid, or there are more than :data:`MOST_RUNS` runs.
-        UnknownName: a key, method, model, task or knob does not exist.
-    """
+    """Return the runs that the content of a sweep file asks for, each once. Raises BadInput if a setting is missing or
+    invalid, or there are more than :data:`MOST_RUNS` runs, UnknownName if a key, method, model, task or knob does
+    not exist."""
     for key in content:
         if key not in _SWEEP_KEYS:
             raise UnknownName("setting of a sweep", str(key), _SWEEP_KEYS, str(key))

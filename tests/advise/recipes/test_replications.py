@@ -22,8 +22,8 @@ from peft_lab.advise.recipes.replications import (
 from peft_lab.advise.recipes.rules import GRAIN, TIMES_FULL, TIMES_FULL_SHORT, all_rules
 from peft_lab.studies.shipped_sweep import Sweep
 from tests.prose import says
-from tests.studies.shipped_sweep import made
-from tests.studies.shipped_sweep.made import Truth
+from tests.studies import made_points as made
+from tests.studies.made_points import Truth
 
 TIMES, RANK, TARGETS, BATCH = (
     "ten-times-full",

@@ -106,15 +106,6 @@ def test_a_request_to_stop_that_was_never_answered_is_forgotten(runner: FakeQueu
     assert comparison.standing().status == "done" and comparison.problem == ""
 
 
-def test_it_is_carried_out_by_one_at_a_time(runner: FakeQueue) -> None:
-    comparison = made(runner)
-    with comparison.claimed():
-        assert comparison.standing().status == "running"
-        with pytest.raises(RunError, match="already running"):
-            carrying.carry_out_here(comparison, runner)
-    assert not comparison.running
-
-
 def test_a_killed_owner_is_none(runner: FakeQueue) -> None:
     comparison = made(runner)
     owner = {**owners.myself().to_dict(), "at_work": True}
@@ -191,13 +182,6 @@ def test_what_watches_and_fails_ends_the_run_it_watched(runner: FakeQueue) -> No
     assert run.asked_to_stop() and not comparison.running
 
 
-def test_its_thread_ends_with_the_process(runner: FakeQueue) -> None:
-    comparison = made(runner)
-    carrying.start(comparison, runner)
-    assert carrying._threads[comparison.folder].daemon
-    wait(comparison)
-
-
 def test_a_run_under_way_is_looked_at_again_and_a_damaged_one_passed_over(runner: FakeQueue) -> None:
     spec = made(runner).plan.cells[0].spec
     run = runs.create(spec)
@@ -207,12 +191,6 @@ def test_a_run_under_way_is_looked_at_again_and_a_damaged_one_passed_over(runner
     assert str(status_of(run)) == "done"
     (runs.create(spec).folder / "spec.json").write_text("{")
     assert [each and each.id for each in runs_of([spec])] == [run.id]
-
-
-@pytest.mark.parametrize("name", ["nope", "../comparisons", "", "x" * 300])
-def test_a_name_that_is_no_comparison(name: str, own_home: object) -> None:
-    with pytest.raises(RunError, match="no comparison called"):
-        store.get(name)
 
 
 def test_on_another_host_it_is_at_work_while_it_is_heard_of(runner: FakeQueue) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from peft_lab.runs import owners, store
+from peft_lab.runs import checkpoints, owners, store
 from peft_lab.runs.child import end_run
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
@@ -65,3 +65,60 @@ def kept(
         elif how:
             ended(spec, how)
     return keeping.keep(specs)
+
+
+class Killed(BaseException):
+    """As a kill: whoever carries out the sweep does nothing more."""
+
+
+class Stand:
+    """Runs that make a step a look and end as the worker ends them, until their driver is killed at some moment.
+
+    Attributes:
+        slots: how many train at once. moments: looks, starts and continuations until the kill; 0 for none.
+        loss: of a run at a step.
+    """
+
+    def __init__(
+        self,
+        slots: int = 1,
+        moments: int = 0,
+        loss: Callable[[RunSpec, int], float] = lambda _, step: 1 / step,
+    ) -> None:
+        self.slots, self._left, self._loss = slots, moments, loss
+        self._going: list[Run] = []
+
+    def _moment(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            raise Killed
+
+    def start(self, spec: RunSpec) -> str:
+        self._moment()
+        run = store.create(spec, owners.myself())
+        self._moment()
+        self._going.append(run)
+        return run.id
+
+    def again(self, run: Run) -> None:
+        self._moment()
+        checkpoints.reopen(run, owners.myself(), anew=True)
+        self._moment()
+        self._going.append(run)
+
+    def look(self) -> None:
+        for run in list(self._going):
+            self._moment()
+            taken, all_steps, rung = run.view().step, run.spec.steps, checkpoints.ended_by(run)
+            if taken == all_steps or rung is not None:
+                told = "" if rung is None else checkpoints.told_to_end(rung, taken, all_steps)
+                run.log.emit("done" if taken == all_steps else "stopped", message=told)
+                self._going.remove(run)
+            else:
+                fields = {"lr": 0.1, "grad_norm": 1.0, "tokens": 4, "seconds": 0.1}
+                run.log.emit("step", step=taken + 1, loss=self._loss(run.spec, taken + 1), **fields)
+
+    def end(self, run: Run) -> None:
+        run.ask_to_stop()
+
+    def close(self) -> None: ...

@@ -12,13 +12,13 @@ import pytest
 from peft_lab.runs import checkpoints, owners, store
 from peft_lab.runs.checkpoints import Rung, Verdicts
 from peft_lab.runs.queue import get_queue
-from peft_lab.runs.spec import RunRequest, RunSpec
-from peft_lab.runs.store import Run
+from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.view import Status
 from peft_lab.studies import carrying as studies_carrying
 from peft_lab.studies.sweeps import plan
 from peft_lab.studies.sweeps import store as carrying
 from tests.conftest import link
+from tests.studies.sweeps.made import Killed, Stand
 from tests.waits import SECONDS
 
 pytestmark = pytest.mark.weights
@@ -36,55 +36,16 @@ WISH: dict[str, Any] = {
 }
 
 
-class Killed(BaseException):
-    """As a kill: whoever carries out the sweep does nothing more."""
-
-
-class Stand:
-    """Runs that make a step a look, one at a time, with their rate as their loss, and end as the worker ends them."""
-
-    slots = 1
-
-    def __init__(self, looks: int = 0) -> None:
-        self._going: list[Run] = []
-        self._left = looks
-
-    def start(self, spec: RunSpec) -> str:
-        run = store.create(spec, owners.myself())
-        self._going.append(run)
-        return run.id
-
-    def again(self, run: Run) -> None:
-        checkpoints.reopen(run, owners.myself(), anew=True)
-        self._going.append(run)
-
-    def look(self) -> None:
-        self._left -= 1
-        if self._left == 0:
-            raise Killed
-        for run in list(self._going):
-            taken, rung = run.view().step, checkpoints.ended_by(run)
-            if taken == STEPS or rung is not None:
-                ending = "done" if taken == STEPS else "stopped"
-                run.log.emit(
-                    ending, message="" if rung is None else checkpoints.told_to_end(rung, taken, STEPS)
-                )
-                self._going.remove(run)
-                continue
-            loss = run.spec.learning_rate
-            run.log.emit("step", step=taken + 1, loss=loss, lr=0.1, grad_norm=1.0, tokens=4, seconds=0.1)
-
-    def end(self, run: Run) -> None:
-        run.ask_to_stop()
-
-    def close(self) -> None: ...
-
-
 @pytest.fixture(autouse=True)
 def home(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     link(own_home)
     monkeypatch.setattr(studies_carrying, "POLL", 0.0)
     return own_home
+
+
+def standing(moments: int = 0) -> Stand:
+    """Runs whose loss is their rate."""
+    return Stand(1, moments, lambda spec, _: spec.learning_rate)
 
 
 def carried(stand: Stand, wish: dict[str, Any] = WISH) -> list[dict[str, Any]]:
@@ -108,7 +69,7 @@ def expected() -> dict[float, int | None]:
 
 
 def test_runs_are_ended_where_the_rule_ends_them_and_recorded_so() -> None:
-    rows = carried(Stand())
+    rows = carried(standing())
     by_rate = {row["values"]["learning_rate"]: row for row in rows}
     truth = expected()
     assert {rate: (row["ended_early"] or {}).get("rung") for rate, row in by_rate.items()} == truth
@@ -132,7 +93,7 @@ def test_a_command_after_kills_keeps_every_decision() -> None:
     seen: dict[tuple[str, int], bool] = {}
     for looks in range(3, 60, 4):
         try:
-            rows = carried(Stand(looks))
+            rows = carried(standing(looks))
             break
         except Killed:
             for run in store.runs():
@@ -142,27 +103,22 @@ def test_a_command_after_kills_keeps_every_decision() -> None:
                 if not run.status().final:
                     run.log.emit("lost", message="gone")
     else:
-        rows = carried(Stand())
+        rows = carried(standing())
     assert any(seen.values()) and not all(seen.values())
     before = {run.id: run.events() for run in store.runs()}
-    assert carried(Stand()) == rows and {run.id: run.events() for run in store.runs()} == before
+    assert carried(standing()) == rows and {run.id: run.events() for run in store.runs()} == before
     ended = {row["run_id"] for row in rows if row["ended_early"]}
     assert ended >= {run for (run, _), goes_on in seen.items() if not goes_on}
 
 
 def test_whoever_asks_for_full_runs_gets_them() -> None:
     """The same runs without ``stop`` are another sweep: what was ended early goes on."""
-    assert any(row["ended_early"] for row in carried(Stand()))
-    rows = carried(Stand(), {name: value for name, value in WISH.items() if name != "stop"})
+    assert any(row["ended_early"] for row in carried(standing()))
+    rows = carried(standing(), {name: value for name, value in WISH.items() if name != "stop"})
     assert [(row["status"], row["ended_early"], len(row["loss"])) for row in rows] == [
         ("done", None, STEPS)
     ] * len(RATES)
     assert len(store.runs()) == len(RATES) and len(carrying.sweeps()) == 2
-
-
-def test_what_is_left_out_is_at_its_default() -> None:
-    assert plan.sweep_of({**WISH, "stop": "asha"}).early == plan.Asha(4, 4, 16)
-    assert plan.sweep_of({**WISH, "stop": None}).early is None
 
 
 def test_a_verdict_that_cannot_be_read_ends_nothing() -> None:

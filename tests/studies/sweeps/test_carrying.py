@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from peft_lab.core.errors import RunError
-from peft_lab.runs import checkpoints, owners, store
+from peft_lab.runs import store
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
@@ -26,6 +26,7 @@ from peft_lab.studies.store import runs_of
 from peft_lab.studies.sweeps import plan
 from peft_lab.studies.sweeps import store as carrying
 from tests.conftest import link
+from tests.studies.sweeps.made import Killed, Stand
 from tests.waits import SECONDS
 
 pytestmark = pytest.mark.weights
@@ -38,54 +39,6 @@ WISH = {
     "batch": 4,
     "eval_rows": 0,
 }
-
-
-class Killed(BaseException):
-    """As a kill: whoever carries out the sweep does nothing more."""
-
-
-class Stand:
-    """Runs that train by themselves a step a look, until their driver is killed at one of all these moments."""
-
-    def __init__(self, slots: int, moments: int) -> None:
-        self.slots, self._left = slots, moments
-        self._going: list[Run] = []
-
-    def _moment(self) -> None:
-        self._left -= 1
-        if self._left == 0:
-            raise Killed
-
-    def start(self, spec: RunSpec) -> str:
-        self._moment()
-        run = store.create(spec, owners.myself())
-        self._moment()
-        self._going.append(run)
-        return run.id
-
-    def again(self, run: Run) -> None:
-        self._moment()
-        checkpoints.reopen(run, owners.myself(), anew=True)
-        self._moment()
-        self._going.append(run)
-
-    def look(self) -> None:
-        for run in list(self._going):
-            self._moment()
-            number = run.view().step + 1
-            if number > 3:
-                run.log.emit("done", message="")
-                self._going.remove(run)
-            else:
-                loss, tokens = 1 / number, 4
-                run.log.emit(
-                    "step", step=number, loss=loss, lr=0.1, grad_norm=1.0, tokens=tokens, seconds=0.1
-                )
-
-    def end(self, run: Run) -> None:
-        run.ask_to_stop()
-
-    def close(self) -> None: ...
 
 
 def lose(specs: tuple[RunSpec, ...]) -> None:
@@ -117,7 +70,7 @@ def test_fifty_kills_lose_nothing_and_do_nothing_twice(home: Path, slots: int) -
         else:  # carried out to its end before the fiftieth: once more from the start
             for run in store.runs():
                 store.remove(run)
-    rows = carrying.carry_out_sweep(specs, Stand(slots, 0), lambda *_: None, lambda: False)
+    rows = carrying.carry_out_sweep(specs, Stand(slots), lambda *_: None, lambda: False)
     assert [(row["status"], row["seed"], row["values"]["learning_rate"]) for row in rows] == [
         ("done", spec.seed, spec.learning_rate) for spec in specs
     ]
@@ -136,10 +89,10 @@ def test_what_fails_is_told_and_tried_again_by_the_next_command_only(home: Path)
                 run.log.emit("failed", message="memory ran out")
             self._going.clear()
 
-    stand = Failing(1, 0)
+    stand = Failing()
     (row,) = carrying.carry_out_sweep(specs, stand, lambda *_: None, lambda: False)
     assert (row["status"], row["message"]) == ("failed", "memory ran out")
-    (row,) = carrying.carry_out_sweep(specs, Stand(1, 0), lambda *_: None, lambda: False)
+    (row,) = carrying.carry_out_sweep(specs, Stand(), lambda *_: None, lambda: False)
     assert row["status"] == "done" and len(store.runs()) == 1
 
 
@@ -149,10 +102,10 @@ def test_a_sweep_is_carried_out_by_one_command_at_a_time(home: Path) -> None:
     class Nosy(Stand):
         def start(self, spec: RunSpec) -> str:
             with pytest.raises(RunError, match="already running"):
-                carrying.carry_out_sweep(specs, Stand(1, 0), lambda *_: None, lambda: False)
+                carrying.carry_out_sweep(specs, Stand(), lambda *_: None, lambda: False)
             return super().start(spec)
 
-    (row,) = carrying.carry_out_sweep(specs, Nosy(1, 0), lambda *_: None, lambda: False)
+    (row,) = carrying.carry_out_sweep(specs, Nosy(), lambda *_: None, lambda: False)
     assert row["status"] == "done"
 
 
@@ -173,7 +126,7 @@ def test_a_comparison_is_carried_out_by_the_same_carrier_on_any_executor(
         most = max(most, len(going))
         assert total == 4
 
-    assert studies_carrying.carry_out(comparison, Stand(3, 0), machines, watch)
+    assert studies_carrying.carry_out(comparison, Stand(3), machines, watch)
     assert comparison.standing().status == "done" and comparison.machines == machines and most == 3
     assert len(store.runs()) == 4, "none was begun in a second folder"
 

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peft_lab.core.errors import BadInput
-from peft_lab.engine.published import right
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model
 from peft_lab.runs.record import stands_for
@@ -56,11 +55,6 @@ def test_an_experiment_says_what_it_is_about(experiment: Experiment) -> None:
     assert len({quantity.title for quantity in experiment.quantities}) == len(experiment.quantities) > 0
 
 
-def test_ids_are_unique_and_methods_exist() -> None:
-    assert len({experiment.id for experiment in EXPERIMENTS}) == len(EXPERIMENTS)
-    assert {experiment.method for experiment in EXPERIMENTS} <= set(all_methods())
-
-
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=named)
 @pytest.mark.parametrize("order", [1, -1])
 def test_either_outcome_is_told(experiment: Experiment, order: int) -> None:
@@ -76,8 +70,6 @@ def test_either_outcome_is_told(experiment: Experiment, order: int) -> None:
 
 
 # -- conclusions -------------------------------------------------------------------------------------------------
-
-
 def outcome(score: float = 0.5, rows: int = 100, loss: float = 1.0, **more: Any) -> ExperimentOutcome:
     record = {
         "metric": {"after": score, "rows": rows},
@@ -142,11 +134,6 @@ def test_a_mistake_in_a_file_names_its_entry(changes: dict[str, Any], named: str
         experiments._experiment("lora", {**entry, **changes})
 
 
-def test_a_published_score_is_looked_up() -> None:
-    (rates,) = (each for each in of_method("prompt") if each.id == "prompt-learning-rate")
-    assert all(right(name) in rates.why for name in ("prompt_tuning-default", "prompt_tuning-lr_0.001"))
-
-
 def test_a_difference_within_chance_is_none() -> None:
     near = concluded(experiment_of(METRIC, "above"), outcome(0.82), outcome(0.80))
     assert near.holds is False and "no clear difference" in near.text and "chance" in near.text
@@ -154,12 +141,6 @@ def test_a_difference_within_chance_is_none() -> None:
     assert far.holds is True and "90.0% with one, 50.0% with two: higher. As expected." in far.text
     other = concluded(experiment_of(METRIC, "above"), outcome(0.5), outcome(0.9))
     assert other.holds is False and "lower. Not as expected: one was expected to be higher." in other.text
-
-
-def test_more_rows_leave_less_to_chance() -> None:
-    few, many = ((outcome(0.82, rows), outcome(0.78, rows)) for rows in (100, 10_000))
-    assert concluded(experiment_of(METRIC, "near"), *few).holds is True
-    assert concluded(experiment_of(METRIC, "near"), *many).holds is False
 
 
 def test_a_difference_within_that_of_two_seeds_is_none() -> None:
@@ -174,12 +155,6 @@ def test_a_difference_within_that_of_two_seeds_is_none() -> None:
 
     assert told(0.57).holds and "the effect of another seed" in told(0.57).text
     assert not told(0.51).holds
-
-
-def test_a_margin_of_the_experiments_own() -> None:
-    pair = outcome(loss=1.00), outcome(loss=1.05)
-    assert concluded(experiment_of(LOSS, "near", 0.1), *pair).holds is True
-    assert concluded(experiment_of(LOSS, "below", 0.0), *pair).holds is True
 
 
 def test_an_arm_without_a_figure_leaves_the_question_open() -> None:
@@ -201,8 +176,6 @@ def test_exactly_one_relation_is_seen(one: float, two: float, relation: Any, row
 
 
 # -- which run belongs to an arm ---------------------------------------------------------------------------------
-
-
 def complete(**values: Any) -> RunSpec:
     shape = get_model("minilm-l6").shape
     full = all_methods()["lora"].complete(shape, values)

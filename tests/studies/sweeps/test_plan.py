@@ -37,10 +37,6 @@ def test_a_grid_is_every_combination_and_a_knob_goes_to_those_who_have_it() -> N
     assert found == [(*each, seed) for seed in (0, 1) for each in one_seed]
 
 
-def test_two_settings_that_are_the_same_are_one_run() -> None:
-    assert len(settings(grid={"r": [8, 8, "8"]}, seeds=[0, 0])) == 1
-
-
 def test_random_draws_are_the_same_every_time_and_within_their_bounds() -> None:
     wish = {"runs": 12, "r": [4, 8], "learning_rate": {"min": 1e-4, "max": 1e-2, "log": True}}
     found = settings(random=wish)

@@ -59,7 +59,7 @@ def read(folder: Path) -> Trajectory:
     return from_dict(json.loads((folder / "trajectory.json").read_text("utf-8")))
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("slug", ("lora", "qlora", "prompt", "ptuning", "adapters", "ia3", "bitfit", "full"))
 def test_a_method_records_and_its_training_is_the_same(slug: str, tmp_path: Path, assets_home: Path) -> None:
     plain, _ = trained(slug, None)
