@@ -7,8 +7,7 @@ The same for this package's bottleneck adapters (one name for each row) and for 
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -74,11 +73,13 @@ def _file() -> Path:
 Batch = dict[str, "torch.Tensor"]
 
 
-class Served(ABC):
-    """One base with an adapter for each domain.
+class Served:
+    """One base with this package's bottleneck adapters, one for each domain; each row of a batch may name another.
 
     A batch has the model's inputs by name, each of shape (rows, tokens); logits have the shape (rows, classes).
     """
+
+    _method = cast(Adapters, get_method("adapters"))
 
     def __init__(self, runs: Mapping[str, str]) -> None:
         from peft_lab.runs.course import fresh_base
@@ -91,25 +92,29 @@ class Served(ABC):
         cast_added(self.model, self.base.dtype)
         self.model.eval()
 
-    @abstractmethod
     def attach(self, base: torch.nn.Module) -> torch.nn.Module:
         """Load every run's adapter into the base under the name of its domain; return the model."""
+        for name, run in self.runs.items():
+            self._method.load(base, kept_adapter(run.folder), name)
+        return base
 
-    @abstractmethod
     def use(self, name: str) -> None:
         """Make this adapter answer all rows of the batches that follow."""
+        self._method.set_active(self.model, name)
 
-    @abstractmethod
     def bare(self, batch: Batch) -> torch.Tensor:
-        """Return the logits of the base without any adapter, of shape (rows, classes)."""
+        """Return the logits of the base without any adapter."""
+        self._method.set_active(self.model, None)
+        return self.answer(batch)
 
-    @abstractmethod
     def mixed(self, batch: Batch, names: Sequence[str]) -> torch.Tensor:
-        """Return the logits, of shape (rows, classes), with each row through the adapter that ``names`` has for it."""
+        """Return the logits with each row through the adapter that ``names`` has for it."""
+        self._method.set_active(self.model, list(names))
+        return self.answer(batch)
 
-    def answer(self, batch: Batch) -> torch.Tensor:
-        """Return the logits of a batch, of shape (rows, classes), with the adapter that is active now."""
-        logits: torch.Tensor = self.model(**batch).logits
+    def answer(self, batch: Batch, **more: Any) -> torch.Tensor:
+        """Return the logits of a batch with the adapter that is active now."""
+        logits: torch.Tensor = self.model(**batch, **more).logits
         return logits
 
     @property
@@ -118,30 +123,8 @@ class Served(ABC):
         return sum((run.adapter / "adapter_model.safetensors").stat().st_size for run in self.runs.values())
 
 
-class ServedAdapters(Served):
-    """Serve this package's bottleneck adapters; each row of a batch may name another one."""
-
-    _method = cast(Adapters, get_method("adapters"))
-
-    def attach(self, base: torch.nn.Module) -> torch.nn.Module:
-        for name, run in self.runs.items():
-            self._method.load(base, kept_adapter(run.folder), name)
-        return base
-
-    def use(self, name: str) -> None:
-        self._method.set_active(self.model, name)
-
-    def bare(self, batch: Batch) -> torch.Tensor:
-        self._method.set_active(self.model, None)
-        return self.answer(batch)
-
-    def mixed(self, batch: Batch, names: Sequence[str]) -> torch.Tensor:
-        self._method.set_active(self.model, list(names))
-        return self.answer(batch)
-
-
 class ServedLora(Served):
-    """Serve LoRA adapters through PEFT; each row of a batch may name another one."""
+    """The same with LoRA adapters, through PEFT."""
 
     def attach(self, base: torch.nn.Module) -> torch.nn.Module:
         from peft import PeftModel
@@ -161,8 +144,7 @@ class ServedLora(Served):
             return self.answer(batch)
 
     def mixed(self, batch: Batch, names: Sequence[str]) -> torch.Tensor:
-        logits: torch.Tensor = self.model(**batch, adapter_names=list(names)).logits
-        return logits
+        return self.answer(batch, adapter_names=list(names))
 
     def merge_and_unmerge(self) -> None:
         """Merge the active adapter into the weights and unmerge it: what switching costs with merged adapters."""
@@ -196,7 +178,7 @@ def measure_serving(runs: Runs) -> dict[str, Any]:
     import torch
 
     with torch.no_grad():
-        ours, theirs = ServedAdapters(runs["adapters"]), ServedLora(runs["lora"])
+        ours, theirs = Served(runs["adapters"]), ServedLora(runs["lora"])
         rows = _rows(ours.base)
         batch, asked = _mixed_batch(ours.base, rows)
         served: dict[str, Served] = {"adapters": ours, "lora": theirs}
@@ -218,21 +200,26 @@ def measure_serving(runs: Runs) -> dict[str, Any]:
     return found
 
 
+def _parts(served: Served, batch: Batch, asked: Sequence[str]) -> Iterator[tuple[list[int], torch.Tensor]]:
+    """Answer the same requests as one batch for each adapter, with a switch between them; yield rows and logits."""
+    for name in served.runs:
+        mine = [row for row, wanted in enumerate(asked) if wanted == name]
+        served.use(name)
+        yield mine, served.answer({key: tensor[mine] for key, tensor in batch.items()})
+
+
 def _answered(served: Served, rows: Mapping[str, Any], batch: Batch, asked: Sequence[str]) -> dict[str, Any]:
     import torch
 
-    accuracy = {
-        name: {domain: _accuracy(served, name, pairs) for domain, pairs in rows.items()}
-        for name in served.runs
-    }
     together = served.mixed(batch, asked)
     alone = torch.empty_like(together)
-    for name in served.runs:
-        served.use(name)
-        mine = [row for row, wanted in enumerate(asked) if wanted == name]
-        alone[mine] = served.answer(batch)[mine]
+    for mine, logits in _parts(served, batch, asked):
+        alone[mine] = logits
     return {
-        "accuracy": accuracy,
+        "accuracy": {
+            name: {domain: _accuracy(served, name, pairs) for domain, pairs in rows.items()}
+            for name in served.runs
+        },
         "mixed_difference": float((together - alone).abs().max()),
         "max_logit": float(alone.abs().max()),
     }
@@ -248,7 +235,7 @@ def _times(
             (name, "bare"): partial(each.bare, batch),
             (name, "one"): partial(_one, each, batch),
             (name, "mixed"): partial(each.mixed, batch, asked),
-            (name, "apart"): partial(_apart, each, batch, asked),
+            (name, "apart"): partial(lambda each: list(_parts(each, batch, asked)), each),
         }
     lora.use(next(iter(lora.runs)))
     work["lora", "merge"] = lora.merge_and_unmerge
@@ -271,14 +258,6 @@ def _one(served: Served, batch: Batch) -> None:
     """Run the whole batch through one adapter."""
     served.use(next(iter(served.runs)))
     served.answer(batch)
-
-
-def _apart(served: Served, batch: Batch, asked: Sequence[str]) -> None:
-    """Answer the same requests as one batch for each adapter, with a switch between them."""
-    for name in served.runs:
-        mine = [row for row, wanted in enumerate(asked) if wanted == name]
-        served.use(name)
-        served.answer({key: tensor[mine] for key, tensor in batch.items()})
 
 
 def _switch_seconds(served: Served) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import subprocess
@@ -18,7 +17,6 @@ import pytest
 from peft_lab.__main__ import main
 from peft_lab.cli import app, output
 from peft_lab.cli.application import FAILED, INTERRUPTED
-from peft_lab.core import disk
 from peft_lab.core.errors import PeftLabError
 from tests.cli.conftest import REPO, Run
 from tests.prose import facts, says
@@ -182,20 +180,6 @@ def test_no_message_is_without_end(run: Run, words: tuple[str, ...]) -> None:
     assert (
         len(line) < 400 and ("qqq…qqq" in shortened or "qqq…'" in shortened) and "PEFT_LAB_HOME" not in line
     )
-
-
-def test_a_file_that_the_system_refuses_is_named(tmp_path: Path) -> None:
-    """And the lab folder is where it lies in there."""
-
-    def refused(path: Path) -> OSError:
-        return OSError(errno.EACCES, "Permission denied", str(path))
-
-    home = tmp_path / "home"
-    assert says(disk.of_file(refused(tmp_path / "weights"), home), tmp_path / "weights", "Permission denied")
-    said = f"Nothing can be written to {home}: this user may not write there."
-    assert disk.of_file(refused(home / "runs" / "x"), home) == said
-    assert disk.of_file(OSError(errno.EACCES, "Permission denied"), home) == said
-    assert disk.of_file(OSError(errno.ENOENT, "No such file", "x"), home) is None
 
 
 FULL = Path("/dev/full")

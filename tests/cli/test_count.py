@@ -127,11 +127,6 @@ def test_a_model_in_a_folder(run: Run, tmp_path: Path) -> None:
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 64}
 MPT = {"model_type": "mpt", "d_model": 32, "n_layers": 2, "n_heads": 4, "vocab_size": 64}
 MAMBA2 = {"model_type": "mamba2", **TINY, "state_size": 4, "num_heads": 8, "head_dim": 8, "n_groups": 2}
-DEEPSEEK = {
-    "model_type": "deepseek_v3", **TINY, "intermediate_size": 48, "n_routed_experts": 4, "num_experts_per_tok": 2,
-    "n_group": 2, "topk_group": 1, "moe_intermediate_size": 16, "first_k_dense_replace": 1, "q_lora_rank": 16,
-    "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8,
-}  # fmt: skip
 
 
 def folder_of(tmp_path: Path, config: dict[str, object]) -> str:
@@ -167,52 +162,6 @@ def test_what_peft_refuses_is_refused_in_a_sentence(
 ) -> None:
     refusal = run("count", "--model", folder_of(tmp_path, config), *settings).refused()
     assert reason in refusal and refusal.startswith("error: PEFT")
-
-
-@pytest.mark.parametrize(
-    ("settings", "own", "config", "pefts"),
-    [
-        (
-            ("target_modules=up_proj",),
-            "Add gate_proj",
-            {"target_modules": ["up_proj"]},
-            "without also targeting gate_proj",
-        ),
-        (
-            ("target_modules=down_proj", "init_lora_weights=pissa"),
-            "only without PiSSA",
-            {"target_modules": ["down_proj"], "init_lora_weights": "pissa"},
-            "attribute 'weight'",
-        ),
-    ],
-    ids=("one of a fused pair", "pissa"),
-)
-def test_what_the_lab_refuses_beforehand_peft_refuses_too(
-    run: Run, tmp_path: Path, settings: tuple[str, ...], own: str, config: dict[str, object], pefts: str
-) -> None:
-    """As a method's settings in the lab's own words, as an adapter config in PEFT's."""
-    model, file = folder_of(tmp_path, DEEPSEEK), tmp_path / "adapter.json"
-    chosen = [part for setting in settings for part in ("--set", setting)]
-    assert own in run("count", "--model", model, "--method", "lora", *chosen).refused()
-    file.write_text(json.dumps({"peft_type": "LORA", **config}))
-    refusal = run("count", "--model", model, "--adapter-config", str(file)).refused()
-    assert says(refusal, "PEFT", "LORA") and pefts in refusal
-
-
-def test_models_with_a_state_are_counted(run: Run, tmp_path: Path) -> None:
-    mamba = {
-        "model_type": "mamba",
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "state_size": 4,
-        "vocab_size": 64,
-    }
-    model = folder_of(tmp_path, mamba)
-    done = run("count", "--model", model, "--method", "lora", "--set", "r=4", "--json")
-    (row,) = done.document
-    assert row["trainable"] == row["formula"] == 2 * 4 * (32 + 2 * 64)
-    assert says(done.stderr, "PEFT", "mamba", "in_proj")
-    assert "keys and values" in run("count", "--model", model, "--method", "prefix").refused()
 
 
 def test_both_counts_of_lora_fa(run: Run) -> None:

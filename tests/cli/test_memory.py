@@ -249,31 +249,3 @@ def test_a_gpu_adds_the_seconds_of_a_step(run: Run) -> None:
     (other,) = run(*ASK, "--method", "lora", "--gpu", "h100", "--json").document
     assert other["step_seconds"]["high"] / other["step_seconds"]["low"] > step["high"] / step["low"]
     assert "time per step" in run(*ASK, "--method", "lora", "--gpu", "l40s").stdout
-
-
-@pytest.mark.slow
-def test_a_run_over_rows_of_unequal_length(run: Run, tmp_path: Path) -> None:
-    file = tmp_path / "lengths.txt"
-    file.write_text("\n".join(map(str, range(8, 60))), "utf-8")
-    asked = ("memory", "--model", "gpt2", "--batch", "2", "--method", "lora", "--lengths", str(file))
-    (row,) = run(*asked, "--json").document
-    (step,) = run(
-        "memory", "--model", "gpt2", "--batch", "2", "--seq", "59", "--method", "lora", "--json"
-    ).document
-    ends = row["reserved_bytes"]
-    assert set(ends) == {"low", "value", "high"} and ends["low"] <= ends["value"] <= ends["high"]
-    assert (row["step_reserved_bytes"], row["peak_bytes"]) == (step["reserved_bytes"], step["peak_bytes"])
-    assert (row["run"]["rows"], row["run"]["longest"], row["run"]["seed"]) == (52, 59, 0)
-    assert "packing" in row["run"]["others"]
-    for option in (
-        ["--fits", "t4"],
-        ["--protocol", "metamath"],
-        ["--generate", "1,2"],
-    ):
-        assert option[0] in run(*asked, *option).refused()
-    (split,) = run(*asked, "--devices", "2", "--sharding", "fsdp2", "--json").document
-    assert split["run"]["longest"] == 59
-    assert (
-        "--lengths"
-        in run("memory", "--model", "dinov2-small", "--batch", "2", "--lengths", str(file)).refused()
-    )

@@ -15,7 +15,6 @@ from peft_lab.cli import plan
 from peft_lab.engine.devices import get_device
 from peft_lab.engine.request import StepRequest, StepSetting
 from peft_lab.engine.sharding.wrap import Sharding
-from peft_lab.engine.simulate import needed_bytes, simulate
 from tests.cli.conftest import Run
 from tests.prose import says
 
@@ -94,24 +93,6 @@ def test_plan_and_choose_say_the_same(run: Run) -> None:
     assert match[0]["peak_bytes_per_device"] == advised["peak_bytes"]
 
 
-@pytest.mark.further
-@pytest.mark.slow
-def test_rows_are_packed_by_their_lengths(run: Run, tmp_path: Path) -> None:
-    file = tmp_path / "lengths.txt"
-    file.write_text("\n".join(["60"] * 300 + ["20"] * 200), "utf-8")
-    start = ("plan", "--model", "smollm2-135m", "--gpu", "rtx-4090", "--packing")
-    assert "Give --lengths FILE" in run(*start).refused()
-    packs = (*start, "--lengths", str(file), "--seq", "128")
-    assert "Leave --rows out" in run(*packs, "--rows", "9").refused()
-    alike = tmp_path / "alike.txt"
-    alike.write_text("\n".join(["60"] * 300), "utf-8")
-    assert "two rows" in run(*start, "--lengths", str(alike)).refused(), "cut at the longest there is"
-    found = run(*packs, "--json").document
-    assert {one["rows_packed_into"] for one in found} == {175}, "184 of all rows, one in twenty held out"
-    assert all(one["rows_held_out"] == 25 and one["saved_by_packing"] is not None for one in found)
-    assert "collate_packed(" in found[0]["files"]["train.py"]
-
-
 AXOLOTL = """
 base_model: HuggingFaceTB/SmolLM2-135M-Instruct
 adapter: lora
@@ -187,17 +168,3 @@ def test_what_a_file_lacks_is_asked_for(run: Run, tmp_path: Path) -> None:
     assert "axolotl.yml" in run("memory", str(tmp_path / "axolotl.yml")).refused()
     assert "--model is missing" in run("memory", "--batch", "1", "--seq", "8").refused()
     assert "--model is missing" in run("plan", "--gpu", "rtx-4090").refused()
-
-
-@pytest.mark.slow
-def test_a_file_is_planned(run: Run, file: Path) -> None:
-    ask = ("--gpu", "rtx-4090", "--rows", "500", "--json")
-    rows = run("plan", str(file), *ask).document
-    written = rows[0]["as_written"]
-    assert {row["method"] for row in rows} and all(row["tool"] == "Axolotl" for row in rows)
-    step = simulate(
-        StepRequest("smollm2-135m", "lora", {"r": 4}, StepSetting(2, 64)).on(get_device("rtx-4090"))
-    )
-    assert written["peak_bytes_per_device"] == needed_bytes(step)
-    assert written["updates"] == 119, "475 of 500 rows, four to an update"
-    assert written["hours"]["low"] < written["hours"]["high"]

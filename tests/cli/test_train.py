@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,13 @@ from peft_lab.engine.timing import here
 from peft_lab.engine.timing.kernels import CONSTANTS
 from peft_lab.engine.work import Op, Piece
 from peft_lab.runs import kept as said_module
-from peft_lab.runs import owners, store
+from peft_lab.runs import store
 from peft_lab.runs.forecast import RunWork
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.view import Status
 from tests.cli.conftest import REPO, Run
-from tests.conftest import link
 from tests.models import homemade
 from tests.prose import says
-from tests.training.tasks.test_own import ASKS, SAYS, file_of
 from tests.waits import SECONDS
 
 TINY = ("--model", "minilm-l6", "--task", "sentiment", "--steps", "3", "--batch", "4", "--eval-rows", "8")
@@ -106,29 +103,6 @@ def test_the_exit_status_tells_how_the_run_ended(run: Run, ends: object, ending:
     assert "0.700" in shown
     assert document["run_id"] in run("runs").stdout
     assert says(run("runs", document["run_id"], "--stop").stderr, ending)
-
-
-class InterruptedQueue(FakeQueue):
-    """A queue during whose submission Ctrl-C comes."""
-
-    def submit(self, spec: RunRequest) -> str:
-        signal.raise_signal(signal.SIGINT)
-        return super().submit(spec)
-
-    def stop(self, identity: str) -> None:
-        store.get(identity)
-
-    def wait(self, identity: str, seconds: float) -> Status:
-        return store.get(identity).status()
-
-
-@pytest.mark.weights
-def test_a_signal_before_the_run_begins_ends_it(
-    run: Run, ends: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(train, "training_queue", lambda: InterruptedQueue("stopped", ""))
-    done = run("train", *TINY, "--method", "lora", "--json")
-    assert (done.status, json.loads(done.stdout)["status"]) == (128 + signal.SIGINT, "stopped")
 
 
 @pytest.mark.weights
@@ -292,74 +266,6 @@ def test_a_run_to_go_on_with_stands_alone(run: Run, arguments: tuple[str, ...], 
     assert sentence in run("train", *arguments).refused()
 
 
-@pytest.mark.slow
-@pytest.mark.weights
-def test_a_lost_run_goes_on_and_a_done_one_does_not(run: Run) -> None:
-    lost = store.create(
-        RunRequest("minilm-l6", "bitfit", "sentiment", steps=3, batch=4, eval_rows=8).complete(),
-        replace(owners.myself(), pid=2**22 + 1),
-    )
-    trained = run("train", *TINY, "--method", "bitfit", "--json").document
-    assert "no checkpoint" in run("train", "--continue", lost.id).refused()
-    assert "is done" in run("train", "--continue", trained["run_id"]).refused()
-    _leave_a_state(lost)
-    found = run("train", "--continue", lost.id, "--json").document
-    assert (found["run_id"], found["status"], found["loss"]) == (lost.id, "done", trained["loss"])
-
-
-def _leave_a_state(lost: store.Run) -> None:
-    """What a run leaves that is cut off after its second step."""
-    from peft_lab.runs import checkpoints, training
-
-    class Cut(BaseException): ...
-
-    def cut(keeper: checkpoints.Keeper, step: int) -> None:
-        if step == 2:
-            keeper.keep(step)
-            raise Cut
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoints.Keeper, "made", cut)
-        with pytest.raises(Cut):
-            training.train(lost)
-
-
-@pytest.mark.slow
-@pytest.mark.weights
-def test_a_preview_shows_what_would_be_learned_and_trains_nothing(
-    run: Run, own_home: Path, assets_home: Path, tmp_path: Path
-) -> None:
-    link(own_home)
-    own = tmp_path / "talks.jsonl"
-    own.write_bytes(file_of([ASKS, SAYS, ASKS, SAYS]))
-    asked = ("train", "--model", "smollm2-135m", "--method", "lora", "--preview")
-    seen = run(*asked, "--own", str(own))
-    assert seen.status == 0, seen.stderr
-    assert says(seen.stdout, "learns", "reads")
-    assert "assistant" not in seen.stdout.partition("Line ")[2].partition("«")[2].partition("»")[0]
-    learned = run(*asked, "--own", str(own), "--json").document
-    assert learned["rows"] == 11 and learned["end"] == "<|im_end|>"
-    tokens = learned["sample"][0]["tokens"]
-    assert "".join(token["text"] for token in tokens if token["trained"]).startswith("answer ")
-    assert "--own FILE" in run(*asked, "--task", "json").refused()
-    tagged = tmp_path / "tags.conll"
-    tagged.write_text("".join(f"call O\n{name} B-name\n\n" for name in "abcdefgh"))
-    encoder = (
-        "train",
-        "--model",
-        "minilm-l6",
-        "--method",
-        "lora",
-        "--preview",
-        "--own",
-        str(tagged),
-        "--json",
-    )
-    shown = run(*encoder).document
-    assert (shown["tagging"], shown["rows"], shown["trained"], shown["tokens"]) == (True, 8, 16, 32)
-    assert store.runs() == []
-
-
 STEPS = 3
 BATCH = 20  # more than the 12 images to train on: some are in a batch twice
 
@@ -428,20 +334,6 @@ def test_images_that_cannot_be_trained_on(
     spoil(images)
     assert said in run("train", "--model", vit, "--method", "lora", "--own", str(images)).refused()
     assert not (own_home / "runs").exists()
-
-
-def test_what_does_not_belong_together(
-    run: Run, vit: str, images: Path, own_home: Path, tmp_path: Path
-) -> None:
-    texts = tmp_path / "texts.csv"
-    texts.write_text("text,label\n" + "".join(f"text {at},{'ab'[at % 2]}\n" for at in range(12)))
-    reader = homemade.folder("bert", tmp_path / "my-bert")
-    train = ("train", "--method", "lora", "--model")
-    assert says(run(*train, vit, "--own", str(texts)).refused(), "digits", "images")
-    assert "reads them" in run(*train, reader, "--own", str(images)).refused()
-    assert "Remove the sentence" in run(*train, vit, "--own", str(images), "--probe", "a text").refused()
-    assert "Images have no tokens" in run(*train, vit, "--own", str(images), "--preview").refused()
-    assert not (own_home / "runs").exists() and store.runs() == []
 
 
 def test_plan_and_choose_know_texts_only(run: Run, vit: str) -> None:

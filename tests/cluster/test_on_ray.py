@@ -211,36 +211,3 @@ def test_a_comparison_trains_on_two_nodes_and_is_not_repeated(home: Path, cluste
     again = subprocess.run(whole, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert again.returncode == 0, again.stderr
     assert {run.id: run.events() for run in store.runs()} == before
-
-
-@pytest.mark.rest
-@pytest.mark.further
-def test_runs_of_a_cluster_are_ended_early_and_the_next_command_keeps_to_it(
-    home: Path, cluster: Cluster
-) -> None:
-    grid = {"learning_rate": [0.003, 0.0001, 0.001, 0.01]}
-    stop = {"by": "asha", "grace": 6, "factor": 2}
-    wanted = plan.sweep_of({**WISH, "seeds": [0], "eval_rows": 0, "grid": grid, "stop": stop})
-    executor, until = OnRay(cluster.address), time.monotonic() + SECONDS
-    try:
-        rows = carrying.carry_out_sweep(
-            wanted.specs, executor, lambda *_: None, lambda: time.monotonic() > until, wanted.early
-        )
-        before = {run.id: run.events() for run in store.runs()}
-        again = carrying.carry_out_sweep(
-            wanted.specs, executor, lambda *_: None, lambda: time.monotonic() > until, wanted.early
-        )
-    finally:
-        executor.close()
-    assert again == rows and {run.id: run.events() for run in store.runs()} == before
-    ended = [row for row in rows if row["ended_early"]]
-    assert 0 < len(ended) < len(rows) == 4
-    for row in ended:
-        rung, steps = row["ended_early"]["rung"], row["ended_early"]["steps"]
-        assert rung in (6, 12, 24, 48) and rung <= steps == len(row["loss"]) < STEPS
-        assert (
-            row["status"] == "stopped"
-            and f"rung at step {rung}) after {steps} of {STEPS} steps" in row["message"]
-        )
-    full = [row for row in rows if not row["ended_early"]]
-    assert {(row["status"], len(row["loss"])) for row in full} == {("done", STEPS)}

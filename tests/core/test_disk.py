@@ -1,4 +1,4 @@
-"""JSON files and files written in one step. Paths that a user named are tested in tests/cli/test_paths.py."""
+"""JSON files and files written in one step. Paths that a user named are tested in tests/cli/test_options.py."""
 
 from __future__ import annotations
 

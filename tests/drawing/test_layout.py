@@ -99,36 +99,6 @@ def test_any_mixture_of_parts_is_drawn_without_collisions(data: st.DataObject) -
     assert read(drawing.svg).problems() == []
 
 
-def _svg(body: str) -> str:
-    stream = '<path class="stream" d="M5 90 L5 10"/>'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 100">{stream}{body}</svg>'
-
-
-@pytest.mark.parametrize(
-    ("body", "says"),
-    [
-        ('<rect class="box" x="90" y="10" width="20" height="9"/>', "leaves the picture"),
-        (
-            '<rect class="box" x="20" y="10" width="20" height="9"/>'
-            '<rect class="gate" x="35" y="12" width="20" height="9"/>',
-            "overlaps",
-        ),
-        (
-            '<rect class="box" x="20" y="10" width="20" height="20"/>'
-            '<text class="name" x="30" y="25" font-size="12" text-anchor="middle">too long</text>',
-            "sticks out",
-        ),
-        (
-            '<rect class="box" x="20" y="10" width="20" height="20"/><path class="flow" d="M10 20 L60 20"/>',
-            "crosses",
-        ),
-    ],
-)
-def test_the_check_itself_sees_mistakes(body: str, says: str) -> None:
-    assert any(says in problem for problem in read(_svg(body)).problems())
-    assert read(_svg("")).problems() == []
-
-
 def drawn(name: str, slug: str = "lora", layout: Layout = "wide", **values: Any) -> Drawing:
     spec, shape = get_method(slug), entry_of(name).shape
     full = spec.complete(shape, values)

@@ -79,17 +79,6 @@ def test_a_method_records_and_its_training_is_the_same(slug: str, tmp_path: Path
     assert first is not None and all(value for value in first[1:])
 
 
-@pytest.mark.slow
-def test_deep_prompts_have_the_share_of_their_layer(tmp_path: Path, assets_home: Path) -> None:
-    trained("ptuning", tmp_path, version="v2")
-    found = read(tmp_path)
-    assert found.attention is not None
-    for part in found.parts:
-        assert part.kind == "columns" and part.layer is not None
-        for state, layers in enumerate(found.attention):
-            assert layers is not None and part.share[state] == layers[part.layer]
-
-
 def test_the_share_of_a_low_rank_correction_is_its_part_of_the_output(
     tmp_path: Path, assets_home: Path
 ) -> None:

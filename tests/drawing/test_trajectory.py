@@ -100,25 +100,10 @@ def test_a_picture_keeps_the_furthest_entry_of_each_patch() -> None:
     assert cells.tolist() == [[-127, 0], [0, 0], [0, 64]]
 
 
-def test_a_product_is_that_of_its_factors() -> None:
-    a, b = torch.randn(3, 40), torch.randn(30, 3)
-    assert torch.allclose(parts.product_picture(a, b, 2.0), 2 * b @ a)
-
-
 @pytest.mark.parametrize("steps", [1, 2, 24, 25, 26, 60, 300, 10_000])
 def test_first_and_last_state_are_recorded_and_not_too_many(steps: int) -> None:
     found = format.recorded_states(steps)
     assert found[:2] == [0, 1] and found[-1] == steps and len(found) <= format.STATES
-
-
-def test_recording_keeps_to_its_share() -> None:
-    budget = format.Budget()
-    assert budget.allows(format.FREE_STATES / 2) and not budget.allows(
-        0.7 * format.FREE_STATES, measuring=True
-    )
-    budget.spent = format.FREE_STATES
-    assert not budget.allows(1.0)
-    assert format.Budget(share=None, spent=1e6).allows(1e6)
 
 
 def test_an_answer_that_took_too_long_leaves_the_states_their_share() -> None:
@@ -253,10 +238,3 @@ def test_another_version_and_a_lost_state_are_refused() -> None:
         from_dict({**data(), "first": [row[:-1] for row in data()["first"]]})
     with pytest.raises(BadInput):
         from_dict([])
-
-
-def test_its_answers_are_drafts_for_the_same_order_alone() -> None:
-    known = sentence.answers_of(sentence.MODEL, sentence.METHOD, RUN.order)
-    assert set(known) == set(ASKED) and known[STEPS] == RUN.answers[-1].text
-    assert not sentence.answers_of(sentence.MODEL, sentence.METHOD, RUN.order + " Thanks.")
-    assert not sentence.answers_of(sentence.MODEL, "ia3", RUN.order)

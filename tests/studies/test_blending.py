@@ -13,7 +13,6 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
@@ -24,12 +23,9 @@ from peft_lab.scratch import blend as written_out
 from peft_lab.studies import blending
 from peft_lab.studies.blending import DENSITY, HOW, SHIPPED, TASKS, Bench, overlap
 from peft_lab.takeaway.ship.adapter import read
-from peft_lab.training.tasks import get_task
 from tests.cli.conftest import run  # noqa: F401  a fixture
 from tests.methods import tiny
 from tests.runs.test_training import carry_out
-from tools import record_blends
-from tools.record_blends import settled, write
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 MOVIES = RunRequest("minilm-l6", "lora", "sentiment", {"r": 4}, steps=3, batch=4, eval_rows=0)
@@ -82,16 +78,6 @@ def test_the_ends_are_each_adapter_alone_and_the_middle_is_their_sum(pair: tuple
 def test_what_does_not_add_up_is_refused(first: RunSpec, second: RunSpec, reason: str) -> None:
     said = blending.problem(first, second)
     assert bool(said) == bool(reason) and reason in said
-
-
-@pytest.mark.weights
-@pytest.mark.slow
-def test_a_refusal_is_an_error_when_asked_all_the_same(pair: tuple[Run, Run]) -> None:
-    other = store.create(replace(MOVIES, values={"use_dora": True}).complete())
-    with pytest.raises(BadInput, match="DoRA"):
-        blending.blend(pair[0].id, other.id, TEXT)
-    with pytest.raises(BadInput, match="characters"):
-        blending.ask(pair[0].id, pair[1].id, " ")
 
 
 SETTINGS = {"r": 2, "target_modules": ("q_proj", "v_proj")}
@@ -436,72 +422,3 @@ def test_shipped_adapters_load_and_score_as_recorded() -> None:
     assert made.blend(cell["how"], cell["weights"]) == cell["rank"]
     # one of 12 answers may turn on another processor
     assert made.scores([0]) == pytest.approx(cell["scores"][:1], abs=1.1 / blending.SCORED)
-
-
-ROWS, LONGEST, END = 5, 12, 8
-
-
-@pytest.fixture
-def model() -> Any:
-    torch.manual_seed(3)
-    made = LlamaForCausalLM(
-        LlamaConfig(
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            intermediate_size=64,
-            vocab_size=12,
-            initializer_range=0.6,
-        )
-    )
-    return made.eval()
-
-
-def test_rows_that_end_are_dropped_and_the_others_go_on_as_generate_writes_them(model: Any) -> None:
-    lengths = torch.tensor([6, 2, 4, 6, 3])
-    mask = (torch.arange(6) >= 6 - lengths[:, None]).long()  # padded on the left
-    inputs = {"input_ids": torch.randint(0, 12, (ROWS, 6)) * mask, "attention_mask": mask}
-    expected = model.generate(
-        **inputs, max_new_tokens=LONGEST, do_sample=False, eos_token_id=END, pad_token_id=0
-    )[:, 6:].tolist()
-    widths: list[int] = []
-    model.register_forward_hook(lambda _, given, made: widths.append(len(made.logits)))
-    written = write(model, inputs, LONGEST, lambda row, tokens: tokens[-1] == END)
-    assert widths[0] == ROWS > widths[-1] and len({len(row) for row in written}) > 1, "a row ends early"
-    for row, wanted in zip(written, expected, strict=True):
-        assert row == (wanted[: wanted.index(END) + 1] if END in wanted else wanted)
-
-
-@pytest.mark.parametrize(
-    ("number", "over", "open_"),
-    [
-        (0, 'Sure: {"item": "tea"}', 'Sure: {"item": "tea"'),
-        (1, "Logically speaking, a hash table", "Log, forenoon wat"),
-        (2, "item=nothing; size", "item=ITEM; size"),
-    ],
-)
-def test_an_answer_is_settled_when_no_token_can_change_its_score(number: int, over: str, open_: str) -> None:
-    task = get_task([*TASKS.values()][number])
-    row = task.load().test[0]
-    right = task.load().test[0].target
-    item = right.partition(";")[0].partition("=")[2]
-    assert settled(number, over, row) and not settled(number, open_.replace("ITEM", item), row)
-    for cut in range(len(right)):  # an answer that will be right is never cut off before it is
-        if settled(number, right[:cut], row):
-            assert task.score([right[:cut]], [row]) == task.score([right], [row])
-
-
-def test_the_exact_sum_finds_the_weights_at_which_the_other_ways_are_recorded() -> None:
-    points = list(record_blends.grid())
-    assert len(points) == len(set(points)) and {sum(weights) for _, weights in points[:4]} == {0.0, 1.0}
-    for members, cells in blending.best().items():
-        best = next(tuple(cell["weights"]) for cell in cells if cell["how"] == "cat")
-        mine = [
-            (how, weights) for how, weights in points
-            if [at for at, weight in enumerate(weights) if weight] == [*members]
-        ]  # fmt: skip
-        ways = [how for how, _ in mine]
-        assert ways[: ways.count("cat")] == ["cat"] * ways.count("cat")
-        assert ways.count("cat") == len(blending.LEVELS) ** len(members)
-        assert {how for how, weights in mine if weights == best} == set(HOW)

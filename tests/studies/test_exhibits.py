@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -13,14 +12,10 @@ from typing import Any
 
 import pytest
 
-from bench import engines as bench
-from peft_lab.models.loading import load_tokenizer
-from peft_lab.runs.spec import RunRequest
 from peft_lab.studies import exhibits, same_rows, tiny
 from peft_lab.studies.exhibits import MIXTURE, OUTCOMES, Parts, all_exhibits, outcome, spoil
 from peft_lab.studies.same_rows import ROWS, WAYS, Answered, recorded, right
 from peft_lab.training.tasks.base import Row
-from tests.conftest import missing
 
 NAMES = list(all_exhibits())
 
@@ -96,26 +91,6 @@ def test_only_square_matrices_are_exchanged(tiny_adapter: Path) -> None:
     moved = {name for name, tensor in healthy.tensors.items() if not tensor.equal(spoilt.tensors[name])}
     assert moved and all("q_proj" in name for name in moved)  # v's matrices have other sides
     assert all(tensor.shape == spoilt.tensors[name].shape for name, tensor in healthy.tensors.items())
-
-
-def test_query_rows_are_those_of_an_engine_that_keeps_its_own_order(tiny_adapter: Path) -> None:
-    """W in llama.cpp's order plus BA in PEFT's is, in PEFT's order, W plus what the exhibit adds."""
-    import torch
-
-    healthy, spoilt = (parts_of("query-rows", tiny_adapter) for _ in range(2))
-    spoil(spoilt, "query rows")
-    heads = healthy.base.config.num_attention_heads
-
-    def in_its_order(rows: Any) -> Any:  # convert_hf_to_gguf.py, LlamaModel.permute
-        return (
-            rows.reshape(heads, 2, rows.shape[0] // heads // 2, *rows.shape[1:])
-            .swapaxes(1, 2)
-            .reshape(rows.shape)
-        )
-
-    name = next(name for name in healthy.tensors if "q_proj.lora_B" in name)
-    assert torch.equal(in_its_order(spoilt.tensors[name]), healthy.tensors[name])
-    assert not torch.equal(spoilt.tensors[name], healthy.tensors[name])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -281,21 +256,3 @@ def test_what_is_recorded_answers_every_row_in_every_way() -> None:
             }
     mean = {way: fmean(found["answers"][way].lost) for way in WAYS if WAYS[way].merged}
     assert mean["bf16"] < mean["int8"] < min(mean["nf4"], mean["q4_0"])
-
-
-@pytest.mark.slow
-@pytest.mark.weights
-def test_llama_cpp_answers_the_rows_as_peft_does(
-    assets_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine = Path(__file__).parents[2] / ".venv-engine"
-    if not (engine / "xllamacpp").is_dir():
-        missing(f"no llama.cpp for {Path(sys.executable).name}: make engine")
-    monkeypatch.setenv("PYTHONPATH", str(engine))
-    monkeypatch.setattr(same_rows, "ROWS", 2)
-    base = tmp_path / "base"
-    tuned = bench.adapt(bench.tiny("llama", base), bench.KINDS["q and v"], tmp_path / "adapter")
-    spec = RunRequest(str(base), "lora", "json").complete()
-    made = same_rows.in_engine("llama.cpp", spec, tmp_path / "adapter")
-    texts, ended = same_rows.write(tuned, load_tokenizer(str(base)), spec, same_rows.rows_of(spec))
-    assert (made.answers, made.ended) == (tuple(texts), tuple(ended)) and len(texts) == 2

@@ -7,14 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import torch
 
-from peft_lab.core import machine
 from peft_lab.core.errors import BadInput
 from peft_lab.drawing.trajectory.sentence import ASKED, STEPS
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
-from peft_lab.runs.admission import step_ahead
 from peft_lab.studies.playground import (
     ALL,
     DEFAULT_RATE,
@@ -76,18 +73,6 @@ def test_counts_are_those_of_the_method() -> None:
         assert run.trained == method.formula(shape, values).trainable, setting
 
 
-def test_memory_depends_on_rank_and_targets_alone_and_grows_with_them() -> None:
-    peaks: dict[tuple[Any, int], set[tuple[tuple[str, int], ...]]] = {}
-    for run in RUNS.runs:
-        peaks.setdefault((run.targets, run.rank), set()).add(tuple(sorted(run.memory.items())))
-    assert all(len(found) == 1 for found in peaks.values())
-    adapter = {key: dict(next(iter(found)))["adapter"] for key, found in peaks.items()}
-    for targets in (SOME, ALL):
-        ranks = sorted(rank for of, rank in adapter if of == targets)
-        grown = [adapter[targets, rank] for rank in ranks]
-        assert grown == sorted(grown) and grown[0] < grown[-1]
-
-
 def test_another_version_and_a_lost_state_are_refused() -> None:
     assert len(from_lines(lines()[:2]).runs) == 1
     first, run, *_ = lines()
@@ -115,14 +100,3 @@ def test_the_request_of_a_run_is_what_was_trained() -> None:
         recorded.pop(varied)
         same.pop(varied)
     assert json.loads(json.dumps(same)) == recorded
-
-
-@pytest.mark.slow
-@pytest.mark.weights
-def test_the_peak_is_what_the_methods_page_prints_for_the_same_settings(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(machine, "compute_dtype", lambda: torch.bfloat16)  # of the machine that recorded
-    run = next(run for run in shipped().runs if run.setting == Setting(8, 16, DEFAULT_RATE))
-    ahead, _ = step_ahead(run.setting.request.complete().to_dict())
-    assert run.memory == {part: size for part, size in ahead.parts.items() if size}

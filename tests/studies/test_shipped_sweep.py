@@ -14,14 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peft_lab.core.errors import BadInput
-from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
 from peft_lab.studies import landscape, shipped_sweep
 from peft_lab.studies.shipped_sweep import LORA, Sweep, curves, interval, shipped_points
 from peft_lab.training.tasks import get_task
 from tests.studies import made_points as made
 from tests.studies.made_points import Truth
-from tools import ship_sweep
 from tools import sweep as maker
 
 UNEVEN = {"lora": [1e-4, 4e-4, 5e-4, 2e-3, 3e-3, 1e-2], "full": [1e-5, 4e-5, 5e-5, 2e-4, 3e-4, 1e-3]}
@@ -125,22 +123,6 @@ def test_lines_differ_in_one_thing(by: str, labels: list[str]) -> None:
             assert all(kept[name] == {value} for name, value in HELD.items() if name != by)
 
 
-def test_a_band_reaches_over_the_seeds_and_one_that_lacks_a_rate_is_left_out() -> None:
-    rows = made.rows(Truth(noise=0.1))
-    gone = next(row for row in rows if row["method"] == "full" and row["batch"] == 8 and row["seed"] == 1)
-    for some, seeds in ((rows, (0, 1)), ([row for row in rows if row is not gone], (0,))):
-        line = landscape.lines(Sweep.of(some), "smollm2-135m", "method", "loss", HELD)[-1]
-        assert line.best == min(line.spots, key=lambda spot: spot.mean)
-        assert [spot.rate for spot in line.spots] == made.RATES["full"]
-        for spot in line.spots:
-            values = [
-                row["loss"] for row in some
-                if (row["method"], row["batch"], row["rate"]) == ("full", 8, spot.rate) and row["seed"] in seeds
-            ]  # fmt: skip
-            assert (spot.low, spot.high, spot.seeds) == (min(values), max(values), len(seeds))
-            assert spot.mean == pytest.approx(sum(values) / len(values))
-
-
 def test_diverged_trainings_are_counted_and_not_drawn() -> None:
     sweep = made.sweep(Truth(diverging=1e-3))
     line = landscape.lines(sweep, "smollm2-135m", "method", "loss", HELD)[0]
@@ -210,21 +192,6 @@ def test_each_training_trained_as_many_parameters_as_its_shapes_say() -> None:
             assert point.trainable == shape.total + head, point.name
 
 
-@pytest.mark.parametrize("grid", maker.GRIDS[:2], ids=lambda grid: grid.model)
-def test_a_new_training_of_the_feed_forward_maps_trains_no_others(grid: maker.Grid) -> None:
-    assert shipped_points().shared(grid.model, "mlp") == ()
-    rank = grid.ranks[-1]
-    training = maker.Training(grid.model, LORA, grid.lora_rates[0], rank, "mlp", grid.batches[0], 0)
-    asked = dict(maker.spec_of(grid, training).values)["target_modules"]
-    shape = get_model(grid.model).shape
-    groups = shape.match(asked).groups
-    assert {group.role for group in groups} <= {"gate", "up", "down"}
-    counted = get_method(LORA).formula(
-        shape, {**get_method(LORA).defaults(shape), "r": rank, "target_modules": asked}
-    )
-    assert counted.trainable == rank * sum((g.in_features + g.out_features) * g.count for g in groups)
-
-
 @pytest.mark.weights
 @pytest.mark.parametrize("model", ["minilm-l6", "smollm2-135m"])
 def test_the_run_that_repeats_a_training_is_the_one_that_was_made(model: str) -> None:
@@ -280,36 +247,3 @@ def test_rows_that_do_not_go_together_are_refused() -> None:
         Sweep.of([ROW], {"settings": {"smollm2-135m": setting}})
     with pytest.raises(BadInput, match="needs a value for 'steps'"):
         Sweep.of([{name: value for name, value in ROW.items() if name != "steps"}])
-
-
-def test_files_that_overlap_are_put_together_once(tmp_path: Any) -> None:
-    point = next(iter(maker.trainings(maker.GRIDS[0])))
-    row = {**ROW, **vars(point), "task": "sentiment", "curve": [0.7, float("nan")]}
-    found = ship_sweep.union([json.dumps(row), json.dumps({**row, "seconds": 9.0})])
-    assert len(found) == 1 and found[0]["curve"] == [0.7]
-    with pytest.raises(ValueError, match="other figures"):
-        ship_sweep.union([json.dumps(row), json.dumps({**row, "loss": 0.1})])
-    with pytest.raises(ValueError, match="on no grid"):
-        ship_sweep.union([json.dumps({**row, "rate": 3.0})])
-
-
-@pytest.mark.weights
-def test_nothing_ships_that_does_not_come_out_again(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    row = json.loads(
-        (resources.files("peft_lab.studies") / "shipped_sweep" / shipped_sweep.ROWS_FILE)
-        .read_text("utf-8")
-        .splitlines()[0]
-    )
-    file = tmp_path / "one.jsonl"
-    file.write_text(json.dumps(row), "utf-8")
-    monkeypatch.setattr(maker, "outcome", lambda grid, training: {**row, "seconds": 2.0})
-    assert ship_sweep.main([str(file)], tmp_path) == 0
-    assert "1 made again with equal figures" in capsys.readouterr().out
-    (tmp_path / shipped_sweep.ABOUT_FILE).unlink()
-    monkeypatch.setattr(maker, "outcome", lambda grid, training: {**row, "loss": row["loss"] + 1e-5})
-    assert ship_sweep.main([str(file)], tmp_path) == 1
-    assert (
-        "came out otherwise" in capsys.readouterr().err and not (tmp_path / shipped_sweep.ABOUT_FILE).exists()
-    )

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from peft_lab.runs import checkpoints, owners, store
-from peft_lab.runs.checkpoints import Rung, Verdicts
-from peft_lab.runs.queue import get_queue
-from peft_lab.runs.spec import RunRequest
-from peft_lab.runs.view import Status
+from peft_lab.runs import checkpoints, store
 from peft_lab.studies import carrying as studies_carrying
 from peft_lab.studies.sweeps import plan
 from peft_lab.studies.sweeps import store as carrying
 from tests.conftest import link
 from tests.studies.sweeps.made import Killed, Stand
-from tests.waits import SECONDS
 
 pytestmark = pytest.mark.weights
 STEPS = 16
@@ -119,30 +113,3 @@ def test_whoever_asks_for_full_runs_gets_them() -> None:
         ("done", None, STEPS)
     ] * len(RATES)
     assert len(store.runs()) == len(RATES) and len(carrying.sweeps()) == 2
-
-
-def test_a_verdict_that_cannot_be_read_ends_nothing() -> None:
-    run = store.create(plan.sweep_of(WISH).specs[0], owners.myself())
-    for text in ("{", "[]", '{"sweep": "x", "rungs": [{"step": "many"}]}'):
-        (run.folder / checkpoints.EARLY_FILE).write_text(text)
-        assert checkpoints.read_early(run) is None and checkpoints.ended_by(run) is None
-
-
-@pytest.mark.slow
-@pytest.mark.further
-@pytest.mark.rest
-def test_a_training_ends_after_the_step_at_which_it_is_told_and_can_go_on() -> None:
-    asked_for = RunRequest("minilm-l6", "bitfit", "sentiment", steps=400, batch=4, eval_rows=4)
-    run = store.get(get_queue().submit(asked_for))
-    while run.view().step < 3:
-        assert not run.status().final
-    checkpoints.note_ending(run, Verdicts("a-sweep", (Rung(2, 0.7, True), Rung(3, 0.7, False))))
-    assert get_queue().wait(run.id, SECONDS) is Status.STOPPED
-    seen = run.view()
-    assert 3 <= seen.step < 400
-    assert seen.message == checkpoints.told_to_end(Rung(3, 0.7, False), seen.step, 400)
-    assert json.loads((run.folder / "record.json").read_text())["steps"] == seen.step
-    assert (run.adapter / "adapter_config.json").exists()
-    get_queue().go_on(run.id)
-    assert checkpoints.read_early(run) is None
-    assert get_queue().wait(run.id, SECONDS) is Status.DONE and run.view().step == 400

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import statistics
@@ -51,23 +50,6 @@ def test_what_is_no_sweep_is_refused_by_its_name() -> None:
     store._specs.cache_clear()
     with pytest.raises(RunError, match="cannot be read"):
         _ = kept.specs
-
-
-def test_it_is_running_while_its_process_lives_and_says_so() -> None:
-    kept = store.keep(plan.sweep_of(EXAMPLE).specs)
-    assert not kept.running
-    with kept.claimed():
-        assert kept.running
-        with pytest.raises(RunError, match="already running"), kept.claimed():
-            pass
-        assert kept.running, "who was refused takes nothing away"
-    assert not kept.running
-    gone = {**owners.myself().to_dict(), "pid": 2**22 + 1, "at_work": True}
-    (kept.folder / "owner.json").write_text(json.dumps(gone))
-    assert not kept.running, "killed"
-    for damaged in ("[", "[]", "null"):
-        (kept.folder / "owner.json").write_text(damaged)
-        assert not kept.running
 
 
 def test_what_differs_within_a_method_is_varied_and_its_defaults_are_not() -> None:
