@@ -16,6 +16,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 import venv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -23,15 +24,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from peft_lab.core.errors import PeftLabError
+from peft_lab.core.errors import BadInput, PeftLabError
 from peft_lab.models.assets import store as assets
+from peft_lab.models.loading import load_base, no_pickles
 from peft_lab.studies import same_rows as rows_studied
 from peft_lab.studies.same_rows import Answered
-from peft_lab.takeaway.ship import convert, engines
+from peft_lab.takeaway.ship import convert, engines, gguf_files
 from peft_lab.takeaway.ship import passport as passports
 from peft_lab.takeaway.ship.adapter import read
 from peft_lab.takeaway.ship.engines import Answer
 from peft_lab.takeaway.ship.passport import base_of, passport, rules_of
+from peft_lab.training.evaluation import Examiner, question
 
 ROOT = Path(__file__).parents[1]
 RESULT = Path(passports.__file__).with_name("measured.json")
@@ -289,10 +292,17 @@ def judge(rows: Sequence[dict[str, Any]]) -> None:
 
 def base_for(engine: str, base: Path, tokenizer: Any, place: Path) -> Path:
     """Return the base as an engine reads it: a GGUF file in float32; for MLX as models on the hub are."""
+    import torch
     from safetensors.torch import load_file, save_file
+    from transformers import AutoModelForCausalLM
 
     if engine == "llama.cpp":
-        return rows_studied.gguf_of(engine, base, tokenizer, place)
+        file = place / "base.gguf"
+        if not file.exists():
+            with no_pickles():
+                model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+            gguf_files.write_model(file, model, tokenizer, "f32")
+        return file
     if engine != "mlx":
         return base
     bare = (
@@ -342,10 +352,33 @@ def install(engine: str) -> None:
 
 
 def same_rows(run: str, pythons: Mapping[str, Path]) -> Iterator[tuple[str, Answered]]:
-    """Yield for each engine its answers to the held-out rows with a run's adapter, on a base in float32."""
+    """Yield for each engine its answers to the held-out rows with a run's adapter, on a base in float32.
+
+    Raises:
+        BadInput: an engine ended with an error.
+    """
+    import torch
+
     spec, folder = rows_studied.adapter_of(run)
+    loaded: Any = load_base(spec.model, dtype=torch.float32)
+    examiner = Examiner(spec.task_object(), loaded.tokenizer, spec.max_length, "cpu")
+    ends, tokens = torch.as_tensor(examiner.ends).flatten().tolist(), examiner.task.max_new_tokens
+    asked = [examiner.prepare([question(row)])["input_ids"][0].tolist() for row in rows_studied.rows_of(spec)]
     for engine, python in pythons.items():
-        yield engine, rows_studied.in_engine(engine, spec, folder, python, base_for)
+        with tempfile.TemporaryDirectory() as name:
+            place = Path(name)
+            loaded.model.save_pretrained(place / "base")
+            loaded.tokenizer.save_pretrained(place / "base")
+            base = base_for(engine, place / "base", loaded.tokenizer, place)
+            convert.write(read(folder), spec.model, engine, out := place / "adapter")
+            start = time.perf_counter()
+            files = out / "adapter.gguf" if engine == "llama.cpp" else out
+            made = next(engines.answers(engine, python, base, [files], asked, tokens, stop=ends))
+        if isinstance(made, str):
+            raise BadInput(f"{engine} ended with an error: {made}", "engine")
+        texts = loaded.tokenizer.batch_decode([one.ids for one in made], skip_special_tokens=True)
+        ended = tuple(len(one.ids) < tokens for one in made)
+        yield engine, Answered(tuple(texts), ended, round(time.perf_counter() - start, 1))
 
 
 def main() -> None:

@@ -15,15 +15,13 @@ import sys
 from pathlib import Path
 
 from peft_lab.cli import (  # noqa: F401  each registers its commands
-    catalog,  # methods, models, tasks, fetch, atlas
+    catalog,  # methods, models, tasks, fetch, atlas, count
     compare,  # compare, sweep
-    count,
     interview,  # questions, claims, diagnose
     kata,
     machine,  # doctor
     memory,
-    plan,
-    recommend,
+    plan,  # plan, recommend
     runs,  # runs, export
     ship,  # ship, check
     start,  # app, serve

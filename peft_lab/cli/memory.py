@@ -19,7 +19,7 @@ import typer
 from peft_lab.advise.foreign.fitting import as_written, job_of
 from peft_lab.advise.plans.steps import added, split_seconds, told_adapters, unmeasured
 from peft_lab.advise.plans.wanted import lengths_in
-from peft_lab.cli import foreign, options, output
+from peft_lab.cli import options, output
 from peft_lab.cli.application import FAILED, command
 from peft_lab.cli.options import Subjects, form_options, option, option_of
 from peft_lab.cli.output import ProgressBars
@@ -274,7 +274,7 @@ class Protocol(StrEnum):
 @form_options(MemoryOptions, _OPTIONS)
 def memory_command(
     given: dict[str, Any],
-    file: foreign.ConfigFile = None,
+    file: options.ConfigFile = None,
     model: options.OneModel = None,
     method: options.Methods = None,
     sets: options.Sets = None,
@@ -302,7 +302,7 @@ def memory_command(
     as_json: options.Json = False,
 ) -> None:
     """Simulate the memory of a training step on a GPU, without weights. The default is every method that applies."""
-    reading, own, rows = foreign.read_file(file), dict(given), lengths_in(lengths)
+    reading, own, rows = options.read_foreign(file), dict(given), lengths_in(lengths)
     if rows is not None:
         given = {"seq": rows.tokens[-1], **given}
     if reading is not None:
@@ -312,7 +312,7 @@ def memory_command(
             method = [reading.method]
             taken = {text.partition("=")[0].strip() for text in sets or ()}
             sets = [*(sets or ()), *(one for one in reading.sets if one.partition("=")[0] not in taken)]
-    entry, wanted = resolve(foreign.model_of(reading, model)), MemoryOptions(**given)
+    entry, wanted = resolve(options.model_of(reading, model)), MemoryOptions(**given)
     labels, per_token = options.head_of(task, entry)
     stored = COMPUTING[wanted.precision].stored
     if "dtype" in given and wanted.dtype in PRECISIONS and stored not in ("", wanted.dtype):
@@ -400,7 +400,7 @@ def memory_command(
     more = {} if reading is None else {**reading.as_dict(), "as_written": written}
     document = [{**one.as_dict(), **more} for one in results]
     output.show(
-        document, as_json, human=lambda: [*foreign.tables(reading, written), *tables(heading, results)]
+        document, as_json, human=lambda: [*options.tables_of(reading, written), *tables(heading, results)]
     )
     if failed:
         raise typer.Exit(FAILED)

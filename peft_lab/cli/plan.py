@@ -1,4 +1,5 @@
-"""``plan``: trainings that fit on one or many GPUs, ranked, with their time, cost and files."""
+"""``plan``: trainings that fit on one or many GPUs, ranked, with time, cost and files; ``recommend``: the decision
+tree without the page, whose unanswered questions get their usual answers."""
 
 from __future__ import annotations
 
@@ -8,9 +9,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+from peft_lab.advise.flips import Flip, flips
 from peft_lab.advise.foreign.fitting import as_written, job_of
 from peft_lab.advise.foreign.reading import Reading
-from peft_lab.advise.plan import StepPlan
+from peft_lab.advise.plan import StepPlan, told_by
 from peft_lab.advise.plans import nearest, ranking
 from peft_lab.advise.plans.configs import Written, write
 from peft_lab.advise.plans.nearest import ask, mend, options_of, said_of, together
@@ -25,16 +27,21 @@ from peft_lab.advise.plans.steps import (
     unmeasured,
 )
 from peft_lab.advise.plans.wanted import Lengths, Wanted, lengths_in, look, rows_of
-from peft_lab.advise.situation import HOUR
-from peft_lab.cli import foreign, options, output
+from peft_lab.advise.recipes.recipe import RecipeSetting
+from peft_lab.advise.recipes.replications import replications
+from peft_lab.advise.recommend import Recommendation, recommend, served
+from peft_lab.advise.room import room_of
+from peft_lab.advise.situation import FOUND, HOUR, WORDS, Situation, parse
+from peft_lab.advise.tree import QUESTIONS
+from peft_lab.cli import options, output
 from peft_lab.cli.application import command
-from peft_lab.cli.options import form_options, option, option_of
+from peft_lab.cli.options import form_options, option, option_of, split_assignment
 from peft_lab.cli.output import ProgressBars
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput
 from peft_lab.core.field import as_text
 from peft_lab.core.inspector import get_pool
-from peft_lab.core.units import several
+from peft_lab.core.units import band, label, several, written_figure
 from peft_lab.models.catalogue import resolve
 
 #: Fields of the form that are options; --lengths gives the packed rows.
@@ -45,7 +52,7 @@ _OPTIONS = tuple(name for name in Wanted.fields() if name not in ("model", "pack
 @form_options(Wanted, _OPTIONS, needed=("gpu",), parse=False)
 def plan_command(
     given: dict[str, str],
-    file: foreign.ConfigFile = None,
+    file: options.ConfigFile = None,
     model: options.OneModel = None,
     lengths: options.LengthsFile = None,
     packing: Annotated[
@@ -55,8 +62,8 @@ def plan_command(
     as_json: options.Json = False,
 ) -> None:
     """Plan a training run on one or more GPUs: what fits, how long it takes, what it costs, and its files."""
-    reading = foreign.read_file(file)
-    texts = {"model": foreign.model_of(reading, model), **_of_file(reading, given)}
+    reading = options.read_foreign(file)
+    texts = {"model": options.model_of(reading, model), **_of_file(reading, given)}
     if packing and lengths is None:
         raise BadInput("--packing needs the lengths of the rows. Give --lengths FILE.", "packing")
     known = lengths_in(lengths)
@@ -83,7 +90,7 @@ def plan_command(
     if out is not None:
         notes += _save(out, ranked[0], written[0])
     more = {} if reading is None else {**reading.as_dict(), "as_written": own_step}
-    about = foreign.tables(reading, own_step)
+    about = options.tables_of(reading, own_step)
     document = [
         {**one.as_dict(), "files": files.files, "files_missing": files.missing, **more}
         for one, files in zip(ranked, written, strict=True)
@@ -241,3 +248,109 @@ def _moves(best: Planned) -> list[str]:
     if best.change is not None:
         more = f" {best.change.text}: {1 - best.change.factor:.0%} less time."
     return [f"{best.title}: {MEANS[best.update.bottleneck]}{more}"]
+
+
+_HELP = (
+    "One answer about your situation: "
+    + "; ".join(f"{key}={'|'.join(words)}" for key, words in WORDS.items())
+    + ". These keys take numbers: tasks, rows, row_tokens, latency (percent more time), deadline (hours, or a date and "
+    "time) and storage (bytes, or 0.5MB). Also: model=NAME, device=NAME, 24GB or 2x24GB, devices=NUMBER, batch=ROWS "
+    "(the least per update), seq=TOKENS. PEFT Lab counts or simulates these answers unless you give them: "
+    + "; ".join(f"{key}={'|'.join(QUESTIONS[key].answers)}" for key in FOUND)
+    + ". Repeatable."
+)
+
+
+@command("recommend")
+def recommend_command(
+    answer: Annotated[list[str] | None, option("--answer", "KEY=VALUE", _HELP)] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Recommend a method for a situation, with reasons, a runner-up, and what would change the choice."""
+    situation, claims = parse(
+        split_assignment(text, "answer", "rows=5000", empty=False) for text in answer or ()
+    )
+    room = room_of(situation)
+    advice = recommend(situation, room, claims)
+    changes = flips(situation, room, advice)
+    output.show(
+        document(situation, advice, changes), as_json, human=lambda: _advised(situation, advice, changes)
+    )
+
+
+def document(situation: Situation, advice: Recommendation, changes: Sequence[Flip]) -> dict[str, Any]:
+    """Return the recommendation as a JSON document."""
+    plan = advice.plan
+    made: dict[str, Any] = dict.fromkeys(("plan", "peak_bytes", "device_bytes", "headroom", "seconds"))
+    training = None
+    if plan is not None:
+        training = {key: value for key, value in asdict(plan).items() if key not in ("values", "settings")}
+        training["source"] = "simulated"
+        made = {
+            "plan": {name: _setting(one) for name, one in plan.settings.items()},
+            "peak_bytes": plan.needed_bytes,
+            "device_bytes": plan.memory_bytes,
+            "headroom": plan.headroom,
+            "seconds": plan.seconds and dict(zip(("low", "high"), plan.seconds, strict=True)),
+        }
+    nearest = {name: near.text for name, near in advice.nearest.items()}
+    return {
+        **output.attributes(advice, "method", "title", "why", "runner_up", "runner_up_text"),
+        "flips_if": changes,
+        "path": advice.path,
+        "config": {} if plan is None else plan.values,
+        "training": training,
+        "served_by": served(situation, advice),
+        "overruled": advice.overruled,
+        "situation": asdict(situation) | {"deadline_hours": situation.deadline_hours},
+        **made,
+        "unknown": [one.text for one in advice.unknown],
+        **({"nearest": nearest} if nearest else {}),
+    }
+
+
+def _setting(setting: RecipeSetting) -> dict[str, Any]:
+    """Return a setting as a dict, each source with this lab's own measurement of it."""
+    row, seen = setting.as_dict(), replications()
+    return {**row, "sources": [{**one, "here": seen[one["rule"]].as_dict()} for one in row["sources"]]}
+
+
+def _advised(situation: Situation, advice: Recommendation, changes: Sequence[Flip]) -> list[Any]:
+    parts: list[Any] = [advice.title]
+    if advice.plan is not None:
+        plan = advice.plan
+        knobs = " ".join(f"{name}={_text(value)}" for name, value in plan.values.items())
+        step = f"{plan.batch} × {plan.seq} tokens" + (", checkpointed" if plan.checkpointing else "")
+        more = f", {plan.accumulate} accumulation steps" if plan.accumulate > 1 else ""
+        settings = [
+            (label(name), written_figure(one.value), band(one.band), told_by(one))
+            for name, one in plan.settings.items()
+        ]
+        parts += [
+            f"  {situation.model}: {knobs}",
+            f"  {step}{more}: {units.size(plan.needed_bytes)} of {units.size(plan.memory_bytes)} (simulated)",
+            output.table("Plan", settings, ("setting", "value", "band", "from")),
+        ]
+    path: dict[str, output.Column] = {
+        "question": lambda step: QUESTIONS[step.question].full,
+        "answer": "label",
+        "how": "how",
+        "because": "because",
+    }
+    parts.append(output.table("Path", advice.path, path))
+    parts.append(output.table("Why", advice.why, {"reason": "text", "source": "source", "kind": "kind"}))
+    if advice.overruled:
+        parts += ["Overruled:", *(f"  {why.text}" for why in advice.overruled)]
+    if advice.nearest:
+        parts.append(f"Closest: {'; '.join(near.text for near in advice.nearest.values())}.")
+    if advice.runner_up:
+        parts.append(f"Runner-up: {advice.runner_up_text}")
+    if advice.unknown:
+        parts += ["Unknown:", *(f"  {text}" for text in advice.unknown)]
+    if changes:
+        parts.append(output.table("What would change the answer", changes, {"if": "text", "then": "title"}))
+    return parts
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

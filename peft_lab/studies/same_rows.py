@@ -6,13 +6,9 @@ compare the answers token by token, and ΔW with half a step of each precision.
 
 from __future__ import annotations
 
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,12 +18,10 @@ from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.methods.lora import recording
 from peft_lab.models import quantise
-from peft_lab.models.loading import load_base, no_pickles, split_text
+from peft_lab.models.loading import split_text
 from peft_lab.models.quantise import INT8, Quantization
 from peft_lab.runs import kept, store
 from peft_lab.runs.spec import RunRequest, RunSpec
-from peft_lab.takeaway.ship import convert, engines, gguf_files
-from peft_lab.takeaway.ship.adapter import read
 from peft_lab.training.evaluation import Examiner, question
 from peft_lab.training.marking import marked
 from peft_lab.training.tasks.base import Row
@@ -72,9 +66,8 @@ def reference(way: str) -> str:
 
 
 def ways_here() -> dict[str, Way]:
-    """Return the ways that this machine can answer in: of the engines llama.cpp, if it is installed."""
-    able = {"", *(["llama.cpp"] if find_spec("xllamacpp") and find_spec("gguf") else [])}
-    return {name: way for name, way in WAYS.items() if way.engine in able}
+    """Return the ways that this machine can answer in; engines' answers are recorded (``bench.engines``)."""
+    return {name: way for name, way in WAYS.items() if not way.engine}
 
 
 @dataclass(frozen=True)
@@ -194,56 +187,6 @@ def write(model: Any, tokenizer: Any, spec: RunSpec, rows: Sequence[Row]) -> tup
         tokens = examiner.write(model, asked, examiner.task.max_new_tokens)
     texts: list[str] = tokenizer.batch_decode(tokens, skip_special_tokens=True)
     return texts, (tokens == examiner.ends).any(-1).tolist()
-
-
-def in_engine(
-    engine: str,
-    spec: RunSpec,
-    folder: Path,
-    python: str | Path = sys.executable,
-    base_for: Callable[[str, Path, Any, Path], Path] | None = None,
-) -> Answered:
-    """Return what an engine answers with the adapter in ``folder``, its base in float32; with the time to load both.
-
-    Args:
-        python: of the environment that has the engine. base_for: see :func:`gguf_of`, which is the default.
-
-    Raises:
-        BadInput: the engine is not installed, or ended with an error.
-    """
-    import torch
-
-    loaded: Any = load_base(spec.model, dtype=torch.float32)
-    examiner = Examiner(spec.task_object(), loaded.tokenizer, spec.max_length, "cpu")
-    ends = torch.as_tensor(examiner.ends).flatten().tolist()
-    asked = [examiner.prepare([question(row)])["input_ids"][0].tolist() for row in rows_of(spec)]
-    with tempfile.TemporaryDirectory() as name:
-        place, tokens = Path(name), examiner.task.max_new_tokens
-        loaded.model.save_pretrained(place / "base")
-        loaded.tokenizer.save_pretrained(place / "base")
-        base = (base_for or gguf_of)(engine, place / "base", loaded.tokenizer, place)
-        convert.write(read(folder), spec.model, engine, out := place / "adapter")
-        start = time.perf_counter()
-        files = out / "adapter.gguf" if engine == "llama.cpp" else out
-        made = next(engines.answers(engine, python, base, [files], asked, tokens, stop=ends))
-    if isinstance(made, str):
-        raise BadInput(f"{engine} ended with an error: {made}", "engine")
-    texts = loaded.tokenizer.batch_decode([one.ids for one in made], skip_special_tokens=True)
-    ended = tuple(len(one.ids) < tokens for one in made)
-    return Answered(tuple(texts), ended, round(time.perf_counter() - start, 1))
-
-
-def gguf_of(engine: str, base: Path, tokenizer: Any, place: Path) -> Path:
-    """Return the base in a folder as the engine reads it: here a GGUF file in float32, for llama.cpp."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    file = place / "base.gguf"
-    if not file.exists():
-        with no_pickles():
-            model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-        gguf_files.write_model(file, model, tokenizer, "f32")
-    return file
 
 
 # ----------------------------------------

@@ -107,20 +107,37 @@ def comparison_sentences(found: Mapping[str, Any], pairs: Sequence[Pair]) -> lis
     scored = [row for row in found["rows"] if row["metric_values"]]
     if not scored:
         return []
+    plan, rows, left = found["plan"], found["metric"]["rows"], found["total"] - found["done"]
     titles = {row["method"]: row["title"] for row in found["rows"]}
-    return [
-        *_verdict(pairs, titles, len(found["plan"]["seeds"]), scored),
-        *_sample(scored, found["metric"], f"{each_of(found['plan']['task'])}s"),
-        *_forgetting_sentence(scored),
-        _limits(found),
-        *_missing(found),
-    ]
+    each = each_of(plan["task"])
+    said = _verdict(pairs, titles, len(plan["seeds"]), len(scored))
+    if rows:
+        error = max(sampling_error(row["metric_mean"], rows) for row in scored)
+        said.append(
+            f"All methods were scored on the same {rows:,} held-out {each}s. On other {each}s, a score would differ by "
+            f"about {100 * error:.1f} points (at most one standard error); more seeds do not reduce this."
+        )
+    forgot = [row for row in scored if row["forgetting_change"] is not None]
+    if forgot:
+        most = max(forgot, key=lambda row: row["forgetting_change"])
+        said.append(
+            f"The loss on unrelated text moved most with {most['title']}: {most['forgetting_change']:+.3f} nats per "
+            "token (with the adapter in place). Removing an adapter undoes this; full fine-tuning cannot be undone."
+        )
+    settings = "with its default settings" if not plan["values"] else "with one setting"
+    said.append(
+        f"Each method ran {settings}. The defaults were chosen on this app's own models and tasks. {plan['steps']:,} "
+        f"step{'' if plan['steps'] == 1 else 's'} of {plan['batch']} {each}s on {model_title(plan['model'])} and "
+        f"{task_title(plan['task'])} say nothing about other models, tasks, or longer training."
+    )
+    if left:
+        verb = "is" if left == 1 else "are"
+        said.append(f"{left} of {found['total']} runs {verb} not done, so some means are over fewer seeds.")
+    return said
 
 
-def _verdict(
-    pairs: Sequence[Pair], titles: Mapping[str, str], seeds: int, scored: Sequence[Mapping[str, Any]]
-) -> list[str]:
-    if len(scored) < 2:
+def _verdict(pairs: Sequence[Pair], titles: Mapping[str, str], seeds: int, scored: int) -> list[str]:
+    if scored < 2:
         return ["There is only one method so far, so there is nothing to compare."]
     if not pairs:
         return ["With one seed, the noise is unknown, so no difference between these methods can be trusted."]
@@ -131,18 +148,12 @@ def _verdict(
         "seeds; smaller ones may be noise."
     )
     if not apart:
-        return [
-            rule,
-            ("The two do not differ" if len(pairs) == 1 else f"None of the {len(pairs)} pairs differs")
-            + " by that much, so this comparison cannot rank the methods.",
-        ]
-    summary = f"{len(apart)} of {len(pairs)} pairs differ{'s' if len(apart) == 1 else ''} by that much"
+        none = "The two do not differ" if len(pairs) == 1 else f"None of the {len(pairs)} pairs differs"
+        return [rule, f"{none} by that much, so this comparison cannot rank the methods."]
     if not noise:
-        return (
-            [rule, f"All {len(pairs)} pairs differ by that much."]
-            if len(pairs) > 1
-            else [rule, f"{_over(apart[0], titles)}."]
-        )
+        every = f"All {len(pairs)} pairs differ by that much" if len(pairs) > 1 else _over(apart[0], titles)
+        return [rule, f"{every}."]
+    summary = f"{len(apart)} of {len(pairs)} pairs differ{'s' if len(apart) == 1 else ''} by that much"
     if len(noise) <= len(apart):
         named = _list([f"{titles[p.better]} and {titles[p.worse]}" for p in noise])
         return [rule, f"{summary}. Too close to tell apart: {named}."]
@@ -158,62 +169,14 @@ def _list(names: Sequence[str]) -> str:
     return "; ".join(names[:MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _sample(scored: Sequence[Mapping[str, Any]], metric: Mapping[str, Any], named: str) -> list[str]:
-    rows = metric["rows"]
-    if not rows:
-        return []
-    error = max(sampling_error(row["metric_mean"], rows) for row in scored)
-    return [
-        f"All methods were scored on the same {rows:,} held-out {named}. On other {named}, a score would differ by "
-        f"about {100 * error:.1f} points (at most one standard error); more seeds do not reduce this."
-    ]
-
-
-def _forgetting_sentence(scored: Sequence[Mapping[str, Any]]) -> list[str]:
-    known = [row for row in scored if row["forgetting_change"] is not None]
-    if not known:
-        return []
-    most = max(known, key=lambda row: row["forgetting_change"])
-    return [
-        f"The loss on unrelated text moved most with {most['title']}: {most['forgetting_change']:+.3f} nats per "
-        "token (with the adapter in place). Removing an adapter undoes this; full fine-tuning cannot be undone."
-    ]
-
-
-def _limits(found: Mapping[str, Any]) -> str:
-    plan = found["plan"]
-    settings = "with its default settings" if not plan["values"] else "with one setting"
-    return (
-        f"Each method ran {settings}. The defaults were chosen on this app's own models and tasks. {plan['steps']:,} "
-        f"step{'' if plan['steps'] == 1 else 's'} of {plan['batch']} {each_of(plan['task'])}s on "
-        f"{model_title(plan['model'])} and {task_title(plan['task'])} say nothing about other models, tasks, or "
-        "longer training."
-    )
-
-
-def _missing(found: Mapping[str, Any]) -> list[str]:
-    if found["done"] == found["total"]:
-        return []
-    left = found["total"] - found["done"]
-    verb = "is" if left == 1 else "are"
-    return [f"{left} of {found['total']} runs {verb} not done, so some means are over fewer seeds."]
-
-
 # ----------------------------------------
 # Axes on which methods can be compared, and the Pareto front: the methods that no other dominates.
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One figure of a row.
-
-    Attributes:
-        name: the row's field.
-        title: the axis label; ``{metric}`` and ``{unit}`` are filled in.
-        unit: as :func:`peft_lab.core.units.show` takes it.
-        better: which end is preferred.
-        source: where the figure comes from.
-    """
+    """One figure of a row, by its field ``name``. ``title``: with ``{metric}`` and ``{unit}`` to be filled in. ``unit``:
+    as :func:`peft_lab.core.units.show` takes it. ``better``: which end is preferred."""
 
     name: str
     title: str
@@ -282,14 +245,9 @@ Record = Mapping[str, Any]
 def document(
     comparison: Comparison, standing: Standing | None = None, axes: tuple[str, str] = DEFAULT_AXES
 ) -> dict[str, Any]:
-    """Return the document of a comparison, under way or finished.
+    """Return the document of a comparison, under way or finished; ``rows`` are those of :func:`_row`.
 
-    Keys: id, status, command, created, plan, metric {name, title, rows}, inference_unit, machines, packages,
-    device, dtype, done, total, rows (:func:`_row`), pareto_axes, pareto (methods on the front), source, pairs
-    (:class:`Pair`), says.
-
-    Raises:
-        RunError: a plan or record cannot be read. UnknownName: there is no such axis.
+    Raises RunError if a plan or record cannot be read, UnknownName if there is no such axis.
     """
     plan = comparison.plan
     standing = standing or comparison.standing(plan)
@@ -332,17 +290,10 @@ def with_conclusions(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _described(plan: ComparisonPlan) -> dict[str, Any]:
-    request, spec = plan.request, plan.cells[0].spec
     return {
-        "model": request.model,
-        "task": request.task,
-        "methods": list(request.methods),
-        "steps": request.steps,
-        "batch": request.batch,
-        "seeds": list(request.seeds),
-        "eval_rows": request.eval_rows,
-        "max_length": spec.max_length,
-        "values": {slug: _plain(values) for slug, values in request.values.items()},
+        **_plain(vars(plan.request)),
+        "max_length": plan.cells[0].spec.max_length,
+        "values": {slug: _plain(values) for slug, values in plan.request.values.items()},
     }
 
 
@@ -455,7 +406,4 @@ def _forgetting(found: Sequence[Record], ended: bool, kind: str) -> dict[str, An
 def _curve(losses: Sequence[Sequence[float]]) -> dict[str, list[float | None]]:
     """Return the training loss by step, mean and standard deviation over seeds."""
     steps = list(zip(*losses, strict=False))
-    return {
-        "mean": [mean(step) for step in steps],
-        "std": [deviation(step) for step in steps],
-    }
+    return {"mean": [mean(step) for step in steps], "std": [deviation(step) for step in steps]}
