@@ -68,21 +68,15 @@ Job = Callable[[StepSetting], Result]
 
 @dataclass(frozen=True)
 class FitResult:
-    """Whether a step fits on a device, and the largest batch and length that do.
-
-    Attributes:
-        needed_bytes: memory that the step needs on the device. split: whether it holds a share of the model.
-        batch: largest batch at the given length. seq: most tokens per row at the given batch. 0: not even one.
-        simulated: the sizes tried. at_least: sizes whose search ended at its own limit, not at the model's.
-    """
+    """Whether a step fits on a device, and the largest batch and length that do."""
 
     device: Device
-    needed_bytes: int
-    split: bool
-    batch: int
-    seq: int
-    simulated: dict[str, list[int]]
-    at_least: tuple[str, ...]
+    needed_bytes: int  # memory that the step needs on the device
+    split: bool  # whether it holds a share of the model
+    batch: int  # largest batch at the given length
+    seq: int  # most tokens per row at the given batch. 0: not even one
+    simulated: dict[str, list[int]]  # the sizes tried
+    at_least: tuple[str, ...]  # sizes whose search ended at its own limit, not at the model's
 
     @property
     def fits(self) -> bool:

@@ -221,16 +221,13 @@ def _parameter(field: Field, needed: bool) -> inspect.Parameter:
 # The subjects of a command: methods with their values, adapter configs from files, a run by its id.
 @dataclass(frozen=True)
 class Subjects:
-    """The methods and configs that a command works on.
+    """The methods and configs that a command works on."""
 
-    Attributes:
-        methods: those that apply to the model, with complete and checked values.
-        files: adapter configs as they were read.
-        notes: warnings, and methods left out with the reason; printed with the result, never with an error.
-    """
-
-    methods: tuple[tuple[MethodSpec, Values], ...]
-    files: tuple[AdapterConfigFile, ...]
+    methods: tuple[
+        tuple[MethodSpec, Values], ...
+    ]  # those that apply to the model, with complete and checked values
+    files: tuple[AdapterConfigFile, ...]  # adapter configs as they were read
+    # warnings, and methods left out with the reason; printed with the result, never with an error
     notes: tuple[str, ...]
 
     def tell(self) -> None:

@@ -29,11 +29,8 @@ from peft_lab.core.errors import PeftLabError
 
 
 class _Sink(io.RawIOBase):
-    """Writes bytes to a file of the system; drops everything after a first failure.
-
-    Args:
-        tells: whether to raise that failure. A reader that has left (head, less) does not count as one.
-    """
+    """Writes bytes to a file of the system; drops everything after a first failure. ``tells``: whether to raise that
+    failure. A reader that has left (head, less) does not count as one."""
 
     def __init__(self, file: IO[bytes] | io.RawIOBase, tells: bool) -> None:
         super().__init__()

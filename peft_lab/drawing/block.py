@@ -224,13 +224,8 @@ def _other_side(m: Metrics, placement: Placement) -> Box:
     name = (f"{title} ×{max(group.count for group in groups)}", "name")
     if not touched:
         return Box(m, m.matrix[0] + 38, m.matrix[1], (name, ("frozen", "note")))
-    plural = "s" if len(touched) > 1 else ""
-    return Box(
-        m,
-        m.matrix[0] + 38,
-        m.matrix[1],
-        (name, (f"parts in {len(touched)} module{plural}", "note accent strong")),
-    )
+    words = f"parts in {len(touched)} module{'s' if len(touched) > 1 else ''}"
+    return Box(m, m.matrix[0] + 38, m.matrix[1], (name, (words, "note accent strong")))
 
 
 # ----------------------------------------
@@ -281,11 +276,6 @@ def _quantised(quantization: Quantization, parts: Sequence[Part]) -> list[tuple[
     if quantization.double:
         return [*entries, ("hollow", f"{per}, itself in 8 bits"), ("constant", "their own constants")]
     return [*entries, ("constant", per)]
-
-
-def legend_height(metrics: Metrics, placement: Placement) -> float:
-    """Return the height of the legend."""
-    return ROW * len(_rows(metrics, placement))
 
 
 def _rows(metrics: Metrics, placement: Placement) -> list[list[tuple[float, str, str]]]:
@@ -375,7 +365,7 @@ def compose(
     start, looked_up, y = draw_embedding(canvas, m, placement, y)
     strip, y = draw_tokens(canvas, m, placement, tokens, y)
     draw_legend(canvas, m, placement, y + 12)
-    y += 12 + legend_height(m, placement) + 2
+    y += 12 + ROW * len(_rows(m, placement)) + 2
 
     backdrop = Canvas(selected)
     _frame(backdrop, m, placement, frame_top, frame_bottom)
@@ -405,7 +395,8 @@ def _lanes(
     y = start
     for half, (branch, at) in enumerate(reversed(levels)):
         ways.append(pieces.Lane("stream", ((m.trunk, y), (m.trunk, at.back)), start=start - y, half=half))
-        ways += pieces.placed_lanes(branch.lanes.all, start - at.leave, half)
+        away = start - at.leave  # a branch's lanes count from where it leaves the stream
+        ways += [replace(lane, start=lane.start + away, half=half) for lane in branch.lanes.all]
         y = at.back
     return [*ways, pieces.Lane("stream", ((m.trunk, y), (m.trunk, top)), start=start - y, half=len(levels))]
 
@@ -431,9 +422,7 @@ def _frame(canvas: Canvas, m: Metrics, placement: Placement, top: float, bottom:
 def _remark(placement: Placement) -> str:
     if placement.anatomy.side_by_side:
         return "attention and feed-forward run side by side"
-    if not placement.shape.biases and not placement.parts:
-        return "no biases in this model"
-    return ""
+    return "" if placement.shape.biases or placement.parts else "no biases in this model"
 
 
 def _stream(
@@ -572,16 +561,11 @@ _PLAIN_4BIT = Quantization(bits=4, kind="nf4", double=False, compute_dtype="bflo
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture and its text alternative.
+    """A picture and its text alternative."""
 
-    Attributes:
-        svg: self-contained: styles inside, colours follow ``color-scheme``, no ids, no scripts.
-        width: natural width in CSS pixels, at which the smallest text is 11 px.
-    """
-
-    svg: str
+    svg: str  # self-contained: styles inside, colours follow ``color-scheme``, no ids, no scripts
     description: str
-    width: float
+    width: float  # natural width in CSS pixels, at which the smallest text is 11 px
     height: float
 
 

@@ -26,12 +26,9 @@ _ACTIVATIONS = {"gelu_pytorch_tanh": "gelu", "gelu_new": "gelu", "gelu_fast": "g
 
 
 class Attention:
-    """The attention box; with a prefix, also the keys and values that it reads, trained columns first.
-
-    Args:
-        columns: the prefix: one part each for K and V, or one for both if a fused matrix makes them.
-        texts: number of tokens in the text.
-    """
+    """The attention box; with a prefix, also the keys and values that it reads, trained columns first. ``columns``: the
+    prefix: one part each for K and V, or one for both if a fused matrix makes them. ``texts``: number of tokens in
+    the text."""
 
     def __init__(
         self, metrics: Metrics, placement: Placement, half: Half, columns: Sequence[Part], texts: int
@@ -196,20 +193,14 @@ LIFT = (
 
 @dataclass(frozen=True)
 class Levels:
-    """The positions of a branch's lines.
+    """The positions of a branch's lines."""
 
-    Attributes:
-        back: y of the line back to the stream. row: y of the pieces' centre. leave: y where it leaves the stream.
-        turn: x of the rightmost vertical line. core: x of the middle of the attention or activation.
-        again: y of a second sum on the stream, for an adapter that reads the first.
-    """
-
-    back: float
-    row: float
-    turn: float
-    leave: float
-    core: float
-    again: float | None = None
+    back: float  # y of the line back to the stream
+    row: float  # y of the pieces' centre
+    turn: float  # x of the rightmost vertical line
+    leave: float  # y where it leaves the stream
+    core: float  # x of the middle of the attention or activation
+    again: float | None = None  # y of a second sum on the stream, for an adapter that reads the first
 
 
 class BlockHalf:

@@ -53,11 +53,8 @@ LIVING_HTML = (
 
 
 def sent(trajectory: Trajectory, live: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    """Return a trajectory as plain data for ``js/recorded.js``.
-
-    Args:
-        live: steps after the trajectory's last one while its run continues: ``{"step": 12, "loss": 0.4}`` each.
-    """
+    """Return a trajectory as plain data for ``js/recorded.js``. ``live``: steps after the trajectory's last one while
+    its run continues: ``{"step": 12, "loss": 0.4}`` each."""
     loss = list(trajectory.curve.loss)
     for event in sorted(live, key=lambda one: one["step"]):
         if event["step"] == len(loss) + 1:

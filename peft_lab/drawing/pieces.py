@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from peft_lab.drawing.placement import Placement, dims, is_parallel, on_sum, part_words
@@ -28,19 +28,14 @@ LaneKind = Literal["stream", "flow", "frozen", "trained"]
 
 @dataclass(frozen=True)
 class Lane:
-    """One path along which data passes.
-
-    Attributes:
-        of: path of the module or place whose part it passes, as in the drawing's ``data-path``; empty without one.
-        start: distance travelled at its start; before :func:`placed_lanes`, since its branch left the stream.
-        half: index of its half of the block, from the bottom; -1 outside the halves.
-    """
+    """One path along which data passes."""
 
     kind: LaneKind
     points: tuple[Point, ...]
+    # path of the module or place whose part it passes, as in the drawing's ``data-path``; empty without one
     of: str = ""
-    start: float = 0.0
-    half: int = -1
+    start: float = 0.0  # distance travelled at its start; in a branch, since it left the stream
+    half: int = -1  # index of its half of the block, from the bottom; -1 outside the halves
 
     @property
     def length(self) -> float:
@@ -64,29 +59,14 @@ class Lanes:
         return lane.end
 
 
-def placed_lanes(lanes: Sequence[Lane], offset: float, half: int) -> list[Lane]:
-    """Return the lanes of a branch that leaves the stream after the distance ``offset``."""
-    return [replace(lane, start=lane.start + offset, half=half) for lane in lanes]
-
-
 def lanes_svg(lanes: Sequence[Lane]) -> str:
     """Return the lanes as an invisible group."""
-    paths = "".join(f"{_path(lane)}\n" for lane in lanes)
+    paths = ""
+    for lane in lanes:
+        steps = " L".join(f"{x:.1f} {y:.1f}" for x, y in lane.points)
+        about = {"data_lane": lane.kind, "data_of": lane.of or None, "data_from": f"{lane.start:.1f}"}
+        paths += element("path", class_="lane", **about, data_half=lane.half, d=f"M{steps}") + "\n"
     return element("g", f"\n{paths}", class_="lanes", aria_hidden="true")
-
-
-def _path(lane: Lane) -> str:
-    steps = " L".join(f"{x:.1f} {y:.1f}" for x, y in lane.points)
-    of, start = lane.of, f"{lane.start:.1f}"
-    return element(
-        "path",
-        class_="lane",
-        data_lane=lane.kind,
-        data_of=of or None,
-        data_from=start,
-        data_half=lane.half,
-        d=f"M{steps}",
-    )
 
 
 PLUS = 7.0  # radius of a sum's circle
@@ -233,14 +213,9 @@ SHORTEST, TALLEST = 0.6, 2.0  # relative to the height of hidden x hidden
 
 
 class Matrix:
-    """One matrix, out x in, or one of a stack.
-
-    Height and width follow the real sizes (compressed, see :func:`peft_lab.drawing.svg.side`).
-
-    Args:
-        leftwards: whether data flows right to left here, with the input at the right.
-        flat: whether to draw it as high as hidden x hidden: embeddings and heads are too tall to scale.
-    """
+    """One matrix, out x in, or one of a stack. Height and width follow the real sizes (compressed, see
+    :func:`peft_lab.drawing.svg.side`). ``leftwards``: whether data flows right to left here, with the input at the
+    right. ``flat``: whether to draw it as high as hidden x hidden: embeddings and heads are too tall to scale."""
 
     def __init__(
         self,

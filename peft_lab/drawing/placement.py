@@ -83,52 +83,37 @@ _INNER_NORMS = ("q_norm", "k_norm", "q_a_layernorm", "kv_a_layernorm", "linear_a
 
 @dataclass(frozen=True)
 class Half:
-    """One residual branch of a block: attention or feed-forward.
-
-    Attributes:
-        inner: matrices inside the attention, between ``entry`` and the heads (multi-head latent attention).
-        mixture: where the feed-forward part is a mixture of experts; ``entry`` and ``exit`` are then its stacks.
-        router: the router's matrix. shared: matrices of the expert that every token passes.
-        entry: the parallel matrices the branch starts with (q, k, v or the fused one; gate and up, or up alone).
-        exit: the matrix that writes back to the residual stream.
-        before: norm at the start of the branch. after: norm at its end (Gemma 2).
-        on_stream: norm on the residual stream after the sum (BERT).
-    """
+    """One residual branch of a block: attention or feed-forward."""
 
     kind: Kind
+    # the parallel matrices the branch starts with (q, k, v or the fused one; gate and up, or up alone)
     entry: tuple[ModuleGroup, ...]
-    exit: ModuleGroup | None
-    before: ModuleGroup | None = None
-    after: ModuleGroup | None = None
-    on_stream: ModuleGroup | None = None
+    exit: ModuleGroup | None  # the matrix that writes back to the residual stream
+    before: ModuleGroup | None = None  # norm at the start of the branch
+    after: ModuleGroup | None = None  # norm at its end (Gemma 2)
+    on_stream: ModuleGroup | None = None  # norm on the residual stream after the sum (BERT)
+    # matrices inside the attention, between ``entry`` and the heads (multi-head latent attention)
     inner: tuple[ModuleGroup, ...] = ()
+    # where the feed-forward part is a mixture of experts; ``entry`` and ``exit`` are then its stacks
     mixture: Mixture | None = None
-    router: ModuleGroup | None = None
-    shared: tuple[ModuleGroup, ...] = ()
+    router: ModuleGroup | None = None  # the router's matrix
+    shared: tuple[ModuleGroup, ...] = ()  # matrices of the expert that every token passes
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """The parts of a model to draw, bottom to top.
-
-    Attributes:
-        extra_embeddings: positions and token types, added to the word embeddings.
-        layers: number of blocks of the form that is drawn.
-        others: for each other form, the number of blocks and a description.
-        head: matrices after the last block, in order.
-        other_side: title and matrices of the half of an encoder-decoder model that is not drawn.
-        stack: title of the drawn half of an encoder-decoder model, else empty.
-    """
+    """The parts of a model to draw, bottom to top."""
 
     embedding: ModuleGroup | None
-    extra_embeddings: tuple[ModuleGroup, ...]
+    extra_embeddings: tuple[ModuleGroup, ...]  # positions and token types, added to the word embeddings
     embedding_norm: ModuleGroup | None
     halves: tuple[Half, ...]
-    layers: int
-    others: tuple[tuple[int, str], ...]
+    layers: int  # number of blocks of the form that is drawn
+    others: tuple[tuple[int, str], ...]  # for each other form, the number of blocks and a description
     final_norm: ModuleGroup | None
-    head: tuple[ModuleGroup, ...]
-    stack: str
+    head: tuple[ModuleGroup, ...]  # matrices after the last block, in order
+    stack: str  # title of the drawn half of an encoder-decoder model, else empty
+    # title and matrices of the half of an encoder-decoder model that is not drawn
     other_side: tuple[str, tuple[ModuleGroup, ...]] | None
     side_by_side: bool
 
@@ -154,7 +139,9 @@ def read_anatomy(shape: ModelShape, parts: Sequence[Part] = ()) -> Anatomy:
         raise _unknown(shape)
     other_sides = tuple(_side(name) for name in others)
     own = [g for g in shape.groups if not g.layers and not g.path.startswith(other_sides)]
-    word, further = _patches(own) if shape.kind == "vision" else _embeddings(own, shape.vocab)
+    word, further = _embeddings(own, shape.vocab)
+    if shape.kind == "vision":  # the map from image patches to vectors, and nothing further
+        word, further = next((group for group in own if group.type == "Conv2d"), None), ()
     norms = [group for group in own if group.is_norm]
     embedding_norm = next((norm for norm in norms if "embed" in norm.path), None)
     is_encoder = others and prefix == next(iter(stacks))
@@ -192,11 +179,6 @@ def _embeddings(
     whole = [group for group in tables if group.parameters["weight"][0] == vocab]
     word = next(iter([*whole, *tables]), None)
     return word, tuple(group for group in tables if group is not word)
-
-
-def _patches(groups: Sequence[ModuleGroup]) -> tuple[ModuleGroup | None, tuple[ModuleGroup, ...]]:
-    """Return the map from image patches to vectors, and no further embeddings."""
-    return next((group for group in groups if group.type == "Conv2d"), None), ()
 
 
 def _unknown(shape: ModelShape) -> Unsupported:
@@ -318,29 +300,22 @@ class Placement:
         paths = {group.path for group in entry} | {"attention"}
         return tuple(part for part in self.parts if part.kind == "columns" and part.at in paths)
 
+    def _adapters(self, *places: str) -> list[Part]:
+        return [part for part in self.parts if part.kind == "bottleneck" and part.at in places]
+
     def bottleneck(self, place: str, last: ModuleGroup | None) -> Part | None:
         """Return the adapter after the sub-layer, named by its place, the matrix it follows or its mixture."""
-        at = {place, last.path if last else place}
-        if last and (mixture := self.shape.mixture_of(last)):
-            at.add(mixture.path)
-        return next(
-            (
-                p
-                for p in self.parts
-                if p.kind == "bottleneck" and p.at in at and not is_parallel(p) and not on_sum(p)
-            ),
-            None,
-        )
+        mixture = self.shape.mixture_of(last) if last else None
+        found = self._adapters(place, last.path if last else place, mixture.path if mixture else place)
+        return next((part for part in found if not is_parallel(part) and not on_sum(part)), None)
 
     def on_sum(self, last: ModuleGroup | None) -> Part | None:
         """Return the adapter that reads the stream after the sub-layer was added."""
-        return next((part for part in self.parts if last and part.at == last.path and on_sum(part)), None)
+        return next((part for part in self._adapters(last.path if last else "") if on_sum(part)), None)
 
     def parallel(self, place: str) -> Part | None:
         """Return the adapter parallel to the sub-layer at this place."""
-        return next(
-            (p for p in self.parts if p.kind == "bottleneck" and p.at == place and is_parallel(p)), None
-        )
+        return next((part for part in self._adapters(place) if is_parallel(part)), None)
 
     def quantised(self, group: ModuleGroup) -> bool:
         """Return whether a module is quantised, by its parts; without such parts, every matrix of the blocks is."""

@@ -208,34 +208,24 @@ Layout = Literal["wide", "narrow"]
 
 @dataclass(frozen=True)
 class Metrics:
-    """Lengths in user units; at the layout's natural width one unit is one CSS pixel.
-
-    Attributes:
-        width: of the picture; the wide one grows if its pieces need more.
-        trunk: x of the residual stream.
-        norm: size of a norm's box.
-        matrix: width and height of a matrix of hidden x hidden.
-        widest: maximum width of a matrix, relative to that.
-        lane: room to the right of every matrix for trained parts, reserved even if empty, so that choosing a target
-            moves no box.
-        strip: thickness of a full-rank strip. below: room for it under a matrix.
-        fold: whether a branch returns to the stream on a second line, right to left.
-    """
+    """Lengths in user units; at the layout's natural width one unit is one CSS pixel."""
 
     layout: Layout
-    width: float
-    trunk: float
-    norm: tuple[float, float]
-    matrix: tuple[float, float]
-    widest: float
+    width: float  # of the picture; the wide one grows if its pieces need more
+    trunk: float  # x of the residual stream
+    norm: tuple[float, float]  # size of a norm's box
+    matrix: tuple[float, float]  # width and height of a matrix of hidden x hidden
+    widest: float  # maximum width of a matrix, relative to that
+    # room to the right of every matrix for trained parts, reserved even if empty, so that choosing a target moves no
+    # box
     lane: float
-    strip: float
-    below: float
+    strip: float  # thickness of a full-rank strip
+    below: float  # room for it under a matrix
     core: float
     gap: float
     name: float
     small: float
-    fold: bool
+    fold: bool  # whether a branch returns to the stream on a second line, right to left
 
     @property
     def header(self) -> float:

@@ -272,10 +272,7 @@ def _factors(layer: Any, name: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 def overlap(first: torch.Tensor, second: torch.Tensor) -> float:
     """Return the mean squared cosine of the principal angles between two column spaces: 1 if one holds the other.
-
-    Args:
-        first, second: (d, r), of full rank. Random ones of r columns overlap by r / d in the mean.
-    """
+    ``first``, ``second``: (d, r), of full rank. Random ones of r columns overlap by r / d in the mean."""
     import torch
 
     one, two = (torch.linalg.qr(matrix.float()).Q for matrix in (first, second))

@@ -63,7 +63,7 @@ class Queue(Protocol):
         """Ask a run to stop."""
 
 
-class Local:
+class Local(Executor):
     """This machine's queue, one run at a time. No further run waits in it, so a killed driver loses none."""
 
     slots = 1
@@ -72,15 +72,12 @@ class Local:
         self._queue = queue
 
     def start(self, spec: RunSpec) -> str:
-        """Submit a new run and return its id. Raises PeftLabError if it cannot be accepted."""
         return self._queue.submit(spec)
 
     def again(self, run: Run) -> None:
-        """Continue a run that ended too early, or restart it in its own folder. Raises PeftLabError if it cannot."""
         self._queue.go_on(run.id, anew=True)
 
     def end(self, run: Run) -> None:
-        """Ask the queue to stop the run."""
         self._queue.stop(run.id)
 
     def look(self) -> None:
@@ -102,17 +99,12 @@ Watch = Callable[[int, int, Sequence[Run]], None]
 
 
 class Attempt:
-    """One planned run: its spec, its representative run, and what this command did about it.
-
-    Attributes:
-        begun: how often this command has begun it.
-        problem: why it could not begin; empty if it could.
-    """
+    """One planned run: its spec, its representative run, and what this command did about it."""
 
     def __init__(self, spec: RunSpec, run: Run | None) -> None:
         self.spec, self.run = spec, run
-        self.begun = 0
-        self.problem = ""
+        self.begun = 0  # times, by this command
+        self.problem = ""  # why it could not begin
 
     def status(self) -> Status | None:
         """Return the run's status; ``None`` while there is no run."""
@@ -217,13 +209,8 @@ def carry_out(
     afresh: bool = False,
 ) -> bool:
     """Make every run that is not done, failed ones once more; return ``False`` if asked to stop before the end.
-
-    Args:
-        machines: those that train, as :func:`peft_lab.core.machine.describe_machine` returns them.
-
-    Raises:
-        RunError: the study is under way already, or a run was refused. AssetError: weights or data are missing.
-    """
+    ``machines``: those that train, as :func:`peft_lab.core.machine.describe_machine` returns them. Raises RunError
+    if the study is under way already, or a run was refused, AssetError if weights or data are missing."""
     with study.claimed(machines):
         attempts = make_runs(study.specs, executor, watch, study.asked_to_stop, afresh=afresh)
         stopped = study.asked_to_stop()
@@ -248,10 +235,8 @@ def at_work(study: Study) -> bool:
 
 
 def start(study: Study, queue: Queue) -> None:
-    """Do :func:`carry_out_here` in a thread of this process, unless one already does.
-
-    An error that ends it early is stored with the study (:attr:`Study.problem`).
-    """
+    """Do :func:`carry_out_here` in a thread of this process, unless one already does. An error that ends it early is
+    stored with the study (:attr:`Study.problem`)."""
     if at_work(study):
         return
     study.begin_afresh()

@@ -36,20 +36,14 @@ _SPREAD = 7  # has no divisor in common with the number of squares
 
 @dataclass(frozen=True)
 class Square:
-    """A learner's square.
+    """A learner's square."""
 
-    Attributes:
-        at: its place in :data:`SQUARES`. turn: how many learners had it before; the seed of its run.
-        guess, right: exact matches of :data:`ROWS`, guessed and measured; ``None`` before. run: its id.
-        recorded: whether the result comes from the shipped sweep.
-    """
-
-    at: int
-    turn: int = 0
-    guess: int | None = None
+    at: int  # its place in SQUARES
+    turn: int = 0  # how many learners had it before; the seed of its run
+    guess: int | None = None  # exact matches of ROWS; before a guess None
     run: str = ""
-    right: int | None = None
-    recorded: bool = False
+    right: int | None = None  # as guess, measured
+    recorded: bool = False  # whether the result comes from the shipped sweep
 
 
 @dataclass
@@ -116,20 +110,20 @@ def guess(owner: str, right: int) -> bool:
     """Store a learner's guess; return whether it is their first, as later ones change nothing. Raises BadInput."""
     if not 0 <= right <= ROWS:
         raise BadInput(f"Guess a number from 0 to {ROWS}.")
-    return _once(owner, "guess", right)
+    return _once(owner, guess=right)
 
 
 def land(owner: str, right: int, recorded: bool = False) -> bool:
     """Store the result of a learner's square; return whether it is the first, as later ones change nothing."""
-    return _once(owner, "right", right, recorded=recorded)
+    return _once(owner, right=right, recorded=recorded)
 
 
-def _once(owner: str, name: str, value: int, **more: bool) -> bool:
+def _once(owner: str, **values: int) -> bool:
     with _changing() as found:
         square = _of(found, owner)
-        if getattr(square, name) is not None:
+        if getattr(square, next(iter(values))) is not None:
             return False
-        found.squares[owner] = replace(square, **{name: value}, **more)  # type: ignore[arg-type]
+        found.squares[owner] = replace(square, **values)  # type: ignore[arg-type]
         return True
 
 
@@ -179,8 +173,8 @@ def request(square: Square) -> RunRequest:
 
 
 def train(owner: str) -> None:
-    """Queue the run of a learner's square, unless a recorded result stands in for it. Raises BadInput if there is no
-    guess, or the map was cleared. PeftLabError: as :meth:`peft_lab.runs.queue.RunQueue.submit`."""
+    """Queue the run of a learner's square, unless a recorded result stands in for it. Raises BadInput without a guess,
+    or after the map was cleared, and what :meth:`peft_lab.runs.queue.RunQueue.submit` raises."""
     before = stored_map()
     square = _of(before, owner)
     if square.guess is None:
@@ -252,18 +246,12 @@ def look_at_all() -> list[Seen]:
 
 @dataclass(frozen=True)
 class Summary:
-    """What the class found.
+    """What the class found. ``by_rank`` and ``by_rate``: between the lowest and the highest mean of a rank or rate with
+    two results or more, in rows; ``None`` with fewer than two of these."""
 
-    Attributes:
-        people: by :attr:`Seen.standing`. best: the place with most exact matches, and how many.
-        off: mean distance of guesses from results, in rows.
-        by_rank, by_rate: between the lowest and the highest mean of a rank or rate with two results or more, in rows;
-            ``None`` with fewer than two of these.
-    """
-
-    people: Counter[str]
-    best: tuple[int, int] | None
-    off: float | None
+    people: Counter[str]  # by Seen.standing
+    best: tuple[int, int] | None  # the place with most exact matches, and how many
+    off: float | None  # mean distance of guesses from results, in rows
     by_rank: float | None
     by_rate: float | None
 

@@ -31,27 +31,20 @@ FILE = Path(__file__).with_suffix(".yaml")
 
 @dataclass(frozen=True)
 class Exhibit:
-    """One adapter that is used wrongly.
-
-    Attributes:
-        done: what was done. change: the case of :func:`spoil` that does it. gives_away: how it shows.
-        before, after: titles of the two answers.
-        command: ours that notices it. check: a Python expression, true of what was trained.
-        source, url: where somebody met it. mixture: whether the adapter is that of :func:`mixture`, not a run's.
-    """
+    """One adapter that is used wrongly."""
 
     id: str
     title: str
-    done: str
-    change: str
-    before: str
+    done: str  # what was done
+    change: str  # the case of :func:`spoil` that does it
+    before: str  # before and after: titles of the two answers
     after: str
-    gives_away: str
-    command: str
-    check: str
-    source: str
+    gives_away: str  # how it shows
+    command: str  # ours that notices it
+    check: str  # a Python expression, true of what was trained
+    source: str  # source and url: where somebody met it
     url: str
-    mixture: bool = False
+    mixture: bool = False  # whether the adapter is that of :func:`mixture`, not a run's
 
     @property
     def healthy(self) -> str:

@@ -30,19 +30,13 @@ class Spot:
 
 @dataclass(frozen=True)
 class Line:
-    """One configuration over all its rates.
+    """One configuration over all its rates."""
 
-    Attributes:
-        label: what distinguishes it. method: ``lora`` or ``full``; full fine-tuning is drawn beside every choice.
-        points: the trainings, of the seeds that cover all rates. spots: by rate.
-        best: the best spot among those with the most seeds that have a score; ``None`` without any.
-    """
-
-    label: str
-    method: str
-    points: tuple[SweepPoint, ...]
-    spots: tuple[Spot, ...]
-    best: Spot | None
+    label: str  # what distinguishes it
+    method: str  # ``lora`` or ``full``; full fine-tuning is drawn beside every choice
+    points: tuple[SweepPoint, ...]  # the trainings, of the seeds that cover all rates
+    spots: tuple[Spot, ...]  # by rate
+    best: Spot | None  # the best spot among those with the most seeds that have a score; ``None`` without any
 
     @property
     def diverged(self) -> int:
@@ -59,12 +53,8 @@ class Line:
 
 
 def lines(sweep: Sweep, model: str, by: str, figure: str, fixed: Mapping[str, Any]) -> list[Line]:
-    """Return the lines of a picture, full fine-tuning last.
-
-    Args:
-        by: one of :data:`BY`. figure: ``loss`` or ``metric``.
-        fixed: the values of ``rank``, ``targets`` and ``batch`` where the lines do not vary them.
-    """
+    """Return the lines of a picture, full fine-tuning last. ``by``: one of :data:`BY`. ``figure``: ``loss`` or
+    ``metric``. ``fixed``: the values of ``rank``, ``targets`` and ``batch`` where the lines do not vary them."""
     found = []
     for label, wanted in _configurations(sweep, model, by, fixed):
         points = [

@@ -20,6 +20,7 @@ from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.tracking import start
 from peft_lab.runs.view import Status
+from peft_lab.studies.carrying import Executor
 
 # ----------------------------------------
 # The task on a cluster's node: one run, in a process that trains nothing else.
@@ -42,7 +43,7 @@ START_PATIENCE = 120.0  # seconds; a node starts Python for its first task
 RETRIES = 3  # times that Ray restarts a task whose node or process was lost
 
 
-class OnRay:
+class OnRay(Executor):
     """Hands runs to Ray, as many at a time as the cluster has room for."""
 
     def __init__(self, address: str | None = None, cpus: int = 1, gpus: float = 0.0) -> None:
@@ -111,7 +112,6 @@ class OnRay:
         self._hand_over(run)
 
     def end(self, run: Run) -> None:
-        """Ask a run to end after its current step."""
         run.ask_to_stop()
 
     def look(self) -> None:
@@ -160,7 +160,6 @@ class OnRay:
         return [each for at, each in enumerate(answers) if each not in answers[:at]]
 
     def close(self) -> None:
-        """Leave Ray."""
         with suppress(Exception):
             self._ray.shutdown()
 

@@ -72,17 +72,14 @@ def ways_here() -> dict[str, Way]:
 
 @dataclass(frozen=True)
 class Answered:
-    """The answers of an adapter that is used in one way, by row.
-
-    Attributes:
-        ended: whether each came to its end before the limit. lost: by layer, the share of ΔW's entries below half a
-            step; empty if it is not merged.
-    """
+    """The answers of an adapter that is used in one way, by row."""
 
     answers: tuple[str, ...]
-    ended: tuple[bool, ...]
+    ended: tuple[bool, ...]  # whether each came to its end before the limit
     seconds: float
-    lost: tuple[float, ...] = ()
+    lost: tuple[
+        float, ...
+    ] = ()  # by layer, the share of ΔW's entries below half a step; empty if it is not merged
 
 
 class Difference(NamedTuple):
@@ -208,12 +205,8 @@ def lost_shares(model: Any, form: str) -> list[float]:
 
 def half_steps(weight: torch.Tensor, change: torch.Tensor, form: str) -> torch.Tensor:
     """Return half the distance from each stored weight to the next value that can be stored, toward ``change``.
-
-    Args:
-        weight, change: of shape (outputs, inputs), float32.
-
-    Beyond the largest weight of an NF4 block it is 0: the block's scale follows the weight.
-    """
+    ``weight``, ``change``: of shape (outputs, inputs), float32. Beyond the largest weight of an NF4 block it is 0:
+    the block's scale follows the weight."""
     import torch
     from bitsandbytes.functional import get_4bit_type
 

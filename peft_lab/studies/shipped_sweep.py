@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 import statistics
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from peft_lab.core import content
 from peft_lab.core.errors import BadInput
 from peft_lab.models.catalogue import get_model
 from peft_lab.runs.spec import RunRequest
+from peft_lab.studies.store import command_line
 
 # ----------------------------------------
 # The shipped trainings, ``rows.jsonl`` (one a line, as ``tools/sweep.py`` writes them), and what they share,
@@ -36,32 +36,23 @@ MLP_AND_MORE = "mlp-and-more"
 
 @dataclass(frozen=True)
 class SweepPoint:
-    """One training.
-
-    Attributes:
-        rate: peak learning rate. rank: 0 for full fine-tuning, whose targets are "all".
-        batch: rows in a step. trainable: parameters, including the head.
-        curve: training losses in nats, averaged over neighbouring steps.
-        diverged: a loss was not finite; then there are no scores.
-        loss: on held-out rows, in nats per classified row or generated token. metric: a share of these rows.
-        seconds: total time, including loading and scoring.
-    """
+    """One training."""
 
     model: str
     method: str
-    rate: float
-    rank: int
+    rate: float  # peak learning rate
+    rank: int  # 0 for full fine-tuning, whose targets are "all"
     targets: str
-    batch: int
+    batch: int  # rows in a step
     seed: int
     task: str
     steps: int
-    trainable: int
-    curve: tuple[float, ...]
-    diverged: bool
-    seconds: float
-    loss: float | None = None
-    metric: float | None = None
+    trainable: int  # parameters, including the head
+    curve: tuple[float, ...]  # training losses in nats, averaged over neighbouring steps
+    diverged: bool  # a loss was not finite; then there are no scores
+    seconds: float  # total time, including loading and scoring
+    loss: float | None = None  # on held-out rows, in nats per classified row or generated token
+    metric: float | None = None  # a share of these rows
 
     @property
     def name(self) -> tuple[str, str, float, int, str, int, int]:
@@ -71,53 +62,42 @@ class SweepPoint:
 
 @dataclass(frozen=True)
 class ModelSetting:
-    """What the trainings on one model have in common.
-
-    Attributes:
-        rows: training rows that each saw. eval_rows: held-out rows it was scored on. metric: name of the metric.
-        targets: module names by the name of the targets in a point. specs: the run's request, by method.
-    """
+    """What the trainings on one model have in common."""
 
     task: str
-    rows: int
-    eval_rows: int
-    metric: str
-    targets: Mapping[str, tuple[str, ...]]
-    specs: Mapping[str, Mapping[str, Any]]
+    rows: int  # training rows that each saw
+    eval_rows: int  # held-out rows it was scored on
+    metric: str  # name of the metric
+    targets: Mapping[str, tuple[str, ...]]  # module names by the name of the targets in a point
+    specs: Mapping[str, Mapping[str, Any]]  # the run's request, by method
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """All trainings.
-
-    Attributes:
-        total: size of the whole grid. created: date of assembly. note: how it was measured.
-        machine: processor, cores, system and more. device, dtype: where it was computed, and in which precision.
-        packages: versions. again: how many trainings were repeated and gave equal figures.
-        settings: by model.
-    """
+    """All trainings."""
 
     points: tuple[SweepPoint, ...]
     command: str = ""
-    total: int = 0
-    created: str = ""
-    note: str = ""
-    machine: Mapping[str, Any] = field(default_factory=dict)
-    device: str = ""
+    total: int = 0  # size of the whole grid
+    created: str = ""  # date of assembly
+    note: str = ""  # how it was measured
+    machine: Mapping[str, Any] = field(default_factory=dict)  # processor, cores, system and more
+    device: str = ""  # device and dtype: where it was computed, and in which precision
     dtype: str = ""
-    packages: Mapping[str, str] = field(default_factory=dict)
-    again: int = 0
-    settings: Mapping[str, ModelSetting] = field(default_factory=dict)
+    packages: Mapping[str, str] = field(default_factory=dict)  # versions
+    again: int = 0  # how many trainings were repeated and gave equal figures
+    settings: Mapping[str, ModelSetting] = field(default_factory=dict)  # by model
 
     @classmethod
     def of(cls, rows: Iterable[Mapping[str, Any]], about: Mapping[str, Any] | None = None) -> Self:
         """Return a sweep from its rows and what is known of them. Raises BadInput if a row is invalid or a duplicate,
         or its model and task are not in the settings."""
         known_of = dict(about or {})
-        settings = {
-            model: _setting(content.read_typed(ModelSetting, each, "A model's setting"))
-            for model, each in known_of.pop("settings", {}).items()
-        }
+        settings = {}
+        for model, each in known_of.pop("settings", {}).items():
+            read = content.read_typed(ModelSetting, each, "A model's setting")
+            targets = {name: tuple(maps) for name, maps in read["targets"].items()}
+            settings[model] = ModelSetting(**{**read, "targets": targets})
         told = content.read_typed(cls, {"points": [], **known_of}, "A sweep")
         points = tuple(SweepPoint(**content.read_typed(SweepPoint, row, "A training")) for row in rows)
         known: set[Any] = set()
@@ -141,9 +121,8 @@ class Sweep:
 
     def values(self, model: str, name: str) -> tuple[Any, ...]:
         """Return the values that a :class:`SweepPoint` field, such as ``rank``, has in LoRA's trainings on a model."""
-        return tuple(
-            sorted({getattr(point, name) for point in self.on(model) if point.method == LORA}, key=_order)
-        )
+        found = {getattr(point, name) for point in self.on(model) if point.method == LORA}
+        return tuple(sorted(found, key=lambda value: (value == ALL, value)))
 
     def maps(self, model: str, targets: str) -> tuple[str, ...]:
         """Return the paths that PEFT adapts for a name of targets, without the model's prefix; empty if unknown.
@@ -160,19 +139,8 @@ class Sweep:
         return tuple(path for path in self.maps(model, targets) if path in attention)
 
 
-def _order(value: Any) -> tuple[Any, ...]:
-    """Return a sort key: numbers by size, names alphabetically with ``all`` last."""
-    return (value == ALL, value) if isinstance(value, str) else (value,)
-
-
-def _setting(told: Mapping[str, Any]) -> ModelSetting:
-    targets = {name: tuple(maps) for name, maps in told["targets"].items()}
-    return ModelSetting(**{**told, "targets": targets})
-
-
 def _require_sense(point: SweepPoint) -> None:
-    scored = point.loss is not None and point.metric is not None
-    if scored == point.diverged:
+    if (point.loss is not None and point.metric is not None) == point.diverged:
         raise BadInput(f"The run {point.name} must either have scores or have diverged.", "diverged")
     if point.metric is not None and not 0 <= point.metric <= 1:
         raise BadInput(f"The run {point.name} has a metric of {point.metric:g}.", "metric")
@@ -208,26 +176,18 @@ SURE = 0.95  # confidence level of the intervals
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over groups, with its confidence interval if there are at least two groups.
+    """A mean over groups, with its confidence interval if there are at least two groups."""
 
-    Attributes:
-        value, low, high: in the unit of the differences.
-        groups: number of independent groups. pairs: number of differences.
-    """
-
-    value: float
+    value: float  # value, low, high: in the unit of the differences
     low: float | None
     high: float | None
-    groups: int
-    pairs: int
+    groups: int  # number of independent groups
+    pairs: int  # number of differences
 
 
 def interval(differences: Iterable[tuple[Hashable, float]]) -> Interval | None:
-    """Return the mean of the groups' means with its interval; ``None`` for no differences.
-
-    Args:
-        differences: pairs of a group and a difference.
-    """
+    """Return the mean of the groups' means with its interval; ``None`` for no differences. ``differences``: pairs of a
+    group and a difference."""
     table: dict[Hashable, list[float]] = {}
     for group, difference in differences:
         table.setdefault(group, []).append(difference)
@@ -237,19 +197,10 @@ def interval(differences: Iterable[tuple[Hashable, float]]) -> Interval | None:
     value, pairs = statistics.fmean(means), sum(map(len, table.values()))
     if len(means) < 2:
         return Interval(value, None, None, len(means), pairs)
-    reach = quantile(len(means) - 1) * statistics.stdev(means) / math.sqrt(len(means))
-    return Interval(value, value - reach, value + reach, len(means), pairs)
-
-
-def quantile(freedom: int) -> float:
-    """Return how many standard errors an interval extends to either side, for the degrees of freedom.
-
-    >>> round(quantile(1), 2), round(quantile(5), 2)
-    (12.71, 2.57)
-    """
     from scipy.special import stdtrit
 
-    return float(stdtrit(freedom, (1 + SURE) / 2))
+    reach = float(stdtrit(len(means) - 1, (1 + SURE) / 2)) * statistics.stdev(means) / math.sqrt(len(means))
+    return Interval(value, value - reach, value + reach, len(means), pairs)
 
 
 # ----------------------------------------
@@ -345,9 +296,6 @@ def knobs(sweep: Sweep, point: SweepPoint) -> dict[str, Any]:
 def command_of(sweep: Sweep, point: SweepPoint) -> str:
     """Return the command line that repeats a training."""
     asked = request_again(sweep, point)
-    parts = ["python", "-m", "peft_lab", "train", "--model", asked.model, "--method", asked.method]
-    parts += ["--task", asked.task, "--steps", str(asked.steps), "--batch", str(asked.batch)]
-    parts += ["--lr", f"{point.rate:g}", "--seed", str(asked.seed), "--eval-rows", str(asked.eval_rows)]
-    for name, value in asked.values.items():
-        parts += ["--set", f"{name}={','.join(value) if isinstance(value, tuple) else value}"]
-    return shlex.join(parts)
+    names = ("model", "method", "task", "steps", "batch", "seed", "eval_rows")
+    options = {name.replace("_", "-"): getattr(asked, name) for name in names}
+    return command_line("train", {**options, "lr": f"{point.rate:g}"}, asked.values)

@@ -38,18 +38,13 @@ _heart = owners.Heart(lambda: list(_claimed))
 
 @dataclass(frozen=True)
 class Study:
-    """The folder of one study.
-
-    Attributes:
-        NOUN: what this kind of study is called in a sentence.
-        FOLDER, FILE: the folder of all of this kind, in the lab folder, and the file that holds the plan of one.
-    """
+    """The folder of one study."""
 
     id: str
     folder: Path
-    NOUN: ClassVar[str]
-    FOLDER: ClassVar[str]
-    FILE: ClassVar[str]
+    NOUN: ClassVar[str]  # what this kind of study is called in a sentence
+    FOLDER: ClassVar[str]  # of all of this kind, in the lab folder
+    FILE: ClassVar[str]  # that holds the plan of one
 
     @property
     def specs(self) -> Sequence[RunSpec]:

@@ -52,12 +52,8 @@ def tokens() -> torch.Tensor:
 
 
 def lora(base: Any, targets: Sequence[str] = tuple(QUERY_VALUE), start: Any = True) -> Any:
-    """Return the base with LoRA of rank 8 added by PEFT.
-
-    Args:
-        targets: names of the modules that get an adapter.
-        start: PEFT's ``init_lora_weights``.
-    """
+    """Return the base with LoRA of rank 8 added by PEFT. ``targets``: names of the modules that get an adapter.
+    ``start``: PEFT's ``init_lora_weights``."""
     from peft import LoraConfig, get_peft_model
 
     seed()
@@ -341,19 +337,14 @@ WAYS_OF_MERGING = ("expanded", "fresh", "rounded again")
 
 @dataclass(frozen=True)
 class MergeScores:
-    """The scores of merged models, and how far training and rounding moved the weights.
+    """The scores of merged models, and how far training and rounding moved the weights."""
 
-    Attributes:
-        scores: share of right answers on ``rows`` held-out rows, by way; ``base``: the quantised base alone.
-        correction: norm of all learned corrections over that of the adapted weights. rounding: the norm of the
-            quantisation error of these weights, over the same.
-        lost, shift: for the model's first matrix, as :func:`peft_lab.studies.tiny.four_bit_moves` returns them.
-    """
-
+    # share of right answers on ``rows`` held-out rows, by way; ``base``: the quantised base alone
     scores: dict[str, float]
     rows: int
-    correction: float
-    rounding: float
+    correction: float  # norm of all learned corrections over that of the adapted weights
+    rounding: float  # the norm of the quantisation error of these weights, over the same
+    # lost and shift: for the model's first matrix, as :func:`peft_lab.studies.tiny.four_bit_moves` returns them
     lost: float
     shift: float
 

@@ -88,24 +88,16 @@ class RecordedTensor:
 
 @dataclass(frozen=True)
 class RecordedPart:
-    """One adapted or trained part and its series.
+    """One adapted or trained part and its series."""
 
-    Attributes:
-        path: of the module in the bare model. layer: its number, ``None`` outside the layers.
-        slot: one of :data:`SLOTS`. kind: as the drawing's parts are called.
-        shape: of the matrix that it acts on, or of what is trained: (outputs, inputs).
-        parameters: trained numbers. rank: of a correction, else ``None``.
-        share, gradient, change, spectrum, tensors: see the module.
-    """
-
-    path: str
-    layer: int | None
-    slot: str
-    kind: str
-    shape: tuple[int, ...]
-    parameters: int
-    rank: int | None = None
-    share: Series = field(default_factory=list)
+    path: str  # of the module in the bare model
+    layer: int | None  # its number, ``None`` outside the layers
+    slot: str  # one of :data:`SLOTS`
+    kind: str  # as the drawing's parts are called
+    shape: tuple[int, ...]  # of the matrix that it acts on, or of what is trained: (outputs, inputs)
+    parameters: int  # trained numbers
+    rank: int | None = None  # of a correction, else ``None``
+    share: Series = field(default_factory=list)  # share, gradient, change, spectrum, tensors: see the module
     gradient: Series = field(default_factory=list)
     change: Series = field(default_factory=list)
     spectrum: list[list[float]] = field(default_factory=list)
@@ -130,14 +122,11 @@ class LossCurve:
 
 @dataclass(frozen=True)
 class Stream:
-    """The residual stream on the example, below the first layer and after each: layers + 1 numbers a state.
+    """The residual stream on the example, below the first layer and after each: layers + 1 numbers a state."""
 
-    Attributes:
-        moved: ‖h − h₀‖/‖h₀‖ against state 0, over the example's own tokens.
-        gradient: ‖∂loss/∂h‖ of the step's batch; ``null`` where no gradient passes, since nothing below is trained.
-    """
-
+    # ‖h − h₀‖/‖h₀‖ against state 0, over the example's own tokens
     moved: list[list[float] | None] = field(default_factory=list)
+    # ‖∂loss/∂h‖ of the step's batch; ``null`` where no gradient passes, since nothing below is trained
     gradient: list[list[float | None] | None] = field(default_factory=list)
 
 
@@ -163,17 +152,12 @@ class Model:
 
 @dataclass(frozen=True)
 class Example:
-    """The held-out row that the states were measured on.
+    """The held-out row that the states were measured on."""
 
-    Attributes:
-        text: what the model reads. tokens: the same with its template, as tokens; spaces visible.
-        expected: the right answer. metric: of the task; scores an answer between 0 and 1.
-    """
-
-    text: str
-    tokens: tuple[str, ...]
-    expected: str
-    metric: str
+    text: str  # what the model reads
+    tokens: tuple[str, ...]  # the same with its template, as tokens; spaces visible
+    expected: str  # the right answer
+    metric: str  # of the task; scores an answer between 0 and 1
 
 
 @dataclass(frozen=True)
@@ -187,34 +171,27 @@ class RecordedAnswer:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """The record of a run; the module's docstring defines its figures.
-
-    Attributes:
-        run: the run's id. recorded: when it began, as ISO 8601. ended: whether the record is complete.
-        spec: as :class:`peft_lab.runs.spec.RunSpec` stores it. machine: processor, cores, device. versions: packages.
-        attention: for prefixes and virtual tokens, by state the share of each layer's attention that they receive.
-        seconds: processor time of recording. training_seconds: of the run's steps until then, without recording.
-        notes: only for some methods: ``merge``, ``blocks``.
-    """
+    """The record of a run; the module's docstring defines its figures."""
 
     method: str
-    run: str
-    recorded: str
-    spec: dict[str, Any]
-    machine: dict[str, Any]
-    versions: dict[str, str]
+    run: str  # the run's id
+    recorded: str  # when it began, as ISO 8601
+    spec: dict[str, Any]  # as :class:`peft_lab.runs.spec.RunSpec` stores it
+    machine: dict[str, Any]  # processor, cores, device
+    versions: dict[str, str]  # packages
     model: Model
     example: Example | None
     steps: list[int] = field(default_factory=list)
     curve: LossCurve = field(default_factory=LossCurve)
     parts: list[RecordedPart] = field(default_factory=list)
     stream: Stream = field(default_factory=Stream)
+    # for prefixes and virtual tokens, by state the share of each layer's attention that they receive
     attention: list[list[float] | None] | None = None
     answers: list[RecordedAnswer] = field(default_factory=list)
-    notes: dict[str, Any] = field(default_factory=dict)
-    seconds: float = 0.0
-    training_seconds: float = 0.0
-    ended: bool = False
+    notes: dict[str, Any] = field(default_factory=dict)  # only for some methods: ``merge``, ``blocks``
+    seconds: float = 0.0  # processor time of recording
+    training_seconds: float = 0.0  # of the run's steps until then, without recording
+    ended: bool = False  # whether the record is complete
     format: int = VERSION
 
     def to_dict(self) -> dict[str, Any]:
@@ -276,16 +253,15 @@ def _check_lengths(trajectory: Trajectory) -> None:
     states = len(trajectory.steps)
     if trajectory.steps != sorted(set(trajectory.steps)):
         raise BadInput("The steps of a trajectory must increase.", "steps")
+    series: dict[str, Any] = {f"{name} of the stream": one for name, one in vars(trajectory.stream).items()}
+    if trajectory.attention is not None:
+        series["attention"] = trajectory.attention
     for part in trajectory.parts:
-        series = {name: getattr(part, name) for name in ("share", "gradient", "change", "spectrum")}
-        for name, values in (series | part.tensors).items():
-            if len(values) != states:
-                raise BadInput(f"'{name}' of {part.path} has {len(values)} of {states} states.", "parts")
-    for name, values in (("moved", trajectory.stream.moved), ("gradient", trajectory.stream.gradient)):
-        if len(values) != states:
-            raise BadInput(f"The stream's {name} has {len(values)} of {states} states.", "stream")
-    if trajectory.attention is not None and len(trajectory.attention) != states:
-        raise BadInput(f"The attention has {len(trajectory.attention)} of {states} states.", "attention")
+        own = {name: getattr(part, name) for name in ("share", "gradient", "change", "spectrum")}
+        series |= {f"{name} of {part.path}": one for name, one in (own | part.tensors).items()}
+    for name, one in series.items():
+        if len(one) != states:
+            raise BadInput(f"The {name} has {len(one)} of {states} states.", "steps")
 
 
 # ----------------------------------------
@@ -332,15 +308,12 @@ class Budget:
 
     Seconds are those of the process: other programs stretch both alike on the clock, but one stall while a state is
     measured would leave nothing for the states of the next twenty steps.
-
-    Attributes:
-        share: that it may take; ``None`` for no limit.
-        spent: seconds in total. measured: seconds spent on measuring. An answer may take far longer than estimated;
-            its excess does not count against the states, or the drawing would stand still for long.
     """
 
-    share: float | None = SHARE
-    spent: float = 0.0
+    share: float | None = SHARE  # that it may take; ``None`` for no limit
+    spent: float = 0.0  # seconds in total
+    # seconds spent on measuring. An answer may take far longer than estimated; its excess does not count against the
+    # states, or the drawing would stand still for long
     measured: float = 0.0
 
     def __post_init__(self) -> None:

@@ -175,7 +175,7 @@ def _list(names: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Axis:
-    """One figure of a row, by its field ``name``. ``title``: with ``{metric}`` and ``{unit}`` to be filled in. ``unit``:
+    """One figure of a row, by its field ``name``. ``title``: its ``{metric}`` and ``{unit}`` are filled in. ``unit``:
     as :func:`peft_lab.core.units.show` takes it. ``better``: which end is preferred."""
 
     name: str

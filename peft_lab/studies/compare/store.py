@@ -26,21 +26,17 @@ MOST_SEEDS = 20
 
 @dataclass(frozen=True)
 class ComparisonRequest:
-    """The learner's request.
-
-    Attributes:
-        methods: slugs in the order of the rows; empty for all methods.
-        batch, eval_rows: as in :class:`~peft_lab.runs.spec.RunRequest`; ``None`` for the task's default.
-        values: knobs by method; omitted ones have their defaults.
-    """
+    """The learner's request."""
 
     model: str
     task: str
-    methods: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()  # slugs in the order of the rows; empty for all methods
     steps: int = STEPS
+    # batch and eval_rows: as in :class:`~peft_lab.runs.spec.RunRequest`; ``None`` for the task's default
     batch: int | None = None
     seeds: tuple[int, ...] = SEEDS
     eval_rows: int | None = None
+    # knobs by method; omitted ones have their defaults
     values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -55,20 +51,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class ComparisonPlan:
-    """A comparison that can be carried out.
+    """A comparison that can be carried out."""
 
-    Attributes:
-        request: as given, with the defaults of the settings common to all methods filled in.
-        cells: the runs in the order in which they are made: every method with the first seed, then with the second,
-            so that an unfinished comparison already compares.
-        refused: why a method has no runs, by slug.
-        totals: parameters of the adapted model by slug, without the task head.
-    """
-
-    request: ComparisonRequest
+    request: ComparisonRequest  # as given, with the defaults of the settings common to all methods filled in
+    # the runs in the order in which they are made: every method with the first seed, then with the second, so that an
+    # unfinished comparison already compares
     cells: tuple[Cell, ...]
-    refused: Mapping[str, str]
-    totals: Mapping[str, int]
+    refused: Mapping[str, str]  # why a method has no runs, by slug
+    totals: Mapping[str, int]  # parameters of the adapted model by slug, without the task head
 
     @property
     def id(self) -> str:
@@ -195,19 +185,13 @@ def command_of(request: ComparisonRequest) -> str:
 
 @dataclass(frozen=True)
 class Standing:
-    """Progress of a comparison.
+    """Progress of a comparison."""
 
-    Attributes:
-        runs: by cell; cells without a run are left out.
-        pending: cells without a finished run. failed: those of them whose representative run failed.
-        running: whether a living process carries it out.
-    """
-
-    runs: dict[Cell, Run]
+    runs: dict[Cell, Run]  # by cell; cells without a run are left out
     done: tuple[Cell, ...]
-    failed: tuple[Cell, ...]
-    pending: tuple[Cell, ...]
-    running: bool
+    failed: tuple[Cell, ...]  # those of them whose representative run failed
+    pending: tuple[Cell, ...]  # cells without a finished run
+    running: bool  # whether a living process carries it out
 
     @property
     def status(self) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib import resources
 from math import sqrt
+from statistics import fmean
 from typing import Any, Literal
 
 import yaml
@@ -37,43 +38,29 @@ SURE = 2.0  # standard errors above which a difference is not attributed to chan
 
 @dataclass(frozen=True)
 class ExperimentOutcome:
-    """A finished run.
+    """A finished run."""
 
-    Attributes:
-        record: as :func:`peft_lab.runs.record.record_of` makes it. insight: the method's own notes, may be empty.
-        stored_bytes: size of the saved adapter's tensors file; 0 if there is none.
-    """
-
-    record: Mapping[str, Any]
-    insight: Mapping[str, Any]
-    stored_bytes: int = 0
+    record: Mapping[str, Any]  # as :func:`peft_lab.runs.record.record_of` makes it
+    insight: Mapping[str, Any]  # the method's own notes, may be empty
+    stored_bytes: int = 0  # size of the saved adapter's tensors file; 0 if there is none
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """One figure of a run.
-
-    Attributes:
-        unit: ``share`` is written in percent; others as :func:`peft_lab.core.units.show` writes them.
-        read: returns the figure of a run. Raises KeyError or TypeError if the run has no such figure.
-        chance: returns how far apart two runs may be by chance; ``None``: every difference counts.
-        tab: the tab of a method's page that shows the figure for a run.
-    """
+    """One figure of a run."""
 
     title: str
-    unit: str
+    unit: str  # ``share`` is written in percent; others as :func:`peft_lab.core.units.show` writes them
     source: Source
+    # returns the figure of a run. Raises KeyError or TypeError if the run has no such figure
     read: Callable[[ExperimentOutcome], float]
+    # returns how far apart two runs may be by chance; ``None``: every difference counts
     chance: Callable[[ExperimentOutcome, ExperimentOutcome], float] | None = None
-    tab: Literal["train", "inside"] = "train"
+    tab: Literal["train", "inside"] = "train"  # the tab of a method's page that shows the figure for a run
 
     def show(self, value: float) -> str:
         """Return a value as text in the unit of the quantity; a share from 0 to 1 is written in percent."""
         return f"{100 * value:.1f}%" if self.unit == "share" else units.show(value, self.unit)
-
-    def show_difference(self, value: float) -> str:
-        """Return a difference of two values as text; shares differ by percentage points."""
-        return f"{100 * value:.1f} points" if self.unit == "share" else units.show(value, self.unit)
 
 
 def _metric(outcome: ExperimentOutcome) -> float:
@@ -82,29 +69,18 @@ def _metric(outcome: ExperimentOutcome) -> float:
 
 def _sampling(first: ExperimentOutcome, second: ExperimentOutcome) -> float:
     """Return twice the standard error of the difference of two shares, as if of independent rows (Wald)."""
-    variance = 0.0
-    for outcome in (first, second):
-        share, rows = _metric(outcome), outcome.record["metric"]["rows"]
-        variance += share * (1 - share) / rows
-    return SURE * sqrt(variance)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+    shares = [(_metric(outcome), outcome.record["metric"]["rows"]) for outcome in (first, second)]
+    return SURE * sqrt(sum(share * (1 - share) / rows for share, rows in shares))
 
 
 def _corrections(value: Callable[[Mapping[str, Any]], float]) -> Callable[[ExperimentOutcome], float]:
     """Return a reading of LoRA's notes: the mean of ``value`` over the corrections of all matrices."""
-    return lambda outcome: float(_mean([value(row) for row in outcome.insight["corrections"]]))
+    return lambda outcome: fmean(value(row) for row in outcome.insight["corrections"])
 
 
 def _prefix_share(outcome: ExperimentOutcome) -> float:
     share = outcome.insight["attention"][-1]["share"]
     return sum(map(sum, share)) / sum(map(len, share))
-
-
-def _loss(when: str) -> Callable[[ExperimentOutcome], float]:
-    return lambda outcome: float(outcome.record["evaluation"][when]["loss"])
 
 
 _measured = partial(Quantity, source=Source.MEASURED)
@@ -113,12 +89,18 @@ _inside = partial(_measured, tab="inside")
 #: The figures by the names that the files of experiments use.
 QUANTITIES = {
     "metric": _measured("Held-out score", "share", read=_metric, chance=_sampling),
-    "loss": _measured("Held-out loss", "nats", read=_loss("after")),
-    "base_loss": _measured("Held-out loss before training", "nats", read=_loss("before")),
+    "loss": _measured(
+        "Held-out loss", "nats", read=lambda outcome: float(outcome.record["evaluation"]["after"]["loss"])
+    ),
+    "base_loss": _measured(
+        "Held-out loss before training",
+        "nats",
+        read=lambda outcome: float(outcome.record["evaluation"]["before"]["loss"]),
+    ),
     "train_loss": _measured(
         f"Training loss, mean of the last {LAST} steps",
         "nats",
-        read=lambda outcome: _mean(outcome.record["loss"][-LAST:]),
+        read=lambda outcome: fmean(outcome.record["loss"][-LAST:]),
     ),
     "peak": _measured(
         "Peak memory", "bytes", read=lambda outcome: float(outcome.record["memory"]["peak_bytes"])
@@ -149,72 +131,52 @@ Relation = Literal["above", "below", "near"]
 
 @dataclass(frozen=True)
 class Arm:
-    """One run of an experiment. Attributes that are ``None`` take the experiment's value.
+    """One run of an experiment. Attributes that are ``None`` take the experiment's value."""
 
-    Attributes:
-        label: what distinguishes the arm, as part of a sentence: ``rank 1``.
-        values: the knobs that are not at their defaults.
-        method: a slug, for an arm of another method.
-        settings: other settings of the run (``weight_decay`` ...), by their names in :class:`RunRequest`.
-    """
-
-    label: str
-    values: Mapping[str, Any] = field(default_factory=dict)
-    method: str | None = None
+    label: str  # what distinguishes the arm, as part of a sentence: ``rank 1``
+    values: Mapping[str, Any] = field(default_factory=dict)  # the knobs that are not at their defaults
+    method: str | None = None  # a slug, for an arm of another method
     model: str | None = None
     task: str | None = None
     steps: int | None = None
     seed: int = 0
     learning_rate: float | None = None
+    # other settings of the run (``weight_decay`` ...), by their names in :class:`RunRequest`
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """The expected relation between the first quantity of two arms, stated before anything runs.
+    """The expected relation between the first quantity of two arms, stated before anything runs."""
 
-    Attributes:
-        first, second: labels of arms.
-        relation: ``above`` and ``below`` need a difference larger than ``margin`` and than chance; ``near``
-            expects one that is not larger.
-        margin: in the quantity's own unit, as :meth:`Quantity.read` returns it.
-        reseeded: pairs of arms that differ only in the seed. A difference has to be larger than theirs.
-    """
-
-    first: str
+    first: str  # first and second: labels of arms
+    # ``above`` and ``below`` need a difference larger than ``margin`` and than chance; ``near`` expects one that is not
+    # larger
     relation: Relation
     second: str
-    margin: float = 0.0
+    margin: float = 0.0  # in the quantity's own unit, as :meth:`Quantity.read` returns it
+    # pairs of arms that differ only in the seed. A difference has to be larger than theirs
     reseeded: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A question that short runs answer.
+    """A question that short runs answer."""
 
-    Attributes:
-        id: unique among all experiments; starts with the method's slug.
-        method: slug of the method on whose page it is shown.
-        question: what the reader is to predict before running it.
-        why: two sentences of explanation, shown afterwards; true whatever the outcome.
-        quantities: the figures read from every run. The expectation is about the first one, which is drawn.
-        source: where the effect is described: a paper with its section, a benchmark.
-        eval_rows: held-out rows. With few, differences by chance are large; many take long.
-    """
-
-    id: str
-    method: str
+    id: str  # unique among all experiments; starts with the method's slug
+    method: str  # slug of the method on whose page it is shown
     title: str
-    question: str
-    why: str
+    question: str  # what the reader is to predict before running it
+    why: str  # two sentences of explanation, shown afterwards; true whatever the outcome
     arms: tuple[Arm, ...]
+    # the figures read from every run. The expectation is about the first one, which is drawn
     quantities: tuple[Quantity, ...]
     expect: Expectation
-    source: str
+    source: str  # where the effect is described: a paper with its section, a benchmark
     model: str
     task: str
     steps: int = 60
-    eval_rows: int | None = 500
+    eval_rows: int | None = 500  # held-out rows. With few, differences by chance are large; many take long
 
     @property
     def quantity(self) -> Quantity:
@@ -223,19 +185,19 @@ class Experiment:
 
     def requests(self) -> tuple[RunRequest, ...]:
         """Return the requests of the runs, in the order of the arms."""
-        return tuple(self._request(arm) for arm in self.arms)
-
-    def _request(self, arm: Arm) -> RunRequest:
-        return RunRequest(
-            model=arm.model or self.model,
-            method=arm.method or self.method,
-            task=arm.task or self.task,
-            values=dict(arm.values),
-            steps=self.steps if arm.steps is None else arm.steps,
-            seed=arm.seed,
-            learning_rate=arm.learning_rate,
-            eval_rows=self.eval_rows,
-            **arm.settings,
+        return tuple(
+            RunRequest(
+                model=arm.model or self.model,
+                method=arm.method or self.method,
+                task=arm.task or self.task,
+                values=dict(arm.values),
+                steps=self.steps if arm.steps is None else arm.steps,
+                seed=arm.seed,
+                learning_rate=arm.learning_rate,
+                eval_rows=self.eval_rows,
+                **arm.settings,
+            )
+            for arm in self.arms
         )
 
 
@@ -335,8 +297,7 @@ class Conclusion:
 
 def run_of(wanted: RunSpec, lines: Iterable[RunSummary]) -> RunSummary | None:
     """Return the run of a complete spec: a finished one before one under way, before a failed one; the first of
-    several. ``None`` if there is none.
-    """
+    several. ``None`` if there is none."""
     fitting = [
         line for line in lines if line.status in _ORDER and line.spec and stands_for(line.spec, wanted)
     ]
@@ -360,21 +321,20 @@ def read_results(experiment: Experiment, label: str, outcome: ExperimentOutcome)
 def conclude(
     experiment: Experiment, readings: Sequence[ArmReading], outcomes: Sequence[ExperimentOutcome | None]
 ) -> Conclusion:
-    """Compare the two arms that the expectation names, whatever the outcome.
-
-    Args:
-        readings: by arm. outcomes: the finished runs by arm, ``None`` if missing; they tell what chance can do.
-    """
+    """Compare the two arms that the expectation names, whatever the outcome. ``readings``: by arm. ``outcomes``: the
+    finished runs by arm, ``None`` if missing; they tell what chance can do."""
     expect, quantity = experiment.expect, experiment.quantity
     found = {reading.label: (reading, outcome) for reading, outcome in zip(readings, outcomes, strict=True)}
     (first, one), (second, two) = found[expect.first], found[expect.second]
     for reading in (first, second):
         if reading.problem:
-            return Conclusion(f"{_start(reading.label)} gave no figure: {reading.problem}.", None)
+            label = reading.label[:1].upper() + reading.label[1:]
+            return Conclusion(f"{label} gave no figure: {reading.problem}.", None)
     chance = quantity.chance(one, two) if quantity.chance and one and two else 0.0
-    reseeded = _between_seeds(expect, {label: reading for label, (reading, _) in found.items()})
-    if reseeded is None:
+    pairs = [(found[one][0], found[other][0]) for one, other in expect.reseeded]
+    if any(reading.problem for pair in pairs for reading in pair):
         return Conclusion("A run with another seed gave no figure, so the noise is unknown.", None)
+    reseeded = max((abs(one.values[0] - other.values[0]) for one, other in pairs), default=0.0)
     margin = max(expect.margin, chance, reseeded)
     difference = first.values[0] - second.values[0]
     relation = "near" if abs(difference) <= margin else "above" if difference > 0 else "below"
@@ -385,25 +345,9 @@ def conclude(
     )
     seen = _SEEN[relation]
     if relation == "near" and margin:
-        reasons = {
-            expect.margin: "too small to count",
-            chance: "chance on so few rows",
-            reseeded: "the effect of another seed",
-        }
-        reason = reasons[margin]
-        seen += f" (a difference of up to {quantity.show_difference(margin)} is {reason})"
-    wanted = f"{expect.first} was expected to be {_WANTED[expect.relation]}"
-    verdict = "As expected" if holds else f"Not as expected: {wanted}"
-    return Conclusion(f"{figures}: {seen}. {verdict}.", holds)
-
-
-def _between_seeds(expect: Expectation, readings: Mapping[str, ArmReading]) -> float | None:
-    """Return the largest difference that a seed alone made; ``None`` if one of those runs has no figure."""
-    pairs = [(readings[one], readings[other]) for one, other in expect.reseeded]
-    if any(reading.problem for pair in pairs for reading in pair):
-        return None
-    return max((abs(one.values[0] - other.values[0]) for one, other in pairs), default=0.0)
-
-
-def _start(text: str) -> str:
-    return text[:1].upper() + text[1:]
+        reasons = {expect.margin: "too small to count", chance: "chance on so few rows"}
+        reason = {**reasons, reseeded: "the effect of another seed"}[margin]
+        most = f"{100 * margin:.1f} points" if quantity.unit == "share" else quantity.show(margin)
+        seen += f" (a difference of up to {most} is {reason})"
+    wanted = f"Not as expected: {expect.first} was expected to be {_WANTED[expect.relation]}"
+    return Conclusion(f"{figures}: {seen}. {'As expected' if holds else wanted}.", holds)

@@ -57,11 +57,8 @@ def crossed(settings: Sequence[SweepSetting], name: str) -> bool:
 def lines(
     settings: Sequence[SweepSetting], across: str, by: str, figure: str, held: Mapping[str, Any]
 ) -> list[Line]:
-    """Return a line over ``across`` for each value of ``by``, or a single one if ``by`` is empty.
-
-    Args:
-        held: values of the other names. A setting whose method lacks a name is drawn whatever its value.
-    """
+    """Return a line over ``across`` for each value of ``by``, or a single one if ``by`` is empty. ``held``: values of
+    the other names. A setting whose method lacks a name is drawn whatever its value."""
     fixed = {name: value for name, value in held.items() if name not in (across, by)}
     found = []
     for value in values(settings, by) if by else [None]:

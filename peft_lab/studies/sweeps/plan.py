@@ -70,16 +70,9 @@ class Asha:
 
 
 def parse(content: Any, steps: int) -> Asha:
-    """Read ``stop`` of a sweep file: ``asha``, or its settings with ``by: asha``.
-
-    Args:
-        content: the value under ``stop``.
-        steps: training steps of each run; the grace period must be shorter.
-
-    Raises:
-        BadInput: another rule or metric, or a number is out of range.
-        UnknownName: ``stop`` has no such setting.
-    """
+    """Read ``stop`` of a sweep file: ``asha``, or its settings with ``by: asha``. ``content``: the value under
+    ``stop``. ``steps``: training steps of each run; the grace period must be shorter. Raises BadInput for another
+    rule or metric, or a number out of range, UnknownName if ``stop`` has no such setting."""
     given: Mapping[Any, Any] = {"by": content} if isinstance(content, str) else content
     if not isinstance(given, dict) or given.get("by") != NAME:
         raise BadInput("'stop' must be asha or {by: asha, grace: 15, factor: 4}.", "stop")

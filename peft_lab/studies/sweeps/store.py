@@ -83,21 +83,15 @@ FIGURES = (METRIC, LOSS, TRAINING)
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of a sweep.
-
-    Attributes:
-        run: its id; empty before it has begun.
-        status: a :class:`Status`, ``to come``, ``ended early`` (by a sweep) or ``damaged``.
-        message: why it failed or stopped. step: steps made. seconds: training time.
-        figures: by :data:`FIGURES`, without those not measured; only for runs that are done.
-    """
+    """One run of a sweep."""
 
     spec: RunSpec
-    run: str = ""
-    status: str = TO_COME
-    message: str = ""
-    step: int = 0
-    seconds: float | None = None
+    run: str = ""  # its id; empty before it has begun
+    status: str = TO_COME  # a :class:`Status`, ``to come``, ``ended early`` (by a sweep) or ``damaged``
+    message: str = ""  # why it failed or stopped
+    step: int = 0  # steps made
+    seconds: float | None = None  # training time
+    # by :data:`FIGURES`, without those not measured; only for runs that are done
     figures: Mapping[str, float] | None = None
 
     @property
@@ -117,13 +111,10 @@ class Trial:
 
 @dataclass(frozen=True)
 class SweepSetting:
-    """The runs that differ only in their seeds.
+    """The runs that differ only in their seeds."""
 
-    Attributes:
-        values: the varied settings by name (``method`` and ``learning_rate`` among them); ``None`` for a knob that
-            the method does not have.
-    """
-
+    # the varied settings by name (``method`` and ``learning_rate`` among them); ``None`` for a knob that the method
+    # does not have
     values: Mapping[str, Any]
     trials: tuple[Trial, ...]
 
@@ -251,15 +242,9 @@ def carry_out_sweep(
     stop: Callable[[], bool],
     ending_early: Asha | None = None,
 ) -> list[dict[str, Any]]:
-    """Make the missing runs; return a row for each run, in order.
-
-    Args:
-        stop: whether to end: runs under way end after their current step, and continue the next time; the page's Stop
-            ends them likewise.
-
-    Raises:
-        RunError: another process carries out this sweep. BadInput: early stopping needs Ray Tune, which is missing.
-    """
+    """Make the missing runs; return a row for each run, in order. ``stop``: whether to end: runs under way end after
+    their current step, and continue the next time; the page's Stop ends them likewise. Raises RunError if another
+    process carries out this sweep, BadInput if early stopping needs Ray Tune, which is missing."""
     sweep = keep(specs, ending_early)
     judge = None if ending_early is None else Judge(ending_early, sweep.id)
     with sweep.claimed():
