@@ -8,8 +8,10 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,24 +40,30 @@ def examine(verify: bool = False) -> dict[str, Any]:
     Keys: python, packages {name: version or None}, device, cpu_features, memory (bytes), assets, and checks,
     a list of {name, ok, detail}. A check that fails is reported, never raised.
     """
-    packages = _packages()
-    memory = _memory()
+    python, packages = platform.python_version(), dict.fromkeys(requirements())
+    for name in packages:
+        with suppress(metadata.PackageNotFoundError):
+            packages[name] = metadata.version(name)
+    total = machine.installed_memory()
+    memory = {
+        "total_bytes": min(total, machine.memory_limit() or total), "available_bytes": machine.free_memory()
+    }  # fmt: skip
     missing = {"kind": "unknown", "name": "torch is not installed"}
     device = machine.in_use().describe() if packages.get("torch") else missing
     features = machine.cpu_features()
     fetched = assets.status(verify)
     checks = [
-        _python_check(),
-        _packages_check(packages),
-        _home_check(),
-        _memory_check(memory),
+        _check("Python", lambda: (sys.version_info >= (3, 11), f"{python}; 3.11 or newer is needed")),
+        _check("Packages", lambda: _packages_check(packages)),
+        _check("Folder for weights, data and runs", _home_check),
+        _check("Memory", lambda: _memory_check(memory)),
         _check("bfloat16", lambda: _bfloat16(device, features)),
         _check("4-bit quantisation", _quantise),
-        *(_asset_check(asset, verify) for asset in fetched),
+        *(_check(asset.title, partial(_asset_check, asset, verify)) for asset in fetched),
     ]
     return {
         "python": {
-            "version": platform.python_version(),
+            "version": python,
             "executable": sys.executable,
             "platform": platform.platform(),
         },
@@ -88,24 +96,6 @@ def requirements() -> dict[str, str]:
     return {match[1]: match[2].strip() for match in matches if match}
 
 
-def _packages() -> dict[str, str | None]:
-    versions: dict[str, str | None] = {}
-    for name in requirements():
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = None
-    return versions
-
-
-def _memory() -> dict[str, int]:
-    total = machine.installed_memory()
-    return {
-        "total_bytes": min(total, machine.memory_limit() or total),
-        "available_bytes": machine.free_memory(),
-    }
-
-
 def _check(name: str, look: Callable[[], tuple[bool, str]]) -> Check:
     """Run a check; an exception counts as a failure and becomes its detail."""
     try:
@@ -115,13 +105,7 @@ def _check(name: str, look: Callable[[], tuple[bool, str]]) -> Check:
     return {"name": name, "ok": ok, "detail": detail}
 
 
-def _python_check() -> Check:
-    wanted = (3, 11)
-    detail = f"{platform.python_version()}; {'.'.join(map(str, wanted))} or newer is needed"
-    return {"name": "Python", "ok": sys.version_info >= wanted, "detail": detail}
-
-
-def _packages_check(packages: dict[str, str | None]) -> Check:
+def _packages_check(packages: Mapping[str, str | None]) -> tuple[bool, str]:
     from packaging.specifiers import SpecifierSet
 
     wrong = []
@@ -131,27 +115,20 @@ def _packages_check(packages: dict[str, str | None]) -> Check:
             wrong.append(f"{name} is missing")
         elif not SpecifierSet(wanted).contains(version, prereleases=True):
             wrong.append(f"{name} is {version}, but {wanted} is needed")
-    detail = (
-        f"{'; '.join(wrong)}: run 'pip install -r requirements.txt'"
-        if wrong
-        else f"all {len(packages)} installed"
-    )
-    return {"name": "Packages", "ok": not wrong, "detail": detail}
+    if wrong:
+        return False, f"{'; '.join(wrong)}: run 'pip install -r requirements.txt'"
+    return True, f"all {len(packages)} installed"
 
 
-def _home_check() -> Check:
+def _home_check() -> tuple[bool, str]:
     home = disk.home()
     standing = next(folder for folder in (home, *home.parents) if folder.exists())
-    ok = standing.is_dir() and os.access(standing, os.W_OK)
-    detail = (
-        f"{home}, {units.size(shutil.disk_usage(standing).free)} free"
-        if ok
-        else f"PEFT Lab cannot write to {home}"
-    )
-    return {"name": "Folder for weights, data and runs", "ok": ok, "detail": detail}
+    if not (standing.is_dir() and os.access(standing, os.W_OK)):
+        return False, f"PEFT Lab cannot write to {home}"
+    return True, f"{home}, {units.size(shutil.disk_usage(standing).free)} free"
 
 
-def _memory_check(memory: dict[str, int]) -> Check:
+def _memory_check(memory: Mapping[str, int]) -> tuple[bool, str]:
     free = memory["available_bytes"]
     needed = COPIES * max(asset.bytes for asset in assets.status())
     detail = f"{units.size(free)} of {units.size(memory['total_bytes'])} free"
@@ -160,7 +137,7 @@ def _memory_check(memory: dict[str, int]) -> Check:
             f"; full fine-tuning of the largest model that PEFT Lab downloads needs {units.size(needed)} without "
             "activations"
         )
-    return {"name": "Memory", "ok": free >= needed, "detail": detail}
+    return free >= needed, detail
 
 
 def _bfloat16(device: dict[str, Any], features: list[str]) -> tuple[bool, str]:
@@ -193,7 +170,7 @@ def _quantise() -> tuple[bool, str]:
     return 0.05 < error < 0.15, f"NF4 stores normal weights with a relative error of {error:.3f}"
 
 
-def _asset_check(asset: assets.AssetStatus, verified: bool) -> Check:
+def _asset_check(asset: assets.AssetStatus, verified: bool) -> tuple[bool, str]:
     remedy = f"run 'python -m peft_lab fetch {asset.name}' ({units.size(asset.download_bytes)})"
     if asset.damaged:
         detail = f"damaged: {', '.join(asset.damaged)} has changed since the download: {remedy}"
@@ -201,7 +178,7 @@ def _asset_check(asset: assets.AssetStatus, verified: bool) -> Check:
         detail = f"not downloaded: {remedy}"
     else:
         detail = f"{'every byte verified' if verified else 'present'}: {asset.path}"
-    return {"name": asset.title, "ok": asset.present, "detail": detail}
+    return asset.present, detail
 
 
 @command("doctor")

@@ -122,9 +122,11 @@ def serve_command(
         raise typer.BadParameter(
             "--code, --limit, --models, --programs, --login and --teacher are for a class. Add --class."
         )
-    where = address or (EVERYWHERE if of_class else None)
+    where, path = address or (EVERYWHERE if of_class else None), base_path.strip("/")
+    if path and not _BASE.fullmatch(path):
+        raise typer.BadParameter("--base-path takes letters, digits, hyphens, underscores and slashes.")
     more = () if where is None else ("--server.address", where)
-    _start(port, fetch, (*more, *_below(base_path)), environment)
+    _start(port, fetch, (*more, *(("--server.baseUrlPath", path) if path else ())), environment)
 
 
 def _describe_class() -> None:
@@ -154,14 +156,6 @@ def _login(who: list[str], teachers: list[str]) -> dict[str, str]:
         )
     lists = {joining.WHO_MAY_LOG_IN: ",".join(who), joining.TEACHERS: ",".join(teachers)}
     return {name: value for name, value in lists.items() if value}
-
-
-def _below(path: str) -> tuple[str, ...]:
-    """Return Streamlit's arguments for a base path. Raises BadParameter for an invalid one."""
-    wanted = path.strip("/")
-    if wanted and not _BASE.fullmatch(wanted):
-        raise typer.BadParameter("--base-path takes letters, digits, hyphens, underscores and slashes.")
-    return ("--server.baseUrlPath", wanted) if wanted else ()
 
 
 def _folder(named: Path) -> Path:

@@ -139,10 +139,8 @@ def read_anatomy(shape: ModelShape, parts: Sequence[Part] = ()) -> Anatomy:
         raise _unknown(shape)
     other_sides = tuple(_side(name) for name in others)
     own = [g for g in shape.groups if not g.layers and not g.path.startswith(other_sides)]
-    if shape.kind == "vision":  # the map from image patches to vectors, and nothing further
-        word, further = next((group for group in own if group.type == "Conv2d"), None), ()
-    else:
-        word, further = _embeddings(own, shape.vocab)
+    patches = next((group for group in own if group.type == "Conv2d"), None)
+    word, further = (patches, ()) if shape.kind == "vision" else _embeddings(own, shape.vocab)
     norms = [group for group in own if group.is_norm]
     embedding_norm = next((norm for norm in norms if "embed" in norm.path), None)
     is_encoder = others and prefix == next(iter(stacks))

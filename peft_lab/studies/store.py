@@ -11,6 +11,9 @@ The runs are in the run store and are found by their specs: nothing else links t
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -196,6 +199,13 @@ class Study:
     def asked_to_stop(self) -> bool:
         """Return whether anyone has asked it to stop."""
         return self.folder in _told_to_stop or (self.folder / _STOP).exists()
+
+
+def identity(model: str, task: str, content: Any) -> str:
+    """Return a study's id, which is equal for equal content."""
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+    name = re.sub(r"[^a-z0-9]+", "-", Path(model).name.lower()).strip("-") or "model"
+    return f"{name[:60]}-{task}-{digest}"
 
 
 # ----------------------------------------

@@ -3,8 +3,6 @@ plans."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
@@ -17,7 +15,7 @@ from peft_lab.models.shapes import ModelEntry
 from peft_lab.runs.spec import RunRequest, RunSpec, entry_of
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
-from peft_lab.studies.store import Study, command_line, runs_of, status_of
+from peft_lab.studies.store import Study, command_line, identity, runs_of, status_of
 from peft_lab.training.tasks import own
 
 SEEDS = (0, 1, 2)
@@ -63,10 +61,8 @@ class ComparisonPlan:
     @property
     def id(self) -> str:
         """Return an id that is equal for equal plans, so that the same request finds the comparison again."""
-        content = json.dumps(
-            [[cell.spec.to_dict() for cell in self.cells], dict(self.refused)], sort_keys=True
-        )
-        return f"{_safe(self.request.model)}-{self.request.task}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+        cells = [cell.spec.to_dict() for cell in self.cells]
+        return identity(self.request.model, self.request.task, [cells, dict(self.refused)])
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-serialisable dictionary; :meth:`from_dict` reads it."""
@@ -165,12 +161,6 @@ def _spec(request: ComparisonRequest, spec: MethodSpec, seed: int) -> RunRequest
     )
 
 
-def _safe(model: str) -> str:
-    """Return a model's name as part of a folder name."""
-    name = model.rstrip("/").rsplit("/", 1)[-1].lower()
-    return "".join(char if char.isalnum() and char.isascii() else "-" for char in name).strip("-") or "model"
-
-
 # ----------------------------------------
 # A comparison as the command that makes it.
 
@@ -189,7 +179,7 @@ class Standing:
 
     runs: dict[Cell, Run]  # by cell; cells without a run are left out
     done: tuple[Cell, ...]
-    failed: tuple[Cell, ...]  # those of them whose representative run failed
+    failed: tuple[Cell, ...]  # pending cells whose representative run failed
     pending: tuple[Cell, ...]  # cells without a finished run
     running: bool  # whether a living process carries it out
 

@@ -3,10 +3,8 @@ sweep is carried out."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +21,7 @@ from peft_lab.runs.view import DAMAGED, RunView, Status, has_ended
 from peft_lab.studies import shipped_sweep
 from peft_lab.studies.carrying import Attempt, Executor, Watch, make_runs
 from peft_lab.studies.landscape import LOSS, METRIC
-from peft_lab.studies.store import Study, runs_of, status_of
+from peft_lab.studies.store import Study, identity, runs_of, status_of
 from peft_lab.studies.sweeps.plan import Asha, Judge
 
 
@@ -58,15 +56,11 @@ get, sweeps, root = KeptSweep.get, KeptSweep.stored, KeptSweep.root
 
 def keep(specs: Sequence[RunSpec], early: Asha | None = None) -> KeptSweep:
     """Return the sweep of these runs, created if there is none: equal runs with equal early stopping are one sweep.
-
-    Raises RunError if the disk cannot be written.
-    """
+    Raises RunError if the disk cannot be written."""
     content: dict[str, Any] = {"specs": [spec.to_dict() for spec in specs]}
     if early is not None:
         content["stop"] = early.to_dict()
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
-    model = re.sub(r"[^a-z0-9]+", "-", Path(specs[0].model).name.lower()).strip("-") or "model"
-    return KeptSweep.create(f"{model[:60]}-{specs[0].task}-{digest}", content)
+    return KeptSweep.create(identity(specs[0].model, specs[0].task, content), content)
 
 
 # ----------------------------------------

@@ -9,7 +9,7 @@ import pytest
 
 from peft_lab.core.errors import BadInput
 from peft_lab.methods import all_methods
-from peft_lab.studies.compare import store
+from peft_lab.studies import store as studies
 from peft_lab.studies.compare.store import ComparisonPlan, ComparisonRequest, command_of, make_plan
 from tests.studies.compare.conftest import WISH
 
@@ -88,4 +88,4 @@ def test_defaults_are_three_seeds_of_every_method() -> None:
     [("minilm-l6", "minilm-l6"), ("/srv/models/My Model/", "my-model"), ("org/Name-1B", "name-1b")],
 )
 def test_a_folder_of_a_comparison_is_called_by_the_models_last_name(model: str, name: str) -> None:
-    assert store._safe(model) == name
+    assert studies.identity(model, "json", []).startswith(f"{name}-json-")
