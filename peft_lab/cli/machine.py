@@ -20,6 +20,7 @@ from peft_lab.cli import options, output
 from peft_lab.cli.application import command
 from peft_lab.cli.options import option
 from peft_lab.core import disk, machine, units
+from peft_lab.core.later import torch
 from peft_lab.engine.timing import here
 from peft_lab.engine.timing.estimate import MEANINGS
 from peft_lab.models.assets import store as assets
@@ -152,8 +153,6 @@ def _bfloat16(device: dict[str, Any], features: list[str]) -> tuple[bool, str]:
 
 def _quantise() -> tuple[bool, str]:
     """Quantise normal numbers to NF4 and back on the training device; a wrong error means a broken build."""
-    import torch
-
     device = machine.in_use()
     problem = device.quantisation_problem()
     if problem is not None:

@@ -15,11 +15,12 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import chain, combinations, islice, product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peft_lab.core import disk
 from peft_lab.core.asking import in_person
 from peft_lab.core.errors import BadInput
+from peft_lab.core.later import torch
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import fitting_shapes
 from peft_lab.models.loading import decoder_start, no_pickles
@@ -31,9 +32,6 @@ from peft_lab.takeaway.ship.adapter import read
 from peft_lab.takeaway.ship.passport import base_of
 from peft_lab.training.tasks import get_task
 from peft_lab.training.tasks.base import Task
-
-if TYPE_CHECKING:
-    import torch
 
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the second adapter; the first has one minus this
 LEVELS = (0.5, 1.0)  # weights that a search tries
@@ -60,23 +58,24 @@ def problem(first: RunSpec, second: RunSpec) -> str:
             "model."
         )
     for spec in (first, second):
+        values = spec.values
         if spec.method != "lora":
             return (
                 f"Only LoRA adapters can be blended, but one run used '{spec.method}'. Choose two LoRA runs."
             )
-        if spec.values.get("use_dora"):
+        if values.get("use_dora"):
             return "DoRA rescales whole rows of W, so its adapters cannot be added. Choose runs without DoRA."
-        if spec.values.get("init_lora_weights") == "pissa":
+        if values.get("init_lora_weights") == "pissa":
             return "PiSSA changes the base, so the adapter fits no other base. Choose runs without PiSSA."
-        if spec.values.get("bias", "none") != "none":
+        if values.get("bias", "none") != "none":
             return "One run also trained biases, which PEFT cannot combine. Choose runs without them."
     one, two = first.task_object(), second.task_object()
-    if (one.kind, one.labels) != (two.kind, two.labels):
-        return (
-            f"'{one.name}' and '{two.name}' have different labels, so their heads cannot be combined. Choose two "
-            "runs with the same labels."
-        )
-    return ""
+    if (one.kind, one.labels) == (two.kind, two.labels):
+        return ""
+    return (
+        f"'{one.name}' and '{two.name}' have different labels, so their heads cannot be combined. Choose two runs with "
+        "the same labels."
+    )
 
 
 def ask(first: str, second: str, text: str) -> list[dict[str, Any]]:
@@ -182,8 +181,6 @@ class Bench:
     def blend(self, how: str, weights: Sequence[float]) -> int:
         """Activate a blend, and return its rank. Adapters of weight 0 are left out; one alone is only scaled. Raises
         BadInput: all weights are 0, or the ranks differ and the way to blend needs equal ones."""
-        import torch
-
         chosen = {name: weight for name, weight in zip(self.names, weights, strict=True) if weight}
         configs = [self.model.peft_config[name] for name in chosen]
         if not chosen:
@@ -238,7 +235,6 @@ class Bench:
 
     def losses(self, numbers: Sequence[int] = (), count: int = ROWS) -> list[float]:
         """Return the loss of what is active on ``count`` held-out rows of these adapters' tasks, by default of all."""
-        import torch
 
         from peft_lab.training import batches
 
@@ -273,8 +269,6 @@ def _factors(layer: Any, name: str) -> tuple[torch.Tensor, torch.Tensor]:
 def overlap(first: torch.Tensor, second: torch.Tensor) -> float:
     """Return the mean squared cosine of the principal angles between two column spaces: 1 if one holds the other.
     ``first``, ``second``: (d, r), of full rank. Random ones of r columns overlap by r / d in the mean."""
-    import torch
-
     one, two = (torch.linalg.qr(matrix.float()).Q for matrix in (first, second))
     return float((one.T @ two).square().sum() / min(one.shape[1], two.shape[1]))
 
@@ -287,7 +281,6 @@ def knots(
     KnOTS (Stoica et al. 2024, arXiv 2410.19735; github.com/gstoica27/KnOTS, task_merger.py). Of each correction and of
     the blend: A, (r, d_in), and B, (d_out, r), scaled.
     """
-    import torch
     from peft.utils.merge_utils import ties
 
     basis, rest = torch.linalg.qr(torch.cat([b for _, b in pairs], 1))
@@ -416,7 +409,6 @@ def compare_intruders(identity: str) -> list[dict[str, Any]]:
     Raises:
         RunError: there is no such run, or it has no adapter.
     """
-    import torch
 
     from peft_lab.methods.lora.recording import layers
     from peft_lab.methods.recording.recorder import compare_singular_vectors as compare

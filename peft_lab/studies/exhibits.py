@@ -11,19 +11,17 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peft_lab.core import content, disk
 from peft_lab.core.asking import in_person
+from peft_lab.core.later import torch
 from peft_lab.runs import course
 from peft_lab.runs.spec import RunSpec
 from peft_lab.studies import same_rows, tiny
 from peft_lab.studies.same_rows import UNMERGED, WAYS, Answered, right
 from peft_lab.training.tasks.base import Row
 from peft_lab.training.tasks.orders import WORDS, first_object
-
-if TYPE_CHECKING:
-    import torch
 
 MIXTURE = "mixture"  # the name of its answers with nothing done to it
 FILE = Path(__file__).with_suffix(".yaml")
@@ -130,8 +128,6 @@ def read(base: Any, tokenizer: Any, folder: Path) -> Parts:
 def spoil(parts: Parts, change: str) -> None:
     """Do to the parts what an exhibit's ``change`` names; ``exhibits.yaml`` says it in words. Raises KeyError if there
     is no such change."""
-    import torch
-
     tensors = parts.tensors
     match change:
         case "query rows":  # as if an engine that interleaves the rows of W added BA in PEFT's order
@@ -177,7 +173,6 @@ def mixture() -> Parts:
 
     Adapted are attention and experts, and the embedding's rows of the last words.
     """
-    import torch
     from peft import LoraConfig, get_peft_model
     from transformers import MixtralConfig, MixtralForCausalLM
 
@@ -203,8 +198,6 @@ def mixture() -> Parts:
 
 def next_words(model: Any, words: list[str]) -> torch.Tensor:
     """Return the logits of the word that follows each singular, of shape (singulars, words)."""
-    import torch
-
     logits: torch.Tensor = model(torch.tensor([[words.index(row.text)] for row in _PLURALS])).logits[:, -1]
     return logits
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from peft_lab.core import content, disk
 from peft_lab.core.errors import BadInput
+from peft_lab.core.later import torch
 from peft_lab.methods import get_method
 from peft_lab.methods.lora import recording
 from peft_lab.models import quantise
@@ -25,9 +26,6 @@ from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.training.evaluation import Examiner, question
 from peft_lab.training.marking import marked
 from peft_lab.training.tasks.base import Row
-
-if TYPE_CHECKING:
-    import torch
 
 ROWS = 24
 SHIPPED = "orders"  # in place of a run: the adapter in the folder ``shipped``
@@ -155,8 +153,6 @@ def recorded() -> dict[str, Any]:
 
 def used(base: Any, folder: Path, way: Way) -> tuple[Any, list[float]]:
     """Return the model that answers, made of ``base``, and the shares of ΔW below half a step."""
-    import torch
-
     if way.form in FORMS:
         quantise.quantise(base, FORMS[way.form])
     elif way.merged or way.form == "f32":
@@ -176,8 +172,6 @@ def used(base: Any, folder: Path, way: Way) -> tuple[Any, list[float]]:
 
 def write(model: Any, tokenizer: Any, spec: RunSpec, rows: Sequence[Row]) -> tuple[list[str], list[bool]]:
     """Return the answers to the rows, and whether each came to its end; all rows are one batch."""
-    import torch
-
     examiner = Examiner(spec.task_object(), tokenizer, spec.max_length, str(model.device))
     with torch.no_grad():
         asked = examiner.prepare([question(row) for row in rows])
@@ -192,8 +186,6 @@ def write(model: Any, tokenizer: Any, spec: RunSpec, rows: Sequence[Row]) -> tup
 
 def lost_shares(model: Any, form: str) -> list[float]:
     """Return the share of the entries of a LoRA's ΔW that are below half a step of their weight, for each layer."""
-    import torch
-
     layers: dict[str, list[torch.Tensor]] = {}
     for path, module in recording.layers(model):
         a, b, scale = recording.change(module, None)
@@ -207,7 +199,6 @@ def half_steps(weight: torch.Tensor, change: torch.Tensor, form: str) -> torch.T
     """Return half the distance from each stored weight to the next value that can be stored, toward ``change``.
     ``weight``, ``change``: of shape (outputs, inputs), float32. Beyond the largest weight of an NF4 block it is 0:
     the block's scale follows the weight."""
-    import torch
     from bitsandbytes.functional import get_4bit_type
 
     if form == "bf16":
@@ -226,7 +217,6 @@ def half_steps(weight: torch.Tensor, change: torch.Tensor, form: str) -> torch.T
 
 def to_q4_0(weight: torch.Tensor) -> torch.Tensor:
     """Return a matrix (outputs, inputs) as llama.cpp's q4_0 stores it, by the ``gguf`` package's quantiser."""
-    import torch
     from gguf import GGMLQuantizationType, quants
 
     kind = GGMLQuantizationType.Q4_0

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from peft_lab.classroom import places
 from peft_lab.core import disk
 from peft_lab.core.asking import in_person
+from peft_lab.core.later import torch
 from peft_lab.methods import get_method
 from peft_lab.methods.adapters.spec import Adapters
 from peft_lab.models.catalogue import fitting_shapes
@@ -25,8 +26,6 @@ from peft_lab.runs.kept import kept_adapter
 from peft_lab.runs.spec import RunRequest, RunSpec
 
 if TYPE_CHECKING:
-    import torch
-
     from peft_lab.models.loading import Base
 
 Runs = Mapping[str, Mapping[str, str]]  # run ids by method and domain
@@ -76,7 +75,7 @@ Batch = dict[str, "torch.Tensor"]
 class Served:
     """One base with this package's bottleneck adapters, one for each domain; each row of a batch may name another.
 
-    A batch has the model's inputs by name, each of shape (rows, tokens); logits have the shape (rows, classes).
+    A batch has the model's inputs by name, each of shape (rows, tokens).
     """
 
     _method = cast(Adapters, get_method("adapters"))
@@ -103,17 +102,17 @@ class Served:
         self._method.set_active(self.model, name)
 
     def bare(self, batch: Batch) -> torch.Tensor:
-        """Return the logits of the base without any adapter."""
+        """Return the logits of the base without any adapter, of shape (rows, classes)."""
         self._method.set_active(self.model, None)
         return self.answer(batch)
 
     def mixed(self, batch: Batch, names: Sequence[str]) -> torch.Tensor:
-        """Return the logits with each row through the adapter that ``names`` has for it."""
+        """Return the logits, (rows, classes), with each row through the adapter that ``names`` has for it."""
         self._method.set_active(self.model, list(names))
         return self.answer(batch)
 
     def answer(self, batch: Batch, **more: Any) -> torch.Tensor:
-        """Return the logits of a batch with the adapter that is active now."""
+        """Return the logits of a batch, of shape (rows, classes), with the adapter that is active now."""
         logits: torch.Tensor = self.model(**batch, **more).logits
         return logits
 
@@ -175,8 +174,6 @@ def measure_serving(runs: Runs) -> dict[str, Any]:
     Raises:
         RunError: a run no longer exists.
     """
-    import torch
-
     with torch.no_grad():
         ours, theirs = Served(runs["adapters"]), ServedLora(runs["lora"])
         rows = _rows(ours.base)
@@ -209,8 +206,6 @@ def _parts(served: Served, batch: Batch, asked: Sequence[str]) -> Iterator[tuple
 
 
 def _answered(served: Served, rows: Mapping[str, Any], batch: Batch, asked: Sequence[str]) -> dict[str, Any]:
-    import torch
-
     together = served.mixed(batch, asked)
     alone = torch.empty_like(together)
     for mine, logits in _parts(served, batch, asked):

@@ -5,18 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from peft_lab.core.errors import BadInput
+from peft_lab.core.later import torch
 from peft_lab.engine.request import StepRequest, StepSetting
 from peft_lab.engine.simulate import simulate
 from peft_lab.methods.qlora import recording
 from peft_lab.runs import course
 from peft_lab.runs.spec import RunRequest
 from peft_lab.training.step import Masters
-
-if TYPE_CHECKING:
-    import torch
 
 SEED = 0
 TINY: dict[str, Any] = {
@@ -31,8 +28,6 @@ QUERY_VALUE = ["q_proj", "v_proj"]
 
 def seed() -> None:
     """Set torch's global random seed to :data:`SEED`."""
-    import torch
-
     torch.manual_seed(SEED)
 
 
@@ -46,8 +41,6 @@ def tiny() -> Any:
 
 def tokens() -> torch.Tensor:
     """Return the one batch of the experiments: token ids of shape (2, 12)."""
-    import torch
-
     return torch.arange(24).reshape(2, 12) % 100
 
 
@@ -71,8 +64,6 @@ def loss(model: Any) -> torch.Tensor:
 
 def fill(model: Any, part: str) -> None:
     """Fill every parameter whose name contains ``part`` with normal noise of deviation 0.02, in place."""
-    import torch
-
     seed()
     for name, parameter in model.named_parameters():
         if part in name:
@@ -89,24 +80,8 @@ def trainable(model: Any) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def grad(parameter: torch.nn.Parameter) -> torch.Tensor:
-    """Return a parameter's gradient, in the shape of the parameter. Raises BadInput if the parameter got no
-    gradient."""
-    if parameter.grad is None:
-        raise BadInput("A trainable parameter received no gradient.")
-    return parameter.grad
-
-
-def gradient_norm(model: Any, part: str) -> float:
-    """Return the Euclidean norm of the gradients of all parameters whose name contains ``part``."""
-    squares = [float(grad(p).norm()) ** 2 for name, p in model.named_parameters() if part in name]
-    return float(sum(squares) ** 0.5)
-
-
 def saved_bytes(model: Any) -> int:
     """Return the bytes of the distinct storages that autograd keeps for the backward pass, without parameters."""
-    import torch
-
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, int] = {}
 
@@ -153,13 +128,14 @@ def first_gradients() -> list[float]:
     """Return the norms of the gradients of all A and of all B in LoRA's first step."""
     model = lora(tiny())
     loss(model).backward()
-    return [gradient_norm(model, "lora_A"), gradient_norm(model, "lora_B")]
+    return [
+        sum(float(p.grad.norm()) ** 2 for name, p in model.named_parameters() if part in name) ** 0.5
+        for part in ("lora_A", "lora_B")
+    ]
 
 
 def _fall(model: Any, rate: float, steps: int) -> float:
     """Return how far the loss falls in some steps of AdamW without weight decay."""
-    import torch
-
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=0.0)
     start = float(loss(model).detach())
@@ -172,8 +148,6 @@ def _fall(model: Any, rate: float, steps: int) -> float:
 
 def trained_from_zero(steps: int) -> list[float]:
     """Return how far the loss falls with B = 0 alone, and with A = B = 0."""
-    import torch
-
     falls = []
     for zero_a in (False, True):
         model = lora(tiny())
@@ -189,7 +163,6 @@ def zero_sides(rates: Sequence[float], steps: int, seeds: int) -> list[list[floa
 
     The other matrix is initialised as PEFT initialises A.
     """
-    import torch
 
     def fall(number: int, zero: str, rate: float) -> float:
         model = lora(tiny())
@@ -209,8 +182,6 @@ def zero_sides(rates: Sequence[float], steps: int, seeds: int) -> list[list[floa
 
 def doubled_alpha() -> list[float]:
     """Return the ratio of the norms of the correction at 2α and at α, with the same A and B."""
-    import torch
-
     model = lora(tiny())
     layer = model.get_submodule(first(model, "lora_A").rsplit(".lora_A", 1)[0])
     torch.nn.init.normal_(layer.lora_B["default"].weight)
@@ -222,8 +193,6 @@ def doubled_alpha() -> list[float]:
 
 def merge_differences() -> list[float]:
     """Return the change of the logits after merging, in percent of their norm, in float32 and in bfloat16."""
-    import torch
-
     found = []
     for dtype in (torch.float32, torch.bfloat16):
         model = lora(tiny().to(dtype))
@@ -239,32 +208,30 @@ def merge_differences() -> list[float]:
 def merge_costs() -> list[float]:
     """Return what merging costs: parameters beyond the base's; change of the logits in float32; their error in
     bfloat16 against the same weights in float32, unmerged and merged. All but the first in percent of the norm."""
-    import torch
 
-    def logits(stored: torch.dtype, merged: bool = False, exact: bool = False) -> tuple[torch.Tensor, int]:
+    def made(stored: torch.dtype) -> Any:
         model = lora(tiny().to(stored)).eval()
         fill(model, "lora_B")
-        model = model.float() if exact else model.merge_and_unload() if merged else model
-        with torch.no_grad():
-            return model(tokens()).logits.float(), sum(parameter.numel() for parameter in model.parameters())
+        return model
 
-    def off(found: torch.Tensor, right: torch.Tensor) -> float:
-        return 100 * float((found - right).norm() / right.norm())
+    def off(found: Any, right: Any) -> float:
+        with torch.no_grad():
+            one, other = (model(tokens()).logits.float() for model in (found, right))
+        return 100 * float((one - other).norm() / other.norm())
 
     single, half = torch.float32, torch.bfloat16
-    exact, (merged, left) = logits(half, exact=True)[0], logits(half, merged=True)
+    merged, exact = made(half).merge_and_unload(), made(half).float()
+    beyond = sum(p.numel() for p in merged.parameters()) - sum(p.numel() for p in tiny().parameters())
     return [
-        float(left - sum(parameter.numel() for parameter in tiny().parameters())),
-        off(logits(single, merged=True)[0], logits(single)[0]),
-        off(logits(half)[0], exact),
+        float(beyond),
+        off(made(single).merge_and_unload(), made(single)),
+        off(made(half), exact),
         off(merged, exact),
     ]
 
 
 def merged_into_four_bits() -> list[float]:
     """Return the error of rounding W + ΔW to NF4 again, over ΔW's norm, with normal W and ΔW one percent of it."""
-    import torch
-
     seed()
     return [four_bit_moves(torch.randn(512, 512) * 0.02)[0]]
 
@@ -276,7 +243,6 @@ def four_bit_moves(weight: torch.Tensor) -> tuple[float, float]:
         the error of rounding the sum to NF4 again, and the distance from the quantised base to the original weight;
         both relative to the norm of ΔW.
     """
-    import torch
     from bitsandbytes import functional
 
     weight = weight.detach().float().contiguous()
@@ -290,7 +256,6 @@ def four_bit_moves(weight: torch.Tensor) -> tuple[float, float]:
 
 def four_bit_errors() -> list[float]:
     """Return the error of NF4, FP4 and evenly spaced 4-bit integers on normal numbers, in percent; blocks of 64."""
-    import torch
     from bitsandbytes import functional
 
     seed()
@@ -321,7 +286,7 @@ def bias_gradients() -> list[float]:
     model(tokens()).last_hidden_state.pow(3).sum().backward()
     named = dict(model.named_parameters())
     return [
-        max(float(grad(p).abs().max()) for name, p in named.items() if name.endswith(f"{part}.bias"))
+        max(float(p.grad.abs().max()) for name, p in named.items() if name.endswith(f"{part}.bias"))
         for part in ("query", "key", "value")
     ]
 
@@ -365,8 +330,6 @@ def merge_scores() -> MergeScores:
 
     def fresh() -> torch.nn.Module:
         return course.fresh_base(spec, ready.task, quantised=False).model
-
-    import torch
 
     model = ready.model.eval()
     scores = {UNMERGED: score(model)}

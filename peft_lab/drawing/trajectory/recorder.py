@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.core import disk
+from peft_lab.core.later import torch
 from peft_lab.drawing.trajectory.format import (
     FILE_BYTES,
     Budget,
@@ -29,16 +30,12 @@ from peft_lab.drawing.trajectory.format import (
 from peft_lab.methods.recording.recorder import FreshBase, Inputs, Recorder, Watched, copied, restored
 
 if TYPE_CHECKING:
-    import torch
-
     from peft_lab.training.step import Made
 
 
 @contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
     """Put the model in evaluation mode without gradients; afterwards restore each module's mode."""
-    import torch
-
     before = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
