@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.atlas import rows
+from peft_lab.atlas import get_entry, rows
 from peft_lab.atlas.base import AtlasType, target_names
 from peft_lab.core.errors import Unsupported
 from peft_lab.models.assets.store import ASSETS
-from peft_lab.models.catalogue import get_model
+from peft_lab.models.catalogue import REFUSALS, get_model, reason
 from peft_lab.models.heads import TaskType
 from peft_lab.models.shapes import HEADS, ModelShape
 from peft_lab.takeaway.bundle import asset_context
@@ -28,9 +28,6 @@ from peft_lab.training.tasks import get_task
 
 if TYPE_CHECKING:
     import torch
-
-# Imports torch and peft inside; called from worker processes and tools.
-
 
 Batch = Mapping[str, "torch.Tensor"]
 #: Types that need each row's task.
@@ -67,16 +64,9 @@ def attach(
     for name, quiet in (("progressbar", False), ("prompt_tuning_init", "RANDOM")):
         if hasattr(config, name) and entry.variant == "":
             setattr(config, name, quiet)
-    start = start_of(entry)
-    adapted: torch.nn.Module = (
-        start(model, config, shape, batch) if start is not None else get_peft_model(model, config)
-    )
+    start = _STARTS.get(entry.name)
+    adapted: torch.nn.Module = start(model, config, shape, batch) if start else get_peft_model(model, config)
     return adapted
-
-
-def start_of(entry: AtlasType) -> Callable[[Any, Any, ModelShape, Batch], Any] | None:
-    """Return the function that attaches a type which needs more than its config; ``None`` for other types."""
-    return _STARTS.get(entry.name)
 
 
 def _lora_ga(model: Any, config: Any, shape: ModelShape, batch: Batch) -> Any:
@@ -182,6 +172,7 @@ def _alora(model: Any, config: Any, shape: ModelShape, batch: Batch) -> Any:
     return get_peft_model(model, config)
 
 
+#: What attaches a type that needs more than its config.
 _STARTS: dict[str, Callable[[Any, Any, ModelShape, Batch], Any]] = {
     "lora_ga": _lora_ga,
     "corda": _corda,
@@ -193,7 +184,6 @@ _STARTS: dict[str, Callable[[Any, Any, ModelShape, Batch], Any]] = {
 }
 
 
-ShortBatch = dict[str, "torch.Tensor"]
 STEPS = 20
 #: Steps of the run that a page offers, and the seconds after which it begins no more than :data:`STEPS`.
 SHOWN, PATIENCE = 60, 60.0
@@ -223,14 +213,13 @@ class ShortRun:
         return self.after < self.before * (1 - LEAST)
 
 
-def rows_for(name: str, layers: int | None = None) -> tuple[Any, ShortBatch]:
+def rows_for(name: str, layers: int | None = None) -> tuple[Any, Batch]:
     """Return a live model in float32, so that small changes show, and the batch to learn: ids and mask (rows, tokens)
     and labels. ``layers``: keep only that many layers, from the first.
     """
     import torch
 
     from peft_lab.models.loading import load_base
-    from peft_lab.training.tasks import get_task
 
     labels = 2 if name == LIVE["encoder"] else None
     many, longest = SIZES["encoder" if labels else "causal"]
@@ -293,7 +282,7 @@ def short_run(
     entry: AtlasType,
     shape: ModelShape,
     task: TaskType,
-    batch: ShortBatch,
+    batch: Batch,
     rate: float,
     steps: int,
     seconds: float = math.inf,
@@ -324,8 +313,6 @@ def train_live(
 
     ``start``: a result of :func:`rows_for`, to reuse it; the model is copied.
     """
-    from peft_lab.atlas import get_entry
-
     entry = get_entry(name)
     base, batch = start or rows_for(LIVE[kind])
     task: TaskType = "SEQ_CLS" if kind == "encoder" else "CAUSAL_LM"
@@ -344,9 +331,6 @@ def try_live(name: str, kind: str, steps: int, rates: tuple[float, ...]) -> Shor
     Raises:
         Unsupported: PEFT cannot train it there, with PEFT's reason.
     """
-    from peft_lab.core.errors import Unsupported
-    from peft_lab.models.catalogue import REFUSALS, reason
-
     try:
         return train_live(name, kind, steps, tuple(rates), seconds=PATIENCE)
     except REFUSALS as error:
@@ -380,7 +364,7 @@ def script(entry: AtlasType) -> str:
         entry=entry,
         title=model.title,
         config=entry.config(model.shape),
-        start=start_of(entry),
+        start=_STARTS.get(entry.name),
         learn=learn,
         tasked=entry.type in TASKED,
         text=f"{row.text}{row.target}",

@@ -11,7 +11,7 @@ from typing import Any
 from peft_lab.atlas import get_entry, variants
 from peft_lab.atlas.base import AtlasType, headings
 from peft_lab.core.disk import read_json
-from peft_lab.core.errors import BadInput, PeftLabError
+from peft_lab.core.errors import BadInput
 from peft_lab.engine import published
 from peft_lab.engine.request import StepSetting
 from peft_lab.methods.counting.count import CountReport, count_config
@@ -138,11 +138,6 @@ def step_cost(name: str) -> Cost | None:
     )
 
 
-def cost_request(name: str) -> bool:
-    """Return whether a cost, or the reason for its absence, is stored."""
-    return "costs" in probed(name)
-
-
 def cost_refusal(name: str) -> str:
     """Return why there is no cost; empty if there is one."""
     return "" if step_cost(name) else why_not(name, "costs")
@@ -193,7 +188,11 @@ def row(entry: AtlasType, model: str, with_count: bool = True) -> dict[str, Any]
     """Return a type's JSON for the command line. Counts in this process, so it imports torch."""
     capabilities = {name: probed_value(entry.name, name) for name in CAPABILITIES}
     reasons = {name: why_not(entry.name, name) for name, value in capabilities.items() if not value}
-    cost, refusal = _cost(entry.name)
+    cost, refusal = step_cost(entry.name), cost_refusal(entry.name)
+    base = resolve(model)
+    served: str | None = None
+    with suppress(BadInput):  # it does not fit the model
+        served = served_by(entry.counted_config(base.shape), base)
     return {
         "type": entry.type,
         "variant": entry.variant or None,
@@ -232,27 +231,9 @@ def row(entry: AtlasType, model: str, with_count: bool = True) -> dict[str, Any]
         },
         "peak_bytes": cost and cost.peak_bytes,
         "step_seconds": cost and {"value": cost.seconds, "low": cost.low, "high": cost.high},
-        "served_by": _served(entry, model),
+        "served_by": served,
         "probed_with": probed_versions(),
     }
-
-
-def _served(entry: AtlasType, model: str) -> str | None:
-    """Return which engines serve the type, ``None`` if it does not fit the model."""
-    base = resolve(model)
-    with suppress(BadInput):
-        return served_by(entry.counted_config(base.shape), base)
-    return None
-
-
-def _cost(name: str) -> tuple[Cost | None, str]:
-    """Return the cost of a step, stored or else simulated; without one ``None`` and the reason."""
-    if cost_request(name):
-        return step_cost(name), cost_refusal(name)
-    try:
-        return simulated_cost(name), ""
-    except PeftLabError as error:
-        return None, str(error)
 
 
 def _published(row: published.PublishedRow) -> dict[str, Any]:

@@ -189,13 +189,17 @@ def lacks(name: str, reached: bool | None = None) -> str | None:
         )
     if lacking:
         return _no_weights(name, bool(files), lacking)
-    if how := _few_bits(find):
+    if (told := _config(find).get("quantization_config")) is not None:
+        how = echoed(told.get("quant_method", "no method named") if isinstance(told, dict) else told)
         return (
             f"The weights of '{name}' are quantised ({how}), so PEFT Lab cannot count or train the model. Use the "
             "original; the method 'qlora' quantises the model itself."
         )
     reads_images = _config(find).get("model_type") in images.TYPES  # and so needs no tokenizer
-    if any(find(file) for file in VOCABULARIES) or _needs_none(find) or reads_images:
+    # ByT5, CANINE and Perceiver read bytes or characters, and need no vocabulary file.
+    named = _config(find, "tokenizer_config.json").get("tokenizer_class")
+    plain = named in ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
+    if any(find(file) for file in VOCABULARIES) or plain or reads_images:
         return None
     if not folder and (hub_answers() if reached is None else reached):
         return None
@@ -207,14 +211,6 @@ def require(name: str) -> None:
     problem = lacks(name)
     if problem is not None:
         raise BadInput(problem, "model")
-
-
-def _few_bits(find: Find) -> str:
-    """Return how the weights are quantised according to the config; empty if they are not."""
-    told = _config(find).get("quantization_config")
-    if told is None:
-        return ""
-    return echoed(told.get("quant_method", "no method named") if isinstance(told, dict) else told)
 
 
 def _no_weights(name: str, some: bool, lacking: list[str]) -> str:
@@ -234,12 +230,6 @@ def _no_weights(name: str, some: bool, lacking: list[str]) -> str:
     return (
         f"'{name}' has a config and no weights ({WEIGHTS}), so it can be counted and simulated, not trained."
     )
-
-
-def _needs_none(find: Find) -> bool:
-    """Return whether the tokenizer reads bytes or characters, as ByT5's and CANINE's, and needs no vocabulary file."""
-    named = _config(find, "tokenizer_config.json").get("tokenizer_class")
-    return named in ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
 
 
 def _config(find: Find, file: str = CONFIG) -> dict[str, Any]:

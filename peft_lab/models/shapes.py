@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -191,26 +191,6 @@ class Mixture:
         """Return the router's choice as text: ``8 experts, 2 used per token``."""
         used = f", {self.per_token} used per token" if self.per_token else ""
         return f"{self.experts} experts{used}"
-
-
-def experts_from_rows(rows: Iterable[Mapping[str, Any]]) -> tuple[Mixture, ...]:
-    """Rebuild mixtures from their stored form (see :func:`experts_to_rows`)."""
-    made = []
-    for row in rows:
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in row.items()
-        }
-        made.append(Mixture(**values))
-    return tuple(made)
-
-
-def experts_to_rows(mixtures: Iterable[Mixture]) -> list[dict[str, Any]]:
-    """Return mixtures as rows that can be stored as JSON."""
-    rows = []
-    for mixture in mixtures:
-        row = {field.name: getattr(mixture, field.name) for field in fields(mixture)}
-        rows.append({key: list(value) if isinstance(value, tuple) else value for key, value in row.items()})
-    return rows
 
 
 def is_expert_stack(type_: str, parameters: Mapping[str, tuple[int, ...]]) -> bool:
@@ -414,48 +394,30 @@ def _is_output(group: ModuleGroup) -> bool:
 
 def from_dict(data: Mapping[str, Any]) -> ModelShape:
     """Rebuild a shape from its stored form (see :func:`to_dict`)."""
-    groups = tuple(
-        ModuleGroup(
-            path=row["path"],
-            type=row["type"],
-            layers=tuple(range(row["layers"])) if isinstance(row["layers"], int) else tuple(row["layers"]),
-            parameters={name: tuple(shape) for name, shape in row["parameters"].items()},
-            tied=tuple(row.get("tied", ())),
-            linear=row.get("linear", False),
-        )
-        for row in data["groups"]
-    )
-    mixtures = experts_from_rows(data.get("mixtures", ()))
+
+    def made(kind: Any, row: Mapping[str, Any]) -> Any:
+        given = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+        if kind is ModuleGroup:
+            layers = row["layers"]
+            given["layers"] = tuple(range(layers)) if isinstance(layers, int) else tuple(layers)
+            given["parameters"] = {name: tuple(sides) for name, sides in row["parameters"].items()}
+        return kind(**given)
+
+    groups = tuple(made(ModuleGroup, row) for row in data["groups"])
+    mixtures = tuple(made(Mixture, row) for row in data.get("mixtures", ()))
     return ModelShape(**{**data, "groups": groups, "mixtures": mixtures})
 
 
 def to_dict(shape: ModelShape) -> dict[str, Any]:
-    """Return the stored form; layer indices 0..n-1 are written as n."""
-    rows = []
-    for group in shape.groups:
-        contiguous = bool(group.layers) and group.layers == tuple(range(len(group.layers)))
-        row: dict[str, Any] = {
-            "path": group.path,
-            "type": group.type,
-            "layers": len(group.layers) if contiguous else list(group.layers),
-            "parameters": {name: list(dims) for name, dims in group.parameters.items()},
-        }
-        if group.tied:
-            row["tied"] = list(group.tied)
-        if group.linear:
-            row["linear"] = True
-        rows.append(row)
-    stored: dict[str, Any] = {
-        name: getattr(shape, name)
-        for name in shape.__dataclass_fields__
-        if name not in ("groups", "mixtures", "renamed")
-    }
-    stored["groups"] = rows
-    if shape.mixtures:
-        stored["mixtures"] = experts_to_rows(shape.mixtures)
-    if shape.renamed:
-        stored["renamed"] = dict(shape.renamed)
-    return stored
+    """Return the stored form; layer indices 0..n-1 are written as n, and what is empty in most models is left out."""
+    stored = asdict(shape)
+    for row in stored["groups"]:
+        if row["layers"] and row["layers"] == tuple(range(len(row["layers"]))):
+            row["layers"] = len(row["layers"])
+        for name in ("tied", "linear"):
+            if not row[name]:
+                del row[name]
+    return {name: value for name, value in stored.items() if value or name not in ("mixtures", "renamed")}
 
 
 @dataclass(frozen=True)

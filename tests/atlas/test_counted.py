@@ -87,14 +87,6 @@ def test_everything_else_is_counted_on_the_default_model() -> None:
             assert counted_type(name, "llama-3.2-1b").report.trainable > 0, name
 
 
-def test_published_rows_are_those_of_the_type() -> None:
-    assert {row.config["peft_type"] for row in published_rows(get_entry("vera")) if row.config} == {"VERA"}
-    lora = {row.experiment for row in published_rows(get_entry("lora"))}
-    dora = {row.experiment for row in published_rows(get_entry("dora"))}
-    assert dora and not lora & dora
-    assert all("dora" in name for name in dora)
-
-
 #: Published runs without a closed form: the types are counted only, or it is the optimizer that freezes A.
 NO_FORM = {"adamss", "bdlora", "frod", "glora"}
 NOT_IN_THE_CONFIG = {"lora--llama-3.2-3B-rank32-lorafa"}

@@ -18,12 +18,6 @@ def test_every_type_of_peft_is_declared() -> None:
     assert len(all_types()) == len(PeftType)
 
 
-def test_variants_are_rows_of_lora() -> None:
-    named = {entry.variant for entry in variants("LORA")}
-    assert {"rslora", "dora", "pissa", "olora", "eva", "corda", "loftq", "lora_ga", "qalora"} <= named
-    assert {entry.parent for entry in variants("LORA")} == {"LORA"}
-
-
 def test_variants_are_settings_that_loraconfig_has() -> None:
     from dataclasses import fields
 
@@ -53,15 +47,6 @@ def test_declarations_hold_together(entry: AtlasType) -> None:
         assert sentence.endswith("."), sentence
 
 
-def test_parents_lead_to_a_beginning() -> None:
-    for entry in entries().values():
-        seen = [entry.name]
-        while entry.parent:
-            entry = get_entry(entry.parent)
-            assert entry.name not in seen
-            seen.append(entry.name)
-
-
 def test_every_function_is_named_by_a_type() -> None:
     every = entries().values()
     of_model = [function for entry in every for function in entry.of_model.values()]
@@ -69,11 +54,6 @@ def test_every_function_is_named_by_a_type() -> None:
     assert {*EACH.values()} == {entry.each for entry in every if entry.each}
     assert {*ONCE.values()} == {entry.once for entry in every if entry.once}
     assert {*OF_MODEL.values()} == {*of_model}
-
-
-def test_settings_are_as_peft_takes_them() -> None:
-    assert get_entry("cpt").settings["cpt_mask"] == [1] * 16
-    assert get_entry("eva").settings["eva_config"] == {"rho": 1.0}
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:

@@ -77,12 +77,6 @@ def test_a_tiny_encoder_decoder_answers_as_stored(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_lora_trains_on_the_whole_live_decoder() -> None:
-    run = live.try_live("lora", "causal", live.STEPS, (1e-3,))
-    assert run.fell and len(run.steps) == live.STEPS
-
-
-@pytest.mark.slow
 def test_what_peft_refuses_is_a_sentence() -> None:
     from peft_lab.core.errors import Unsupported
 

@@ -34,25 +34,6 @@ def test_half_a_batch_alone_is_not_the_whole() -> None:
     assert pair.furthest(_after(dict)[1], whole, start) < pair.SAME
 
 
-@pytest.mark.parametrize(
-    ("answer", "why"),
-    [
-        ({"moved": True, "ranks": 0.0, "off": 0.0, "draws": False}, ""),
-        ({"moved": False, "ranks": 0.0, "off": 0.0, "draws": False}, "no trained weight"),
-        ({"moved": True, "ranks": 0.5, "off": 0.0, "draws": True}, "different weights"),
-        ({"moved": True, "ranks": 0.0, "off": 0.5, "draws": False}, "up to 50%"),
-        ({"moved": True, "ranks": 0.0, "off": 0.5, "draws": True}, ""),
-        (
-            {"raised": "RuntimeError", "text": pair.UNUSED, "unused": 1, "trained": 3},
-            "1 of 3 trained tensors",
-        ),
-    ],
-)
-def test_an_answer_in_words(answer: dict[str, Any], why: str) -> None:
-    found = pair._why(answer)
-    assert why in found and bool(found) == bool(why)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["lora", "monteclora", "lily", "shadow", "arrow"])
 def test_two_processes_answer_as_stored(name: str) -> None:

@@ -1,15 +1,12 @@
 """The adapters library: its placements answer as here, its folders are opened, ours are as it writes them.
 
-Its answers are stored with their script. With ``PEFT_LAB_ADAPTERS_PYTHON`` (a Python that has the library, see
-``tests/models/assets/adapters_folders.py``) it loads folders written here and has to answer as the model here does.
+Its answers are stored with their script.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -131,35 +128,7 @@ def test_elsewhere_they_are_refused_with_the_reason() -> None:
                 SPEC.require(shape, {"placement": placement})
 
 
-def test_rows_of_a_batch_keep_apart_and_all_come_off() -> None:
-    """Adapters that read three different things at one host."""
-    import torch
-
-    model, shape, task = built("llama")
-    alone: dict[str | None, Any] = {None: model(**rows()).logits}
-    for name, placement in (("one", "parallel"), ("two", "par_bn"), ("three", "seq_bn")):
-        torch.manual_seed(len(name))
-        values = SPEC.require(shape, {"placement": placement, "init_std": 0.3, "bottleneck": 4})
-        SPEC.add(model, shape, values, task, name)
-        model.double()
-        alone[name] = model(**rows()).logits
-    SPEC.set_active(model, ["two", None, "three", "one"])
-    mixed = model(**rows()).logits
-    for row, active in enumerate(("two", None, "three", "one")):
-        torch.testing.assert_close(mixed[row], alone[active][row])
-    SPEC.remove(model)
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
-    torch.testing.assert_close(model(**rows()).logits, alone[None])
-
-
-def rows() -> dict[str, Any]:
-    import torch
-
-    return {"input_ids": torch.tensor([[5, 9, 12], [1, 2, 3], [7, 7, 4], [2, 8, 6]])}
-
-
 FOLDERS: dict[str, Any] = json.loads(saved.FILE.read_text("utf-8"))
-PYTHON = os.environ.get("PEFT_LAB_ADAPTERS_PYTHON", "")
 
 
 def classifier() -> tuple[Any, ModelShape]:
@@ -193,18 +162,6 @@ def test_its_folders_answer_as_it_does(name: str) -> None:
     model_type, _, placement = name.partition("-")
     wanted = FOLDERS["classifier"] if name == saved.CLASSIFIER else FOUND[model_type][placement]["answer"]
     assert saved.logits(model, kind) == pytest.approx(wanted, rel=0, abs=CLOSE[model_type])
-
-
-def test_the_head_of_a_folder_is_taken(tmp_path: Path) -> None:
-    """Another head in the folder gives other answers: it is not the model's own that speaks."""
-    from safetensors.torch import load_file, save_file
-
-    folder = tmp_path / saved.CLASSIFIER
-    shutil.copytree(saved.FOLDER / saved.CLASSIFIER, folder)
-    head = load_file(str(folder / library_files.HEAD[0]))
-    save_file({name: tensor + 1 for name, tensor in head.items()}, str(folder / library_files.HEAD[0]))
-    first, second = (saved.logits(*opened(each)) for each in (saved.FOLDER / saved.CLASSIFIER, folder))
-    assert first != pytest.approx(second, abs=0.1)
 
 
 @pytest.mark.parametrize("file", [library_files.WEIGHTS[0], library_files.HEAD[0]])
@@ -329,15 +286,6 @@ def test_widths_come_back() -> None:
         assert library_files.values_of(content, shape)["bottleneck"] == width
 
 
-def test_functions_before_a_release_was_named() -> None:
-    shape = built("bert")[1]
-    old = {key: value for key, value in changed(non_linearity="gelu_orig").items() if key != "version"}
-    assert library_files.values_of(old, shape)["nonlinearity"] == "gelu"
-    with pytest.raises(BadInput, match="gelu_new"):
-        library_files.values_of({**old, "config": {**old["config"], "non_linearity": "gelu"}}, shape)
-    assert library_files.values_of(changed(non_linearity="swish"), shape)["nonlinearity"] == "silu"
-
-
 def test_another_models_folder_is_refused() -> None:
     with pytest.raises(BadInput, match=facts("bert", 16)):
         library_files.values_of(FOLDERS["configs"]["bert-seq_bn"], get_model("roberta-base").shape)
@@ -405,42 +353,3 @@ def test_a_zip_of_another_method_is_not_unpacked(method: int, damaged: bool, tmp
         (tmp_path / "it.zip").write_bytes(content)
     with pytest.raises(BadInput, match="deflate"):
         library_files.read_content(tmp_path / "it.zip")
-
-
-def test_a_head_is_wanted_of_a_classifier_alone(tmp_path: Path) -> None:
-    folder = copied(saved.CLASSIFIER, tmp_path)
-    (folder / library_files.HEAD[0]).unlink()
-    with pytest.raises(BadInput, match="no classification head"):
-        opened(folder)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not PYTHON, reason="PEFT_LAB_ADAPTERS_PYTHON names no Python with the adapters library")
-def test_the_library_answers_with_our_folders_as_we_do(tmp_path: Path) -> None:
-    wanted: dict[str, list[float]] = {}
-    (tmp_path / "all").mkdir()
-    for model_type, placement in CASES:
-        model = adapted(model_type, placement)
-        folder = written(model, built(model_type)[1], placement, tmp_path / f"{model_type}-{placement}")
-        shutil.move(folder, tmp_path / "all")
-        wanted[folder.name] = saved.logits(model, made.MODELS[model_type][0])
-    model, shape = classifier()
-    SPEC.apply(
-        model,
-        shape,
-        SPEC.require(shape, {"placement": "seq_bn", "bottleneck": 4, "init_std": 0.3}),
-        "SEQ_CLS",
-    )
-    folder = written(model.double(), shape, "seq_bn", tmp_path / "head", ("a", "b", "c"))
-    shutil.move(folder, tmp_path / "all")
-    wanted[folder.name] = saved.logits(model, "encoder")
-    done = subprocess.run(
-        [PYTHON, "-m", "tests.models.assets.adapters_folders", "answer", str(tmp_path / "all")],
-        cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    line = next(line for line in done.stdout.splitlines() if line.startswith("ANSWERS "))
-    found = json.loads(line.removeprefix("ANSWERS "))
-    assert len(found) == 2 * len(wanted)
-    for name, answer in found.items():
-        kind = name.partition("-")[0]
-        assert answer == pytest.approx(wanted[name.split()[0]], rel=0, abs=CLOSE[kind]), name

@@ -11,7 +11,6 @@ from peft_lab.core.errors import BadInput
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.counting.count import count, count_config, parse_config, safetensors_bytes
 from peft_lab.models.catalogue import catalogue, get_model
-from peft_lab.models.meta import clean_path
 from tests.prose import says
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -179,15 +178,6 @@ def test_what_is_trained_under_lora_fas_optimizer() -> None:
     assert count_config("gpt2", {"peft_type": "IA3"}).lora_fa is None
 
 
-def test_what_depends_on_weights_or_data_is_told() -> None:
-    eva = count_config("gpt2", {"peft_type": "LORA", "init_lora_weights": "eva"})
-    assert eva.note is not None and "the count before" in eva.note
-    adamss = count_config(
-        "smollm2-135m", {"peft_type": "ADAMSS", "r": 100, "num_subspaces": 5, "subspace_rank": 1}
-    )
-    assert adamss.note is not None and "clusters" in adamss.note
-
-
 def test_where_formula_and_count_differ_the_report_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
     """A formula that forgets the values and invents an output map."""
     spec = get_method("lora")
@@ -223,25 +213,6 @@ def test_a_config_can_be_counted_where_the_method_is_refused() -> None:
         count("roberta-base", "prefix", {"num_virtual_tokens": 30})
 
 
-@pytest.mark.parametrize(
-    ("path", "clean"),
-    [
-        ("base_model.model.model.layers.0.self_attn.q_proj.base_layer", "model.layers.0.self_attn.q_proj"),
-        (
-            "base_model.model.model.layers.0.self_attn.q_proj.lora_A.default",
-            "model.layers.0.self_attn.q_proj.lora_A",
-        ),
-        ("base_model.bert.encoder.layer.1.output.dense", "bert.encoder.layer.1.output.dense"),
-        ("prompt_encoder.default.mlp_head.0", "prompt_encoder.mlp_head.0"),
-        ("base_model.model.classifier.modules_to_save.default", "classifier"),
-        ("h.0.mlp.c_proj.bottleneck.adapters.default.down", "h.0.mlp.c_proj.bottleneck.down"),
-        ("model.norm", "model.norm"),
-    ],
-)
-def test_clean_path(path: str, clean: str) -> None:
-    assert clean_path(path) == clean
-
-
 def test_safetensors_size_of_mixed_types(tmp_path: Path) -> None:
     import torch
     from safetensors.torch import save_file
@@ -256,20 +227,6 @@ def test_safetensors_size_of_mixed_types(tmp_path: Path) -> None:
     }
     save_file(state, str(tmp_path / "x.safetensors"), metadata={"format": "pt"})
     assert safetensors_bytes(state) == (tmp_path / "x.safetensors").stat().st_size
-
-
-def test_a_head_is_in_no_total_and_counting_takes_the_time_it_takes() -> None:
-    base = catalogue()["bert-base"].parameters
-    head = count_config("bert-base", {"peft_type": "LORA", "task_type": "SEQ_CLS"})
-    assert head.total == base + 294_912 and head.percent == pytest.approx(100 * 294_912 / head.total)
-    report = count("minilm-l6", "ia3", {}, num_labels=2)
-    assert report.total == catalogue()["minilm-l6"].parameters + report.trainable
-    assert 0 < head.seconds < 60 and 0 < report.seconds < 60
-
-
-def test_an_adapted_embedding_is_stored_without_its_table() -> None:
-    report = count_config("gpt2", {"peft_type": "LORA", "r": 8, "target_modules": ["wte"]})
-    assert report.trainable == report.stored_parameters == 8 * (50257 + 768)
 
 
 PROMPT = {"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 8}

@@ -279,21 +279,6 @@ def test_embeddings_narrower_than_the_model_are_refused() -> None:
             get_method(slug).require(replace(shape, groups=narrow), FOUR)
 
 
-def test_pefts_config_of_deep_prompts_is_prefix_tunings_and_on_encoders_there_is_none() -> None:
-    spec = get_method("ptuning")
-    for name, kind in (("llama", "PrefixTuningConfig"), ("bert", "NoneType")):
-        values = spec.require(tiny.shape_of(name), {**FOUR, "version": "v2"})
-        assert type(spec.config(tiny.shape_of(name), values, tiny.task_of(name))).__name__ == kind
-
-
-def test_an_empty_text_is_no_start() -> None:
-    with pytest.raises(BadInput, match="initial text") as caught:
-        get_method("prompt").require(
-            tiny.shape_of("llama"), {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": " "}
-        )
-    assert caught.value.field == "prompt_tuning_init_text"
-
-
 WORDS = ("[UNK]", "[PAD]", "[EOS]", "say", "it", "plainly")
 TEXT = "say it plainly"
 IDS = [3, 4, 5, 3, 4]  # repeated up to five virtual tokens
@@ -445,12 +430,3 @@ def test_attention_looks_at_the_prompt_and_then_at_the_text(name: str, padded: b
         expected = (scores.softmax(-1) @ torch.cat((values, v), 2)).transpose(1, 2).flatten(2)
     torch.testing.assert_close(seen["mixed"], expected, rtol=0, atol=1e-5)
     assert seen["mixed"].shape[1] == rows["input_ids"].shape[1], "the text keeps its length"
-
-
-def test_zero_and_random_starts() -> None:
-    import torch
-
-    for start, spread in (("zero", 0.0), ("random", 1.0)):
-        model = tiny.apply(PTUNING, "bert", {**DEEP, "init_weights": start, "num_virtual_tokens": 200})
-        trained = torch.cat([p.flatten() for n, p in model.named_parameters() if ".deep_prompt." in n])
-        assert float(trained.std()) == pytest.approx(spread, abs=0.02)

@@ -119,17 +119,6 @@ def test_a_prefix_of_zeros_stays_as_one_token() -> None:
     assert shot["apart"] == pytest.approx(0, abs=1e-4)
 
 
-def test_nearest_words_and_likeness() -> None:
-    import torch
-
-    words = torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]])
-    table = torch.tensor([[2.0, 0.1], [-1.0, 0.0], [0.0, 1.0]])
-    ids, cosines = attention.nearest(table, words, 2)
-    assert [row[0] for row in ids] == [0, 2, 1]
-    assert cosines[1][0] == pytest.approx(1.0)
-    assert attention.alike(table)[1][2] == 0.0 and attention.alike(table)[0][0] == 1.0
-
-
 @pytest.mark.filterwarnings("ignore")
 def test_reading_the_encoder_draws_no_random_number() -> None:
     """A snapshot that drew one would change the training that follows."""

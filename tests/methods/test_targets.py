@@ -139,14 +139,6 @@ def test_feedforward_outside_targets() -> None:
         IA3.require(shape, {"target_modules": ("all-linear",), "feedforward_modules": ("nope",)})
 
 
-def test_all_linear_takes_feed_forward_names_of_the_model_alone() -> None:
-    every = {"target_modules": ("all-linear",)}
-    shape = tiny.shape_of("llama")
-    assert not IA3.problems(shape, {**every, "feedforward_modules": ("down_proj",)})
-    with pytest.raises(BadInput, match=facts("nonsense", "Llama")):
-        IA3.require(shape, {**every, "feedforward_modules": ("nonsense",)})
-
-
 def test_architectures_without_a_table_get_the_paper_s_maps_and_say_so() -> None:
     unknown = replace(get_model("llama-3.2-3b").shape, model_type="brand-new")
     assert targets.default_targets(unknown) == ("q_proj", "v_proj")
@@ -269,16 +261,6 @@ def test_counts_with_ranks_by_layer(name: str) -> None:
     assert report.trainable != count(name, "lora", {"use_dora": True}).trainable
 
 
-def test_a_rank_changes_its_scale_with_it() -> None:
-    model = tiny.apply(LORA, "llama", {"r": 4, "lora_alpha": 8, "rank_pattern": "1=2"})
-    scales = {
-        path.split("layers.")[1][0]: module.scaling["default"]
-        for path, module in model.named_modules()
-        if "default" in getattr(module, "lora_A", {})
-    }
-    assert scales == {"0": 2.0, "1": 4.0}
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -302,14 +284,6 @@ def test_a_rule_that_says_nothing_is_refused(text: str, message: str) -> None:
     assert LORA.parts(shape, LORA.complete(shape, {"rank_pattern": text})), "a page draws it all the same"
 
 
-def test_a_long_rule_is_cut_in_the_message() -> None:
-    with pytest.raises(BadInput) as caught:
-        ranks.parse_ranks(f"{'n' * 50}={'9' * 30}")
-    assert says(str(caught.value), "1 to 1024", "9" * 20, "n" * 40)
-    with pytest.raises(BadInput, match=f"'{'n' * 40}' is not"):
-        ranks.parse_ranks("n" * 50)
-
-
 @given(st.text(max_size=30))
 def test_any_text_is_rules_or_a_reason(text: str) -> None:
     try:
@@ -331,19 +305,6 @@ def test_lora_plus_raises_the_rate_of_b_as_peft_does() -> None:
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     assert {0.5 * LORA.rate_factor(name, values) for name in trained} == {0.5, 8.0}
     assert all(rates[id(p)] == 0.5 * LORA.rate_factor(name, values) for name, p in trained.items())
-
-
-def test_pissa_has_no_more_directions_than_the_matrix() -> None:
-    values = {"r": 17, "target_modules": ("v_proj",), "init_lora_weights": "pissa"}
-    with pytest.raises(BadInput, match=facts("v_proj", 16)):
-        LORA.require(tiny.shape_of("llama"), values)
-
-
-def test_scales() -> None:
-    shape = get_model("llama-3.2-3b").shape
-    values = {"r": 64, "lora_alpha": 16}
-    assert LORA.scale(LORA.require(shape, values)) == 0.25  # type: ignore[attr-defined]
-    assert LORA.scale(LORA.require(shape, {**values, "use_rslora": True})) == 2.0  # type: ignore[attr-defined]
 
 
 BITFIT = get_method("bitfit")
@@ -382,11 +343,6 @@ def test_the_papers_subset_is_the_query_and_the_widening_map() -> None:
     assert BITFIT.formula(shape, BITFIT.require(shape, {"subset": "query_mlp"})).trainable == 12 * (
         768 + 3072
     )
-
-
-def test_a_fused_query_has_no_bias_of_its_own() -> None:
-    (warning,) = BITFIT.problems(get_model("gpt2").shape, {"subset": "query_mlp"})
-    assert warning.level == "warning" and "query" in warning.message
 
 
 @pytest.mark.parametrize("subset", ["all", "query_mlp"])

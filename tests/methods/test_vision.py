@@ -7,15 +7,12 @@ from typing import Any
 
 import pytest
 
-from peft_lab.advise.plans.wanted import Wanted
-from peft_lab.advise.situation import Situation
-from peft_lab.core.errors import BadInput, Unsupported
+from peft_lab.core.errors import BadInput
 from peft_lab.drawing.block import PATCHES, draw_block
 from peft_lab.engine.request import ConfigRequest, StepRequest, StepSetting
 from peft_lab.engine.simulate import simulate, simulate_config
 from peft_lab.methods import get_method
 from peft_lab.methods.counting.count import count, count_config
-from peft_lab.methods.shared.virtual_tokens import NO_TEXT
 from peft_lab.models.catalogue import resolve
 from tests.cli.conftest import (
     Run,
@@ -120,13 +117,6 @@ def test_a_pooler_that_targets_reach_is_said(vit: str) -> None:
     assert count(vit, "lora", {"target_modules": ("all-linear",)}, FOOD).note is None
 
 
-@pytest.mark.parametrize("method", ["prefix", "prompt", "ptuning"])
-def test_virtual_tokens_are_refused_with_one_reason(method: str, vit: str) -> None:
-    with pytest.raises(Unsupported) as caught:
-        count(vit, method, {})
-    assert str(caught.value) == NO_TEXT
-
-
 @pytest.mark.sampled(6)
 @pytest.mark.parametrize("method", ["lora", "qlora", "adapters", "ia3", "bitfit", "full"])
 def test_a_step_is_simulated_on_images(method: str, vit: str) -> None:
@@ -147,13 +137,6 @@ def test_a_block_is_drawn_over_patches(vit: str) -> None:
         picture = read(drawn.svg)
         assert picture.problems() == []
         assert "projection" in drawn.svg and "patch vectors" in drawn.svg and PATCHES[1] in drawn.svg
-
-
-def test_what_knows_texts_only_says_so(vit: str) -> None:
-    with pytest.raises(BadInput, match=facts("images", "Choose")):
-        Situation(model=vit).check()
-    with pytest.raises(BadInput, match=facts("images", "Plan")):
-        Wanted(model=vit).check()
 
 
 def test_the_command_line_takes_it(vit: str, run: Run) -> None:  # noqa: F811

@@ -161,13 +161,6 @@ def test_weights_of_a_folder_decide_whether_it_can_be_trained(tmp_path: Path) ->
     assert resolve(place).live
 
 
-def test_a_config_without_a_type() -> None:
-    with pytest.raises(BadInput, match="no model_type"):
-        meta.make_config({"hidden_size": 8})
-    with pytest.raises(BadInput, match="nope"):
-        meta.make_config({"model_type": "nope"})
-
-
 @pytest.mark.parametrize(
     ("path", "pattern", "layer"),
     [

@@ -16,6 +16,7 @@ from peft_lab.core import inspector
 from peft_lab.core.errors import BadInput
 from peft_lab.drawing.trajectory.format import Budget, from_dict
 from peft_lab.methods.lora import recording as insight
+from peft_lab.methods.recording import recorder as recorder_parts
 from peft_lab.models import catalogue, loading, own
 from peft_lab.runs import course, training
 from peft_lab.runs.spec import RunRequest
@@ -138,5 +139,6 @@ def test_the_recording_of_a_model_of_zeros_is_written(whole: Path, tmp_path: Pat
     found = from_dict(json.loads((tmp_path / "trajectory.json").read_text("utf-8")))
     assert found.steps == [0] and {share for part in found.parts for share in part.share} == {None}
     assert found.stream.moved == [[0.0] * 3]
-    merged, _ = insight.merge_check(ready.model, {"input_ids": torch.tensor([ready.rows[0].ids])})
+    rows = {"input_ids": torch.tensor([ready.rows[0].ids])}
+    merged, _ = recorder_parts.merge_check(ready.model, rows, insight.layers)
     assert (merged["max_logit"], merged["relative"]) == (0.0, 0.0)

@@ -290,14 +290,6 @@ def test_every_loader_of_weights_is_kept_from_pickles() -> None:
     assert unpickled == {"methods/shared/adapters_library.py", "takeaway/ranks.py", "runs/checkpoints.py"}
 
 
-def test_bytes_need_no_vocabulary(bert: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "byt5"
-    shutil.copytree(bert, folder)
-    (folder / "tokenizer.json").unlink()
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "ByT5Tokenizer"}))
-    assert own.lacks(str(folder)) is None
-
-
 def test_weights_of_another_model_are_not_filled_up_with_random_numbers(
     bert: Path, tmp_path: Path, rows: dict[str, str]
 ) -> None:

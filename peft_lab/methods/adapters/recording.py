@@ -258,7 +258,11 @@ class RunRecorder(Recorder):
     def finish(self, inputs: Inputs, fresh_base: FreshBase) -> dict[str, Any]:
         model, own = self.model, bottleneck.parameters_of(self.model, ADAPTER)
         few = {name: tensor[:PLAYED_ROWS] for name, tensor in inputs.items()}
-        off = self._switched_off(few)
+        bottleneck.set_active(model, None)
+        try:
+            off = answers(model, few)
+        finally:
+            bottleneck.set_active(model, ADAPTER)
         played = []
         for step, state in self._kept:
             with restored(own, state):
@@ -267,6 +271,21 @@ class RunRecorder(Recorder):
         with restored(own, self._kept[0][1]):
             start = fits(model, inputs)
         end = fits(model, inputs)
+        mask, fitted = inputs["attention_mask"], int(FITTED * len(inputs["input_ids"]))
+        straight: dict[str, Any] = {}
+        if (
+            end
+        ):  # the answers on rows not used for fitting, with the adapters and with affine maps in their place
+            other = {name: tensor[fitted:] for name, tensor in inputs.items()}
+            with_adapters = answers(model, other)
+            with straightened(model, {path: line for path, (line, *_) in end.items()}):
+                with_lines = answers(model, other)
+            straight = {
+                "rows": len(with_lines),
+                "changed": int((with_adapters.argmax(-1) != with_lines.argmax(-1)).sum()),
+                "max_difference": float((with_adapters - with_lines).abs().max()),
+                "max_logit": float(with_adapters.abs().max()),
+            }
         return {
             "snapshots": played,
             "rows": len(few["input_ids"]),
@@ -277,39 +296,9 @@ class RunRecorder(Recorder):
                 path: {"start": start[path][1], "trained": end[path][1], "without_function": end[path][2]}
                 for path in end
             },
-            "fitted": _amounts(inputs),
-            "straightened": _straightened(model, inputs, {path: line for path, (line, *_) in end.items()}),
+            "fitted": {"tokens": int(mask[:fitted].sum()), "judged": int(mask[fitted:].sum())},
+            "straightened": straight,
         }
-
-    def _switched_off(self, inputs: Inputs) -> torch.Tensor:
-        bottleneck.set_active(self.model, None)
-        try:
-            return answers(self.model, inputs)
-        finally:
-            bottleneck.set_active(self.model, ADAPTER)
-
-
-def _amounts(inputs: Inputs) -> dict[str, int]:
-    """Return the number of tokens that the affine maps were fitted to, and of those that tested them."""
-    mask = inputs["attention_mask"]
-    fitted = int(mask[: int(FITTED * len(mask))].sum())
-    return {"tokens": fitted, "judged": int(mask.sum()) - fitted}
-
-
-def _straightened(model: torch.nn.Module, inputs: Inputs, lines: Mapping[str, Affine]) -> dict[str, Any]:
-    """Compare the answers on rows not used for fitting, with the adapters and with affine maps in their place."""
-    if not lines:
-        return {}
-    other = {name: tensor[int(FITTED * len(tensor)) :] for name, tensor in inputs.items()}
-    with_adapters = answers(model, other)
-    with straightened(model, lines):
-        with_lines = answers(model, other)
-    return {
-        "rows": len(with_lines),
-        "changed": int((with_adapters.argmax(-1) != with_lines.argmax(-1)).sum()),
-        "max_difference": float((with_adapters - with_lines).abs().max()),
-        "max_logit": float(with_adapters.abs().max()),
-    }
 
 
 class Hourglass(WatchedFromStart):

@@ -8,9 +8,9 @@ from __future__ import annotations
 import copy
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, cast, get_args, get_type_hints
 
 from peft_lab.core.errors import BadInput
 from peft_lab.core.field import Values
@@ -20,6 +20,7 @@ from peft_lab.models import meta
 from peft_lab.models.catalogue import REFUSALS, reason, resolve
 from peft_lab.models.heads import CLASSIFYING, TaskType, task_type
 from peft_lab.models.meta import GroupCount, clean_path, read_tree, safetensors_bytes, shapes_only
+from peft_lab.models.quantise import quantised
 from peft_lab.models.shapes import CLASSIFIERS, HEADS, ModelEntry, ModelShape, in_head
 
 if TYPE_CHECKING:
@@ -38,9 +39,6 @@ _REQUIRED = {
 }
 # Those of them that are sizes; PEFT accepts any value and fails later, or makes an empty adapter.
 _NUMBERS = frozenset({"adapter_len", "adapter_layers", "num_virtual_tokens", "num_tasks"})
-_NO_ADAPTERS = (
-    "X-LoRA mixes LoRA adapters that are already trained. Without their folders there is nothing to count."
-)
 # Initialisations of LoRA that first need a pass over data or a quantiser; they train what the default one trains.
 _PREPARED = ("corda", "loftq")
 # Initialisations that a simulated step keeps: they read no values, or (MiCA) freeze something. Others change neither
@@ -50,6 +48,10 @@ _SIMULATED = ("gaussian", "orthogonal", "mica")
 _UNLISTED = frozenset({"lora_ga"})
 _MOST = 10_000_000  # the limit for any number in a config; seeds are smaller, and no model is as wide
 CONFIG_LABELS = 2  # classes of the head added when a config is for classification; a head is counted apart
+
+
+def _bad(message: str) -> BadInput:
+    return BadInput(message, "adapter_config")
 
 
 def parse_config(entry: ModelEntry, content: Mapping[str, Any]) -> PeftConfig:
@@ -63,23 +65,26 @@ def parse_config(entry: ModelEntry, content: Mapping[str, Any]) -> PeftConfig:
 
     kind = content.get("peft_type")
     if not isinstance(kind, str) or kind not in set(PEFT_TYPE_TO_CONFIG_MAPPING):
-        raise BadInput(f"This is not a PEFT adapter config: its peft_type is {kind!r}.", "adapter_config")
-    if kind == "XLORA" and not _mixes_settings(content):
-        raise BadInput(_NO_ADAPTERS, "adapter_config")
-    if kind == "XLORA" and entry.kind != "causal-lm":
-        raise BadInput(
-            "X-LoRA mixes several adapters. PEFT can load these adapters only into decoders.",
-            "adapter_config",
-        )
+        raise _bad(f"This is not a PEFT adapter config: its peft_type is {kind!r}.")
+    if kind == "XLORA":
+        # Adapters are given as LoRA settings, as the atlas does, or as folders.
+        mixed = content.get("adapters")
+        if not (
+            isinstance(mixed, Mapping) and mixed and all(isinstance(each, Mapping) for each in mixed.values())
+        ):
+            raise _bad(
+                "X-LoRA mixes LoRA adapters that are already trained. Without their folders there is nothing to count."
+            )
+        if entry.kind != "causal-lm":
+            raise _bad("X-LoRA mixes several adapters. PEFT can load these adapters only into decoders.")
     for name in _REQUIRED.get(kind, ()):
         value = content.get(name)
         if value is None:
-            message = f"This {kind} config leaves {name} empty, so there is nothing to count."
-            raise BadInput(message, "adapter_config")
+            raise _bad(f"This {kind} config leaves {name} empty, so there is nothing to count.")
         if name in _NUMBERS and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            message = f"This {kind} config has {name} {value!r}; it must be a whole number from 1."
-            raise BadInput(message, "adapter_config")
-    _check_values(entry, kind, content)
+            raise _bad(f"This {kind} config has {name} {value!r}; it must be a whole number from 1.")
+    for mistake in _mistakes(entry, kind, content):
+        raise _bad(f"This {kind} config {mistake}")
     task = task_of(entry, content)
     # The base is the model requested, whatever the file was made with.
     values = {
@@ -91,20 +96,10 @@ def parse_config(entry: ModelEntry, content: Mapping[str, Any]) -> PeftConfig:
     try:
         config = PeftConfig.from_peft_type(**values)
     except (TypeError, ValueError, KeyError, ImportError) as error:
-        raise BadInput(f"PEFT does not accept this {kind} config: {error}", "adapter_config") from error
+        raise _bad(f"PEFT does not accept this {kind} config: {error}") from error
     if config.is_prompt_learning:
         _check_sizes(entry, kind, config)
     return config
-
-
-def _mixes_settings(content: Mapping[str, Any]) -> bool:
-    """Return whether X-LoRA's adapters are given as LoRA settings, as the atlas does, rather than as folders."""
-    mixed = content.get("adapters")
-    return (
-        isinstance(mixed, Mapping)
-        and bool(mixed)
-        and all(isinstance(each, Mapping) for each in mixed.values())
-    )
 
 
 def make_ready(model: Any, config: PeftConfig) -> None:
@@ -113,58 +108,31 @@ def make_ready(model: Any, config: PeftConfig) -> None:
         model.config.use_cache = False
 
 
-def _check_values(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> None:
-    """Raise BadInput for values PEFT accepts by mistake: unknown tasks and starts, sizes beyond any model."""
-    for problem in (_task, _start, _size, _ranks, _tokens):
-        found = problem(entry, kind, content)
-        if found:
-            raise BadInput(f"This {kind} config {found}", "adapter_config")
-
-
-def _task(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> str:
-    from peft import TaskType
-
-    task = content.get("task_type")
-    known = task is None or task in {each.value for each in TaskType}
-    return "" if known else f"is for {task!r}, which is not a task of PEFT."
-
-
-def _start(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> str:
+def _mistakes(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what PEFT accepts by mistake: unknown tasks and starts, sizes beyond any model, ranks chosen by weights."""
     from peft import LoraConfig
+    from peft import TaskType as Tasks
 
-    start = content.get("init_lora_weights")
-    if kind != "LORA" or not isinstance(start, str) or start.startswith("pissa_niter_"):
-        return ""
-    hints = get_type_hints(LoraConfig)["init_lora_weights"]
-    known = {name for hint in get_args(hints) for name in get_args(hint)} | _UNLISTED
-    if start in known:
-        return ""
-    return f"starts from {start!r}, which PEFT does not know. Known: {', '.join(sorted(known))}."
-
-
-def _size(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> str:
+    task, start = content.get("task_type"), content.get("init_lora_weights")
+    if task is not None and task not in {each.value for each in Tasks}:
+        yield f"is for {task!r}, which is not a task of PEFT."
+    if kind == "LORA" and isinstance(start, str) and not start.startswith("pissa_niter_"):
+        hints = get_type_hints(LoraConfig)["init_lora_weights"]
+        known = {name for hint in get_args(hints) for name in get_args(hint)} | _UNLISTED
+        if start not in known:
+            yield f"starts from {start!r}, which PEFT does not know. Known: {', '.join(sorted(known))}."
     for name, value in content.items():
         if isinstance(value, int) and abs(value) > _MOST:
-            return f"has {name} {value:,}, which is out of range."
-    return ""
-
-
-def _ranks(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> str:
-    if kind != "ADAMSS" or not content.get("use_dynamic_rank"):
-        return ""
-    return (
-        "lets the singular values of the weights choose its ranks (use_dynamic_rank), so it cannot be counted without "
-        "the weights."
-    )
-
-
-def _tokens(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> str:
+            yield f"has {name} {value:,}, which is out of range."
+    if kind == "ADAMSS" and content.get("use_dynamic_rank"):
+        yield (
+            "lets the singular values of the weights choose its ranks (use_dynamic_rank), so it cannot be counted "
+            "without the weights."
+        )
     vocabulary, indices = entry.config.get("vocab_size"), content.get("token_indices")
-    if isinstance(indices, list) and isinstance(vocabulary, int):
-        for index in indices:
-            if isinstance(index, int) and not 0 <= index < vocabulary:
-                return f"names token {index:,}, but {entry.title} has only {vocabulary:,} tokens."
-    return ""
+    for index in indices if isinstance(indices, list) and isinstance(vocabulary, int) else ():
+        if isinstance(index, int) and not 0 <= index < vocabulary:
+            yield f"names token {index:,}, but {entry.title} has only {vocabulary:,} tokens."
 
 
 def _check_sizes(entry: ModelEntry, kind: str, config: PeftConfig) -> None:
@@ -176,9 +144,7 @@ def _check_sizes(entry: ModelEntry, kind: str, config: PeftConfig) -> None:
     try:
         own = _prepare_prompt_learning_config(blank, meta.make_config(entry.config))
     except REFUSALS as error:
-        raise BadInput(
-            f"PEFT cannot apply this {kind} config to {entry.title}: {reason(error)}", "adapter_config"
-        ) from error
+        raise _bad(f"PEFT cannot apply this {kind} config to {entry.title}: {reason(error)}") from error
     # Prefixes are as wide as the keys: PEFT stores their width, and derives it from the model's own.
     right = {
         "num_layers": (own.num_layers,),
@@ -188,10 +154,8 @@ def _check_sizes(entry: ModelEntry, kind: str, config: PeftConfig) -> None:
     for name, known in right.items():
         given = getattr(config, name, None)
         if given is not None and given not in known:
-            raise BadInput(
-                f"This {kind} config has {name} {given!r}, but {entry.title} has {getattr(own, name):,}.",
-                "adapter_config",
-            )
+            has = getattr(own, name)
+            raise _bad(f"This {kind} config has {name} {given!r}, but {entry.title} has {has:,}.")
 
 
 def task_of(entry: ModelEntry, content: Mapping[str, Any]) -> TaskType:
@@ -235,9 +199,7 @@ def apply_config(
             adapted: Any = get_peft_model(model, config)
     except REFUSALS as error:
         kind = content["peft_type"]
-        raise BadInput(
-            f"PEFT cannot apply this {kind} config to {entry.title}: {reason(error)}", "adapter_config"
-        ) from error
+        raise _bad(f"PEFT cannot apply this {kind} config to {entry.title}: {reason(error)}") from error
     _complete(adapted)
     return adapted
 
@@ -405,9 +367,12 @@ def count(
         raise BadInput("A classification head is for encoders only; causal models train on text.", "task")
     full = spec.require(entry.shape, values)
     base = meta.build(meta.make_config(entry.config), entry.kind, num_labels, per_token=per_token)
-    shape = entry.shape if num_labels is None else _shape_under_head(base, entry)
+    shape = entry.shape
+    if num_labels is not None:  # a classifier may differ from the bare model: RoBERTa's has no pooler
+        whole = meta.read_shape(base, cast(Any, base.config), entry.kind, entry.name, entry.title)
+        shape = replace(whole, groups=tuple(group for group in whole.groups if not in_head(group.path)))
     bare = frozenset(name for name, _ in base.named_parameters())
-    small = _quantised_paths(shape) if spec.quantization(full) else frozenset()
+    small = {path for g in quantised(shape) for path in g.paths} if spec.quantization(full) else set()
     task = task_type(entry.kind, num_labels is not None, per_token)
     adapted = spec.apply(base, entry.shape, full, task)
     tree = read_tree(adapted, bare, with_head=num_labels is not None, quantised=small)
@@ -430,8 +395,6 @@ def count_config(model: str, adapter_config: Mapping[str, Any]) -> CountReport:
     Raises:
         BadInput: this is no PEFT config, or PEFT cannot apply it to this model; the message gives PEFT's reason.
     """
-    from peft_lab.models.meta import shapes_only
-
     start = time.perf_counter()
     entry = resolve(model)
     base = build_base(entry, adapter_config)
@@ -508,16 +471,3 @@ def _report(
         head=head,
         tree=tree,
     )
-
-
-def _shape_under_head(base: torch.nn.Module, entry: ModelEntry) -> ModelShape:
-    """Return a classifier's shape without its head; it may differ from the bare model's (RoBERTa's has no pooler)."""
-    config: Any = base.config
-    shape = meta.read_shape(base, config, entry.kind, entry.name, entry.title)
-    return replace(shape, groups=tuple(group for group in shape.groups if not in_head(group.path)))
-
-
-def _quantised_paths(shape: ModelShape) -> frozenset[str]:
-    from peft_lab.models.quantise import quantised
-
-    return frozenset(path for group in quantised(shape) for path in group.paths)

@@ -14,7 +14,7 @@ from peft_lab.methods.recording.recorder import (
     Inputs,
     Recorder,
     Watched,
-    merged_and_back,
+    merge_check,
     row,
     slot_of,
 )
@@ -46,11 +46,6 @@ def vectors(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor, bool]]:
     """
     for path, module in scaled(model):
         yield path, module.ia3_l[ADAPTER].detach().flatten().float(), bool(module.is_feedforward)
-
-
-def copies(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Return copies of all current vectors, by path. Each has one dimension."""
-    return {path: vector.clone() for path, vector, _ in vectors(model)}
 
 
 def summary(path: str, vector: torch.Tensor) -> dict[str, Any]:
@@ -162,24 +157,6 @@ def strongest(snapshot: Mapping[str, torch.Tensor]) -> dict[str, list[dict[str, 
     return {"amplified": rows[: -LISTED - 1 : -1], "inhibited": rows[:LISTED]}
 
 
-def merge_check(model: torch.nn.Module, inputs: Inputs) -> list[dict[str, Any]]:
-    """Compare, for each type, the outputs with separate vectors, with merged ones, and after unmerging them again.
-
-    Returns:
-        one row per type: largest absolute differences of the logits after merging and after unmerging, and the
-        logits' own largest magnitude.
-    """
-    return [
-        {
-            "dtype": name,
-            "max_difference": float((merged - before).abs().max()),
-            "back_difference": float((back - before).abs().max()),
-            "max_logit": float(before.abs().max()),
-        }
-        for name, _, before, merged, back in merged_and_back(model, inputs)
-    ]
-
-
 class RunRecorder(Recorder):
     """Record the vectors at some steps, and test merging at the end."""
 
@@ -190,7 +167,7 @@ class RunRecorder(Recorder):
         return [Gate(path, slot_of(path, self.shape), module) for path, module in scaled(self.model)]
 
     def now(self) -> dict[str, torch.Tensor]:
-        return copies(self.model)
+        return {path: vector.clone() for path, vector, _ in vectors(self.model)}
 
     def finish(self, inputs: Inputs, fresh_base: FreshBase) -> dict[str, Any]:
         on_input = [path for path, _, inside in vectors(self.model) if inside]
@@ -209,7 +186,7 @@ class RunRecorder(Recorder):
             "on_input": on_input,
             "twins": twins(last, on_input),
             "strongest": strongest(last),
-            "merge": merge_check(self.model, inputs),
+            "merge": merge_check(self.model, inputs, scaled),
         }
 
 
@@ -226,20 +203,20 @@ class Gate(Watched):
         return self._vector.detach().float().flatten() - 1
 
     def listen(self) -> Sequence[Any]:
-        if self._module.is_feedforward:
-            return (self._module.register_forward_hook(self._scaled_before),)
-        return (self._module.get_base_layer().register_forward_hook(self._scaled_after),)
+        def compare(_: Any, args: tuple[Any, ...], output: torch.Tensor) -> None:
+            distance, plain = self._distance(), output.float()
+            if self._module.is_feedforward:
+                weight = quantise.expanded(self._module.get_base_layer()).detach().float()
+                # GPT-2's are (inputs, outputs)
+                matrix = weight if weight.shape[1] == distance.numel() else weight.T
+                added = (args[0].float() * distance) @ matrix.T
+                plain = plain - added
+            else:
+                added = plain * distance
+            self.share = float(added.norm() / plain.norm())
 
-    def _scaled_after(self, _: Any, args: Any, output: torch.Tensor) -> None:
-        plain = output.float()
-        self.share = float((plain * self._distance()).norm() / plain.norm())
-
-    def _scaled_before(self, _: Any, args: tuple[Any, ...], output: torch.Tensor) -> None:
-        weight = quantise.expanded(self._module.get_base_layer()).detach().float()
-        distance = self._distance()
-        matrix = weight if weight.shape[1] == distance.numel() else weight.T  # GPT-2's are (inputs, outputs)
-        added = (args[0].float() * distance) @ matrix.T
-        self.share = float(added.norm() / (output.float() - added).norm())
+        heard = self._module if self._module.is_feedforward else self._module.get_base_layer()
+        return (heard.register_forward_hook(compare),)
 
     def change(self) -> float:
         return float(self._distance().square().mean().sqrt())

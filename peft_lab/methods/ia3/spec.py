@@ -17,7 +17,6 @@ Parameters: d_out per target, d_in per feed-forward target.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.core.errors import echoed
@@ -34,6 +33,7 @@ from peft_lab.methods.shared.targets import (
     target_problems,
     unfit_problems,
 )
+from peft_lab.models import meta
 from peft_lab.models.catalogue import catalogue
 from peft_lab.models.heads import TaskType
 from peft_lab.models.shapes import ModelShape, ModuleGroup
@@ -174,32 +174,8 @@ OTHERS = ("opt", "phi", "gpt_neo")
 _KIND = {"q": "q", "k": "k", "v": "v", "qkv": "q+k+v", "o": "o", "gate": "gate", "up": "up", "down": "ff"}
 
 
-@dataclass(frozen=True)
-class TargetsRow:
-    """One architecture.
-
-    Attributes:
-        model: the model counted.
-        paper, peft: what is scaled: ``k, v, ff``. paper_count, peft_count: trained factors.
-        fused: keys and values share one map with the queries, so the paper's choice is impossible.
-    """
-
-    architecture: str
-    model: str
-    paper: str
-    peft: str
-    paper_count: int
-    peft_count: int
-    fused: bool
-
-    @property
-    def same(self) -> bool:
-        """Return whether paper and PEFT name the same modules, and equally many."""
-        return self.paper == self.peft and self.paper_count == self.peft_count
-
-
 def target_table() -> list[dict[str, Any]]:
-    """Return all rows as plain values. Imports torch and peft, so call it through the inspector."""
+    """Return a row (:func:`target_row`) of each architecture. Imports torch and peft: call it through the inspector."""
     from peft.utils.constants import (
         TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING as INPUTS,
     )
@@ -210,47 +186,45 @@ def target_table() -> list[dict[str, Any]]:
     shapes: dict[str, ModelShape] = {}
     for entry in catalogue().values():
         shapes.setdefault(entry.shape.model_type, entry.shape)
-    shapes |= {name: _default_shape(name) for name in OTHERS}
+    for name in OTHERS:
+        config = meta.make_config({"model_type": name})
+        built = meta.build(config, "causal-lm")
+        shapes[name] = meta.read_shape(built, config, "causal-lm", name, "default size")
     rows = [
         target_row(shape, TARGETS[kind], INPUTS[kind]) for kind, shape in shapes.items() if kind in TARGETS
     ]
-    return [
-        {**found.__dict__, "same": found.same}
-        for found in sorted(rows, key=lambda found: (found.same, found.fused, found.architecture))
-    ]
+    return sorted(rows, key=lambda row: (row["same"], row["fused"], row["architecture"]))
 
 
-def target_row(shape: ModelShape, targets: Iterable[str], inputs: Iterable[str]) -> TargetsRow:
-    """Return the paper's targets, by role, beside the modules that PEFT's names match."""
+def target_row(shape: ModelShape, targets: Iterable[str], inputs: Iterable[str]) -> dict[str, Any]:
+    """Compare the paper's targets, by role, with the modules that PEFT's names match.
+
+    Returns:
+        ``paper`` and ``peft``: what is scaled, such as ``k, v, ff``; ``paper_count`` and ``peft_count``: trained
+        factors; ``fused``: keys and values share one map with the queries, so the paper's choice is impossible;
+        ``same``: both name the same modules, and equally many.
+    """
     inputs = tuple(inputs)
-    paper = [group for group in shape.groups if group.role in PAPER]
-    peft = shape.match(targets).groups
-    return TargetsRow(
-        architecture=shape.model_type,
-        model=shape.title,
-        paper=_named(paper),
-        peft=_named(peft),
-        paper_count=sum(_size_of_targets(group, group.role == "down") for group in paper),
-        peft_count=sum(
-            _size_of_targets(group, any(path.endswith(inputs) for path in group.paths)) for group in peft
-        ),
-        fused="qkv" in shape.block,
-    )
-
-
-def _size_of_targets(group: ModuleGroup, on_input: bool) -> int:
-    return group.count * (group.in_features if on_input else group.out_features)
+    chosen = {
+        "paper": [g for g in shape.groups if g.role in PAPER],
+        "peft": list(shape.match(targets).groups),
+    }
+    row: dict[str, Any] = {
+        "architecture": shape.model_type,
+        "model": shape.title,
+        "fused": "qkv" in shape.block,
+    }
+    for who, groups in chosen.items():
+        row[who] = _named(groups)
+        row[f"{who}_count"] = 0
+        for group in groups:
+            ends = any(path.endswith(inputs) for path in group.paths)
+            on_input = group.role == "down" if who == "paper" else ends
+            row[f"{who}_count"] += group.count * (group.in_features if on_input else group.out_features)
+    return {**row, "same": row["paper"] == row["peft"] and row["paper_count"] == row["peft_count"]}
 
 
 def _named(groups: Iterable[ModuleGroup]) -> str:
     order = list(_KIND)
     found = sorted({str(group.role) for group in groups}, key=order.index)
     return ", ".join(_KIND[role] for role in found)
-
-
-def _default_shape(architecture: str) -> ModelShape:
-    from peft_lab.models import meta
-
-    config = meta.make_config({"model_type": architecture})
-    model = meta.build(config, "causal-lm")
-    return meta.read_shape(model, config, "causal-lm", architecture, "default size")

@@ -20,7 +20,7 @@ from peft_lab.methods.recording.recorder import (
     Recorder,
     Watched,
     WatchedFromStart,
-    merged_and_back,
+    merge_check,
     product_picture,
     slot_of,
     tensor_picture,
@@ -81,8 +81,6 @@ def effective_rank(values: list[float]) -> float:
     >>> effective_rank([1.0, 1.0, 0.0]), effective_rank([5.0, 0.0, 0.0])
     (2.0, 1.0)
     """
-    import math
-
     total = sum(values)
     shares = [value / total for value in values if value > 0] if total > 0 else []
     return math.exp(-sum(share * math.log(share) for share in shares)) if shares else 0.0
@@ -117,16 +115,6 @@ def _grams(matrix: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]
 
 
 Factors = tuple["torch.Tensor", "torch.Tensor"]
-
-
-def start_factors(model: torch.nn.Module) -> dict[str, Factors]:
-    """Return float32 copies of A and B of every matrix whose correction is not zero before training (PiSSA's)."""
-    kept = {}
-    for path, module in layers(model):
-        a, b = (matrix[ADAPTER].weight.detach().float() for matrix in (module.lora_A, module.lora_B))
-        if bool(b.any()):
-            kept[path] = (a.clone(), b.clone())
-    return kept
 
 
 def change(module: Any, start: Factors | None) -> tuple[torch.Tensor, torch.Tensor, float]:
@@ -179,38 +167,6 @@ def base_weight(module: Any) -> torch.Tensor:
     Of the module's own shape, (d_out, d_in) for most.
     """
     return quantise.expanded(module.get_base_layer()).detach().float()
-
-
-def merge_check(model: torch.nn.Module, inputs: Inputs) -> list[dict[str, Any]]:
-    """Compare, for each type, the outputs with the adapter beside the weights with those after merging it.
-
-    Returns:
-        one row per type: largest absolute difference of the logits after merging, the logits' own largest magnitude,
-        their ratio; and after unmerging: largest difference, and the share of W's entries that differ from their
-        original values.
-    """
-    rows = []
-    for name, tried, before, merged, back in merged_and_back(model, inputs):
-        magnitude = float(before.abs().max())
-        difference = float((merged - before).abs().max())
-        entries = changed = 0
-        for (_, module), (_, original) in zip(layers(tried), layers(model), strict=True):
-            now = module.get_base_layer().weight
-            entries += now.numel()
-            changed += int((now != original.get_base_layer().weight.to(now.dtype)).sum())
-        rows.append(
-            {
-                "dtype": name,
-                "max_difference": difference,
-                "max_logit": magnitude,
-                "relative": difference / magnitude
-                if magnitude
-                else difference,  # for a model whose logits are all zero
-                "unmerged_difference": float((back - before).abs().max()),
-                "changed_share": changed / entries,
-            }
-        )
-    return rows
 
 
 # ----------------------------------------
@@ -285,7 +241,12 @@ class RunRecorder(Recorder):
         self._gradients: dict[str, Any] = {}
         self._growth: list[dict[str, Any]] = []
         self._grids: list[list[torch.Tensor]] = []
-        self._starts = start_factors(model)
+        #: Float32 copies of A and B of every matrix whose correction is not zero before training (PiSSA's).
+        self._starts: dict[str, Factors] = {}
+        for path, module in layers(model):
+            a, b, _ = change(module, None)
+            if bool(b.any()):
+                self._starts[path] = (a.clone(), b.clone())
 
     def watched(self) -> Sequence[Watched]:
         """Return every adapted matrix, and whatever else trains beside them (biases)."""
@@ -321,20 +282,17 @@ class RunRecorder(Recorder):
         self._grids.append(grids)
 
     def finish(self, inputs: Inputs, fresh_base: FreshBase) -> dict[str, Any]:
+        largest = max(float(cells.max()) for grids in self._grids for cells in grids) or 1.0
         return {
             "step0_gradients": self._gradients,
             "growth": self._growth,
             "corrections": corrections(self.model, self._starts),
-            "grids": self._stacked(),
-            "largest_cell": self._largest,
+            "grids": self._stacked(largest),
+            "largest_cell": largest,
             "merge": self._merge(inputs),
         }
 
-    @property
-    def _largest(self) -> float:
-        return max(float(cells.max()) for grids in self._grids for cells in grids) or 1.0
-
-    def _stacked(self) -> np.ndarray[Any, Any]:
+    def _stacked(self, largest: float) -> np.ndarray[Any, Any]:
         """Return (snapshots, modules, GRID, GRID) in float16 as shares of the largest cell; NaN pads small matrices."""
         import torch
 
@@ -342,9 +300,9 @@ class RunRecorder(Recorder):
         stacked = torch.full(shape, float("nan"))
         for time, grids in enumerate(self._grids):
             for number, cells in enumerate(grids):
-                stacked[time, number, : cells.shape[0], : cells.shape[1]] = cells / self._largest
+                stacked[time, number, : cells.shape[0], : cells.shape[1]] = cells / largest
         stored: np.ndarray[Any, Any] = stacked.half().numpy()
         return stored
 
     def _merge(self, inputs: Inputs) -> list[dict[str, Any]]:
-        return merge_check(self.model, inputs)
+        return merge_check(self.model, inputs, layers)

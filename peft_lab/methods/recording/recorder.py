@@ -290,26 +290,48 @@ def restored(trained: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tens
                 trained[name].copy_(tensor)
 
 
-def merged_and_back(
-    model: torch.nn.Module, inputs: Inputs
-) -> Iterator[tuple[str, Any, torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Merge a copy of a PEFT model in float32 and in bfloat16, and unmerge it again; the given model is not changed.
+def merge_check(
+    model: torch.nn.Module, inputs: Inputs, layers: Callable[[Any], Iterator[tuple[str, Any]]]
+) -> list[dict[str, Any]]:
+    """Merge a copy of a PEFT model in float32 and in bfloat16 and unmerge it again; the given model is not changed.
 
-    Yields:
-        the type, the copy, and its logits before, merged and after, of one shape, in float32.
+    Args:
+        inputs: ids and mask of shape (rows, length), or pixel_values.
+        layers: yields the adapted modules of a model, each with its path.
+
+    Returns:
+        one row per type: the largest difference of the logits after merging and after unmerging, the logits' own
+        largest magnitude, the first over that, and the share of W's entries that differ after unmerging.
     """
     import torch
 
+    rows = []
     for name in ("float32", "bfloat16"):
         tried: Any = copy.deepcopy(model).to(getattr(torch, name)).eval()
         # PEFT warns that IA³'s division is not exact, which is what is measured here.
         with torch.no_grad(), warnings.catch_warnings(action="ignore"):
             before = tried(**inputs).logits.float()
             tried.merge_adapter()
-            merged = tried(**inputs).logits.float()
+            moved = float((tried(**inputs).logits.float() - before).abs().max())
             tried.unmerge_adapter()
-            back = tried(**inputs).logits.float()
-        yield name, tried, before, merged, back
+            back = float((tried(**inputs).logits.float() - before).abs().max())
+        entries = changed = 0
+        for (_, module), (_, original) in zip(layers(tried), layers(model), strict=True):
+            now = module.get_base_layer().weight
+            entries += now.numel()
+            changed += int((now != original.get_base_layer().weight.to(now.dtype)).sum())
+        most = float(before.abs().max())
+        rows.append(
+            {
+                "dtype": name,
+                "max_difference": moved,
+                "max_logit": most,
+                "relative": moved / most if most else moved,  # for a model whose logits are all zero
+                "unmerged_difference": back,
+                "changed_share": changed / entries,
+            }
+        )
+    return rows
 
 
 # Shuttleworth et al. 2024, arXiv 2410.21228. The number of vectors examined and the cosine threshold are the defaults

@@ -78,13 +78,33 @@ def values_of(content: Mapping[str, Any], shape: ModelShape) -> dict[str, Any]:
     config = content.get("config")
     if not isinstance(config, Mapping):
         raise BadInput("The adapters library's config has no settings (its 'config' is empty).", FIELD)
-    _refuse_others(config)
-    placement = _placement(config)
-    _require_model(content, shape)
+    architecture = config.get("architecture")
+    if architecture is not None:
+        raise _unbuilt(_WRITTEN.architectures.get(str(architecture), f"'{str(architecture)[:40]}'"))
+    for name, value in _plain().items():
+        if config.get(name, value) != value:
+            raise _unbuilt(_WRITTEN.plain[name].called)
+    decides = {name: bool(config.get(name, False)) for name in _DECIDES}
+    placements = {wanted: placement for placement, wanted in _WRITTEN.places.items()}
+    placement = placements.get(tuple(decides.values()))
+    if placement is None:
+        listed = ", ".join(f"{name} {value}" for name, value in decides.items())
+        raise _unbuilt(f"a custom placement ({listed})")
+    kind, hidden = content.get("model_type"), content.get("hidden_size")
+    if kind != shape.model_type or hidden != shape.hidden:
+        raise BadInput(
+            f"This adapter was made for a {kind} model of width {hidden}, but {shape.title} is a {shape.model_type} "
+            f"of width {shape.hidden}.",
+            FIELD,
+        )
+    named = str(config.get("non_linearity")).lower()
+    function = named if "version" in content else _WRITTEN.old_functions.get(named, named)
+    if function not in _WRITTEN.functions:
+        raise _unbuilt(f"an adapter with the function {function[:40]}")
     values: dict[str, Any] = {
         "placement": placement,
         "bottleneck": _width(config.get("reduction_factor"), shape),
-        "nonlinearity": _nonlinearity(content, config),
+        "nonlinearity": _WRITTEN.functions[function],
     }
     scaling = config.get("scaling", 1.0)
     if isinstance(scaling, bool) or not isinstance(scaling, int | float):
@@ -94,15 +114,6 @@ def values_of(content: Mapping[str, Any], shape: ModelShape) -> dict[str, Any]:
     elif scaling != 1.0:
         raise _unbuilt(f"{placement} with its output multiplied by {scaling:g}")
     return values
-
-
-def _refuse_others(config: Mapping[str, Any]) -> None:
-    kind = config.get("architecture")
-    if kind is not None:
-        raise _unbuilt(_WRITTEN.architectures.get(str(kind), f"'{str(kind)[:40]}'"))
-    for name, value in _plain().items():
-        if config.get(name, value) != value:
-            raise _unbuilt(_WRITTEN.plain[name].called)
 
 
 def _plain() -> dict[str, Any]:
@@ -121,24 +132,6 @@ def _unbuilt(what: str) -> BadInput:
     )
 
 
-def _placement(config: Mapping[str, Any]) -> str:
-    decides = tuple(bool(config.get(name, False)) for name in _DECIDES)
-    for placement, wanted in _WRITTEN.places.items():
-        if decides == wanted:
-            return placement
-    raise _unbuilt("a custom placement (" + ", ".join(f"{n} {bool(config.get(n))}" for n in _DECIDES) + ")")
-
-
-def _require_model(content: Mapping[str, Any], shape: ModelShape) -> None:
-    kind, hidden = content.get("model_type"), content.get("hidden_size")
-    if kind != shape.model_type or hidden != shape.hidden:
-        raise BadInput(
-            f"This adapter was made for a {kind} model of width {hidden}, but {shape.title} is a {shape.model_type} "
-            f"of width {shape.hidden}.",
-            FIELD,
-        )
-
-
 def _width(factor: Any, shape: ModelShape) -> int:
     """Return the adapter width, computed as in the library; refuse a factor that differs by layer."""
     if isinstance(factor, bool) or not isinstance(factor, int | float) or not factor > 0:
@@ -146,14 +139,6 @@ def _width(factor: Any, shape: ModelShape) -> int:
             "an adapter whose width differs by layer" if isinstance(factor, Mapping) else "no width"
         )
     return max(1, int(shape.hidden // factor))
-
-
-def _nonlinearity(content: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    named = str(config.get("non_linearity")).lower()
-    found = named if "version" in content else _WRITTEN.old_functions.get(named, named)
-    if found not in _WRITTEN.functions:
-        raise _unbuilt(f"an adapter with the function {found[:40]}")
-    return _WRITTEN.functions[found]
 
 
 def same_in_library(shape: ModelShape, placement: str) -> str | None:

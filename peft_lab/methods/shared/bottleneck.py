@@ -100,24 +100,18 @@ def _classes() -> tuple[type[Any], type[Any]]:
             shaped = output.reshape(*given.shape[:-1], output.shape[-1])
             if isinstance(self.active, str):
                 return self._adapt(self.active, shaped, seen).reshape(output.shape)
-            return self._mixed(self.active or (), shaped, seen).reshape(output.shape)
-
-        def _mixed(
-            self, active: tuple[str | None, ...], output: torch.Tensor, seen: Mapping[str, torch.Tensor]
-        ) -> torch.Tensor:
-            if len(active) != len(output):
+            active = self.active or ()
+            if len(active) != len(shaped):
                 raise BadInput(
-                    f"A batch of {len(output)} rows got {len(active)} adapters. Name one adapter per row.",
+                    f"A batch of {len(shaped)} rows got {len(active)} adapters. Name one adapter per row.",
                     "adapter",
                 )
-            mixed = output.clone()
-            for name in dict.fromkeys(active):
-                if name is None:
-                    continue
+            mixed = shaped.clone()
+            for name in filter(None, dict.fromkeys(active)):
                 # All rows of one adapter at once: two small products for each adapter, not for each row.
                 rows = [row for row, other in enumerate(active) if other == name]
-                mixed[rows] = self._adapt(name, output[rows], {path: x[rows] for path, x in seen.items()})
-            return mixed
+                mixed[rows] = self._adapt(name, shaped[rows], {path: x[rows] for path, x in seen.items()})
+            return mixed.reshape(output.shape)
 
         def _adapt(self, name: str, output: torch.Tensor, seen: Mapping[str, torch.Tensor]) -> torch.Tensor:
             if name not in self.adapters:
@@ -165,10 +159,14 @@ def add(
             f"'{name}' cannot be the name of a new adapter: it is taken, is empty or contains a dot.",
             "adapter",
         )
-    make, _ = _classes()
+    make, kind = _classes()
     for path, source, *norm in hosts:
         host = modules[path]
-        site = _site(host)
+        site: Any = getattr(host, CHILD, None)
+        if site is None:
+            site = kind()
+            host.register_forward_hook(site)
+            setattr(host, CHILD, site)
         outputs = _features(host, model)[1]
         inputs = outputs if source is None or summed else _features(modules[source], model)[0]
         site.adapters[name] = make(inputs, outputs, width, nonlinearity, std, next(host.parameters()).device)
@@ -176,8 +174,11 @@ def add(
         site.sources[name] = source
         if summed:
             site.norms[name] = modules[norm[0]] if norm and norm[0] is not None else None
-        if source is not None:
-            _read(modules[source], site, source)
+        # One hook records a module's input for a site, however many adapters read it.
+        if source is not None and not any(
+            _is_reader(hook, site) for hook in modules[source]._forward_pre_hooks.values()
+        ):
+            modules[source].register_forward_pre_hook(Reader(site, source))
     set_active(model, name)
 
 
@@ -239,23 +240,8 @@ def remove(model: torch.nn.Module) -> None:
                     del hooks[key]
 
 
-def _read(module: torch.nn.Module, site: Any, path: str) -> None:
-    """Record a module's input for a site, with one hook however many adapters read it."""
-    if not any(_is_reader(hook, site) for hook in module._forward_pre_hooks.values()):
-        module.register_forward_pre_hook(Reader(site, path))
-
-
 def _is_reader(hook: Any, site: Any) -> bool:
     return isinstance(hook, Reader) and hook.site is site
-
-
-def _site(host: torch.nn.Module) -> Any:
-    site = getattr(host, CHILD, None)
-    if site is None:
-        site = _classes()[1]()
-        host.register_forward_hook(site)
-        setattr(host, CHILD, site)
-    return site
 
 
 def _sites(model: torch.nn.Module) -> dict[str, Any]:
@@ -319,17 +305,13 @@ def _library(shape: ModelShape, placement: str, found: Iterable[ModuleGroup]) ->
         return []
     if placement == "double_seq_bn":
         return [(group, None) for group in found if "EncDecAttention" not in group.path]
-    return [(group, _holds_stream(shape, group)) for group in found]
+    # The stream that the feed-forward part is added to is the input of its norm or first map.
+    before = _NORM_BEFORE.get(shape.model_type)
+    return [(g, _entrance(shape, g) if before is None else _beside(shape, g, 2, before)) for g in found]
 
 
 def _is_known(shape: ModelShape) -> bool:
     return shape.model_type in {**_NORM_BEFORE, **_NORM_AFTER} and not shape.mixtures
-
-
-def _holds_stream(shape: ModelShape, host: ModuleGroup) -> ModuleGroup:
-    """Return the module whose input is the stream that the feed-forward part is added to: its norm or first map."""
-    before = _NORM_BEFORE.get(shape.model_type)
-    return _entrance(shape, host) if before is None else _beside(shape, host, 2, before)
 
 
 def _beside(shape: ModelShape, host: ModuleGroup, up: int, name: str) -> ModuleGroup:
@@ -361,12 +343,8 @@ def place_inputs(host: ModuleGroup, source: ModuleGroup | None) -> int:
     return source.in_features if source is not None and source.is_matrix else host.out_features
 
 
-def place_words(placement: str) -> str:
-    """Return where the placement puts adapters, as the end of a sentence."""
-    return _WORDS[placement]
-
-
-_WORDS: Mapping[str, str] = {
+#: Where each placement puts adapters, as the end of a sentence.
+WORDS: Mapping[str, str] = {
     "houlsby": "after the attention and after the feed-forward part",
     "pfeiffer": "after the feed-forward part, before the sum",
     "parallel": "beside the feed-forward part, from the same input",

@@ -29,17 +29,12 @@ def documented(shape: ModelShape, table: Table) -> tuple[str, ...]:
 
 def default_targets(shape: ModelShape) -> tuple[str, ...]:
     """Return PEFT's default for the architecture; if it has none, the query and value maps (or the fused one)."""
-    return documented(shape, lora_targets()) or _query_and_value(shape)
-
-
-def _query_and_value(shape: ModelShape) -> tuple[str, ...]:
-    block = shape.block
-    roles = [block[role] for role in ("q", "v", "qkv") if role in block]
+    if names := documented(shape, lora_targets()):
+        return names
+    found = [shape.block[role] for role in ("q", "v", "qkv") if role in shape.block]
     # Without either, the first map of a layer: in Mamba the one into its state, as PEFT refuses the one out of it.
-    first = next((group for group in shape.matrices if group.layers), None)
-    return tuple(shape.target_name(group) for group in roles) or (
-        () if first is None else (shape.target_name(first),)
-    )
+    found = found or [group for group in shape.matrices if group.layers][:1]
+    return tuple(shape.target_name(group) for group in found)
 
 
 def default_problems(
@@ -268,7 +263,10 @@ def expert_targets(
     stacks = [group for group in shape.bare if _named(group, wanted)]
     return (
         *(Target(group) for group in modules),
-        *(Target(group, _factor(group, factors)) for group in stacks),
+        *(
+            Target(group, next((many for name, many in factors.items() if _named(group, (name,))), 1))
+            for group in stacks
+        ),
     )
 
 
@@ -295,11 +293,11 @@ def _sorted_out(
         names = [*dict.fromkeys(g.path.rpartition(".")[2] for g in shape.matrices), *shape.renamed]
     moved = {name: old for name in names if (old := _old_name(shape, name))}
     wanted = set(parameters) | {shape.renamed[old] for old in moved.values()}
-    factors = {
-        new: len(olds)
-        for new in {shape.renamed[old] for old in moved.values()}
-        if len(olds := _fused(shape, new)) > 1 and olds <= set(moved.values())
-    }
+    factors = {}
+    for new in {shape.renamed[old] for old in moved.values()}:
+        olds = {old for old, other in shape.renamed.items() if other == new}
+        if len(olds) > 1 and olds <= set(moved.values()):
+            factors[new] = len(olds)
     return [name for name in names if name not in moved], wanted, factors
 
 
@@ -307,16 +305,15 @@ def _old_name(shape: ModelShape, name: str) -> str | None:
     return next((old for old in shape.renamed if name == old or name.endswith(f".{old}")), None)
 
 
-def _fused(shape: ModelShape, new: str) -> set[str]:
-    return {old for old, other in shape.renamed.items() if other == new}
+def _reached(shape: ModelShape, names: Sequence[str]) -> set[str]:
+    """Return the old names that these targets mean."""
+    if ALL_LINEAR in names:
+        return set(shape.renamed)
+    return {old for name in names if (old := _old_name(shape, name))}
 
 
 def _named(group: ModuleGroup, wanted: Iterable[str]) -> bool:
     return any(path == name or path.endswith(f".{name}") for path in group.paths[:1] for name in wanted)
-
-
-def _factor(group: ModuleGroup, factors: dict[str, int]) -> int:
-    return next((factor for name, factor in factors.items() if _named(group, (name,))), 1)
 
 
 def expert_problems(shape: ModelShape, values: Values) -> Iterable[Problem]:
@@ -339,8 +336,13 @@ def expert_problems(shape: ModelShape, values: Values) -> Iterable[Problem]:
     ]
     if stacks:
         yield from _stack_problems(shape, values, [name for name in names if name not in kept])
-    elif shape.mixtures and not wanted:
-        yield from _out_of_reach(shape, names)
+    elif shape.mixtures and not wanted and ALL_LINEAR in names:
+        yield Problem(
+            "target_modules",
+            f"'{ALL_LINEAR}' does not reach the experts of {shape.title}, which are {expert_share(shape)} of its "
+            "parameters: they are bare parameters, not linear maps. Use Target parameters instead.",
+            "warning",
+        )
 
 
 def unfit_problems(shape: ModelShape, groups: Iterable[ModuleGroup]) -> Iterable[Problem]:
@@ -374,7 +376,7 @@ def unfit_maps(shape: ModelShape) -> tuple[ModuleGroup, ...]:
 def _fusion_problems(shape: ModelShape, names: Sequence[str]) -> Iterable[Problem]:
     if ALL_LINEAR in names:
         return
-    moved = {old for name in names if (old := _old_name(shape, name))}
+    moved = _reached(shape, names)
     for new in dict.fromkeys(shape.renamed[old] for old in shape.renamed if old in moved):
         olds = [old for old in shape.renamed if shape.renamed[old] == new]
         missing = [old for old in olds if old not in moved]
@@ -411,22 +413,6 @@ def _stack_problems(shape: ModelShape, values: Values, moved: Sequence[str]) -> 
             "target_modules",
             "PEFT takes these names to mean the experts, so it leaves out the linear maps of the same name: "
             f"{', '.join(left)}.",
-            "warning",
-        )
-
-
-def _reached(shape: ModelShape, names: Sequence[str]) -> set[str]:
-    if ALL_LINEAR in names:
-        return set(shape.renamed)
-    return {old for name in names if (old := _old_name(shape, name))}
-
-
-def _out_of_reach(shape: ModelShape, names: Sequence[str]) -> Iterable[Problem]:
-    if ALL_LINEAR in names:
-        yield Problem(
-            "target_modules",
-            f"'{ALL_LINEAR}' does not reach the experts of {shape.title}, which are {expert_share(shape)} of its "
-            "parameters: they are bare parameters, not linear maps. Use Target parameters instead.",
             "warning",
         )
 

@@ -269,19 +269,9 @@ def _write_provenance(asset: Asset, archive: str, folder: Path) -> int:
         for file in sorted(folder.rglob("*"))
         if file.is_file()
     }
-    record = {
-        "name": asset.name,
-        "title": asset.title,
-        "license": asset.license,
-        "source": asset.source,
-        "package": asset.package,
-        "version": asset.version,
-        "archive": archive,
-        "sha256": asset.sha256,
-        "note": asset.note,
-        "files": files,
-    }
-    disk.write_json(folder / PROVENANCE, record)
+    told = ("name", "title", "license", "source", "package", "version", "sha256", "note")
+    record = {name: getattr(asset, name) for name in told}
+    disk.write_json(folder / PROVENANCE, {**record, "archive": archive, "files": files})
     return sum(entry["bytes"] for entry in files.values())
 
 

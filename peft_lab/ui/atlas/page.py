@@ -70,13 +70,7 @@ def _figures(entry: AtlasType, model: ModelEntry, narrow: bool) -> None:
     left, middle, right = [st.container() for _ in range(3)] if narrow else st.columns(3)
     with left:
         _count(entry, model)
-    if costs.cost_request(entry.name):
-        cost, refusal = costs.step_cost(entry.name), costs.cost_refusal(entry.name)
-    else:
-        worker = inspector.get_inspector(inspector.Worker.MEMORY)
-        seen = look(worker.submit(costs.simulated_cost, entry.name), PATIENCE)
-        come_back(seen)
-        cost, refusal = seen.answer, seen.why("Simulating…")
+    cost, refusal = costs.step_cost(entry.name), costs.cost_refusal(entry.name)
     where = f"{get_model(costs.MODEL).title}, {costs.SETTING.batch} × {costs.SETTING.seq} tokens, bf16"
     with middle:
         peak = cost and Finding(cost.peak_bytes, "bytes", Source.SIMULATED, where)

@@ -1,8 +1,7 @@
-"""Folders that the adapters library saved, and what it answers with folders that the lab wrote.
+"""Folders that the adapters library saved.
 
     python3 -m venv /tmp/env && /tmp/env/bin/pip install adapters==1.3.0 torch
-    /tmp/env/bin/python -m tests.models.assets.adapters_folders record         # makes what lies beside this file
-    /tmp/env/bin/python -m tests.models.assets.adapters_folders answer FOLDER  # its answers with those in FOLDER
+    /tmp/env/bin/python -m tests.models.assets.adapters_folders    # makes what lies beside this file
 
 Models and weights are those of :mod:`tests.models.assets.adapters_library`.
 """
@@ -12,7 +11,6 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -57,15 +55,6 @@ def logits(model: Any, kind: str) -> list[float]:
     answer = found.logits if "logits" in found else found.last_hidden_state
     flat: list[float] = answer.flatten().tolist()
     return flat
-
-
-def _fresh(adapters: Any, model_type: str, classifies: bool) -> Any:
-    if classifies:
-        return classifier(adapters)
-    model = made.build(model_type, *made.MODELS[model_type])
-    adapters.init(model)
-    made.fill(model, keep=".adapters.")
-    return model
 
 
 def record() -> None:
@@ -116,25 +105,5 @@ def record() -> None:
     FILE.write_text("{\n" + ",\n".join(groups) + "\n}\n", "utf-8")
 
 
-def answer(folders: Path) -> None:
-    """Print what the library answers with each folder, which is called as those in :data:`FOLDER`, both ways of it."""
-    adapters, torch = (importlib.import_module(name) for name in ("adapters", "torch"))
-    torch.set_default_dtype(torch.float64)  # its adapters are made in it
-    found = {}
-    for folder in sorted(folders.iterdir()):
-        model_type, _, rest = folder.name.partition("-")
-        classifies = rest.endswith("-head")
-        kind = made.MODELS[model_type][0]
-        for safe in (False, True):
-            model = _fresh(adapters, model_type, classifies)
-            name = model.load_adapter(str(folder), use_safetensors=safe, set_active=True)
-            found[f"{folder.name} {safe}"] = logits(model.double(), kind)
-            assert name in model.adapters_config.adapters
-    print("ANSWERS " + json.dumps(found))
-
-
 if __name__ == "__main__":
-    if sys.argv[1] == "record":
-        record()
-    else:
-        answer(Path(sys.argv[2]))
+    record()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from peft_lab.core.errors import AssetError
 from peft_lab.models import loading
@@ -16,16 +14,13 @@ from peft_lab.models.assets import fetching
 from peft_lab.models.assets import store as assets
 from peft_lab.models.assets.fetching import sha256
 from peft_lab.runs import kept, store
-from peft_lab.runs.spec import RunRequest, RunSpec
+from peft_lab.runs.spec import RunRequest
 from tests.cli.conftest import (
     Run,
     run,  # noqa: F401  fixtures
     run_process,  # noqa: F401  fixtures
 )
-from tests.conftest import REAL_HOME
-from tests.waits import SECONDS
 
-ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.weights
 WEIGHTS = "models/minilm-l6/model.safetensors"
 SENTENCES = "data/sentences/movieReviewSnippets_GroundTruth.txt"
@@ -86,14 +81,6 @@ def test_doctor_says_present_and_with_verify_what_every_byte_says(copied: Path, 
     assert not checks()[title][0]
     with pytest.raises(AssetError, match="damaged"):
         assets.path("minilm-l6")
-
-
-def test_a_note_of_damage_is_void_once_the_file_is_another(copied: Path) -> None:
-    rot(copied / WEIGHTS)
-    assert not assets.status(verify=True)[1].present
-    shutil.copy2(REAL_HOME / WEIGHTS, copied / WEIGHTS)
-    assert assets.status(verify=True)[1].present
-    assert assets.verified("minilm-l6")["model.safetensors"] == sha256(copied / WEIGHTS)
 
 
 def test_each_process_hashes_once_and_a_changed_file_anew(
@@ -163,56 +150,3 @@ def test_a_malformed_provenance_is_an_asset_that_is_not_here(own_home: Path, tex
     assert not any(found.present for found in assets.status())
     with pytest.raises(AssetError, match="peft_lab fetch"):
         assets.path("minilm-l6")
-
-
-def test_the_page_where_it_is_needed_offers_to_fetch_it_again(
-    copied: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Pressed, it fetches; the page then trains again. What comes over the network is put in place by hand here."""
-
-    def fetched(names: object, progress: assets.Progress) -> list[assets.FetchResult]:
-        progress("sentences", 0.5)
-        shutil.copy2(REAL_HOME / SENTENCES, copied / SENTENCES)
-        return []
-
-    monkeypatch.setattr(assets, "fetch", fetched)
-    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
-    app.query_params["tab"], app.query_params["model"], app.query_params["task"] = (
-        "train",
-        "minilm-l6",
-        "sentiment",
-    )
-    app.switch_page("pages/bitfit.py")
-    labels = [button.label for button in app.run().button]
-    assert "Train" in labels and not any(label.startswith("Fetch") for label in labels)
-    rot(copied / SENTENCES)
-    app.run()
-    assert not app.exception
-    (button,) = [button for button in app.button if button.label.startswith("Fetch again")]
-    assert any("damaged" in each.value for each in app.markdown)
-    assert "Train" not in [each.label for each in app.button]
-    button.click().run()
-    assert not app.exception
-    labels = [button.label for button in app.button]
-    assert "Train" in labels and not any(label.startswith("Fetch") for label in labels)
-
-
-def test_a_record_of_before_stays_readable(assets_home: Path, own_home: Path) -> None:
-    made = store.create(
-        RunSpec(
-            "minilm-l6",
-            "bitfit",
-            "sentiment",
-            steps=60,
-            batch=2,
-            learning_rate=1e-3,
-            max_length=64,
-            eval_rows=4,
-        )
-    )
-    made.log.emit("queued")
-    made.log.emit("failed", message="long ago")
-    from peft_lab.runs import record
-
-    assert record.result(made)["inputs"] is None
-    json.dumps(record.result(made))

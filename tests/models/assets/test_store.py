@@ -18,7 +18,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peft_lab.core import disk
 from peft_lab.core.errors import AssetError, BadInput
 from peft_lab.models.assets import fetching
 from peft_lab.models.assets import store as assets
@@ -120,27 +119,6 @@ def test_a_fetched_asset_is_whole_and_says_where_it_came_from(index: Path, own_h
     assert result.bytes == 50_000 + len("one\ntwo\n")
     assert seen == sorted(seen)
     assert seen[-1] == 1.0
-
-
-def test_a_second_fetch_is_only_a_look(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    [first] = assets.fetch()
-    monkeypatch.setattr(assets, "download", None)
-    [second] = assets.fetch(["sample", "sample"])
-    assert (second.path, second.bytes, second.sha256) == (first.path, first.bytes, first.sha256)
-
-
-def test_status_tells_present_from_absent(index: Path, own_home: Path) -> None:
-    [before] = assets.status()
-    assert (before.present, before.bytes) == (False, 0)
-    assert not own_home.exists()
-    assets.fetch()
-    [after] = assets.status()
-    assert (after.present, after.bytes) == (True, 50_008)
-
-
-def test_a_missing_asset_names_the_command_that_fetches_it(index: Path) -> None:
-    with pytest.raises(AssetError, match="python -m peft_lab fetch sample"):
-        assets.path("sample")
 
 
 def test_a_wrong_checksum_is_refused_and_leaves_nothing(
@@ -291,12 +269,6 @@ def test_no_connection_is_one_clear_sentence(
     assert _visible(own_home) == []
 
 
-def test_an_index_without_the_package_says_which(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (index / WHEEL).unlink()
-    with pytest.raises(AssetError, match=r"lab-sample==1\.0"):
-        assets.fetch()
-
-
 def test_a_python_without_pip_is_told_how_to_get_it(
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,29 +294,6 @@ def test_unknown_names_are_bad_input(name: str) -> None:
         assets.fetch([name])
 
 
-def test_a_misspelt_name_gets_the_nearest() -> None:
-    with pytest.raises(BadInput, match="'sentences'"):
-        assets.fetch(["sentence"])
-
-
-def test_home_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PEFT_LAB_HOME", "~/lab")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert disk.home() == tmp_path / "lab"
-    monkeypatch.delenv("PEFT_LAB_HOME")
-    assert disk.home().is_absolute()
-    assert disk.home().name == "peft-lab"
-
-
-def test_pins_are_complete() -> None:
-    for name, asset in assets.ASSETS.items():
-        assert name == asset.name
-        assert len(asset.sha256) == 64
-        assert set(asset.sha256) <= set("0123456789abcdef")
-        assert asset.license in ("Apache-2.0", "MIT", "MIT and Apache-2.0", "CC BY-SA 3.0")
-        assert len(set(asset.members.values())) == len(asset.members)
-
-
 @pytest.mark.slow
 def test_weights_that_cannot_be_converted_are_refused(
     index: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
@@ -354,23 +303,6 @@ def test_weights_that_cannot_be_converted_are_refused(
     with pytest.raises(AssetError, match="not be converted"):
         assets.fetch()
     assert _visible(own_home) == []
-
-
-@pytest.mark.weights
-def test_sentences_are_all_there() -> None:
-    folder = assets.path("sentences")
-    rows = {
-        file.name.split("_")[0]: [line.split("\t") for line in file.read_text(encoding="utf-8").splitlines()]
-        for file in folder.glob("*.txt")
-    }
-    assert {name: len(found) for name, found in rows.items()} == {
-        "movieReviewSnippets": 10_605,
-        "amazonReviewSnippets": 3_708,
-        "nytEditorialSnippets": 5_190,
-        "tweets": 4_200,
-    }
-    for found in rows.values():
-        assert all(len(row) == 3 and -4 <= float(row[1]) <= 4 for row in found)
 
 
 @pytest.mark.weights
@@ -393,20 +325,3 @@ def test_smollm2_is_plain_bfloat16_and_knows_paris() -> None:
         [{"role": "user", "content": "Hi"}], tokenize=False
     )
     assert tokenizer.tokenize("a  12") == ["a", "ĠĠ", "1", "2"]
-
-
-@pytest.mark.weights
-def test_minilm_finds_cats_nearer_to_kittens_than_to_stocks() -> None:
-    import torch
-    from transformers import AutoModel, AutoTokenizer
-
-    folder = assets.path("minilm-l6")
-    model, tokenizer = AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    batch = tokenizer(
-        ["A cat sat.", "A kitten is sitting.", "The market fell."], return_tensors="pt", padding=True
-    )
-    with torch.no_grad():
-        hidden = model(**batch).last_hidden_state
-    mask = batch["attention_mask"][..., None]
-    vectors = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)
-    assert vectors[0] @ vectors[1] > 0.5 > vectors[0] @ vectors[2] + 0.3

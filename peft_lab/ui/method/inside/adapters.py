@@ -12,7 +12,7 @@ from peft_lab.core import asking, inspector, units
 from peft_lab.core.errors import PeftLabError
 from peft_lab.core.field import read
 from peft_lab.core.units import Source
-from peft_lab.methods.shared.bottleneck import SCALED, SUMMED, place_words
+from peft_lab.methods.shared.bottleneck import SCALED, SUMMED, WORDS
 from peft_lab.runs import store
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import RunSummary, Status
@@ -55,7 +55,7 @@ def _placements(choice: Choice) -> None:
         lines = [line for line in finished_of(SLUG) if _trained_so(line, choice, values)]
         score = next((f"{line.after:.1%}" for line in lines if line.after is not None), "–")
         share = units.percent(100 * formula.trainable / (shape.total + formula.added))
-        told.append(f"{placement}: {place_words(placement)}.")
+        told.append(f"{placement}: {WORDS[placement]}.")
         rows.append((placement, f"{places:,}", f"{formula.trainable:,}", share, score))
     header = ("Placement", "Adapters", "Trained", "Of the model", "Latest score")
     figures.table(header, rows, numeric=range(1, 5))

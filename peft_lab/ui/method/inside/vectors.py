@@ -272,7 +272,7 @@ def _merge(rows: list[dict[str, Any]]) -> None:
             (
                 row["dtype"],
                 f"{row['max_difference']:.2g}",
-                f"{row['back_difference']:.2g}" if "back_difference" in row else "–",
+                f"{row['unmerged_difference']:.2g}" if "unmerged_difference" in row else "–",
                 f"{row['max_logit']:.3g}",
             )
             for row in rows
