@@ -272,9 +272,10 @@ def test_only_the_expanded_base_gives_the_model_that_was_trained(name: str, more
     inputs = {key: rows[key] for key in ("input_ids", "attention_mask")}
     before = tiny.outputs(model, inputs)
     found = {row["way"]: row for row in qlora.merges(model.eval(), inputs, lambda: tiny.build(name))}
-    assert found["expanded"]["outputs"] < 1e-3 and found["expanded"]["weights"] < 1e-3
+    assert found["expanded"]["weights"] < 1e-3
     assert found["rounded again"]["weights"] > 0.02
-    if not more:
+    if not more:  # in 8 bits the trained model's forward pass rounds its inputs too
+        assert found["expanded"]["outputs"] < 1e-3
         assert found["rounded again"]["outputs"] > 0.02
         assert found["fresh"]["outputs"] > 0.02 and found["fresh"]["weights"] > 0.02
     repacked = found.get("repacked", {})
