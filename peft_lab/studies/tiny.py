@@ -335,7 +335,7 @@ def merge_scores() -> MergeScores:
     scores = {UNMERGED: score(model)}
     with torch.no_grad():
         correction, rounding = recording.moved(model, fresh)
-        for way, make in recording.ways(model, {}, fresh):
+        for way, make in recording.ways(model, fresh):
             if way in WAYS_OF_MERGING:
                 scores[way] = score(make())
         with model.disable_adapter():  # type: ignore[operator]

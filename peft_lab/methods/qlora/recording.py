@@ -44,7 +44,7 @@ def merges(model: Any, inputs: Inputs, fresh_base: FreshBase) -> list[dict[str, 
     Returns:
         rows of ``way``, ``outputs``: the distance of the outputs from the trained model's over the distance between
         the trained model and its base (0: the same, 1: off by as much as training changed), and ``weights``: the same
-        for the adapted matrices, over the norm of the correction. A way that fails has its ``problem`` instead.
+        for the adapted matrices, over the norm of the correction.
     """
     import torch
 
@@ -56,12 +56,8 @@ def merges(model: Any, inputs: Inputs, fresh_base: FreshBase) -> list[dict[str, 
         wanted = {path: expanded[path] + _delta(module) for path, module in lora.layers(model)}
         correction = sum(float((wanted[path] - expanded[path]).norm()) ** 2 for path in wanted) ** 0.5
         rows: list[dict[str, Any]] = []
-        for way, make in ways(model, inputs, fresh_base):
-            try:
-                merged = make()
-            except (RuntimeError, ValueError) as error:  # repacking fails on some shapes
-                rows.append({"way": way, "problem": str(error)})
-                continue
+        for way, make in ways(model, fresh_base):
+            merged = make()
             moved = {path: _weight(merged.get_submodule(path)) for path in wanted}
             lost = sum(float((moved[path] - wanted[path]).norm()) ** 2 for path in wanted) ** 0.5
             apart = float((_outputs(merged, inputs) - trained).norm())
@@ -93,15 +89,11 @@ def rounding(model: Any, inputs: Inputs, fresh_base: FreshBase) -> dict[str, Any
     }
 
 
-def ways(
-    model: Any, inputs: Inputs, fresh_base: FreshBase
-) -> Iterator[tuple[str, Callable[[], torch.nn.Module]]]:
+def ways(model: Any, fresh_base: FreshBase) -> Iterator[tuple[str, Callable[[], torch.nn.Module]]]:
     """Yield every way of merging: its name and a function that makes the merged model; arguments as :func:`merges`."""
     yield "expanded", lambda: _into(_expanded(model, fresh_base()), model)
     yield "fresh", lambda: _into(fresh_base(), model)
     yield "rounded again", lambda: copy.deepcopy(model).merge_and_unload()
-    if _repacks() and _bits(model) == 4:
-        yield "repacked", lambda: _evaluated(copy.deepcopy(model), inputs).merge_and_unload()
 
 
 def moved(model: Any, fresh_base: FreshBase) -> tuple[float, float]:
@@ -122,22 +114,6 @@ def moved(model: Any, fresh_base: FreshBase) -> tuple[float, float]:
 def _bits(model: Any) -> int:
     """Return the number of bits in which the base stores its linear maps."""
     return 8 if getattr(model, "is_loaded_in_8bit", False) else 4
-
-
-def _repacks() -> bool:
-    """Return whether bitsandbytes repacks 4-bit weights on this CPU when they are first used in evaluation."""
-    from bitsandbytes.functional import has_avx512bf16
-
-    return bool(has_avx512bf16())
-
-
-def _evaluated(model: Any, inputs: Inputs) -> Any:
-    """Return the model after an evaluation with bitsandbytes' default behaviour."""
-    for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = True
-    model(**inputs)
-    return model
 
 
 def _into(base: Any, model: Any) -> torch.nn.Module:
