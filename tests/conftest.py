@@ -42,7 +42,6 @@ LONGEST = (
     "advise/plans/test_agreement.py",
     "atlas/test_live.py",
     "interview/clinic/test_fixes.py",
-    "takeaway/test_notebook.py",
     "advise/plans/test_page.py",
     "runs/tracking/test_real.py",
     "browser/test_foreign.py",

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import base64
 import errno
+import hashlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from peft_lab import takeaway
 from peft_lab.core.errors import BadInput
-from peft_lab.methods import all_methods
+from peft_lab.drawing.trajectory import recorder
+from peft_lab.drawing.trajectory.format import shipped
 from peft_lab.models.assets.store import ASSETS
 from peft_lab.models.catalogue import get_model
-from peft_lab.runs import course, store
+from peft_lab.runs import course, kept, store
 from peft_lab.runs.spec import RunRequest
-from peft_lab.takeaway import applied, bundle
-from tests.takeaway.conftest import KINDS, Plain, Train, assert_loads, finish
+from peft_lab.takeaway import applied, bundle, card
+from tests.takeaway.conftest import Plain, Train, assert_loads, finish
 from tests.waits import SECONDS
 
 
@@ -31,12 +36,9 @@ def unpack(content: bytes, folder: Path) -> None:
         archive.extractall(folder)
 
 
-@pytest.mark.sampled(27)
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("slug", all_methods())
-def test_the_adapter_loads_by_the_cards_code(slug: str, kind: str, plain: Plain, tmp_path: Path) -> None:
+def test_the_adapter_is_given_away_with_its_card(plain: Plain, tmp_path: Path) -> None:
     """The card in the run's own folder, and the same in the folder that is given away."""
-    run = plain(kind, slug)
+    run = plain("causal-lm", "lora")
     card = (run.adapter / "README.md").read_text("utf-8")
     code = card.partition("```python")[2].partition("```")[0]
     assert "peft_lab" not in code and card == takeaway.model_card(run)
@@ -71,14 +73,9 @@ def test_the_card_is_filled_in_from_the_run(train: Train) -> None:
 
 
 def test_the_card_names_the_settings_that_were_in_force(train: Train) -> None:
-    card = takeaway.model_card(train("encoder", "qlora", {"load_in_8bit": True}, steps=1))
-    assert "`load_in_8bit`" in card and "`bnb_4bit_quant_type`" not in card
-    assert "`bnb_4bit_quant_type`" in takeaway.model_card(train("encoder", "qlora", steps=1))
-
-
-def test_a_run_without_scores_says_so(train: Train) -> None:
-    card = takeaway.model_card(train("causal-lm", "lora", steps=1, eval_rows=0))
+    card = takeaway.model_card(train("encoder", "qlora", {"load_in_8bit": True}, steps=1, eval_rows=0))
     assert "not scored" in card and "base | tuned" not in card
+    assert "`load_in_8bit`" in card and "`bnb_4bit_quant_type`" not in card
 
 
 @pytest.mark.weights
@@ -159,14 +156,10 @@ def test_no_folder_of_an_adapter_holds_peft_s_blank_card(tiny: dict[str, str], t
 
 @pytest.mark.weights
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("model", "slug", "task"), [("minilm-l6", "adapters", "sentiment"), ("smollm2-135m", "prompt", "json")]
-)
-def test_the_card_of_a_live_model_loads_by_its_public_name(
-    model: str, slug: str, task: str, assets_home: Path, tmp_path: Path
-) -> None:
+def test_the_card_of_a_live_model_loads_by_its_public_name(assets_home: Path, tmp_path: Path) -> None:
     """In a process that has nothing but the libraries, and the base where the hub's downloads are kept."""
-    run = finish(RunRequest(model, slug, task, steps=1, batch=2, eval_rows=0))
+    model = "minilm-l6"
+    run = finish(RunRequest(model, "adapters", "sentiment", steps=1, batch=2, eval_rows=0))
     public = str(ASSETS[model].hub_id)
     kept = tmp_path / "hub" / f"models--{public.replace('/', '--')}"
     (kept / "refs").mkdir(parents=True)
@@ -189,3 +182,37 @@ def test_the_card_of_a_live_model_loads_by_its_public_name(
     added = run.record()["trainable"] + run.record()["head"]
     assert int(done.stdout.split()[-1]) == get_model(model).shape.total + added
     store.delete(run.id)
+
+
+def page_of(**changes: object) -> str:
+    found = shipped("bitfit")
+    return card.living_page(replace(found, **changes), get_model(found.model.name).shape)  # type: ignore[arg-type]
+
+
+def test_only_its_own_script_may_run_and_nothing_is_fetched() -> None:
+    text = page_of()
+    (script,) = re.findall(r'<script type="module">(.*?)</script>', text, re.DOTALL)
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"default-src 'none'; script-src 'sha256-{allowed}';" in text
+    outside = re.findall(
+        r"""(?:src|href)\s*=\s*["'](?!#)|url\((?!#)|@import|https?://(?!www\.w3\.org)""", text
+    )
+    assert not outside
+
+
+def test_what_a_learner_wrote_stays_text() -> None:
+    found = shipped("bitfit")
+    assert found.example is not None
+    nasty = "</script><script>alert(1)</script>"
+    text = page_of(example=replace(found.example, text=nasty), spec={**found.spec, "own_data": nasty})
+    assert nasty not in text and text.count("<script") == 2
+
+
+def test_a_run_without_a_trajectory_says_why(assets_home: Path) -> None:
+    run = store.create(RunRequest("minilm-l6", "bitfit", "sentiment", steps=2).complete())
+    with pytest.raises(BadInput, match="recorded no steps"):
+        takeaway.living_html(run)
+    (run.folder / kept.TRAJECTORY).write_text(
+        recorder.compact_trajectory(shipped("bitfit").to_dict()), "utf-8"
+    )
+    assert "BitFit on" in takeaway.living_html(run)
