@@ -39,7 +39,7 @@ LONGEST = (
     "cluster/test_on_ray.py",
     "atlas/test_script.py",
     "engine/test_every_type.py",
-    "advise/plans/test_agreement.py",
+    "advise/plans/test_ranking.py",
     "atlas/test_live.py",
     "interview/clinic/test_fixes.py",
     "advise/plans/test_page.py",

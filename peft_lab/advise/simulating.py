@@ -34,7 +34,7 @@ from peft_lab.engine.simulate import simulate as simulate_step
 # - everything but the weights grows no faster than the faster of b·s and b·s².
 #
 # The allocator rounds, and its segments do not always find the same gaps: a bound decides only where it is
-# :data:`MARGIN` away from the limit, and closer cases are simulated (``tests/advise/test_bounds.py`` sets bounds
+# :data:`MARGIN` away from the limit, and closer cases are simulated (``tests/advise/test_simulating.py`` sets bounds
 # against simulations).
 
 

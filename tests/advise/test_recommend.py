@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from peft_lab.advise import room
+from peft_lab.advise import plan, room
 from peft_lab.advise.flips import flips
 from peft_lab.advise.plan import Unknown
+from peft_lab.advise.recipes.recipe import LAB, RecipeSetting, recipe
+from peft_lab.advise.recipes.rules import ADAMW, PAGED, job
 from peft_lab.advise.recommend import Why, _step, recommend
 from peft_lab.advise.room import UPDATES, Room
-from peft_lab.advise.simulating import Needed, Step, StepRun
+from peft_lab.advise.simulating import Step, StepRun
 from peft_lab.advise.situation import Situation, stored_bytes
 from peft_lab.advise.tree import (
     ADAPTER_LATENCY,
@@ -31,7 +34,7 @@ from peft_lab.advise.words import smaller_model
 from peft_lab.core.errors import BadInput
 from peft_lab.engine.devices import HEADROOM, devices
 from peft_lab.methods import get_method
-from peft_lab.models.catalogue import catalogue, readers_of_text
+from peft_lab.models.catalogue import catalogue, get_model, readers_of_text
 from tests.advise import standin
 from tests.prose import says
 
@@ -320,20 +323,6 @@ def test_where_nothing_can_be_stored_more_room_is_the_way() -> None:
     assert change.text.endswith("per task") and change.method in ("prompt", "ia3", "lora")
 
 
-def test_a_card_without_bfloat16_multiplies_in_float16() -> None:
-    for device, dtype in (("t4", "float16"), ("rtx-3060", "bfloat16")):
-        situation = Situation(model="qwen2.5-7b", device=device, batch=1)
-        plan = recommend(situation, Room(situation, four_bits_only)).plan
-        assert plan is not None and plan.values["bnb_4bit_compute_dtype"] == dtype
-
-
-def four_bits_only(_: Situation) -> Needed:
-    def needed(method: str, values: object, run: StepRun) -> int:
-        return (5 if method == "qlora" else 50) * 10**9
-
-    return needed
-
-
 def test_what_only_just_fits_is_not_planned() -> None:
     """A twentieth stays free: the simulation is that exact and no more."""
     situation = Situation(rows=40)
@@ -432,23 +421,6 @@ def test_nothing_fits_the_room_for_a_task() -> None:
     assert any("is allowed" in why.text for why in found.why)
 
 
-@pytest.mark.parametrize(
-    ("change", "question"),
-    [
-        ({"rows": 999}, "rows"),
-        ({"tasks": 2}, "tasks"),
-        ({"storage": 300_000}, "storage"),
-        ({"objective": "cpt"}, "objective"),
-    ],
-)
-def test_a_flip_names_the_answer_that_changed(change: dict[str, Any], question: str) -> None:
-    start = Situation()
-    room = standin.room(start)
-    found = recommend(start, room)
-    assert question in {flip.question for flip in flips(start, room, found)}
-    assert recommend(replace(start, **change), room).advice != found.advice
-
-
 @pytest.mark.parametrize(("model", "rate"), [("llama-3.1-8b", 2e-4), ("llama-3.1-70b", 1e-4)])
 def test_a_plans_rate_is_what_is_published_for_a_model_of_its_size(model: str, rate: float) -> None:
     situation = Situation(model=model, device="h200")
@@ -460,8 +432,32 @@ def test_a_plans_rate_is_what_is_published_for_a_model_of_its_size(model: str, r
     assert plan.settings["checkpointing"].value == plan.checkpointing
 
 
-def test_a_card_without_bfloat16_is_given_float16() -> None:
-    situation = Situation(device="t4", model="gpt2")
-    plan = recommend(situation, standin.room(situation)).plan
-    assert plan is not None and plan.settings["dtype"].value == "float16"
-    assert "loss scaling" in plan.settings["dtype"].why
+@pytest.mark.parametrize(("name", "of"), [("adafactor", "Adafactor"), ("sgd", "SGD")])
+def test_torchs_own_rates_are_torchs(name: str, of: str) -> None:
+    import torch
+
+    defaults = inspect.signature(getattr(torch.optim, of)).parameters
+    assert plan._TORCHS[name][0] == defaults["lr"].default
+
+
+@pytest.mark.parametrize(
+    ("method", "rate", "kind"), [("ia3", 3e-3, "cited"), ("lora", plan._TORCHS["adafactor"][0], LAB)]
+)
+def test_adafactor_gets_a_rate_of_its_own(method: str, rate: float, kind: str) -> None:
+    """T-Few's on IA³; where no source used it, torch's default."""
+    asked = job(method, get_model("t5-base").shape, "sft")
+    found = plan._with_optimizer("adafactor", recipe(asked).settings, asked)["learning_rate"]
+    assert (found.value, found.kind) == (rate, kind)
+    assert all(one.rule == "tfew-ia3" for one in found.said) or kind == LAB
+
+
+@pytest.mark.parametrize(
+    ("simulated", "advised", "settled"),
+    [("adamw", PAGED, ADAMW), ("adamw", ADAMW, ADAMW), ("paged_adamw8bit", PAGED, "paged_adamw8bit")],
+)
+def test_the_optimizer_that_is_said_is_the_one_that_was_simulated(
+    simulated: str, advised: str, settled: str
+) -> None:
+    step = Step(1, False, simulated, needed=1)
+    said = RecipeSetting("optimizer", advised, None, (), (), "cited", "", "")
+    assert plan._optimizer(step, said, "Simulated").value == settled

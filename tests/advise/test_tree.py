@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from itertools import combinations
+
 import pytest
 
 from peft_lab.advise.recommend import decide, reach, walk
 from peft_lab.advise.room import room_of
 from peft_lab.advise.situation import FOLLOWING, FOUND, WORDS, Situation
 from peft_lab.advise.tree import ADVICE, EXAMPLES, NODES, QUESTIONS, ROOT, ExampleModel, TreePlace, places
+from peft_lab.core.references import FIRST, RATE, ROWS, RUNS, SEEDS, Fact, contradiction, fact
 from peft_lab.methods import all_methods
 from peft_lab.ui.choose.page import lit_places
+from tests.advise.stated import stated
 
 SOURCE_TEXT = {"qlora", "lora", "adapters", "ia3", "prompt", "bitfit"}  # Prefix Tuning is sent nobody
 by_place = pytest.mark.parametrize("place", places(), ids=lambda place: place.id)
@@ -34,12 +39,6 @@ def test_every_node_has_one_way_to_it_and_every_advice_is_used() -> None:
     assert {ADVICE[name].method for name in in_tree} >= SOURCE_TEXT
 
 
-@by_place
-def test_no_path_asks_twice_or_contradicts_itself(place: TreePlace) -> None:
-    asked = [NODES[node].question for node, _ in place.way]
-    assert len(asked) == len(set(asked))
-
-
 @pytest.mark.usefixtures("kept_simulations")
 @by_place
 def test_every_place_is_reached_from_the_usual_situation(place: TreePlace) -> None:
@@ -50,10 +49,6 @@ def test_every_place_is_reached_from_the_usual_situation(place: TreePlace) -> No
     if place.leaf:
         assert leaf.id == place.target
         assert decided.advice.method == ADVICE[place.target].method, "what the leaf says can be done"
-
-
-def test_what_is_answered_beside_the_tree_lights_nothing() -> None:
-    assert lit_places([("prompting", "no"), ("", "yes")]) == lit_places([("prompting", "no")])
 
 
 @pytest.mark.usefixtures("kept_simulations")
@@ -81,12 +76,6 @@ def test_what_the_lab_finds_is_not_asked_and_the_rest_has_words() -> None:
     assert told <= set(WORDS)
 
 
-def test_a_limit_that_the_lab_chose_has_no_badge() -> None:
-    assert [QUESTIONS["rows"].drawn(value) for value in ("few", "some", "many")] == ["", "", "cited"]
-    for question in QUESTIONS.values():
-        assert set(question.own) <= set(question.answers)
-
-
 def test_how_many_tasks_is_asked_before_whether_a_step_fits() -> None:
     for place in places():
         asked = list(place.conditions)
@@ -104,3 +93,72 @@ def test_every_advice_has_reasons_with_sources_and_knobs_that_exist() -> None:
         if advice.method in all_methods():
             for name in advice.values:
                 all_methods()[advice.method].knob(name)
+
+
+def contradictions(said: Mapping[str, Iterable[Fact]]) -> list[str]:
+    """A sentence for every pair of facts that contradict each other, by the name of the text that states them."""
+    facts = [(name, each) for name, every in said.items() for each in every]
+    return [
+        f"{first} ({one}) against {second} ({other})"
+        for (first, one), (second, other) in combinations(facts, 2)
+        if contradiction(one, other)
+    ]
+
+
+def test_nothing_that_is_said_contradicts_another() -> None:
+    assert contradictions(stated()) == []
+
+
+#: What was said before: who against whom.
+BEFORE = {
+    "leaf-many-tasks": (
+        fact("adapters", FIRST, tasks="many", latency="relaxed", storage="roomy", base="sixteen"),
+        "claim leaf-many-tasks",
+    ),
+    "prefix-seq2seq": (
+        fact(
+            "prefix", FIRST, tasks="one", output="generation", kind="seq2seq", rows="some", latency="relaxed"
+        ),
+        "claim prefix-seq2seq",
+    ),
+    "train-learning-rate": (fact("prompt", RATE, (1e-3, 1e-1)), "question prompt-learning-rate"),
+    "prefix-anywhere": (fact("prefix", RUNS, "encoder", "never"), "question prefix-on-encoders"),
+    "few rows": (fact("ia3", FIRST, tasks="one", kind="causal-lm", rows="few"), "claim leaf-few-shot"),
+    "live rates for all models": (fact("lora", RATE, 2e-3, kind="causal-lm"), "question train-learning-rate"),
+}
+
+
+@pytest.mark.parametrize("name", BEFORE)
+def test_it_finds_what_was_said_before(name: str) -> None:
+    old, against = BEFORE[name]
+    found = contradictions({"before": (old,), against: stated()[against]})
+    assert found and against in found[0]
+
+
+def test_it_finds_when_full_fine_tuning_was_worth_it() -> None:
+    """The question said millions of examples, the tree took a hundred thousand rows."""
+    question, leaf = fact("full", ROWS, (1e6, float("inf"))), fact("full", ROWS, 1e5)
+    assert contradiction(question, leaf)
+    tree = fact("full", FIRST, tasks="one", kind="causal-lm", rows="many", full="yes", objective="sft")
+    assert contradictions({"before": (tree,), "now": stated()["question choose-when-full"]})
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "both"),
+    [
+        (fact("lora", FIRST, rows="few"), fact("ia3", FIRST, rows="few"), False),
+        (fact("lora", FIRST, rows="few"), fact("ia3", FIRST, rows="many"), True),
+        (fact("lora", FIRST, rows="few"), fact("qlora", FIRST, rows="few"), True),
+        (fact(("lora", "ia3"), FIRST, rows="few"), fact("lora", FIRST, rows="few"), True),
+        (fact("lora", FIRST, base="none"), fact("none", FIRST, base="none"), False),
+        (fact("lora", FIRST, "", "sometimes", rows="few"), fact("lora", FIRST), False),
+        (fact("lora", FIRST, "", "sometimes"), fact("lora", FIRST, rows="few"), True),
+        (fact("lora", FIRST, "", "never"), fact("lora", FIRST, rows="few"), False),
+        (fact("lora", RATE, (1e-4, 1e-3)), fact("lora", RATE, 1e-3), True),
+        (fact("lora", RATE, (1e-4, 1e-3)), fact("lora", RATE, 2e-3), False),
+        (fact("lora", RATE, (1e-4, 1e-3)), fact("full", RATE, 1e-5), True),
+        (fact("lora", SEEDS, (3, 5)), fact("lora", RATE, 1e-5), True),
+    ],
+)  # fmt: skip
+def test_what_can_both_be_so(one: Fact, other: Fact, both: bool) -> None:
+    assert contradiction(one, other) is contradiction(other, one) is not both

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import random
 import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -186,33 +185,6 @@ def dict_of(reading: Reading) -> dict[str, Any]:
     return {name: spec.knob(name).parse(value) for name, value in pairs}
 
 
-def test_a_notebook_is_read_cell_by_cell_and_other_languages_are_left_out() -> None:
-    cells: list[dict[str, Any]] = [
-        {"cell_type": "markdown", "source": ["r=3"]},
-        {
-            "cell_type": "code",
-            "source": ["%%capture\n", "!pip install unsloth\n"],
-            "outputs": [{"text": "x" * 400_000}],
-        },
-        {"cell_type": "code", "source": ["this is no Python"]},
-        {"cell_type": "code", "source": UNSLOTH},
-    ]
-    reading = read(json.dumps({"cells": cells}), "n.ipynb")
-    assert (reading.tool, reading.settings["r"], reading.settings["model"]) == ("Unsloth", 16, "llama-3.2-1b")
-
-
-def test_what_only_running_the_file_would_tell_is_said_not_guessed() -> None:
-    reading = read(UNSLOTH, "train.py")
-    (rate,) = (one for one in reading.ignored if one.key == "learning_rate")
-    assert "file runs" in rate.why and "learning_rate" not in reading.understood
-
-
-def test_an_unknown_key_is_named() -> None:
-    assert "made_up" in left(read(AXOLOTL + "made_up: 3\n", "a.yml"))
-    reading = read(AXOLOTL.replace("paged_adamw_8bit", "lion_8bit"), "a.yml")
-    assert "optimizer" in left(reading) and "optimizer" not in reading.settings
-
-
 def test_sharding_needs_the_number_of_gpus(tmp_path: Any) -> None:
     reading = read(AXOLOTL, "a.yml")
     assert "GPUs" in left(reading) and "sharding" not in reading.step({})
@@ -328,18 +300,6 @@ def test_any_dictionary_is_read_or_refused_in_a_sentence(content: dict[str, Any]
             reading.step({}), json.dumps(reading.as_dict())
             if reading.method:
                 assert isinstance(reading.sets, list)
-
-
-def test_any_bytes_are_read_or_refused_in_a_sentence() -> None:
-    letters = "{}[]:,-&*!%#\"'\n\t abc01=\\()$~`|>@"
-    random_ = random.Random(5)
-    for ending in (".yaml", ".json", ".py", ".sh", ".ipynb"):
-        for _ in range(60):
-            text = "".join(random_.choice(letters) for _ in range(80))
-            try:
-                read(text, f"a{ending}")
-            except BadInput as error:
-                assert 10 < len(str(error)) < 500
 
 
 @pytest.mark.parametrize("tool", TOOLS)

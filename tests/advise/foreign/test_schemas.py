@@ -17,7 +17,7 @@ from transformers import Seq2SeqTrainingArguments
 
 from peft_lab.advise.foreign.reading import keys_of
 from peft_lab.advise.plans import configs
-from tests.advise.foreign.test_round_trip import MODEL, PLANS
+from tests.advise.plans.test_configs import MODEL, PLANS
 from tests.advise.plans.test_script import planned
 from tests.conftest import missing
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from peft_lab.advise.plans.wanted import Wanted, look
 from tests.takeaway.conftest import tiny
 
 __all__ = ["rows_file", "tiny"]
@@ -19,3 +21,11 @@ def rows_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = ({"prompt": "q" * (number % 7 + 1), "completion": f"answer {number}"} for number in range(24))
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     return path
+
+
+def read(told: Mapping[str, str]) -> Wanted:
+    """The request; raises the first of its problems."""
+    wanted, wrong = look(told)
+    for error in wrong:
+        raise error
+    return wanted

@@ -4,34 +4,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, fields, replace
+from typing import Any
 
+import pytest
 import yaml
 from transformers import Seq2SeqTrainingArguments
 
+from peft_lab.advise.foreign.reading import read
 from peft_lab.advise.plans import configs
 from peft_lab.advise.plans.configs import _dataset, write
 from peft_lab.advise.plans.ranking import Candidate, Planned
-from peft_lab.advise.plans.wanted import NAME, Wanted
+from peft_lab.advise.plans.wanted import NAME, PlanFacts, Wanted
 from peft_lab.takeaway import ranks
 from tests.advise.plans.test_script import planned
+from tests.prose import says
 
-#: Fields of the tools' own schemas, read in the versions that ``configs`` names.
-AXOLOTL = {
-    "base_model", "datasets", "train_on_inputs", "sequence_len", "sample_packing", "pad_to_sequence_len", "adapter",
-    "load_in_4bit", "lora_r", "lora_alpha", "lora_dropout", "peft_use_rslora", "lora_target_linear",
-    "lora_target_modules", "micro_batch_size", "gradient_accumulation_steps", "num_epochs", "optimizer",
-    "learning_rate", "lr_scheduler", "warmup_ratio", "weight_decay", "max_grad_norm", "bf16", "fp16",
-    "gradient_checkpointing", "val_set_size", "eval_batch_size", "eval_steps", "save_steps",
-    "load_best_model_at_end", "seed", "output_dir", "fsdp_version", "fsdp_config", "rl",
-}  # fmt: skip
-LLAMA_FACTORY = {
-    "model_name_or_path", "stage", "do_train", "finetuning_type", "lora_rank", "lora_alpha", "lora_dropout",
-    "lora_target", "use_rslora", "quantization_bit", "quantization_type", "double_quantization", "dataset",
-    "dataset_dir", "template", "cutoff_len", "packing", "per_device_train_batch_size", "gradient_accumulation_steps",
-    "num_train_epochs", "learning_rate", "lr_scheduler_type", "warmup_steps", "optim", "max_grad_norm", "bf16", "fp16",
-    "pure_bf16", "disable_gradient_checkpointing", "val_size", "per_device_eval_batch_size", "eval_strategy",
-    "save_strategy", "eval_steps", "save_steps", "seed", "output_dir",
-}  # fmt: skip
 #: Its own arguments (hparams of 0.9.5); the others go to the trainer of transformers.
 ITS_OWN = {
     "model_name_or_path", "stage", "finetuning_type", "lora_rank", "lora_alpha", "lora_dropout", "lora_target",
@@ -43,7 +30,6 @@ ITS_OWN = {
 def test_axolotl_is_told_the_plan(tiny: dict[str, str]) -> None:
     facts = planned("qlora", "fsdp2", tiny["causal-lm"], checkpointing=True)
     found = yaml.safe_load(configs.axolotl(facts, "LlamaDecoderLayer"))
-    assert set(found) <= AXOLOTL
     assert (found["adapter"], found["load_in_4bit"], found["lora_r"]) == ("qlora", True, 4)
     assert (found["micro_batch_size"], found["gradient_accumulation_steps"]) == (2, 2)
     assert found["fsdp_config"]["activation_checkpointing"] and not found["gradient_checkpointing"]
@@ -102,7 +88,6 @@ def test_packed_rows_are_packed_alike_by_other_tools_or_it_is_said_why_not(tiny:
 def test_llama_factory_is_told_the_plan(tiny: dict[str, str]) -> None:
     facts = planned("qlora", "ddp", tiny["causal-lm"])
     found = yaml.safe_load(configs.llama_factory(facts))
-    assert set(found) <= LLAMA_FACTORY
     assert (found["finetuning_type"], found["quantization_bit"], found["cutoff_len"]) == ("lora", 4, 32)
     assert found["disable_gradient_checkpointing"] is True
     assert found["template"] == "fewshot", (
@@ -200,6 +185,68 @@ def test_skypilot_rents_what_was_asked(tiny: dict[str, str]) -> None:
     assert found["run"].startswith("torchrun --nproc-per-node 2 train.py")
 
 
-def test_rows_of_a_preference_have_two_answers() -> None:
-    assert json.loads(_dataset("preference"))["rows"]["ranking"] is True
-    assert json.loads(_dataset("cpt"))["rows"]["columns"] == {"prompt": "text"}
+MODEL = "llama-3.2-1b"
+PLANS = [
+    ("lora", "ddp", {"checkpointing": True}),
+    ("lora", "fsdp2", {"checkpointing": True, "dtype": "bfloat16"}),
+    ("qlora", "ddp", {"optimizer": "paged_adamw8bit", "packed": True}),
+    ("qlora", "fsdp2+offload", {"checkpointing": True, "loss": "chunked", "memory_bytes": 1 << 40}),
+    ("full", "fsdp2", {"checkpointing": True}),
+    ("lora", "none", {"devices": 1, "offload": True, "checkpointing": True, "optimizer": "adamw8bit"}),
+]
+
+
+def same(facts: PlanFacts, text: str, name: str, of_script: bool = True) -> None:
+    """Assert that a file is read as its plan. ``of_script``: whether sharding stands in it."""
+    plan, reading = facts.plan, read(text, name)
+    said = reading.settings
+    assert reading.method == facts.method.slug
+    assert said["model"] == MODEL
+    wanted = (plan.batch, plan.seq, plan.accumulate, plan.learning_rate, float(facts.said("epochs")))
+    assert (said["batch"], said["seq"], said["accumulate"], said["learning_rate"], said["epochs"]) == wanted
+    assert said["optimizer"] == plan.optimizer
+    # in chunks of rows a plan's loss is, and each tool has a fused one of its own
+    assert (said.get("loss", "whole") == "whole") == (plan.loss == "whole")
+    assert bool(said.get("offload")) == plan.offload
+    assert bool(said.get("packing")) == plan.packed
+    if of_script:
+        assert said.get("checkpointing", False) == plan.checkpointing
+        assert (said.get("sharding") == "fsdp2") == facts.sharded
+        assert bool(said.get("sharding_offload")) == plan.sharding.endswith("offload")
+    if facts.method.slug == "full":
+        assert said["dtype"] == plan.remembered
+    else:
+        knobs = {name: facts.values[name] for name in ("r", "lora_alpha", "lora_dropout")}
+        assert {name: said[name] for name in knobs} == knobs
+        told = dict(one.split("=", 1) for one in reading.sets)
+        given = {name: facts.method.knob(name).parse(value) for name, value in told.items()}
+        read_as = facts.method.require(facts.entry.shape, given)["target_modules"]
+        whole = set(facts.entry.shape.target_names)
+        assert {*read_as} in ({*facts.values["target_modules"]}, {"all-linear"}, whole)
+
+
+@pytest.mark.parametrize(("method", "sharding", "changes"), PLANS)
+def test_a_plans_files_are_read_back_as_the_plan(method: str, sharding: str, changes: dict[str, Any]) -> None:
+    facts = planned(method, sharding, MODEL, **changes)
+    if not configs.axolotl_refusal(facts):
+        same(facts, configs.axolotl(facts, "LlamaDecoderLayer"), "axolotl.yaml")
+    assert not configs.factory_refusal(facts)
+    same(facts, configs.llama_factory(facts), "llama_factory.yaml", of_script=not facts.sharded)
+    reading = read(configs.accelerate(facts, "LlamaDecoderLayer"), "accelerate.yaml")
+    assert reading.tool == "accelerate"
+    said = reading.settings
+    assert said["devices"] == facts.plan.devices
+    kind = "fsdp2" if facts.sharded else "ddp" if facts.plan.devices > 1 else "none"
+    assert said.get("sharding", "none") == kind
+    assert bool(said.get("sharding_offload")) == sharding.endswith("offload")
+    assert bool(said.get("checkpointing")) == (facts.sharded and facts.plan.checkpointing)
+
+
+def test_the_title_and_other_tools_files_say_it(tiny: dict[str, str]) -> None:
+    facts = planned("lora", "none", tiny["causal-lm"], devices=1, checkpointing=True, offload=True)
+    shown = Planned(Candidate("lora", "none", True), facts.plan)
+    assert says(shown.title, "checkpointed", "in main memory")
+    assert yaml.safe_load(configs.axolotl(facts, ""))["activation_offloading"] == "hidden_states"
+    assert yaml.safe_load(configs.llama_factory(facts))["use_unsloth_gc"] is True
+    plain = planned("lora", "none", tiny["causal-lm"], devices=1, checkpointing=True)
+    assert "offload" not in configs.axolotl(plain, "") and "unsloth" not in configs.llama_factory(plain)

@@ -18,15 +18,29 @@ from streamlit.testing.v1 import AppTest
 
 from peft_lab.advise.plans import ranking
 from peft_lab.advise.plans.nearest import Need
-from peft_lab.advise.plans.ranking import PARTS, PHASES, Drawn, Moment, quality
+from peft_lab.advise.plans.ranking import (
+    AWAY,
+    OFFLOADED,
+    PARTS,
+    PHASES,
+    Candidate,
+    Drawn,
+    Moment,
+    kind_of,
+    moments,
+    quality,
+)
 from peft_lab.advise.plans.wanted import TYPICAL, Wanted
 from peft_lab.advise.situation import Situation
-from peft_lab.core.errors import RunError, UnknownName, Unsupported
+from peft_lab.core import units
+from peft_lab.core.errors import UnknownName, Unsupported
 from peft_lab.ui.choose.outcome import planned, way_back
 from peft_lab.ui.components import figures, waiting
 from peft_lab.ui.plan import chosen as shown_plans
 from peft_lab.ui.plan import page, verdict
-from tests.advise.plans.reading import read
+from peft_lab.ui.plan import page as ranks
+from tests.advise.plans.conftest import read
+from tests.prose import says
 from tests.ui.badges import without_badge
 from tests.ui.test_choose import told
 from tests.waits import SECONDS
@@ -40,18 +54,6 @@ SMALL = {
     "seq": "128",
     "price": "0.5",
 }
-
-
-def test_what_two_tools_lack_for_one_reason_is_said_once() -> None:
-    def drawn() -> None:
-        from peft_lab.advise.plans.configs import Written
-        from peft_lab.ui.plan.verdict import missing
-
-        two = {"axolotl.yaml": "Both do not.", "llama_factory.yaml": "Both do not."}
-        missing(Written({}, {"train.py": "It is not.", **two}))
-
-    lines = [line.value for line in AppTest.from_function(drawn, default_timeout=SECONDS).run().caption]
-    assert lines == ["No `train.py`: It is not.", "No `axolotl.yaml` or `llama_factory.yaml`: Both do not."]
 
 
 def opened(**address: str) -> AppTest:
@@ -113,43 +115,18 @@ def test_plans_are_ranked_with_badges_files_and_the_ranks_drawing() -> None:
     assert dict(app.query_params) | usual == SMALL
 
 
-def test_what_is_wrong_is_said_where_it_is() -> None:
-    app = opened(**SMALL | {"gpu": "gtx-1", "rows": "0", "deadline": "2020-01-01T00:00"})
-    lines = [line for line in told(app).split("\n") if line.startswith(":red[")]
-    for message in (
-        "no device called 'gtx-1'",
-        "Training rows must be",
-        "The deadline has passed",
-    ):
-        assert any(message in line for line in lines), message
-
-
 #: A value of each field that cannot be, as an address has it, what its control shows, what is said of it, the button
 #: that mends it, and what the address says then.
 BROKEN = [
-    ("gpu", "gtx-1", "gtx-1", "no device called 'gtx-1'", "plan-way-gpu", None),
-    ("rows", "0", 0, "Training rows must be", "plan-way-rows", "1000"),
-    ("rows", "-5", -5, "Training rows must be", "plan-way-rows", "1000"),
     ("rows", "ten", "ten", "'ten' is not", "plan-way-rows", "1000"),
-    ("row_tokens", "many", "many", "'many' is not", "plan-way-row_tokens", "128"),
-    ("row_tokens", "0", 0, "from 1 to", "plan-way-row_tokens", "128"),
-    ("seq", "x", "x", "'x' is not", "plan-way-seq", "128"),
-    ("devices", "0", 0, "Devices must be", "plan-way-devices", None),
     ("price", "-2", -2.0, "Price must be above 0", "plan-way-price-none", None),
-    ("price", "free", "free", "'free' is not", "plan-way-price-none", None),
-    ("price", "99999", 99_999.0, "at most 10,000", "plan-way-price-none", None),
     ("deadline", "2020-01-01", "2020-01-01", "The deadline has passed", "plan-way-deadline-none", None),
-    ("objective", "magic", "magic", "no objective called 'magic'", "plan-way-objective-none", None),
-    ("link", "nvlnk", "nvlnk", "no link called 'nvlnk'", "plan-way-link", "nvlink"),
-    ("optimizer", "adam", "adam", "no optimizer called 'adam'", "plan-way-optimizer", "adamw"),
     ("also", "dora,ia3", ["dora", "ia3"], "called 'dora'", "plan-way-also", "ia3"),
     ("model", "smollm-135m", "smollm-135m", "Did you mean 'smollm2-135m'", "plan-way-model", "smollm2-135m"),
     ("packed", "many", None, "'many' is not", "plan-way-packed-none", None),
 ]
 _LABELS = {
-    "gpu": "Graphics card", "rows": "Training rows", "row_tokens": "Average length", "seq": "Maximum length",
-    "devices": "How many", "price": "Price per GPU-hour", "deadline": "Must be done in",
-    "objective": "What it should learn", "link": "Connected by", "optimizer": "Optimizer", "also": "Also rank",
+    "rows": "Training rows", "price": "Price per GPU-hour", "deadline": "Must be done in", "also": "Also rank",
     "model": "Model",
 }  # fmt: skip
 
@@ -198,28 +175,6 @@ def test_what_an_address_says_wrong_is_shown_said_planned_and_mended(
     assert usual | dict(app.query_params) == usual | kept | ({} if then is None else {name: then})
 
 
-def test_a_number_in_place_of_what_was_no_number_ends_the_matter() -> None:
-    app = opened(**SMALL | {"rows": "ten", "price": "free"})
-    (rows,) = [one for one in app.number_input if one.label == "Training rows"]
-    assert rows.value is None and rows.placeholder == "ten"
-    rows.set_value(700).run()
-    assert "'ten' is not" not in told(app) and "'free' is not" in told(app)
-    assert (app.query_params["rows"], app.query_params["price"]) == ("700", "free")
-
-
-def test_what_has_no_control_is_said_at_the_foot() -> None:
-    app = opened(**SMALL | {"buying": "perhaps", "method": "magic"})
-    assert told(app).count("The default is used") == 2
-
-
-def test_what_cannot_be_is_planned_as_it_is_meant_and_taken_up_with_a_click() -> None:
-    app = opened(**SMALL)
-    _rows(app).set_value(0).run()
-    assert "Training rows must be" in told(app) and "1,000 rows, as many as in" in told(app)
-    app.button(key="plan-way-rows").click().run()
-    assert app.query_params["rows"] == "1000" and "Training rows must be" not in told(app)
-
-
 def test_of_several_fields_that_cannot_be_each_is_said_and_one_plan_is_for_all() -> None:
     app = opened(**SMALL)
     _rows(app).set_value(0).run()
@@ -235,56 +190,7 @@ def test_of_several_fields_that_cannot_be_each_is_said_and_one_plan_is_for_all()
     assert "Training rows must be" not in told(app) and app.query_params["rows"] == "1000"
 
 
-def test_rows_longer_than_their_limit_are_cut_later_with_a_click() -> None:
-    app = opened(**SMALL)
-    (field,) = [one for one in app.number_input if one.label == "Average length"]
-    field.set_value(200).run()
-    assert "The average length (200 tokens) is above the maximum length (128)." in told(app)
-    app.button(key="plan-way-seq").click().run()
-    assert app.query_params["seq"] == "256" and "is above the maximum" not in told(app)
-
-
-@pytest.mark.further
-@pytest.mark.slow
 @pytest.mark.rest
-def test_a_deadline_that_has_passed_or_is_too_short_is_planned_and_mended() -> None:
-    app = opened(**SMALL)
-    (field,) = [one for one in app.text_input if one.label == "Must be done in"]
-    field.set_value("2020-01-01").run()
-    assert "The deadline has passed" in told(app)
-    assert app.button(key="plan-way-deadline-none").label == "Use no deadline"
-    app = settled(app, "a deadline of")
-    app.button(key="plan-way-deadline").click().run()
-    app = settled(app, "plans that fit")
-    assert "No plan is sure" not in told(app) and "The deadline has passed" not in told(app)
-    (field,) = [one for one in app.text_input if one.label == "Must be done in"]
-    field.set_value("0.0001").run()
-    app = settled(app, "No plan is sure to finish within 0.0001 hours")
-    app = settled(app, "The nearest plan that works")
-    app.button(key="plan-way-deadline").click().run()
-    assert float(app.query_params["deadline"]) > 0.0001
-    app = settled(app, "plans that fit")
-    assert "No plan is sure" not in told(app)
-
-
-@pytest.mark.further
-@pytest.mark.slow
-def test_an_optimizer_is_chosen_and_says_where_it_does_not_work() -> None:
-    app = opened(**SMALL | {"optimizer": "muon", "devices": "2"})
-    (box,) = [one for one in app.selectbox if one.label == "Optimizer"]
-    assert box.value == "muon" and app.query_params["optimizer"] == "muon"
-    app = settled(app, "Muon needs whole matrices")
-    # the plan that comes first until all are ranked may be one that no script does
-    app = settled(settled(app, "plans that fit"), "MuonBesideAdamW(masters.parameters")
-    assert any("MuonBesideAdamW(masters.parameters" in code.value for code in app.code)
-    waits = "The estimated time does not include this wait"
-    assert waits in "".join(one.value for one in opened(**SMALL, optimizer="adafactor").caption)
-    assert not any(waits in one.value for one in app.caption)
-    assert any("no optimizer called 'lion'" in line for line in told(opened(optimizer="lion")).split("\n"))
-
-
-@pytest.mark.further
-@pytest.mark.slow
 def test_packed_rows_come_from_the_address_and_say_what_they_save() -> None:
     app = settled(opened(**SMALL | {"packed": "420"}), "plans that fit")
     (toggle,) = [one for one in app.toggle if one.label == "Pack short rows"]
@@ -299,13 +205,6 @@ def test_packed_rows_come_from_the_address_and_say_what_they_save() -> None:
     assert app.query_params["packed"] == "420"
     toggle.set_value(False).run()
     assert "packed" not in app.query_params
-
-
-def test_a_contradiction_is_one_sentence_and_the_nearest_is_planned() -> None:
-    app = opened(model="bert-base", gpu="t4", seq="600", row_tokens="100")
-    assert told(app).count("512 positions") == 1 and "Planned here: **rows cut to 512 tokens**" in told(app)
-    app.button(key="plan-way-seq").click().run()
-    assert "512 positions" not in told(app) and app.query_params["seq"] == "512"
 
 
 def test_a_typical_question_is_one_click() -> None:
@@ -365,55 +264,6 @@ def test_the_drawing_has_a_bar_for_each_rank_and_stops() -> None:
     assert "prefers-reduced-motion" in page.CSS and f"{page.ROUNDS};" in page.CSS
     heights = [float(text) for text in re.findall(r'height="([\d.]+)"', found)]
     assert sum(heights[: len(PARTS)]) == pytest.approx(page.HEIGHT - 4, abs=0.1)
-
-
-def test_full_fine_tuning_is_drawn_with_its_precision_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The drawing compares ways in one precision, which is not that of the plans beside it."""
-    said: list[str] = []
-    monkeypatch.setattr(st, "markdown", said.append)
-    parts = dict.fromkeys(PARTS, 10)
-    for method in ("full", "lora"):
-        shown_plans.why_refused(
-            Drawn("fsdp2", method, 2, tuple(Moment(phase, parts) for phase in PHASES)), None
-        )
-    assert [
-        ("the weights in bfloat16" in line, "float32 if memory allows" in line)
-        for line in said
-        if "On each of" in line
-    ] == [
-        (True, True),
-        (False, False),
-    ]
-
-
-def test_a_drawing_says_whether_its_step_is_checkpointed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the plan's is, whose bytes would not be those beside it."""
-    moment = tuple(Moment(phase, dict.fromkeys(PARTS, 10)) for phase in PHASES)
-    beside = Drawn("ddp", "lora", 2, moment)
-    for again in (False, True):
-        said: list[str] = []
-        monkeypatch.setattr(st, "markdown", said.append)
-        shown_plans.why_refused(Drawn("fsdp2", "lora", 2, moment, again), beside)
-        assert any("a checkpointed step of LoRA" in line for line in said) is again
-        assert any("or tokens, or checkpointing." in line for line in said) is not again
-
-
-@pytest.mark.parametrize(
-    ("objective", "said"),
-    [
-        ("preference", "reference model is not included"),
-        ("rl", "64 answers to each prompt. Generating and judging"),
-        ("sft", ""),
-    ],
-)
-def test_what_is_in_no_figure_is_said_beneath_the_plans(
-    objective: str, said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A comparison's hours are without its reference, and rewards' without what is rewarded."""
-    lines: list[str] = []
-    monkeypatch.setattr(st, "caption", lines.append)
-    shown_plans.notes(Wanted(model="smollm2-135m", objective=objective, adapter_dtype="float32"))
-    assert len(lines) == (2 if said else 1) and said in lines[-1]
 
 
 def test_without_a_price_the_hours_to_pay_for_are_told() -> None:
@@ -507,15 +357,79 @@ def test_what_meets_a_moment_is_asked_anew_as_time_passes_and_hours_as_they_are(
     assert deadlines[-1] == "0.0025"
 
 
-def test_a_search_for_what_meets_a_deadline_that_fails_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    failed: Future[Any] = Future()
-    failed.set_exception(RunError("The process was ended."))
+WANTED = Wanted("smollm2-135m", rows=500, row_tokens=100, seq=128, devices=2)
+GB = 10**9
+
+
+def offloaded(devices: int = 2) -> Drawn:
+    """Shares of 4 GB of weights and 2 of moments in main memory, which a rank with 3 GB at most computes with."""
+    none = dict.fromkeys(PARTS, 0)
+    here = none | {"activations": 2 * GB, "gathered": GB}
+    still = none | {"weights": 4 * GB, "optimizer": 2 * GB}
+    learned = still | {"gradients": GB}
+    return Drawn(
+        OFFLOADED, "full", devices,
+        (
+            Moment("zero_grad", none, still),
+            Moment("forward", here, still, brought=4 * GB),
+            Moment("backward", here, learned, brought=3 * GB, taken=GB),
+            Moment("optimizer", none, learned),
+        ),
+    )  # fmt: skip
+
+
+def phases_of(found: str) -> dict[str, str]:
+    sections = re.findall(r"<section.*?</section>", found, re.DOTALL)
+    return dict(zip(PHASES, sections, strict=True))
+
+
+def test_what_is_copied_each_way_is_said_with_its_bytes() -> None:
+    drawn = offloaded(3)
+    lines = {one.phase: ranks.lane_told(one) for one in drawn.moments}
+    each, copied = lines["forward"]
+    assert says(each, "6.00 GB", "main memory") and says(copied, "4.00 GB copied in")
+    assert lines["backward"][1:] == ["3.00 GB copied in", "1.00 GB copied out"]
+    section = phases_of(ranks.drawing(drawn))["backward"]
+    (label,) = re.findall(r'aria-label="(.*?)"', section)
+    assert says(label, "3.00 GB", "1.00 GB"), "who sees no bars is told as much"
+    (alone,) = ranks.lane_told(Moment("optimizer", {}))
+    assert says(alone, "nothing")
+
+
+def test_the_plan_in_full_says_what_is_drawn_first() -> None:
+    def planned(sharding: str, offload: bool = False, there: bool = True) -> Any:
+        plan = SimpleNamespace(offload=offload) if there else None
+        return SimpleNamespace(plan=plan, candidate=Candidate("lora", sharding, True))
+
+    assert kind_of(None) == kind_of(planned("none", there=False)) == kind_of(planned("ddp")) == "fsdp2"
+    assert kind_of(planned("fsdp2+offload")) == OFFLOADED and kind_of(planned("tp")) == "tp"
+    assert kind_of(planned("none", True)) == kind_of(planned("ddp", True)) == AWAY
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_drawn_is_what_is_simulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing stands for the simulation: what lies in main memory is off the cards, and words have the same bytes."""
     said: list[str] = []
-    monkeypatch.setattr(page, "get_pool", lambda: SimpleNamespace(submit=lambda *_: failed))
-    monkeypatch.setattr(page, "near", said.append)
-    ranked: Any = [SimpleNamespace(hours=(50.0, 60.0), title="LoRA")]
-    page._late(Wanted(deadline="5"), ranked)
-    (line,) = said
-    assert line.startswith("No plan is sure to finish within 5 hours.") and line.endswith(
-        "The process was ended."
-    )
+    monkeypatch.setattr(st, "markdown", said.append)
+    drawn = {kind: moments(asdict(WANTED), "lora", kind, True) for kind in ("fsdp2", OFFLOADED, "ddp", AWAY)}
+    at = {kind: {one.phase: one for one in found.moments} for kind, found in drawn.items()}
+    off = at[OFFLOADED]
+    for phase in PHASES:
+        assert off[phase].parts["optimizer"] == 0 and off[phase].parts["weights"] < 10_000, "buffers alone"
+        kept = at["fsdp2"][phase].parts
+        for part in ("weights", "adapter", "optimizer"):
+            assert off[phase].host[part] == pytest.approx(kept[part], rel=0.01), (phase, part)
+        assert not at["fsdp2"][phase].waiting and not at["ddp"][phase].waiting
+    assert off["optimizer"].total < off["forward"].total, "the cards have nothing to do"
+    away = at[AWAY]
+    assert drawn[AWAY].checkpointing and away["forward"].layers == 30 * 128 * 576 * 2, "30 layers' inputs"
+    assert away["backward"].total < at["ddp"]["backward"].total
+    assert away["zero_grad"].waiting == away["optimizer"].waiting == 0
+    shown_plans.why_refused(drawn[AWAY], drawn["ddp"])
+    (line,) = [one for one in said if one.startswith("**Activations are stored in main memory")]
+    assert units.size(away["forward"].taken) in line and "the 30 layers" in line
+    assert not any("not sharded" in one for one in said)
+    shown_plans.why_refused(drawn[OFFLOADED], drawn["ddp"])
+    (line,) = [one for one in said if one.startswith("**Shards are stored in main memory**")]
+    assert units.size(off["backward"].taken) in line and units.size(off["optimizer"].waiting) in line

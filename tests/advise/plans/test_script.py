@@ -8,25 +8,33 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from peft_lab.advise.plan import StepPlan
-from peft_lab.advise.plans import configs, steps
-from peft_lab.advise.plans.configs import ABOUT, layer_class
+from peft_lab.advise.plans import configs, ranking, steps
+from peft_lab.advise.plans.configs import layer_class, write
+from peft_lab.advise.plans.ranking import Candidate
 from peft_lab.advise.plans.steps import course
-from peft_lab.advise.plans.wanted import NAME, PlanFacts, gather_facts
+from peft_lab.advise.plans.wanted import NAME, PlanFacts, Wanted, gather_facts
 from peft_lab.advise.recipes.recipe import RecipeSetting
+from peft_lab.advise.tree import ADVICE
 from peft_lab.core.errors import Unsupported
 from peft_lab.engine.step import OPTIMIZERS
 from peft_lab.methods import get_method
+from peft_lab.models import meta
 from peft_lab.models.catalogue import resolve
+from peft_lab.runs.events import read_events
+from peft_lab.runs.view import Status, view
 from peft_lab.takeaway import ranks
 from tests import forked
-from tests.waits import SECONDS
+from tests.methods.mixtures import CONFIGS, EXPERTS, entry_of
+from tests.prose import says
+from tests.takeaway.conftest import byte_tokenizer
+from tests.waits import SECONDS, until
 from tools import ports
 
 STEP = re.compile(r"step +\d+ of \d+ +loss ([\d.]+)")
@@ -36,25 +44,44 @@ CLOSE = 2e-5
 MUON_CLOSE = 2e-3
 
 
-SAID = {"epochs": 1, "warmup": 0.1, "schedule": "cosine", "steps": 41}
-
-
-def setting(name: str, value: Any) -> RecipeSetting:
-    return RecipeSetting(name, value, None, (), (), "cited", "", "")
+def settings_of(**changes: Any) -> dict[str, RecipeSetting]:
+    said = {"epochs": 1, "warmup": 0.1, "schedule": "cosine", "steps": 41, **changes}
+    return {name: RecipeSetting(name, value, None, (), (), "cited", "", "") for name, value in said.items()}
 
 
 def planned(method: str, sharding: str, model: str, **changes: Any) -> PlanFacts:
     """A plan for two ranks with two passes each."""
     entry, spec = resolve(model), get_method(method)
     told = {"r": 4, "lora_dropout": 0.0} if method in ("lora", "qlora") else {}
-    said = SAID
     fields: dict[str, Any] = {
         "values": spec.require(entry.shape, told), "batch": 2, "seq": 32, "checkpointing": False, "accumulate": 2,
         "learning_rate": 1e-2, "needed_bytes": 1, "memory_bytes": 2, "trainable": 1, "stored_bytes": 1,
         "remembered": "float32" if method == "full" else "bfloat16", "sharding": sharding, "devices": 2,
-        "settings": {name: setting(name, value) for name, value in said.items()},
+        "settings": settings_of(),
     }  # fmt: skip
     return gather_facts(entry, method, StepPlan(**{**fields, **changes}), "sft")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Tiny mixtures by type, and a Llama whose maps have biases, with random weights and a byte-level tokenizer."""
+    import torch
+    import transformers
+
+    top, found = tmp_path_factory.mktemp("models"), {}
+    biased: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    biased |= {"num_key_value_heads": 2, "intermediate_size": 128, "attention_bias": True, "mlp_bias": True}
+    small: dict[str, Any] = {"vocab_size": 300, "max_position_embeddings": 256}
+    made = {
+        name: meta.make_config({**CONFIGS[name], **small}) for name in ("mixtral", "qwen2_moe", "qwen3_moe")
+    }
+    for name, config in {**made, "biased": transformers.LlamaConfig(**biased, **small)}.items():
+        torch.manual_seed(3)
+        model: Any = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model.save_pretrained(top / name)
+        byte_tokenizer().save_pretrained(top / name)
+        found[name] = str(top / name)
+    return found
 
 
 def run(text: str, folder: Path, rows: Path, ranks: int, torchrun: bool = False) -> list[float]:
@@ -91,58 +118,97 @@ def run(text: str, folder: Path, rows: Path, ranks: int, torchrun: bool = False)
     return [float(loss) for loss in STEP.findall(done.stdout)]
 
 
-@pytest.mark.further
-@pytest.mark.sampled(3)
+ONE_RANK = {"accumulate": 4}  # all ranks read the same rows, so that as many passes are twice as many
+LONG = {"batch": 1, "seq": 96, "packed": True, "settings": settings_of(epochs=4)}
+ALL_EXPERTS = {"r": 4, "lora_dropout": 0.0}  # beside what is advised
+#: A model, a method, how it is shared, the method's values, and how the plan differs.
+TOGETHER: list[tuple[str, str, str, dict[str, Any], dict[str, Any]]] = [
+    ("causal-lm", "lora", "fsdp2", {}, {}),
+    ("causal-lm", "full", "fsdp2", {}, {"checkpointing": True}),
+    ("causal-lm", "qlora", "ddp", {}, {"checkpointing": True, "loss": "chunked"}),
+    ("causal-lm", "qlora", "fsdp2", {}, {}),
+    ("causal-lm", "lora", "fsdp2", {}, {"checkpointing": True, "loss": "chunked"}),
+    ("causal-lm", "full", "fsdp2", {}, {"optimizer": "sgd"}),
+    ("causal-lm", "full", "ddp", {}, {"optimizer": "adafactor"}),
+    ("causal-lm", "full", "ddp", {}, {"optimizer": "muon"}),
+    ("causal-lm", "lora", "ddp", {}, {"checkpointing": True, "offload": True}),
+    ("causal-lm", "lora", "ddp", {}, LONG),
+    ("causal-lm", "full", "fsdp2", {}, LONG),
+    ("causal-lm", "lora", "tp", {}, {"checkpointing": True, **ONE_RANK}),
+    ("causal-lm", "full", "tp", {}, {"packed": True, **ONE_RANK}),
+    ("causal-lm", "ia3", "tp", {}, {"checkpointing": True, **ONE_RANK}),
+    ("biased", "bitfit", "tp", {}, ONE_RANK),
+    ("causal-lm", "prompt", "tp", {"num_virtual_tokens": 5}, ONE_RANK),
+    ("causal-lm", "ptuning", "tp", {"num_virtual_tokens": 5, "version": "v2"}, ONE_RANK),
+    ("causal-lm", "prefix", "tp", {"num_virtual_tokens": 5}, ONE_RANK),
+    ("causal-lm", "adapters", "tp", {}, {"checkpointing": True, **ONE_RANK}),
+    ("mixtral", "lora", "fsdp2", ALL_EXPERTS, {"checkpointing": True}),
+    ("mixtral", "full", "fsdp2", {}, {"checkpointing": True}),
+    ("mixtral", "qlora", "fsdp2", ALL_EXPERTS, {"checkpointing": True}),
+    ("qwen3_moe", "lora", "ddp", ALL_EXPERTS, {}),
+    ("qwen2_moe", "lora", "fsdp2", ALL_EXPERTS, {"checkpointing": True}),
+]
+
+
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    ("method", "sharding", "checkpointing", "loss", "optimizer"),
+    ("model", "method", "sharding", "told", "changes"),
     [
-        ("lora", "fsdp2", False, "whole", "adamw"),
-        ("full", "fsdp2", True, "whole", "adamw"),
-        ("qlora", "ddp", True, "chunked", "adamw"),
-        ("qlora", "fsdp2", False, "whole", "adamw"),
-        ("lora", "fsdp2", True, "chunked", "adamw"),
-        ("full", "fsdp2", False, "whole", "sgd"),
-        ("full", "ddp", False, "whole", "adafactor"),
-        ("full", "ddp", False, "whole", "muon"),
-        ("lora", "tp", True, "whole", "adamw"),
-        ("full", "tp", False, "whole", "adamw"),
+        pytest.param(*case, marks=pytest.mark.slow if number == 0 else pytest.mark.rest)
+        for number, case in enumerate(TOGETHER)
     ],
 )
-def test_two_processes_learn_what_one_does(
+def test_two_processes_learn_and_save_what_one_does(
+    model: str,
     method: str,
     sharding: str,
-    checkpointing: bool,
-    loss: str,
-    optimizer: str,
+    told: dict[str, Any],
+    changes: dict[str, Any],
     tiny: dict[str, str],
+    folders: dict[str, str],
     rows_file: Path,
     tmp_path: Path,
 ) -> None:
-    how = {"checkpointing": checkpointing, "loss": loss, "optimizer": optimizer}
-    if sharding == "tp":
-        how["accumulate"] = 4  # all ranks read the same rows, so that as many passes are twice as many
-    text = steps.script(planned(method, sharding, tiny["causal-lm"], **how))
-    assert ("\nwithout_logits(model)\n" in text) == (loss == "chunked")
+    from safetensors.torch import load_file
+
+    folder = {**tiny, **folders}[model]
+    facts = planned(method, sharding, folder, **changes)
+    if told:
+        shape = facts.entry.shape
+        advised = ADVICE["qlora"].knobs(shape) if told is ALL_EXPERTS else {}
+        values = facts.method.require(shape, {**advised, **told})
+        facts = planned(method, sharding, folder, **changes, values=values)
+    text = steps.script(facts)
+    assert ("\nwithout_logits(model)\n" in text) == (changes.get("loss") == "chunked")
+    assert (", offloading(model):" in text) == bool(changes.get("offload"))
+    assert "target_parameters" in text or told is not ALL_EXPERTS
     alone = run(text, tmp_path, rows_file, 1)
+    if changes is LONG:
+        packs = printed_packs(tmp_path)
+        assert packs < 23 / 2 and len(alone) == course(24, 4, 1, 2, 2, packs).updates
     shared = run(text, tmp_path, rows_file, 2, torchrun=(method, sharding) == ("lora", "fsdp2"))
-    assert len(alone) == 3 and alone[-1] != alone[0]
-    assert shared == pytest.approx(alone, abs=MUON_CLOSE if optimizer == "muon" else CLOSE)
+    assert alone[-1] != alone[0]
+    assert shared == pytest.approx(alone, abs=MUON_CLOSE if changes.get("optimizer") == "muon" else CLOSE)
     saved = {file.name for file in (tmp_path / "out-2").iterdir()}
-    assert saved & {"adapter_model.safetensors", "model.safetensors"}
+    (name,) = saved & {"adapter_model.safetensors", "model.safetensors"}
+    if sharding == "tp":
+        one, two = (load_file(tmp_path / f"out-{ranks}" / name) for ranks in (1, 2))
+        if method == "full":  # of split matrices the tied head is written beside the embeddings
+            assert two.pop("lm_head.weight").equal(two["model.embed_tokens.weight"])
+        assert {key: each.shape for key, each in one.items()} == {
+            key: each.shape for key, each in two.items()
+        }
+        off = max(float((two[key] - each).abs().max()) for key, each in one.items())
+        assert off < 1e-3  # of rates of 1e-2
 
 
-@pytest.mark.further
-@pytest.mark.slow
-@pytest.mark.sampled(7)
+@pytest.mark.rest
 @pytest.mark.parametrize(
     ("method", "sharding", "optimizer"),
     [
         ("lora", "ddp", "adamw"),
         ("full", "fsdp2", "adamw"),
-        ("full", "ddp", "muon"),
-        ("full", "ddp", "adafactor"),
         ("lora", "none", "lorafa"),
-        ("lora", "tp", "adamw"),
         ("full", "tp", "adamw"),
     ],
 )
@@ -152,11 +218,9 @@ def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(
     ranks = 1 if sharding == "none" else 2
     entry, spec = resolve(tiny["causal-lm"]), get_method(method)
     told = {"r": 4, "lora_dropout": 0.3} if method == "lora" else {}  # random numbers are drawn in every step
-    said = {"epochs": 2, "warmup": 0.1, "schedule": "cosine"}
-    settings = {name: setting(name, value) for name, value in said.items()}
     text = steps.script(
         planned(
-            method, sharding, tiny["causal-lm"], values=spec.require(entry.shape, told), settings=settings,
+            method, sharding, tiny["causal-lm"], values=spec.require(entry.shape, told), settings=settings_of(epochs=2),
             devices=ranks, optimizer=optimizer, accumulate=4 if sharding == "tp" else 2,
         )
     )  # fmt: skip
@@ -179,73 +243,12 @@ def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(
     assert ends[0] == ends[1] and "held-out loss" in ends[0]
 
 
-@pytest.mark.slow
-@pytest.mark.further
-def test_a_checkpoint_of_other_rows_is_not_gone_on_from(
-    tiny: dict[str, str], rows_file: Path, tmp_path: Path
-) -> None:
-    text = steps.script(planned("lora", "none", tiny["causal-lm"], devices=1))
-    after = "        keep(CHECKPOINT, state, DEVICE, RANK, WORLD)\n"
-    dies = text.replace(after, f"{after}        os._exit(9)\n")
-    assert dies != text
-    with pytest.raises(AssertionError):
-        run(dies, tmp_path, rows_file, 1)
-    other = tmp_path / "other.jsonl"
-    other.write_text(rows_file.read_text("utf-8").replace("answer", "reply"), "utf-8")
-    with pytest.raises(AssertionError, match="rows, settings"):
-        run(text, tmp_path, other, 1)
-
-
-@pytest.mark.further
-@pytest.mark.slow
-@pytest.mark.sampled(9)
-@pytest.mark.parametrize(
-    ("method", "sharding", "checkpointing", "loss"),
-    [("lora", "ddp", False, "whole"), ("lora", "fsdp2", True, "chunked"), ("full", "fsdp2", False, "whole")],
-)
-def test_packed_rows_are_learned_alike_by_one_process_and_two(
-    method: str,
-    sharding: str,
-    checkpointing: bool,
-    loss: str,
-    tiny: dict[str, str],
-    rows_file: Path,
-    tmp_path: Path,
-) -> None:
-    how: dict[str, Any] = {"checkpointing": checkpointing, "loss": loss, "packed": True, "seq": 96}
-    how["settings"] = {name: setting(name, value) for name, value in {**SAID, "epochs": 4}.items()}
-    facts = planned(method, sharding, tiny["causal-lm"], batch=1, **how)
-    text = steps.script(facts)
-    alone, shared = run(text, tmp_path, rows_file, 1), run(text, tmp_path, rows_file, 2)
-    assert shared == pytest.approx(alone, abs=CLOSE) and alone[-1] < alone[0]
-    packs = printed_packs(tmp_path)
-    assert packs < 23 / 2 and len(alone) == course(24, 4, 1, 2, 2, packs).updates
-
-
-@pytest.mark.further
-@pytest.mark.slow
-@pytest.mark.sampled(2)
-@pytest.mark.parametrize("loss", ["whole", "chunked"])
-def test_what_waits_in_main_memory_changes_no_loss(
-    loss: str, tiny: dict[str, str], rows_file: Path, tmp_path: Path
-) -> None:
-    def losses(offload: bool, ranks: int) -> list[float]:
-        facts = planned("lora", "ddp", tiny["causal-lm"], checkpointing=True, offload=offload, loss=loss)
-        text = steps.script(facts)
-        assert (", offloading(model):" in text) == offload
-        return run(text, tmp_path, rows_file, ranks)
-
-    here = losses(False, 1)
-    assert losses(True, 1) == here and losses(True, 2) == pytest.approx(here, abs=CLOSE)
-
-
 def printed_packs(folder: Path) -> int:
     (found,) = re.findall(r"^(\d+) packed rows$", (folder / "printed").read_text("utf-8"), re.MULTILINE)
     return int(found)
 
 
-@pytest.mark.slow
-@pytest.mark.further
+@pytest.mark.rest
 def test_an_update_of_all_rows_is_the_same_packed_and_padded(
     tiny: dict[str, str], rows_file: Path, tmp_path: Path
 ) -> None:
@@ -264,8 +267,9 @@ def test_an_update_of_all_rows_is_the_same_packed_and_padded(
 def test_the_plan_counts_the_updates_and_looks_that_the_script_makes(
     epochs: int, tiny: dict[str, str], rows_file: Path, tmp_path: Path
 ) -> None:
-    settings = {name: setting(name, value) for name, value in {**SAID, "epochs": epochs}.items()}
-    facts = planned("lora", "none", tiny["causal-lm"], devices=1, batch=1, settings=settings)
+    facts = planned(
+        "lora", "none", tiny["causal-lm"], devices=1, batch=1, settings=settings_of(epochs=epochs)
+    )
     losses = run(steps.script(facts), tmp_path, rows_file, 1)
     made = course(24, epochs, batch=1, devices=1, accumulate=2)
     printed = (tmp_path / "printed").read_text("utf-8")
@@ -281,16 +285,6 @@ def test_a_models_name_with_line_breaks_adds_no_line_of_code(tiny: dict[str, str
         ast.dump(trees[1]).count("evil") == ast.dump(trees[1].body[0]).count("evil") == 2
     )  # in the docstring
     assert len(trees[0].body) == len(trees[1].body)
-
-
-def test_packed_weights_are_stored_in_the_computing_precision_where_they_are_split(
-    tiny: dict[str, str],
-) -> None:
-    split = steps.script(planned("qlora", "fsdp2", tiny["causal-lm"]))
-    whole = steps.script(planned("qlora", "ddp", tiny["causal-lm"]))
-    assert "bnb_4bit_quant_storage=DTYPE" in split and "bnb_4bit_quant_storage" not in whole
-    assert "fully_shard(part" in split and "fully_shard(part" in whole  # one function for all ways
-    assert 'SHARDING = "ddp"' in whole
 
 
 @pytest.mark.parametrize(
@@ -311,16 +305,12 @@ def test_one_rank_loads_what_is_split_and_can_be_built_without_weights(
     assert ("first rank loads" in text) == alone
 
 
-@pytest.mark.further
-@pytest.mark.slow
-@pytest.mark.sampled(3)
+@pytest.mark.rest
 @pytest.mark.parametrize(
     ("kind", "values"),
     [
-        ("causal-lm", {"use_dora": True}),
-        ("causal-lm", {"init_lora_weights": "pissa", "bias": "all"}),
-        ("seq2seq", {}),
-        ("encoder", {}),
+        ("causal-lm", {"use_dora": True, "init_lora_weights": "pissa", "bias": "all"}),
+        ("encoder", {"target_modules": ("all-linear",)}),
     ],
 )
 def test_ranks_that_are_sent_a_model_hold_what_they_would_have_loaded(
@@ -353,28 +343,7 @@ def test_ranks_that_are_sent_a_model_hold_what_they_would_have_loaded(
     assert held[0] == held[1] and len(held[0]) > 50
 
 
-@pytest.mark.further
-@pytest.mark.slow
-def test_a_head_that_learns_beside_lora_in_another_precision_is_split(
-    tiny: dict[str, str], tmp_path: Path
-) -> None:
-    """All linear maps of an encoder: one that is in no layer, and the head, would be split together."""
-    entry, spec = resolve(tiny["encoder"]), get_method("lora")
-    told = spec.require(entry.shape, {"r": 4, "lora_dropout": 0.0, "target_modules": ("all-linear",)})
-    text = steps.script(
-        replace(planned("lora", "fsdp2", tiny["encoder"], values=told), objective="classification")
-    ).replace("else torch.float32", "else torch.bfloat16")
-    texts = ({"text": f"word {number}", "label": number % 3} for number in range(24))
-    (rows := tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in texts), "utf-8")
-    for folder in (split := tmp_path / "two"), (alone := tmp_path / "one"):
-        folder.mkdir()
-    many, one = run(text, split, rows, 2), run(text, alone, rows, 1)
-    assert len(many) == len(one) > 0
-    assert many == pytest.approx(one, abs=0.02)  # as near as bfloat16 sums
-
-
-@pytest.mark.further
-@pytest.mark.slow
+@pytest.mark.rest
 def test_a_rank_that_is_sent_its_shards_never_holds_a_whole_model(
     tiny: dict[str, str], rows_file: Path, tmp_path: Path
 ) -> None:
@@ -469,31 +438,6 @@ def test_accelerate_reads_its_config(
     assert (read.fsdp_config or {}).get("fsdp_offload_params", False) == sharding.endswith("offload")
 
 
-@pytest.mark.slow
-@pytest.mark.further
-def test_lora_fa_learns_on_one_gpu_and_leaves_every_a(
-    tiny: dict[str, str], rows_file: Path, tmp_path: Path
-) -> None:
-    from safetensors.torch import load_file
-
-    facts = planned("lora", "none", tiny["causal-lm"], devices=1, optimizer="lorafa")
-    text = steps.script(facts)
-    losses = run(text, tmp_path, rows_file, 1)
-    assert losses[-1] < losses[0]
-    learned = load_file(tmp_path / "out-1" / "adapter_model.safetensors")
-    started = text.replace("STEPS = max(1,", "STEPS = min(0,")
-    assert run(started, tmp_path, rows_file, 1) == []
-    before = load_file(tmp_path / "out-1" / "adapter_model.safetensors")
-    changed = {name: not before[name].equal(tensor) for name, tensor in learned.items()}
-    assert changed and all(moved == ("lora_B" in name) for name, moved in changed.items())
-
-
-def test_what_is_told_of_held_out_rows_is_what_is_done() -> None:
-    """In words, as it is no figure that was found."""
-    assert "twenty" in ABOUT[NAME] and ranks.HELD == 1 / 20
-    assert "tenth" in ABOUT[NAME] and ranks.PARTS == 10
-
-
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_the_script_installs_and_makes_what_the_plan_says(optimizer: str, tiny: dict[str, str]) -> None:
     facts = planned("lora", "none", tiny["causal-lm"], devices=1, optimizer=optimizer)
@@ -509,8 +453,7 @@ def test_the_script_installs_and_makes_what_the_plan_says(optimizer: str, tiny: 
     assert bool(others) == (optimizer in ("adafactor", "muon", "lorafa"))
 
 
-@pytest.mark.further
-@pytest.mark.slow
+@pytest.mark.rest
 def test_an_encoder_reads_the_prompt_and_never_the_answer(
     tiny: dict[str, str], rows_file: Path, tmp_path: Path
 ) -> None:
@@ -524,3 +467,146 @@ def test_an_encoder_reads_the_prompt_and_never_the_answer(
     assert len(losses) == 3 and losses[-1] < losses[0]
     (read,) = re.findall(r"^reads (.*)$", (tmp_path / "printed").read_text("utf-8"), re.MULTILINE)
     assert "qqq" in read and "answer" not in read
+
+
+ASKED = {"model": "smollm2-135m", "gpu": "rtx-4090", "rows": 300, "row_tokens": 60, "seq": 64}
+
+
+def tried(devices: int, **more: Any) -> list[Candidate]:
+    found = ranking.candidates(Wanted(**ASKED, devices=devices, **more).check())  # type: ignore[arg-type]
+    return [one for one in found if one.sharding == "tp"]
+
+
+def test_it_is_tried_once_where_it_cannot_be_to_say_why() -> None:
+    assert not tried(1)
+    every = [("full", True), ("full", False), ("lora", True), ("lora", False), ("qlora", True)]
+    assert [(one.method, one.checkpointing) for one in tried(3)] == every
+    once = [("full", True), ("lora", True), ("qlora", True)]
+    assert [(one.method, one.checkpointing) for one in tried(2)] == once
+    further = tried(3, also="ia3,prompt")
+    assert [(one.method, one.checkpointing) for one in further if one.method in ("ia3", "prompt")] == [
+        ("ia3", True), ("ia3", False), ("prompt", True), ("prompt", False)
+    ]  # fmt: skip
+    assert [(one.method, one.checkpointing) for one in tried(3, packed=290)] == every
+    assert says(tried(3)[2].title, "LoRA", "tensor parallel", "checkpointed")
+
+
+def test_all_ranks_of_a_script_read_the_same_rows(tiny: dict[str, str]) -> None:
+    text = steps.script(planned("lora", "tp", tiny["causal-lm"]))
+    other = steps.script(planned("lora", "fsdp2", tiny["causal-lm"]))
+    assert "UPDATE = 4 " in text and "UPDATE = 8 " in other  # two rows at once, two passes, two ranks
+    assert (
+        text.count("shares(chosen, 0, 1, BATCH)") == 1
+        and other.count("shares(chosen, RANK, WORLD, BATCH)") == 1
+    )
+    assert "predicted(parts, 1)" in text and "update_loss(model, parts, tokens, 1)" in text
+    assert "set_seed(SEED)  # of dropout" in text and "set_seed(SEED + RANK)" in other
+    assert "def split_matrices" in text and "def split_matrices" not in other
+    assert "<" not in "".join(line for line in text.splitlines() if "shares(" in line)
+    compile(text, "train.py", "exec")
+    facts = planned("lora", "tp", tiny["causal-lm"])
+    assert "10140" in configs.axolotl_refusal(facts)
+    assert "distributed_type: MULTI_GPU" in configs.accelerate(facts, "")
+
+
+@pytest.mark.rest
+def test_a_plan_says_what_its_ranks_wait_for_and_brings_its_script() -> None:
+    wanted = Wanted(**ASKED, devices=3, price=1.0).check()  # type: ignore[arg-type]
+    one = ranking.evaluate(asdict(wanted), asdict(Candidate("lora", "tp", True)))
+    assert one.plan is not None and one.plan.readers == 1 and one.plan.devices == 3
+    apart = ranking.evaluate(asdict(wanted), asdict(Candidate("lora", "ddp", True)))
+    assert apart.plan is not None and apart.plan.readers == 3
+    rows, of_three = (plan.batch * plan.readers * plan.accumulate for plan in (one.plan, apart.plan))
+    assert abs(rows - of_three) < 3, "an update reads as many, all of them on every device or a third on each"
+    assert one.update is not None and one.update.parts["link"] > 0 and one.hours and one.cost
+    assert one.cost[1] == pytest.approx(3 * one.hours[1])
+    written = write(asdict(wanted), one)
+    assert "split_matrices(model, mesh, device)" in written.files["train.py"]
+    assert "torchrun --nproc-per-node 3" in written.files["skypilot.yaml"]
+    assert list(written.reasons.values()) == [("axolotl.yaml", "llama_factory.yaml")]
+    refused = ranking.evaluate(asdict(wanted) | {"devices": 2}, asdict(Candidate("lora", "tp", True)))
+    assert refused.plan is None and says(refused.reason, "9 heads", 2)
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_every_linear_map_is_all_but_the_router_and_the_stacks_as_parameters(name: str) -> None:
+    shape = entry_of(name).shape
+    stacks = {group.path for group in shape.bare if group.stacked > 1}
+    routers = {mixture.router for mixture in shape.mixtures}
+    for advice in (one for one in ADVICE.values() if one.method in ("lora", "qlora")):
+        if advice.values.get("target_modules", ("all-linear",)) != ("all-linear",):
+            continue
+        if advice.method == "lora" and "target_modules" not in advice.values:
+            continue
+        spec = get_method(advice.method)
+        values = spec.require(shape, advice.knobs(shape))
+        adapted = {part.at for part in spec.parts(shape, values) if part.kind == "low_rank"}
+        assert stacks and stacks <= adapted, advice.id
+        assert not adapted & {path for router in routers for path in (router, f"{router}.weight")}, advice.id
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+def test_what_was_made_before_stays_and_what_is_made_again_goes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    ranks.begin_telling(folder, {"model": "m"}, {"trainable": 3})
+    for number in (1, 2, 3):
+        ranks.tell(folder, "step", step=number, loss=1.0, lr=0.1, tokens=4, seconds=0.1)
+    ranks.tell(folder, "failed", message="gone")
+    ranks.begin_telling(folder, {"model": "m"}, {"trainable": 3}, first=2)
+    found = read_events(folder / "events.jsonl")
+    assert [event["step"] for event in found if event["type"] == "step"] == [1, 2]
+    seen = view(found, 4, "")
+    assert (seen.status, seen.step, seen.ready["trainable"]) == (Status.RUNNING, 2, 3)
+    until((folder / "beat").exists)
+
+
+def test_an_error_that_ends_the_script_ends_the_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    ranks.begin_telling(folder, {}, {})
+    sys.excepthook(RuntimeError, RuntimeError("out of memory"), None)
+    seen = view(read_events(folder / "events.jsonl"), 4, "")
+    assert (seen.status, seen.message) == (Status.FAILED, "RuntimeError: out of memory")
+
+
+def test_a_loss_that_is_no_number_is_not_told_as_one(folder: Path) -> None:
+    folder.mkdir()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        ranks.tell(folder, "step", loss=float("nan"))
+
+
+@pytest.mark.rest
+@pytest.mark.parametrize(("method", "sharding"), [("lora", "fsdp2")])
+def test_accelerate_launches_two_processes_that_are_followed_and_adopted(
+    method: str, sharding: str, tiny: dict[str, str], rows_file: Path, tmp_path: Path, folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    facts = planned(method, sharding, tiny["causal-lm"])
+    (tmp_path / NAME).write_text(steps.script(facts), "utf-8")
+    layer = layer_class(facts.entry) if facts.sharded else ""
+    (tmp_path / "accelerate.yaml").write_text(configs.accelerate(facts, layer), "utf-8")
+    # the config is of GPUs; --cpu has the same processes meet over gloo
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "accelerate.yaml", "--cpu",
+               "--num_processes", "2", "--main_process_port", "0", NAME, str(rows_file), "out"]  # fmt: skip
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PEFT_LAB_RUN": str(folder)}
+    with (tmp_path / "printed").open("w") as output:
+        going = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        until(lambda: (folder / "spec.json").exists() or going.poll() is not None)
+        assert going.wait(SECONDS) == 0, (tmp_path / "printed").read_text("utf-8")[-3000:]
+    finally:
+        going.kill()
+    printed = [float(loss) for loss in STEP.findall((tmp_path / "printed").read_text("utf-8"))]
+    found = read_events(folder / "events.jsonl")
+    spec = json.loads((folder / "spec.json").read_text("utf-8"))
+    seen = view(found, spec["steps"], "")
+    assert len(printed) == 3, "one rank alone prints"
+    assert seen.losses == pytest.approx(printed, abs=1e-6)
+    assert (seen.status, seen.step) == (Status.DONE, spec["steps"])
+    assert seen.tokens_per_second and seen.ready["trainable"]
+    assert (folder / "adapter").resolve() == (tmp_path / "out").resolve()

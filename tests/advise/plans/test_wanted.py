@@ -13,7 +13,7 @@ from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.engine.devices import THIS_GPU, devices
 from peft_lab.engine.timing.estimate import speed_named
 from peft_lab.engine.timing.kernels import SHEETS
-from tests.advise.plans.reading import read
+from tests.advise.plans.conftest import read
 
 
 @pytest.mark.parametrize(

@@ -60,20 +60,6 @@ def test_cited_values_lie_in_their_bands(recipes: list[Recipe]) -> None:
                 assert setting.band[0] <= setting.value <= setting.band[1], (made.job.method, setting)
 
 
-def test_a_plain_job_with_lora_needs_no_excuse() -> None:
-    for name in (
-        "llama-3.2-1b",
-        "llama-3.2-3b",
-        "llama-3.1-8b",
-        "qwen2.5-7b",
-        "llama-3.1-70b",
-        "roberta-large",
-    ):
-        shape = get_model(name).shape
-        objective = "classification" if shape.kind == "encoder" else "sft"
-        assert recipe(job("lora", shape, objective))[RATE].why == "", name
-
-
 @pytest.mark.parametrize(
     ("model", "method", "objective", "rate"),
     [
@@ -137,22 +123,6 @@ def test_what_sixty_steps_learnt_from_never_leaves_jobs_of_that_size() -> None:
     assert short > 30 and long > 300
 
 
-@pytest.mark.parametrize(
-    ("model", "method", "objective", "rows", "least", "most"),
-    [
-        ("minilm-l6", "full", "embedding", 300_000, 5e-6, 4e-5),
-        ("smollm2-135m", "lora", "sft", 200, 1e-4, 4e-4),
-        ("smollm2-135m", "full", "sft", 200, 1e-5, 5e-5),
-    ],
-)
-def test_a_small_models_long_job_has_its_sources_rate(
-    model: str, method: str, objective: str, rows: int, least: float, most: float
-) -> None:
-    made = recipe(job(method, get_model(model).shape, objective, rows))
-    assert made["steps"].value > STEPS
-    assert made[RATE].kind == "cited" and least <= made[RATE].value <= most
-
-
 def test_what_is_settled_is_kept_and_judged() -> None:
     shape = get_model("llama-3.1-8b").shape
     settled = {"r": 1, "target_modules": ("q_proj", "v_proj")}
@@ -172,13 +142,6 @@ def test_full_fine_tuning_in_a_short_format_says_what_it_loses() -> None:
     assert "lose updates" in recipe(job("full", shape, "sft", dtype="bfloat16"))["dtype"].why
     assert "lose updates" not in recipe(job("lora", shape, "sft", dtype="bfloat16"))["dtype"].why
     assert "float32" in recipe(job("full", shape, "sft"))["dtype"].value
-
-
-def test_where_sources_disagree_both_stand() -> None:
-    rate = recipe(job("adapters", get_model("t5-base").shape, "sft"))[RATE]
-    assert "disagree" in rate.why and rate.band is not None
-    assert rate.band[0] <= 5e-5 and rate.band[1] >= 3e-4
-    assert {one.value for one in rate.said} == {5e-5, 3e-4}
 
 
 def test_jobs_that_cannot_be_are_refused() -> None:

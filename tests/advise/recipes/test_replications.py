@@ -137,14 +137,6 @@ def test_a_best_rate_at_an_end_is_left_out_and_counted() -> None:
     assert nothing.verdict is RuleVerdict.NOT_TESTABLE and "left out" in nothing.note
 
 
-def test_a_source_is_not_held_to_models_that_it_does_not_speak_of() -> None:
-    assert says(of(Truth(models=("minilm-l6",)), TIMES).note, "does not cover", "all-MiniLM-L6-v2")
-    assert "does not cover" not in of(Truth(), TIMES).note
-    both = of(Truth(models=("minilm-l6", "smollm2-135m")), TIMES)
-    assert [model for model, _ in both.models] == ["minilm-l6", "smollm2-135m"]
-    assert sum(each.groups for _, each in both.models) == both.groups == 8
-
-
 def test_published_rates_are_held_to_the_best_rate_of_their_own_kind() -> None:
     """A rule's band decides: with best rates put into it, it is seen; ten times above, not."""
     (bert,) = (rule for rule in all_rules() if rule.id == "bert-full")

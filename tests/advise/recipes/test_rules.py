@@ -10,10 +10,9 @@ import pytest
 
 from peft_lab.advise.recipes import rules
 from peft_lab.advise.recipes.recipe import evidence, recipe
-from peft_lab.advise.recipes.rules import ADAFACTOR, ADAMW, CALCULATIONS, OF_ALL_WEIGHTS, Said, all_rules
+from peft_lab.advise.recipes.rules import ADAFACTOR, ADAMW, Said, all_rules
 from peft_lab.core import references as src
 from peft_lab.core.content import ContentError
-from peft_lab.engine import published
 from peft_lab.models.shapes import ModelKind
 from tests.advise.recipes.jobs import asked, every
 
@@ -130,55 +129,6 @@ def test_a_rule_says_its_figure_within_its_range_only(
         assert said is not None and said.value == (pytest.approx(figure) if figure else figure)
 
 
-#: With which optimizer each source trained at the rates that are quoted of it, and where it says so; the three that
-#: name none are taken as AdamW's, which their models were pretrained with.
-TRAINED_WITH = {
-    src.TULU3: (ADAMW, "authors' code, open_instruct/finetune.py, dpo_tune_cache.py, grpo_fast.py: torch.optim.AdamW"),
-    src.LLAMA2: (ADAMW, "section 2.2, pretraining; for fine-tuning none is named"),
-    src.TRL: (ADAMW, "its configs are transformers' TrainingArguments, whose optim is adamw_torch_fused"),
-    src.PREFIX: (ADAMW, "section 5.3; trainer_prefix.py"),
-    src.BENCH: (ADAMW, "its rows: AdamW, but for LoRA-FA's"),
-    src.TINKER: (ADAMW, "tinker_cookbook: AdamParams"),
-    src.BERT: (ADAMW, "appendix A.3: Adam; optimization.py: AdamWeightDecayOptimizer"),
-    src.TRANSFORMERS: (ADAMW, "TrainingArguments; T5, tips: with AdamW"),
-    src.SENTENCE_TRANSFORMERS: (ADAMW, "SentenceTransformerTrainingArguments: those of transformers"),
-    src.PTUNING2: (ADAMW, "transformers' Trainer; PT-Retrieval, dpr/models/hf_models.py: AdamW"),
-    src.COMPACTER: (ADAMW, "seq2seq/configs have no adafactor, so transformers' Trainer takes AdamW"),
-    src.HANDBOOK: (ADAMW, "config_full.yaml: adamw_torch; config_qlora.yaml: paged_adamw_32bit"),
-    src.GRPO: (ADAMW, "none is named in section 4.2"),
-    src.QLORA: (ADAMW, "authors' code, qlora.py: paged_adamw_32bit"),
-    src.LORA_REGRET: (ADAMW, "Parametrization invariances: when training with Adam"),
-    src.LORA: (ADAMW, "tables 9 to 12"),
-    src.RSLORA: (ADAMW, "section 4"),
-    src.DORA: (ADAMW, "authors' code, commonsense_reasoning/finetune.py: adamw_torch"),
-    src.PEFT: (ADAMW, "examples and guides: torch.optim.AdamW"),
-    src.ADALORA: (ADAMW, "NLG_QA, run_summarization_no_trainer.py: AdamW"),
-    src.UNIFIED: (ADAMW, "run_xsum.sh and run_glue.sh set no --adafactor"),
-    src.E5_MISTRAL: (ADAMW, "none is named"),
-    src.UNSLOTH: (ADAMW, "the notebooks' adamw_8bit"),
-    src.PTUNING: (ADAMW, "LAMA/cli.py: torch.optim.Adam"),
-    src.HOULSBY: (ADAMW, "section 3.1: Adam; optimization.py: AdamWeightDecayOptimizer"),
-    src.LLM_ADAPTERS: (ADAMW, "finetune.py: adamw_torch"),
-    src.BITFIT: (ADAMW, "run_glue.py: --optimizer adamw by default"),
-    src.IA3: (ADAFACTOR, "section 3.5; authors' code, src/utils/Config.py: scale_parameter"),
-    src.LEARNS_LESS: ("LionW", "appendix A: decoupled_lionw in all four trainings"),
-}  # fmt: skip
-
-
-def test_every_rate_is_of_the_optimizer_that_it_was_measured_with_or_is_converted() -> None:
-    """A rate of LionW's was handed to AdamW, and Adafactor's of prompts and IA³ were."""
-    rates = [rule for rule in RULES.values() if rule.field == "learning_rate"]
-    assert {rule.source for rule in rates} == set(TRAINED_WITH), "say where a source names its optimizer"
-    for rule in rates:
-        trained, place = TRAINED_WITH[rule.source]
-        assert place
-        converted = src.LION in rule.place and trained == "LionW"
-        assert rule.optimizer == trained or converted, rule.id
-    assert {RULES[name].optimizer for name in OF_ALL_WEIGHTS} == {ADAMW}
-    low, high = RULES["learns-less-pretraining"].says(asked("full", "causal-lm", 7e9, "cpt")).band  # type: ignore[union-attr,misc]
-    assert (low, high) == pytest.approx((3e-5, 10e-5)), "AdamW's rates are 3 to 10 times LionW's 1e-5"
-
-
 def test_a_recipe_has_rates_of_its_own_optimizer_alone() -> None:
     others = 0
     for one in every():
@@ -241,15 +191,6 @@ def test_a_rank_holds_what_there_is_to_learn() -> None:
     assert RULES["rank-by-tokens"].says(job("lora", shape, "classification")) is None
 
 
-def test_the_published_comparison_is_read_not_copied() -> None:
-    rows = published.rows()
-    best = max((row for name, row in rows.items() if name.startswith("ia3--")), key=lambda row: row.accuracy)
-    said = RULES["bench-ia3"].says(asked("ia3", "causal-lm", 3.2e9, "sft"))
-    assert said == Said(best.learning_rate) == Said(0.005)
-    for name in ("bench-full", "bench-lora", "bench-prompt", "bench-ptuning", "bench-prefix", "bench-ia3"):
-        assert RULES[name].source == src.BENCH
-
-
 def test_sources_are_references_and_rules_quote_them() -> None:
     known = {value for name, value in vars(src).items() if name.isupper() and isinstance(value, str)}
     for rule in RULES.values():
@@ -257,11 +198,6 @@ def test_sources_are_references_and_rules_quote_them() -> None:
         assert rule.measured
         assert rule.quote, rule.id
         assert not re.search(r"simulat", rule.quote + rule.measured), "a rate is never simulated"
-
-
-def test_every_calculation_is_named_by_a_rule() -> None:
-    assert set(CALCULATIONS.values()) == {rule.calculate for rule in RULES.values() if rule.calculate}
-    assert set(OF_ALL_WEIGHTS) <= set(RULES)
 
 
 RULE = """\
