@@ -21,7 +21,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peft_lab.core import disk as storage
 from peft_lab.core import inspector, machine, units
@@ -31,13 +31,14 @@ from peft_lab.engine.request import Simulation, StepRequest
 from peft_lab.engine.simulate import needed_bytes as needed
 from peft_lab.methods import all_methods
 from peft_lab.models import images
+from peft_lab.models.catalogue import resolve
 from peft_lab.models.shapes import CLASSIFIERS
-from peft_lab.runs import store
+from peft_lab.runs import course, store
 from peft_lab.runs.spec import SHORTEST, RunRequest, RunSpec
+from peft_lab.runs.training import tracked_step
+from peft_lab.training import batches
+from peft_lab.training.batches import Encoded
 from peft_lab.training.tasks.pictures import MAX_BYTES, MAX_LABELS
-
-if TYPE_CHECKING:
-    from peft_lab.training.batches import Encoded
 
 #: Bytes that the run's process needs besides its tensors: interpreter, libraries, allocator slack. Peaks of
 #: real runs were 0.59 to 0.80 GB above their tensors.
@@ -156,10 +157,6 @@ def largest_batch(spec: RunSpec) -> dict[str, Any]:
 def _size_of(
     spec: RunSpec, pick: Callable[[list[list[Encoded]]], list[Encoded]], passes: int | None = None
 ) -> dict[str, Any]:
-    from peft_lab.models.catalogue import resolve
-    from peft_lab.runs import course
-    from peft_lab.training import batches
-
     if spec.task_object().images:
         return images.size_of_batch(
             spec.batch, resolve(spec.model).config
@@ -322,9 +319,6 @@ def peak_of_run(record: Mapping[str, Any]) -> int | None:
 def step_ahead(data: Mapping[str, Any]) -> tuple[Simulation, dict[str, Any]]:
     """Simulate the step that a run of this spec will measure, on the very batch; return the simulation and the batch's
     size. Imports torch; for a worker process."""
-    from peft_lab.runs import course
-    from peft_lab.runs.training import tracked_step
-
     spec = RunSpec.from_dict(data)
     batch = _size_of(spec, lambda made: made[tracked_step(spec)])
     request = step_request(spec, batch, machine.in_use().simulated_as, course.attention_for(spec))

@@ -17,21 +17,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peft_lab.core import disk as storage
 from peft_lab.core import machine
 from peft_lab.core.errors import BadInput, RunError
+from peft_lab.core.later import torch
 from peft_lab.runs import events, kept, owners, store, waiting
 from peft_lab.runs.owners import Owner
 from peft_lab.runs.record import versions
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
-
-if TYPE_CHECKING:
-    import torch
-
-    from peft_lab.training.step import Masters
+from peft_lab.training.step import Masters
 
 EVERY = 10  # steps
 #: Largest share of the time since the first step that saving may take: large states are saved less often.
@@ -85,8 +82,6 @@ class Keeper:
     def restore(self) -> int:
         """Restore the latest state, random generators included; return its number of steps, 0 without one. Raises
         RunError if it cannot be read or was made by other versions."""
-        import torch
-
         kept = latest(self.run.folder)
         if kept is None:
             return 0
@@ -124,8 +119,6 @@ class Keeper:
             self.run.log.emit("checkpoint", step=step, bytes=size, seconds=self._last)
 
     def _write(self, step: int) -> int:
-        import torch
-
         folder = self.run.folder
         trained = self.masters.state()
         about = 4 * sum(tensor.nbytes for tensor in trained.values())
@@ -166,7 +159,6 @@ def _made_by() -> dict[str, str]:
 def _random() -> dict[str, Any]:
     """Return the states of all generators that :func:`peft_lab.runs.course.seed_everything` seeds."""
     import numpy as np
-    import torch
 
     kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     return {
@@ -179,7 +171,6 @@ def _random() -> dict[str, Any]:
 
 def _restore_random(state: dict[str, Any]) -> None:
     import numpy as np
-    import torch
 
     torch.set_rng_state(state["torch"])
     machine.in_use().set_random_states(state["device"])

@@ -10,11 +10,12 @@ import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peft_lab.classroom import places
 from peft_lab.core import content, disk, machine
 from peft_lab.core.errors import BadInput, in_short
+from peft_lab.core.later import torch
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.shared import adapters_library as library_files
@@ -27,11 +28,6 @@ from peft_lab.training.batches import Encoded
 from peft_lab.training.evaluation import ROWS_AT_ONCE, Evaluation, Examiner, ModelAnswer
 from peft_lab.training.step import Made, Masters, cast_added, fit, rate_at, unfollowed
 from peft_lab.training.tasks.base import Row, Task
-
-if TYPE_CHECKING:
-    import torch
-
-    from peft_lab.training.step import Follow
 
 
 @dataclass
@@ -114,8 +110,6 @@ def _require_known(rows: Sequence[Encoded], base: loading.Base) -> None:
 
 def _require_numbers(model: torch.nn.Module, row: Encoded, base: loading.Base) -> None:
     """Check that a model from outside the catalogue computes a finite loss before training. Raises BadInput."""
-    import torch
-
     title = base.entry.title
     batch = batches.collate([row], loading.pad_token(base.tokenizer), base.device)
     trains = model.training
@@ -152,7 +146,7 @@ def steps(
     ready: Prepared,
     masters: Masters,
     optimizer: torch.optim.Optimizer,
-    follow: Follow = unfollowed,
+    follow: Callable[..., Any] = unfollowed,
     restore: Callable[[], int] = lambda: 0,
 ) -> Iterator[Made]:
     """Seed, then make the steps lazily. ``restore``: restores a checkpoint and returns how many steps it had made."""
@@ -176,8 +170,6 @@ def steps(
 
 def optimizer_of(ready: Prepared, masters: Masters) -> torch.optim.Optimizer:
     """Return AdamW over the trained parameters, with the head's own learning rate."""
-    import torch
-
     spec, rate = ready.spec, ready.spec.learning_rate
     groups = masters.groups(
         rate, spec.head_learning_rate, lambda name: ready.method.rate_factor(name, spec.values)
@@ -235,8 +227,6 @@ class BaseScore:
 def base_key_of(ready: Prepared, files: Mapping[str, Any]) -> dict[str, Any]:
     """Return everything that the score of a run's base depends on. ``files``: of
     :func:`~peft_lab.runs.kept.input_hashes`."""
-    import torch
-
     return base_key_ahead(
         ready.spec, ready.task, ready.test, files, ready.base.dtype, torch.get_num_threads()
     )

@@ -20,13 +20,19 @@ from peft_lab.engine.lab import simulate_lab
 from peft_lab.engine.timing import here
 from peft_lab.engine.timing.kernels import OperationTable, Speed, step
 from peft_lab.engine.work import Work
-from peft_lab.models import images
+from peft_lab.methods import get_method
+from peft_lab.models import images, loading
+from peft_lab.models.catalogue import resolve
 from peft_lab.models.shapes import ModelEntry
+from peft_lab.runs import admission, course, kept
 from peft_lab.runs import course as base_scores
 from peft_lab.runs.kept import EVENT, forecasts_file
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import RunSummary
+from peft_lab.training import batches
+from peft_lab.training.batches import collate, size_of
+from peft_lab.training.evaluation import ROWS_AT_ONCE
 from peft_lab.training.tasks import own
 from peft_lab.training.tasks.base import Row, Task
 
@@ -138,11 +144,6 @@ class RunWork:
 def run_work(data: Mapping[str, Any]) -> RunWork:
     """Return the work of a run of this spec. Imports torch; for a worker. Raises BadInput, SimulationError,
     AssetError."""
-    from peft_lab.methods import get_method
-    from peft_lab.models.catalogue import resolve
-    from peft_lab.runs import admission, course, kept
-    from peft_lab.training.evaluation import ROWS_AT_ONCE
-
     spec = RunSpec.from_dict(data)
     task, entry = spec.task_object(), resolve(spec.model)
     if task.images and spec.task == own.NAME:
@@ -186,9 +187,6 @@ def _token(spec: RunSpec, rows: int, apart: bool, attention: str) -> Work:
     """Return a pass over one token of each row while answers are written. Virtual tokens are read once, with the
     prompt, so the pass is the base's own. An encoder's text is read once too; a token of its decoder is treated as one
     of a single stack."""
-    from peft_lab.methods import get_method
-    from peft_lab.runs import admission
-
     if get_method(spec.method).virtual_tokens(spec.values):
         spec = replace(spec, method="full", values={})
     one = {"rows": rows, "length": 1, "padded": False, "kept": 1, "predicted": rows, "apart": apart}
@@ -200,10 +198,6 @@ def _of_texts(
     spec: RunSpec, task: Task, entry: ModelEntry, test: Sequence[Row]
 ) -> tuple[dict[str, Any], list[tuple[int, int]]]:
     """Return the size of the run's mean batch, and each held-out row's tokens and prompt tokens."""
-    from peft_lab.models import loading
-    from peft_lab.runs import course
-    from peft_lab.training import batches
-
     tokenizer, start = loading.load_tokenizer(loading.weights_of(spec.model)), loading.decoder_start(entry)
     held = batches.encode(task, test, tokenizer, spec.max_length, start) if test else []
     return _mean(course.planned_batches(spec)), [(len(row), row.prompt) for row in held]
@@ -216,8 +210,6 @@ def _forward(work: Work) -> Work:
 
 def _mean(made: Sequence[Sequence[Any]]) -> dict[str, Any]:
     """Return the size of the mean batch, whose step takes about the average time of the run's steps."""
-    from peft_lab.training.batches import collate, size_of
-
     sizes = [size_of(collate(rows, 0, "cpu")) for rows in made]
     first = sizes[0]
     mean = {name: max(bool(first[name]), round(fmean(size[name] for size in sizes))) for name in _COUNTED}

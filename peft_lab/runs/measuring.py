@@ -7,25 +7,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 
 from peft_lab.core import machine
+from peft_lab.core.later import torch
 from peft_lab.engine import build, tracker
 from peft_lab.engine.account import timeline
 from peft_lab.engine.request import largest
 from peft_lab.engine.step import SteppedModel, phases, watching
+from peft_lab.models.shapes import ModelKind
 from peft_lab.training import batches, tasks
-from peft_lab.training.evaluation import question
-
-if TYPE_CHECKING:
-    import torch
-
-    from peft_lab.models.shapes import ModelKind
-    from peft_lab.training.evaluation import Asked, Examiner
-    from peft_lab.training.step import Masters
-    from peft_lab.training.tasks.base import Row
+from peft_lab.training.evaluation import Asked, Examiner, question
+from peft_lab.training.step import Masters
+from peft_lab.training.tasks.base import Row
 
 COARSE = ("weights", "adapter", "gradients", "optimizer", "activations")
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -91,8 +87,6 @@ def _present(
 
 def _constants(parameter: Any) -> Iterator[torch.Tensor]:
     """Yield the block constants beside a 4-bit matrix (bitsandbytes' QuantState)."""
-    import torch
-
     state = getattr(parameter, "quant_state", None)
     while state is not None:
         for value in vars(state).values():
@@ -189,8 +183,6 @@ def inference_time(
 
 
 def _timed(examiner: Examiner, model: Model, asked: Asked) -> float:
-    import torch
-
     settle = machine.device_of(examiner.device).synchronise
     request = examiner.prepare([asked])
     with torch.no_grad():
@@ -206,8 +198,6 @@ def _timed(examiner: Examiner, model: Model, asked: Asked) -> float:
 
 def unrelated_loss(examiner: Examiner, model: Model, heartbeat: Callable[[], None]) -> dict[str, Any]:
     """Return the event ``unrelated`` of one causal model: nats per token, without each row's first token."""
-    import torch
-
     model.eval()
     rows = tasks.get_task(UNRELATED_TASK).load().test[:UNRELATED_ROWS]
     ids = examiner.tokenizer([row.text for row in rows], add_special_tokens=False)["input_ids"]

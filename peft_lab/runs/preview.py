@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.classroom import places
+from peft_lab.core import inspector
 from peft_lab.core.asking import in_person
 from peft_lab.core.errors import BadInput
+from peft_lab.models import loading
+from peft_lab.models.catalogue import resolve
 from peft_lab.training import batches
 from peft_lab.training.batches import IGNORED, Encoded
 from peft_lab.training.tasks import apart
@@ -93,8 +96,6 @@ def require(model: str, path: str, max_length: int) -> None:
 
 def ask(model: str, path: str, max_length: int) -> Future[Preview | str]:
     """Start :func:`look` in the inspector process. Raises BadInput: in a class, another's file."""
-    from peft_lab.core import inspector
-
     places.require_mine(path)
     return inspector.get_inspector(inspector.Worker.ANSWERS).submit(look, model, path, max_length)
 
@@ -103,9 +104,6 @@ def ask(model: str, path: str, max_length: int) -> Future[Preview | str]:
 def look(model: str, path: str, max_length: int) -> Preview | str:
     """Return the preview of a file for a model, or why its rows cannot be trained on: returned, so that the worker
     caches it. Imports torch."""
-    from peft_lab.models import loading
-    from peft_lab.models.catalogue import resolve
-
     places.require_mine(path)
     task = apart.load_file(path)
     tokenizer = loading.load_tokenizer(loading.weights_of(model))

@@ -7,21 +7,19 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peft_lab.classroom import places
+from peft_lab.core import inspector
 from peft_lab.core.asking import in_person
 from peft_lab.core.errors import BadInput
+from peft_lab.core.later import torch
 from peft_lab.methods import get_method
 from peft_lab.methods.shared import adapters_library as library_files
 from peft_lab.runs import course, kept, record, store
 from peft_lab.runs.spec import PROBE_CHARACTERS, RunRequest, entry_of
+from peft_lab.training.evaluation import Examiner
 from peft_lab.training.step import cast_added
-
-if TYPE_CHECKING:
-    import torch
-
-    from peft_lab.training.evaluation import Examiner
 
 FULL = "full"
 KEPT = 2  # runs whose models stay loaded
@@ -31,8 +29,6 @@ _loaded: OrderedDict[Path, tuple[Examiner, torch.nn.Module, torch.nn.Module]] = 
 
 def ask(identity: str, texts: Sequence[str]) -> list[dict[str, Any]]:
     """Call :func:`respond` in the inspector process. Raises BadInput for an empty or too long text, and as there."""
-    from peft_lab.core import inspector
-
     for text in texts:
         if not text.strip() or len(text) > PROBE_CHARACTERS:
             raise BadInput(f"The text has {len(text):,} characters. Enter 1 to {PROBE_CHARACTERS:,}.", "text")

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from peft_lab.core import content, limits
+from peft_lab.core import content, inspector, limits
 from peft_lab.core.errors import BadInput
 from peft_lab.core.form import Form, choice, number, required, whole
 from peft_lab.methods import get_method
@@ -260,8 +260,6 @@ def entry_of(name: str) -> ModelEntry:
     """Return the model by name; if outside the catalogue, read in the inspector, as that imports torch."""
     if not models.looks_external(name):
         return models.resolve(name)
-    from peft_lab.core import inspector
-
     return inspector.ask(models.resolve, name)
 
 

@@ -20,10 +20,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peft_lab.core import machine
 from peft_lab.core.errors import RunError
+from peft_lab.core.later import torch
 from peft_lab.drawing.trajectory import sentence
 from peft_lab.drawing.trajectory.format import Budget, Example, Model, Trajectory
 from peft_lab.drawing.trajectory.recorder import EncodedExample, TrajectoryRecorder
@@ -40,11 +41,7 @@ from peft_lab.training import batches
 from peft_lab.training.batches import size_of
 from peft_lab.training.evaluation import Evaluation, Examiner, ModelAnswer, question
 from peft_lab.training.step import Made, Masters, Phase
-
-if TYPE_CHECKING:
-    import torch
-
-    from peft_lab.training.tasks.base import Row
+from peft_lab.training.tasks.base import Row
 
 # ----------------------------------------
 # Following a run's steps: phases for its recorders, one step's memory, and an event for every step.

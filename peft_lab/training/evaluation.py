@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.core.errors import BadInput
+from peft_lab.core.later import torch
 from peft_lab.models import loading
 from peft_lab.models.loading import TemplateError
 from peft_lab.training import batches
@@ -17,7 +18,6 @@ from peft_lab.training.tasks.base import Row, Task, Turns
 from peft_lab.training.tasks.tags import OUTSIDE, tagged
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedTokenizerBase
 
 # ----------------------------------------
@@ -88,8 +88,6 @@ class Examiner:
 
     def evaluate(self, model: torch.nn.Module, rows: Sequence[Row], report: Report = silent) -> Evaluation:
         """The task's metrics and the mean loss over ``rows``. ``report`` is called as rows are answered."""
-        import torch
-
         start = time.perf_counter()
         model.eval()
         encoded = batches.encode(self.task, rows, self.tokenizer, self.max_length, self.start)
@@ -126,8 +124,6 @@ class Examiner:
         """Return the model's answer to each text: a label with all labels' probabilities, tagged or generated text. The
         ``text`` of a conversation's answer is its last message. ``guesses``: for each text, what a generated answer may
         be, the likeliest first: the closer, the sooner the same answer is written."""
-        import torch
-
         model.eval()
         answers = []
         with torch.no_grad():
@@ -172,8 +168,6 @@ class Examiner:
         losses: list[tuple[float, int]],
         hear: Hear,
     ) -> list[str]:
-        import torch
-
         if not self.task.writes:
             read = {name: tensor for name, tensor in batch.items() if name != "labels"}
             logits, labels = model(**read).logits.float(), batch["labels"]
@@ -272,8 +266,6 @@ class Examiner:
 
     def _generate(self, model: Any, texts: Sequence[Asked], hear: Hear | None = None) -> list[str]:
         """Write an answer to each text. ``hear`` receives those that have ended, by their place, as they end."""
-        import torch
-
         inputs, ended = self.prepare(texts), set[int]()
 
         def watch(ids: torch.Tensor, _: object) -> torch.Tensor:
@@ -297,8 +289,6 @@ class Examiner:
         A draft of which a pass takes less than two tokens is given up. In bfloat16 a pass rounds differently from
         single tokens, so that of two tokens almost equally probable it may take the other one.
         """
-        import torch
-
         asked, new = self.prepare([request])["input_ids"], self.task.max_new_tokens
         ends = torch.as_tensor(self.ends).flatten().tolist()
         written: list[int] = []
