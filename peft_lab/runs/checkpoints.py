@@ -128,10 +128,7 @@ class Keeper:
             "made_by": _made_by(),
             "trained": trained,
             "optimizer": self.optimizer.state_dict(),
-            "noted": {
-                name: {key: value for key, value in vars(each).items() if key.startswith("_")}
-                for name, each in self.noted.items()
-            },
+            "noted": {name: _attributes(each) for name, each in self.noted.items()},
             "random": _random(),
         }
         events = folder / "events.jsonl"
@@ -149,6 +146,10 @@ class Keeper:
             if path != target:
                 path.unlink(missing_ok=True)
         return size
+
+
+def _attributes(noted: Any) -> dict[str, Any]:
+    return {name: value for name, value in vars(noted).items() if name.startswith("_")}
 
 
 def _made_by() -> dict[str, str]:
