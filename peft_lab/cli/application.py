@@ -124,10 +124,8 @@ def command_of(group: typer.Typer, name: str) -> Callable[[Function], Function]:
 
 
 def quieten_libraries() -> None:
-    """Keep libraries' warnings off the terminal: commands print the important ones themselves, in one line.
-
-    Call it before transformers is imported. TRANSFORMERS_VERBOSITY and HF_HUB_VERBOSITY turn the logs on.
-    """
+    """Keep libraries' warnings off the terminal: commands print the important ones themselves, in one line. Call it
+    before transformers is imported. TRANSFORMERS_VERBOSITY and HF_HUB_VERBOSITY turn the logs on."""
     importlib.import_module("peft_lab.core.quiet")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     logging.captureWarnings(True)
@@ -136,10 +134,8 @@ def quieten_libraries() -> None:
 
 @contextmanager
 def stopping(ask_to_stop: Callable[[], None] | None = None, hint: str = "") -> Iterator[list[int]]:
-    """Yield a list that collects SIGINT and SIGTERM; call ``ask_to_stop`` at the first.
-
-    A second signal ends this process, and its run with it.
-    """
+    """Yield a list that collects SIGINT and SIGTERM; call ``ask_to_stop`` at the first. A second signal ends this
+    process, and its run with it."""
     numbers: list[int] = []
 
     def ask(number: int, _: FrameType | None) -> None:

@@ -149,10 +149,8 @@ def _axes(text: str) -> tuple[str, str]:
 
 
 def _carry_out(comparison: Comparison, cluster: OnRay | None) -> tuple[bool, int]:
-    """Carry out a comparison here or on a cluster, drawing progress.
-
-    Return whether it was completed, and the signal that ended it early (0 for none).
-    """
+    """Carry out a comparison here or on a cluster, drawing progress. Return whether it was completed, and the signal
+    that ended it early (0 for none)."""
     shown: dict[str, str] = {}  # the bars of runs by their ids
 
     def draw(done: int, total: int, going: Sequence[Run]) -> None:

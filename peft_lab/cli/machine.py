@@ -78,10 +78,8 @@ def examine(verify: bool = False) -> dict[str, Any]:
 
 
 def requirements() -> dict[str, str]:
-    """Return the packages that the app needs here with their versions: {"torch": ">=2.9,<3", ...}.
-
-    They come from requirements.txt or, if the app is installed without its checkout, from its metadata.
-    """
+    """Return the packages that the app needs here with their versions: {"torch": ">=2.9,<3", ...}. They come from
+    requirements.txt or, if the app is installed without its checkout, from its metadata."""
     from packaging.requirements import Requirement
 
     if REQUIREMENTS.is_file():

@@ -65,9 +65,7 @@ def unwritten(error: OSError) -> PeftLabError:
 
 def careful_stream(stream: TextIO, tells: bool = True) -> TextIO:
     """Return the stream wrapped to survive a closed pipe; streams without a file, as in tests, are unchanged.
-
-    ``tells``: raise the first other failure as a PeftLabError; otherwise drop it.
-    """
+    ``tells``: raise the first other failure as a PeftLabError; otherwise drop it."""
     try:
         stream.fileno()
         inner = stream.buffer
@@ -97,10 +95,8 @@ def standing() -> Iterator[None]:
 
 
 def _open_closed() -> None:
-    """Open standard streams that the caller has closed (``>&-``) on the null device.
-
-    Otherwise the next opened file gets the stream's descriptor, and libraries print into it.
-    """
+    """Open standard streams that the caller has closed (``>&-``) on the null device. Otherwise the next opened file
+    gets the stream's descriptor, and libraries print into it."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
@@ -302,10 +298,8 @@ def plain(value: Any) -> Any:
 
 
 class ProgressBars:
-    """Draws named progress bars, as a context manager; :meth:`update` adds a bar at its first call.
-
-    ``lines=False``: without a terminal print nothing, for work that takes seconds.
-    """
+    """Draws named progress bars, as a context manager; :meth:`update` adds a bar at its first call. ``lines=False``:
+    without a terminal print nothing, for work that takes seconds."""
 
     def __init__(self, lines: bool = True) -> None:
         self._lines = lines

@@ -121,10 +121,8 @@ def _as_written(reading: Reading, wanted: Wanted) -> dict[str, Any] | None:
 
 
 def _corrected(texts: Mapping[str, str], first: str | None) -> BadInput:
-    """Return one error for all invalid options, naming each and the values probably meant.
-
-    Nothing is simulated for it, so it comes at once.
-    """
+    """Return one error for all invalid options, naming each and the values probably meant. Nothing is simulated for it,
+    so it comes at once."""
     request = mend(ask(texts))
     message = " ".join(f"{_named(error.field)}{said_of(error, instead)}" for error, instead in request.each)
     if request.several:

@@ -189,10 +189,8 @@ def _start(
 
 
 def _run_child(arguments: list[str], environment: Mapping[str, str]) -> int:
-    """Run a command as a child process and return its status; Streamlit needs its main thread and signals.
-
-    SIGTERM to this process, as from a container or systemd, terminates the child, and its end is awaited.
-    """
+    """Run a command as a child process and return its status; Streamlit needs its main thread and signals. SIGTERM to
+    this process, as from a container or systemd, terminates the child, and its end is awaited."""
     child = subprocess.Popen(arguments, env=dict(environment))
     terminated = []
 

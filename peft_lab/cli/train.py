@@ -40,10 +40,8 @@ from peft_lab.training.tasks import hub, own
 
 
 def tell_forecast(spec: RunSpec) -> Forecast | None:
-    """Print on stderr how long a run will take, and return the forecast.
-
-    ``None`` if it is unknown: before this machine was measured, and for kinds of runs that are not predicted.
-    """
+    """Print on stderr how long a run will take, and return the forecast. ``None`` if it is unknown: before this machine
+    was measured, and for kinds of runs that are not predicted."""
     if not here.complete() or not forecast.predicts(resolve(spec.model).kind, spec.task):
         return None
     try:
@@ -259,10 +257,8 @@ def _prepare(out: Path) -> None:
 
 
 def _watch(begin: Callable[[RunQueue], str], new: RunSpec | None = None) -> tuple[Run, int | None]:
-    """Train, drawing progress, until the run ends; return it and the signal that ended it early, or None.
-
-    The expected time of a ``new`` run is printed before it begins.
-    """
+    """Train, drawing progress, until the run ends; return it and the signal that ended it early, or None. The expected
+    time of a ``new`` run is printed before it begins."""
     queue = training_queue()
     expected = tell_forecast(new) if new is not None else None
     with stopping() as signals, ProgressBars() as bars:

@@ -327,10 +327,8 @@ class BlockHalf:
     def _entries(
         self, canvas: Canvas, cy: float, cross: bool, leave: float, lead: float
     ) -> list[tuple[float, float]]:
-        """Draw the parallel matrices, fed from one vertical line; return where their outputs begin.
-
-        In cross-attention only the queries come from the stream; keys and values come from the encoder's output.
-        """
+        """Draw the parallel matrices, fed from one vertical line; return where their outputs begin. In cross-attention
+        only the queries come from the stream; keys and values come from the encoder's output."""
         m, y = self.m, cy - self.stack / 2
         centres, ends = [], []
         for matrix in self.entry:

@@ -25,10 +25,8 @@ _EXPORT = re.compile(r"^export (?!default)", re.MULTILINE)
 
 @cache
 def living_module() -> str:
-    """Return all files as one module, whose default export mounts the component.
-
-    Files import each other by name, for browsers and editors; within one module the names need no import.
-    """
+    """Return all files as one module, whose default export mounts the component. Files import each other by name, for
+    browsers and editors; within one module the names need no import."""
     folder = files(__package__) / "js"
     parts = [(folder / name).read_text(encoding="utf-8") for name in MODULE_FILES]
     return "\n".join(_EXPORT.sub("", _IMPORT.sub("", part)) for part in parts)

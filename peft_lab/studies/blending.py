@@ -276,11 +276,9 @@ def overlap(first: torch.Tensor, second: torch.Tensor) -> float:
 def knots(
     pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], weights: Sequence[float]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Blend corrections in a basis that they share: [ΔW1 … ΔWn] = U S [V1 … Vn]; TIES blends the S Vi.
-
-    KnOTS (Stoica et al. 2024, arXiv 2410.19735; github.com/gstoica27/KnOTS, task_merger.py). Of each correction and of
-    the blend: A, (r, d_in), and B, (d_out, r), scaled.
-    """
+    """Blend corrections in a basis that they share: [ΔW1 … ΔWn] = U S [V1 … Vn]; TIES blends the S Vi. KnOTS (Stoica et
+    al. 2024, arXiv 2410.19735; github.com/gstoica27/KnOTS, task_merger.py). Of each correction and of the blend: A,
+    (r, d_in), and B, (d_out, r), scaled."""
     from peft.utils.merge_utils import ties
 
     basis, rest = torch.linalg.qr(torch.cat([b for _, b in pairs], 1))

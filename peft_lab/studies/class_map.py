@@ -88,11 +88,9 @@ def _changing() -> Iterator[ClassMap]:
 
 
 def take(owner: str) -> Square:
-    """Return the learner's square; give them a free one if they have none, and of shared ones the least shared.
-
-    Squares of people who were removed, or left before there was a result, are free again. A few squares are spread
-    over the map.
-    """
+    """Return the learner's square; give them a free one if they have none, and of shared ones the least shared. Squares
+    of people who were removed, or left before there was a result, are free again. A few squares are spread over the
+    map."""
     mine = stored_map().squares.get(owner)
     if mine is not None:
         return mine

@@ -170,9 +170,7 @@ STEPS = 40
 
 def mixture() -> Parts:
     """Train a mixture of four small experts to answer words with their plurals; its tokenizer is the list of words.
-
-    Adapted are attention and experts, and the embedding's rows of the last words.
-    """
+    Adapted are attention and experts, and the embedding's rows of the last words."""
     from peft import LoraConfig, get_peft_model
     from transformers import MixtralConfig, MixtralForCausalLM
 

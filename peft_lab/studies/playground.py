@@ -16,7 +16,7 @@ A file of JSON lines: what all runs have in common, then one line a run, in the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -24,8 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from peft_lab.core import content, disk
-from peft_lab.core.errors import BadInput
-from peft_lab.drawing.trajectory.sentence import ASKED, METHOD, MODEL, STEPS, TASK
+from peft_lab.drawing.trajectory.sentence import METHOD, MODEL, STEPS, TASK
 from peft_lab.runs.spec import RunRequest
 
 VERSION = 1
@@ -118,30 +117,9 @@ class Playground:
     format: int = VERSION
 
 
-def from_lines(lines: Sequence[Any]) -> Playground:
-    """Return the runs of a file whose lines were read from JSON. Raises BadInput if the file is none of this version,
-    or a series has not one entry for every state."""
-    if not lines or not isinstance(lines[0], Mapping) or lines[0].get("format") != VERSION:
-        raise BadInput(f"These are not recorded runs in format {VERSION}.")
-    runs = tuple(PlaygroundRun(**content.read_typed(PlaygroundRun, line, "A run")) for line in lines[1:])
-    for run in runs:
-        states = (run.moved, *run.spectrum)
-        if any(len(series) != STEPS + 1 for series in states) or len(run.loss) != STEPS:
-            raise BadInput(f"A recorded run of {STEPS} steps needs {STEPS + 1} states.")
-        if len(run.answers) != len(ASKED) - 1:
-            raise BadInput(f"A recorded run needs {len(ASKED) - 1} answers.")
-    return Playground(**content.read_typed(Playground, {**lines[0], "runs": runs}, "Recorded runs"))
-
-
-def read(path: Path) -> Playground:
-    """Return the runs of a file. Raises BadInput if this version cannot read it."""
-    try:
-        return from_lines(disk.read_json_lines(path))
-    except (OSError, ValueError) as error:
-        raise BadInput(f"The recorded runs cannot be read ({error}).") from error
-
-
 @cache
 def shipped() -> Playground:
-    """Return the recorded runs. Raises BadInput as :func:`read`."""
-    return read(SHIPPED)
+    """Return the recorded runs."""
+    first, *rest = disk.read_json_lines(SHIPPED)
+    runs = tuple(PlaygroundRun(**content.read_typed(PlaygroundRun, line, "A run")) for line in rest)
+    return Playground(**content.read_typed(Playground, {**first, "runs": runs}, "Recorded runs"))

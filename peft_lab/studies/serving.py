@@ -73,10 +73,8 @@ Batch = dict[str, "torch.Tensor"]
 
 
 class Served:
-    """One base with this package's bottleneck adapters, one for each domain; each row of a batch may name another.
-
-    A batch has the model's inputs by name, each of shape (rows, tokens).
-    """
+    """One base with this package's bottleneck adapters, one for each domain; each row of a batch may name another. A
+    batch has the model's inputs by name, each of shape (rows, tokens)."""
 
     _method = cast(Adapters, get_method("adapters"))
 

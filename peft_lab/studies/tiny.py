@@ -159,10 +159,8 @@ def trained_from_zero(steps: int) -> list[float]:
 
 
 def zero_sides(rates: Sequence[float], steps: int, seeds: int) -> list[list[float]]:
-    """Return how far the loss falls at the best of some learning rates, for each seed: with B = 0, and with A = 0.
-
-    The other matrix is initialised as PEFT initialises A.
-    """
+    """Return how far the loss falls at the best of some learning rates, for each seed: with B = 0, and with A = 0. The
+    other matrix is initialised as PEFT initialises A."""
 
     def fall(number: int, zero: str, rate: float) -> float:
         model = lora(tiny())

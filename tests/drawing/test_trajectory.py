@@ -31,7 +31,6 @@ from peft_lab.drawing.trajectory.sentence import (
     LIKELIEST,
     SHIPPED,
     STEPS,
-    from_dict,
     shipped,
 )
 from peft_lab.methods import get_method
@@ -161,20 +160,7 @@ def test_a_shipped_trajectory_is_of_a_whole_run(name: str) -> None:
     assert any(part.tensors for part in found.parts)
 
 
-def test_a_damaged_file_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(format, "SHIPPED_DATA", tmp_path)
-    for content in ("{", json.dumps({"format": 1})):
-        (tmp_path / "full.json").write_text(content, "utf-8")
-        with pytest.raises(BadInput):
-            format.shipped("full")
-
-
 RUN = shipped()
-
-
-def data() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(SHIPPED.read_text("utf-8"))
-    return found
 
 
 def test_it_is_small_and_has_every_state_of_a_run_on_an_order_that_is_not_trained_on() -> None:
@@ -227,14 +213,3 @@ def test_the_likeliest_tokens_agree_with_the_surprise(answer: sentence.SentenceA
             assert likelihood <= min(named.values()) * 1.01
         first = RUN.words[RUN.first[answer.step][place]]  # one of two that bfloat16 may leave equally likely
         assert named[first] == next(iter(named.values()))
-
-
-def test_another_version_and_a_lost_state_are_refused() -> None:
-    with pytest.raises(BadInput):
-        from_dict({**data(), "format": sentence.VERSION + 1})
-    with pytest.raises(BadInput):
-        from_dict({**data(), "surprise": data()["surprise"][:-1]})
-    with pytest.raises(BadInput):
-        from_dict({**data(), "first": [row[:-1] for row in data()["first"]]})
-    with pytest.raises(BadInput):
-        from_dict([])

@@ -47,7 +47,7 @@ from typing import Any
 
 from peft_lab.core import content
 from peft_lab.core.disk import read_json
-from peft_lab.core.errors import BadInput, UnknownName, UnreadableFile
+from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.methods.base import PartKind
 
 VERSION = 1
@@ -304,11 +304,9 @@ def asked_states(steps: int, watched: bool = True) -> set[int]:
 
 @dataclass
 class Budget:
-    """The processor time that recording has taken, compared with that of the run.
-
-    Seconds are those of the process: other programs stretch both alike on the clock, but one stall while a state is
-    measured would leave nothing for the states of the next twenty steps.
-    """
+    """The processor time that recording has taken, compared with that of the run. Seconds are those of the process:
+    other programs stretch both alike on the clock, but one stall while a state is measured would leave nothing for
+    the states of the next twenty steps."""
 
     share: float | None = SHARE  # that it may take; ``None`` for no limit
     spent: float = 0.0  # seconds in total
@@ -358,30 +356,19 @@ def shipped_names() -> list[str]:
 
 @cache
 def shipped(name: str) -> Trajectory:
-    """Return the recorded training of a method. Raises UnknownName if none was recorded, BadInput if this version
-    cannot read the file."""
+    """Return the recorded training of a method. Raises UnknownName if none was recorded."""
     if name not in shipped_names():
         raise UnknownName("recorded method", name, shipped_names())
-    try:
-        data = read_json(SHIPPED_DATA / f"{name}.json")
-    except UnreadableFile as error:
-        raise BadInput(f"The recorded training of {name} cannot be read ({error}).") from error
-    return from_dict(data)
+    return from_dict(read_json(SHIPPED_DATA / f"{name}.json"))
 
 
 def shipped_of(slug: str, model: str) -> Trajectory | None:
-    """Return a method's recorded training on a model, or else on another; ``None`` if none was recorded. Raises
-    BadInput if this version cannot read the file."""
+    """Return a method's recorded training on a model, or else on another; ``None`` if none was recorded."""
     found = shipped_on(slug, model)
     return shipped(slug) if found is None and slug in shipped_names() else found
 
 
 def shipped_on(slug: str, model: str) -> Trajectory | None:
-    """Return a method's recorded training on a model of the catalogue; ``None`` if none was recorded. Raises BadInput
-    if this version cannot read the file."""
-    for name in (f"{slug}.{model}", slug):
-        if name in shipped_names():
-            trajectory = shipped(name)
-            if trajectory.spec.get("model") == model:
-                return trajectory
-    return None
+    """Return a method's recorded training on a model of the catalogue; ``None`` if none was recorded."""
+    names = [name for name in (f"{slug}.{model}", slug) if name in shipped_names()]
+    return next((one for one in map(shipped, names) if one.spec.get("model") == model), None)

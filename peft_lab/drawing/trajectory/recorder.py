@@ -78,10 +78,8 @@ def example(
 
 @contextmanager
 def gradients(layers: Sequence[torch.nn.Module]) -> Iterator[dict[int, float]]:
-    """Yield the norms of the loss's gradient by the stream below the first layer (0) and after each layer.
-
-    A backward pass inside the context fills them; positions that no gradient reaches are left out.
-    """
+    """Yield the norms of the loss's gradient by the stream below the first layer (0) and after each layer. A backward
+    pass inside the context fills them; positions that no gradient reaches are left out."""
     norms: dict[int, float] = {}
     hooks: list[Any] = []
 

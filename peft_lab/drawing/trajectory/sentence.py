@@ -18,7 +18,6 @@ right answer holds one value for each of its tokens. Made by ``tools/record_sent
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,7 +25,6 @@ from typing import Any
 
 from peft_lab.core import content
 from peft_lab.core.disk import read_json
-from peft_lab.core.errors import BadInput, UnreadableFile
 
 VERSION = 1
 STEPS = 25
@@ -76,30 +74,14 @@ class SentenceRun:
         return self.order.partition("\n")[0]
 
 
-def from_dict(data: Any) -> SentenceRun:
-    """Return a record read from JSON. Raises BadInput if it is none of this version, or its series have not one entry
-    for every state and token."""
-    if not isinstance(data, Mapping) or data.get("format") != VERSION:
-        raise BadInput(f"This is not a record of a sentence in format {VERSION}.")
+@cache
+def shipped() -> SentenceRun:
+    """Return the recorded run."""
+    data = read_json(SHIPPED)
     answers = tuple(
         SentenceAnswer(**content.read_typed(SentenceAnswer, one, "An answer")) for one in data["answers"]
     )
-    run = SentenceRun(**content.read_typed(SentenceRun, {**data, "answers": answers}, "A record"))
-    states, places = len(run.loss) + 1, len(run.right_tokens)
-    series = (run.surprise, run.first, *run.moved.values())
-    rows = (*run.surprise, *run.first, *(answer.likeliest for answer in answers))
-    if any(len(one) != states for one in series) or any(len(row) != places for row in rows):
-        raise BadInput(f"A record of {len(run.loss)} steps needs {states} states of {places} tokens each.")
-    return run
-
-
-@cache
-def shipped() -> SentenceRun:
-    """Return the recorded run. Raises BadInput if this version cannot read the file."""
-    try:
-        return from_dict(read_json(SHIPPED))
-    except UnreadableFile as error:
-        raise BadInput(f"The recorded run cannot be read ({error}).") from error
+    return SentenceRun(**content.read_typed(SentenceRun, {**data, "answers": answers}, "A record"))
 
 
 def answers_of(model: str, method: str, order: str) -> dict[int, str]:

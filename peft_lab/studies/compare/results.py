@@ -245,10 +245,8 @@ Record = Mapping[str, Any]
 def document(
     comparison: Comparison, standing: Standing | None = None, axes: tuple[str, str] = DEFAULT_AXES
 ) -> dict[str, Any]:
-    """Return the document of a comparison, under way or finished; ``rows`` are those of :func:`_row`.
-
-    Raises RunError if a plan or record cannot be read, UnknownName if there is no such axis.
-    """
+    """Return the document of a comparison, under way or finished; ``rows`` are those of :func:`_row`. Raises RunError
+    if a plan or record cannot be read, UnknownName if there is no such axis."""
     plan = comparison.plan
     standing = standing or comparison.standing(plan)
     records = {cell: _record(standing.runs[cell]) for cell in standing.done}
