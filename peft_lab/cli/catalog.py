@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -215,16 +214,8 @@ def _one_type(row: dict[str, Any]) -> list[Any]:
 MOST_LABELS = 1_000_000
 
 
-@dataclass(frozen=True)
-class _Counted:
-    """A count, and the file of its adapter config; ``None`` for a method."""
-
-    report: CountReport
-    file: Path | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        plain = self.report.as_dict()
-        return {**plain, "adapter_config": self.file} if self.file else plain
+#: A count, and the file of its adapter config; None for a method.
+Counted = tuple[CountReport, Path | None]
 
 
 @command("count")
@@ -254,66 +245,54 @@ def count_command(
             "task",
         )
     chosen = options.choose(entry, method, sets, adapter_config)
-    results, left_out = [], []
+    results, notes = list[Counted](), list[str]()
     for spec, values in chosen.methods:
         try:
-            results.append(_Counted(count(model, spec.slug, values, labels, per_token)))
+            results.append((count(model, spec.slug, values, labels, per_token), None))
         except BadInput as error:
             if method:
                 raise
-            left_out.append(f"left out: {spec.slug}: {error}")  # it was not named
-    results += [_count_file(model, file) for file in chosen.files]
+            notes.append(f"left out: {spec.slug}: {error}")  # it was not named
+    for file in chosen.files:
+        try:
+            given = file.content
+            counted = count(model, "full", {}) if given is None else count_config(model, given)
+        except BadInput as error:
+            raise BadInput(f"{file.path}: {error}", error.field) from error
+        results.append((counted, file.path))
     if not results:
         raise BadInput(f"No method applies to {entry.title} with these settings.", "method")
     chosen.tell()
-    for remark in (*left_out, *_remarks(results)):
-        output.note(remark)
+    for report, path in results:
+        notes += [
+            f"note: {path or report.method}: {text}" for text in (report.difference, report.note) if text
+        ]
+    for note in notes:
+        output.note(note)
     output.show(
-        [result.as_dict() for result in results],
+        [{**report.as_dict(), **({"adapter_config": path} if path else {})} for report, path in results],
         as_json,
         human=lambda: _human(entry, results, labels is not None),
     )
 
 
-def _remarks(results: Sequence[_Counted]) -> list[str]:
-    """Return notes on differences between formula and count, and on what a count leaves open."""
-    return [
-        f"note: {result.file or result.report.method}: {text}"
-        for result in results
-        for text in (result.report.difference, result.report.note)
-        if text
-    ]
-
-
-def _count_file(model: str, file: options.AdapterConfigFile) -> _Counted:
-    try:
-        counted = count(model, "full", {}) if file.content is None else count_config(model, file.content)
-        return _Counted(counted, file.path)
-    except BadInput as error:
-        raise BadInput(f"{file.path}: {error}", error.field) from error
-
-
-def _human(entry: ModelEntry, results: Sequence[_Counted], with_head: bool) -> list[Any]:
-    def formula(result: _Counted) -> str:
-        report = result.report
-        if report.formula is None:
-            return ""
-        return units.count(report.formula) + (
-            " ✓ equal" if report.formula == report.trainable else " ≠ counted"
-        )
+def _human(entry: ModelEntry, results: Sequence[Counted], with_head: bool) -> list[Any]:
+    def formula(report: CountReport) -> str:
+        same = " ✓ equal" if report.formula == report.trainable else " ≠ counted"
+        return "" if report.formula is None else units.count(report.formula) + same
 
     columns: dict[str, output.Column] = {
-        "method": lambda one: f"{one.report.method} ({one.file})" if one.file else one.report.method,
-        ">trainable": lambda one: units.count(one.report.trainable),
-        ">of": lambda one: units.count(one.report.total),
-        ">share": lambda one: units.percent(one.report.percent),
-        **({">head": lambda one: units.count(one.report.head)} if with_head else {}),
-        ">stored": lambda one: units.size(one.report.stored_bytes),
-        ">formula": formula,
+        "method": lambda one: f"{one[0].method} ({one[1]})" if one[1] else one[0].method,
+        ">trainable": lambda one: units.count(one[0].trainable),
+        ">of": lambda one: units.count(one[0].total),
+        ">share": lambda one: units.percent(one[0].percent),
+        **({">head": lambda one: units.count(one[0].head)} if with_head else {}),
+        ">stored": lambda one: units.size(one[0].stored_bytes),
+        ">formula": lambda one: formula(one[0]),
     }
     shown: list[Any] = [output.table(f"{entry.title}: parameters (counted)", results, columns)]
     if len(results) == 1:
-        report = results[0].report
+        report = results[0][0]
         parts: dict[str, output.Column] = {
             "trained": lambda group: f"{group.module}.{group.name}",
             "part": "role",

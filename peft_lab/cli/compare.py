@@ -86,9 +86,6 @@ def compare(
     seeds: Annotated[
         str, option("--seeds", "0,1,2", "Seeds; every method is trained once per seed.")
     ] = ",".join(map(str, store.SEEDS)),
-    axes: Annotated[str, option("--axes", "X,Y", "The two axes of the Pareto front.")] = ",".join(
-        results.DEFAULT_AXES
-    ),
     track: runs.Track = None,
     as_json: options.Json = False,
 ) -> None:
@@ -96,7 +93,6 @@ def compare(
     carrier = Cluster(**cluster).check()
     wanted = _methods(methods)
     values = options.parse_sets(sets or (), [all_methods()[slug] for slug in wanted]) if sets else {}
-    front = _axes(axes)
     made = store.make_plan(
         store.ComparisonRequest(
             model=model,
@@ -111,7 +107,7 @@ def compare(
     for slug, why in made.refused.items():
         output.note(f"does not apply: {slug}: {why}")
     ended, signalled = _carry_out(comparison, carrier.connect())
-    document = results.document(comparison, axes=front)
+    document = results.document(comparison)
     output.show(document, as_json, human=lambda: _comparison(document))
     runs.tell_of_all(list(comparison.standing().runs.values()))
     if not ended:
@@ -137,15 +133,6 @@ def _seeds(text: str) -> tuple[int, ...]:
         raise BadInput(
             f"--seeds '{echoed(text)}' is invalid. Give whole numbers separated by commas, such as 0,1,2."
         ) from None
-
-
-def _axes(text: str) -> tuple[str, str]:
-    names = [part.strip() for part in text.split(",")]
-    if len(names) != 2 or names[0] == names[1]:
-        raise BadInput(
-            f"--axes needs two different figures with a comma. Known: {', '.join(results.AXES)}.", "axes"
-        )
-    return results.get_axis(names[0]).name, results.get_axis(names[1]).name
 
 
 def _carry_out(comparison: Comparison, cluster: OnRay | None) -> tuple[bool, int]:

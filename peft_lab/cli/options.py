@@ -103,24 +103,19 @@ def parse_sets(texts: Sequence[str], methods: Sequence[MethodSpec]) -> dict[str,
             raise BadInput(f"'{echoed(key)}' is set twice. Give it once; commas separate a list.", key)
         seen.add(key)
         takers = [method for method in methods if any(knob.name == key for knob in method.knobs)]
+        if not takers and not methods:
+            why = "sets a method's knob; the settings of an adapter config are in its file"
+            raise BadInput(f"--set {echoed(key)} {why}.", key)
         if not takers:
-            raise _unknown_knob(key, methods)
+            known = dict.fromkeys(knob.name for method in methods for knob in method.knobs)
+            title = methods[0].title
+            if not known:
+                raise BadInput(f"{title} has no knobs. Leave --set {echoed(key)} out.", key)
+            what = f"{title} knob" if len(methods) == 1 else "knob of these methods"
+            raise UnknownName(what, key, known, key)
         for method in takers:
             values[method.slug][key] = method.knob(key).parse(value)
     return values
-
-
-def _unknown_knob(key: str, methods: Sequence[MethodSpec]) -> BadInput:
-    if not methods:
-        return BadInput(
-            f"--set {echoed(key)} sets a method's knob; the settings of an adapter config are in its file.",
-            key,
-        )
-    known = dict.fromkeys(knob.name for method in methods for knob in method.knobs)
-    what = f"{methods[0].title} knob" if len(methods) == 1 else "knob of these methods"
-    if not known:
-        return BadInput(f"{methods[0].title} has no knobs. Leave --set {echoed(key)} out.", key)
-    return UnknownName(what, key, known, key)
 
 
 def read_adapter_config(path: Path) -> AdapterConfigFile:

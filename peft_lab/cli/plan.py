@@ -86,7 +86,10 @@ def plan_command(
             output.note(line)
         raise BadInput(nearest.nearest(wanted, _evaluate).told(), "gpu")
     written = [get_pool().submit(0, write, asdict(wanted), one).result() for one in ranked]
-    notes = list(filter(None, [_late(wanted, ranked)]))
+    notes = []
+    late, quick = nearest.too_late(wanted, ranked), nearest.quickest(ranked)
+    if late and quick is not None:  # no plan is sure to meet the deadline: say what would
+        notes.append(nearest.Nearest(late, nearest.meeting(wanted, quick, _evaluate)).told())
     if out is not None:
         notes += _save(out, ranked[0], written[0])
     more = {} if reading is None else {**reading.as_dict(), "as_written": own_step}
@@ -133,14 +136,6 @@ def _corrected(texts: Mapping[str, str], first: str | None) -> BadInput:
 
 def _named(field: str | None) -> str:
     return f"{option_of(Wanted, field)}: " if field in ("model", *_OPTIONS) else ""
-
-
-def _late(wanted: Wanted, ranked: list[Planned]) -> str:
-    """Return a note if no plan is sure to meet the deadline, with a change that would; else an empty text."""
-    problem, best = nearest.too_late(wanted, ranked), nearest.quickest(ranked)
-    if not problem or best is None:
-        return ""
-    return nearest.Nearest(problem, nearest.meeting(wanted, best, _evaluate)).told()
 
 
 def _packed(wanted: Wanted, lengths: Lengths) -> Wanted:
@@ -209,8 +204,10 @@ def _human(wanted: Wanted, ranked: list[Planned], candidates: list[Planned]) -> 
     parts: list[Any] = [
         output.table("Plans that fit, the best first", ranked, columns),
         f"For {data}. {where} {ORDER}",
-        *_moves(best),
     ]
+    if best.update is not None:
+        less = best.change and f" {best.change.text}: {1 - best.change.factor:.0%} less time."
+        parts.append(f"{best.title}: {MEANS[best.update.bottleneck]}{less or ''}")
     parts.append(
         f"{best.title}: while the base model is {loading(situation.shape, best.candidate.method, planned(best)).told}."
     )
@@ -236,16 +233,6 @@ def _time(hours: tuple[float, float] | None) -> str:
 def _refused(candidates: Sequence[Planned]) -> list[str]:
     """Return the plans that do not work, with the reasons."""
     return [f"{title}: {reason}" for title, reason in ranking.refusing(candidates)]
-
-
-def _moves(best: Planned) -> list[str]:
-    """Return the best plan's bottleneck, and the cheapest change that shortens its time, as lines."""
-    if best.update is None:
-        return []
-    more = ""
-    if best.change is not None:
-        more = f" {best.change.text}: {1 - best.change.factor:.0%} less time."
-    return [f"{best.title}: {MEANS[best.update.bottleneck]}{more}"]
 
 
 _HELP = (

@@ -69,20 +69,18 @@ def result_lines(result: Mapping[str, Any]) -> list[Any]:
 
 
 def _answers(probes: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return both models' answers to the texts of ``--probe``."""
+    """Return both models' answers to the texts of ``--probe``, on a line each; a label has its probability."""
+
+    def told(answer: Mapping[str, Any] | None) -> str:
+        if answer is None:
+            return "no answer yet"
+        words, scores = " ".join(answer["answer"].split()), answer["scores"]
+        return f"{words} ({scores[answer['answer']]:.1%})" if scores else words
+
     return [
-        f"Asked: {' '.join(probe['text'].split())}\n"
-        f"  base:  {_answer(probe['before'])}\n  tuned: {_answer(probe['after'])}"
+        f"Asked: {' '.join(probe['text'].split())}\n  base:  {told(probe['before'])}\n  tuned: {told(probe['after'])}"
         for probe in probes
     ]
-
-
-def _answer(answer: Mapping[str, Any] | None) -> str:
-    """Return an answer on one line, with its probability if it is a label."""
-    if answer is None:
-        return "no answer yet"
-    words, scores = " ".join(answer["answer"].split()), answer["scores"]
-    return f"{words} ({scores[answer['answer']]:.1%})" if scores else words
 
 
 @command("runs")

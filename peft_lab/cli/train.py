@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,7 +28,7 @@ from peft_lab.methods import get_method
 from peft_lab.models.catalogue import resolve
 from peft_lab.runs import admission, checkpoints, forecast, kept, preview, record, respond, store
 from peft_lab.runs.forecast import Forecast, run_work
-from peft_lab.runs.preview import Preview, PreviewRow, heading, headline, notes, visible
+from peft_lab.runs.preview import PreviewRow, heading, headline, notes, visible
 from peft_lab.runs.queue import RunQueue, get_queue
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
@@ -76,14 +76,8 @@ def show_own_tokens(spec: RunSpec, as_json: bool) -> None:
     shown = preview.ask(spec.model, spec.own_data, spec.max_length).result()
     if isinstance(shown, str):
         raise BadInput(shown, "own_data")
-    output.show(shown, as_json, human=lambda: _preview(shown))
-
-
-def _preview(shown: Preview) -> list[Any]:
-    parts: list[Any] = [headline(shown), *notes(shown), _KEY]
-    for row in shown.sample:
-        parts += ["", heading(row), _tokens(row)]
-    return parts
+    rows = (part for row in shown.sample for part in ("", heading(row), _tokens(row)))
+    output.show(shown, as_json, human=lambda: [headline(shown), *notes(shown), _KEY, *rows])
 
 
 def _tokens(row: PreviewRow) -> Text:
@@ -215,25 +209,23 @@ def _continue(identity: str, out: Path | None, as_json: bool) -> None:
 
 
 def _report(run: Run, interrupt: int | None, out: Path | None, as_json: bool) -> None:
-    """Print the result of a run, and exit with its status."""
+    """Print the result of a run, and exit with its status: 0 when done, 128 + signal if stopped from here, else 1."""
     result = {**record.result(run), "simulated_peak_bytes": None}
     if result["status"] == Status.DONE:
-        result["simulated_peak_bytes"] = _simulated(result)
+        try:
+            result["simulated_peak_bytes"] = admission.peak_of_run(result)
+        except (BadInput, SimulationError) as error:
+            output.note(f"note: the step was not simulated: {error}")
     if out is not None and result["adapter_dir"]:
         shutil.copytree(result["adapter_dir"], out, dirs_exist_ok=True)
         result["adapter_dir"] = str(out)
     output.show(result, as_json, human=lambda: result_lines(result))
     runs.tell_tracked(run)
-    _leave(run, result, interrupt)
-
-
-def _simulated(result: Mapping[str, Any]) -> int | None:
-    """Return the simulated peak of the measured step; ``None``, with a note on stderr, if it cannot be simulated."""
-    try:
-        return admission.peak_of_run(result)
-    except (BadInput, SimulationError) as error:
-        output.note(f"note: the step was not simulated: {error}")
-        return None
+    if result["status"] != Status.DONE:
+        output.note(
+            f"{'error: ' if interrupt is None else ''}{run.id} {result['status']}: {result['message']}"
+        )
+        raise typer.Exit(FAILED if interrupt is None else 128 + interrupt)
 
 
 def _task(task: str | None, own_file: Path | None) -> str:
@@ -315,12 +307,3 @@ def _draw(bars: ProgressBars, view: RunView, waiting: int) -> None:
         if view.evaluating == which or score:
             words = "" if score else scoring(view)
             bars.update(f"Evaluating the {which} model", 1.0 if score else view.progress, words)
-
-
-def _leave(run: Run, result: Mapping[str, Any], interrupt: int | None) -> None:
-    """Exit with the run's status: 0 when done, 128 + signal if stopped from here, else 1 and the reason."""
-    status = result["status"]
-    if status == Status.DONE:
-        return
-    output.note(f"{'error: ' if interrupt is None else ''}{run.id} {status}: {result['message']}")
-    raise typer.Exit(FAILED if interrupt is None else 128 + interrupt)

@@ -26,8 +26,6 @@ TINY = ("--model", "minilm-l6", "--task", "sentiment", "--steps", "3", "--batch"
         (["--methods", ","], "--methods"),
         (["--seeds", "a"], "--seeds"),
         (["--seeds", ""], "1 to 20 seeds"),
-        (["--axes", "trainable"], "--axes"),
-        (["--axes", "trainable,acuracy"], "axis"),
         (["--methods", "prefix"], "None of these methods applies"),
         (["--methods", "lora,ia3", "--set", "rr=4"], "knob"),
         (["--steps", "0"], "Steps"),
