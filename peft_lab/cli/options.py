@@ -218,9 +218,8 @@ def _parameter(field: Field, needed: bool) -> inspect.Parameter:
 class Subjects:
     """The methods and configs that a command works on."""
 
-    methods: tuple[
-        tuple[MethodSpec, Values], ...
-    ]  # those that apply to the model, with complete and checked values
+    # those that apply to the model, with complete and checked values
+    methods: tuple[tuple[MethodSpec, Values], ...]
     files: tuple[AdapterConfigFile, ...]  # adapter configs as they were read
     # warnings, and methods left out with the reason; printed with the result, never with an error
     notes: tuple[str, ...]

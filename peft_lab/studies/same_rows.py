@@ -75,9 +75,8 @@ class Answered:
     answers: tuple[str, ...]
     ended: tuple[bool, ...]  # whether each came to its end before the limit
     seconds: float
-    lost: tuple[
-        float, ...
-    ] = ()  # by layer, the share of ΔW's entries below half a step; empty if it is not merged
+    # by layer, the share of ΔW's entries below half a step; empty if it is not merged
+    lost: tuple[float, ...] = ()
 
 
 class Difference(NamedTuple):

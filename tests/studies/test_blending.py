@@ -301,34 +301,6 @@ def test_bad_input_is_named_in_one_line(run: Any, arguments: list[str], named: s
     assert named in run("blend", *arguments).refused()
 
 
-def test_the_command_says_what_was_tried_and_how_sure_it_is(
-    run: Any,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class Recorded(Scored):
-        examiners: tuple[Any, ...] = ()
-
-        def blend(self, how: str, weights: Any) -> int:
-            return R
-
-        def scores(self, numbers: Any) -> list[float]:
-            return [0.75 for _ in numbers]
-
-        def overlaps(self) -> list[Any]:
-            return []
-
-    monkeypatch.setattr(blending, "Bench", lambda parts: Recorded())
-    found = run("blend", "orders", "fields", "--how", "best", "--json").document
-    best = blending.best()[0, 2]
-    assert (found["method"], found["rank"]) == (best[0]["how"], best[0]["rank"])
-    assert [row["blended"] for row in found["scores"].values()] == [best[0]["scores"][at] for at in (0, 2)]
-    assert {row["alone"] for row in found["scores"].values()} == {0.75} and len(found["tried"]) == len(best)
-    for name, (low, high) in found["intervals"].items():
-        assert 0 <= low < found["scores"][name]["blended"] < high <= 1
-    said = run("blend", "orders", "fields", "--how", "best").stdout
-    assert all(f"{blending.worth(cell)[0]:.0%}, recorded" in said for cell in best)
-
-
 @pytest.mark.slow
 @pytest.mark.weights
 @pytest.mark.filterwarnings("ignore")

@@ -94,20 +94,6 @@ def test_only_square_matrices_are_exchanged(tiny_adapter: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_command_that_an_exhibit_names_is_one_of_ours(name: str) -> None:
-    import typer
-
-    from peft_lab import cli  # registers the commands
-    from peft_lab.takeaway.ship.convert import TARGETS
-
-    known: Any = typer.main.get_command(cli.application.app)
-    first, command, *words = all_exhibits()[name].command.split()
-    assert first == "peft-lab"
-    parsed = known.commands[command].make_context(command, words).params
-    assert parsed.get("to") is None or parsed["to"] in TARGETS
-
-
-@pytest.mark.parametrize("name", NAMES)
 def test_what_is_recorded_shows_the_fault(name: str) -> None:
     one, found = all_exhibits()[name], recorded()
     rows, before, after = one.rows(found["spec"]), found["answers"][one.healthy], found["answers"][name]

@@ -132,18 +132,6 @@ def test_diverged_trainings_are_counted_and_not_drawn() -> None:
     assert landscape.best_of(landscape.lines(nothing, "smollm2-135m", "rank", "loss", HELD), "loss") is None
 
 
-def test_what_ships_can_be_drawn_in_every_way() -> None:
-    sweep = shipped_points()
-    for model in landscape.models(sweep):
-        for by in landscape.BY:
-            found = landscape.lines(sweep, model, by, "loss", landscape.usual(sweep, model))
-            assert landscape.best_of(found, "loss") is not None
-    assert (
-        landscape.named(sweep, "minilm-l6", "targets", "mlp-and-more")
-        == "feed-forward and attention.output.dense"
-    )
-
-
 LARGEST = 10_000_000  # bytes
 LEAST = 200  # trainings
 

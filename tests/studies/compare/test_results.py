@@ -28,7 +28,6 @@ from peft_lab.studies.compare.store import MOST_SEEDS, SEEDS, make_plan
 from peft_lab.training.tasks import get_task
 from tests.studies.compare.conftest import WISH, FakeQueue
 from tools import ship_comparison
-from tools.ship_comparison import to_ship
 
 
 @pytest.mark.parametrize("axis", [name for name in results.AXES if name != "metric_mean"])
@@ -151,31 +150,6 @@ def test_one_to_twenty_seeds() -> None:
     assert [cell.seed for cell in make_plan(replace(lora, seeds=(4, 4))).cells] == [4]
     with pytest.raises(BadInput, match="21"):
         make_plan(replace(lora, seeds=tuple(range(21))))
-
-
-@pytest.mark.parametrize(
-    ("status", "done", "ships"),
-    [("done", 6, True), ("incomplete", 3, True), ("incomplete", 0, False), ("running", 3, False)],
-)
-def test_only_what_is_finished_ships(status: str, done: int, ships: bool) -> None:
-    losses = {"mean": [1.23456, None], "std": [0.00012345, None]}
-    document = {
-        "id": "x",
-        "status": status,
-        "done": done,
-        "rows": [{"loss": losses}],
-        "pairs": [],
-        "says": [],
-    }
-    if not ships:
-        with pytest.raises(ValueError, match="only a finished"):
-            to_ship(document)
-        return
-    kept = to_ship(document, "quiet")
-    assert kept["rows"][0]["loss"] == {"mean": [1.235, None], "std": [0.0001235, None]} or kept["rows"][0]["loss"] == {
-        "mean": [1.235, None], "std": [0.0001234, None],
-    }  # fmt: skip
-    assert kept["note"] == "quiet" and not {"pairs", "says"} & set(kept)
 
 
 SHARES = st.lists(st.floats(0, 1), min_size=2, max_size=5)

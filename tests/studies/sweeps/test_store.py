@@ -122,15 +122,3 @@ def test_lines_hold_what_they_do_not_differ_in() -> None:
         assert line.best.low == pytest.approx(0.8 + 0.005 * rank)
     (alone,) = picture.lines(settings, "r", "", METRIC, {"learning_rate": 0.01, "lora_alpha": 8})
     assert alone.label == "all" and [spot.rate for spot in alone.spots] == [2, 8]
-
-
-def test_two_axes_show_the_best_of_what_falls_together() -> None:
-    kept = made.kept({"grid": {**made.EXAMPLE["grid"], "lora_dropout": [0.0, 0.1]}})
-    found = store.trials(kept.specs)
-    settings = store.settings_of(found, store.varied(kept.specs))
-    assert set(picture.axes(settings, store.varied(kept.specs))) == {"learning_rate", "r", "lora_dropout"}
-    places = picture.places(settings, "learning_rate", "r", METRIC)
-    assert len(places) == 6 and all(place.seeds == 2 for place in places)
-    assert max(places, key=lambda place: place.mean).mean == pytest.approx(0.85)
-    assert picture.logarithmic(settings, "learning_rate") and not picture.logarithmic(settings, "r")
-    assert picture.crossed(settings, "learning_rate")
