@@ -44,11 +44,8 @@ _CONVERTERS: dict[Any, Converter] = {
 
 @cache
 def entries() -> dict[str, AtlasType]:
-    """Return types and variants by name: all types family by family, then all variants.
-
-    Raises:
-        ContentError: a file has a mistake.
-    """
+    """Return types and variants by name: all types family by family, then all variants. Raises ContentError: a file has
+    a mistake."""
     return {
         entry.name: entry
         for name in (*FAMILIES, VARIANTS)
@@ -80,11 +77,8 @@ def lineage() -> dict[str, tuple[AtlasType, ...]]:
 
 
 def get_entry(name: str) -> AtlasType:
-    """Return a type or variant by name, ignoring case.
-
-    Raises:
-        UnknownName: there is none; the message suggests the nearest.
-    """
+    """Return a type or variant by name, ignoring case. Raises UnknownName: there is none; the message suggests the
+    nearest."""
     known = entries()
     plain = name.strip().lower()
     if plain not in known:

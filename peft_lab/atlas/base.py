@@ -76,8 +76,7 @@ def _factors(size: int, factor: int = -1) -> tuple[int, int]:
 
 def _osf(m: ModuleGroup, c: Settings) -> int:
     """Count the numbers of the trained singular directions: all but the preserved ones, given as a number or a share
-    (half by default). The first ``rank_pattern`` that matches the module's path overrides it.
-    """
+    (half by default). The first ``rank_pattern`` that matches the module's path overrides it."""
     short = min(m.in_features, m.out_features)
     own = (rank for pattern, rank in (c.get("rank_pattern") or {}).items() if re.search(pattern, m.path))
     rank = next(own, c.get("effective_rank"))
@@ -350,11 +349,8 @@ class AtlasType:
         return {**usual, **of_model, **self.settings, **changes}
 
     def config(self, shape: ModelShape, **changes: Any) -> dict[str, Any]:
-        """Return the content of an ``adapter_config.json`` for one model.
-
-        Raises:
-            BadInput: the model has none of the matrices that the type adapts.
-        """
+        """Return the content of an ``adapter_config.json`` for one model. Raises BadInput: the model has none of the
+        matrices that the type adapts."""
         chosen = self.chosen(shape, **changes)
         if self.targets and "target_modules" not in chosen:
             chosen["target_modules"] = list(target_names(shape, self.targets))

@@ -215,8 +215,7 @@ class ShortRun:
 
 def rows_for(name: str, layers: int | None = None) -> tuple[Any, Batch]:
     """Return a live model in float32, so that small changes show, and the batch to learn: ids and mask (rows, tokens)
-    and labels. ``layers``: keep only that many layers, from the first.
-    """
+    and labels. ``layers``: keep only that many layers, from the first."""
     import torch
 
     from peft_lab.models.loading import load_base
@@ -288,8 +287,7 @@ def short_run(
     seconds: float = math.inf,
 ) -> ShortRun:
     """Put the type on the model and train it on the rows. A task head is frozen, so that a falling loss is due to the
-    type. Once ``seconds`` have passed, no step beyond :data:`STEPS` begins.
-    """
+    type. Once ``seconds`` have passed, no step beyond :data:`STEPS` begins."""
     import torch
 
     torch.manual_seed(SEED)
@@ -310,9 +308,7 @@ def train_live(
     seconds: float = math.inf,
 ) -> ShortRun:
     """Train a type briefly on a live model; of several rates, at the first at which the loss falls, else the last.
-
-    ``start``: a result of :func:`rows_for`, to reuse it; the model is copied.
-    """
+    ``start``: a result of :func:`rows_for`, to reuse it; the model is copied."""
     entry = get_entry(name)
     base, batch = start or rows_for(LIVE[kind])
     task: TaskType = "SEQ_CLS" if kind == "encoder" else "CAUSAL_LM"
@@ -326,11 +322,8 @@ def train_live(
 
 
 def try_live(name: str, kind: str, steps: int, rates: tuple[float, ...]) -> ShortRun:
-    """Call :func:`train_live` for a page: a type whose steps are slow makes fewer, but at least :data:`STEPS`.
-
-    Raises:
-        Unsupported: PEFT cannot train it there, with PEFT's reason.
-    """
+    """Call :func:`train_live` for a page: a type whose steps are slow makes fewer, but at least :data:`STEPS`. Raises
+    Unsupported: PEFT cannot train it there, with PEFT's reason."""
     try:
         return train_live(name, kind, steps, tuple(rates), seconds=PATIENCE)
     except REFUSALS as error:

@@ -36,11 +36,8 @@ class Counted:
 
 
 def counted_type(name: str, model: str, **changes: Any) -> Counted:
-    """Count a type or variant at its usual settings, with optional changes.
-
-    Raises:
-        BadInput: PEFT cannot put it on this model, with the reason.
-    """
+    """Count a type or variant at its usual settings, with optional changes. Raises BadInput: PEFT cannot put it on this
+    model, with the reason."""
     entry, shape = get_entry(name), resolve(model).shape
     config = entry.counted_config(shape, **changes)
     return Counted(count_config(model, config), entry.formula(shape, config), config)
@@ -144,11 +141,7 @@ def cost_refusal(name: str) -> str:
 
 
 def simulated_cost(name: str) -> Cost:
-    """Simulate the cost now, in a second or two. Imports torch.
-
-    Raises:
-        BadInput, SimulationError: why there is none.
-    """
+    """Simulate the cost now, in a second or two. Imports torch. Raises BadInput, SimulationError: why there is none."""
     from peft_lab.engine.request import ConfigRequest
     from peft_lab.engine.simulate import simulate_config
     from peft_lab.engine.timing import estimate

@@ -218,11 +218,8 @@ class MethodSpec(ABC):
         return tuple(dict.fromkeys(names))
 
     def complete(self, shape: ModelShape, values: Values) -> dict[str, Any]:
-        """Return the defaults overlaid with ``values``, each checked for type and range.
-
-        Raises:
-            UnknownName: there is no such knob. BadInput: a value is out of range; the message gives the range.
-        """
+        """Return the defaults overlaid with ``values``, each checked for type and range. Raises UnknownName: there is
+        no such knob. BadInput: a value is out of range; the message gives the range."""
         full = self.defaults(shape)
         for name, value in values.items():
             full[name] = self.knob(name).check(value)
@@ -319,9 +316,7 @@ class MethodSpec(ABC):
     @abstractmethod
     def state(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:
         """Return the tensors that :meth:`save` writes, by name. Works on meta models too, to count the stored size.
-
-        Every tensor has the shape it is saved in.
-        """
+        Every tensor has the shape it is saved in."""
 
     def config(self, shape: ModelShape, values: Values, task_type: TaskType) -> PeftConfig | None:
         """Return the PEFT config for these values; ``None`` for methods that PEFT lacks."""

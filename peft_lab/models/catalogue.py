@@ -65,11 +65,7 @@ def model_title(name: str) -> str:
 
 
 def get_model(name: str) -> ModelEntry:
-    """Return a catalogue entry by name.
-
-    Raises:
-        UnknownName: there is none; the message suggests the nearest name.
-    """
+    """Return a catalogue entry by name. Raises UnknownName: there is none; the message suggests the nearest name."""
     try:
         return known_models()[name]
     except KeyError:
@@ -150,10 +146,7 @@ def misshapen(
 @contextmanager
 def fitting_shapes() -> Iterator[None]:
     """Convert torch's complaint about a tensor's shape, while an adapter is loaded, to :func:`misshapen`'s error.
-
-    Raises:
-        BadInput: a tensor of the adapter does not have the model's shape; the first one is named.
-    """
+    Raises BadInput: a tensor of the adapter does not have the model's shape; the first one is named."""
     try:
         yield
     except RuntimeError as error:

@@ -127,13 +127,8 @@ def pixels_of(content: bytes, channels: int, height: int, width: int, resample: 
 
 
 def eye_of(size: tuple[int, int, int], path: str | Path | None) -> Eye:
-    """Return a model's image preprocessing from its ``preprocessor_config.json``; ViT's if there is none.
-
-    ``size``: channels, height and width from its config.
-
-    Raises:
-        ValueError: the settings are invalid.
-    """
+    """Return a model's image preprocessing from its ``preprocessor_config.json``; ViT's if there is none. ``size``:
+    channels, height and width from its config. Raises ValueError: the settings are invalid."""
     channels, height, width = size
     if channels not in (1, 3):
         raise ValueError(f"the model reads images with {channels} channels; PNG and JPEG have 1 or 3")

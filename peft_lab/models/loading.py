@@ -110,12 +110,8 @@ def attention_for(device: str, max_length: int, entry: ModelEntry) -> Literal["s
 
 
 def weights_of(name: str) -> str:
-    """Return the folder or Hugging Face id to load from.
-
-    Raises:
-        UnknownName: there is no such model. BadInput: the model is known by its shape only.
-        AssetError: a live model has not been fetched.
-    """
+    """Return the folder or Hugging Face id to load from. Raises UnknownName: there is no such model. BadInput: the
+    model is known by its shape only. AssetError: a live model has not been fetched."""
     if looks_external(name):
         return str(Path(name).absolute()) if Path(name).is_dir() else name
     entry = resolve(name)
@@ -257,11 +253,8 @@ def _reader(entry: ModelEntry, source: str) -> Any:
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
-    """Load the tokenizer for the weights at ``source``, with a padding token.
-
-    Raises:
-        BadInput: there is none, or it needs its own code. AssetError: it is damaged.
-    """
+    """Load the tokenizer for the weights at ``source``, with a padding token. Raises BadInput: there is none, or it
+    needs its own code. AssetError: it is damaged."""
     with _verified(source):
         return _tokenizer(source)
 
@@ -283,11 +276,8 @@ def _tokenizer(source: str) -> PreTrainedTokenizerBase:
 
 
 def split_text(name: str, text: str) -> list[str]:
-    """Return the tokens of a text as text, by the tokenizer of a live model alone: transformers is not imported.
-
-    Raises:
-        AssetError: the model has to be fetched first. BadInput: its tokenizer cannot be read.
-    """
+    """Return the tokens of a text as text, by the tokenizer of a live model alone: transformers is not imported. Raises
+    AssetError: the model has to be fetched first. BadInput: its tokenizer cannot be read."""
     reader = _reader_of_text(weights_of(name))
     return [str(reader.decode([number])) for number in reader.encode(text, add_special_tokens=False).ids]
 

@@ -32,10 +32,8 @@ _LAYER = re.compile(r"(?<=\.)\d+(?=\.)|^\d+(?=\.)")
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Disable the garbage collector, which would scan a growing model again and again while it is built or run.
-
-    It scans everything torch has loaded as well: 0.3 s, as long as a simulation.
-    """
+    """Disable the garbage collector, which would scan a growing model again and again while it is built or run. It
+    scans everything torch has loaded as well: 0.3 s, as long as a simulation."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -46,11 +44,8 @@ def uncollected() -> Iterator[None]:
 
 
 def make_config(config: Mapping[str, Any]) -> PretrainedConfig:
-    """Return a transformers config from its stored dictionary (``config.json`` as published).
-
-    Raises:
-        BadInput: ``model_type`` is missing, or the installed transformers does not know it.
-    """
+    """Return a transformers config from its stored dictionary (``config.json`` as published). Raises BadInput:
+    ``model_type`` is missing, or the installed transformers does not know it."""
     from transformers import AutoConfig
 
     values = dict(config)
@@ -189,9 +184,7 @@ def read_shape(
 
 def _attends(model: Any, text: Any) -> bool:
     """Return whether the model has keys and values to attend to: Mamba, RWKV and their kin carry a state instead.
-
-    Mamba-2 calls parts of its state heads, RWKV calls its mixing attention: neither uses both words.
-    """
+    Mamba-2 calls parts of its state heads, RWKV calls its mixing attention: neither uses both words."""
     if not getattr(model, "_is_stateful", False):
         return True
     named = any("attention" in type(module).__name__.lower() for module in model.modules())
@@ -561,9 +554,7 @@ def _join(path: str, name: str) -> str:
 
 def _place(owner: str, name: str, wrapper: str) -> tuple[str, str]:
     """Return module path and parameter name. A parameter filed under the adapter's name is named after its slot.
-
-    ``...k_proj.ia3_l`` and ``default`` become ``...k_proj`` and ``ia3_l``.
-    """
+    ``...k_proj.ia3_l`` and ``default`` become ``...k_proj`` and ``ia3_l``."""
     path = clean_path(owner, wrapper)
     if name == "default":
         path, _, name = path.rpartition(".")

@@ -99,9 +99,8 @@ class ModuleGroup:
 
     @property
     def in_features(self) -> int:
-        """Return the number of inputs. ``Conv1D`` (GPT-2) stores (in, out), ``Linear`` (out, in), ``Embedding``
-        (rows, dim); ``Conv2d``, which reads an image's patches, (out, channels, height, width).
-        """
+        """Return the number of inputs. ``Conv1D`` (GPT-2) stores (in, out), ``Linear`` (out, in), ``Embedding`` (rows,
+        dim); ``Conv2d``, which reads an image's patches, (out, channels, height, width)."""
         weight = self.parameters["weight"]
         if self.type == "Conv2d":
             return math.prod(weight[1:])
@@ -140,10 +139,8 @@ class ModuleGroup:
 
 
 def is_bias(parameter: str) -> bool:
-    """Return whether a parameter is a bias by its own name: ``bias``, or ``down_proj_bias`` of stacked experts.
-
-    T5's ``relative_attention_bias`` is a module, not a bias.
-    """
+    """Return whether a parameter is a bias by its own name: ``bias``, or ``down_proj_bias`` of stacked experts. T5's
+    ``relative_attention_bias`` is a module, not a bias."""
     own = parameter.rpartition(".")[2]
     return own == "bias" or own.endswith("_bias")
 
@@ -462,8 +459,6 @@ HEADS = ("classifier", "score")
 
 
 def in_head(name: str) -> bool:
-    """Return whether a parameter or module belongs to a task head that transformers puts on a model.
-
-    By the ending, as PEFT decides what to save whole: DistilBERT's ``pre_classifier`` is part of its head.
-    """
+    """Return whether a parameter or module belongs to a task head that transformers puts on a model. By the ending, as
+    PEFT decides what to save whole: DistilBERT's ``pre_classifier`` is part of its head."""
     return any(part.endswith(HEADS) for part in name.split("."))

@@ -81,6 +81,9 @@ def test_a_head_is_for_encoders() -> None:
         ("llama-3.2-3b", "prefix", {"num_virtual_tokens": 20}, 1_146_880, None),
         ("llama-3.2-3b", "prompt", {"num_virtual_tokens": 20}, 61_440, None),
         ("gpt2", "bitfit", {}, 102_144, 124_439_808),
+        ("bert-base", "bitfit", {}, 102_912, None),
+        ("t5-base", "prompt", {"num_virtual_tokens": 20}, 30_720, None),
+        ("llama-3.2-3b", "qlora", {"r": 16}, 24_313_856, None),
     ],
 )
 def test_known_counts(

@@ -294,6 +294,13 @@ def test_any_text_is_rules_or_a_reason(text: str) -> None:
         assert all(1 <= rule.rank <= 1024 for rule in rules)
 
 
+@pytest.mark.parametrize(("more", "scale"), [({}, 0.25), ({"use_rslora": True}, 2.0)])
+def test_scales(more: dict[str, Any], scale: float) -> None:
+    for method in (LORA, get_method("qlora"))[: 1 if more else 2]:
+        values = method.require(get_model("llama-3.2-3b").shape, {"r": 64, "lora_alpha": 16, **more})
+        assert method.scale(values) == scale  # type: ignore[attr-defined]
+
+
 def test_lora_plus_raises_the_rate_of_b_as_peft_does() -> None:
     import torch
     from peft.optimizers import create_loraplus_optimizer

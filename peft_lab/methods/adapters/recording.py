@@ -71,9 +71,7 @@ def listening(model: torch.nn.Module) -> Iterator[dict[str, list[Any]]]:
 
 def answers(model: torch.nn.Module, inputs: Inputs) -> torch.Tensor:
     """Return the logits of each row, float32: of the classes, of each token's labels, or of the token after the last.
-
-    Of shape (rows, classes), (rows, length, labels) with zeros at the padding, or (rows, vocabulary).
-    """
+    Of shape (rows, classes), (rows, length, labels) with zeros at the padding, or (rows, vocabulary)."""
     import torch
 
     found: list[Any] = [None] * len(inputs["input_ids"])
@@ -117,10 +115,8 @@ def activations(model: torch.nn.Module, inputs: Inputs) -> dict[str, Any]:
 
 
 def added(model: torch.nn.Module, inputs: Inputs) -> dict[str, float]:
-    """Return the mean over tokens of ‖output‖ / ‖input‖ of each adapter, by the host's path.
-
-    ``inputs``: ids and mask of shape (rows, length).
-    """
+    """Return the mean over tokens of ‖output‖ / ‖input‖ of each adapter, by the host's path. ``inputs``: ids and mask
+    of shape (rows, length)."""
     return {
         path: float((gives.norm(dim=1) / reads.norm(dim=1)).mean())
         for path, (reads, gives, _) in activations(model, inputs).items()
@@ -141,10 +137,8 @@ def fit(x: torch.Tensor, y: torch.Tensor) -> Affine:
 
 
 def missed(line: Affine, x: torch.Tensor, y: torch.Tensor) -> float:
-    """Return ‖y - line(x)‖ / ‖y - its mean‖: 0 for a linear ``y``, 1 if the line is no better than a constant.
-
-    ``x`` of shape (tokens, d_in), ``y`` (tokens, d_out).
-    """
+    """Return ‖y - line(x)‖ / ‖y - its mean‖: 0 for a linear ``y``, 1 if the line is no better than a constant. ``x`` of
+    shape (tokens, d_in), ``y`` (tokens, d_out)."""
     wanted = _exact(y)
     spread = float((wanted - wanted.mean(0)).norm())
     return float((wanted - line(x)).norm()) / spread if spread else 0.0

@@ -40,17 +40,7 @@ PEFT_TYPE = "BOTTLENECK"
 
 
 class Adapters(MethodSpec):
-    """Bottleneck adapters, of our own: Houlsby, Pfeiffer and parallel placement.
-
-    Pfeiffer keeps one of Houlsby's two adapters in a layer:
-
-    >>> from peft_lab.models.catalogue import get_model
-    >>> shape = get_model("roberta-base").shape
-    >>> adapters = Adapters()
-    >>> [adapters.formula(shape, adapters.require(shape, {"placement": place, "bottleneck": 48})).trainable
-    ...  for place in ("pfeiffer", "houlsby")]
-    [894528, 1789056]
-    """
+    """Bottleneck adapters, of our own: Houlsby, Pfeiffer and parallel placement."""
 
     slug = "adapters"
 
@@ -102,11 +92,8 @@ class Adapters(MethodSpec):
     def add(
         self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType, name: str
     ) -> torch.nn.Module:
-        """Add one more adapter to a model and train only that one. :meth:`set_active` switches between them.
-
-        Raises:
-            BadInput: the name is in use.
-        """
+        """Add one more adapter to a model and train only that one. :meth:`set_active` switches between them. Raises
+        BadInput: the name is in use."""
         prefix = _prefix(model, shape)
         hosts = [
             tuple(None if path is None else prefix + path for path in place)
@@ -140,10 +127,8 @@ class Adapters(MethodSpec):
         _notes(model).clear()
 
     def state(self, model: torch.nn.Module, name: str = "default") -> dict[str, torch.Tensor]:
-        """Return the tensors of one adapter, and of the head if it was trained with one.
-
-        Each has the shape it is saved in.
-        """
+        """Return the tensors of one adapter, and of the head if it was trained with one. Each has the shape it is saved
+        in."""
         found = {key: parameter.detach() for key, parameter in bottleneck.parameters_of(model, name).items()}
         if _notes(model)[name]["task_type"] in CLASSIFYING:
             own = {key: p.detach() for key, p in model.named_parameters() if shapes.in_head(key)}

@@ -35,9 +35,7 @@ def trained(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
 
 def moves(now: Mapping[str, torch.Tensor], start: Mapping[str, torch.Tensor]) -> list[dict[str, Any]]:
     """Return, for every bias, root mean square and maximum of its entries' moves, and its initial root mean square.
-
-    ``now`` and ``start``: biases of one dimension, by name.
-    """
+    ``now`` and ``start``: biases of one dimension, by name."""
     rows = []
     for name, value in now.items():
         move = value.detach().float() - start[name].float()

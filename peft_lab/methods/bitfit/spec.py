@@ -38,16 +38,7 @@ SUBSET_ROLES = ("q", "up")  # b_q and b_m2 of the paper
 
 
 class BitFit(peft_backed.OwnFormat):
-    """BitFit, our own implementation: train the biases that the model already has.
-
-    It adds no parameters, because the biases exist already:
-
-    >>> from peft_lab.models.catalogue import get_model
-    >>> shape = get_model("bert-base").shape
-    >>> found = BitFit().formula(shape, BitFit().require(shape, {}))
-    >>> found.trainable, found.added
-    (102912, 0)
-    """
+    """BitFit, our own implementation: train the biases that the model already has."""
 
     slug = "bitfit"
     peft_type = PEFT_TYPE

@@ -390,11 +390,8 @@ def count(
 
 @meta.uncollected()
 def count_config(model: str, adapter_config: Mapping[str, Any]) -> CountReport:
-    """Count any PEFT adapter config (the content of an ``adapter_config.json``) on one model.
-
-    Raises:
-        BadInput: this is no PEFT config, or PEFT cannot apply it to this model; the message gives PEFT's reason.
-    """
+    """Count any PEFT adapter config (the content of an ``adapter_config.json``) on one model. Raises BadInput: this is
+    no PEFT config, or PEFT cannot apply it to this model; the message gives PEFT's reason."""
     start = time.perf_counter()
     entry = resolve(model)
     base = build_base(entry, adapter_config)

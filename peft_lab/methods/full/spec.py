@@ -24,13 +24,7 @@ PEFT_TYPE = "FULL"
 
 
 class FullFineTuning(peft_backed.OwnFormat):
-    """Full fine-tuning: the reference that all other methods are compared with.
-
-    >>> from peft_lab.models.catalogue import get_model
-    >>> shape = get_model("bert-base").shape
-    >>> FullFineTuning().formula(shape, {}).trainable == shape.total
-    True
-    """
+    """Full fine-tuning: the reference that all other methods are compared with."""
 
     slug = "full"
     peft_type = PEFT_TYPE

@@ -40,10 +40,8 @@ def scaled(model: torch.nn.Module) -> Iterator[tuple[str, Any]]:
 
 
 def vectors(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor, bool]]:
-    """Yield every vector with its module's path in the bare model and whether it multiplies the input.
-
-    Each has one dimension, that of the features it multiplies.
-    """
+    """Yield every vector with its module's path in the bare model and whether it multiplies the input. Each has one
+    dimension, that of the features it multiplies."""
     for path, module in scaled(model):
         yield path, module.ia3_l[ADAPTER].detach().flatten().float(), bool(module.is_feedforward)
 
@@ -72,9 +70,7 @@ def summary(path: str, vector: torch.Tensor) -> dict[str, Any]:
 
 def cells(vector: torch.Tensor) -> list[float]:
     """Return ``vector`` reduced to at most CELLS cells, each the entry of its patch that is largest in magnitude.
-
-    ``vector`` has one dimension.
-    """
+    ``vector`` has one dimension."""
     import torch
 
     flat, size = vector[None, None], min(CELLS, vector.numel())
@@ -143,10 +139,8 @@ def twins(snapshot: Mapping[str, torch.Tensor], on_input: Sequence[str]) -> dict
 
 
 def strongest(snapshot: Mapping[str, torch.Tensor]) -> dict[str, list[dict[str, Any]]]:
-    """Return the LISTED largest and smallest factors of all, with module and channel.
-
-    The vectors have one dimension each.
-    """
+    """Return the LISTED largest and smallest factors of all, with module and channel. The vectors have one dimension
+    each."""
     rows: list[dict[str, Any]] = [
         {"module": path, "channel": int(channel), "factor": float(vector[channel])}
         for path, vector in snapshot.items()

@@ -43,16 +43,7 @@ if TYPE_CHECKING:
 
 
 class Ia3(PeftMethod):
-    """IA³ as in PEFT: vectors on keys, values and the feed-forward part.
-
-    One vector each on the outputs of keys and values, and one on the input of the down map, in every layer:
-
-    >>> from peft_lab.models.catalogue import get_model
-    >>> shape = get_model("llama-3.2-3b").shape
-    >>> ia3 = Ia3()
-    >>> ia3.formula(shape, ia3.require(shape, {})).trainable == 28 * (1024 + 1024 + 8192)
-    True
-    """
+    """IA³ as in PEFT: vectors on keys, values and the feed-forward part."""
 
     slug = "ia3"
     mergeable = True

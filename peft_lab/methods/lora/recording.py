@@ -118,10 +118,8 @@ Factors = tuple["torch.Tensor", "torch.Tensor"]
 
 
 def change(module: Any, start: Factors | None) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """Return A, B and scale whose product training added to W: BA, less the BA it started from (PiSSA).
-
-    A has the shape (r, d_in), B (d_out, r).
-    """
+    """Return A, B and scale whose product training added to W: BA, less the BA it started from (PiSSA). A has the shape
+    (r, d_in), B (d_out, r)."""
     import torch
 
     a, b = (matrix[ADAPTER].weight.detach().float() for matrix in (module.lora_A, module.lora_B))
@@ -162,10 +160,8 @@ def corrections(model: torch.nn.Module, starts: Mapping[str, Factors] | None = N
 
 
 def base_weight(module: Any) -> torch.Tensor:
-    """Return the frozen matrix of an adapted module in float32, dequantised if it is stored in few bits.
-
-    Of the module's own shape, (d_out, d_in) for most.
-    """
+    """Return the frozen matrix of an adapted module in float32, dequantised if it is stored in few bits. Of the
+    module's own shape, (d_out, d_in) for most."""
     return quantise.expanded(module.get_base_layer()).detach().float()
 
 

@@ -39,15 +39,7 @@ if TYPE_CHECKING:
 
 class PrefixTuning(VirtualTokenMethod):
     """Prefix Tuning: trained keys and values before those of the text, in every layer.
-
-    ``2 L d_kv n`` parameters, fewer with grouped-query attention:
-
-    >>> from peft_lab.models.catalogue import get_model
-    >>> shape = get_model("llama-3.2-3b").shape
-    >>> prefix = PrefixTuning()
-    >>> prefix.formula(shape, prefix.require(shape, {"num_virtual_tokens": 20})).stored == 2 * 28 * 1024 * 20
-    True
-    """
+    ``2 L d_kv n`` parameters, fewer with grouped-query attention."""
 
     slug = "prefix"
 
@@ -155,9 +147,8 @@ def starts_from_text(values: Values) -> bool:
 
 
 def _width(shape: ModelShape) -> int:
-    """Return the width of PEFT's prefix per layer: the keys'. Without grouped queries PEFT takes the hidden size;
-    it detects them by ``num_key_value_heads`` in the config, which Falcon's lacks.
-    """
+    """Return the width of PEFT's prefix per layer: the keys'. Without grouped queries PEFT takes the hidden size; it
+    detects them by ``num_key_value_heads`` in the config, which Falcon's lacks."""
     return shape.hidden if shape.model_type == "falcon" else shape.kv_width
 
 

@@ -35,15 +35,8 @@ if TYPE_CHECKING:
 
 
 class PromptTuning(InputPromptMethod):
-    """Prompt Tuning as in PEFT: trained embeddings before those of the text.
-
-    ``n d`` parameters, and twice that on an encoder-decoder, for which PEFT makes two tables:
-
-    >>> from peft_lab.models.catalogue import get_model
-    >>> prompt, shapes = PromptTuning(), [get_model(name).shape for name in ("llama-3.2-3b", "t5-base")]
-    >>> [prompt.formula(shape, prompt.require(shape, {"num_virtual_tokens": 20})).trainable for shape in shapes]
-    [61440, 30720]
-    """
+    """Prompt Tuning as in PEFT: trained embeddings before those of the text. ``n d`` parameters, twice that on an
+    encoder-decoder, for which PEFT makes two tables."""
 
     slug = "prompt"
 

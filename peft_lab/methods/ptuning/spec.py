@@ -49,17 +49,7 @@ DEEP = ("num_virtual_tokens", "init_weights", "init_text")  # the knobs that ver
 
 
 class PTuning(InputPromptMethod):
-    """P-Tuning: version 1 with an encoder at the input, version 2 with prompts in every layer.
-
-    Version 1 trains an encoder that is discarded; its output is kept:
-
-    >>> from peft_lab.models.catalogue import get_model
-    >>> shape = get_model("llama-3.2-3b").shape
-    >>> tuning = PTuning()
-    >>> found = tuning.formula(shape, tuning.require(shape, {"num_virtual_tokens": 20}))
-    >>> found.trainable, found.stored
-    (28382208, 61440)
-    """
+    """P-Tuning: version 1 with an encoder at the input, version 2 with prompts in every layer."""
 
     slug = "ptuning"
     deep_learning_rates: ClassVar[Mapping[ModelKind, float]] = {"encoder": 3e-2, **PREFIX.learning_rates}

@@ -98,9 +98,7 @@ def ways(model: Any, fresh_base: FreshBase) -> Iterator[tuple[str, Callable[[], 
 
 def moved(model: Any, fresh_base: FreshBase) -> tuple[float, float]:
     """Return the norm of the correction and of the rounding of the adapted matrices, each over the weights' norm.
-
-    ``model``: trained, with its adapter and a base in few bits. ``fresh_base``: as :func:`merges`.
-    """
+    ``model``: trained, with its adapter and a base in few bits. ``fresh_base``: as :func:`merges`."""
     base = fresh_base()
     corrections, roundings, weights = 0.0, 0.0, 0.0
     for path, module in lora.layers(model):

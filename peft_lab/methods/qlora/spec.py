@@ -44,18 +44,7 @@ BASE_FILE = "base_quantization.json"
 
 
 class QLora(Lora):
-    """LoRA on a base stored in 4 or 8 bits.
-
-    By default it adapts all linear maps, as in the paper:
-
-    >>> from peft_lab.models.catalogue import get_model
-    >>> shape = get_model("llama-3.2-3b").shape
-    >>> qlora = QLora()
-    >>> qlora.formula(shape, qlora.require(shape, {"r": 16})).trainable
-    24313856
-    >>> qlora.scale(qlora.require(shape, {"r": 64, "lora_alpha": 16}))
-    0.25
-    """
+    """LoRA on a base stored in 4 or 8 bits. By default it adapts all linear maps, as in the paper."""
 
     slug = "qlora"
 
@@ -262,9 +251,7 @@ def _constants(state: Any) -> int:
 
 def histogram(weight: torch.Tensor, size: int) -> list[int]:
     """Count the weights in each bin, each divided by the largest magnitude of its block of ``size`` neighbours.
-
-    ``weight`` has any shape and is read row by row.
-    """
+    ``weight`` has any shape and is read row by row."""
     import torch
 
     blocks = weight.flatten()[: weight.numel() // size * size].reshape(-1, size)

@@ -227,9 +227,7 @@ class Recorder:
 
     def attention(self, inputs: Inputs) -> list[list[float]]:
         """Return the share of every head's attention on trained tokens, by layer and head; empty if there are none.
-
-        ``inputs``: one row, without padding.
-        """
+        ``inputs``: one row, without padding."""
         return []
 
     def after_backward(self, step: int) -> None:

@@ -83,9 +83,7 @@ def shares(model: Any, inputs: Inputs, tokens: int) -> list[list[float]]:
 
 def even_share(mask: torch.Tensor, tokens: int, causal: bool) -> float:
     """Return the share of :func:`shares` if attention were spread evenly over all positions a token may attend to.
-
-    ``mask`` has the shape (rows, length).
-    """
+    ``mask`` has the shape (rows, length)."""
     rows = []
     for length in mask.sum(1).tolist():
         seen = [position + 1 if causal else length for position in range(length)]
@@ -196,10 +194,8 @@ def _passes(model: Any, row: Mapping[str, torch.Tensor], implementation: str | N
 
 
 def _before_the_text(model: Any, inputs: Inputs, tokens: int) -> list[list[float]]:
-    """Return shares as :func:`shares`, for tokens in the input before the text.
-
-    ``inputs``: ids and mask of shape (1, length), without padding.
-    """
+    """Return shares as :func:`shares`, for tokens in the input before the text. ``inputs``: ids and mask of shape (1,
+    length), without padding."""
     length = inputs["input_ids"].shape[1]
     with plain_attention(model):
         output = model(**inputs, output_attentions=True)
@@ -360,10 +356,8 @@ class DeepRecorder(Recorder):
 
 
 def prefix_of(model: Any) -> dict[str, torch.Tensor]:
-    """Return the current trained keys and values: PEFT's table, or every layer's own.
-
-    The table has the shape (tokens, layers · 2 · kv width), a layer's own the shape that is trained.
-    """
+    """Return the current trained keys and values: PEFT's table, or every layer's own. The table has the shape (tokens,
+    layers · 2 · kv width), a layer's own the shape that is trained."""
     if hasattr(model, "peft_config"):
         return {"table": made_tokens(model)}
     own = model.named_parameters()
@@ -410,10 +404,8 @@ LISTED = 64  # virtual tokens whose words are recorded; of longer prompts the fi
 
 
 def nearest(table: torch.Tensor, words: torch.Tensor, amount: int = NEAREST) -> tuple[Any, Any]:
-    """Return the ``amount`` nearest words of each virtual token by cosine: ids and cosines, nearest first.
-
-    ``table`` has the shape (tokens, width), ``words`` (vocabulary, width); both results have (tokens, ``amount``).
-    """
+    """Return the ``amount`` nearest words of each virtual token by cosine: ids and cosines, nearest first. ``table``
+    has the shape (tokens, width), ``words`` (vocabulary, width); both results have (tokens, ``amount``)."""
     import torch
 
     unit = torch.nn.functional.normalize(words.float(), dim=1)

@@ -70,11 +70,8 @@ def is_library(content: Any) -> bool:
 
 
 def values_of(content: Mapping[str, Any], shape: ModelShape) -> dict[str, Any]:
-    """Return the knobs that a library's config stands for on a model.
-
-    Raises:
-        BadInput: the config uses features not built here, or is another model's.
-    """
+    """Return the knobs that a library's config stands for on a model. Raises BadInput: the config uses features not
+    built here, or is another model's."""
     config = content.get("config")
     if not isinstance(config, Mapping):
         raise BadInput("The adapters library's config has no settings (its 'config' is empty).", FIELD)
@@ -254,10 +251,8 @@ NAME = "default"
 
 
 def read_content(place: Path) -> dict[str, Any]:
-    """Return the content of the config in a folder, or in a zip of one.
-
-    Raises BadInput: there is none, or it is not of the adapters library.
-    """
+    """Return the content of the config in a folder, or in a zip of one. Raises BadInput: there is none, or it is not of
+    the adapters library."""
     content = _bytes(place, CONFIG)
     if content is None:
         raise BadInput(f"There is no {CONFIG} in {place.name}.", FIELD)

@@ -191,13 +191,8 @@ def names(model: torch.nn.Module) -> tuple[str, ...]:
 
 
 def set_active(model: torch.nn.Module, active: str | Sequence[str | None] | None) -> None:
-    """Choose the adapter for all rows, one per row of the batch, or none.
-
-    Switching moves no weights: every site looks the name up in its next call.
-
-    Raises:
-        BadInput: an adapter of that name is not on the model.
-    """
+    """Choose the adapter for all rows, one per row of the batch, or none. Switching moves no weights: every site looks
+    the name up in its next call. Raises BadInput: an adapter of that name is not on the model."""
     wanted = (active,) if isinstance(active, str | None) else tuple(active)
     known = names(model)
     for name in wanted:
@@ -286,10 +281,8 @@ Host = tuple[ModuleGroup, ModuleGroup | None]
 
 
 def host_places(shape: ModelShape, placement: str) -> list[Host]:
-    """Return pairs: the map whose output is adapted, and the module whose input the adapter reads (too).
-
-    ``None``: it reads the output alone. A mixture of experts is one host, read at its input or output.
-    """
+    """Return pairs: the map whose output is adapted, and the module whose input the adapter reads (too). ``None``: it
+    reads the output alone. A mixture of experts is one host, read at its input or output."""
     roles = ("o", "down") if placement in ("houlsby", "double_seq_bn") else ("down",)
     found = [group for group in shape.groups if group.role in roles and not shape.mixture_of(group)]
     if placement in LIBRARY:
@@ -321,8 +314,7 @@ def _beside(shape: ModelShape, host: ModuleGroup, up: int, name: str) -> ModuleG
 
 def place_paths(shape: ModelShape, placement: str) -> list[tuple[str | None, ...]]:
     """Return for each adapter the paths of its host, of the module it reads (``None``: the host), and, in a placement
-    that reads a sum, of the norm after that sum.
-    """
+    that reads a sum, of the norm after that sum."""
     found: list[tuple[str | None, ...]] = []
     for host, source in host_places(shape, placement):
         after = norm_after(shape, placement, host)

@@ -82,11 +82,8 @@ def config_of(
 
 
 def wrap(model: Any, config: PeftConfig) -> torch.nn.Module:
-    """Call ``get_peft_model``; on a meta model nothing is created on the CPU first.
-
-    Raises:
-        Unsupported: PEFT refuses these settings on this model; the message gives PEFT's reason.
-    """
+    """Call ``get_peft_model``; on a meta model nothing is created on the CPU first. Raises Unsupported: PEFT refuses
+    these settings on this model; the message gives PEFT's reason."""
     from peft import get_peft_model
 
     with shapes_only() if on_meta(model) else nullcontext():
@@ -194,11 +191,8 @@ def read_state(directory: Path) -> dict[str, torch.Tensor]:
 
 
 def copy_into(own: Mapping[str, torch.nn.Parameter], state: Mapping[str, torch.Tensor]) -> None:
-    """Copy tensors into the parameters of the same names.
-
-    Raises:
-        BadInput: there is no parameter of that name, or it has another shape.
-    """
+    """Copy tensors into the parameters of the same names. Raises BadInput: there is no parameter of that name, or it
+    has another shape."""
     import torch
 
     require_same(own, state)
@@ -217,10 +211,8 @@ def require_same(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tens
 
 
 def restore_adapter(model: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> None:
-    """Copy a saved state into a fresh base, store its names there, and freeze it: loading is for use, as in PEFT.
-
-    Each tensor has the shape of its parameter.
-    """
+    """Copy a saved state into a fresh base, store its names there, and freeze it: loading is for use, as in PEFT. Each
+    tensor has the shape of its parameter."""
     copy_into(dict(model.named_parameters()), state)
     model.requires_grad_(False)
     setattr(model, _NOTE, tuple(state))
@@ -288,13 +280,8 @@ def _kind() -> type[Any]:
 
 
 def add_head(model: torch.nn.Module, name: str, state: Mapping[str, torch.Tensor]) -> None:
-    """Store a head for an adapter. ``state``: the head's parameters by their path in the model.
-
-    Each has the shape it has in the model.
-
-    Raises:
-        BadInput: this model's head lacks some of the parameters.
-    """
+    """Store a head for an adapter. ``state``: the head's parameters by their path in the model. Each has the shape it
+    has in the model. Raises BadInput: this model's head lacks some of the parameters."""
     own = dict(model.named_parameters())
     require_same(own, state)
     root = _root(next(iter(state)))
@@ -321,10 +308,8 @@ def set_active_head(model: torch.nn.Module, active: Active) -> None:
 
 
 def head_state(model: torch.nn.Module, name: str) -> dict[str, torch.Tensor]:
-    """Return the parameters of one adapter's head by their path in the model; empty if none is stored for it.
-
-    Each has the shape it has in the model.
-    """
+    """Return the parameters of one adapter's head by their path in the model; empty if none is stored for it. Each has
+    the shape it has in the model."""
     found = {}
     for path, heads in _adapted_modules(model):
         if name in heads.copies:
@@ -385,11 +370,8 @@ def ia3_feedforward() -> Table:
 
 
 def _read_tables(name: str) -> Table:
-    """Return one table by the name of PEFT's constant.
-
-    Raises:
-        PeftLabError: the installed PEFT keeps its tables elsewhere, or not as literals.
-    """
+    """Return one table by the name of PEFT's constant. Raises PeftLabError: the installed PEFT keeps its tables
+    elsewhere, or not as literals."""
     for node in _constants_of_peft().body:
         if isinstance(node, ast.Assign) and any(
             isinstance(t, ast.Name) and t.id == name for t in node.targets

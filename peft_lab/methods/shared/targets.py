@@ -95,11 +95,7 @@ def target_problems(
 
 
 def matched(shape: ModelShape, names: Sequence[str]) -> tuple[ModuleGroup, ...]:
-    """Return the groups that checked names match.
-
-    Raises:
-        BadInput: the first error of :func:`target_problems`.
-    """
+    """Return the groups that checked names match. Raises BadInput: the first error of :func:`target_problems`."""
     for problem in target_problems(shape, names):
         if problem.level == "error":
             raise BadInput(problem.message, problem.field)
@@ -219,10 +215,8 @@ def rank_values(group: ModuleGroup, rank: int, text: str) -> Mapping[int, int]:
 
 
 def rank_pattern(groups: Sequence[ModuleGroup], text: str) -> dict[str, int]:
-    """Return the rules as PEFT's ``rank_pattern``: regular expressions that must match to the end of a module's path.
-
-    A range of layers is written out after the name of the module list that holds the layers, such as ``layers``.
-    """
+    """Return the rules as PEFT's ``rank_pattern``: regular expressions that must match to the end of a module's path. A
+    range of layers is written out after the name of the module list that holds the layers, such as ``layers``."""
     holders = sorted({group.path.partition(".{}")[0].rpartition(".")[2] for group in groups if group.layers})
     made = {}
     for rule in parse_ranks(text):
@@ -271,11 +265,7 @@ def expert_targets(
 
 
 def checked_experts(shape: ModelShape, values: Values) -> tuple[Target, ...]:
-    """Return the targets of valid values.
-
-    Raises:
-        BadInput: the first error of :func:`expert_problems`.
-    """
+    """Return the targets of valid values. Raises BadInput: the first error of :func:`expert_problems`."""
     for problem in expert_problems(shape, values):
         if problem.level == "error":
             raise BadInput(problem.message, problem.field)

@@ -79,10 +79,8 @@ ROOM = 128  # positions, a sentence or two; the learner is warned if fewer are l
 
 
 def rows(shape: ModelShape, values: Values) -> int:
-    """Return the rows of PEFT's prompt table: the virtual tokens, twice that on encoder-decoder models.
-
-    There PEFT sets ``num_transformer_submodules`` to 2, and its forward pass then reads the first half only.
-    """
+    """Return the rows of PEFT's prompt table: the virtual tokens, twice that on encoder-decoder models. There PEFT sets
+    ``num_transformer_submodules`` to 2, and its forward pass then reads the first half only."""
     tokens: int = values["num_virtual_tokens"]
     return tokens * (2 if shape.kind == "seq2seq" else 1)
 

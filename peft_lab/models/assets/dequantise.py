@@ -11,10 +11,8 @@ from pathlib import Path
 
 
 def dequantise(gguf: Path, into: Path) -> None:
-    """Write ``gguf`` (a Llama-type model with its tokenizer) to ``into`` as bfloat16 safetensors and a tokenizer.
-
-    The 4-bit blocks become the numbers they stand for; what their rounding lost stays lost.
-    """
+    """Write ``gguf`` (a Llama-type model with its tokenizer) to ``into`` as bfloat16 safetensors and a tokenizer. The
+    4-bit blocks become the numbers they stand for; what their rounding lost stays lost."""
     import torch
     from tokenizers import pre_tokenizers
     from transformers import AutoTokenizer, LlamaForCausalLM

@@ -56,11 +56,8 @@ def floats(file: Path) -> dict[str, Any]:
 
 
 def rebuild(graph: Path, into: Path, side: int = SIDE) -> None:
-    """Write the DINOv2 in an ONNX file to ``into`` as float32 safetensors, for square images of ``side`` pixels.
-
-    Raises:
-        ValueError: the file lacks a weight or has a surplus one.
-    """
+    """Write the DINOv2 in an ONNX file to ``into`` as float32 safetensors, for square images of ``side`` pixels. Raises
+    ValueError: the file lacks a weight or has a surplus one."""
     import torch
     from transformers import Dinov2Config, Dinov2Model
 

@@ -30,11 +30,8 @@ def numbers(data: memoryview) -> Iterator[int]:
 
 
 def fields(data: memoryview) -> Iterator[tuple[int, Any]]:
-    """Yield the fields of a protocol buffer message: number, and a whole number or the bytes of the content.
-
-    Raises:
-        ValueError: a kind of field that ONNX files do not have.
-    """
+    """Yield the fields of a protocol buffer message: number, and a whole number or the bytes of the content. Raises
+    ValueError: a kind of field that ONNX files do not have."""
     place = 0
 
     def number() -> int:

@@ -282,10 +282,8 @@ def _whole(asset: Asset, folder: Path) -> int | None:
 
 
 def _intact(asset: Asset, folder: Path) -> int | None:
-    """Return an asset's size in bytes; ``None`` if anything is missing, changed or of another pin.
-
-    If sizes and times agree, the file counts as intact; if only the time differs (a copied folder), it is hashed.
-    """
+    """Return an asset's size in bytes; ``None`` if anything is missing, changed or of another pin. If sizes and times
+    agree, the file counts as intact; if only the time differs (a copied folder), it is hashed."""
     record = fetching.recorded_files(folder, asset.sha256)
     try:
         fits = record is not None and all(_fits(folder / name, entry) for name, entry in record.items())
