@@ -291,7 +291,7 @@ def test_anothers_files_are_not_opened_shown_or_trained_on(room: Room, tmp_path:
             preview.look("smollm2-135m", room.upload, 64)
         )
         before = len(store.runs())
-    rest = {"steps": 60, "batch": 2, "learning_rate": 1e-3, "max_length": 17, "eval_rows": 2}
+    rest: dict[str, Any] = {"steps": 60, "batch": 2, "learning_rate": 1e-3, "max_length": 17, "eval_rows": 2}
     trained = RunSpec("a-vit", "bitfit", "own", **rest, own_data=str(images))
     refused = [
         lambda: get_queue().submit(RunRequest("minilm-l6", "bitfit", "own", own_data=room.upload)),

@@ -129,8 +129,10 @@ def _mistakes(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> Itera
             "lets the singular values of the weights choose its ranks (use_dynamic_rank), so it cannot be counted "
             "without the weights."
         )
-    vocabulary, indices = entry.config.get("vocab_size"), content.get("token_indices")
-    for index in indices if isinstance(indices, list) and isinstance(vocabulary, int) else ():
+    indices, vocabulary = content.get("token_indices"), entry.config.get("vocab_size")
+    if not isinstance(indices, list) or not isinstance(vocabulary, int):
+        return
+    for index in indices:
         if isinstance(index, int) and not 0 <= index < vocabulary:
             yield f"names token {index:,}, but {entry.title} has only {vocabulary:,} tokens."
 

@@ -73,10 +73,10 @@ def _figures(entry: AtlasType, model: ModelEntry, narrow: bool) -> None:
     cost, refusal = costs.step_cost(entry.name), costs.cost_refusal(entry.name)
     where = f"{get_model(costs.MODEL).title}, {costs.SETTING.batch} × {costs.SETTING.seq} tokens, bf16"
     with middle:
-        peak = cost and Finding(cost.peak_bytes, "bytes", Source.SIMULATED, where)
+        peak = Finding(cost.peak_bytes, "bytes", Source.SIMULATED, where) if cost else None
         figures.card("Peak memory", peak, absent=plain(refusal))
     with right:
-        step = cost and Finding(cost.seconds, "seconds", Source.SIMULATED, f"{where}, on an L40S")
+        step = Finding(cost.seconds, "seconds", Source.SIMULATED, f"{where}, on an L40S") if cost else None
         figures.card("Time per step", step, absent=plain(refusal))
 
 

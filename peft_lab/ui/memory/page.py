@@ -118,7 +118,7 @@ def _models(chosen: MemoryForm, slug: str) -> None:
     progress(answers, "models")
     refused |= answers.refused
     device = chosen.card
-    needs = {name: simulate.needed_bytes(one) for name, one in answers.found.items()}
+    needs: dict[str, float] = {name: simulate.needed_bytes(one) for name, one in answers.found.items()}
     fitting = [entry for entry in entries if device.holds(needs.get(entry.name, math.inf))]
     if not answers.waiting:
         sentence = f"**{fitting[-1].title}** is the largest model" if fitting else "There is no model"
