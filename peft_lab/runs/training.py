@@ -111,6 +111,9 @@ def start_recording(
     entry, spec = ready.base.entry, ready.spec
     if row is None and ready.test:
         row = ready.test[0]
+    earlier = None  # what a resumed run recorded before
+    with suppress(RunError):  # damaged
+        earlier = kept.kept_trajectory(folder) if checkpoints.latest(folder) else None
     # Activations are recorded for texts only.
     asked = None if row is None or ready.task.images else _example(ready, row)
     about = Trajectory(
@@ -132,18 +135,9 @@ def start_recording(
         asked,
         folder / kept.TRAJECTORY,
         budget,
-        _earlier(folder),
+        earlier,
         spec.watched,
     )
-
-
-def _earlier(folder: Path) -> Trajectory | None:
-    """Return the trajectory a resumed run recorded before; ``None`` without a checkpoint or if damaged."""
-    if checkpoints.latest(folder) is None:
-        return None
-    with suppress(RunError):
-        return kept.kept_trajectory(folder)
-    return None
 
 
 def _trainable(ready: course.Prepared) -> tuple[int, int]:
@@ -190,15 +184,9 @@ def _example(ready: course.Prepared, row: Row) -> EncodedExample:
         guesses = [text for text in (recorded.get(step), row.target) if text]
         return examines.answer(model, [question(row)], [guesses])[0].answer
 
-    def score(text: str) -> float:
-        return task.score([text], [row])[task.metric]
-
+    example = Example(row.text, tuple(tokens), row.target, task.metric)
     return EncodedExample(
-        Example(row.text, tuple(tokens), row.target, task.metric),
-        inputs,
-        answer,
-        score,
-        task.writes,
+        example, inputs, answer, lambda text: task.score([text], [row])[task.metric], task.writes
     )
 
 
@@ -266,11 +254,9 @@ def train(run: Run, recording_budget: Budget | None = None) -> tuple[str, str]:
     ready = _prepare(run)
     spec = ready.spec
     recorder = start_recording(ready, run.id, run.folder, recording_budget)
-    start = _know_first_answer(ready, recorder)
     masters = Masters(ready.model)
     machine.in_use().reset_peaks()
-    recorder.state(0)
-    _keep_first_answer(start, recorder)
+    _give_first_answer(ready, recorder)
     taken = _learn(ready, masters, recorder)
     if taken < spec.steps:
         recorder.close()
@@ -326,23 +312,22 @@ def _tell_base(run: Run, spec: RunSpec, score: BaseScore) -> None:
         run.log.emit("evaluated", which="base", **asdict(score.evaluation), scored_by=score.run)
 
 
-def _know_first_answer(ready: _Running, recorder: TrajectoryRecorder) -> BaseScore:
-    """Pass on what an earlier run that began alike answered before its first step; return all such answers."""
-    spec = ready.spec
-    start = course.find_base_score({**ready.score.key, "start": [spec.method, dict(spec.values), spec.seed]})
-    if recorder.asked is not None and recorder.asked.example.text in start.answers:
-        recorder.know(start.answers[recorder.asked.example.text].answer)
-    return start
-
-
-def _keep_first_answer(start: BaseScore, recorder: TrajectoryRecorder) -> None:
-    """Store the answer before the first step for later runs, if it was written token by token and is new."""
-    asked, given = recorder.asked, recorder.answered()
-    if asked is None or not asked.writes or 0 not in given or asked.example.text in start.answers:
+def _give_first_answer(ready: _Running, recorder: TrajectoryRecorder) -> None:
+    """Record the state before the first step with its answer; runs that begin alike share one that is written token by
+    token."""
+    spec, asked = ready.spec, recorder.asked
+    if asked is None or not asked.writes:
+        recorder.state(0)
         return
-    start.answers[asked.example.text] = ModelAnswer(asked.example.text, given[0])
-    with suppress(OSError):  # it only saves the next run some seconds
-        course.keep_base_score(start)
+    text = asked.example.text
+    start = course.find_base_score({**ready.score.key, "start": [spec.method, dict(spec.values), spec.seed]})
+    if text in start.answers:
+        recorder.know(start.answers[text].answer)
+    recorder.state(0)
+    if text not in start.answers and 0 in recorder.answered():
+        start.answers[text] = ModelAnswer(text, recorder.answered()[0])
+        with suppress(OSError):  # it only saves the next run some seconds
+            course.keep_base_score(start)
 
 
 # -- learning ----------------------------------------------------------------------------------------------------
@@ -381,17 +366,18 @@ def _learn(ready: _Running, masters: Masters, recorder: TrajectoryRecorder) -> i
 
 
 def _require_numbers(made: Made, run: Run) -> None:
-    if not math.isfinite(made.loss) or not math.isfinite(made.norm):
-        checkpoints.clear(run.folder)  # resuming would fail again
-        if made.step == 0:
-            raise RunError(
-                "The loss or its gradient is not a number (NaN) at the first step. Look for NaN, infinite or huge "
-                f"values in the weights of {run.spec.model}."
-            )
+    if math.isfinite(made.loss) and math.isfinite(made.norm):
+        return
+    checkpoints.clear(run.folder)  # resuming would fail again
+    if made.step == 0:
         raise RunError(
-            f"The loss is not a number (NaN) at step {made.step + 1}: the learning rate {run.spec.learning_rate:g} "
-            "is too high. Lower it."
-        ).with_works(learning_rate=run.spec.learning_rate / 10)
+            "The loss or its gradient is not a number (NaN) at the first step. Look for NaN, infinite or huge "
+            f"values in the weights of {run.spec.model}."
+        )
+    raise RunError(
+        f"The loss is not a number (NaN) at step {made.step + 1}: the learning rate {run.spec.learning_rate:g} "
+        "is too high. Lower it."
+    ).with_works(learning_rate=run.spec.learning_rate / 10)
 
 
 # -- comparing ---------------------------------------------------------------------------------------------------

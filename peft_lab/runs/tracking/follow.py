@@ -47,24 +47,16 @@ class TrackedPoint:
 
 
 class Tracker(Protocol):
-    """One run in one tracker. Raises whatever the tracker's library raises."""
+    """One run in one tracker: where people find it, without a password, and the tracker's own id, with which it can be
+    resumed. Raises whatever the tracker's library raises."""
 
     @property
-    def address(self) -> str:
-        """Return where people find the run, without a password."""
-
+    def address(self) -> str: ...
     @property
-    def identity(self) -> str:
-        """Return the tracker's own id of the run, with which it can be resumed later."""
-
-    def points(self, points: Sequence[TrackedPoint]) -> None:
-        """Send new figures, in order."""
-
-    def folder(self, path: Path) -> None:
-        """Upload the adapter as an artifact."""
-
-    def end(self, status: Status, message: str) -> None:
-        """Record how the run has ended."""
+    def identity(self) -> str: ...
+    def points(self, points: Sequence[TrackedPoint]) -> None: ...
+    def folder(self, path: Path) -> None: ...
+    def end(self, status: Status, message: str) -> None: ...
 
 
 # ----------------------------------------
@@ -278,13 +270,14 @@ def follow(run: Run, home: Path, trackers: Sequence[str], as_it_stands: bool = F
     try:
         _followed(run, home, trackers, as_it_stands)
     except Exception as error:
+        code = disk.number(error)
+        why = disk.why(code) if code is not None else f"{type(error).__name__}: {in_short(error)}"
+        said = str(error) if isinstance(error, PeftLabError) else f"'{run.id}' cannot be followed ({why})."
         with suppress(OSError):  # the run may have been deleted
-            for name in trackers:
-                if (
-                    run.folder.is_dir()
-                    and not start.read_tracking(run.folder).get(name, TrackerState(name)).complete
-                ):
-                    start.failed_trackers(run.folder, name, _reason(run, error))
+            told = start.read_tracking(run.folder) if run.folder.is_dir() else {}
+            for name in trackers if run.folder.is_dir() else ():
+                if name not in told or not told[name].complete:
+                    start.failed_trackers(run.folder, name, said)
         raise  # for the traceback in this process's log
 
 
@@ -336,15 +329,6 @@ def _tell(each: _Telling, run: Run, home: Path, events: Sequence[Event], status:
         each.tracker = None
         reason = in_short(error)
         each.told = replace(each.told, problem=reason if reason.endswith(".") else f"{reason}.")
-
-
-def _reason(run: Run, error: Exception) -> str:
-    """Return why a run cannot be followed: this package's own message, else one with the run's name."""
-    if isinstance(error, PeftLabError):
-        return str(error)
-    code = disk.number(error)
-    why = disk.why(code) if code is not None else f"{type(error).__name__}: {in_short(error)}"
-    return f"'{run.id}' cannot be followed ({why})."
 
 
 if __name__ == "__main__":

@@ -241,6 +241,15 @@ def hold_out(rows: Iterable[Row], texts: int) -> Splits:
     return Splits(tuple(chain.from_iterable(parts[texts:])), tuple(chain.from_iterable(parts[:texts])))
 
 
+def split_groups(groups: Iterable[Sequence[Row]], share: float) -> Splits:
+    """Hold out a share of the different texts of every group, at least one."""
+    parts = [hold_out(group, max(1, round(share * different_texts(group)))) for group in groups]
+    return Splits(
+        in_fair_order(row for part in parts for row in part.train),
+        in_fair_order(row for part in parts for row in part.test),
+    )
+
+
 # ----------------------------------------
 # The words that a free answer shares with the expected one.
 

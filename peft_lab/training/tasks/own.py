@@ -21,11 +21,10 @@ from peft_lab.training.tasks.base import (
     Task,
     check_paired,
     different_texts,
-    hold_out,
-    in_fair_order,
     is_blank,
     label_scores,
     same_text,
+    split_groups,
     stated_fields,
     word_f1,
 )
@@ -352,11 +351,7 @@ def _split(rows: Sequence[Row], kind: Kind) -> Splits:
     labelled = kind in ("classification", "tagging")
     groups = _by_label(rows, kind).values() if labelled else [rows]
     share = min(TEST_SHARE, MAX_TEST_TEXTS / different_texts(rows))
-    parts = [hold_out(group, max(1, round(share * different_texts(group)))) for group in groups]
-    return Splits(
-        in_fair_order(row for part in parts for row in part.train),
-        in_fair_order(row for part in parts for row in part.test),
-    )
+    return split_groups(groups, share)
 
 
 def task_of(filename: str, data: bytes, found: Content) -> OwnTask:

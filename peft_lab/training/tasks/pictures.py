@@ -17,7 +17,7 @@ from typing import Any
 
 from peft_lab.core import disk, units
 from peft_lab.core.errors import BadInput
-from peft_lab.training.tasks.base import Row, Splits, in_fair_order, is_blank, stated_fields
+from peft_lab.training.tasks.base import Row, Splits, is_blank, split_groups, stated_fields
 from peft_lab.training.tasks.records import bad, require_unlike, shorten
 
 ZIP = ".zip"
@@ -121,7 +121,8 @@ def rows_of(data: bytes) -> tuple[tuple[str, ...], Splits]:
             check_image(content, entry.filename)
             rows.append(row)
     labels = _labels(rows)
-    return labels, _split(rows, labels)
+    groups = [[row for row in rows if row.target == label] for label in labels]
+    return labels, split_groups(groups, min(TEST_SHARE, MAX_TEST / len(rows)))
 
 
 def files(place: str, names: Iterable[str]) -> Iterator[bytes]:
@@ -224,19 +225,6 @@ def _labels(rows: Sequence[Row]) -> tuple[str, ...]:
                 "one to test on."
             )
     return tuple(labels)
-
-
-def _split(rows: Iterable[Row], labels: Sequence[str]) -> Splits:
-    groups: dict[str, list[Row]] = {label: [] for label in labels}
-    for row in in_fair_order(rows):
-        groups[row.target].append(row)
-    share = min(TEST_SHARE, MAX_TEST / sum(map(len, groups.values())))
-    held = [max(1, round(share * len(group))) for group in groups.values()]
-    parts = list(zip(groups.values(), held, strict=True))
-    return Splits(
-        in_fair_order(row for group, number in parts for row in group[number:]),
-        in_fair_order(row for group, number in parts for row in group[:number]),
-    )
 
 
 def fields(name: str, labels: Sequence[str], splits: Splits) -> dict[str, Any]:
