@@ -83,21 +83,6 @@ ANYBODY = "*"
 _AHEAD = 300.0  # seconds that the provider's clock may be ahead of this one
 
 
-@dataclass(frozen=True)
-class Verified:
-    """A person whom an identity provider has verified.
-
-    Attributes:
-        owner: the name of their folder, which reveals nothing about them. teacher: whether they teach this class.
-        name: their name at the provider. at: when the provider issued the token, in seconds since 1970.
-    """
-
-    owner: str
-    teacher: bool
-    name: str
-    at: float
-
-
 def login_is_on() -> bool:
     """Return whether this class can be joined by signing in."""
     return asking.class_is_on() and bool(os.environ.get(WHO_MAY_LOG_IN, "").strip())
@@ -118,8 +103,8 @@ def is_listed(variable: str) -> tuple[str, ...]:
     return found
 
 
-def verified_learner(claims: Mapping[str, Any], secret: str, now: float | None = None) -> Verified:
-    """Return the person whom the claims of an ID token, which has been checked, identify.
+def verified_learner(claims: Mapping[str, Any], secret: str, now: float | None = None) -> tuple[Asker, str]:
+    """Return the person whom the claims of an ID token, which has been checked, identify, and their name there.
 
     Raises:
         BadInput: the claims identify nobody, are too old, or belong to an account that this class does not admit.
@@ -148,7 +133,8 @@ def verified_learner(claims: Mapping[str, Any], secret: str, now: float | None =
     said = "\0".join(("login", issuer, subject)).encode()
     owner = hmac.new(bytes.fromhex(secret), said, hashlib.sha256).hexdigest()[:OWNER_DIGITS]
     name = claims.get("name")
-    return Verified(owner, teacher, name if isinstance(name, str) else "", min(at, float(issued or 0)))
+    signed_in = int(min(at, float(issued or 0)))
+    return Asker(owner, teacher, signed_in), name if isinstance(name, str) else ""
 
 
 def _address(claims: Mapping[str, Any]) -> str:
@@ -309,12 +295,11 @@ def join_verified(claims: Mapping[str, Any]) -> tuple[Asker, str]:
         BadInput: this class does not admit the account, or is full. PeftLabError: the disk cannot be written.
     """
     known = class_keys()
-    found = verified_learner(claims, known.secret)
-    if not places.of(found.owner).is_dir():
-        _new(found.name, found.teacher, found.owner)
+    who, name = verified_learner(claims, known.secret)
+    if not places.of(who.owner).is_dir():
+        _new(name, who.teacher, who.owner)
     else:
-        _note_role(found.owner, found.teacher)
-    who = Asker(found.owner, found.teacher, int(found.at))
+        _note_role(who.owner, who.teacher)
     return who, signed_mark(who, known.secret)
 
 

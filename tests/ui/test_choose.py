@@ -167,7 +167,8 @@ def test_what_is_wrong_with_an_address_is_said(address: dict[str, str], message:
     assert any(message in line and line.startswith(":red[") for line in told(app).split("\n"))
 
 
-@pytest.mark.slow
+@pytest.mark.further
+@pytest.mark.rest
 def test_the_configuration_opens_on_the_methods_page() -> None:
     app = opened("choose", rows="200000", device="t4", model="llama-3.2-1b", storage="900000000")
     link = next(

@@ -41,7 +41,8 @@ def test_the_button_trains_with_the_settings_of_the_recorded_run(weights: Path) 
     assert started["probes"] == [shipped().order]
 
 
-@pytest.mark.slow
+@pytest.mark.further
+@pytest.mark.rest
 @pytest.mark.weights
 def test_what_the_base_answers_live_is_what_it_answered_at_step_0(weights: Path) -> None:
     run = shipped()

@@ -129,7 +129,8 @@ def test_the_address_names_a_published_run(monkeypatch: pytest.MonkeyPatch) -> N
     assert "'nonsense'" in told(settled(opened("memory", tab="published", row="nonsense", **SMALL)))
 
 
-@pytest.mark.slow
+@pytest.mark.further
+@pytest.mark.rest
 def test_the_longest_row_is_searched() -> None:
     app = settled(opened("memory", tab="fits", **{**SMALL, "seq": "512"}))
     app.button(key="find-seq").click().run()
@@ -140,7 +141,8 @@ def test_the_longest_row_is_searched() -> None:
     assert "**512 tokens per row** at 2 rows, all the positions" in told(app)
 
 
-@pytest.mark.slow
+@pytest.mark.further
+@pytest.mark.rest
 def test_lengths_of_rows_show_what_a_run_reserves() -> None:
     app = opened("memory", **SMALL | {"device": "rtx-4090", "seq": "64"})
     assert "expandable" not in tables(app)
@@ -195,7 +197,8 @@ def test_a_tab_or_method_that_is_none_is_said() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.slow
+@pytest.mark.further
+@pytest.mark.rest
 def test_the_first_chart_shows_what_four_bits_save() -> None:
     """As the page opens: QLoRA needs less than LoRA on the same maps; by their own defaults it would need more."""
     chosen = USUAL
@@ -258,7 +261,8 @@ def test_rows_longer_than_the_model_has_positions_for() -> None:
     assert next(one for one in app.number_input if one.label == "Tokens per row").value == 512
 
 
-@pytest.mark.slow
+@pytest.mark.further
+@pytest.mark.rest
 def test_a_folder_in_the_address_is_simulated_and_stays_there(llama: str) -> None:
     app = settled(opened("memory", model=llama, batch="2", seq="32"))
     assert "One training step of my-llama" in told(app)
@@ -338,7 +342,8 @@ def shown(app: AppTest) -> str:
     return (told(app) + tables(app) + captions).replace("\N{NO-BREAK SPACE}", " ")
 
 
-@pytest.mark.slow
+@pytest.mark.further
+@pytest.mark.rest
 def test_figures_follow_the_control_and_its_cost_is_said() -> None:
     app = settled(opened("memory", **ON_A_GPU))
     assert "Main memory" not in shown(app) and "Offloading takes" not in shown(app)
