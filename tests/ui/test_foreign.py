@@ -26,7 +26,7 @@ SHOWS = {
     "metric",
     "title",
 }
-MAKE_SAFE = {"plain", "code", "error_line", "filled", "html_table", "escape"}
+MAKE_SAFE = {"plain", "code", "error_line", "filled", "escape"}
 
 
 def unguarded(source: str) -> list[str]:

@@ -1,12 +1,8 @@
-"""A comparison's rows as a table with the source under each heading, and as CSV.
-
-On a phone a row becomes a card: each figure has its own heading, which is hidden on wide screens.
-"""
+"""A comparison's results: findings, a table with the source of each figure, trade-offs, curves, and CSV."""
 
 from __future__ import annotations
 
 import csv
-import html
 import io
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -41,7 +37,7 @@ _NOT_IN_CSV = ("loss", "values", "runs", "metric_values", "title")
 
 @dataclass(frozen=True)
 class ResultColumn:
-    """A column. ``shown`` writes a row's figure, small after a line break; ``needs``: without it, a dash."""
+    """A column. ``shown`` writes a row's figure; ``needs``: without it, a dash."""
 
     title: str
     source: Source | None
@@ -67,7 +63,7 @@ def table_columns(found: Mapping[str, Any]) -> list[ResultColumn]:
 
 
 def _trained(row: Row) -> str:
-    share = "" if row["percent"] is None else f"\n{units.percent(row['percent'])}"
+    share = "" if row["percent"] is None else f" · {units.percent(row['percent'])}"
     return f"{units.short_count(row['trainable'])}{share}"
 
 
@@ -84,50 +80,29 @@ def _training(row: Row) -> str:
 def _added(row: Row) -> str:
     share, spread = row["added_seconds"] / row["base_inference_seconds"], row["added_seconds_std"]
     within = "" if spread is None else f" ± {1000 * spread:.1f}"
-    return f"{1000 * row['added_seconds']:+z.1f}{within} ms\n{share:+z.0%}"
+    return f"{1000 * row['added_seconds']:+z.1f}{within} ms · {share:+z.0%}"
 
 
 def _forgetting(row: Row) -> str:
     return f"{row['forgetting_before']:.2f} → {row['forgetting_after']:.2f}"
 
 
-def html_table(found: Mapping[str, Any]) -> str:
-    """Return a table for ``st.html``; a row without figures gives the reason over its whole width."""
-    shown = table_columns(found)
-    head = "".join(f'<th scope="col" class="n">{_titled(column)}</th>' for column in shown)
-    front = set(found["pareto"])
-    body = "".join(_line(row, shown, row["method"] in front) for row in found["rows"])
-    return (
-        '<div class="figures-scroll" tabindex="0"><table class="figures compare"><thead><tr>'
-        f'<th scope="col">Method</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-    )
-
-
-def _titled(column: ResultColumn) -> str:
-    source = f'<br><span class="source {column.source}">{column.source}</span>' if column.source else ""
-    return f"{html.escape(column.title)}{source}"
-
-
-def _line(row: Row, shown: Sequence[ResultColumn], front: bool) -> str:
-    title = html.escape(row["title"])
-    if row["metric_mean"] is None and row["trainable"] is None:
-        why = html.escape(f"{row['status'].capitalize()}{': ' if row['why'] else '.'}{row['why']}")
-        return f'<tr><th scope="row">{title}</th><td colspan="{len(shown)}" class="why"><div>{why}</div></td></tr>'
-    note = "" if row["status"] == "done" else f"{row['status']}{': ' if row['why'] else ''}{row['why']}"
-    under = f'<br><span class="note">{html.escape(note)}</span>' if note else ""
-    cells = "".join(_cell(row, column) for column in shown)
-    mark = ' class="front"' if front else ""
-    return f'<tr{mark}><th scope="row">{title}{under}</th>{cells}</tr>'
-
-
-def _cell(row: Row, column: ResultColumn) -> str:
-    figure = _stacked(column.shown(row)) if row.get(column.needs) is not None else ABSENT
-    return f'<td class="n"><span class="head">{_titled(column)}</span>{figure}</td>'
-
-
-def _stacked(text: str) -> str:
-    first, _, second = html.escape(text).partition("\n")
-    return f'{first}<br><span class="note">{second}</span>' if second else first
+def table_rows(found: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, ...]], list[str]]:
+    """Return the heading with each figure's source, a row per method, those of the front with a star, and a line for
+    each method that is not done, with the reason."""
+    shown, front = table_columns(found), set(found["pareto"])
+    rows, told = [], []
+    for row in found["rows"]:
+        if row["status"] != "done":
+            end = f": {plain(row['why'])}" if row["why"] else "."
+            told.append(f"- **{plain(row['title'])}**: {row['status'].capitalize()}{end}")
+        if row["metric_mean"] is None and row["trainable"] is None:
+            continue
+        star = "★ " if row["method"] in front else ""
+        cells = (one.shown(row) if row.get(one.needs) is not None else ABSENT for one in shown)
+        rows.append((f"{star}{row['title']}", *cells))
+    heads = (f"{one.title} ({one.source})" if one.source else one.title for one in shown)
+    return ["Method", *heads], rows, told
 
 
 def as_csv(found: Mapping[str, Any]) -> str:
@@ -347,7 +322,9 @@ def show(found: Document) -> None:
                 st.markdown(f"### Findings {figures.badge('measured')}")
                 _sentences(found)
             with st.expander("Every figure of every method", expanded=not scored):
-                st.html(html_table(found))
+                heads, rows, told = table_rows(found)
+                figures.table(heads, rows, numeric=range(1, len(heads)), fold=True)
+                st.markdown("\n".join(told))
                 if scored:
                     st.markdown(f"{figures.badge('measured')} {_place(found)}")
                     _exports(found)
@@ -394,7 +371,7 @@ def _sentences(found: Document) -> None:
 
 
 def _place(found: Document) -> str:
-    """Return where and when the figures were measured, and which methods are in colour."""
+    """Return where and when the figures were measured, and which methods have a star."""
     places = "; ".join(
         f"{machine['cores']} cores of {plain(machine['processor'])}, {units.size(machine['memory_bytes'])} of memory"
         for machine in found["machines"]
@@ -404,7 +381,7 @@ def _place(found: Document) -> str:
     names = axis_titles(found)
     x, y = (names[found["pareto_axes"][name]].lower() for name in "xy")
     return (
-        f"On {places or 'an unknown machine'} ({device}), {plain(found['created'])}.{note} In colour: the Pareto front "
+        f"On {places or 'an unknown machine'} ({device}), {plain(found['created'])}.{note} ★: the Pareto front "
         f"of {x} and {y}. To beat one of these methods in one figure, another method has to be worse in the other."
     )
 
