@@ -88,8 +88,7 @@ def _forgetting(row: Row) -> str:
 
 
 def table_rows(found: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, ...]], list[str]]:
-    """Return the heading with each figure's source, a row per method, those of the front with a star, and a line for
-    each method that is not done, with the reason."""
+    """Return the heading, a row per method, those of the front with a star, and the reasons of those not done."""
     shown, front = table_columns(found), set(found["pareto"])
     rows, told = [], []
     for row in found["rows"]:
@@ -101,8 +100,7 @@ def table_rows(found: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, ...
         star = "★ " if row["method"] in front else ""
         cells = (one.shown(row) if row.get(one.needs) is not None else ABSENT for one in shown)
         rows.append((f"{star}{row['title']}", *cells))
-    heads = (f"{one.title} ({one.source})" if one.source else one.title for one in shown)
-    return ["Method", *heads], rows, told
+    return ["Method", *(one.title for one in shown)], rows, told
 
 
 def as_csv(found: Mapping[str, Any]) -> str:
@@ -133,14 +131,8 @@ BELOW = {"y": -0.27, "yanchor": "top"}  # the legend
 
 def plot(figure: go.Figure, key: str, name: str) -> None:
     """Draw a figure with a button that saves it as ``name`` in SVG, without any other program."""
-    config = {
-        "displayModeBar": True,
-        "displaylogo": False,
-        "responsive": True,
-        "modeBarButtons": [["toImage"]],
-        "toImageButtonOptions": {"format": "svg", "filename": name},
-    }
-    charts.draw(figure, key, config)
+    saves = {"modeBarButtons": [["toImage"]], "toImageButtonOptions": {"format": "svg", "filename": name}}
+    charts.draw(figure, key, {"displayModeBar": True, "displaylogo": False, "responsive": True, **saves})
 
 
 def method_colours() -> dict[str, str]:
@@ -168,8 +160,8 @@ def learning_curves(rows: Sequence[Row]) -> go.Figure:
         steps: list[float] = list(range(1, len(means) + 1))
         colour = palette[row["method"]]
         if spreads and spreads[0] is not None:
-            high = [(mean or 0.0) + (spread or 0.0) for mean, spread in zip(means, spreads, strict=True)]
-            low = [(mean or 0.0) - (spread or 0.0) for mean, spread in zip(means, spreads, strict=True)]
+            both = [(mean or 0.0, spread or 0.0) for mean, spread in zip(means, spreads, strict=True)]
+            low, high = [mean - spread for mean, spread in both], [mean + spread for mean, spread in both]
             fill = faint(colour, theme.BAND_OPACITY * min(1.0, FEW / len(rows)))
             band(figure, steps, low, high, fill, row["method"])
         figure.add_scatter(
@@ -231,13 +223,8 @@ def scatter(
     palette: Mapping[str, str],
     named: Sequence[str],
 ) -> go.Figure:
-    """Return rows as points on two axes, with spreads as bars if known; a line joins the front.
-
-    Args:
-        titles: axis titles by the axis's name.
-        palette: colours by method; points without one are grey, and only coloured ones are in the legend.
-        named: methods whose names are drawn at their points.
-    """
+    """Return rows as points on two axes, with spreads as bars if known; a line joins the front. ``palette``: colours by
+    method, for others grey and no place in the legend; ``named``: methods whose names stand at their points."""
     figure = go.Figure()
     points = {
         row["method"]: row for row in rows if row.get(x.name) is not None and row.get(y.name) is not None
@@ -287,27 +274,17 @@ def _places(names: Sequence[str], front: Sequence[Row], y: Axis) -> dict[str, st
 
 def _scale(values: Sequence[float], axis: Axis) -> dict[str, Any]:
     """Return an axis's scale: logarithmic if the drawn values span a wide range; percent for a share."""
-    if axis.unit != "share" and values and min(values) > 0 and max(values) > WIDE * min(values):
-        low, high = math.log10(min(values)), math.log10(max(values))
-        room = (high - low) / 10
-        return {
-            "type": "log",
-            "range": [low - room, high + room],
-            "dtick": 1 if high - low > 2 else theme.FINE_TICKS,
-        }
+    low, high = min(values, default=0.0), max(values, default=0.0)
     if axis.unit == "share":
-        close = max(values, default=0.0) - min(values, default=0.0) < CLOSE
-        ticks = theme.FINE_PERCENT_TICKS if close else theme.PERCENT_TICKS
-        whole = (
-            {"clipmax": 1} if max(values, default=0.0) <= 1 else {}
-        )  # equal scores were given room up to 140%
-        return {
-            "type": "linear",
-            "tickformat": ticks,
-            "rangemode": "nonnegative",
-            "autorangeoptions": whole,
-        }
-    return {"type": "linear"}
+        ticks = theme.FINE_PERCENT_TICKS if high - low < CLOSE else theme.PERCENT_TICKS
+        whole = {"clipmax": 1} if high <= 1 else {}  # equal scores were given room up to 140%
+        return {"type": "linear", "tickformat": ticks, "rangemode": "nonnegative", "autorangeoptions": whole}
+    if low <= 0 or high <= WIDE * low:
+        return {"type": "linear"}
+    ends = math.log10(low), math.log10(high)
+    room = (ends[1] - ends[0]) / 10
+    ticks = 1 if ends[1] - ends[0] > 2 else theme.FINE_TICKS
+    return {"type": "log", "range": [ends[0] - room, ends[1] + room], "dtick": ticks}
 
 
 Document = Mapping[str, Any]
@@ -323,10 +300,13 @@ def show(found: Document) -> None:
                 _sentences(found)
             with st.expander("Every figure of every method", expanded=not scored):
                 heads, rows, told = table_rows(found)
-                figures.table(heads, rows, numeric=range(1, len(heads)), fold=True)
+                counted, measured = figures.badge("counted"), figures.badge("measured")
+                st.markdown(f":small[Trained: {counted} All other figures: {measured}]")
+                with st.container(key="compare-table"):
+                    figures.table(heads, rows, numeric=range(1, len(heads)), fold=True)
                 st.markdown("\n".join(told))
                 if scored:
-                    st.markdown(f"{figures.badge('measured')} {_place(found)}")
+                    st.markdown(_place(found))
                     _exports(found)
         if not scored:
             return

@@ -85,8 +85,9 @@ def fitting(chosen: MemoryForm, answers: Simulated) -> None:
 
 def _size(what: Literal["batch", "seq"], chosen: MemoryForm, slug: str, size: int) -> None:
     sees = chosen.entry.kind == "vision"
-    read = ("image", "images") if sees else ("row", "rows")
-    row, unit = read if what == "batch" else ("token", "tokens per row")
+    row, unit = ("image", "images") if sees else ("row", "rows")
+    if what == "seq":
+        row, unit = "token", "tokens per row"
     limit = chosen.entry.shape.max_positions
     whole = what == "seq" and size == limit
     least = "at least " if size == simulate.LARGEST_SEARCHED[what] and not whole else ""

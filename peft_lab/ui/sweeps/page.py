@@ -96,14 +96,11 @@ def table_section(
 
 
 def _cells(trial: Trial, names: Sequence[str], measured: Sequence[str]) -> list[str]:
-    scores = [trial.figure(name) for name in measured]
+    scores = [(trial.figure(name), name) for name in measured]
     values = [store.value_of(trial.spec, name) for name in names]
     return [
         short_id(trial.run).replace("-", "\N{NON-BREAKING HYPHEN}") or "–",
-        *(
-            "–" if score is None else pictures.written_value(score, name)
-            for score, name in zip(scores, measured, strict=True)
-        ),
+        *("–" if score is None else written_value(score, name) for score, name in scores),
         *("–" if value is None else figures.whole(written_figure(value)) for value in values),
         str(trial.spec.seed),
         trial.status,
