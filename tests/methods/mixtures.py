@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 import pytest
+import torch
 
 from peft_lab.methods.counting import count as counting
 from peft_lab.methods.counting.count import CountReport
@@ -73,7 +74,6 @@ def entry_of(name: str) -> ModelEntry:
 
 def built(name: str) -> Any:
     """The model with values, the same at every call."""
-    import torch
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)

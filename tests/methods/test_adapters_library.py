@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from peft_lab.core import asking
 from peft_lab.core.errors import BadInput
@@ -58,8 +59,6 @@ def sites(shape: ModelShape, placement: str) -> dict[str, str]:
 
 
 def adapted(model_type: str, placement: str) -> Any:
-    import torch
-
     model, shape, task = built(model_type)
     values = {
         "placement": placement,
@@ -113,8 +112,6 @@ def test_places_and_count_are_the_librarys(model_type: str, placement: str) -> N
 )
 def test_how_they_differ_from_the_papers(ours: str, theirs: str, same: set[str]) -> None:
     """Only T5 has cross-attention; after a norm on the stream, stream and input of the feed-forward part are one."""
-    import torch
-
     for model_type in made.MODELS:
         kind = made.MODELS[model_type][0]
         first, second = (made.answer(adapted(model_type, each), kind) for each in (ours, theirs))
@@ -185,8 +182,6 @@ def test_what_is_written_is_what_it_writes(model_type: str, placement: str, tmp_
     assert {**content, "model_name": ""} == wanted
     state = load_file(str(folder / "adapter.safetensors"))
     assert sorted(state) == FOLDERS["names"][f"{model_type}-{placement}"]
-    import torch
-
     pickled = torch.load(folder / "pytorch_adapter.bin", weights_only=True)
     assert pickled.keys() == state.keys()
     assert all(torch.equal(pickled[name], state[name]) for name in state)
@@ -209,8 +204,6 @@ def written(
 
 
 def test_a_round_trip_of_a_classifier(tmp_path: Path) -> None:
-    import torch
-
     model, shape = classifier()
     SPEC.apply(
         model,
@@ -298,8 +291,6 @@ def copied(name: str, tmp_path: Path) -> Path:
 
 
 def test_damaged_folders_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
     folder = copied("llama-par_bn", tmp_path)
     state = torch.load(folder / "pytorch_adapter.bin", weights_only=True)
     state.pop(next(iter(state)))
@@ -317,8 +308,6 @@ def test_damaged_folders_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_pickle_is_read_as_tensors_alone_and_not_in_a_class(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import torch
-
     folder = copied("llama-par_bn", tmp_path)
     witness = tmp_path / "ran"
 

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,8 +80,6 @@ def by_term(trained: Mapping[str, int], formula: Formula) -> dict[str, int]:
 
 
 def check_contract(spec: MethodSpec, name: str, head: int, values: dict[str, Any]) -> None:
-    import torch
-
     shape = tiny.shape_of(name)
     reason = refusal(spec, name, values)
     if reason is not None:
@@ -151,8 +150,6 @@ def test_every_choice_works_or_is_refused(slug: str, knob: str, choice: Any, nam
 @pytest.mark.parametrize(("name", "head"), tiny.CASES, ids=lambda value: str(value))
 @pytest.mark.parametrize(("slug", "values", "off"), STARTS_AS_BASE, ids=str)
 def test_starts_as_the_base(slug: str, values: dict[str, Any], off: float, name: str, head: int) -> None:
-    import torch
-
     spec = get_method(slug)
     values = small(spec) | values
     if refusal(spec, name, values):
@@ -180,8 +177,6 @@ def test_merged_is_unmerged_within_the_types_precision(
     name: str, slug: str, values: dict[str, Any], dtype: str
 ) -> None:
     """After some steps. A merge rounds every entry of W once and each output adds up a row of them."""
-    import torch
-
     spec = get_method(slug)
     rows = tiny.batch(name, False)
     model: Any = tiny.apply(spec, name, small(spec) | values, False)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from peft_lab.core.errors import BadInput
 from peft_lab.methods import all_methods, get_method
@@ -217,7 +218,6 @@ def test_a_config_can_be_counted_where_the_method_is_refused() -> None:
 
 
 def test_safetensors_size_of_mixed_types(tmp_path: Path) -> None:
-    import torch
     from safetensors.torch import save_file
 
     state = {

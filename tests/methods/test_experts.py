@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
 from peft_lab.core.errors import BadInput
 from peft_lab.methods import all_methods, get_method
@@ -94,8 +95,6 @@ def test_old_names_mean_the_stacks_and_count_as_pefts_own_table_says(counted: Co
 
 @pytest.mark.parametrize("name", EXPERTS)
 def test_target_parameters_count_and_learn(name: str, counted: Count) -> None:
-    import torch
-
     spec, shape = get_method("lora"), entry_of(name).shape
     offered = spec.options(spec.knob("target_parameters"), shape)
     assert [each.split(".")[-1] for each in offered] == ["gate_up_proj", "down_proj"]
@@ -169,8 +168,6 @@ def test_q_lora_rounds_neither_experts_nor_falcons_maps() -> None:
 @pytest.mark.parametrize("placement", ["houlsby", "pfeiffer", "parallel"])
 def test_adapters_stand_on_every_layer_and_learn(name: str, placement: str) -> None:
     """Two a layer with Houlsby, one else, on a mixture as a whole; named rows keep apart where experts flatten them."""
-    import torch
-
     spec, shape = get_method("adapters"), entry_of(name).shape
     values = spec.require(shape, {"placement": placement, "bottleneck": 8, "init_std": 0.1})
     places = sum(term.count for term in spec.formula(shape, values).terms)

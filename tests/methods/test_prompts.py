@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
@@ -24,8 +25,6 @@ FOUR = {"num_virtual_tokens": 4}
 
 def loud(slug: str, name: str, **values: Any) -> Any:
     """A model whose virtual tokens are felt."""
-    import torch
-
     model = tiny.apply(get_method(slug), name, {**FOUR, **values})
     torch.manual_seed(5)
     with torch.no_grad():
@@ -47,8 +46,6 @@ def test_generating_equals_one_forward_pass_per_token(use_cache: bool, slug: str
 
 def apart(model: Any, name: str, use_cache: bool) -> tuple[list[float], list[float]]:
     """How far the logits of ``generate`` are, token by token, from one forward pass and from those of the base."""
-    import torch
-
     ids = tiny.batch(name)["input_ids"]
     result = model.generate(
         input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=5, do_sample=False, pad_token_id=0,
@@ -90,8 +87,6 @@ def test_what_is_said_of_generate_is_so_on_the_pinned_releases() -> None:
 @pytest.mark.parametrize("slug", SLUGS)
 @pytest.mark.parametrize("cached", [True, False])
 def test_generating_on_an_encoder_decoder(cached: bool, slug: str) -> None:
-    import torch
-
     model = loud(slug, "t5")
     rows = tiny.batch("t5")
     inputs = {"input_ids": rows["input_ids"], "attention_mask": torch.ones_like(rows["input_ids"])}
@@ -113,8 +108,6 @@ def test_generating_on_an_encoder_decoder(cached: bool, slug: str) -> None:
 
 @pytest.mark.parametrize("slug", SLUGS)
 def test_generating_after_loading(slug: str, tmp_path: Any) -> None:
-    import torch
-
     spec, model = get_method(slug), loud(slug, "llama")
     ids = tiny.batch("llama")["input_ids"]
     options = {
@@ -132,8 +125,6 @@ def test_generating_after_loading(slug: str, tmp_path: Any) -> None:
 
 def test_prefix_is_keys_and_values_before_the_layers_own() -> None:
     """One layer of attention by hand: P_k and P_v in front of k and v, seen by every position."""
-    import torch
-
     model = loud("prefix", "llama")
     rows = {"input_ids": tiny.batch("llama")["input_ids"]}
     seen: dict[str, Any] = {}
@@ -185,8 +176,6 @@ def test_a_prefix_of_zeros_is_nearer_the_base_and_learns(projection: bool) -> No
 @pytest.mark.parametrize("slug", ["prompt", "ptuning"])
 @pytest.mark.parametrize("name", ["llama", "bert"])
 def test_prompts_are_embeddings_before_the_text(slug: str, name: str) -> None:
-    import torch
-
     model = loud(slug, name)
     ids = tiny.batch(name)["input_ids"]
     base = tiny.build(name)
@@ -239,8 +228,6 @@ def test_more_virtual_tokens_than_positions(slug: str) -> None:
 
 
 def test_half_of_the_table_is_not_read_on_encoder_decoder_models() -> None:
-    import torch
-
     spec = get_method("prompt")
     (warning,) = spec.problems(tiny.shape_of("t5"), FOUR)
     assert warning.level == "warning"
@@ -305,8 +292,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def applied(slug: str, model: Any, name: str, **values: Any) -> Any:
-    import torch
-
     spec, shape = get_method(slug), tiny.shape_of(name)
     offered = {knob.name for knob in spec.knobs}
     chosen = {key: value for key, value in {**FIVE, **STARTS[slug], **values}.items() if key in offered}
@@ -322,15 +307,11 @@ def started(slug: str, name: str, folder: str, **values: Any) -> Any:
 
 def words(name: str) -> Any:
     """The embeddings of the text, repeated."""
-    import torch
-
     return tiny.build(name).get_input_embeddings()(torch.tensor(IDS)).detach()
 
 
 @pytest.mark.parametrize("name", ["llama", "bert", "t5"])
 def test_a_prompt_starts_as_the_words_embeddings(name: str, folder: str) -> None:
-    import torch
-
     table = started("prompt", name, folder).prompt_encoder["default"].embedding.weight
     torch.testing.assert_close(table[: len(IDS)], words(name), rtol=0, atol=0)
 
@@ -338,8 +319,6 @@ def test_a_prompt_starts_as_the_words_embeddings(name: str, folder: str) -> None
 @pytest.mark.parametrize("encoder", ["MLP", "LSTM"])
 @pytest.mark.parametrize("name", ["llama", "bert", "t5"])
 def test_a_prompt_encoder_starts_by_making_them(name: str, encoder: str, folder: str) -> None:
-    import torch
-
     model = started("ptuning", name, folder, encoder_reparameterization_type=encoder)
     read = model.get_prompt(1)[0, : len(IDS)]  # of a T5's table the first half
     torch.testing.assert_close(read, words(name), rtol=0, atol=1e-4)
@@ -351,8 +330,6 @@ def test_a_prompt_encoder_starts_by_making_them(name: str, encoder: str, folder:
 def test_a_prefix_starts_as_the_texts_keys_and_values(
     name: str, slug: str, values: dict[str, Any], folder: str
 ) -> None:
-    import torch
-
     table = started(slug, name, folder, **values).prompt_encoder["default"].embedding.weight
     with torch.no_grad():
         cache = tiny.build(name)(input_ids=torch.tensor([IDS]), use_cache=True).past_key_values
@@ -363,8 +340,6 @@ def test_a_prefix_starts_as_the_texts_keys_and_values(
 
 @pytest.mark.parametrize("name", ["bert", "roberta"])
 def test_deep_prompts_start_as_the_texts_keys_and_values(name: str, folder: str) -> None:
-    import torch
-
     model, base = started("ptuning", name, folder, version="v2"), tiny.build(name)
     with torch.no_grad():
         hidden = base(input_ids=torch.tensor([IDS[:5]]), output_hidden_states=True).hidden_states
@@ -408,8 +383,6 @@ DEEP = {"version": "v2", "num_virtual_tokens": 4, "init_weights": "random"}
 @pytest.mark.parametrize("padded", [True, False])
 @pytest.mark.parametrize("name", ["bert", "roberta"])
 def test_attention_looks_at_the_prompt_and_then_at_the_text(name: str, padded: bool) -> None:
-    import torch
-
     model = tiny.apply(PTUNING, name, DEEP)
     rows = tiny.batch(name)
     if not padded:

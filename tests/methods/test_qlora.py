@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from peft_lab.methods import get_method
 from peft_lab.methods.qlora import recording as qlora
@@ -38,8 +39,6 @@ def dequantised(module: Any) -> Any:
 
 @pytest.mark.parametrize("name", tiny.MODELS)
 def test_every_linear_map_but_the_output_is_4_bit(name: str) -> None:
-    import torch
-
     model = tiny.build(name)
     quantise.quantise(model, Quantization(4, "fp4", False, "float32"))
     found = four_bit(model)
@@ -52,7 +51,6 @@ def test_every_linear_map_but_the_output_is_4_bit(name: str) -> None:
 @pytest.mark.parametrize(("kind", "expected"), [("nf4", 0.092), ("fp4", 0.122)])
 @pytest.mark.parametrize("double", [False, True])
 def test_error_on_normal_weights_is_the_known_one(kind: Any, expected: float, double: bool) -> None:
-    import torch
     from transformers.pytorch_utils import Conv1D
 
     torch.manual_seed(0)
@@ -67,7 +65,6 @@ def test_error_on_normal_weights_is_the_known_one(kind: Any, expected: float, do
 
 
 def test_widths_that_bitsandbytes_gets_wrong_on_the_cpu_are_warned_about() -> None:
-    import torch
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
     (warning,) = SPEC.problems(tiny.shape_of("llama"), {"r": 1})
@@ -91,8 +88,6 @@ def test_the_maps_kept_whole_are_those_that_transformers_keeps() -> None:
 @pytest.mark.parametrize("name", ["llama", "gpt2", "t5"])
 def test_equals_quantising_while_loading(name: str, tmp_path: Path) -> None:
     """transformers' own way, from files, and ours in memory give the same weights and outputs."""
-    import torch
-
     tiny.build(name).save_pretrained(tmp_path)
     loaded = type(tiny.build(name)).from_pretrained(tmp_path, quantization_config=quantise.settings(NF4))
     ours = tiny.build(name)
@@ -128,7 +123,6 @@ def test_a_base_loaded_in_4_bit_is_taken_as_it_is(tmp_path: Path) -> None:
 
 def test_evaluating_in_between_changes_nothing() -> None:
     """bitsandbytes repacks 4-bit weights in an evaluation on some CPUs; training on and merging then go wrong."""
-    import torch
 
     def train(evaluate: bool) -> Any:
         model = tiny.apply(SPEC, "llama", {"bnb_4bit_compute_dtype": "float32"})
@@ -154,8 +148,6 @@ def eight_bit(model: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", tiny.MODELS)
 def test_in_8_bits_every_linear_map_but_the_output_has_a_scale_for_each_row(name: str) -> None:
-    import torch
-
     plain, model = tiny.build(name), tiny.build(name)
     quantise.quantise(model, quantise.INT8)
     found = eight_bit(model)
@@ -177,8 +169,6 @@ def test_in_8_bits_every_linear_map_but_the_output_has_a_scale_for_each_row(name
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "bert"])
 def test_8_bits_equal_quantising_while_loading(name: str, tmp_path: Path) -> None:
-    import torch
-
     tiny.build(name).save_pretrained(tmp_path)
     loaded = type(tiny.build(name)).from_pretrained(
         tmp_path, quantization_config=quantise.settings(quantise.INT8), device_map={"": "cpu"}
@@ -194,8 +184,6 @@ def test_8_bits_equal_quantising_while_loading(name: str, tmp_path: Path) -> Non
 
 def test_reading_an_8_bit_matrix_in_between_changes_nothing() -> None:
     """PEFT's own way to read one loses its scales on a CPU, and the next forward pass fails."""
-    import torch
-
     model = tiny.apply(SPEC, "llama", {"load_in_8bit": True})
     rows = tiny.batch("llama")
     before = tiny.outputs(model, rows)
@@ -212,8 +200,6 @@ def test_reading_an_8_bit_matrix_in_between_changes_nothing() -> None:
 )
 def test_errors_and_bits_are_the_known_ones(form: str, error: float, bits: float) -> None:
     """On normal weights (FACTS: relative error; 64 weights share 32 bits, or 8 bits and 32/256)."""
-    import torch
-
     torch.manual_seed(0)
     weight = torch.randn(1024, 1024) * 0.02
     restored, memory, disk = forms.stored(weight, form)
@@ -223,7 +209,6 @@ def test_errors_and_bits_are_the_known_ones(form: str, error: float, bits: float
 
 
 def test_int8_is_what_bitsandbytes_computes() -> None:
-    import torch
     from bitsandbytes import functional
 
     torch.manual_seed(0)
@@ -234,8 +219,6 @@ def test_int8_is_what_bitsandbytes_computes() -> None:
 
 
 def test_the_histogram_counts_every_weight_once_and_every_block_reaches_one() -> None:
-    import torch
-
     torch.manual_seed(0)
     for size in (BLOCK, 128):
         counts = forms.histogram(torch.randn(32, 128), size)

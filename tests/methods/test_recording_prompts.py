@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from peft_lab.methods import get_method, recording
 from peft_lab.methods.recording import trained_tokens as attention
@@ -19,8 +20,6 @@ DEEP = [("llama", "prefix", {}), ("gpt2", "prefix", {"prefix_projection": True, 
 
 def adapted(slug: str, name: str, **values: Any) -> Any:
     """A model whose virtual tokens differ from one another."""
-    import torch
-
     full = {**FOUR, "init_weights": "random"} if slug != "prompt" else FOUR
     model = tiny.apply(get_method(slug), name, {**full, **values}, head=tiny.kind_of(name) == "encoder")
     torch.manual_seed(5)
@@ -40,8 +39,6 @@ def recorder_of(slug: str, name: str, model: Any, **values: Any) -> recording.Re
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("name", "slug", "values"), DEEP, ids=lambda part: str(part)[:20])
 def test_shares_are_of_real_tokens_and_change_nothing(name: str, slug: str, values: dict[str, Any]) -> None:
-    import torch
-
     model, inputs = adapted(slug, name, **values), inputs_of(name)
     before = tiny.outputs(model, inputs)
     found = attention.shares(model, inputs, 4)
@@ -59,8 +56,6 @@ def test_shares_are_of_real_tokens_and_change_nothing(name: str, slug: str, valu
 @pytest.mark.filterwarnings("ignore")
 def test_deep_prompts_of_zeros_get_an_even_share_of_flat_attention() -> None:
     """With queries of zero every key gets the same: the share is then that of spreading evenly."""
-    import torch
-
     model, inputs = adapted("ptuning", "bert", version="v2"), inputs_of("bert")
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -79,8 +74,6 @@ def test_deep_prompts_of_zeros_get_an_even_share_of_flat_attention() -> None:
 def test_each_snapshot_is_measured_and_the_trained_prefix_stays(
     name: str, slug: str, values: dict[str, Any]
 ) -> None:
-    import torch
-
     model, inputs = adapted(slug, name, **values), inputs_of(name)
     recorder = recorder_of(slug, name, model, **values)
     recorder.snapshot(0)
@@ -122,8 +115,6 @@ def test_a_prefix_of_zeros_stays_as_one_token() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_reading_the_encoder_draws_no_random_number() -> None:
     """A snapshot that drew one would change the training that follows."""
-    import torch
-
     model = adapted(
         "ptuning", "bert", encoder_reparameterization_type="LSTM", encoder_dropout=0.5, encoder_hidden_size=8
     )
@@ -140,8 +131,6 @@ def test_reading_the_encoder_draws_no_random_number() -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("slug", ["prompt", "ptuning"])
 def test_virtual_tokens_that_start_as_words_are_nearest_to_them(slug: str, assets_home: Any) -> None:
-    import torch
-
     from peft_lab.models.loading import load_base
 
     base = load_base("minilm-l6", dtype=torch.float32)

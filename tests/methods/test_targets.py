@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -302,7 +303,6 @@ def test_scales(more: dict[str, Any], scale: float) -> None:
 
 
 def test_lora_plus_raises_the_rate_of_b_as_peft_does() -> None:
-    import torch
     from peft.optimizers import create_loraplus_optimizer
 
     values = LORA.require(tiny.shape_of("llama"), {"loraplus_lr_ratio": 16.0})

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+import torch
 
 from peft_lab.core.errors import BadInput
 from peft_lab.drawing.block import PATCHES, draw_block
@@ -100,7 +101,6 @@ def test_other_types_are_counted_as_that_guide_has_them(kind: str, vit: str) -> 
 
 def test_a_pooler_that_targets_reach_is_said(vit: str) -> None:
     """PEFT on ViTModel itself trains a pair for its pooler too, which no classifier has."""
-    import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoConfig, AutoModel
 

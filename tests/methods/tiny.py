@@ -6,6 +6,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models import meta
 from peft_lab.models.heads import TaskType, task_type
@@ -109,7 +111,6 @@ def shape_under_head(name: str, head: int = 1) -> ModelShape:
 
 def build(name: str, head: int = False) -> Any:
     """A fresh model with the same random weights every time, in evaluation mode."""
-    import torch
     import transformers
 
     kind, values = CONFIGS[name]
@@ -138,8 +139,6 @@ def task_of(name: str, head: int = False) -> TaskType:
 
 def batch(name: str, head: int = False) -> dict[str, Any]:
     """Three rows of seven tokens, one of them padded, or three images; labels where the model takes any."""
-    import torch
-
     generator = torch.Generator().manual_seed(1)
     if kind_of(name) == "vision":
         pictures = torch.randn(3, 3, SIDE, SIDE, generator=generator)
@@ -161,8 +160,6 @@ def batch(name: str, head: int = False) -> dict[str, Any]:
 
 def outputs(model: Any, rows: dict[str, Any]) -> Any:
     """Logits, or the last hidden state of a bare encoder."""
-    import torch
-
     with torch.no_grad():
         result = model(**_with_labels(model, rows))
     return result.logits if "logits" in result else result.last_hidden_state
@@ -179,8 +176,6 @@ def loss(model: Any, rows: dict[str, Any]) -> Any:
 
 def _with_labels(model: Any, rows: dict[str, Any]) -> dict[str, Any]:
     """The rows with labels for the virtual tokens before a text too, which PEFT leaves to its caller."""
-    import torch
-
     config: Any = getattr(model, "active_peft_config", None)
     if getattr(config, "task_type", None) != "TOKEN_CLS" or not config.is_prompt_learning:
         return rows
@@ -189,15 +184,11 @@ def _with_labels(model: Any, rows: dict[str, Any]) -> dict[str, Any]:
 
 
 def _weights_like(tensor: Any) -> Any:
-    import torch
-
     return torch.randn(tensor.shape, generator=torch.Generator().manual_seed(2))
 
 
 def apply(spec: MethodSpec, name: str, values: dict[str, Any], head: int = False) -> Any:
     """The method on a fresh model, with values checked and completed as everywhere."""
-    import torch
-
     model = build(name, head)
     torch.manual_seed(3)
     return spec.apply(model, shape_of(name), spec.require(shape_of(name), values), task_of(name, head))
@@ -217,8 +208,6 @@ def turned_round(file: Path) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
 
 def train_step(model: Any, rows: dict[str, Any], lr: float = 0.1) -> None:
     """One step of plain gradient descent in training mode, and back to evaluation."""
-    import torch
-
     model.train()
     torch.manual_seed(4)
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr)

@@ -7,6 +7,8 @@ import random
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from peft_lab.models import meta
 from peft_lab.models.images import PROCESSOR
 from peft_lab.models.shapes import ModelKind
@@ -57,7 +59,6 @@ CONFIGS: dict[str, tuple[ModelKind, dict[str, Any]]] = {
 
 def model(name: str) -> Any:
     """A fresh model with random weights, the same every time."""
-    import torch
     import transformers
 
     kind, values = CONFIGS[name]

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from peft_lab.core import inspector, machine
 from peft_lab.core.errors import BadInput
@@ -35,8 +36,6 @@ STEPS = 2
 @pytest.fixture(scope="module", autouse=True)
 def in_this_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A home of these tests' own, nothing asked of other processes, and the same precision everywhere."""
-    import torch
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PEFT_LAB_HOME", str(tmp_path_factory.mktemp("home")))
         patch.setattr(inspector, "ask", lambda function, *given: function(*given))
@@ -133,8 +132,6 @@ def tensor_names() -> list[str]:
 
 def malice(path: Path) -> None:
     """What transformers and PEFT hand to ``torch.load``; opened, it would be weights like any."""
-    import torch
-
     torch.save(homemade.model("bert").state_dict(), path)
 
 
@@ -186,8 +183,6 @@ def test_no_loader_opens_a_pickle(
     change: Callable[[Path], None], bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither where the folder is looked at first, nor where a library is led to one by what was not foreseen."""
-    import torch
-
     opened: list[object] = []
     monkeypatch.setattr(torch, "load", lambda *given, **_: opened.append(given))
     folder = tmp_path / "mine"
@@ -309,7 +304,6 @@ def test_weights_of_another_model_are_not_filled_up_with_random_numbers(
 def test_a_tensor_in_another_shape_is_named_with_both_and_a_head_for_other_classes_is_not(
     bert: Path, tmp_path: Path, rows: dict[str, str]
 ) -> None:
-    import torch
     from safetensors.torch import load_file, save_file
 
     folder = tmp_path / "mine"
@@ -380,8 +374,6 @@ def test_an_id_in_the_cache_is_trained_without_a_connection(
 def test_a_folder_is_counted_drawn_simulated_trained_and_loaded_again(
     name: str, tmp_path: Path, rows: dict[str, str]
 ) -> None:
-    import torch
-
     folder = homemade.folder(name, tmp_path / name)
     entry, method = resolve(folder), get_method("lora")
     assert entry.live and entry.kind == homemade.CONFIGS[name][0]

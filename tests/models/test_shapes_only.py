@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from peft_lab.core.errors import BadInput
 from peft_lab.methods.counting import count
@@ -119,7 +120,6 @@ def state_shapes(model: Any) -> dict[str, tuple[int, ...]]:
     ids=lambda value: value if isinstance(value, str) else ",".join(value),
 )
 def test_meta_equals_real(entry: ModelEntry, kind: str, fields: dict[str, Any]) -> None:
-    import torch
     from peft import PeftConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
@@ -173,7 +173,6 @@ def test_starts_that_need_a_run_over_data_before_change_no_shape(
 
 
 def test_stand_ins_are_taken_out_again() -> None:
-    import torch
     from peft.tuners.adamss import layer as adamss
     from peft.tuners.boft.layer import BOFTLayer
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from peft_lab.models.assets import onnx_vision, store
 from peft_lab.models.loading import load_base
@@ -18,7 +19,6 @@ CLOSE = 1e-4  # the graph's values have a standard deviation of 2.3
 
 def test_matrices_are_read_back_under_the_name_of_their_module(tmp_path: Path) -> None:
     import numpy
-    import torch
 
     matrix, bias = numpy.array([[1, 2, 3], [4, 5, 6]], numpy.float32), numpy.array([7, 8, 9], numpy.float32)
     reader = message(
@@ -44,8 +44,6 @@ def test_matrices_are_read_back_under_the_name_of_their_module(tmp_path: Path) -
 @pytest.mark.weights
 def test_its_values_are_the_graphs() -> None:
     """The fixture: some of the graph's last values, by onnxruntime, its input's size set to 84 × 84 pixels."""
-    import torch
-
     model: Any = load_base("dinov2-small", dtype=torch.float32, attention="eager").model.eval()
     c, y, x = torch.meshgrid(torch.arange(3), torch.arange(84), torch.arange(84), indexing="ij")
     for case in GRAPH["cases"]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from peft_lab.models.assets import onnx_weights, store
 from peft_lab.models.loading import load_base
@@ -41,7 +42,6 @@ def tensor(name: str, kind: int, sizes: tuple[int, ...], *value: tuple[int, byte
 
 def test_matrices_are_read_back_under_the_name_of_their_module(tmp_path: Path) -> None:
     import numpy
-    import torch
 
     whole = numpy.array([[130, 140, 150], [160, 170, 180]], numpy.uint8)
     scale = numpy.array([0.5], numpy.float32)
@@ -89,8 +89,6 @@ def test_with_the_graphs_rounding_the_logits_are_the_graphs(case: dict[str, Any]
     In float64: sums of the graph's whole numbers are exact, and in float32 their order, which the processor and the
     number of threads decide, moves a value over a half, after which all that follows is rounded otherwise.
     """
-    import torch
-
     model = load_base("flan-t5-small", dtype=torch.float32, attention="eager").model.eval().double()
     ids, before = torch.tensor([case["ids"]]), torch.tensor([case["decoder"]])
     wanted = torch.tensor(case["logits"], dtype=torch.float64)

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -307,7 +308,6 @@ def test_weights_that_cannot_be_converted_are_refused(
 
 @pytest.mark.weights
 def test_smollm2_is_plain_bfloat16_and_knows_paris() -> None:
-    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = assets.path("smollm2-135m")
