@@ -12,7 +12,6 @@ from peft_lab.interview.mock import SIZE, make_plan
 from tests.browser.driver import press, reach, settled, visit
 
 SEED = 7
-PHONE = {"viewport": {"width": 390, "height": 844}}
 
 
 @pytest.mark.slow
@@ -47,37 +46,3 @@ def test_a_day_that_is_typed_counts_when_the_field_is_left(page: Page, app_url: 
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")
     expect(page.get_by_text("In 6 days")).to_be_visible()
-
-
-@pytest.mark.further
-@pytest.mark.parametrize("page", [PHONE], indirect=True)
-def test_a_prediction_on_a_phone(page: Page, app_url: str) -> None:
-    visit(page, f"{app_url}/myths?claim=predict-value-map")
-    page.get_by_text("the value maps").click()
-    page.get_by_role("button", name="Check my guess").click()
-    expect(page.get_by_role("heading", name="What the experiment shows")).to_be_visible()
-    settled(page)
-    wide = page.evaluate(
-        "(() => { const m = document.querySelector('[data-testid=stMain]'); return m.scrollWidth - m.clientWidth; })()"
-    )
-    assert wide <= 0
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("page", [PHONE], indirect=True)
-def test_the_points_to_tick_are_read_whole(page: Page, app_url: str) -> None:
-    """Streamlit cuts a checkbox's label to one line; a point is a whole sentence."""
-    visit(page, f"{app_url}/practice?topic=bitfit&level=basic")
-    while not page.get_by_role("button", name="Show the model answer").count():
-        page.get_by_role("button", name="Skip this question").click()
-        settled(page)
-    page.get_by_label("Your answer").fill("It depends.")
-    page.get_by_role("button", name="Show the model answer").click()
-    settled(page)
-    points = page.get_by_test_id("stMain").get_by_test_id("stCheckbox")
-    assert points.count() >= 2
-    cut = points.evaluate_all(
-        """boxes => boxes.map(box => box.querySelector('[data-testid="stMarkdownContainer"]'))
-            .filter(label => label.scrollWidth > label.clientWidth).map(label => label.textContent)"""
-    )
-    assert cut == []

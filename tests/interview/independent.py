@@ -1,27 +1,165 @@
-"""Every computed answer once more, from first principles and the model's published config.
+"""Every computed answer once more, from first principles and the model's published config alone.
 
-No formula of the library is called: a mistake there has to show as a difference. ``m`` is a model's sizes
-(:class:`tests.interview.dims.Dims`), ``g`` the question's givens.
+No formula of the library is called: a mistake there has to show as a difference. ``m`` is a model's sizes, ``g`` the
+question's givens. What is one expression of the givens alone, such as a price times hours, is not here.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
+import struct
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from statistics import NormalDist
 from typing import Any
 
-from tests.interview.dims import Dims, dims
+from peft_lab.models.catalogue import get_model
+
+LLAMA_LIKE = ("llama", "mistral", "qwen2", "gemma2")
+FUSED = ("gpt2", "bloom")
+
+
+@dataclass(frozen=True)
+class Dims:
+    family: str
+    d: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head: int
+    f: int
+    vocab: int
+    positions: int
+    types: int
+    tied: bool
+    gate: bool = False  # of T5's feed-forward part
+
+    @property
+    def kv(self) -> int:
+        return self.kv_heads * self.head
+
+    @property
+    def qw(self) -> int:
+        return self.heads * self.head
+
+    @property
+    def gated(self) -> bool:
+        return self.family in LLAMA_LIKE
+
+    @property
+    def maps(self) -> dict[str, tuple[int, int]]:
+        """Linear maps of one layer: (inputs, outputs)."""
+        if self.family in FUSED:
+            attention = {"qkv": (self.d, 3 * self.d), "o": (self.d, self.d)}
+        else:
+            kv = (self.d, self.kv)
+            attention = {"q": (self.d, self.qw), "k": kv, "v": kv, "o": (self.qw, self.d)}
+        feed = {"up": (self.d, self.f), "down": (self.f, self.d)}
+        return attention | ({"gate": (self.d, self.f)} if self.gated else {}) | feed
+
+    @property
+    def weights(self) -> int:
+        """Entries of all the layers' linear maps."""
+        return self.layers * sum(i * o for i, o in self.maps.values())
+
+    @property
+    def map_biases(self) -> int:
+        """Biases of one layer's linear maps."""
+        if self.family == "qwen2":
+            return self.qw + 2 * self.kv
+        return 0 if self.gated else sum(o for _, o in self.maps.values())
+
+    @property
+    def norms(self) -> int:
+        """How many norms there are, in layers and outside."""
+        per_layer = 4 if self.family == "gemma2" else 2
+        outside = {"bloom": 2}.get(self.family, 1)
+        return per_layer * self.layers + outside
+
+    @property
+    def norm_biases(self) -> int:
+        return 0 if self.gated else self.norms * self.d
+
+    @property
+    def biases(self) -> int:
+        if self.family == "t5":
+            return 0
+        pooler = self.d if self.encoder else 0
+        return self.layers * self.map_biases + self.norm_biases + pooler
+
+    @property
+    def encoder(self) -> bool:
+        return self.family in ("bert", "roberta")
+
+    @property
+    def total(self) -> int:
+        if self.family == "t5":
+            return self._t5_total
+        embeddings = self.vocab * self.d * (1 if self.tied else 2)
+        if self.encoder or self.family == "gpt2":
+            embeddings += (self.positions + self.types) * self.d
+        pooler = self.d * self.d if self.encoder else 0
+        return embeddings + self.weights + self.norms * self.d + self.biases + pooler
+
+    @property
+    def _t5_total(self) -> int:
+        """Encoder: attention and feed-forward, two norms. Decoder: one more attention and norm. No biases."""
+        attention, feed = 4 * self.d * self.qw, (3 if self.gate else 2) * self.d * self.f
+        layer = (attention + feed + 2 * self.d) + (2 * attention + feed + 3 * self.d)
+        relative = 2 * 32 * self.heads  # one table of 32 distances in each half
+        tables = self.vocab * self.d * (1 if self.tied else 2)
+        return tables + self.layers * layer + relative + 2 * self.d
+
+    def lora(self, r: int, *roles: str) -> int:
+        return self.layers * r * sum(sum(self.maps[role]) for role in roles)
+
+    def lora_all(self, r: int) -> int:
+        extra = r * 2 * self.d if self.encoder else 0  # BERT types have a pooler
+        return self.lora(r, *self.maps) + extra
+
+
+def dims(name: str) -> Dims:
+    config = dict(get_model(name).config)
+    family = config["model_type"]
+
+    def get(*names: str) -> Any:
+        return next((config[key] for key in names if config.get(key) is not None), None)
+
+    d, heads = get("hidden_size", "n_embd", "d_model"), get("num_attention_heads", "n_head", "num_heads")
+    return Dims(
+        family=family,
+        d=d,
+        layers=get("num_hidden_layers", "n_layer", "num_layers"),
+        heads=heads,
+        kv_heads=get("num_key_value_heads") or heads,
+        head=get("head_dim", "d_kv") or d // heads,
+        f=get("intermediate_size", "n_inner", "d_ff") or 4 * d,
+        vocab=config["vocab_size"],
+        positions=get("max_position_embeddings", "n_positions") or 0,
+        types=config.get("type_vocab_size", 2 if family == "bert" else 1 if family == "roberta" else 0),
+        tied=config.get("tie_word_embeddings", family not in ("llama", "mistral", "qwen2")),
+        gate=str(config.get("feed_forward_proj", "")).startswith("gated"),
+    )
+
 
 Givens = Mapping[str, Any]
+
+
 NF4 = (
     -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
     -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
     0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
 )  # fmt: skip
 """As printed in appendix E of the QLoRA paper."""
+
+
 NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)
+
+
+def requests(m: Dims, g: Givens, extra: int) -> int:
+    return math.floor(g["gigabytes"] * 1e9 / ((g["length"] + extra) * prefix_token(m) * 2))
 
 
 def four_bit_bytes(m: Dims) -> float:
@@ -71,10 +209,6 @@ def ia3_default(m: Dims) -> int:
     return m.layers * (first + m.kv + m.f + extra)
 
 
-def nearest_code(value: float) -> float:
-    return sorted(NF4, key=lambda code: (code - value) ** 2)[0]
-
-
 def codes_reached(factor: int) -> int:
     """How many code values lie nearest to something within 1/factor of zero, by the midpoints between them."""
     reach = 1 / factor
@@ -88,23 +222,15 @@ def least_that_fits(m: Dims, g: Givens) -> int:
     return next((i for i, need in enumerate(needs) if need / 1e9 <= g["gigabytes"]), 3)
 
 
-def requests(m: Dims, g: Givens, extra: int) -> int:
-    return math.floor(g["gigabytes"] * 1e9 / ((g["length"] + extra) * prefix_token(m) * 2))
-
-
-def default_lora(m: Dims, r: int) -> int:
-    return m.lora(r, "qkv") if "qkv" in m.maps else m.lora(r, "q", "v")
-
-
 def smallest(m: Dims, g: Givens) -> int:
     houlsby = 2 * m.layers * adapter(m.d, g["m"])
-    sizes = [houlsby, default_lora(m, g["r"]), prefix_token(m) * g["n"], m.d * g["n"]]
+    sizes = [
+        houlsby,
+        m.lora(g["r"], *(("qkv",) if "qkv" in m.maps else ("q", "v"))),
+        prefix_token(m) * g["n"],
+        m.d * g["n"],
+    ]
     return sizes.index(min(sizes))
-
-
-def only_with_biases(_m: Dims, _g: Givens) -> int:
-    names = ("llama-3.2-3b", "mistral-7b", "gpt2", "gemma-2-2b")
-    return [dims(name).biases > 0 for name in names].index(True)
 
 
 def gradient_case(_m: Dims, _g: Givens) -> int:
@@ -122,8 +248,6 @@ def gradient_case(_m: Dims, _g: Givens) -> int:
 
 def gap_above_one(_m: Dims, _g: Givens) -> float:
     """The next bfloat16 above 1: a float32 whose upper 16 bits are one larger."""
-    import struct
-
     (bits,) = struct.unpack("<I", struct.pack("<f", 1.0))
     (following,) = struct.unpack("<f", struct.pack("<I", bits + (1 << 16)))
     return following - 1.0
@@ -138,27 +262,79 @@ def nf4_by_counting() -> list[float]:
     return [value / up[-1] for value in sorted([*down, 0.0, *up])]
 
 
-def entries(m: Dims, role: str) -> int:
-    return m.maps[role][0] * m.maps[role][1]
-
-
-def pair(m: Dims, role: str) -> int:
-    return m.maps[role][0] + m.maps[role][1]
-
-
-def lora_share_state(m: Dims, g: Givens) -> float:
-    return 100 * m.lora(g["r"], "q", "v") * 16 / (m.total * 2)
-
-
 Computation = Callable[[Dims, Givens], float]
+
+
+def capacity_rank(m: Dims, g: Givens) -> int:
+    rank = 1
+    while m.lora_all(rank) * g["parameter_bits"] < g["corpus"] * g["token_bits"]:
+        rank += 1
+    return rank
+
+
+def vera(m: Dims, r: int) -> int:
+    return sum(m.qw + r + m.kv + r for _ in range(m.layers))
+
+
+def randlora(m: Dims, g: Givens) -> int:
+    narrow, bases = min(m.d, m.qw), 0
+    while bases * g["r"] < narrow:
+        bases += 1
+    return sum(g["r"] + narrow for _ in range(bases))
+
+
+def spread_loss(_m: Dims, g: Givens) -> float:
+    """Token by token."""
+    tokens = [g["prompt_loss"]] * g["prompt"] + [g["answer_loss"]] * g["completion"]
+    return math.fsum(tokens) / len(tokens)
+
+
+def accumulated(_m: Dims, g: Givens) -> float:
+    tokens = [loss for n, loss in zip(g["tokens_each"], g["losses"], strict=True) for _ in range(n)]
+    return math.fsum(tokens) / len(tokens)
+
+
+def foreign_pairs(_m: Dims, g: Givens) -> float:
+    """By looking at every pair."""
+    owner = [number for number, n in enumerate(g["lengths"]) for _ in range(n)]
+    crossing = sum(owner[q] != owner[k] for q in range(len(owner)) for k in range(q + 1))
+    return 100 * crossing / sum(q + 1 for q in range(len(owner)))
+
+
+def layer(m: Dims) -> float:
+    """Parameters of one layer: maps, their biases, norms."""
+    return m.weights / m.layers + m.map_biases + (m.norms - 1) / m.layers * m.d
+
+
+def elected(_m: Dims, g: Givens) -> float:
+    positive = [v for v in g["values"] if v > 0]
+    negative = [v for v in g["values"] if v < 0]
+    return statistics.fmean(positive if sum(positive) >= -sum(negative) else negative)
+
+
+def kept_energy(_m: Dims, g: Givens) -> float:
+    lost = math.hypot(*g["singular"][g["kept"] :]) ** 2 if g["kept"] < len(g["singular"]) else 0.0
+    return 100 - 100 * lost / math.hypot(*g["singular"]) ** 2
+
+
+def routed(_m: Dims, g: Givens) -> float:
+    powers = sorted((math.exp(score / g["temperature"]) for score in g["scores"]), reverse=True)[: g["top"]]
+    return 100 * powers[0] / sum(powers)
+
+
+def rows(_m: Dims, g: Givens) -> int:
+    """The first number of rows at which the half-width of a difference is no larger than the drop."""
+    p, n = g["accuracy"], 1
+    while 1.96 * math.sqrt(p * (1 - p) / n + p * (1 - p) / n) > g["drop"]:
+        n += 1
+    return n
+
+
 EXPECTED: dict[str, Computation] = {
     "lora-one-map": lambda m, g: g["r"] * m.d + m.qw * g["r"],
     "lora-query-value": lambda m, g: m.layers * g["r"] * ((m.d + m.qw) + (m.d + m.kv)),
     "lora-all-linear": lambda m, g: m.lora_all(g["r"]),
-    "lora-break-even": lambda m, g: entries(m, "v") / pair(m, "v"),
-    "lora-scale": lambda _, g: g["alpha"] * g["r"] ** -1,
-    "lora-rslora": lambda _, g: g["alpha"] / math.sqrt(g["r"]),
-    "lora-scale-drop": lambda _, g: (1 / g["r"]) / (1 / g["larger"]),
+    "lora-break-even": lambda m, g: math.prod(m.maps["v"]) / sum(m.maps["v"]),
     "lora-dora-extra": lambda m, g: m.layers * (m.qw + m.kv),
     "lora-summed-rank": lambda m, g: min(g["r"] + g["other"], m.d, m.qw),
     "lora-compression": lambda m, g: (m.d * m.qw) / (g["r"] * m.d + g["r"] * m.qw),
@@ -173,17 +349,14 @@ EXPECTED: dict[str, Computation] = {
     "prefix-cache": lambda m, g: prefix_token(m) * 2,
     "prefix-projected-share": lambda m, g: 100 / (1 + m.total / projected(m, g["n"])),
     "prefix-projected": lambda m, g: projected(m, g["n"]),
-    "prefix-attention": lambda _, g: 100 * g["n"] / (g["n"] + g["length"]),
     "prefix-matching-lora": lambda m, g: m.lora(g["r"], "q", "v") / prefix_token(m),
     "prefix-batch-cache": lambda m, g: g["batch"] * g["n"] * prefix_token(m) * 2,
     "prompt-count": lambda m, g: sum(m.d for _ in range(g["n"])),
     "prompt-share": lambda m, g: 100 / (1 + m.total / (m.d * g["n"])),
     "prompt-bytes": lambda m, g: m.d * g["n"] * 32 / 8,
     "prompt-room": lambda m, g: 100 * g["n"] / (m.positions - (2 if m.family == "roberta" else 0)),
-    "prompt-attention-growth": lambda _, g: (1 + g["n"] / g["length"]) ** 2,
     "prompt-matching-lora": lambda m, g: m.lora(g["r"], "q", "v") / m.d,
     "prompt-seq2seq": lambda m, g: 2 * g["n"] * m.d,
-    "prompt-logits-length": lambda _, g: g["n"] + g["length"],
     "ptuning-stored": lambda m, g: g["n"] * m.d,
     "ptuning-mlp": lambda m, g: p_mlp(m.d, g["n"], g["width"]),
     "ptuning-default-width": lambda m, g: p_mlp(m.d, g["n"], m.d),
@@ -217,21 +390,19 @@ EXPECTED: dict[str, Computation] = {
     "memory-pure-half": lambda m, g: m.total * 2 * 4,
     "memory-adapter-moments": lambda m, g: m.lora(g["r"], "q", "v") * 8,
     "memory-cache": lambda m, g: g["batch"] * g["tokens"] * prefix_token(m) * 2,
-    "memory-adapter-share": lora_share_state,
+    "memory-adapter-share": lambda m, g: 100 * m.lora(g["r"], "q", "v") * 16 / (m.total * 2),
     "memory-saved-by-lora": lambda m, g: m.total * 6 - m.lora(g["r"], "q", "v") * 16,
     "memory-logits": lambda m, g: g["batch"] * g["tokens"] * m.vocab * 4,
     "memory-checkpoints": lambda m, g: m.layers * g["batch"] * g["tokens"] * m.d * 2,
-    "quant-levels": lambda _, g: 1 << g["width"],
-    "quant-single-level": lambda _, g: (4 * g["block"] + 32) / g["block"],
-    "quant-width-bytes": lambda _, g: g["billions"] * 1e9 * g["width"] / 8,
     "quant-double-level": lambda _, g: (
         (4 * g["block"] * g["group"] + 8 * g["group"] + 32) / (g["block"] * g["group"])
     ),
     "quant-double-saving": lambda _, g: (4.5 - NF4_BITS) * g["billions"] * 1e9 / 8,
     "quant-negative": lambda _, g: sum(code < 0 for code in NF4),
-    "quant-round-trip": lambda _, g: nearest_code(g["weight"] / g["largest"]) * g["largest"],
+    "quant-round-trip": lambda _, g: (
+        min(NF4, key=lambda code: abs(code - g["weight"] / g["largest"])) * g["largest"]
+    ),
     "quant-outlier": lambda _, g: codes_reached(g["factor"]),
-    "quant-group-format": lambda _, g: (4 * g["group"] + g["scale"] + g["zero"]) / g["group"],
     "serve-adapter-file": lambda m, g: m.lora(g["r"], "q", "v") * 4,
     "serve-per-gigabyte": lambda m, g: math.floor(1e9 / (4 * ia3_default(m))),
     "serve-many-tasks": lambda m, g: 2 * (m.total + g["tasks"] * m.lora(g["r"], "q", "v")),
@@ -242,20 +413,102 @@ EXPECTED: dict[str, Computation] = {
     "serve-requests-lost": lambda m, g: requests(m, g, 0) - requests(m, g, g["n"]),
     "choose-smallest": smallest,
     "choose-mergeable": lambda _, g: ["prefix", "adapters", "ia3", "ptuning"].index("ia3"),
-    "choose-bitfit-model": only_with_biases,
+    "choose-bitfit-model": lambda _m, _g: [
+        dims(name).biases > 0 for name in ("llama-3.2-3b", "mistral-7b", "gpt2", "gemma-2-2b")
+    ].index(True),
     "choose-least-that-fits": least_that_fits,
     "choose-rank-for-budget": lambda m, g: math.floor(g["megabytes"] * 1e6 / (2 * m.lora(1, "q", "v"))),
     "choose-encoder": lambda _, g: ["lora", "prompt", "prefix", "ia3"].index("prefix"),
     "choose-methods-that-run": lambda m, g: 8 - m.encoder - (m.biases == 0),
     "choose-gpus-for-full": lambda m, g: -(-m.total * 16 // int(g["gigabytes"] * 1e9)),
     "train-steps": lambda _, g: sum(len(range(0, g["rows"], g["batch"])) for _ in range(g["epochs"])),
-    "train-effective-batch": lambda _, g: g["each"] * g["accumulate"] * g["devices"],
-    "train-warm-up": lambda _, g: -(-g["total"] * g["percent"] // 100),
-    "train-labelled-share": lambda _, g: 100 * g["completion"] / (g["prompt"] + g["completion"]),
     "train-padding": lambda _, g: (
         100 * sum(max(g["lengths"]) - n for n in g["lengths"]) / (max(g["lengths"]) * len(g["lengths"]))
     ),
     "train-first-gradient": gradient_case,
     "train-work-ratio": lambda m, g: 100 * (2 / 3 + m.lora_all(g["r"]) / (m.weights + m.vocab * m.d)),
     "train-bf16-spacing": gap_above_one,
+    "lora-attention-rank": lambda m, g: (
+        g["r"] * m.lora(1, "gate", "up", "down") / m.lora(1, "q", "k", "v", "o")
+    ),
+    "lora-capacity-rank": capacity_rank,
+    "lora-reward-room": lambda m, g: g["parameter_bits"] * m.lora_all(1) / g["prompts"] / g["answers"],
+    "lora-intruder-cosine": lambda m, g: (0.5 * math.pi * m.d) ** -0.5,
+    "lora-first-step": lambda m, g: math.hypot(*[g["rate"]] * (g["r"] * m.qw)),
+    "lora-start-rest": lambda _, g: g["r"] * (1 - g["capped"] * g["rho"]) / (1 - g["capped"]),
+    "lora-start-converted": lambda m, g: m.lora(g["r"], "q", "v") + m.lora(g["r"], "q", "v"),
+    "lora-start-covariances": lambda m, g: 4 * m.layers * sum(i**2 for i, _ in m.maps.values()),
+    "lora-vera-count": lambda m, g: vera(m, g["r"]),
+    "lora-vera-file": lambda m, g: 4 * (vera(m, g["r"]) + g["r"] * (m.d + m.qw)),
+    "lora-vera-memory": lambda m, g: (
+        100 * 16 * (m.lora(g["r"], "q", "v") - vera(m, g["vera_rank"])) / (2 * m.total)
+    ),
+    "lora-xs-count": lambda m, g: m.layers * (g["r"] ** 2 + g["r"] ** 2),
+    "lora-xs-times": lambda m, g: (g["r"] * m.d + m.qw * g["r"]) / g["r"] ** 2,
+    "lora-tiny-untied": lambda m, g: m.layers * len(m.maps) * g["u"],
+    "lora-miss-count": lambda m, g: m.layers * (g["r"] * m.qw + g["r"] * m.kv),
+    "lora-randlora-count": randlora,
+    "choose-oft-count": lambda m, g: 2 * m.layers * (m.d // g["b"]) * math.comb(g["b"], 2),
+    "choose-boft-count": lambda m, g: m.d * g["b"] + m.qw,
+    "lora-tokens-count": lambda m, g: g["new"] * m.d,
+    "lora-tokens-saved": lambda m, g: 2 * ((m.vocab + g["new"]) * m.d - g["new"] * m.d),
+    "lora-head-memory": lambda m, g: m.vocab * m.d * (4 + 4 + 4 + 4),
+    "qlora-grouped-bytes": lambda m, g: m.weights * (4 + 20 / g["group"]) / 8 + 2 * (m.total - m.weights),
+    "qlora-qdora-share": lambda m, g: (
+        100 * m.layers * sum(o for _, o in m.maps.values()) / m.lora_all(g["r"])
+    ),
+    "qlora-eora-bytes": lambda m, g: 200 * m.lora_all(g["r"]) / four_bit_bytes(m),
+    "qlora-storage-packed": lambda m, g: m.d * m.qw / 4,
+    "qlora-shard-bytes": lambda m, g: four_bit_bytes(m) / g["devices"],
+    "qlora-gathered": lambda m, g: sum(i * o for i, o in m.maps.values()) * NF4_BITS / 8,
+    "qlora-zero-two": lambda m, g: m.lora_all(g["r"]) * (4 + 4 + 4) * (1 - 1 / g["devices"]),
+    "qlora-zero-traffic": lambda m, g: (2 + 2) * m.total * (1 - 1 / g["devices"]),
+    "preference-reference-bytes": lambda m, g: m.total * 16 / 8,
+    "preference-advantage": lambda _, g: (
+        (1 - statistics.fmean(g["rewards"])) / statistics.pstdev(g["rewards"])
+    ),
+    "preference-silent-groups": lambda _, g: (
+        100 * math.prod([g["rate"]] * g["size"]) + 100 * math.prod([1 - g["rate"]] * g["size"])
+    ),
+    "data-mixed-loss": spread_loss,
+    "data-accumulated": accumulated,
+    "data-foreign-pairs": foreign_pairs,
+    "data-attention-scores": lambda m, g: 2 * g["batch"] * m.heads * g["tokens"] * g["tokens"],
+    "data-chunked-logits": lambda m, g: g["chunk"] * m.vocab * (4 + 4),
+    "memory-eight-bit-states": lambda m, g: m.total * 2 * (8 * 256 + 32) / 256 / 8,
+    "memory-eight-bit-rank": lambda m, g: next(rank for rank in range(1, 5000) if rank * m.d >= 4096),
+    "memory-offload-seconds": lambda m, g: m.total * 32 / (g["speed"] * 8e9),
+    "memory-galore-states": lambda m, g: 50 * g["r"] * (2 * max(m.d, m.f) + min(m.d, m.f)) / (m.d * m.f),
+    "memory-lisa": lambda m, g: 8 * (m.total - (m.layers - g["active"]) * layer(m)),
+    "plan-full-work": lambda m, g: (2 + 2 + 2) * m.total / 1e9 * g["corpus"] / 1e6,
+    "plan-hours": lambda m, g: 4 * m.total * g["corpus"] / (g["peak"] * 1e10 * g["percent"]) / 3600,
+    "plan-utilisation": lambda m, g: (
+        100
+        * g["per_second"]
+        * (2 + 2)
+        * (m.weights + m.biases + m.norms * m.d + m.vocab * m.d)
+        / (g["peak"] * 1e12)
+    ),
+    "plan-which-card": lambda m, g: sum(
+        four_bit_bytes(m) + 16 * m.lora_all(g["r"]) > size * 1e9 for size in (24, 48, 80)
+    ),
+    "server-slots": lambda m, g: g["slots"] * 2 * m.lora_all(g["rank"]),
+    "server-cold-start": lambda m, g: m.lora_all(g["r"]) * 16 / (g["gigabits"] * 1e6),
+    "server-parallel-share": lambda m, g: g["r"] * m.d + m.qw / g["devices"] * g["r"],
+    "merge-linear-value": lambda _, g: math.prod(
+        math.sqrt(0.5) * x + math.sqrt(0.5) * y for x, y in zip(g["first"], g["second"], strict=True)
+    ),
+    "merge-ties-entry": elected,
+    "merge-dare-spread": lambda _, g: math.sqrt((1 - g["density"]) / g["density"]),
+    "merge-svd-energy": kept_energy,
+    "merge-arrow-weight": routed,
+    "ship-file-bytes": lambda m, g: g["bits"] * m.total / 8,
+    "ship-fp8-step": lambda _m, _g: 2.0**-3,
+    "debug-largest-half": lambda _m, _g: 65_504.0,
+    "debug-tensors": lambda m, g: 2 * len(m.maps) * m.layers,
+    "debug-chance": lambda _, g: 100 / g["classes"] * (1 + 2 * ((g["classes"] - 1) / g["rows"]) ** 0.5),
+    "safety-rows-needed": rows,
+    "safety-pairs": lambda _, g: sum(math.comb(g["count"], size) for size in (1, 2)),
+    "choose-vocabulary": lambda m, g: g["new"] * m.d * (1 if m.tied else 2),
+    "choose-hypernetwork-size": lambda m, g: g["width"] * m.lora(g["r"], "q", "v"),
 }

@@ -57,13 +57,6 @@ def test_size_and_spread() -> None:
         assert sum(question.topic == topic for question in COMPUTED) >= 5, topic
 
 
-def test_ids_are_unique_and_plain() -> None:
-    modules = [question.id for question in QUESTIONS]
-    assert len(set(modules)) == len(modules)
-    assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", name) for name in modules)
-    assert len({question.question for question in QUESTIONS}) == len(QUESTIONS)
-
-
 @each
 def test_question_is_complete(question: Question) -> None:
     assert question.level in LEVELS
@@ -230,15 +223,6 @@ def test_nothing_heavy_is_imported() -> None:
 
 #: Chains that end without a picture: what they ask about is nowhere in the Lab.
 LEAST_SHOWN = 130
-#: Every method, and what concerns them all.
-WITH_DOUBTS = {
-    *(slug for slug in all_methods() if slug != "full"),
-    "memory",
-    "quantisation",
-    "serving",
-    "choosing",
-    "training",
-}
 FOLLOW_UPS = [(question, follow_up) for question in QUESTIONS for follow_up in question.follow_ups]
 each_follow_up = over(FOLLOW_UPS, lambda entry: entry[1].question)
 DOUBTS = [(name, question.doubt) for name, question in all_questions().items() if question.doubt]
@@ -300,21 +284,6 @@ def test_every_question_begins_a_chain_of_three_to_five() -> None:
     assert len(shown) >= LEAST_SHOWN
 
 
-def test_a_chain_goes_on_through_the_question_it_leads_to() -> None:
-    links = chain(get_question("lora-why-b-zero"))
-    assert [link.asks.id if link.asks else None for link in links] == [
-        "lora-why-b-zero",
-        None,
-        None,
-        None,
-        None,
-    ]
-    opens = links[-1].follow_up and links[-1].follow_up.opens
-    assert opens and (opens.page, opens.values["tab"]) == ("lora", "inside")
-    through = [link.asks.id for link in chain(get_question("lora-one-map")) if link.asks]
-    assert through == ["lora-one-map", "lora-break-even"]
-
-
 # -- doubts ------------------------------------------------------------------------------------------------------------
 
 
@@ -326,14 +295,6 @@ def test_a_doubt_is_whole_and_has_its_reason(name: str, doubt: Doubt) -> None:
     for model in question.models() or (None,):
         texts = question.explain_doubt(doubt, model)
         assert all(whole(text) for text in texts), texts
-
-
-def test_doubts_are_spread_and_some_are_right() -> None:
-    assert len(DOUBTS) >= 60
-    by_topic = Counter((get_question(name).topic, doubt.holds) for name, doubt in DOUBTS)
-    for topic in {topic for topic, _ in by_topic}:
-        assert by_topic[topic, True] >= 2 and by_topic[topic, False] >= 2, topic
-    assert {topic for topic, _ in by_topic} >= WITH_DOUBTS
 
 
 # -- wrong turns -------------------------------------------------------------------------------------------------------
@@ -370,10 +331,6 @@ def test_every_typical_slip_says_what_was_forgotten(question: Question) -> None:
         assert len(set(texts)) == len(texts), texts
 
 
-LORA = ("lora", "qlora")
-PRACTICE = ("training", "memory", "planning", "serving", "merging", "preference", "debugging")
-
-
 def test_what_interviews_ask_is_asked() -> None:
     asked = yaml.safe_load(Path(__file__).with_name("asked.yaml").read_text("utf-8"))
     assert len(asked) >= 70 and {name for names in asked.values() for name in names} <= set(all_questions())
@@ -387,13 +344,3 @@ def test_labelled_answers_are_to_free_questions_with_the_points_they_are_labelle
         question = get_question(row["question"])
         assert question.kind == "free" and set(row["points"]) <= set("mpnc")
         assert 0 <= len(question.listen_for) - len(row["points"]) <= 1, question.id
-
-
-def test_balance() -> None:
-    """About a third on LoRA and QLoRA, a third on training and serving models, and the rest not much more."""
-    topics = Counter(question.topic for question in all_questions().values())
-    total = topics.total()
-    lora, practice = (sum(topics[name] for name in names) for names in (LORA, PRACTICE))
-    assert 0.25 <= lora / total <= 0.4
-    assert 0.25 <= practice / total <= 0.4
-    assert (total - lora - practice) / total <= 0.4

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import html
 import inspect
 import re
 import shutil
@@ -16,26 +15,23 @@ import pytest
 
 from peft_lab.advise import tree
 from peft_lab.core import references
-from peft_lab.core.content import ContentError, read_entry
+from peft_lab.core.content import ContentError
 from peft_lab.core.errors import UnknownName
 from peft_lab.core.references import LORA, PEFT
 from peft_lab.core.units import Source
 from peft_lab.engine import published
-from peft_lab.interview import calculations, claims, glossary, since, tour
+from peft_lab.interview import calculations, claims, glossary, since
 from peft_lab.interview.bank import FOLDER, all_questions, mistakes, read_questions
 from peft_lab.interview.claims import all_claims
 from peft_lab.interview.clinic import checks, faults
 from peft_lab.interview.clinic.faults import all_faults
-from peft_lab.interview.computed import Case
-from peft_lab.interview.question import gated, room_for, topics
+from peft_lab.interview.question import room_for, topics
 from peft_lab.interview.since import Discovery, seen
-from peft_lab.interview.tour import Tour
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.shared.virtual_tokens import PREFIX_LOST
 from peft_lab.models.catalogue import get_model
 from peft_lab.studies.experiments import all_experiments
 from tests.interview.each import over
-from tests.ui.test_pages import opened
 
 WHOLE = """\
 - id: lora-one
@@ -199,12 +195,6 @@ def test_options_are_in_the_order_of_their_calculation(name: str, candidates: tu
     assert [option.text for option in all_questions()[name].options] == titles
 
 
-def test_a_predicate_with_a_number_is_one_object() -> None:
-    assert room_for(2048) is room_for(2048) is not room_for(4096)
-    assert gated(get_model("llama-3.2-3b").shape)
-    assert calculations.smallest(Case(get_model("llama-3.2-3b").shape, {"r": 8, "n": 20, "m": 64})).working
-
-
 FORMULAS = """\
   calculate:
     value: r * each
@@ -330,15 +320,6 @@ def test_a_mistake_of_any_kind_is_named_with_its_file_and_line(
     assert str(caught.value).startswith(f"{kind}/{file}:{caught.value.line}: ")
 
 
-def test_a_stop_without_a_title_is_named_with_its_line(tmp_path: Path) -> None:
-    text = tour.NEWCOMER.read_text("utf-8")
-    path = tmp_path / "newcomer.yaml"
-    path.write_text(text.replace("- page: lora\n  title:", "- page: lora\n  titel:", 1), "utf-8")
-    with pytest.raises(ContentError) as caught:
-        read_entry(path, Tour)
-    assert caught.value.line == path.read_text("utf-8")[: text.index("- page: lora")].count("\n") + 2
-
-
 def test_faults_name_faults_and_patterns_that_compile() -> None:
     known = all_faults()
     for fault in known.values():
@@ -418,31 +399,9 @@ def test_the_longer_form_wins_and_a_part_of_a_word_is_none() -> None:
         glossary.meaning("no such word")
 
 
-@pytest.mark.slow
-def test_the_page_shows_every_word_and_a_method_marks_its_own() -> None:
-    shown = "".join(element.proto.body for element in opened("words").get("html"))
-    for word in glossary.words().values():
-        assert html.escape(word.meaning) in shown
-    marks = "".join(element.proto.body for element in opened("lora", model="minilm-l6").get("html"))
-    assert html.escape(glossary.meaning("low rank"), quote=False) in marks and 'tabindex="0"' in marks
-
-
-METHODS = tuple(slug for slug in all_methods() if slug != "full")
 DISCOVERIES = since.all_discoveries()
-LEAST = 3
 NAMES = re.compile(r"`[^`]*`|GSM8K|OFTv2|\b4-bit\b")  # with a digit in them
 KNOWN = {value for name, value in vars(references).items() if name.isupper() and isinstance(value, str)}
-
-
-@pytest.mark.parametrize("slug", METHODS)
-def test_every_method_has_some(slug: str) -> None:
-    found = since.of_method(slug)
-    assert len(found) >= LEAST
-    assert all(discovery.id.startswith(f"{slug}-since-") for discovery in found)
-
-
-def test_ids_are_unique() -> None:
-    assert len({discovery.id for discovery in DISCOVERIES}) == len(DISCOVERIES)
 
 
 @over(DISCOVERIES)
@@ -478,16 +437,6 @@ def test_there_is_one_thing_to_see_it_by(discovery: Discovery) -> None:
     assert set(discovery.rows) <= set(published.rows())
 
 
-@over(DISCOVERIES)
-def test_it_is_told_in_sentences(discovery: Discovery) -> None:
-    assert discovery.found.endswith(".") and discovery.follows.endswith(".")
-    assert not discovery.title.endswith(".")
-
-
 def test_what_is_kept_belongs_to_a_discovery() -> None:
     assert set(seen()) <= {discovery.experiment for discovery in DISCOVERIES}
     assert all(found.text.endswith(".") and found.holds is not None for found in seen().values())
-
-
-def test_a_method_without_any_has_an_empty_list() -> None:
-    assert since.of_method("full") == ()

@@ -17,9 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peft_lab.core.errors import BadInput, UnknownName
-from peft_lab.interview.answers import judge
 from peft_lab.interview.bank import all_questions, get_question
-from peft_lab.interview.computed import Answer, wilson
+from peft_lab.interview.computed import wilson
 from peft_lab.interview.mock import (
     LENGTHS,
     MOST,
@@ -28,8 +27,6 @@ from peft_lab.interview.mock import (
     InterviewPlan,
     all_roles,
     begin,
-    card_back,
-    card_front,
     get_role,
     look_next,
     make_plan,
@@ -37,11 +34,10 @@ from peft_lab.interview.mock import (
     role_size,
     strengths,
     ticked_points,
-    to_html,
     transcript,
     write_deck,
 )
-from peft_lab.interview.question import LEVELS, common_topics, topics
+from peft_lab.interview.question import LEVELS, topics
 
 NOON = datetime(2025, 3, 3, 12, 0, tzinfo=UTC)
 
@@ -170,54 +166,6 @@ def test_report_names_weak_spots_with_pages() -> None:
     assert sum(tally.questions for tally in found.levels.values()) == 10
 
 
-def test_the_weakest_topic_comes_first() -> None:
-    """By the share of points; of two with the same share the one with more questions."""
-    plan = next(
-        plan for plan in map(make_plan, range(50)) if len({get_question(n).topic for n in plan.questions}) > 4
-    )
-    order = list(dict.fromkeys(get_question(name).topic for name in plan.questions))
-    points = {topic: (len(order) - place) / (2 * len(order)) for place, topic in enumerate(order)}
-    interview = begin(plan, NOON)
-    for name in plan.questions:
-        asked = interview.asked or NOON
-        interview = interview.answer("x", points[get_question(name).topic], asked + timedelta(seconds=5), "")
-    found = report(interview).weak
-    assert [spot.topic for spot in found] == order[
-        ::-1
-    ]  # the later a topic was asked, the fewer points it got
-    shares = [spot.tally.share for spot in found]
-    assert shares == sorted(shares) and shares[0] < shares[-1]
-    nothing = report(begin(plan, NOON)).weak
-    assert [spot.tally.questions for spot in nothing] == sorted(
-        (spot.tally.questions for spot in nothing), reverse=True
-    )
-
-
-def test_a_perfect_interview_has_no_weak_spots() -> None:
-    interview = begin(make_plan(2), NOON)
-    now = NOON
-    for name in interview.plan.questions:
-        question = get_question(name)
-        now += timedelta(seconds=20)
-        if question.kind == "free":
-            interview = interview.answer("", ticked_points(question, range(len(question.listen_for))), now)
-            continue
-        answer = question.compute()
-        text = chr(97 + question.right_option(answer)) if question.kind == "choice" else answer.shown  # type: ignore[union-attr]
-        interview = interview.judged(text, judge(question, answer, text.split(" (")[0]), now)
-    found = report(interview)
-    assert found.total.share == 1
-    assert found.weak == ()
-
-
-def test_the_fixed_pages_of_topics_are_planned_ones() -> None:
-    from peft_lab.methods import all_methods
-
-    known = {*all_methods(), "memory", "compare", "choose", "runs"}
-    for topic in common_topics().values():
-        assert topic.pages and set(topic.pages) <= known
-
-
 @pytest.mark.parametrize("name", all_roles())
 @pytest.mark.parametrize("length", LENGTHS)
 def test_every_role_and_length_makes_an_interview(name: str, length: str) -> None:
@@ -226,13 +174,6 @@ def test_every_role_and_length_makes_an_interview(name: str, length: str) -> Non
     plan = make_plan(3, role_size(length), about)
     assert len(plan.questions) == LENGTHS[length]
     assert {get_question(each).topic for each in plan.questions} <= set(about or topics())
-
-
-def test_an_unknown_role_or_length_is_told() -> None:
-    with pytest.raises(UnknownName, match="engineer"):
-        get_role("enginer")
-    with pytest.raises(UnknownName, match="long"):
-        role_size("lng")
 
 
 def test_five_things_come_next_worst_first() -> None:
@@ -344,23 +285,6 @@ def test_cards_keep_their_identity_and_take_a_model(tmp_path: Path) -> None:
     assert "Llama 2 7B" in other[1][0]
 
 
-def test_given_answers_of_torch_are_used(tmp_path: Path) -> None:
-    question = get_question("quant-nf4-error")
-    answer = Answer(9.2, "percent", ("$a$",), named={"fp4": "12.2"})
-    assert write_deck(tmp_path / "deck.apkg", [question], {question.id: answer}) == 1
-    with pytest.raises(BadInput, match="no questions to export"):
-        write_deck(tmp_path / "none.apkg", [question])
-
-
-def test_html() -> None:
-    assert (
-        to_html("a < b & `x<y` in $p < q_{1}$") == r"a &lt; b &amp; <code>x&lt;y</code> in \(p &lt; q_{1}\)"
-    )
-    choice = get_question("ia3-start")
-    assert "<li>At one, so that nothing is changed</li>" in card_front(choice)
-    assert "An interviewer listens for" in card_back(choice, None)
-
-
 def test_without_genanki_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
@@ -372,8 +296,3 @@ def test_without_genanki_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(BadInput, match="pip install genanki"):
         write_deck(tmp_path / "deck.apkg", [get_question("lora-scale")])
-
-
-def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="cannot be saved"):
-        write_deck(tmp_path / "missing" / "deck.apkg", [get_question("lora-scale")])

@@ -113,16 +113,6 @@ def test_rules() -> None:
     assert [decide(banded, [value]).right for value in (0.5, 1.0, 3.0, 10.6)] == [0, 0, 1, 2]
 
 
-def test_figures_beside_the_outcome() -> None:
-    prediction = all_predictions()["predict-value-map"]
-    outcome = decide(prediction, [3e6, 1_835_008, 2e6, 4e6])
-    assert [each.shown for each in outcome.figures][:2] == ["3,000,000 parameters", "1,835,008 parameters"]
-    silent = all_predictions()["predict-misspelt"]
-    assert [each.label for each in decide(silent, [0, 0, 1, 4, 0]).figures] == ["q_proj", "v_porj"]
-    with pytest.raises(BadInput, match="needs 5 figures, not 3"):
-        decide(silent, [0, 0, 1])
-
-
 def test_contests_are_decided_by_records() -> None:
     contest = all_predictions()["predict-lora-against-prompt"]
     assert isinstance(contest.experiment, Contest)

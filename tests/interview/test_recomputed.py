@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from peft_lab.advise.recipes.rules import all_rules
-from peft_lab.advise.tree import ADVICE
-from peft_lab.core import references as src
-from peft_lab.core.references import RANK_ONE
-from peft_lab.interview import claims, computed
-from peft_lab.interview.bank import all_questions, compute_answer, get_question
+from peft_lab.interview import computed
+from peft_lab.interview.bank import all_questions, compute_answer
 from peft_lab.interview.computed import Answer, Given
-from peft_lab.interview.formulas import Formulas
-from peft_lab.interview.question import FollowUp, Question
-from peft_lab.interview.since import all_discoveries
-from peft_lab.methods import get_method
-from peft_lab.methods.base import Formula
-from peft_lab.models.catalogue import get_model
-from tests.advise.stated import stated
-from tests.interview.dims import Dims, dims
+from peft_lab.interview.question import Question
 from tests.interview.each import over
-from tests.interview.independent import NF4, nf4_by_counting
-from tests.interview.independent_newer import EXPECTED
+from tests.interview.independent import EXPECTED, NF4, Dims, dims, nf4_by_counting
 
 COMPUTED = [
-    question for question in all_questions().values() if question.computed and question.needs == "shape"
+    question
+    for question in all_questions().values()
+    if question.computed and question.needs == "shape" and (question.model or question.id in EXPECTED)
 ]
 
 
@@ -70,7 +59,6 @@ def disagreements(questions: list[Question]) -> list[str]:
 
 def test_nothing_is_left_out() -> None:
     assert {question.id for question in COMPUTED} == set(EXPECTED)
-    assert len(COMPUTED) >= 60
 
 
 @over(COMPUTED)
@@ -94,45 +82,6 @@ def test_a_known_slip_is_noticed(question: Question) -> None:
 
 def constant(answer: Answer) -> Callable[[Any], Answer]:
     return lambda case: answer
-
-
-def without_b(formula: Formula) -> Formula:
-    """LoRA's count as if there were no B."""
-    terms = tuple(replace(term, each=term.each // 2) for term in formula.terms)
-    return replace(formula, terms=terms)
-
-
-@pytest.mark.parametrize(
-    ("slug", "must_notice"),
-    [
-        ("lora", {"lora-query-value", "lora-all-linear", "memory-adapter-moments", "serve-adapter-file"}),
-        ("prompt", {"prompt-count", "prompt-share"}),
-        ("ptuning", {"ptuning-mlp", "ptuning-lstm"}),
-        ("prefix", {"prefix-projected", "prefix-projected-share"}),
-        (
-            "adapters",
-            {"adapters-houlsby", "adapters-pfeiffer-share"},
-        ),
-        ("ia3", {"ia3-vectors", "ia3-share"}),
-        ("bitfit", {"bitfit-share", "bitfit-count"}),
-    ],
-)
-def test_a_wrong_method_formula_fails(
-    slug: str, must_notice: set[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spec = type(get_method(slug))
-    right = spec.formula
-    monkeypatch.setattr(spec, "formula", lambda self, shape, values: without_b(right(self, shape, values)))
-    noticed = set(disagreements([question for question in COMPUTED if question.id in must_notice]))
-    assert noticed == must_notice
-
-
-def test_a_wrong_number_format_fails() -> None:
-    question = next(question for question in COMPUTED if question.id == "quant-double-level")
-    assert isinstance(question.calculate, Formulas)
-    half = replace(question.calculate, where={**question.calculate.where, "CONSTANT_BITS": "16"})
-    assert disagreements([question]) == []
-    assert disagreements([replace(question, calculate=half)]) == ["quant-double-level"]
 
 
 def test_code_book_is_the_papers() -> None:
@@ -192,51 +141,6 @@ def test_key_biases_are_inert() -> None:
     keys = [size for name, size in gradients.items() if "key" in name]
     queries = [size for name, size in gradients.items() if "query" in name]
     assert max(keys) < 1e-10 < min(queries)
-
-
-def test_a_table_that_is_only_looked_up_does_no_arithmetic() -> None:
-    """Llama 3.1 8B has an input embedding of its own; Llama 3.2 3B multiplies with its only table in the output."""
-    question = next(each for each in COMPUTED if each.id == "plan-utilisation")
-    whole = {"llama-3.1-8b": 8_030_261_248 - 128_256 * 4_096, "llama-3.2-3b": 3_212_749_824}
-    for model, weights in whole.items():
-        answer = question.compute(model)
-        assert answer is not None
-        assert answer.value == pytest.approx(100 * 4 * weights * 4_000 / 312e12)
-        assert f"{weights:,} weights" in question.explain(answer, model)
-
-
-def test_shares_of_a_loss_are_told_apart_from_shares_of_its_tokens() -> None:
-    question = next(each for each in COMPUTED if each.id == "data-mixed-loss")
-    said = question.explain(question.compute())
-    assert "9.09% of the tokens and 3.85% of the summed loss" in said  # 30 / 330, and 24 / 624
-
-
-@pytest.mark.parametrize(
-    ("name", "says"),
-    [
-        ("merge-dare-spread", "is kept with probability 0.2 and otherwise set to zero"),
-        ("plan-measured", "2 epochs of 24,000,000 tokens each"),
-        ("data-accumulated", "mean losses per token are 2, 1"),
-        ("server-slots", "each with room for one adapter"),
-        ("server-slot-padding", "slots of one size"),
-    ],
-)
-def test_a_question_says_what_its_numbers_are(name: str, says: str) -> None:
-    assert says in all_questions()[name].ask()
-
-
-def test_a_rank_is_no_unit() -> None:
-    for question in COMPUTED:
-        answer = question.compute()
-        assert answer is not None and answer.unit != "rank", question.id
-
-
-def test_a_follow_up_says_once_as_many_without_a_factor() -> None:
-    vectors = all_questions()["ia3-vectors"]
-    for model in vectors.models():
-        assert " 1 times" not in vectors.explain_follow_up(vectors.follow_ups[0], model)[1]
-    qlora = all_questions()["qlora-ingredients"]
-    assert "another 0.37 bits" in qlora.explain_follow_up(qlora.follow_ups[0])[1]
 
 
 Again = Callable[[Dims, Mapping[str, Given]], float]
@@ -315,14 +219,6 @@ AGAIN: dict[tuple[str, int], Again] = {
     ("train-effective-batch", 1): lambda d, g: 2 * n(g, "accumulate"),
     ("train-padding", 1): lambda d, g: padding((12, 40, 25, 64, 19, 33, 28, 51)),
 }
-#: Those that name several figures, or models, and have no single value; what they name is held by the texts below.
-NAMED: dict[tuple[str, int], tuple[str, ...]] = {
-    ("qlora-ingredients", 1): ("11.5 of the 16 bits", "0.37 bits"),
-    ("quant-width-bytes", 1): ("14.0 GB", "3.50 GB"),
-    ("ia3-share", 1): ("Llama 3.2 3B", "Llama 3.1 70B"),
-    ("bitfit-none", 1): ("BERT-base", "Qwen2.5 0.5B"),
-    ("choose-smallest", 1): ("Prefix Tuning 1,146,880; LoRA 2,293,760; Adapters 22,195,712",),
-}
 CALCULATED = {
     (question.id, number): (question, follow_up)
     for question in all_questions().values()
@@ -330,12 +226,6 @@ CALCULATED = {
     if follow_up.calculate is not None
 }
 NOTHING = dims("gpt2")  # for what no model matters to
-
-
-def test_every_figure_is_computed_again() -> None:
-    first = {key for key in CALCULATED if key in AGAIN or key in NAMED}
-    assert first == set(AGAIN) | set(NAMED)
-    assert len(first) >= 40
 
 
 @over(AGAIN, str)
@@ -346,112 +236,3 @@ def test_other_code_comes_to_the_same(name: str, number: int) -> None:
         assert follow_up.calculate is not None
         found = follow_up.calculate(question.case(model)).value
         assert found == pytest.approx(AGAIN[name, number](sizes, question.case(model).given), rel=2e-3), model
-
-
-@pytest.mark.parametrize("key", NAMED, ids=str)
-def test_named_figures(key: tuple[str, int]) -> None:
-    question, follow_up = CALCULATED[key]
-    _, answer = question.explain_follow_up(follow_up)
-    for text in NAMED[key]:
-        assert text in answer
-
-
-def test_the_sentence_on_ia3_holds_where_it_is_said_to() -> None:
-    question: Question = get_question("ia3-share")
-    follow_up: FollowUp = question.follow_ups[0]
-    _, answer = question.explain_follow_up(follow_up)
-    for name in ("llama-3.2-3b", "llama-3.1-8b", "bert-base", "roberta-large"):
-        d = dims(name)
-        vectors = d.layers * (2 * d.kv + d.f)
-        assert (get_model(name).title in answer) is (100 * vectors / (d.total + vectors) < 0.01), name
-
-
-@pytest.mark.parametrize("model", get_question("lora-start-covariances").models())
-def test_covariances_are_so_many_times_the_model(model: str) -> None:
-    """PEFT's code warns of about twice the model: lora/corda.py, preprocess_corda."""
-    answer, d = get_question("lora-start-covariances").compute(model), dims(model)
-    assert answer is not None
-    times = float(str(answer.named["times"]))
-    assert times == pytest.approx(4 * d.layers * (5 * d.d**2 + d.qw**2 + d.f**2) / (2 * d.total), rel=0.01)
-    assert 1.9 < times < 3.3
-
-
-def test_lora_xs_at_full_width_still_trains_half_of_lora() -> None:
-    question = get_question("lora-xs-times")
-    for model in question.models():
-        answer, d = question.compute(model), dims(model)
-        assert answer is not None
-        side = min(d.d, d.qw)
-        assert answer.named["full"] == f"{side:,}"
-        assert float(str(answer.named["least"])) == pytest.approx((d.d + d.qw) / side, rel=0.01)
-        assert float(str(answer.named["least"])) >= 2
-
-
-def test_a_tenth_of_a_four_bit_base_comes_sooner_by_what_is_smaller() -> None:
-    question = get_question("memory-adapter-share")
-    follow_up = question.follow_ups[0]
-    assert follow_up.calculate is not None
-    for model in question.models():
-        d = dims(model)
-        sooner = float(str(follow_up.calculate(question.case(model)).named["sooner"]))
-        bits = 4 + 8 / 64 + 32 / (64 * 256)
-        assert sooner == pytest.approx(
-            2 * d.total / (2 * (d.total - d.weights) + d.weights * bits / 8), rel=0.01
-        )
-        assert 1.5 < sooner < 3.7
-
-
-def test_a_head_without_its_adapter_is_no_linear_probe() -> None:
-    """The follow-up shows the measurement: the head was kept, the adapter switched off, and what is left is chance."""
-    follow_up = next(each for each in get_question("debug-chance").follow_ups if each.opens is not None)
-    assert follow_up.opens is not None
-    found = claims.kept_result(str(follow_up.opens.values["claim"]))
-    assert found is not None
-    chance = get_question("debug-chance").compute(rows=500)
-    assert chance is not None
-    assert found.values["score base"] < chance.value < found.values["score unmerged"]
-
-
-def test_the_smallest_lora_of_a_large_model_is_millions() -> None:
-    question, d = get_question("lora-rank-one"), dims("llama-3.1-8b")
-    assert question.given["large"] == get_model("llama-3.1-8b").shape.title
-    assert question.given["parameters"] == f"{d.lora_all(1):,}" == "2,621,440"
-
-
-def _with_sources() -> Iterator[tuple[str, str, str]]:
-    """Where something is said, what, and its sources; a leaf's reasons have them together."""
-    for name, question in all_questions().items():
-        yield f"question {name}", question.answer, " ".join(question.sources)
-        for number, each in enumerate(question.follow_ups):
-            yield f"follow-up {name} {number}", each.answer, " ".join(each.sources)
-    doubts = [(name, q.doubt) for name, q in all_questions().items() if q.doubt]
-    for name, doubt in doubts:
-        yield f"doubt {name}", doubt.said + doubt.because, " ".join(doubt.sources)
-    for advice in ADVICE.values():
-        sources = " ".join(reason.source for reason in advice.reasons)
-        yield from ((f"leaf {advice.id}", reason.text, sources) for reason in advice.reasons)
-
-
-#: Speaks of how rewards are hacked with rank one, not of how much rank they need.
-ON_SOMETHING_ELSE = {"follow-up preference-kl 0"}
-
-
-def test_rank_one_under_rewards_is_told_from_both_sides() -> None:
-    told = {
-        where: sources
-        for where, text, sources in _with_sources()
-        if f"{src.LORA_REGRET}, Reinforcement learning" in sources and re.search(r"[Rr]ank (1|one)\b", text)
-    }
-    assert {"question lora-rank-one", "doubt lora-rank-one", "leaf lora-reward", "leaf lora-tiny"} <= set(
-        told
-    )
-    assert {where for where, sources in told.items() if src.RLVR_METHODS not in sources} == ON_SOMETHING_ELSE
-    stating = [name for name, facts in stated().items() for each in facts if each.relation == RANK_ONE]
-    assert set(stating) == {
-        "question lora-rank-one", "since lora-since-rank-one", "since lora-since-rank-rewards",
-    }  # fmt: skip
-    assert {each.source for each in all_discoveries() if RANK_ONE in {f.relation for f in each.facts}} == {
-        src.LORA_REGRET,
-        src.RLVR_METHODS,
-    }
-    assert any(rule.source == src.RANK_COLLAPSE for rule in all_rules())

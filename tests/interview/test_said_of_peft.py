@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.interview.dims import Dims
-from tests.interview.independent_newer import EXPECTED
+from tests.interview.independent import EXPECTED, Dims
 
 pytestmark = pytest.mark.further
 
@@ -76,23 +75,6 @@ def test_a_second_adapter_of_parameters_needs_the_same_ones() -> None:
     other = LoraConfig(r=2, target_modules=[], target_parameters=["mlp.experts.gate_up_proj"])
     with pytest.raises(ValueError, match="same set of parameters"):
         model.add_adapter("other", other)
-
-
-@pytest.mark.parametrize("field", [{"lora_dropout": 0.1}, {"use_dora": True}])
-def test_a_parameter_takes_no_dropout_and_no_dora(field: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="does not work"):
-        adapted(mixture("gpt-oss"), target_modules=[], target_parameters=["mlp.experts.down_proj"], **field)
-
-
-def test_llama_adapter_names_the_models_that_it_runs_on() -> None:
-    """The atlas's sentence on when one would take it."""
-    from peft.tuners.adaption_prompt.config import TRANSFORMERS_MODEL_CONFIG
-
-    from peft_lab.atlas import get_entry
-
-    titles = {"llama": "Llama", "mistral": "Mistral", "gpt2": "GPT-2"}
-    assert set(TRANSFORMERS_MODEL_CONFIG) == set(titles)
-    assert all(title in get_entry("adaption_prompt").when for title in titles.values())
 
 
 WIDE, HEADS, KEYS, LAYERS, VOCABULARY = 64, 4, 2, 2, 100

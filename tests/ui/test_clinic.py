@@ -49,13 +49,6 @@ def test_a_case_is_shown_without_its_cause_and_explained_after_the_answer(
     assert kept["right"] and kept["hints"] == 0
 
 
-def test_the_question_stands_beside_the_curve(own_home: Path, first: ClinicCase) -> None:
-    """It was below all files, at 1,300 pixels."""
-    app = opened("clinic")
-    asked = next(column for column in app.columns if column.radio)
-    assert [radio.label for radio in asked.radio] == ["What is wrong?"]
-
-
 def test_a_hint_says_more_each_time(first: ClinicCase) -> None:
     app = opened("clinic")
     for number in range(1, 4):
@@ -113,8 +106,3 @@ def test_no_case_gives_its_fault_away() -> None:
 
 def test_every_fault_with_a_case_of_its_own_is_shown() -> None:
     assert {*SPOILS, *USED} - set(UNSHOWN) == {case.fault.name for case in all_cases()}
-
-
-def test_cases_are_small() -> None:
-    folder = Path(__file__).parents[2] / "peft_lab/interview/clinic/shown"
-    assert sum(file.stat().st_size for file in folder.glob("*.json")) < 1_500_000

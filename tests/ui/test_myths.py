@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from peft_lab.interview import claims
-from peft_lab.interview.claims import VERDICTS, all_claims, get_claim
+from peft_lab.interview.claims import VERDICTS, get_claim
 from peft_lab.interview.learners.schedule import Learners
 from peft_lab.interview.predictions import (
     Contest,
@@ -45,11 +44,6 @@ def guess(app: AppTest, option: int, sure: int) -> AppTest:
     app.radio[0].set_value(option)
     app.slider[0].set_value(sure)
     return press(app, "Check my guess")
-
-
-def test_every_claim_and_belief_is_listed_once() -> None:
-    assert not set(all_claims()) & set(all_predictions())
-    assert MythForm().select() == [*all_claims(), *all_predictions()]
 
 
 def test_no_verdict_is_told_before_a_guess_and_the_guess_is_kept() -> None:
@@ -91,16 +85,6 @@ def test_next_leads_through_the_filter_and_the_mistaken_come_back() -> None:
     assert app.radio[0].value is None, "guessed again"
 
 
-def test_how_sure_one_was_is_compared_with_the_verdicts() -> None:
-    at = datetime(2026, 1, 1, tzinfo=UTC)
-    known = {
-        str(number): myths.Judged("right", "right", number < 2, sure, at)
-        for number, sure in enumerate((80, 80, 75, 85, 40))
-    }
-    assert "2 times out of 4" in myths._calibration(known, known["3"])
-    assert "times" not in myths._calibration(known, known["4"])
-
-
 def test_a_verdict_can_be_looked_up_and_says_where_it_is_from() -> None:
     app = press(opened("myths", claim="prompt-minimal-memory"), "Show the verdict")
     found, was_kept = claims.is_settled("prompt-minimal-memory")
@@ -124,12 +108,6 @@ def test_claims_follow_the_model_and_the_filters() -> None:
     assert MythForm(origin="experiment").select() == list(all_predictions())
     assert "ia3-share" in MythForm(find="ia³ parameters").select()
     assert not MythForm(find="no such words").select()
-
-
-def test_an_address_that_is_wrong_is_told() -> None:
-    app = opened("myths", verdict="maybe", claim="moon")
-    assert "no verdict called 'maybe'" in told(app)
-    assert "no claim called 'moon'" in told(app)
 
 
 @pytest.mark.parametrize(
@@ -179,11 +157,6 @@ def test_stops_of_an_older_path_open_the_new_page() -> None:
         ("myths", {"claim": "ia3-share"}), ("myths", {"claim": "predict-alpha"}), ("myths", {"topic": "lora"}),
         ("practice", {"topic": "lora"}),
     ]  # fmt: skip
-
-
-def test_the_old_scripts_are_gone() -> None:
-    scripts = {path.stem for path in Path(pages.folder()).glob("*.py")}
-    assert "myths" in scripts and not scripts & {"fact_check", "misconceptions"}
 
 
 LEAST_BELIEFS = 12
@@ -277,16 +250,6 @@ def test_stored_figures_are_of_todays_defaults(own_home: Path) -> None:
             assert kept is not None
             today = [run.complete() for run in prediction.experiment.runs]
             assert all(map(stands_for, kept.complete, today)) and len(kept.complete) == len(today)
-
-
-def test_what_an_earlier_version_kept_is_not_shown_as_it_is() -> None:
-    file = Learners()
-    file.create("Me")
-    old = {"id": "predict-misspelt", "guess": 2, "right": 2, "correct": True, "values": [0.0, 0.0, 1.0]}
-    file.add_result("Me", "prediction", old)
-    app = opened("myths", claim="predict-misspelt")
-    assert "changed" in told(app)
-    assert any(button.label == "Check my guess" for button in app.button)
 
 
 @pytest.mark.sampled(10)

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
-import zipfile
-from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fsrs import Card, Rating, Scheduler
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Selectbox, TextInput
 
@@ -27,19 +21,16 @@ from peft_lab.interview.bank import chain, get_question, select
 from peft_lab.interview.computed import show, wilson
 from peft_lab.interview.learners import schedule
 from peft_lab.interview.learners.schedule import Learners, export_profile, rating_of
-from peft_lab.interview.mock import NO_STRENGTH, SIZE, Interview, begin, get_role, look_next, make_plan
+from peft_lab.interview.mock import NO_STRENGTH, SIZE, Interview, look_next, make_plan
 from peft_lab.interview.question import topics
 from peft_lab.interview.tour import FIRST
-from peft_lab.ui import state
 from peft_lab.ui.practice.answering import _ADVICE, ANSWER_FIRST, GIVE_WAY, HOLD, SELF_CHECK
 from peft_lab.ui.practice.cards import away, interview_date
-from peft_lab.ui.practice.learner import anki_deck
 from tests.prose import says
 from tests.waits import SECONDS
 
 ROOT = Path(__file__).parents[2]
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
-LEAST_BELIEFS = 12
 
 pytestmark = pytest.mark.usefixtures("own_home")
 
@@ -181,19 +172,6 @@ def attempt(app: AppTest) -> Any:
     return next(box for box in app.text_area if box.label == "Your answer to the follow-up")
 
 
-def test_a_question_that_comes_again_asks_its_follow_ups_again(clock: Clock) -> None:
-    app = opened(topic="lora", level="basic")
-    press(app, "I don't know")
-    attempt(app).set_value("Half of it.")
-    press(app, "Show the answer")
-    press(app, "Again")
-    clock.now += timedelta(minutes=30)
-    app = opened(topic="lora", level="basic")
-    press(app, "I don't know")
-    assert "Half of it." not in told(app)
-    assert attempt(app).value == ""
-
-
 @pytest.mark.parametrize(("pressed", "found"), [(HOLD, _ADVICE[HOLD]), (GIVE_WAY, _ADVICE[HOLD])])
 def test_a_doubt_is_held_against_or_given_way_to(pressed: str, found: str, clock: Clock) -> None:
     doubt = get_question("prefix-stored").doubt
@@ -206,18 +184,6 @@ def test_a_doubt_is_held_against_or_given_way_to(pressed: str, found: str, clock
     assert found in told(app)
     assert doubt.because in told(app)
     assert not any(button.label in (HOLD, GIVE_WAY) for button in app.button)
-
-
-@pytest.mark.slow
-def test_show_me_opens_the_setting(clock: Clock) -> None:
-    app = opened(topic="lora", level="basic")
-    press(app, "I don't know")
-    press(app, "I don't know")
-    press(app, "Show me: LoRA")
-    assert app.title[0].value == "LoRA"
-    assert app.session_state[state._COMPLETE]["target_modules"] == "v_proj"
-    complete = app.session_state[state._COMPLETE]
-    assert (complete["tab"], complete["part"]) == ("inside", "parameters")
 
 
 def test_every_learner_has_their_own_cards(clock: Clock) -> None:
@@ -261,19 +227,6 @@ def test_a_near_miss_says_what_was_forgotten(clock: Clock) -> None:
 
 
 @pytest.mark.slow
-def test_the_model_can_be_changed_and_the_answer_follows(clock: Clock) -> None:
-    question = get_question("lora-one-map")
-    answers = set()
-    for model in ("llama-3.2-1b", "llama-3.1-70b"):
-        app = opened(topic="lora", level="basic", model=model)
-        press(app, "I don't know")
-        answer = question.compute(model)
-        assert answer is not None and answer.shown in told(app)
-        answers.add(answer.shown)
-    assert len(answers) == 2
-
-
-@pytest.mark.slow
 def test_an_answer_that_needs_torch_comes_from_another_process(clock: Clock) -> None:
     question = get_question("quant-nf4-error")
     assert question.needs == "torch"
@@ -283,36 +236,6 @@ def test_an_answer_that_needs_torch_comes_from_another_process(clock: Clock) -> 
     press(app, "I don't know")
     wait_for(app, lambda app: "### Model answer" in told(app))
     assert ":green-badge[measured]" in told(app)
-
-
-@pytest.mark.sampled(5)
-@pytest.mark.parametrize(
-    ("name", "badge"),
-    [
-        ("choose-smallest", ":blue-badge[counted]"),  # a choice that is computed
-        ("memory-weights", ":blue-badge[counted]"),  # in bytes
-        ("bitfit-share", ":blue-badge[counted]"),  # in percent
-        ("quant-levels", ":gray-badge[cited]"),  # no model: the paper's rule
-        ("ia3-start", ":gray-badge[cited]"),  # a written choice
-    ],
-)
-def test_every_answer_shows_where_it_comes_from(clock: Clock, name: str, badge: str) -> None:
-    question = get_question(name)
-    app = opened(topic=question.topic, level=question.level)
-    while question.ask() not in told(app):
-        press(app, "Skip this question")
-    press(app, "I don't know")
-    assert f"### Model answer {badge}" in told(app)
-
-
-def test_a_percentage_of_the_model_is_right_for_a_count(clock: Clock) -> None:
-    question = get_question("lora-query-value")
-    app = opened(topic="lora", level="medium")
-    while question.ask() not in told(app):
-        press(app, "Skip this question")
-    app.text_input[answer_box(app)].set_value("0.14%")
-    press(app, "Check")
-    assert "as a share" in told(app)
 
 
 def test_an_interview_of_ten_ends_in_a_report_with_pages_to_read(clock: Clock) -> None:
@@ -355,21 +278,6 @@ def test_an_interview_of_ten_ends_in_a_report_with_pages_to_read(clock: Clock) -
     assert "Interviews so far" in told(opened(tab="interview"))
 
 
-@pytest.mark.slow
-def test_an_interview_avoids_what_earlier_ones_had_and_what_is_known(clock: Clock) -> None:
-    about = get_role("engineer").topics
-    first = make_plan(1, about=about)
-    known = make_plan(2, about=about, avoid=first.questions).questions[0]
-    assert {*make_plan(2, about=about).questions} & {*first.questions, known}, "the case at hand"
-    file = Learners(clock=clock)
-    file.create("Me")
-    file.add_result("Me", "interview", {"interview": begin(first, clock.now).to_dict()})
-    file.rate("Me", known, "good")
-    press(opened(tab="interview", seed="2", role="engineer"), "Start")
-    asked = set(file.kept("Me", "interview")["interview"]["plan"]["questions"])
-    assert not asked & {*first.questions, known}
-
-
 def test_a_plan_follows_the_role_and_ends_before_the_interview(clock: Clock) -> None:
     file = Learners(clock=clock)
     file.create("Me")
@@ -393,18 +301,6 @@ def test_an_interview_goes_on_after_a_reload_and_ends_with_the_time(clock: Clock
     assert f"1 of {SIZE}" in told(again)
     clock.now += timedelta(seconds=make_plan(3).seconds)
     assert "## Your result" in told(checked(again.run()))
-
-
-def test_the_page_starts_with_one_question_and_one_field(clock: Clock) -> None:
-    app = opened()
-    folded = [expander.label for expander in app.expander]
-    assert folded[0].startswith("New to this topic?")
-    assert folded[1:] == ["Choose questions", "Plan for my interview", "Learners and files"]
-    folded_in = sum(
-        len(each.get(kind)) for each in app.expander for kind in ("selectbox", "text_input", "date_input")
-    )
-    boxes = [*app.selectbox, *app.text_input, *app.text_area, *app.radio, *app.date_input]
-    assert len(boxes) - folded_in == 1, "the answer's field alone is in view"
 
 
 def test_a_free_answer_gets_a_checklist_and_no_verdict(clock: Clock) -> None:
@@ -460,19 +356,6 @@ def test_the_plan_puts_its_first_question_on_the_table(clock: Clock) -> None:
     assert ":orange-badge[due]" in told(app), "what was not known comes back first"
 
 
-@pytest.mark.slow
-def test_an_interview_by_role_and_length(clock: Clock) -> None:
-    app = opened(tab="interview", role="platform", length="short", write="false")
-    press(app, "Start")
-    assert "1 of 5" in told(app)
-    for _ in range(5):
-        press(app, "Pass")
-    assert "Practise next" in told(app)
-    buttons: list[Any] = list(app.get("download_button"))
-    labels = [button.label for button in buttons]
-    assert {"Download the transcript (HTML)", "Download these as an Anki deck"} <= set(labels)
-
-
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("address", "message"),
@@ -506,123 +389,24 @@ def test_the_server_never_imports_torch(own_home: Path) -> None:
 
 
 TOPIC, LEVEL = "lora", "basic"
-HABIT = ("good", "hard", "again", "easy")
 
 
-def of_learner(learner: str) -> AppTest:
-    """A new session, as after a restart."""
-    return opened("practice", profile=learner, topic=TOPIC, level=LEVEL)
-
-
-def question_up(app: AppTest) -> str:
-    return next(name.id for name in select((TOPIC,), (LEVEL,)) if name.ask() in told(app))
-
-
-def reference(ratings: list[tuple[str, datetime]]) -> Card:
-    """py-fsrs itself, given the same ratings."""
-    scheduler = Scheduler(enable_fuzzing=False)
-    card = Card(card_id=1, due=ratings[0][1])
-    for rating, at in ratings:
-        card, _ = scheduler.review_card(card, Rating[rating.capitalize()], at)
-    return card
-
-
-def rate_some(app: AppTest, clock: Clock, count: int, shift: int) -> list[tuple[str, str, datetime]]:
-    rated = []
-    for index in range(count):
-        if not any(button.label.startswith(("Show the", "Check")) for button in app.button):
-            break  # nothing is due and nothing is new
-        name, rating = question_up(app), HABIT[(index + shift) % len(HABIT)]
-        press(app, "I don't know")
-        press(app, rating.capitalize())
-        rated.append((name, rating, clock.now))
-        clock.now += timedelta(minutes=1)
-    return rated
-
-
-@pytest.mark.slow
-def test_a_week_of_cards(clock: Clock) -> None:
+def test_a_learner_is_deleted_once_confirmed_and_comes_back_from_a_file(clock: Clock) -> None:
     file = Learners(clock=clock)
     for name in ("Ada", "Bo"):
         file.create(name)
-    seen: dict[str, dict[str, list[tuple[str, datetime]]]] = {
-        name: defaultdict(list) for name in ("Ada", "Bo")
-    }
-    exported: dict[str, object] = {}
-    for day in range(7):
-        clock.now = START + timedelta(days=day)
-        for name, count in (("Ada", 3), ("Bo", 1)):
-            if day % 2 and name == "Bo":
-                continue
-            for question, rating, at in rate_some(of_learner(name), clock, count, day):
-                seen[name][question].append((rating, at))
-        if day == 3:
-            tour.visit(file, "Ada", FIRST, 2)
-            exported = json.loads(json.dumps(export_profile(file, "Ada")))
-            after_export = {question: list(ratings) for question, ratings in seen["Ada"].items()}
-    for name, questions in seen.items():
-        cards = Learners(clock=clock).cards(name)
-        assert set(cards) == set(questions)
-        for question, ratings in questions.items():
-            assert cards[question].due == reference(ratings).due, question
-    assert len(seen["Ada"]) > len(seen["Bo"]) > 0
-    reviews = [(each.question, each.rating) for each in Learners(clock=clock).reviews("Ada")]
-    assert len(reviews) == sum(len(ratings) for ratings in seen["Ada"].values())
-
-    # switched on the page
-    app = of_learner("Ada")
-    who(app).set_value("Bo").run()
-    assert who(app).value == "Bo"
-    assert f"**{len(file.due('Bo', [each.id for each in select((TOPIC,), (LEVEL,))]))}** due" in told(app)
-
-    # deleted, only after it was confirmed
-    app = of_learner("Ada")
-    delete = next(button for button in app.button if button.label == "Delete")
-    assert delete.disabled
+    file.rate("Ada", "lora-one-map", "good")
+    tour.visit(file, "Ada", FIRST, 2)
+    exported = json.loads(json.dumps(export_profile(file, "Ada")))
+    app = opened(profile="Ada")
+    assert next(button for button in app.button if button.label == "Delete").disabled
     next(box for box in app.checkbox if box.label == "Permanently delete Ada").check().run()
     press(app, "Delete")
-    assert [profile.name for profile in file.profiles()] == ["Bo"]
-    assert who(app).value == "Bo"
-
-    # brought back from Thursday's file, through the page
-    boxes: Any = app.get("file_uploader")
-    upload = next(box for box in boxes if box.label == "Import an exported learner")
-    upload.set_value(("Ada.json", b"[" * 100_000, "application/json"))
-    press(app, "Import")
-    assert not app.exception
-    assert any("JSON" in error.value for error in app.error)
-    boxes = app.get("file_uploader")
-    upload = next(box for box in boxes if box.label == "Import an exported learner")
-    upload.set_value(("Ada.json", json.dumps(exported).encode(), "application/json"))
-    press(app, "Import")
-    assert who(app).value == "Ada"
-    for question, ratings in after_export.items():
-        assert file.cards("Ada")[question].due == reference(ratings).due
-    assert set(file.cards("Ada")) == set(after_export)
-    assert tour.progress(file, "Ada", FIRST).at == 2
-    assert export_profile(file, "Ada") == exported
-
-
-def test_the_last_learner_can_be_deleted(clock: Clock) -> None:
-    Learners(clock=clock).create("Me")
-    app = of_learner("Me")
-    rate_some(app, clock, 1, 0)
-    next(box for box in app.checkbox if box.label.startswith("Permanently delete Me")).check().run()
-    press(app, "Delete")
-    assert who(app).value == "Me", "a fresh one, without cards"
-    assert Learners(clock=clock).profile("Me").reviews == 0
-
-
-def test_the_anki_deck_holds_every_question_with_its_computed_answer(clock: Clock) -> None:
-    pool = select((TOPIC,), (LEVEL,))
-    with zipfile.ZipFile(BytesIO(anki_deck(pool, None))) as archive, tempfile.TemporaryDirectory() as folder:
-        name = next(each for each in archive.namelist() if each.startswith("collection"))
-        with sqlite3.connect(archive.extract(name, folder)) as db:
-            backs = [row[0] for row in db.execute("SELECT flds FROM notes")]
-    assert len(backs) == len(pool)
-    computed = [question for question in pool if question.kind == "numeric"]
-    assert computed
-    for question in computed:
-        answer = question.compute()
-        assert answer is not None
-        assert any(answer.shown in back for back in backs), question.id
+    assert [profile.name for profile in file.profiles()] == ["Bo"] == [who(app).value]
+    for content, refused in ((b"[" * 100_000, True), (json.dumps(exported).encode(), False)):
+        boxes: Any = app.get("file_uploader")
+        upload = next(box for box in boxes if box.label == "Import an exported learner")
+        upload.set_value(("Ada.json", content, "application/json"))
+        press(app, "Import")
+        assert any("JSON" in error.value for error in app.error) == refused
+    assert who(app).value == "Ada" and export_profile(file, "Ada") == exported

@@ -12,15 +12,11 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from peft_lab.classroom import places
-from peft_lab.core import asking
-from peft_lab.core.errors import BadInput
 from peft_lab.interview import tour
 from peft_lab.interview.learners.schedule import Learners
 from peft_lab.interview.tour import FIRST, Stop, Tour, newcomer
 from peft_lab.ui import pages, shell, state
-from peft_lab.ui.components.frame import SHOWN
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.myths import page as myths
 from peft_lab.ui.tour import page as links
 from peft_lab.ui.tour import teach
 from peft_lab.ui.tour.page import DONE, NO_RUN, NO_WORDS
@@ -101,21 +97,6 @@ def test_a_stop_opens_with_exactly_its_settings(index: int) -> None:
     assert tour.progress(Learners(), "Me", FIRST).at == index
 
 
-@pytest.mark.slow
-def test_a_stop_is_set_up_anew_whatever_was_moved_before() -> None:
-    app = opened("lora", r="64", use_dora="true", model="gpt2")
-    stop = NEWCOMER.stops[1]
-    app.query_params.clear()
-    for name, value in links.stop_address(stop, links.place_of(FIRST, 1)).items():
-        app.query_params[name] = value
-    again(app)
-    assert app.session_state[state._COMPLETE]["r"] == "8"
-    assert app.session_state[state._COMPLETE]["model"] == stop.settings["model"]
-    # moved here, it stays moved: only an arrival sets up
-    control(app, "select_slider", "Rank r").set_value(32)
-    assert address_of(again(app))["r"] == "32"
-
-
 def test_one_finds_back_from_another_page_and_the_place_survives_a_restart() -> None:
     app = opened("ia3", stop=links.place_of(FIRST, 2))
     assert "You left stop 3" in told(app)
@@ -164,46 +145,6 @@ def test_what_the_teacher_has_fixed_is_locked_until_one_goes_on_freely() -> None
     assert not control(app, "select_slider", "Rank r").disabled
     assert control(app, "select_slider", "Rank r").value == 16
     assert "fixed" not in address_of(app)
-
-
-def test_many_names_of_what_is_fixed_fold() -> None:
-    app = opened("practice", **dict.fromkeys("abcdef", "1"), fixed="a,b,c,d,e")
-    assert "Set by the teacher:** a, b, c, d, e." in told(app), "as many as a line holds"
-    app = opened("practice", **dict.fromkeys("abcdef", "1"), fixed="a,b,c,d,e,f")
-    line, names = (each for each in app.markdown if "Set by" in each.value or each.value.startswith("- a"))
-    assert line.value.endswith("Set by the teacher:** a, b, c")
-    assert "and 3 more" in [each.proto.popover.label for each in app.get("popover")]
-    assert names.value.split("\n") == [f"- {name}" for name in "abcdef"]
-
-
-def test_training_settings_and_seed_are_locked() -> None:
-    app = opened("lora", fixed="seed,steps", seed="7", steps="20", tab="train")
-    for label, value in (("Seed", 7), ("Steps", 20)):
-        field = control(app, "number_input", label)
-        assert (field.disabled, field.value) == (True, value)
-    assert not control(app, "number_input", "Batch size").disabled
-    assert any(button.label == "Train" for button in app.button)
-
-
-@pytest.mark.slow
-def test_practice_is_locked_too() -> None:
-    app = opened("practice", fixed="topic,level", topic="lora", level="basic")
-    for label in ("Topic", "Level"):
-        assert control(app, "selectbox", label).disabled
-    assert not control(app, "selectbox", "Learner").disabled
-
-
-@pytest.mark.slow
-def test_what_a_teacher_shows_on_myths_replaces_filters_and_no_guess() -> None:
-    app = opened("myths", verdict="wrong")
-    app.radio[0].set_value(0)
-    press(app, "Check my guess")
-    app.query_params.clear()
-    app.query_params.update({SHOWN: "1", "topic": "lora"})
-    again(app)
-    assert control(app, "selectbox", "Topic").value == "lora"
-    assert control(app, "selectbox", "Verdict").value == "all"
-    assert len(Learners().results("Me", myths.KIND)) == 1
 
 
 @pytest.mark.slow
@@ -261,16 +202,6 @@ def once(call: Callable[[], None]) -> Callable[..., None]:
     return calling
 
 
-def test_teachers_are_told_how_a_class_begins(monkeypatch: pytest.MonkeyPatch) -> None:
-    app = opened("teach")
-    assert [code.value for code in app.code] == ["python -m peft_lab serve --class"]
-    monkeypatch.setattr(asking, "class_is_on", lambda: True)
-    drawn: list[str] = []
-    monkeypatch.setattr(pages, "link", lambda page, *_: drawn.append(page))
-    teach._class()
-    assert drawn == ["class_map"], "only a teacher has the class's own page"
-
-
 def test_a_path_is_given_words_ordered_and_sent() -> None:
     file = Learners()
     file.create("Me")
@@ -307,18 +238,6 @@ def test_a_damaged_path_is_said() -> None:
     app = opened("tour", path=tour.pack_path(LESSON)[:-6])
     assert ":red[:material/link_off: From the address: The path in this link is damaged" in told(app)
     assert "You received a path" not in told(app)
-
-
-@pytest.mark.slow
-def test_projector_mode_is_switched_and_travels_in_the_address() -> None:
-    app = opened("lora", r="16")
-    press(app, "Projector view")
-    assert address_of(app) == {"r": "16", "projector": "on"}
-    assert any("stSidebar" in element.proto.body for element in app.get("html"))
-    again = opened("home", projector="on")
-    assert address_of(again) == {"projector": "on"}
-    press(again, "Leave projector view")
-    assert address_of(again) == {}
 
 
 @pytest.mark.slow
@@ -363,11 +282,3 @@ def test_what_to_see_comes_once_it_is_done_and_ticks_the_stop() -> None:
     assert [icon.strip(":").partition("/")[2] for icon in icons[:3]] == ["check_circle"] * 2 + [
         "radio_button_unchecked"
     ]
-
-
-def test_a_path_may_not_name_a_move_of_nothing() -> None:
-    for moves in (("",), ("=2",), ("no such=1",), ("r",) * 9, ("r=" + "x" * 400,)):
-        with pytest.raises(BadInput):
-            Stop(page="lora", title="x", moves=moves).check({"lora"})
-    assert Stop(page="lora", title="x", at="r").steps == (("r", ""),)
-    assert Stop(page="lora", title="x", moves=("r=8", "r")).steps == (("r", "8"), ("r", ""))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,8 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from bench import clinic as bench
-from peft_lab.core.errors import BadInput, UnknownName
+from peft_lab.core.errors import UnknownName
 from peft_lab.interview.clinic import diagnose as weighing
 from peft_lab.interview.clinic import reading
 from peft_lab.interview.clinic.diagnose import (
@@ -29,7 +27,6 @@ from peft_lab.interview.clinic.diagnose import (
 from peft_lab.interview.clinic.faults import all_faults, get_fault
 from peft_lab.interview.clinic.reading import Material
 from peft_lab.takeaway.ship.adapter import WEIGHTS, from_files
-from tools.clinic_made.setup import ENCODER, TINY, WRITER
 
 HIDDEN = 384  # of minilm-l6
 CONFIG = {
@@ -234,22 +231,12 @@ def test_a_message_is_understood_and_quoted(fault: str) -> None:
     assert SAID[fault][:40] in found.suspicions[0].evidence[0]
 
 
-def test_evidence_quotes_the_values() -> None:
-    found = diagnose(healthy(**SHOWN["rate-too-low"]))
-    assert any("1e-06" in text for text in found.suspicions[0].evidence)
-
-
 @pytest.mark.parametrize("given", ["config", "arguments", "text", "tensors"])
 def test_any_subset_will_do(given: str) -> None:
     whole: dict[str, Any] = {
         "config": CONFIG, "arguments": ARGUMENTS, "text": log(FALLING), "tensors": weights(),
     }  # fmt: skip
     assert not diagnose(material(**{given: whole[given]})).found
-
-
-def test_nothing_is_no_diagnosis() -> None:
-    with pytest.raises(BadInput, match="nothing to diagnose"):
-        diagnose(Material())
 
 
 def test_every_fault_has_its_words_and_a_place_where_it_was_met() -> None:
@@ -263,14 +250,6 @@ def test_every_fault_has_its_words_and_a_place_where_it_was_met() -> None:
         get_fault("alpha-zeros")
 
 
-def test_the_kept_counts_are_counts() -> None:
-    known = weighing.reliability()
-    assert known.mutants > 0 and known.healthy > 0
-    for at, (right, of) in known.tenths.items():
-        assert 0 <= at < weighing.TENTHS and 0 <= right <= of
-    assert sum(right for right, _ in known.tenths.values()) <= known.mutants
-
-
 def test_few_suspicions_give_no_share(monkeypatch: pytest.MonkeyPatch) -> None:
     known = Reliability(7, 8, {9: (5, FEW), 3: (1, FEW - 1)})
     monkeypatch.setattr(weighing, "reliability", lambda: known)
@@ -280,17 +259,3 @@ def test_few_suspicions_give_no_share(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     for figure in (0.35, LISTED):
         assert in_words(figure).startswith(f"The test runs had fewer than {FEW} diagnoses")
-
-
-@pytest.mark.parametrize(("right", "of", "low", "high"), [(0, 64, 0.0, 0.057), (83, 85, 0.918, 0.994)])
-def test_the_interval_is_wilsons(right: int, of: int, low: float, high: float) -> None:
-    assert bench.interval(right, of) == pytest.approx((low, high), abs=1e-3)
-
-
-def test_live_runs_are_on_the_whole_models_and_others_as_they_were() -> None:
-    live = [bench.healthy_setup(random.Random(seed), live=True) for seed in range(40)]
-    assert {each.model for each in live} == {ENCODER, WRITER}
-    assert {each.layers for each in live} == {0}
-    small = [bench.healthy_setup(random.Random(seed)) for seed in range(40)]
-    assert {each.model for each in small} == {ENCODER, TINY}
-    assert {each.layers for each in small if each.model == ENCODER} == {2}

@@ -6,7 +6,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -139,14 +139,6 @@ def test_due_follows_the_clock(learners: Learners, clock: Clock) -> None:
     assert learners.due("Ada", [second]) == [], "only what is asked for"
 
 
-def test_longest_overdue_comes_first(learners: Learners, clock: Clock) -> None:
-    for name in IDS[:3]:
-        learners.rate("Ada", name, "good")
-        clock.forward(minutes=1)
-    clock.forward(days=30)
-    assert learners.due("Ada", reversed(IDS)) == IDS[:3]
-
-
 def test_preview_is_what_rating_gives(learners: Learners, clock: Clock) -> None:
     learners.rate("Ada", IDS[0], "good")
     clock.forward(minutes=11)
@@ -156,21 +148,6 @@ def test_preview_is_what_rating_gives(learners: Learners, clock: Clock) -> None:
         assert learners.rate(copy, IDS[0], rating).due == before[rating]
     dues = list(learners.preview("Ada", IDS[0]).values())
     assert dues == sorted(dues), "the better it was known, the later it comes"
-
-
-def test_retention_changes_the_intervals(learners: Learners) -> None:
-    learners.create("Relaxed", retention=0.7)
-    strict, relaxed = (learners.rate(name, IDS[0], "easy").due for name in ("Ada", "Relaxed"))
-    assert relaxed > strict
-    with pytest.raises(BadInput, match=r"from 0\.7 to 0\.97"):
-        learners.create("Lax", retention=0.2)
-
-
-def test_local_time_is_understood(tmp_path: Path) -> None:
-    local = MONDAY.astimezone(timezone(timedelta(hours=5, minutes=30)))
-    learners = Learners(tmp_path / "learners.db", Clock(local))
-    learners.create("Ada")
-    assert learners.rate("Ada", IDS[0], "good").due == reference([("good", MONDAY)]).due
 
 
 def test_profiles(learners: Learners) -> None:
@@ -287,11 +264,6 @@ def test_outcomes_that_hold_something_else_are_left_out(learners: Learners) -> N
     found = [each.content for each in learners.results("Ada", "prediction", {"id": str})]
     assert found == [{"id": "a", "more": 1}]
     assert len(learners.results("Ada", "prediction")) == 3
-
-
-def test_default_place(own_home: Path) -> None:
-    Learners().create("Ada")
-    assert (own_home / "learners.db").is_file()
 
 
 def test_many_tabs_at_once(learners: Learners) -> None:

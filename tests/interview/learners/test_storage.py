@@ -57,11 +57,6 @@ def test_nothing_is_said_of_a_topic_with_few_ratings() -> None:
     assert b.recalled == pytest.approx(0.8)
 
 
-def test_the_last_rating_counts() -> None:
-    reviews = [Review("a0", "again", NOW, None), Review("a0", "good", NOW, None)]
-    assert readiness(TOPICS, reviews, {})[0].known == 1
-
-
 def test_topics_take_turns_and_the_weak_one_goes_first() -> None:
     topic_of = {name: topic for topic, names in TOPICS.items() for name in names}
     order = interleaved(("a0", "a1", "a2", "b0", "b1"), topic_of, {"a": 0.1, "b": 0.9})
@@ -101,11 +96,6 @@ def test_a_day_that_cannot_be_planned_for(learners: Learners, day: date, said: s
         learners.days_to("Ada", day, TOPICS, SECONDS)
 
 
-def test_an_interview_today_leaves_today(learners: Learners) -> None:
-    _, days = learners.days_to("Ada", NOW.date(), TOPICS, SECONDS)
-    assert [day.on for day in days] == [NOW.date()]
-
-
 def test_nothing_is_put_off_past_the_interview(learners: Learners) -> None:
     day = NOW.date() + timedelta(days=6)
     before = learners.rate("Ada", "a0", "easy").due
@@ -122,13 +112,6 @@ def test_nothing_is_put_off_past_the_interview(learners: Learners) -> None:
     learners.keep("Ada", KEPT_DAY, None)
     assert learners.cards("Ada")["a0"].due == before, "what py-fsrs gave is kept"
     assert learners.rate("Ada", "a2", "easy").due.date() > day
-
-
-def test_what_was_due_after_the_interview_comes_before_it(learners: Learners) -> None:
-    learners.rate("Ada", "a0", "easy")
-    quick = dict.fromkeys(SECONDS, 5.0)
-    _, days = learners.days_to("Ada", NOW.date() + timedelta(days=6), TOPICS, quick)
-    assert "a0" in [name for day in days for name in day.questions[: day.again]]
 
 
 @pytest.mark.parametrize(("ahead", "due_in"), [(3, 2), (1, 1), (0, 30)])
@@ -153,14 +136,6 @@ def test_new_questions_follow_the_role_and_the_weakness() -> None:
     assert [sum(name[0] == topic for name in order[:12]) for topic in "abc"] == [6, 2, 4]
     caught_up = spread(names, dict.fromkeys("abc", 1.0), {"a": 4, "b": 0, "c": 0})
     assert "a0" not in caught_up[:8], "topics that were had less come first"
-
-
-def test_the_role_reaches_the_days(learners: Learners) -> None:
-    def new(asked: tuple[str, ...]) -> int:
-        _, days = learners.days_to("Ada", NOW.date() + timedelta(days=1), TOPICS, SECONDS, asked)
-        return sum(name[0] == "b" for name in days[0].questions)
-
-    assert new(("b",)) > new(()) > 0
 
 
 def test_new_questions_come_although_much_is_due(learners: Learners) -> None:

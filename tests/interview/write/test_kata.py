@@ -103,14 +103,6 @@ def test_show() -> None:
         assert run("show", "lora-merge", *wrong).exit_code == 2
 
 
-def test_what_is_shown_can_be_checked(tmp_path: Path) -> None:
-    file = tmp_path / "shown.py"
-    for which, code, said in (("--solution", 0, ""), ("--stub", 1, "'merge' returns None")):
-        file.write_text(run("show", "lora-merge", which).stdout)
-        done = run("check", str(file), "--json")
-        assert done.exit_code == code and json.loads(done.stdout)["message"].startswith(said)
-
-
 def test_watch(
     judged: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

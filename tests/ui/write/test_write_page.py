@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 import peft_lab
 from peft_lab.interview import mock
 from peft_lab.interview.learners.schedule import Learners
-from peft_lab.interview.mock import Interview, begin, make_plan, question_of, report
+from peft_lab.interview.mock import Interview, begin, make_plan, report
 from peft_lab.interview.write import judge, progress
 from peft_lab.interview.write.exercises import PATHS, exercise, exercises
 from peft_lab.ui import web
@@ -99,13 +99,6 @@ def test_in_a_class_writing_is_off_and_the_page_says_so(monkeypatch: pytest.Monk
     assert exercise(NAME).task[:20] in told(app), "it can still be read"
 
 
-def test_an_unknown_exercise_is_named_and_the_first_one_is_shown() -> None:
-    app = opened("write", id="lora-mergd", plain="true")
-    assert "lora-mergd" in told(app) and next(iter(exercises().values())).title in [
-        each.value for each in app.title
-    ]
-
-
 def test_texts_of_page_and_interview_are_kept_apart() -> None:
     file, one = Learners(), exercise(NAME)
     file.create("Me")
@@ -163,12 +156,6 @@ def test_an_interview_ends_with_one_exercise_that_is_scored_as_other_questions()
     assert one.solution.splitlines()[0] in mock.transcript(held)
     other = mock.choose_exercise(3, avoid={last})
     assert other != last
-
-
-def test_every_exercise_can_be_asked_as_a_question() -> None:
-    for name in exercises():
-        question = question_of(f"{mock.WRITE}/{name}")
-        assert question.ask() and question.explain(None) and question.topic == mock.WRITE
 
 
 @pytest.mark.slow
