@@ -476,10 +476,8 @@ def _as_shown(answer: Answer) -> float | None:
 
 
 def _judge_share(answer: Answer, reading: TypedNumber) -> Verdict:
-    """Judge a percentage given for a count: right if the count is that share of the model.
-
-    Only a value that rounds to the share counts. Being near earns nothing: another setting may be as near.
-    """
+    """Judge a percentage given for a count: right if the count is that share of the model. Only a value that rounds to
+    the share counts. Being near earns nothing: another setting may be as near."""
     fits = [(reading.value, reading.step, "")]
     shares = [_as_share(answer, whole) for whole in answer.wholes]
     listed = [

@@ -128,11 +128,8 @@ def _by_name(known: Mapping[str, T], name: Any, what: str) -> T:
 
 
 def read_questions(folder: Path = FOLDER) -> dict[str, tuple[Question, Path]]:
-    """Return the questions of a folder by id, each with its file.
-
-    Raises:
-        ContentError: a mistake in a file, with its line.
-    """
+    """Return the questions of a folder by id, each with its file. Raises ContentError: a mistake in a file, with its
+    line."""
     converters: Converters = {
         str: _with_figures,
         Calculation: Through(str | Formulas, _calculation),
@@ -203,11 +200,8 @@ def get_question(name: str) -> Question:
 
 
 def select(topic: Iterable[str] = (), level: Iterable[str] = (), model: str | None = None) -> list[Question]:
-    """Return the questions of these topics and levels, all if empty; with ``model``, those that fit it.
-
-    Raises:
-        UnknownName: a topic or level that there is none of.
-    """
+    """Return the questions of these topics and levels, all if empty; with ``model``, those that fit it. Raises
+    UnknownName: a topic or level that there is none of."""
     wanted_topics, wanted_levels = tuple(topic), tuple(level)
     for name in wanted_topics:
         if name not in topics():
@@ -225,11 +219,8 @@ def select(topic: Iterable[str] = (), level: Iterable[str] = (), model: str | No
 
 
 def compute_answer(name: str, model: str | None = None, given: dict[str, Given] | None = None) -> Answer:
-    """Return an answer by id, for the inspector process: ``inspector.ask(compute_answer, "quant-nf4-error")``.
-
-    Raises:
-        BadInput: a question with a written answer, or a model that it does not fit.
-    """
+    """Return an answer by id, for the inspector process: ``inspector.ask(compute_answer, "quant-nf4-error")``. Raises
+    BadInput: a question with a written answer, or a model that it does not fit."""
     answer = get_question(name).compute(model, **(given or {}))
     if answer is None:
         raise BadInput(f"The answer to '{name}' is a text, so nothing can be computed.")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
+from peft_lab.methods.base import Formula
 from peft_lab.models.shapes import ModelShape, ModuleGroup, Role
 
 if TYPE_CHECKING:
@@ -30,12 +31,8 @@ class NearMiss:
 
 @dataclass(frozen=True)
 class Whole:
-    """A total that a count of parameters can be stated as a share of.
-
-    Attributes:
-        size: parameters without the counted ones if those are ``added`` to it; else including them.
-        name: completes "0.1% of ...".
-    """
+    """A total that a count of parameters can be stated as a share of. ``size``: parameters without the counted ones if
+    those are ``added`` to it; else including them. ``name``: completes "0.1% of ..."."""
 
     size: int
     name: str = "all parameters"
@@ -111,14 +108,18 @@ class Case:
         """Return the block's linear map of that role (see :attr:`ModelShape.block`)."""
         return self.shape.block[role]
 
-    def trained(self, method: str, **values: Any) -> int:
-        """Return the trainable count by the method's own formula, with these knobs.
-
-        Raises:
-            BadInput: the method cannot be applied with these values.
-        """
+    def formula(self, method: str, **values: Any) -> Formula:
+        """Return the method's formula with these knobs. Raises BadInput: it cannot be applied with these values."""
         spec = get_method(method)
-        return spec.formula(self.shape, spec.require(self.shape, values)).trainable
+        return spec.formula(self.shape, spec.require(self.shape, values))
+
+    def trained(self, method: str, **values: Any) -> int:
+        """Return the trainable count by the method's own formula. Raises BadInput as :meth:`formula`."""
+        return self.formula(method, **values).trainable
+
+    def stored(self, method: str, **values: Any) -> int:
+        """Return the stored count by the method's own formula. Raises BadInput as :meth:`formula`."""
+        return self.formula(method, **values).stored
 
     def lora(self, r: int, *roles: Role, **values: Any) -> int:
         """Return what LoRA of rank ``r`` trains on the block's maps of these roles; on all of them if none is named."""
@@ -130,16 +131,10 @@ class Case:
 
         Path endings cannot always name them alone: on BERT types ``output.dense`` also hits the attention's output map.
         """
-        spec, groups = get_method("ia3"), [self.matrix(role) for role in ("k", "v", "down")]
-        names = [self.shape.target_name(group) for group in groups]
-        values = spec.require(self.shape, {"target_modules": names, "feedforward_modules": names[-1:]})
-        paths = {group.path for group in groups}
-        return sum(term.total for term in spec.formula(self.shape, values).terms if term.module in paths)
-
-    def stored(self, method: str, **values: Any) -> int:
-        """Return the stored count by the method's own formula."""
-        spec = get_method(method)
-        return spec.formula(self.shape, spec.require(self.shape, values)).stored
+        groups = [self.matrix(role) for role in ("k", "v", "down")]
+        names, paths = [self.shape.target_name(group) for group in groups], {group.path for group in groups}
+        formula = self.formula("ia3", target_modules=names, feedforward_modules=names[-1:])
+        return sum(term.total for term in formula.terms if term.module in paths)
 
 
 def three_digits(value: float) -> str:
@@ -216,13 +211,8 @@ def result(
     named: Mapping[str, float | str] | None = None,
     wholes: tuple[Whole, ...] = (),
 ) -> Answer:
-    """Return an answer.
-
-    Args:
-        working: formulas.
-        pairs: near misses, each with what was forgotten.
-        named: further values; numbers become running text.
-    """
+    """Return an answer. ``working``: formulas. ``pairs``: near misses, each with what was forgotten. ``named``: further
+    values; numbers become running text."""
     steps, slips = tuple(map(line, working)), misses(value, *pairs, tolerance=tolerance)
     return Answer(value, unit, steps, slips, tolerance, _texts(named or {}), wholes)
 

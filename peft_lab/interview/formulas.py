@@ -34,7 +34,7 @@ from peft_lab.interview.computed import Answer, Case
 _PLACE = re.compile(r"<([^<>]+)>")
 _ALLOWED = (
     ast.Expression, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.Call, ast.keyword, ast.Subscript,
-    ast.Slice, ast.Constant, ast.Name, ast.Load, ast.operator, ast.unaryop, ast.boolop, ast.cmpop,
+    ast.Slice, ast.List, ast.Constant, ast.Name, ast.Load, ast.operator, ast.unaryop, ast.boolop, ast.cmpop,
 )  # fmt: skip
 _FUNCTIONS = (
     abs, float, format, len, max, min, round, sorted, str, sum, math.ceil, math.exp, math.floor, math.log, math.log1p,
@@ -76,15 +76,14 @@ class Formulas:
     parameters: Literal["added", "own"] | None = None
 
     def __post_init__(self) -> None:
-        places = [
-            formula for line in (*self.working, *self.forgot.values()) for formula in _PLACE.findall(line)
-        ]
+        texts = (*self.working, *self.forgot.values())
+        places = [formula for line in texts for formula in _PLACE.findall(line)]
         for formula in (self.value, *self.where.values(), *self.forgot, *self.named.values(), *places):
-            _compiled(formula)
+            compiled(formula)
 
     def __call__(self, case: Case) -> Answer:
-        """Return the answer. Raises BadInput as :meth:`_Scope.compute`, and for settings that a method refuses."""
-        scope = _Scope(case, {**self.where, "value": self.value})
+        """Return the answer. Raises BadInput as :meth:`Scope.compute`, and for settings that a method refuses."""
+        scope = Scope(names_of(case), {**self.where, "value": self.value})
 
         def number(place: re.Match[str]) -> str:
             found = scope.compute(place[1])
@@ -105,20 +104,25 @@ class Formulas:
         )
 
 
-class _Scope(dict[str, Any]):
-    """The values that one answer's formulas name; each is computed when it is first read."""
+def names_of(case: Case) -> dict[str, Any]:
+    """Return what formulas on a case may name: :data:`NAMES`, the model's numbers and parts, what methods train."""
+    names = {**NAMES, "trained": case.trained, "stored": case.stored, "lora": case.lora}
+    if (shape := case.model) is not None:
+        names |= {
+            "three_vectors": case.three_vectors,
+            **computed.numbers_of(shape),
+            **computed.parts_of(shape),
+        }
+        names |= {whole.__name__: whole(shape) for whole in (computed.block_entries, computed.four_bit_bytes)}
+    return names | dict(case.given)
 
-    def __init__(self, case: Case, formulas: dict[str, str]) -> None:
-        super().__init__({**NAMES, "trained": case.trained, "stored": case.stored, "lora": case.lora})
-        if case.model is not None:
-            self["three_vectors"] = case.three_vectors
-            self.update(computed.numbers_of(case.model), **computed.parts_of(case.model))
-            for whole in (computed.block_entries, computed.four_bit_bytes):
-                self[whole.__name__] = whole(case.model)
-        self.update(case.given)
-        self._formulas = formulas
-        for name in formulas:  # computed by __missing__
-            self.pop(name, None)
+
+class Scope(dict[str, Any]):
+    """The values that formulas name: those given, and each of ``formulas`` once it is read."""
+
+    def __init__(self, names: Mapping[str, Any], formulas: Mapping[str, str]) -> None:
+        super().__init__({name: value for name, value in names.items() if name not in formulas})
+        self._formulas = dict(formulas)
 
     def __missing__(self, name: str) -> Any:
         self[name] = self.compute(self._formulas.pop(name))  # a formula that needs itself finds nothing
@@ -127,7 +131,7 @@ class _Scope(dict[str, Any]):
     def compute(self, formula: str) -> Any:
         """Return a formula's value. Raises BadInput if it names what nothing states, or cannot be computed."""
         try:
-            return eval(_compiled(formula), {"__builtins__": {}}, self)  # only _ALLOWED is compiled
+            return eval(compiled(formula), {"__builtins__": {}}, self)  # only _ALLOWED is compiled
         except NameError as error:
             raise BadInput(f"The formula '{formula}' uses '{error.name}', which is not defined.") from None
         except (TypeError, ArithmeticError) as error:
@@ -135,7 +139,7 @@ class _Scope(dict[str, Any]):
 
 
 @cache
-def _compiled(formula: str) -> CodeType:
+def compiled(formula: str) -> CodeType:
     """Return a formula as code. Raises ValueError if it is none, or does more than compute and name values."""
     try:
         tree = ast.parse(formula.strip(), mode="eval")

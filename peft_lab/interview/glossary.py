@@ -15,12 +15,8 @@ CONTENT = Path(__file__).with_name("content") / "glossary.yaml"
 
 @dataclass(frozen=True, kw_only=True)
 class Word:
-    """One word of the glossary.
-
-    Attributes:
-        term: as it is listed. also: other forms of it in a text.
-        meaning: one to three sentences, plain text.
-    """
+    """One word of the glossary. ``term``: as it is listed. ``also``: other forms of it in a text. ``meaning``: one to
+    three sentences, plain text."""
 
     term: str
     meaning: str
@@ -35,11 +31,7 @@ def words() -> dict[str, Word]:
 
 
 def meaning(term: str) -> str:
-    """Return a word's explanation.
-
-    Raises:
-        UnknownName: the glossary has no such word.
-    """
+    """Return a word's explanation. Raises UnknownName: the glossary has no such word."""
     return named("word", term, words(), "term").meaning
 
 

@@ -272,11 +272,8 @@ class Interview:
     def answer(
         self, text: str, points: float, now: datetime, forgot: str = "", ticked: Sequence[str] | None = None
     ) -> Interview:
-        """Return the interview after an answer. An answer given after the time is up earns no points.
-
-        Raises:
-            BadInput: all questions are answered, or points are outside 0 to 1.
-        """
+        """Return the interview after an answer. An answer given after the time is up earns no points. Raises BadInput:
+        all questions are answered, or points are outside 0 to 1."""
         if self.current is None:
             raise BadInput("This interview has no more questions.")
         if not 0 <= points <= 1:
@@ -387,11 +384,8 @@ def begin(plan: InterviewPlan, now: datetime) -> Interview:
 
 
 def ticked_points(question: Question, ticked: Collection[int]) -> float:
-    """Return the points for a free answer: the share of what an interviewer listens for that the learner ticked.
-
-    Raises:
-        BadInput: an index is not that of a point.
-    """
+    """Return the points for a free answer: the share of what an interviewer listens for that the learner ticked. Raises
+    BadInput: an index is not that of a point."""
     if any(not 0 <= index < len(question.listen_for) for index in ticked):
         raise BadInput(f"There are {len(question.listen_for)} points to tick.")
     return len(set(ticked)) / len(question.listen_for)

@@ -134,11 +134,8 @@ class Inquiry:
 
 @dataclass(frozen=True)
 class Contest:
-    """An experiment that trains: one run per label, compared by a figure in their records.
-
-    Attributes:
-        figure: path in the record, such as ``("metric", "after")``.
-    """
+    """An experiment that trains: one run per label, compared by a figure in their records. ``figure``: path in the
+    record, such as ``("metric", "after")``."""
 
     runs: tuple[RunRequest, ...]
     labels: tuple[str, ...]
@@ -201,22 +198,16 @@ class Prediction:
 
 
 def submission(prediction: Prediction) -> tuple[Function, Arguments]:
-    """Return function and arguments for ``inspector.submit``; its answer goes to :func:`decide`.
-
-    Raises:
-        BadInput: the prediction trains; submit its runs and give their records to :func:`decide_records`.
-    """
+    """Return function and arguments for ``inspector.submit``; its answer goes to :func:`decide`. Raises BadInput: the
+    prediction trains; submit its runs and give their records to :func:`decide_records`."""
     if isinstance(prediction.experiment, Contest):
         raise BadInput(f"'{prediction.id}' is settled by training runs.")
     return prediction.experiment.function, prediction.experiment.arguments
 
 
 def decide(prediction: Prediction, values: Sequence[float]) -> PredictionOutcome:
-    """Return the outcome for an experiment's figures, one per label and then one per piece of evidence.
-
-    Raises:
-        BadInput: the number of figures is wrong, as for figures stored by an earlier version.
-    """
+    """Return the outcome for an experiment's figures, one per label and then one per piece of evidence. Raises
+    BadInput: the number of figures is wrong, as for figures stored by an earlier version."""
     experiment = prediction.experiment
     evidence = experiment.evidence if isinstance(experiment, Inquiry) else ()
     deciding, count = list(values[: len(experiment.labels)]), len(experiment.labels) + len(evidence)
@@ -234,11 +225,8 @@ def decide(prediction: Prediction, values: Sequence[float]) -> PredictionOutcome
 
 
 def decide_records(prediction: Prediction, records: Sequence[Mapping[str, Any]]) -> PredictionOutcome:
-    """Return the outcome of a contest from its runs' records, in order.
-
-    Raises:
-        BadInput: the prediction needs no training, a run did not finish, or its record lacks the figure.
-    """
+    """Return the outcome of a contest from its runs' records, in order. Raises BadInput: the prediction needs no
+    training, a run did not finish, or its record lacks the figure."""
     if not isinstance(prediction.experiment, Contest):
         raise BadInput(f"'{prediction.id}' needs no training runs.")
     values = []

@@ -200,11 +200,8 @@ class Question:
 
     @property
     def source(self) -> Source:
-        """Return the kind of source of its answer.
-
-        A figure about a model is counted from the model's shapes. A figure without a model follows from a rule in the
-        papers and manuals in ``sources``, as a written answer does.
-        """
+        """Return the kind of source of its answer. A figure about a model is counted from the model's shapes. A figure
+        without a model follows from a rule in the papers and manuals in ``sources``, as a written answer does."""
         if self.origin is not None:
             return self.origin
         if self.needs == "torch":
@@ -226,11 +223,8 @@ class Question:
         return self.model is not None and self.fits(resolve(model).shape)
 
     def case(self, model: str | None = None, **given: Given) -> Case:
-        """Return the case to ask about: ``model`` or the question's own, with some given values changed.
-
-        Raises:
-            BadInput: the question does not fit the model, or has no given value of that name.
-        """
+        """Return the case to ask about: ``model`` or the question's own, with some given values changed. Raises
+        BadInput: the question does not fit the model, or has no given value of that name."""
         for name in given:
             if name not in self.given:
                 raise BadInput(f"The question '{self.id}' has no setting '{name}'.", name)

@@ -113,13 +113,8 @@ SEEN_FILE = Path(__file__).with_name("seen.json")
 
 @dataclass(frozen=True)
 class Seen:
-    """The conclusion of one experiment.
-
-    Attributes:
-        text: as :func:`peft_lab.studies.experiments.conclude` writes it. holds: whether it came out as
-        expected.
-        date, machine, packages: when, where and with which libraries.
-    """
+    """The conclusion of one experiment. ``text``: as :func:`peft_lab.studies.experiments.conclude` writes it.
+    ``holds``: whether it came out as expected. ``date, machine, packages``: when, where and with which libraries."""
 
     text: str
     holds: bool | None

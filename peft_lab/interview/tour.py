@@ -91,11 +91,8 @@ class Stop:
         return tuple((name, value) for name, _, value in (move.partition("=") for move in asked))
 
     def check(self, pages: Collection[str]) -> Stop:
-        """Validate the stop and return it.
-
-        Raises:
-            BadInput: there is no such page, the title is missing, a text is too long, or a setting is invalid.
-        """
+        """Validate the stop and return it. Raises BadInput: there is no such page, the title is missing, a text is too
+        long, or a setting is invalid."""
         if self.page not in pages:
             raise UnknownName("page", self.page, pages, "page")
         _words("title", self.title, LONGEST_TITLE)
@@ -185,11 +182,8 @@ class Tour:
 
     @classmethod
     def from_dict(cls, data: Any, pages: Collection[str]) -> Tour:
-        """Rebuild a path from :meth:`to_dict` and validate it.
-
-        Raises:
-            BadInput: the data is damaged, or the path cannot be followed here.
-        """
+        """Rebuild a path from :meth:`to_dict` and validate it. Raises BadInput: the data is damaged, or the path cannot
+        be followed here."""
         wrong = misfit({"title": str, "stops": list}, data) if isinstance(data, dict) else "title"
         if wrong:
             raise BadInput(f"This path is damaged: its {wrong} is missing or invalid.", "path")
@@ -224,10 +218,7 @@ _PATH_PLACE = re.compile(r"\{count(?: ([a-z_0-9]+=[^}\s]+(?: [a-z_0-9]+=[^}\s]+)
 
 def fill(stop: Stop, text: str) -> str:
     """Return the text with its numbers filled in: trained parameters by the closed formula, which equals the count.
-
-    Raises:
-        BadInput: the stop's page is not a method's, it names no model, or the method does not take its settings.
-    """
+    Raises BadInput: the stop's page is not a method's, it names no model, or the method does not take its settings."""
 
     def number(found: re.Match[str]) -> str:
         return units.count(trained(stop, found.group(1) or ""))
@@ -276,11 +267,7 @@ def path_from_file(content: bytes, pages: Collection[str]) -> Tour:
 
 
 def pack_path(path: Tour) -> str:
-    """Return a path as text for an address.
-
-    Raises:
-        BadInput: it would be longer than addresses safely are.
-    """
+    """Return a path as text for an address. Raises BadInput: it would be longer than addresses safely are."""
     text = json.dumps(path.to_dict(), separators=(",", ":"), ensure_ascii=False)
     packed = base64.urlsafe_b64encode(zlib.compress(text.encode(), 9)).decode().rstrip("=")
     if len(packed) > LONGEST_LINK:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
 import string
@@ -19,13 +18,13 @@ from pathlib import Path
 from typing import Any, Literal, NewType
 
 from peft_lab.core import disk, units
-from peft_lab.core.content import CitingText, by_name, fill_citations, read_table
+from peft_lab.core.content import CitingText, Through, by_name, fill_citations, read_table
 from peft_lab.core.errors import BadInput, named
 from peft_lab.core.references import Fact
 from peft_lab.core.units import Source
 from peft_lab.interview import question
+from peft_lab.interview.computed import Case, numbers_of, parts_of
 from peft_lab.interview.question import takes, topics
-from peft_lab.methods import get_method
 from peft_lab.models.catalogue import readers_of_text, resolve
 from peft_lab.models.shapes import ModelShape
 
@@ -70,32 +69,17 @@ class Checked:
 
 
 @dataclass(frozen=True)
-class ClaimModel:
-    """The model a claim is checked on."""
+class ClaimModel(Case):
+    """The model a claim is checked on. ``name``: in the catalogue, or a folder."""
 
-    name: str
-
-    @property
-    def shape(self) -> ModelShape:
-        return resolve(self.name).shape
-
-    def trained(self, method: str, **values: Any) -> int:
-        """Return the trained parameters, by the method's formula. Raises BadInput if it cannot be applied."""
-        spec = get_method(method)
-        return spec.formula(self.shape, spec.require(self.shape, values)).trainable
-
-    def stored(self, method: str, **values: Any) -> int:
-        """Return the stored parameters, by the method's formula. Raises as :meth:`trained`."""
-        spec = get_method(method)
-        return spec.formula(self.shape, spec.require(self.shape, values)).stored
+    name: str = FIRST
 
     def total(self, method: str, **values: Any) -> int:
-        """Return all parameters, including those that the method adds. Raises as :meth:`trained`."""
-        spec = get_method(method)
-        return self.shape.total + spec.formula(self.shape, spec.require(self.shape, values)).added
+        """Return all parameters, including those that the method adds. Raises BadInput as :meth:`formula`."""
+        return self.shape.total + self.formula(method, **values).added
 
     def share(self, method: str, **values: Any) -> float:
-        """Return the trained parameters in percent of all. Raises as :meth:`trained`."""
+        """Return the trained parameters in percent of all. Raises BadInput as :meth:`formula`."""
         return 100 * self.trained(method, **values) / self.total(method, **values)
 
 
@@ -161,20 +145,23 @@ class Claim:
         return tuple(name for name, entry in readers_of_text().items() if self.fits(entry.shape))
 
     def on(self, model: str | None = None) -> Found:
-        """Check the claim on a model, its own by default, and return the result.
-
-        Raises:
-            BadInput: it cannot be checked on this model. SimulationError: a step cannot be simulated.
-        """
+        """Check the claim on a model, its own by default, and return the result. Raises BadInput: it cannot be checked
+        on this model. SimulationError: a step cannot be simulated."""
         name = model or self.model or FIRST
         shape = resolve(name).shape
         if self.model is not None and not self.fits(shape):
             raise BadInput(
                 f"This claim cannot be checked on {shape.title}; try {', '.join(self.models())}.", "model"
             )
-        checked = self.check(ClaimModel(name))
+        checked = self.check(ClaimModel(shape, {}, name))
         texts = self.cases[checked.case] if checked.case else Texts()
-        words = {"model": shape.title, **checked.values, **checked.words}
+        words = {
+            **numbers_of(shape),
+            **parts_of(shape),
+            "model": shape.title,
+            **checked.values,
+            **checked.words,
+        }
         found, why, cited = (
             _FORMATTER.vformat(text, (), words)
             for text in (texts.found or self.found, texts.why or self.why, texts.cited or self.cited)
@@ -282,22 +269,19 @@ def apart(difference: float, one_error: float) -> Verdict:
 
 
 CONTENT = Path(__file__).parents[1] / "content" / "claims"
-_CHECKS = ("counting", "simulating", "comparing")
-
-
-def _functions(module: str) -> dict[str, Callable[..., Any]]:
-    """Return the functions that a module of this package defines, by name."""
-    loaded = importlib.import_module(f"{__name__}.{module}")
-    return {
-        name: value for name, value in vars(loaded).items()
-        if inspect.isfunction(value) and value.__module__ == loaded.__name__
-    }  # fmt: skip
 
 
 @cache
 def all_claims() -> dict[str, Claim]:
     """Return every claim by id, those of the source text first."""
-    checks = {name: check for module in _CHECKS for name, check in _functions(module).items()}
+    from peft_lab.interview.claims import comparing, deciding, simulating  # they import this module
+
+    checks: dict[str, Check] = {
+        name: value
+        for module in (comparing, simulating)
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__annotations__ == {"model": "ClaimModel", "return": "Checked"}
+    }
     models: dict[str, Fits] = {
         "one stack": question.one_stack,
         "separate attention": question.separate_attention,
@@ -310,10 +294,13 @@ def all_claims() -> dict[str, Claim]:
         "causal with separate attention": lambda shape: (
             question.separate_attention(shape) and question.causal(shape)
         ),
-        "the first": checks["is_meant"],
+        "the first": lambda shape: shape.name == FIRST,
     }
     converters = {
-        Check: by_name(checks, "check"),
+        Check: Through(
+            str | deciding.Decision,
+            lambda stated: by_name(checks, "check")(stated) if isinstance(stated, str) else stated,
+        ),
         Fits: by_name(models, "kind of model"),
         Template: read_template,
     }
@@ -339,10 +326,8 @@ def on_all(claim_id: str) -> dict[str, Found]:
 
 
 def overall(claim: Claim, here: Found) -> Found:
-    """Return the verdict on the claim as a whole: that of all models if they agree, else imprecise.
-
-    A claim that is not general has the verdict of the model it was checked on.
-    """
+    """Return the verdict on the claim as a whole: that of all models if they agree, else imprecise. A claim that is not
+    general has the verdict of the model it was checked on."""
     verdicts = {found.verdict for found in on_all(claim.id).values()}
     if not verdicts:
         return here
@@ -359,11 +344,8 @@ PACKAGES = ("torch", "transformers", "peft", "bitsandbytes")
 
 @dataclass(frozen=True)
 class Taken:
-    """The circumstances in which the stored results were computed.
-
-    Attributes:
-        packages: name -> version. date: year-month-day. machine: processor and system, as a sentence would have it.
-    """
+    """The circumstances in which the stored results were computed. ``packages``: name -> version. ``date``:
+    year-month-day. ``machine``: processor and system, as a sentence would have it."""
 
     packages: Mapping[str, str]
     date: str

@@ -1,32 +1,38 @@
-"""Check claims by comparing results: published ones, shipped comparisons, and small experiments."""
+"""Check claims that formulas cannot decide (:mod:`peft_lab.interview.claims.deciding`): by shapes, settings of PEFT,
+published results, comparisons that ship with the lab, and a short training."""
 
 from __future__ import annotations
 
-from peft_lab.advise.tree import BIASES_OF_BERT, PROMPT_RATE, PROMPT_SCALE, PROMPT_VOCABULARY
+from peft_lab.advise.tree import PROMPT_RATE, PROMPT_SCALE, PROMPT_VOCABULARY
 from peft_lab.advise.words import PUBLISHED
 from peft_lab.engine import published
-from peft_lab.interview import computed
-from peft_lab.interview import predictions as library
-from peft_lab.interview.claims import ABOUT, SURE, Checked, ClaimModel, about, apart, both, error, holds
-from peft_lab.methods import get_method
+from peft_lab.interview.claims import Checked, ClaimModel, about, apart, both, error, holds
+from peft_lab.interview.question import takes
+from peft_lab.methods import all_methods, get_method
 from peft_lab.models.catalogue import catalogue, get_model
-from peft_lab.studies import tiny as run
+from peft_lab.models.shapes import ModelShape
+from peft_lab.studies import tiny
 from peft_lab.studies.compare.shipped import all_shipped
+
+TESTED = 1_319  # questions of GSM8K's test set, which the published comparison is scored on
+STATED_SCALE = 10e9  # parameters, as the saying has it
+BOTTLENECK_WORDS = ("bottleneck", "houlsby", "pfeiffer", "reduction_factor")
+TASKS = 20
+BYTES = 4  # of a stored number: adapters are saved in float32
+DEVICES = {"cpu": "a processor", "cuda": "a GPU", "mps": "Apple silicon"}
 
 # ----------------------------------------
 # Published results.
 
 
-NEAR = 0.95  # of full fine-tuning's score
-TESTED = 1_319  # questions of GSM8K's test set, which the published comparison is scored on
-STATED_SCALE = 10e9  # parameters, as the saying has it
-DORA = "lora--llama-3.2-3B-rank32-dora"
-TUNED_IA3 = "ia3--llama-3.2-3B-all-attn-5k-lr0.005"
-
-
 def accuracy(method: str) -> float:
     """Return the percentage of right answers in the published comparison."""
     return 100 * published.rows()[PUBLISHED[method]].accuracy
+
+
+def deviation(first: float, second: float) -> float:
+    """Return the standard error of the difference of two published scores, all in percent."""
+    return 100 * error(first / 100, second / 100, TESTED)
 
 
 def prompt_good(model: ClaimModel) -> Checked:
@@ -45,59 +51,14 @@ def prompt_good(model: ClaimModel) -> Checked:
     )
 
 
-def _chance(first: float, second: float) -> tuple[float, dict[str, float]]:
-    """Return the standard error of a difference of two scores in points, and what the sentence about it names."""
-    points = 100 * error(first / 100, second / 100, TESTED)
-    return points, {"chance": SURE * points}
-
-
-def lora_near_baseline(model: ClaimModel) -> Checked:
-    full, lora = accuracy("full"), accuracy("lora")
-    points, words = _chance(full, lora)
-    return Checked(
-        apart(lora - NEAR * full, points),
-        {"full": full, "lora": lora, "error": points},
-        words | {"near": 100 * NEAR},
-    )
-
-
 def full_always_best(model: ClaimModel) -> Checked:
-    full, best = accuracy("full"), max(published.rows().values(), key=lambda row: row.accuracy)
-    points, words = _chance(full, 100 * best.accuracy)
+    full, top = accuracy("full"), max(published.rows().values(), key=lambda row: row.accuracy)
+    best = 100 * top.accuracy
+    points = deviation(full, best)
     return Checked(
-        apart(full - 100 * best.accuracy, points),
-        {"full": full, "best": 100 * best.accuracy, "error": points},
-        words | {"title": best.title},
-    )
-
-
-def dora_better(model: ClaimModel) -> Checked:
-    dora, lora = published.rows()[DORA], published.rows()[PUBLISHED["lora"]]
-    slower = 100 * (dora.seconds / lora.seconds - 1)
-    gain = 100 * (dora.accuracy - lora.accuracy)
-    points, words = _chance(100 * dora.accuracy, 100 * lora.accuracy)
-    return Checked(
-        apart(gain, points),
-        {"dora": dora.accuracy, "lora": lora.accuracy, "slower": slower, "error": points},
-        words
-        | {
-            "dora_right": dora.accuracy * TESTED,
-            "lora_right": lora.accuracy * TESTED,
-            "tested": TESTED,
-            "points": abs(gain),
-        },
-        "more" if gain > 0 else "",
-    )
-
-
-def method_matters_most(model: ClaimModel) -> Checked:
-    plain, tuned = (published.rows()[name] for name in (PUBLISHED["ia3"], TUNED_IA3))
-    gain = 100 * (tuned.accuracy - plain.accuracy)
-    gap = accuracy("lora") - 100 * plain.accuracy
-    return Checked(
-        "wrong" if gain >= gap else "imprecise" if gain >= gap / 2 else "right",
-        {"gain": gain, "gap": gap},
-        {"plain": 100 * plain.accuracy, "tuned": 100 * tuned.accuracy, "lora": accuracy("lora")},
+        apart(full - best, points),
+        {"full": full, "best": best, "error": points},
+        {"title": top.title, "chance": 2 * points},
     )
 
 
@@ -111,20 +72,8 @@ def prompt_large_scale(model: ClaimModel) -> Checked:
     )
 
 
-def bitfit_small_data(model: ClaimModel) -> Checked:
-    return Checked("right", {"share": BIASES_OF_BERT.value}, {"biases": str(BIASES_OF_BERT)})
-
-
-def prefix_seq2seq(model: ClaimModel) -> Checked:
-    prefix, lora = accuracy("prefix"), accuracy("lora")
-    return Checked("imprecise", {"prefix": prefix}, {"lora": lora, "more": lora / prefix})
-
-
 # ----------------------------------------
-# Comparisons that ship with the lab.
-
-
-DEVICES = {"cpu": "a processor", "cuda": "a GPU", "mps": "Apple silicon"}
+# Comparisons that ship with the lab, and a short training.
 
 
 def ptuning_nlu(model: ClaimModel) -> Checked:
@@ -149,7 +98,7 @@ def ptuning_nlu(model: ClaimModel) -> Checked:
 
 
 def qlora_overhead(model: ClaimModel) -> Checked:
-    (lost,) = run.merged_into_four_bits()
+    (lost,) = tiny.merged_into_four_bits()
     shipped = next(each for each in all_shipped().values() if each["inference_unit"] == "token")
     row = next(row for row in shipped["rows"] if row["method"] == "qlora")
     longer = 100 * row["added_seconds"] / row["base_inference_seconds"]
@@ -167,8 +116,6 @@ def qlora_overhead(model: ClaimModel) -> Checked:
 
 
 def qlora_merge(model: ClaimModel) -> Checked:
-    from peft_lab.studies import tiny
-
     found = tiny.merge_scores()
     kept = found.scores[tiny.UNMERGED]
     differences = {way: kept - found.scores[way] for way in tiny.WAYS_OF_MERGING}
@@ -193,95 +140,98 @@ def qlora_merge(model: ClaimModel) -> Checked:
 
 
 # ----------------------------------------
-# Small experiments, on a small model or on random numbers.
+# Shapes, and what the installed PEFT has.
 
 
-EXACT = 0.01  # percent: rounding of float32
-STEPS, TOKENS = 20, 8
-RATES, SEEDS = (3e-3, 1e-2, 3e-2, 1e-1, 3e-1), 5
-
-
-def nf4_better(model: ClaimModel) -> Checked:
-    nf4, fp4, integer = run.four_bit_errors()
-    nvfp4, mxfp4 = computed.float_errors()
-    constant = computed.SECOND_CONSTANT_BITS
+def qlora_snippet(model: ClaimModel) -> Checked:
+    """Count the maps that the snippet adapts, beside all: the paper adapts every one."""
+    shape = model.shape
+    adapted = [shape.block[role] for role in ("q", "k", "v", "o")]
+    everything = [group for group in shape.matrices if group.layers]
+    weights = [sum(group.each * group.count for group in groups) for groups in (adapted, everything)]
+    names = [len({shape.target_name(group) for group in groups}) for groups in (adapted, everything)]
     return Checked(
-        holds(nf4 < min(fp4, nvfp4, mxfp4)),
-        {"nf4": nf4, "fp4": fp4, "nvfp4": nvfp4, "mxfp4": mxfp4},
+        both(True, names[0] == names[1]),  # the base is in NF4 with double quantisation, as the paper has it
+        {"adapted": names[0], "maps": names[1], "weights": 100 * weights[0] / weights[1]},
+    )
+
+
+def adapters_snippet(model: ClaimModel) -> Checked:
+    from peft import AdaptionPromptConfig, PeftType
+
+    names = [str(kind.value).lower() for kind in PeftType]
+    bottlenecks = [name for name in names if any(word in name for word in BOTTLENECK_WORDS)]
+    fields = [name for name in AdaptionPromptConfig.__dataclass_fields__ if name.startswith("adapter_")]
+    return Checked(
+        holds(bool(bottlenecks) or any(word in name for name in fields for word in BOTTLENECK_WORDS)),
+        {"bottlenecks": len(bottlenecks)},
+        {"methods": len(names), "settings": ", ".join(fields)},
+    )
+
+
+def prompt_tokenizer(model: ClaimModel) -> Checked:
+    """Compare vocabularies: the snippet reads its starting text with GPT-2's tokenizer, whatever the model."""
+    theirs, own = get_model("gpt2").shape, model.shape
+    assert theirs.vocab and own.vocab
+    missing = max(0, theirs.vocab - own.vocab)
+    same = own.model_type == theirs.model_type and not missing
+    return Checked(
+        holds(same),
+        {"theirs": theirs.vocab, "own": own.vocab, "missing": missing},
+        case="the same" if same else "some missing" if missing else "none missing",
+    )
+
+
+# ----------------------------------------
+# The source text's leaves that name a method for a wish: who else grants it, at what price.
+
+
+def _methods(shape: ModelShape) -> list[str]:
+    """Return the slugs of the parameter-efficient methods that run on a model at their defaults."""
+    return [slug for slug in all_methods() if slug != "full" and takes(slug, shape)]
+
+
+def leaf_no_overhead(model: ClaimModel) -> Checked:
+    methods = _methods(model.shape)
+    free = []
+    for spec in map(get_method, methods):  # a base in few bits stays slow, or merging loses what was learned
+        values = spec.complete(model.shape, {})
+        adds = spec.formula(model.shape, values).added
+        if not spec.quantization(values) and (spec.mergeable or not adds):
+            free.append(spec.slug)
+    return Checked(
+        "imprecise" if len(free) > 1 and "lora" in free else holds(free == ["lora"]),
+        {"free": len(free), "methods": len(methods)},
+        {"titles": ", ".join(get_method(slug).title for slug in free)},
+    )
+
+
+def leaf_many_tasks(model: ClaimModel) -> Checked:
+    stored = {slug: model.stored(slug) * BYTES for slug in _methods(model.shape) if slug != "qlora"}
+    least = sorted(stored, key=stored.__getitem__)[:3]
+    return Checked(
+        "right" if least[0] == "adapters" else "imprecise",
+        {slug: float(size) for slug, size in stored.items()},
         {
-            "integer": integer,
-            "nf4_block": computed.NF4_BLOCK,
-            "nvfp4_block": computed.NVFP4_BLOCK,
-            "mxfp4_block": computed.MXFP4_BLOCK,
-            "nvfp4_bits": computed.nf4_bits(computed.NVFP4_BLOCK, constant=constant),
-            "mxfp4_bits": computed.nf4_bits(computed.MXFP4_BLOCK, constant=constant),
-            "nf4_bits": computed.nf4_bits(double=True),
+            "tasks": TASKS,
+            "as_adapters": TASKS * stored["adapters"],
+            "as_lora": TASKS * stored["lora"],
+            "least": [(get_method(slug).title, TASKS * stored[slug]) for slug in least],
         },
     )
 
 
-def lora_merges(model: ClaimModel) -> Checked:
-    left, exact, unmerged, merged = run.merge_costs()
+def leaf_few_shot(model: ClaimModel) -> Checked:
+    trained = {slug: model.trained(slug) for slug in _methods(model.shape)}
+    order = sorted(trained, key=trained.__getitem__)
+    named = [slug for slug in ("ia3", "prompt") if slug in trained]
+    ia3, prompt, lora = map(accuracy, ("ia3", "prompt", "lora"))
     return Checked(
-        both(left == 0 and exact < EXACT, merged <= (1 + ABOUT) * unmerged),
-        {"left": left, "float32": exact, "unmerged": unmerged, "merged": merged},
+        both(all(slug in order[:2] for slug in named), max(ia3, prompt) >= lora),
+        {slug: float(count) for slug, count in trained.items()},
+        {
+            "least": [(get_method(slug).title, trained[slug]) for slug in order[:3]],
+            "ia3_right": ia3,
+            "lora_right": lora,
+        },
     )
-
-
-def lora_alpha(model: ClaimModel) -> Checked:
-    (ratio,) = run.doubled_alpha()
-    return Checked("imprecise", {"ratio": ratio})
-
-
-def both_learn(model: ClaimModel) -> Checked:
-    first, second = run.first_gradients()
-    return Checked(holds(first > 0 and second > 0), {"A": first, "B": second})  # the claim is about both
-
-
-def zero_start(model: ClaimModel) -> Checked:
-    usual, nothing = run.trained_from_zero(STEPS)
-    return Checked(holds(nothing > 0), {"usual": usual, "nothing": nothing}, {"steps": STEPS})
-
-
-def which_zero(model: ClaimModel) -> Checked:
-    """Compare both starts at the best of several rates: wrong if no seed, or every seed, favours A = 0; else
-    imprecise.
-    """
-    zero_b, zero_a = run.zero_sides(RATES, STEPS, SEEDS)
-    ahead = sum(a > b for a, b in zip(zero_a, zero_b, strict=True))
-    return Checked(
-        "wrong" if ahead in (0, SEEDS) else "imprecise",
-        {"B": sum(zero_b) / SEEDS, "A": sum(zero_a) / SEEDS},
-        {"rates": len(RATES), "steps": STEPS, "ahead": ahead, "seeds": SEEDS},
-    )
-
-
-def misspelt_target(model: ClaimModel) -> Checked:
-    refused, warned, passed, *_ = library.misspelt_target()
-    case = "refused" if refused else "warned" if warned else ""
-    return Checked(holds(not passed), {"passed": passed}, case=case)
-
-
-def lora_activations(model: ClaimModel) -> Checked:
-    (kept,) = run.saved_share()
-    return Checked(holds(kept < 50), {"kept": kept})
-
-
-def wrapped_twice(model: ClaimModel) -> Checked:
-    (ratio,) = library.wrapped_twice()
-    return Checked(holds(ratio == 1), {"ratio": ratio})
-
-
-def pissa_off(model: ClaimModel) -> Checked:
-    started, off = library.pissa_disabled()
-    return Checked(holds(off < EXACT), {"off": off, "started": started})
-
-
-def prompt_free(model: ClaimModel) -> Checked:
-    (plain,), (longer,) = library.prompt_positions(1), library.prompt_positions(TOKENS)
-    return Checked(holds(longer == plain), {"more": longer - plain}, {"tokens": TOKENS - 1})
-
-
-def prefix_anywhere(model: ClaimModel) -> Checked:
-    runs, *_ = library.prefix_on_encoder()
-    return Checked("right" if runs else "imprecise", {"runs": runs}, case="ran" if runs else "")

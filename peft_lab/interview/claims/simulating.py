@@ -17,12 +17,12 @@ from peft_lab.engine.devices import devices
 from peft_lab.engine.published import MODEL
 from peft_lab.engine.request import Simulation, StepRequest, StepSetting
 from peft_lab.engine.simulate import simulate as simulate_step
-from peft_lab.interview.claims import ABOUT, Checked, ClaimModel, about, both, holds
+from peft_lab.interview.claims import Checked, ClaimModel, about, both, holds
 from peft_lab.interview.claims.comparing import accuracy
 from peft_lab.interview.computed import MIXED
 from peft_lab.interview.question import takes
 from peft_lab.methods import get_method
-from peft_lab.models.catalogue import get_model
+from peft_lab.models.catalogue import get_model, resolve
 
 BATCH, SEQ, LONG = 4, 512, 1024  # of the steps, where a claim says nothing; of the snippet's
 FEWEST = 1  # rows
@@ -36,11 +36,8 @@ def simulated(
     model: str, method: str, values: dict[str, Any] | None = None, batch: int = BATCH, seq: int = SEQ,
     checkpointing: bool = False,
 ) -> Simulation:  # fmt: skip
-    """Simulate a training step in bfloat16 with AdamW. Imports torch; each is run once per process.
-
-    Raises:
-        BadInput, SimulationError: as :func:`peft_lab.engine.simulate.simulate`.
-    """
+    """Simulate a training step in bfloat16 with AdamW. Imports torch; each is run once per process. Raises BadInput,
+    SimulationError: as :func:`peft_lab.engine.simulate.simulate`."""
     return _simulated(
         StepRequest(model, method, values or {}, StepSetting(batch, seq), checkpointing=checkpointing)
     )
@@ -49,16 +46,11 @@ def simulated(
 _simulated = lru_cache(maxsize=128)(simulate_step)
 
 
-def _needs(
+def needs(
     model: str, method: str, values: dict[str, Any] | None = None, batch: int = BATCH, **other: Any
 ) -> int:
     """Return the bytes that such a step needs."""
     return simulate.needed_bytes(simulated(model, method, values, batch, **other))
-
-
-def _query_value(model: ClaimModel) -> dict[str, Any]:
-    """Return LoRA's own targets as a setting, so that the base alone differs."""
-    return {"target_modules": tuple(get_method("lora").defaults(model.shape)["target_modules"])}
 
 
 # ----------------------------------------
@@ -89,31 +81,25 @@ def memory_full_7b(model: ClaimModel) -> Checked:
     )
 
 
-def memory_under_16(model: ClaimModel) -> Checked:
-    lora, qlora = (_needs(model.name, slug, None, FEWEST, checkpointing=True) for slug in ("lora", "qlora"))
-    verdict = both(qlora < STATED_PEFT, lora < STATED_PEFT)
-    return Checked(verdict, {"lora": lora, "qlora": qlora}, {"seq": SEQ})
-
-
 def prompt_minimal_memory(model: ClaimModel) -> Checked:
     """Compare four methods' memory. The text ranks it from very high to very low, so minimal means least of all."""
-    same = {"qlora": _query_value(model)}
+    same = {"qlora": {"target_modules": tuple(get_method("lora").defaults(model.shape)["target_modules"])}}
     slugs = [slug for slug in ("full", "lora", "qlora", "prompt") if takes(slug, model.shape)]
-    needs = {slug: _needs(model.name, slug, same.get(slug)) for slug in slugs}
-    least = min(needs, key=needs.__getitem__)
+    needed = {slug: needs(model.name, slug, same.get(slug)) for slug in slugs}
+    least = min(needed, key=needed.__getitem__)
     prompt, lora = (published.rows()[PUBLISHED[slug]] for slug in ("prompt", "lora"))
-    ordered = sorted(needs, key=lambda slug: slug == "qlora")  # last: what is said of its maps follows
+    ordered = sorted(needed, key=lambda slug: slug == "qlora")  # last: what is said of its maps follows
     titles = {slug: get_method(slug).title for slug in ordered} | {"full": "full fine-tuning"}
     return Checked(
         "right"
         if least == "prompt"
         else "imprecise"
-        if needs["prompt"] < MINIMAL * needs["lora"]
+        if needed["prompt"] < MINIMAL * needed["lora"]
         else "wrong",
-        {slug: float(size) for slug, size in needs.items()},
+        {slug: float(size) for slug, size in needed.items()},
         {
             **STEP,
-            "needs": [(titles[slug], needs[slug]) for slug in ordered],
+            "needs": [(titles[slug], needed[slug]) for slug in ordered],
             "least": get_method(least).title,
             "published_on": get_model(MODEL).title,
             "prompt_reserved": prompt.reserved,
@@ -135,7 +121,7 @@ def comparable_performance(model: ClaimModel) -> Checked:
     config = best.config or {}
     values = {"r": config["r"], "lora_alpha": config["lora_alpha"], "use_rslora": config["use_rslora"]}
     lora, qlora = (
-        _needs(model.name, slug, own, FEWEST, checkpointing=True)
+        needs(model.name, slug, own, FEWEST, checkpointing=True)
         for slug, own in (("lora", values), ("qlora", {"r": config["r"]}))
     )
     return Checked(
@@ -152,33 +138,15 @@ def comparable_performance(model: ClaimModel) -> Checked:
     )
 
 
-def qlora_very_low(model: ClaimModel) -> Checked:
-    full, lora = (_needs(model.name, slug) for slug in ("full", "lora"))
-    qlora = _needs(model.name, "qlora", _query_value(model))
-    return Checked(
-        both(qlora < lora, qlora < MINIMAL * lora), {"qlora": qlora, "lora": lora, "full": full}, STEP
-    )
-
-
 def fewer_is_less_memory(model: ClaimModel) -> Checked:
     slugs = [slug for slug in ("lora", "ia3", "prompt") if takes(slug, model.shape)]
-    peaks = {slug: _needs(model.name, slug) for slug in slugs}
+    peaks = {slug: needs(model.name, slug) for slug in slugs}
     trained = {slug: model.trained(slug) for slug in slugs}
     by_count, by_peak = (sorted(slugs, key=order.__getitem__) for order in (trained, peaks))
     return Checked(
         holds(by_count == by_peak),
         {f"{slug}_peak": peaks[slug] for slug in slugs},
         STEP | {"steps": [(get_method(slug).title, trained[slug], peaks[slug]) for slug in by_count]},
-    )
-
-
-def checkpointing_halves(model: ClaimModel) -> Checked:
-    plain, again = (_needs(model.name, "lora", checkpointing=on) for on in (False, True))
-    ratio = again / plain
-    return Checked(
-        "right" if abs(ratio - 0.5) <= 0.5 * ABOUT else "imprecise",
-        {"ratio": ratio},
-        STEP | {"plain": plain, "again": again, "share": 100 * ratio},
     )
 
 
@@ -216,22 +184,22 @@ LLAMA_30B = {
 def qlora_70b(model: ClaimModel) -> Checked:
     names = tuple(model.shape.target_name(model.shape.block[role]) for role in ("q", "k", "v", "o"))
     values = {"r": RANK_70B, "target_modules": names}
-    needs = _needs(model.name, "qlora", values, FEWEST, seq=LONG, checkpointing=True)
-    holding = [device for device in devices().values() if device.kind == "cuda" and device.memory >= needs]
+    needed = needs(model.name, "qlora", values, FEWEST, seq=LONG, checkpointing=True)
+    holding = [device for device in devices().values() if device.kind == "cuda" and device.memory >= needed]
     return Checked(
         holds(bool(holding)),
-        {"needed": needs},
+        {"needed": needed},
         {"seq": LONG, "gpus": len(holding), "smallest": holding[0].title if holding else ""},
         "" if holding else "none",
     )
 
 
 def qlora_consumer(model: ClaimModel) -> Checked:
-    needs = _needs(model.name, "qlora", None, FEWEST, checkpointing=True)
+    needed = needs(model.name, "qlora", None, FEWEST, checkpointing=True)
     total, least = _llama_30b()
     cards = [device for device in devices().values() if device.title.startswith(CONSUMER)]
     largest = max(cards, key=lambda device: device.memory)
-    one = [size <= largest.memory for size in (least, needs)]
+    one = [size <= largest.memory for size in (least, needed)]
     home = devices()[HOME]
     there = Situation(model=model.name, device=HOME, devices=SEVERAL, batch=SEVERAL, seq=SEQ)
     step = room_of(there).smallest("qlora", {})
@@ -239,7 +207,7 @@ def qlora_consumer(model: ClaimModel) -> Checked:
     return Checked(
         "right" if all(one) else "imprecise" if one[0] or step is not None else "wrong",
         {
-            "needed": needs,
+            "needed": needed,
             "smaller": least,
             "card": largest.memory,
             "split": float(step.needed if step else 0),
@@ -261,18 +229,18 @@ def _llama_30b() -> tuple[int, int]:
     """Return parameters of the model at the lower end of what the text says, and what its smallest QLoRA step needs."""
     with TemporaryDirectory() as folder:
         Path(folder, "config.json").write_text(json.dumps(LLAMA_30B), "utf-8")
-        needs = _needs(folder, "qlora", None, FEWEST, checkpointing=True)
-        return ClaimModel(folder).shape.total, needs
+        needed = needs(folder, "qlora", None, FEWEST, checkpointing=True)
+        return resolve(folder).shape.total, needed
 
 
 def qlora_by_size(model: ClaimModel) -> Checked:
-    methods, advised, needs = [], [], {}
+    methods, advised, needed = [], [], {}
     for name, device in (("llama-3.1-8b", "rtx-3060"), ("llama-3.1-70b", "h200")):
         there = Situation(model=name, device=device)
         decided = decide(there, room_of(there))
         assert decided.step is not None
         methods.append(decided.advice.method)
-        needs[name] = float(decided.step.needed)
+        needed[name] = float(decided.step.needed)
         card = devices()[device].title.partition(",")[0]
         advised.append((get_model(name).title, card, decided.advice.title, there.hardware.memory))
     words = {
@@ -280,5 +248,5 @@ def qlora_by_size(model: ClaimModel) -> Checked:
         for place, row in zip(("first", "second"), advised, strict=True)
         for key, value in zip(("model", "card", "advice", "memory"), row, strict=True)
     }
-    words |= {"first_needs": needs["llama-3.1-8b"], "second_needs": needs["llama-3.1-70b"]}
-    return Checked("right" if methods == ["lora", "qlora"] else "imprecise", needs, words)
+    words |= {"first_needs": needed["llama-3.1-8b"], "second_needs": needed["llama-3.1-70b"]}
+    return Checked("right" if methods == ["lora", "qlora"] else "imprecise", needed, words)

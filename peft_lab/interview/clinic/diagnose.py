@@ -80,11 +80,8 @@ UNSEEN = "how prompts are written at inference, whether the adapter is switched 
 
 @dataclass(frozen=True)
 class Suspicion:
-    """One suspected fault. ``evidence``: what was seen, the weightiest first.
-
-    ``probability`` sums it by hand-set weights; how often such a figure was right in test runs is in
-    :class:`Reliability`.
-    """
+    """One suspected fault. ``evidence``: what was seen, the weightiest first. ``probability`` sums it by hand-set
+    weights; how often such a figure was right in test runs is in :class:`Reliability`."""
 
     fault: Fault
     probability: float
@@ -93,12 +90,8 @@ class Suspicion:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The result of a diagnosis.
-
-    Attributes:
-        suspicions: the likeliest first. ``found``: those at :data:`SUSPECTED` or above.
-        checked: how many checks ran. examined: what they read. missing: what was not given.
-    """
+    """The result of a diagnosis. ``suspicions``: the likeliest first. ``found``: those at :data:`SUSPECTED` or above.
+    ``checked``: how many checks ran. ``examined``: what they read. ``missing``: what was not given."""
 
     suspicions: tuple[Suspicion, ...]
     checked: int
@@ -120,11 +113,7 @@ class Diagnosis:
 
 
 def diagnose(material: Material) -> Diagnosis:
-    """Run every check whose inputs were given, and rank the faults.
-
-    Raises:
-        BadInput: nothing was given.
-    """
+    """Run every check whose inputs were given, and rank the faults. Raises BadInput: nothing was given."""
     given = {
         need: value is not None
         for need, value in (

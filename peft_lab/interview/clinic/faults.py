@@ -116,11 +116,8 @@ def get_fault(name: str) -> Fault:
 
 
 def sign(fault: str, name: str, weight: float, /, **words: object) -> Evidence:
-    """Return a piece of evidence in the fault's own words.
-
-    Args:
-        name: of the sentence in the fault's ``evidence``. words: what it names.
-    """
+    """Return a piece of evidence in the fault's own words. ``name``: of the sentence in the fault's ``evidence``.
+    ``words``: what it names."""
     return Evidence(fault, weight, get_fault(fault).evidence[name].format_map(words))
 
 

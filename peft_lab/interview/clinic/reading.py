@@ -66,11 +66,8 @@ _NAMES = tuple(item.name for item in fields(LoggedRow))
 
 
 def read_log(name: str, text: str) -> tuple[tuple[LoggedRow, ...], tuple[str, ...] | None]:
-    """Return rows and, from a console's log, its other lines; ``None`` if the format has no such lines.
-
-    Raises:
-        BadInput: the text has none of the formats, or no loss.
-    """
+    """Return rows and, from a console's log, its other lines; ``None`` if the format has no such lines. Raises
+    BadInput: the text has none of the formats, or no loss."""
     stripped = text.strip()
     if not stripped:
         raise BadInput(f"{name} is empty.", "log")
@@ -230,11 +227,8 @@ class Material:
 
 
 def with_config(material: Material, name: str, content: bytes) -> Material:
-    """Add an ``adapter_config.json`` (it has a ``peft_type``) or training arguments.
-
-    Raises:
-        BadInput: the file holds no JSON object.
-    """
+    """Add an ``adapter_config.json`` (it has a ``peft_type``) or training arguments. Raises BadInput: the file holds no
+    JSON object."""
     found = read_json(name, content)
     if not isinstance(found, dict):
         raise BadInput(f"{name} contains no JSON object. Give an adapter config or training arguments.")
@@ -262,11 +256,8 @@ def with_log(material: Material, name: str, content: bytes) -> Material:
 
 
 def with_adapter(material: Material, adapter: Adapter) -> Material:
-    """Add an adapter. Its own config and log count only if no others were given.
-
-    Raises:
-        BadInput: a file cannot be read.
-    """
+    """Add an adapter. Its own config and log count only if no others were given. Raises BadInput: a file cannot be
+    read."""
     files = {name: adapter.take(name) for name in WANTED if name in adapter.names}
     found = replace(
         material,

@@ -35,14 +35,8 @@ class Stage:
 
 
 def check(adapter: Adapter, base: ModelEntry | None) -> tuple[Stage, ...]:
-    """Return every stage of an adapter.
-
-    Args:
-        base: the model it belongs to; without it modules and shapes are not compared.
-
-    Raises:
-        BadInput: the adapter's files cannot be read.
-    """
+    """Return every stage of an adapter. ``base``: the model it belongs to; without it modules and shapes are not
+    compared. Raises BadInput: the adapter's files cannot be read."""
     material, seen, verdicts = _material(adapter), Seen(adapter, base), passport(adapter, base)
     blamed: dict[str, Stage] = {}
     for one in diagnose(material).found:
@@ -134,10 +128,8 @@ def _base(adapter: Adapter, base: ModelEntry | None) -> Stage:
 
 
 def rows_that_differ(trained: str, served: str) -> tuple[dict[str, Any], list[str]]:
-    """Return the matrices whose first rows two models' files share, and the names of those that are others.
-
-    What is stored in two precisions is compared up to the rounding to 16 bits. Raises AssetError.
-    """
+    """Return the matrices whose first rows two models' files share, and the names of those that are others. What is
+    stored in two precisions is compared up to the rounding to 16 bits. Raises AssetError."""
     import torch
     from safetensors import safe_open
 

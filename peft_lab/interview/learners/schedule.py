@@ -63,12 +63,8 @@ def utc_now() -> datetime:
 
 
 class Learners:
-    """All learners in one file. Every call is one transaction, so tabs and processes can share the file.
-
-    Args:
-        path: the file; by default the current person's.
-        clock: returns the current time, in UTC; tests pass their own.
-    """
+    """All learners in one file. Every call is one transaction, so tabs and processes can share the file. ``path``: the
+    file; by default the current person's. ``clock``: returns the current time, in UTC; tests pass their own."""
 
     def __init__(self, path: Path | None = None, clock: Clock = utc_now) -> None:
         self.path = path or storage.default_path()
@@ -98,11 +94,8 @@ class Learners:
             return self._profile(db, found)
 
     def create(self, name: str, retention: float = RETENTION) -> Profile:
-        """Create a learner.
-
-        Raises:
-            BadInput: the name is empty, too long or in use (case-insensitive), or the retention is out of range.
-        """
+        """Create a learner. Raises BadInput: the name is empty, too long or in use (case-insensitive), or the retention
+        is out of range."""
         name, retention = check_name(name), check_retention(retention)
         with storage.transaction(self.path) as db:
             if db.execute("SELECT 1 FROM profiles WHERE name = ?", (name,)).fetchone():
@@ -127,11 +120,8 @@ class Learners:
     def rate(
         self, profile: str, question: str, rating: RatingName, milliseconds: int | None = None
     ) -> CardView:
-        """Record a rating of a question, now, and schedule its card.
-
-        Raises:
-            UnknownName: there is no such learner or rating.
-        """
+        """Record a rating of a question, now, and schedule its card. Raises UnknownName: there is no such learner or
+        rating."""
         grade = _rating(rating)
         now = self.now()
         with self._learner(profile) as (db, name):
@@ -299,13 +289,8 @@ def rating_of(points: float) -> RatingName:
 
 
 def count_as_reviews(file: Learners, learner: str, held: Interview) -> None:
-    """Record every answer of an interview, given or passed, as a review now. Other questions do not change.
-
-    Exercises have no card: :mod:`peft_lab.interview.write.progress` keeps them.
-
-    Raises:
-        UnknownName: there is no such learner.
-    """
+    """Record every answer of an interview, given or passed, as a review now. Other questions do not change. Exercises
+    have no card: :mod:`peft_lab.interview.write.progress` keeps them. Raises UnknownName: there is no such learner."""
     for reply in held.replies:
         if is_exercise(reply.question):
             continue
@@ -313,11 +298,8 @@ def count_as_reviews(file: Learners, learner: str, held: Interview) -> None:
 
 
 def to_avoid(earlier: Iterable[Interview], reviews: Sequence[Review], now: datetime) -> frozenset[str]:
-    """Return questions of earlier interviews, and those last rated good or easy within the last two weeks.
-
-    Args:
-        reviews: every rating, oldest first.
-    """
+    """Return questions of earlier interviews, and those last rated good or easy within the last two weeks. ``reviews``:
+    every rating, oldest first."""
     last = {review.question: review for review in reviews}
     known = {
         name for name, each in last.items() if each.rating in ("good", "easy") and now - each.at <= LATELY
@@ -447,11 +429,8 @@ COMMITTED = "committed"
 
 @dataclass(frozen=True)
 class ClassAnswers:
-    """The answers of a class to one prediction.
-
-    Attributes:
-        id: the prediction's. counts: how many chose each option, by the option's index.
-    """
+    """The answers of a class to one prediction. ``id``: the prediction's. ``counts``: how many chose each option, by
+    the option's index."""
 
     id: str
     counts: dict[int, int]
@@ -468,11 +447,8 @@ def commit_prediction(file: Learners, learner: str, prediction: str, option: int
 
 
 def expected_by_class() -> list[ClassAnswers]:
-    """Return every prediction that a learner of the class has committed to, the most answered first.
-
-    Raises:
-        NotATeacher: only a teacher may see them.
-    """
+    """Return every prediction that a learner of the class has committed to, the most answered first. Raises
+    NotATeacher: only a teacher may see them."""
     found: dict[str, Counter[int]] = {}
     for learner in joining.learners():  # without teachers, who only demonstrate
         with acting_for(Asker(learner.owner)), suppress(PeftLabError):  # skip a damaged file, keep the others

@@ -294,13 +294,8 @@ def due_by(due: datetime, day: date | None, rated: datetime) -> datetime:
 def readiness(
     topics: Mapping[str, Sequence[str]], reviews: Sequence[Review], recalled: Mapping[str, float]
 ) -> tuple[Readiness, ...]:
-    """Return how well each topic is known.
-
-    Args:
-        topics: questions by topic.
-        reviews: every rating, oldest first.
-        recalled: for each rated question, the probability of knowing it on the day.
-    """
+    """Return how well each topic is known. ``topics``: questions by topic. ``reviews``: every rating, oldest first.
+    ``recalled``: for each rated question, the probability of knowing it on the day."""
     last = {review.question: review.rating for review in reviews}
     found = []
     for topic, names in topics.items():

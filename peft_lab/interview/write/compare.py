@@ -52,11 +52,8 @@ class Test:
 
 
 def decode(tree: Any, depth: int = 0) -> Any:
-    """Return a tree's value: plain values, lists, dicts, arrays, :class:`Raised` and :class:`Other`.
-
-    Raises:
-        Unreadable: it is no such tree.
-    """
+    """Return a tree's value: plain values, lists, dicts, arrays, :class:`Raised` and :class:`Other`. Raises Unreadable:
+    it is no such tree."""
     if type(tree) is int and abs(tree) >= 2**63:
         raise Unreadable
     if tree is None or type(tree) in (bool, int, float) or (type(tree) is str and len(tree) <= MOST_TEXT):

@@ -67,12 +67,8 @@ class Head:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A typical mistake.
-
-    Attributes:
-        sentence: says what is wrong, to the learner. explanation: what happens then.
-        code: the wrong definitions, which replace the solution's.
-    """
+    """A typical mistake. ``sentence``: says what is wrong, to the learner. ``explanation``: what happens then.
+    ``code``: the wrong definitions, which replace the solution's."""
 
     id: str
     sentence: str
@@ -110,11 +106,7 @@ class Exercise(Head):
 
 
 def read_exercise(file: Path) -> Exercise:
-    """Return the exercise in a file.
-
-    Raises:
-        ContentError: a mistake in the file, with its line.
-    """
+    """Return the exercise in a file. Raises ContentError: a mistake in the file, with its line."""
     text = file.read_text("utf-8")
     head = _HEAD.match(text)
     if head is None:
@@ -201,11 +193,8 @@ def _mistakes(file: Path, section: str) -> Iterator[Mistake]:
 
 
 def read_exercises(folder: Path = FOLDER) -> dict[str, Exercise]:
-    """Return the exercises of a folder by id, path by path, easy ones first.
-
-    Raises:
-        ContentError: a mistake in a file, with its line.
-    """
+    """Return the exercises of a folder by id, path by path, easy ones first. Raises ContentError: a mistake in a file,
+    with its line."""
     known: dict[str, Exercise] = {}
     for file in sorted(folder.glob("*/*.md")):
         if file.stem in known:

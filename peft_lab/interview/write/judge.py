@@ -174,12 +174,8 @@ def warm() -> None:
 
 @dataclass
 class _Answer:
-    """What came from a program's process: its lines, and how it ended.
-
-    Attributes:
-        cut: whether there were too many. stopped: whether it took too long.
-        code: as :attr:`subprocess.Popen.returncode`.
-    """
+    """What came from a program's process: its lines, and how it ended. ``cut``: whether there were too many.
+    ``stopped``: whether it took too long. ``code``: as :attr:`subprocess.Popen.returncode`."""
 
     lines: bytes
     cut: bool
@@ -188,11 +184,8 @@ class _Answer:
 
 
 def _ask(request: dict[str, Any], limits: Limits) -> _Answer:
-    """Have a request answered by a process of its own.
-
-    Raises:
-        RunError: the judge's process cannot be started, or ended.
-    """
+    """Have a request answered by a process of its own. Raises RunError: the judge's process cannot be started, or
+    ended."""
     sent = json.dumps(request).encode()
     if not _FORKS:
         return _ask_once(sent, limits)
@@ -302,11 +295,8 @@ def _own_results(one: Exercise, programs: Sequence[str]) -> list[Results]:
 
 @lru_cache(maxsize=64)
 def examples(name: str | Exercise) -> tuple[tuple[str, str], ...]:
-    """Return an exercise's examples, each as its code and what the solution gives.
-
-    Raises:
-        UnknownName: there is no such exercise. RunError: the judge's process does not run.
-    """
+    """Return an exercise's examples, each as its code and what the solution gives. Raises UnknownName: there is no such
+    exercise. RunError: the judge's process does not run."""
     one = exercise(name) if isinstance(name, str) else name
     answer = _ask({"programs": [one.solution], "examples": one.examples}, _OF_OWN)
     if answer.code:

@@ -73,10 +73,8 @@ def is_available() -> bool:
 
 
 def rules(readable: Iterable[Path]) -> int:
-    """Return the descriptor of a set of rules under which only these files and folders can be read.
-
-    ``/dev/null`` can be written.
-    """
+    """Return the descriptor of a set of rules under which only these files and folders can be read. ``/dev/null`` can
+    be written."""
     version = abi()
     files = (1 << (13 + (version >= 2) + (version >= 3))) - 1 | (0x8000 if version >= 5 else 0)
     attributes = struct.pack("=QQQ", files, 3 if version >= 4 else 0, 3 if version >= 6 else 0)
@@ -152,11 +150,8 @@ def _filter() -> bytes:
 
 
 def restrict(made: int) -> None:
-    """Lock this process down, for good: ``made`` comes from :func:`rules`. It must have one thread.
-
-    Raises:
-        Refused: the kernel did not do it.
-    """
+    """Lock this process down, for good: ``made`` comes from :func:`rules`. It must have one thread. Raises Refused: the
+    kernel did not do it."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(38, ctypes.c_ulong(1), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)):
         raise Refused(ctypes.get_errno(), "PR_SET_NO_NEW_PRIVS")
@@ -168,11 +163,8 @@ def restrict(made: int) -> None:
 
 
 def limit(seconds: float, memory: int, locked: bool) -> None:
-    """Limit this process: seconds of the processor, bytes beside those it has, no files, no core dump.
-
-    Args:
-        locked: whether new processes are refused anyway; otherwise the system's limit is set to none.
-    """
+    """Limit this process: seconds of the processor, bytes beside those it has, no files, no core dump. ``locked``:
+    whether new processes are refused anyway; otherwise the system's limit is set to none."""
     import resource
 
     def at_most(which: int, most: int) -> None:

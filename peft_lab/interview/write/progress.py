@@ -55,14 +55,8 @@ def rating(one: Exercise, tries: int, hints: int, seconds: float) -> RatingName:
 
 
 def record(learners: Learners, name: str, verdict: Verdict, tries: int, hints: int, seconds: float) -> None:
-    """Store how a program did.
-
-    Args:
-        tries: programs judged so far, this one included. hints: that were shown. seconds: since the start.
-
-    Raises:
-        UnknownName: there is no such learner.
-    """
+    """Store how a program did. ``tries``: programs judged so far, this one included. ``hints``: that were shown.
+    ``seconds``: since the start. Raises UnknownName: there is no such learner."""
     tried = _tried(learners, name)
     if not verdict.passed:
         learners.keep(name, _KEPT, {**tried, verdict.id: tries})

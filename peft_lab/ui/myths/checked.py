@@ -20,6 +20,7 @@ from peft_lab.interview.claims import (
     overall,
     result_seconds,
 )
+from peft_lab.interview.claims.deciding import Decision
 from peft_lab.models.catalogue import get_model
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.rows import listing
@@ -79,7 +80,8 @@ def experiment(claim: Claim, model: str | None) -> None:
     st.markdown("### The experiment that shows it")
     st.markdown(f":small[Method: {claim.how}.]")
     with st.expander("The code that decides"):
-        listing(inspect.getsource(claim.check).strip(), f"check-{claim.id}", WIDE)
+        code = claim.check.text if isinstance(claim.check, Decision) else inspect.getsource(claim.check)  # type: ignore[arg-type]
+        listing(code.strip(), f"check-{claim.id}", WIDE)
     if claim.needs == "torch" and model in (None, claim.model) and kept_result(claim.id) is not None:
         again = f"{_AGAIN}-{claim.id}"
         if not st.session_state.get(again):

@@ -50,11 +50,8 @@ RUNS = "contests"  # scope of the runs that a prediction waits for
 
 
 def contest(prediction: Prediction) -> list[float] | None:
-    """Return the figures of the runs; None while they are under way, when the page refreshes itself.
-
-    Raises:
-        PeftLabError: a run that could not start, or did not finish.
-    """
+    """Return the figures of the runs; None while they are under way, when the page refreshes itself. Raises
+    PeftLabError: a run that could not start, or did not finish."""
     assert isinstance(prediction.experiment, Contest)
     runs = _runs(prediction, prediction.experiment)
     views = [run.view() for run in runs]

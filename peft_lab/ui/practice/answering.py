@@ -170,11 +170,8 @@ def shown_answer(answer: str) -> None:
 
 
 def checklist(question: Question, key: str) -> tuple[int, ...]:
-    """Draw the points of a free question as checkboxes; return the indices of the ticked ones.
-
-    Args:
-        key: start of the checkboxes' keys; the question's id and the point's index follow.
-    """
+    """Draw the points of a free question as checkboxes; return the indices of the ticked ones. ``key``: start of the
+    checkboxes' keys; the question's id and the point's index follow."""
     st.caption(SELF_CHECK)
     ticks = [
         st.checkbox(point, key=f"{key}.{question.id}.{index}")
@@ -260,14 +257,8 @@ def model_answer(question: Question, answer: Answer | None, model: str | None) -
 
 
 def interviewer(question: Question, model: str | None, tick: bool = False) -> tuple[int, ...]:
-    """Draw the interviewer's points, common errors, sources, and the follow-up questions.
-
-    Args:
-        tick: whether to draw the points as checkboxes, for an answer just given.
-
-    Returns:
-        The indices of the ticked points.
-    """
+    """Draw the interviewer's points, common errors, sources, and the follow-up questions. ``tick``: whether to draw the
+    points as checkboxes, for an answer just given. Returns the indices of the ticked points."""
     left, right = st.columns(2, gap="medium")
     with left:
         st.markdown("#### What an interviewer listens for")

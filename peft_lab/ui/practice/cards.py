@@ -184,11 +184,8 @@ def _standing(standing: Sequence[Readiness]) -> None:
 
 
 def example(question: Question, rated: set[str]) -> Question | None:
-    """Return the topic's simplest other question with a worked answer, if the topic is new to the learner.
-
-    ``rated``: ids of questions that the learner rated. ``None``: the topic is not new, or has no such
-    question.
-    """
+    """Return the topic's simplest other question with a worked answer, if the topic is new to the learner. ``rated``:
+    ids of questions that the learner rated. ``None``: the topic is not new, or has no such question."""
     topic = [other for other in all_questions().values() if other.topic == question.topic]
     if any(other.id in rated for other in topic):
         return None

@@ -239,11 +239,8 @@ WORDS = (("Read", "menu_book"), ("Change", "tune"), ("See", "visibility"))
 
 
 def bar(page: str, arrived: bool) -> Callable[[], None]:
-    """Draw the bar if the session is on a path; record a stop just reached.
-
-    Returns:
-        A function to call after the page is drawn: it checks whether the stop's control was moved.
-    """
+    """Draw the bar if the session is on a path; record a stop just reached. Returns a function to call after the page
+    is drawn: it checks whether the stop's control was moved."""
     text = state.carried().get("stop")
     if not text or page == "tour":
         return lambda: None

@@ -65,11 +65,8 @@ class Desk:
 
 
 def editor(desk: Desk, exercise: Exercise, plain: bool = False) -> None:
-    """Draw the editor of an exercise, in a part of its own: typing redraws nothing else.
-
-    Args:
-        plain: whether to draw a plain field.
-    """
+    """Draw the editor of an exercise, in a part of its own: typing redraws nothing else. ``plain``: whether to draw a
+    plain field."""
     off = bool(judge.refusal())
 
     def take(what: str) -> Callable[[], None]:
