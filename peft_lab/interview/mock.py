@@ -1,5 +1,4 @@
-"""Run a timed mock interview: questions, time, answers; then its report, roles, transcript. Export the bank as an Anki
-deck.
+"""Run a timed mock interview: questions, time, answers, report and transcript. Export the bank as an Anki deck.
 
 Nothing here reads a clock: every call is given the time, so that a page can redraw, be reloaded or be tested.
 """
@@ -15,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peft_lab.core import palette
 from peft_lab.core.content import by_id, mistake, read_entries
@@ -23,12 +22,9 @@ from peft_lab.core.errors import BadInput, named
 from peft_lab.interview.answers import Verdict
 from peft_lab.interview.bank import get_question, select
 from peft_lab.interview.computed import Answer, wilson
-from peft_lab.interview.question import CONTENT, LEVELS, FollowUp, Level, Question, common_topics, topics
+from peft_lab.interview.question import CONTENT, LEVELS, Level, Question, common_topics, topics
 from peft_lab.interview.write.exercises import Exercise, exercise, exercises
 from peft_lab.takeaway.generator import fill
-
-if TYPE_CHECKING:
-    import genanki  # type: ignore[import-untyped]
 
 # Never change: Anki identifies decks and note types by these numbers, so a later export updates the same cards.
 DECK_ID = 1_736_204_881
@@ -43,38 +39,35 @@ def write_deck(
     answers: dict[str, Answer] | None = None,
     model: str | None = None,
 ) -> int:
-    """Write an ``.apkg`` file.
+    """Write an ``.apkg`` file with a card for each question, tagged by topic and level, and return how many there are.
 
     Args:
-        questions: the questions to export, one card each, tagged by topic and level.
-        answers: computed answers by question id, for those that need torch; others are computed here.
+        answers: computed answers by question id, for those that need torch; without one such a question is left out.
         model: ask about this model wherever a question accepts it.
-
-    Returns:
-        the number of cards. A question whose answer needs torch and is not given is left out.
 
     Raises:
         BadInput: genanki is not installed, there is no question to export, or the file cannot be written.
     """
     try:
-        import genanki
+        import genanki  # type: ignore[import-untyped]
     except ImportError as error:
         raise BadInput("Anki decks need the package genanki. Install it: pip install genanki.") from error
     deck = genanki.Deck(
         DECK_ID, "PEFT Lab", "Parameter-efficient fine-tuning: interview questions with computed answers."
     )
-    note_type = _note_type()
+    template = {"name": "Card", "qfmt": "{{Question}}", "afmt": "{{FrontSide}}<hr id=answer>{{Answer}}"}
+    fields = [{"name": "Question"}, {"name": "Answer"}]
+    note_type = genanki.Model(
+        NOTE_TYPE_ID, "PEFT Lab question", fields=fields, templates=[template], css=_CARD_CSS
+    )
     for question in questions:
         own = model if model and question.accepts(model) else None
         answer = (answers or {}).get(question.id)
         if answer is None and question.needs == "torch":
             continue
-        answer = answer or question.compute(own)
-        fields = [card_front(question, own), card_back(question, answer, own)]
-        tags = [question.topic, question.level]
-        deck.add_note(
-            genanki.Note(note_type, fields, guid=genanki.guid_for("peft-lab", question.id), tags=tags)
-        )
+        sides = card(question, answer or question.compute(own), own)
+        name, tags = genanki.guid_for("peft-lab", question.id), [question.topic, question.level]
+        deck.add_note(genanki.Note(note_type, sides, guid=name, tags=tags))
     if not deck.notes:
         raise BadInput("There are no questions to export. Choose another topic or level.")
     try:
@@ -84,59 +77,41 @@ def write_deck(
     return len(deck.notes)
 
 
-def card_front(question: Question, model: str | None = None) -> str:
-    """Return the question as HTML, with its options below."""
-    parts = [f"<p>{to_html(question.ask(model))}</p>"]
+def card(question: Question, answer: Answer | None, model: str | None = None) -> list[str]:
+    """Return both sides of a card as HTML: the question with its options; the answer with all that belongs to it."""
+
+    def listed(lines: Sequence[str], kind: str = "ul") -> str:
+        return f"<{kind}>{''.join(f'<li>{to_html(line)}</li>' for line in lines)}</{kind[:2]}>"
+
     options = question.choices(model)
-    if options:
-        parts.append("<ol type='a'>" + "".join(f"<li>{to_html(option)}</li>" for option in options) + "</ol>")
-    parts.append(
-        f"<p><small>{html.escape(topics().get(question.topic, question.topic))}, {question.level}</small></p>"
-    )
-    return "".join(parts)
-
-
-def card_back(question: Question, answer: Answer | None, model: str | None = None) -> str:
-    """Return the answer as HTML: text, working, and what an interviewer listens for."""
-    parts = [f"<p>{to_html(question.explain(answer, model))}</p>"]
-    if answer:
-        parts.append("".join(f"<p>{to_html(step)}</p>" for step in answer.working))
-    for title, lines in (
-        ("An interviewer listens for", question.listen_for),
-        ("Common mistakes", question.wrong),
-        ("Follow-up", [_follow_up(question, each, model) for each in question.follow_ups]),
-        ("Wrong options", question.thoughts(answer, model) if question.explained else ()),
-        ("Defend your answer", _defence(question, model)),
-        ("Sources", question.sources),
-    ):
-        if not lines:
-            continue
-        parts.append(
-            f"<h4>{title}</h4><ul>" + "".join(f"<li>{to_html(entry)}</li>" for entry in lines) + "</ul>"
-        )
-    return "".join(parts)
-
-
-def _follow_up(question: Question, follow_up: FollowUp, model: str | None) -> str:
-    """Return the follow-up with its answer; if it leads to another question, the answer is on that one's card."""
-    asked, answer = question.explain_follow_up(follow_up, model)
-    return f"{asked} {answer}" if answer else asked
-
-
-def _defence(question: Question, model: str | None) -> tuple[str, ...]:
-    """Return the doubt about the answer, and the right reaction to it."""
-    if question.doubt is None:
-        return ()
-    said, objection, because = question.explain_doubt(question.doubt, model)
-    reaction = "Keep your answer." if question.doubt.holds else "Change your answer."
-    return (f"You said: {said}", objection, f"{reaction} {because}")
+    topic = html.escape(topics().get(question.topic, question.topic))
+    front = f"<p>{to_html(question.ask(model))}</p>" + (listed(options, "ol type='a'") if options else "")
+    lines = [question.explain(answer, model), *(answer.working if answer else ())]
+    defence: tuple[str, ...] = ()
+    if question.doubt is not None:
+        said, objection, because = question.explain_doubt(question.doubt, model)
+        reaction = "Keep your answer." if question.doubt.holds else "Change your answer."
+        defence = (f"You said: {said}", objection, f"{reaction} {because}")
+    parts: dict[str, Sequence[str]] = {
+        "An interviewer listens for": question.listen_for,
+        "Common mistakes": question.wrong,
+        # the answer of one that leads to another question is on that one's card
+        "Follow-up": [
+            " ".join(question.explain_follow_up(each, model)).strip() for each in question.follow_ups
+        ],
+        "Wrong options": question.thoughts(answer, model) if question.explained else (),
+        "Defend your answer": defence,
+        "Sources": question.sources,
+    }
+    back = "".join(f"<p>{to_html(line)}</p>" for line in lines)
+    back += "".join(f"<h4>{title}</h4>{listed(held)}" for title, held in parts.items() if held)
+    return [f"{front}<p><small>{topic}, {question.level}</small></p>", back]
 
 
 def to_html(text: str) -> str:
     r"""Return text with ``$formulas$`` and backticked code as HTML with MathJax's ``\( \)``, which Anki renders."""
-    pieces = re.split(r"(\$[^$]+\$|`[^`]+`)", text)
     done = []
-    for piece in pieces:
+    for piece in re.split(r"(\$[^$]+\$|`[^`]+`)", text):
         if piece.startswith("$") and len(piece) > 1:
             done.append(rf"\({html.escape(piece[1:-1], quote=False)}\)")
         elif piece.startswith("`") and len(piece) > 1:
@@ -144,16 +119,6 @@ def to_html(text: str) -> str:
         else:
             done.append(html.escape(piece))
     return "".join(done)
-
-
-def _note_type() -> genanki.Model:
-    import genanki
-
-    template = {"name": "Card", "qfmt": "{{Question}}", "afmt": "{{FrontSide}}<hr id=answer>{{Answer}}"}
-    fields = [{"name": "Question"}, {"name": "Answer"}]
-    return genanki.Model(
-        NOTE_TYPE_ID, "PEFT Lab question", fields=fields, templates=[template], css=_CARD_CSS
-    )
 
 
 SIZE = 10
@@ -204,10 +169,6 @@ def choose_exercise(seed: int, avoid: Collection[str] = ()) -> str:
     return random.Random(f"{WRITE} {seed}").choice(fresh or fitting)
 
 
-def _seconds(name: str) -> int:
-    return 60 * exercise_of(name).minutes if is_exercise(name) else SECONDS[question_of(name).level]
-
-
 def topic_titles() -> dict[str, str]:
     """Return the titles of all topics, and of the exercises."""
     return {**topics(), WRITE: WRITE_TITLE}
@@ -224,7 +185,10 @@ class InterviewPlan:
     @property
     def seconds(self) -> int:
         """Return the time for all questions."""
-        return sum(_seconds(name) for name in self.questions)
+        return sum(
+            60 * exercise_of(name).minutes if is_exercise(name) else SECONDS[get_question(name).level]
+            for name in self.questions
+        )
 
     def model_for(self, name: str) -> str | None:
         """Return the model to ask this question about; ``None`` for the question's own."""
@@ -262,6 +226,12 @@ class Interview:
         count = len(self.replies)
         return self.plan.questions[count] if count < len(self.plan.questions) else None
 
+    @property
+    def answered(self) -> dict[str, Reply]:
+        """Return the reply to each question of the plan; to one that did not come up, an empty one."""
+        given = {reply.question: reply for reply in self.replies}
+        return {name: given.get(name) or Reply(name, "", 0.0, 0.0) for name in self.plan.questions}
+
     def left(self, now: datetime) -> float:
         """Return the seconds left of the total time; never below zero."""
         return max(0.0, self.plan.seconds - (now - self.started).total_seconds())
@@ -272,8 +242,11 @@ class Interview:
     def answer(
         self, text: str, points: float, now: datetime, forgot: str = "", ticked: Sequence[str] | None = None
     ) -> Interview:
-        """Return the interview after an answer. An answer given after the time is up earns no points. Raises BadInput:
-        all questions are answered, or points are outside 0 to 1."""
+        """Return the interview after an answer. An answer given after the time is up earns no points.
+
+        Raises:
+            BadInput: all questions are answered, or points are outside 0 to 1.
+        """
         if self.current is None:
             raise BadInput("This interview has no more questions.")
         if not 0 <= points <= 1:
@@ -287,14 +260,16 @@ class Interview:
         """Return :meth:`answer` with the points of a verdict."""
         return self.answer(text, verdict.points, now, verdict.forgot)
 
+    def said(self, name: str) -> str:
+        """Return what was answered, as a reader sees it: of a choice the option's text."""
+        text, question = self.answered[name].text, question_of(name)
+        chosen = question.kind == "choice" and text
+        return question.choices(self.plan.model_for(name))[int(text) - 1] if chosen else text
+
     def to_dict(self) -> dict[str, Any]:
         """Return the interview as JSON-able values, for the learners' file."""
-        plain = asdict(self)
-        return {
-            **plain,
-            "started": self.started.isoformat(),
-            "asked": self.asked.isoformat() if self.asked else None,
-        }
+        asked = self.asked.isoformat() if self.asked else None
+        return {**asdict(self), "started": self.started.isoformat(), "asked": asked}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Interview:
@@ -303,18 +278,15 @@ class Interview:
             plan = InterviewPlan(
                 data["plan"]["seed"], tuple(data["plan"]["questions"]), data["plan"]["model"]
             )
-            replies = tuple(_reply(reply) for reply in data["replies"])
+            replies = []
+            for reply in data["replies"]:
+                ticked = reply.get("ticked")
+                texts = ticked is not None and all(isinstance(point, str) for point in ticked)
+                replies.append(Reply(**{**reply, "ticked": tuple(ticked) if texts else None}))
             asked = datetime.fromisoformat(data["asked"]) if data["asked"] else None
-            return cls(plan, datetime.fromisoformat(data["started"]), replies, asked)
-        except (KeyError, TypeError, ValueError) as error:
+            return cls(plan, datetime.fromisoformat(data["started"]), tuple(replies), asked)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BadInput("This is not an interview from PEFT Lab.") from error
-
-
-def _reply(data: Mapping[str, Any]) -> Reply:
-    ticked = data.get("ticked")
-    if ticked is not None:
-        ticked = tuple(ticked) if all(isinstance(point, str) for point in ticked) else None
-    return Reply(**{**data, "ticked": ticked})
 
 
 def make_plan(
@@ -338,44 +310,29 @@ def make_plan(
     pool = [question for question in select(about) if question.needs == "shape"]
     if not 1 <= size <= len(pool):
         raise BadInput(f"These topics have {len(pool)} questions. Ask for 1 to {len(pool)}.", "size")
-    random_source = random.Random(seed)
-    chosen: list[Question] = []
-    for level in _levels(size):
-        chosen.append(_pick(pool, chosen, level, frozenset(avoid), random_source))
-    chosen.sort(key=lambda question: LEVELS.index(question.level))
-    last = (choose_exercise(seed, avoid),) if write and exercises() else ()
-    return InterviewPlan(seed, (*(question.id for question in chosen), *last), model)
-
-
-def _levels(size: int) -> list[Level]:
-    """Return ``size`` levels in the mix's proportions, the largest remainders rounded up."""
-    total = sum(MIX.values())
-    exact = {level: size * share / total for level, share in MIX.items()}
+    exact = {level: size * share / sum(MIX.values()) for level, share in MIX.items()}
     counts = {level: int(value) for level, value in exact.items()}
     by_remainder = sorted(exact, key=lambda level: counts[level] - exact[level])
     for level in by_remainder[: size - sum(counts.values())]:
         counts[level] += 1
-    return [level for level in LEVELS for _ in range(counts[level])]
-
-
-def _pick(
-    pool: Sequence[Question],
-    chosen: Sequence[Question],
-    level: Level,
-    avoid: frozenset[str],
-    source: random.Random,
-) -> Question:
-    """Return one more question: of the level if any is left, then of the least used topic, then the least used kind."""
-    topic_count = Counter(question.topic for question in chosen)
-    kind_count = Counter(question.kind for question in chosen)
-
-    def cost(question: Question) -> tuple[bool, bool, int, int]:
-        used = topic_count[question.topic], kind_count[question.kind]
-        return question.level != level, question.id in avoid, *used
-
-    left = [question for question in pool if question not in chosen]
-    lowest = min(cost(question) for question in left)
-    return source.choice([question for question in left if cost(question) == lowest])
+    source, chosen = random.Random(seed), list[Question]()
+    for level in LEVELS:
+        for _ in range(counts[level]):
+            used = (
+                Counter(question.topic for question in chosen),
+                Counter(question.kind for question in chosen),
+            )
+            costs = {
+                question.id: (
+                    question.level != level, question.id in avoid, used[0][question.topic], used[1][question.kind],
+                )
+                for question in pool if question not in chosen
+            }  # fmt: skip
+            least = min(costs.values())
+            chosen.append(source.choice([q for q in pool if costs.get(q.id) == least]))
+    chosen.sort(key=lambda question: LEVELS.index(question.level))
+    last = (choose_exercise(seed, avoid),) if write and exercises() else ()
+    return InterviewPlan(seed, (*(question.id for question in chosen), *last), model)
 
 
 def begin(plan: InterviewPlan, now: datetime) -> Interview:
@@ -384,93 +341,14 @@ def begin(plan: InterviewPlan, now: datetime) -> Interview:
 
 
 def ticked_points(question: Question, ticked: Collection[int]) -> float:
-    """Return the points for a free answer: the share of what an interviewer listens for that the learner ticked. Raises
-    BadInput: an index is not that of a point."""
+    """Return the points for a free answer: the share of what an interviewer listens for that the learner ticked.
+
+    Raises:
+        BadInput: an index is not that of a point.
+    """
     if any(not 0 <= index < len(question.listen_for) for index in ticked):
         raise BadInput(f"There are {len(question.listen_for)} points to tick.")
     return len(set(ticked)) / len(question.listen_for)
-
-
-# ----------------------------------------
-# The report on a mock interview, and which pages to read next.
-
-
-WEAK = 0.7  # a topic below this share of its points is listed in the report
-
-
-@dataclass(frozen=True)
-class Tally:
-    """Points earned in a number of questions."""
-
-    points: float
-    questions: int
-
-    @property
-    def share(self) -> float:
-        return self.points / self.questions if self.questions else 0.0
-
-
-@dataclass(frozen=True)
-class WeakSpot:
-    """A topic to study. ``pages`` are slugs, the best one first; ``missed`` the questions not fully right."""
-
-    topic: str
-    title: str
-    tally: Tally
-    pages: tuple[str, ...]
-    missed: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Report:
-    """The result of an interview. Questions without an answer count as wrong."""
-
-    total: Tally
-    levels: Mapping[str, Tally]
-    topics: Mapping[str, Tally]
-    weak: tuple[WeakSpot, ...]
-    forgotten: tuple[str, ...]
-    seconds: float
-
-
-def report(interview: Interview) -> Report:
-    """Return the report on an interview, weakest topics first."""
-    given = {reply.question: reply for reply in interview.replies}
-    points = {name: given[name].points if name in given else 0.0 for name in interview.plan.questions}
-    questions = {name: question_of(name) for name in points}
-    by_topic = {
-        topic: _tally(points, [n for n, q in questions.items() if q.topic == topic])
-        for topic in topic_titles()
-    }
-    by_level = {
-        level: _tally(points, [n for n, q in questions.items() if q.level == level]) for level in LEVELS
-    }
-    weak = [
-        WeakSpot(
-            topic,
-            topic_titles().get(topic, topic),
-            tally,
-            common_topics()[topic].pages if topic in common_topics() else (topic,),
-            tuple(
-                name for name, question in questions.items() if question.topic == topic and points[name] < 1
-            ),
-        )
-        for topic, tally in by_topic.items()
-        if tally.questions and tally.share < WEAK
-    ]
-    weak.sort(key=lambda spot: (spot.tally.share, -spot.tally.questions))
-    return Report(
-        total=_tally(points, list(points)),
-        levels={name: tally for name, tally in by_level.items() if tally.questions},
-        topics={name: tally for name, tally in by_topic.items() if tally.questions},
-        weak=tuple(weak),
-        forgotten=tuple(dict.fromkeys(reply.forgot for reply in interview.replies if reply.forgot)),
-        seconds=sum(reply.seconds for reply in interview.replies),
-    )
-
-
-def _tally(points: Mapping[str, float], names: Sequence[str]) -> Tally:
-    return Tally(sum(points[name] for name in names), len(names))
 
 
 # ----------------------------------------
@@ -507,122 +385,104 @@ def get_role(name: str) -> Role:
     return named("role", name, all_roles(), "role")
 
 
-def role_size(name: str) -> int:
-    """Return the number of questions of an interview of this length. Raises :class:`UnknownName`."""
-    return named("length", name, LENGTHS, "length")
-
-
 # ----------------------------------------
-# The result: strengths, five things to study next, and a transcript as one HTML file.
+# The report on a mock interview: what to read and to study next; and a transcript as one HTML file.
 
 
+WEAK = 0.7  # a topic below this share of its points is listed in the report
 MOST = 5  # things to study next
-SEVERAL = 2  # questions of a topic; with fewer it is not called a strength
-NO_STRENGTH = "No strong topics yet (a strong topic has 70% of the points over at least two questions)."
-_FULL = 0.999  # of a point, with room for rounding: ticked shares are fractions
+FULL = 0.999  # of a point, with room for rounding: ticked shares are fractions
 
 
 @dataclass(frozen=True)
-class Next:
-    """One thing to study: the question it came up in, and what was missing there."""
+class Tally:
+    """Points earned in a number of questions."""
 
-    question: str
-    topic: str
     points: float
-    why: tuple[str, ...]
+    questions: int
+
+    @property
+    def share(self) -> float:
+        return self.points / self.questions if self.questions else 0.0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Return Wilson's 95% interval of the share."""
+        return wilson(self.points, self.questions)
 
 
-def strengths(interview: Interview) -> tuple[str, ...]:
-    """Return topics with at least 70% of the points of two questions or more, in teaching order."""
-    held = report(interview).topics
-    return tuple(
-        topic
-        for topic in topic_titles()
-        if topic in held and held[topic].questions >= SEVERAL and held[topic].share >= WEAK
+@dataclass(frozen=True)
+class Report:
+    """The result of an interview. Questions without an answer count as wrong. ``weak``: topics, the weakest first."""
+
+    total: Tally
+    levels: Mapping[str, Tally]
+    topics: Mapping[str, Tally]
+    weak: tuple[str, ...]
+    forgotten: tuple[str, ...]
+    seconds: float
+
+
+def report(interview: Interview) -> Report:
+    """Return the report on an interview."""
+    points = [(question_of(name), reply.points) for name, reply in interview.answered.items()]
+
+    def tallies(kind: str, names: Iterable[str]) -> dict[str, Tally]:
+        earned = {name: [n for q, n in points if getattr(q, kind) == name] for name in names}
+        return {name: Tally(sum(each), len(each)) for name, each in earned.items() if each}
+
+    by_topic = tallies("topic", topic_titles())
+    weak = [topic for topic, tally in by_topic.items() if tally.share < WEAK]
+    return Report(
+        Tally(sum(n for _, n in points), len(points)),
+        tallies("level", LEVELS),
+        by_topic,
+        tuple(sorted(weak, key=lambda topic: (by_topic[topic].share, -by_topic[topic].questions))),
+        tuple(dict.fromkeys(reply.forgot for reply in interview.replies if reply.forgot)),
+        sum(reply.seconds for reply in interview.replies),
     )
 
 
-def look_next(interview: Interview) -> tuple[Next, ...]:
-    """Return up to five questions that lost points, fewest points first, then in the order asked."""
-    given = {reply.question: reply for reply in interview.replies}
-    lost = [name for name in interview.plan.questions if _points(given.get(name)) < _FULL]
-    lost.sort(key=lambda name: _points(given.get(name)))
-    return tuple(
-        Next(name, question_of(name).topic, _points(given.get(name)), _why(name, given.get(name)))
-        for name in lost[:MOST]
-    )
+def pages_on(topic: str) -> tuple[str, ...]:
+    """Return the slugs of the pages to read on a topic, the best one first."""
+    return common_topics()[topic].pages if topic in common_topics() else (topic,)
 
 
-def between(tally: Tally) -> str:
-    """Return the confidence interval of a tally, in words."""
-    low, high = wilson(tally.points, tally.questions)
-    return f"95% interval {low:.0%} to {high:.0%}"
-
-
-def in_words(topic: str, summed: Report) -> str:
-    """Return a topic with its points and their interval."""
-    tally = summed.topics[topic]
-    return f"{topic_titles()[topic]} ({tally.points:.2g} of {tally.questions}, {between(tally)})"
-
-
-def _points(reply: Reply | None) -> float:
-    return reply.points if reply else 0.0
-
-
-def _why(name: str, reply: Reply | None) -> tuple[str, ...]:
-    """Return what was forgotten; for a rated free answer the points not ticked; else all points to listen for."""
-    if reply and reply.forgot:
-        return (f"You forgot {reply.forgot}.",)
-    question = question_of(name)
-    if reply and reply.ticked is not None:
-        return tuple(point for point in question.listen_for if point not in reply.ticked)
-    return question.listen_for
+def look_next(interview: Interview) -> dict[str, tuple[str, ...]]:
+    """Return up to five questions that lost points, fewest points first, then in the order asked, each with what was
+    missing: what was forgotten; for a rated free answer the points not ticked; else all points to listen for."""
+    lost = [reply for reply in interview.answered.values() if reply.points < FULL]
+    found = {}
+    for reply in sorted(lost, key=lambda reply: reply.points)[:MOST]:
+        points = question_of(reply.question).listen_for
+        missed = tuple(point for point in points if point not in (reply.ticked or ()))
+        found[reply.question] = (f"You forgot {reply.forgot}.",) if reply.forgot else missed
+    return found
 
 
 def transcript(interview: Interview) -> str:
     """Return the interview as one self-contained HTML page, with styles for printing."""
-    summed, given = report(interview), {reply.question: reply for reply in interview.replies}
+    total, asked = report(interview).total, {}
+    for name, reply in interview.answered.items():
+        question, model = question_of(name), interview.plan.model_for(name)
+        asked[name] = {
+            "topic": topic_titles()[question.topic],
+            "level": question.level,
+            "asked": question.ask(model),
+            "said": interview.said(name),
+            "points": reply.points,
+            "seconds": reply.seconds if reply in interview.replies else None,
+            "answer": question.explain(question.compute(model), model),
+        }
+    low, high = total.interval
     return fill(
         "transcript.html.j2",
         started=interview.started,
-        total=summed.total,
-        interval=between(summed.total),
-        strengths=", ".join(in_words(topic, summed) for topic in strengths(interview)) or NO_STRENGTH,
-        next=[
-            {
-                "topic": topic_titles()[one.topic],
-                "asked": _question_text(interview, one.question),
-                "why": one.why,
-            }
-            for one in look_next(interview)
-        ],
-        answers=[_answered(interview, name, given.get(name)) for name in interview.plan.questions],
+        total=total,
+        interval=f"95% interval {low:.0%} to {high:.0%}",
+        next=[{**asked[name], "why": why} for name, why in look_next(interview).items()],
+        answers=list(asked.values()),
         palette=palette,
-        text=_text,
+        # formulas as code: a library to draw them would have to be fetched
+        text=lambda text: re.sub(r"\\\((.*?)\\\)", r"<code>\1</code>", to_html(text)),
     )
-
-
-def _question_text(interview: Interview, name: str) -> str:
-    return question_of(name).ask(interview.plan.model_for(name))
-
-
-def _answered(interview: Interview, name: str, reply: Reply | None) -> dict[str, Any]:
-    """Return one question with what was answered, for the transcript."""
-    question, model = question_of(name), interview.plan.model_for(name)
-    said = reply.text if reply else ""
-    if question.kind == "choice" and said:
-        said = question.choices(model)[int(said) - 1]
-    return {
-        "topic": topic_titles()[question.topic],
-        "level": question.level,
-        "asked": question.ask(model),
-        "said": said,
-        "points": _points(reply),
-        "seconds": reply.seconds if reply else None,
-        "answer": question.explain(question.compute(model), model),
-    }
-
-
-def _text(text: str) -> str:
-    r"""Return text as HTML with formulas as code: a library to draw them would have to be fetched."""
-    return re.sub(r"\\\((.*?)\\\)", r"<code>\1</code>", to_html(text))

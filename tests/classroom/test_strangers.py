@@ -262,11 +262,11 @@ def test_lists_hold_ones_own(room: Room) -> None:
     with acting_for(room.bob):
         assert not store.runs() and not store.summaries() and not comparisons.comparisons()
         assert not sweeps.sweeps()
-        assert shown.summaries() == [] and Learners().profiles() == ()
+        assert shown.summaries() == [] and Learners().names() == ()
     with acting_for(room.ada):
         assert len(store.summaries()) == len(comparisons.comparisons()) == len(shown.summaries()) == 1
         assert [one.id for one in sweeps.sweeps()] == [room.sweep]
-        assert [one.name for one in Learners().profiles()] == [PRACTISES]
+        assert [*Learners().names()] == [PRACTISES]
 
 
 def test_the_same_plan_of_two_learners_is_two_comparisons(room: Room) -> None:

@@ -122,7 +122,7 @@ ASKED = next(iter(all_predictions()))
 def answers(who: Asker, *options: int, prediction: str = ASKED) -> None:
     with acting_for(who):
         file = Learners()
-        name = (file.profiles() or (file.create("Countess"),))[0].name
+        name = (file.names() or (file.create("Countess"),))[0]
         for option in options:
             schedule.commit_prediction(file, name, prediction, option)
 
@@ -158,7 +158,7 @@ def test_what_is_damaged_hides_nobody_else(people: tuple[Asker, ...]) -> None:
         Learners().path.write_bytes(b"no database")
     with acting_for(eve):
         file = Learners()
-        file.keep(file.create("Eve").name, schedule.COMMITTED, {ASKED: "two", "x": None})
+        file.keep(file.create("Eve"), schedule.COMMITTED, {ASKED: "two", "x": None})
     with acting_for(teacher):
         assert [row.counts for row in schedule.expected_by_class()] == [{1: 1}]
 

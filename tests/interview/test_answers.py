@@ -171,14 +171,14 @@ def test_values_and_units() -> None:
         for text, value in values.items():
             reading = read_number(text)
             assert reading is not None, text
-            assert (reading.value, reading.dimension) == (pytest.approx(value, rel=1e-12), dimension), text
+            assert reading.value == pytest.approx(value, rel=1e-12) and reading.dimension == dimension, text
 
 
 def test_b_is_bytes_only_where_bytes_are_expected() -> None:
     for text, expects, other in (("114,688 B", 114_688, 114_688e9), ("13.5G", 13.5e9, 13.5e9)):
         in_bytes, elsewhere = read_number(text, expects_bytes=True), read_number(text)
-        assert in_bytes and (in_bytes.value, in_bytes.dimension) == (pytest.approx(expects), "bytes")
-        assert elsewhere and (elsewhere.value, elsewhere.dimension) == (pytest.approx(other), "")
+        assert in_bytes and in_bytes.value == pytest.approx(expects) and in_bytes.dimension == "bytes"
+        assert elsewhere and elsewhere.value == pytest.approx(other) and elsewhere.dimension == ""
 
 
 @pytest.mark.parametrize("text", [*ANSWERS["no number"], "9" * 200])

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.interview.bank import all_questions, get_question
-from peft_lab.interview.computed import wilson
 from peft_lab.interview.mock import (
     LENGTHS,
     MOST,
@@ -30,9 +29,8 @@ from peft_lab.interview.mock import (
     get_role,
     look_next,
     make_plan,
+    pages_on,
     report,
-    role_size,
-    strengths,
     ticked_points,
     transcript,
     write_deck,
@@ -157,12 +155,10 @@ def test_report_names_weak_spots_with_pages() -> None:
     last = get_question(plan.questions[9]).topic
     assert found.total.questions == 10
     assert found.total.points == 8
-    assert {spot.topic for spot in found.weak} == {weak_topic, last}
+    assert set(found.weak) == {weak_topic, last}
     assert found.forgotten == ("GQA",)
     assert found.seconds == sum(reply.seconds for reply in interview.replies)
-    spot = next(spot for spot in found.weak if spot.topic == weak_topic)
-    assert plan.questions[0] in spot.missed
-    assert spot.pages
+    assert pages_on(weak_topic)
     assert sum(tally.questions for tally in found.levels.values()) == 10
 
 
@@ -171,7 +167,7 @@ def test_report_names_weak_spots_with_pages() -> None:
 def test_every_role_and_length_makes_an_interview(name: str, length: str) -> None:
     about = get_role(name).topics
     assert set(about) <= set(topics())
-    plan = make_plan(3, role_size(length), about)
+    plan = make_plan(3, LENGTHS[length], about)
     assert len(plan.questions) == LENGTHS[length]
     assert {get_question(each).topic for each in plan.questions} <= set(about or topics())
 
@@ -187,25 +183,10 @@ def test_five_things_come_next_worst_first() -> None:
             text, points, NOON + timedelta(seconds=number), "a factor" if points == 0.5 else ""
         )
     ahead = look_next(interview)
-    assert [each.points for each in ahead] == [0, 0, 0, 0.25, 0.5]
+    assert [interview.answered[name].points for name in ahead] == [0, 0, 0, 0.25, 0.5]
     assert len(ahead) == MOST
-    assert ahead[-1].why == ("You forgot a factor.",)
-    assert all(each.why for each in ahead)
-    assert strengths(interview) == (), "one question of a topic is no strength"
-
-
-def test_a_strength_needs_two_questions_and_shows_its_interval() -> None:
-    plan = make_plan(3, 15, ("serving", "memory"))
-    interview = begin(plan, NOON)
-    for name in plan.questions:
-        interview = interview.answer("1", float(get_question(name).topic == "serving"), NOON)
-    assert strengths(interview) == ("serving",)
-    number = sum(get_question(name).topic == "serving" for name in plan.questions)
-    low, _ = wilson(number, number)
-    said = f"{topics()['serving']} ({number} of {number}, 95% interval {low:.0%} to 100%)"
-    assert said in transcript(interview)
-    low, high = wilson(number, 15)
-    assert f"{number} of 15 points (95% interval {low:.0%} to {high:.0%})" in transcript(interview)
+    assert list(ahead.values())[-1] == ("You forgot a factor.",)
+    assert all(ahead.values())
 
 
 def test_only_points_that_were_not_ticked_are_to_be_looked_at() -> None:
@@ -214,13 +195,13 @@ def test_only_points_that_were_not_ticked_are_to_be_looked_at() -> None:
     said = first.explain(None)  # says every point, and only the ticks count
     ticked = [first.listen_for[1]]
     interview = begin(plan, NOON).answer(said, ticked_points(first, [1]), NOON, ticked=ticked)
-    (ahead,) = look_next(interview)
-    assert ahead.why == (first.listen_for[0], *first.listen_for[2:])
+    (why,) = look_next(interview).values()
+    assert why == (first.listen_for[0], *first.listen_for[2:])
     stored = json.loads(json.dumps(interview.to_dict()))
     assert Interview.from_dict(stored) == interview
     stored["replies"][0]["ticked"] = [1]  # an older version kept positions, and the points have changed since
-    (ahead,) = look_next(Interview.from_dict(stored))
-    assert ahead.why == first.listen_for
+    (why,) = look_next(Interview.from_dict(stored)).values()
+    assert why == first.listen_for
 
 
 def test_the_transcript_needs_no_other_file_and_trusts_nothing_typed() -> None:

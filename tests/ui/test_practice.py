@@ -21,7 +21,7 @@ from peft_lab.interview.bank import chain, get_question, select
 from peft_lab.interview.computed import show, wilson
 from peft_lab.interview.learners import schedule
 from peft_lab.interview.learners.schedule import Learners, export_profile, rating_of
-from peft_lab.interview.mock import NO_STRENGTH, SIZE, Interview, look_next, make_plan
+from peft_lab.interview.mock import SIZE, Interview, look_next, make_plan
 from peft_lab.interview.question import topics
 from peft_lab.interview.tour import FIRST
 from peft_lab.ui.practice.answering import _ADVICE, ANSWER_FIRST, GIVE_WAY, HOLD, SELF_CHECK
@@ -270,10 +270,10 @@ def test_an_interview_of_ten_ends_in_a_report_with_pages_to_read(clock: Clock) -
     assert "half or more" in told(app)
     low, high = wilson(sum(reply["points"] for reply in replies), SIZE)
     assert says(told(app), "95%", f"{low:.0%}", f"{high:.0%}")
-    assert NO_STRENGTH in told(app), "one question a topic"
-    for number, each in enumerate(look_next(Interview.from_dict(kept[0].content["interview"])), start=1):
-        missed = "\n".join(f"   - {why}" for why in each.why)
-        assert f"{number}. {topics()[each.topic]}\n{missed}" in told(app)
+    coming = look_next(Interview.from_dict(kept[0].content["interview"]))
+    for number, (name, why) in enumerate(coming.items(), start=1):
+        missed = "\n".join(f"   - {each}" for each in why)
+        assert f"{number}. {topics()[get_question(name).topic]}\n{missed}" in told(app)
     # the report and the next seed survive; a new session lists the interview
     assert "Interviews so far" in told(opened(tab="interview"))
 
@@ -402,7 +402,7 @@ def test_a_learner_is_deleted_once_confirmed_and_comes_back_from_a_file(clock: C
     assert next(button for button in app.button if button.label == "Delete").disabled
     next(box for box in app.checkbox if box.label == "Permanently delete Ada").check().run()
     press(app, "Delete")
-    assert [profile.name for profile in file.profiles()] == ["Bo"] == [who(app).value]
+    assert [*file.names()] == ["Bo"] == [who(app).value]
     for content, refused in ((b"[" * 100_000, True), (json.dumps(exported).encode(), False)):
         boxes: Any = app.get("file_uploader")
         upload = next(box for box in boxes if box.label == "Import an exported learner")

@@ -192,7 +192,7 @@ def _use_comparison(row: Row, label: str, identity: str) -> None:
 def _use_lab(row: Row, label: str) -> None:
     row.guarded(f"{label}: status", assets.status)
     row.guarded(f"{label}: check", QUICK.complete)
-    row.guarded(f"{label}: learners", lambda: Learners().profiles())
+    row.guarded(f"{label}: learners", lambda: Learners().names())
     row.guarded(f"{label}: serving", lambda: serving.kept({}))
     row.guarded(f"{label}: runs", lambda: invoke("runs"))
 

@@ -101,7 +101,7 @@ def _uses(file: Learners) -> list[Callable[[], Any]]:
     day = date.today() + timedelta(days=9)
     topics = {"a": [*bank.all_questions()][:40]}
     return [
-        file.profiles,
+        file.names,
         lambda: file.cards(NAME),
         lambda: file.reviews(NAME),
         lambda: file.results(NAME, "prediction"),

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, NewType
 
 from peft_lab.core import disk, units
-from peft_lab.core.content import CitingText, Through, by_name, fill_citations, read_table
+from peft_lab.core.content import CitingText, Converters, Through, by_name, fill_citations, read_table
 from peft_lab.core.errors import BadInput, named
 from peft_lab.core.references import Fact
 from peft_lab.core.units import Source
@@ -296,7 +296,7 @@ def all_claims() -> dict[str, Claim]:
         ),
         "the first": lambda shape: shape.name == FIRST,
     }
-    converters = {
+    converters: Converters = {
         Check: Through(
             str | deciding.Decision,
             lambda stated: by_name(checks, "check")(stated) if isinstance(stated, str) else stated,

@@ -26,12 +26,12 @@ from peft_lab.methods.lora.spec import METHOD
 from peft_lab.studies import tiny
 
 #: Small experiments by name; each returns a list of figures, in another process than the page's.
-EXPERIMENTS: dict[str, Callable[..., list[float]]] = {
+EXPERIMENTS: dict[str, Callable[..., Any]] = {
     name: value
     for module in (tiny, predictions)
     for name, value in vars(module).items()
     if getattr(value, "__annotations__", {}).get("return") == "list[float]"
-} | {"float_errors": float_errors}
+} | {"float_errors": float_errors, "zero_sides": tiny.zero_sides}
 
 
 @dataclass(frozen=True, kw_only=True)

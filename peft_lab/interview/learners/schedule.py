@@ -19,9 +19,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from fsrs import Rating, Scheduler
+from fsrs import Card, Rating, Scheduler
 
-from peft_lab.classroom import joining
+from peft_lab.classroom import joining, places
 from peft_lab.core.asking import Asker, acting_for
 from peft_lab.core.content import misfit
 from peft_lab.core.errors import BadInput, PeftLabError, UnknownName
@@ -30,16 +30,13 @@ from peft_lab.interview.learners.storage import (
     KEPT_DAY,
     RATINGS,
     RETENTION_RANGE,
-    CardView,
     Day,
-    Profile,
     RatingName,
     Readiness,
     Result,
     Review,
     check_day,
     check_name,
-    check_retention,
     day_kept,
     days_to,
     due_by,
@@ -49,10 +46,9 @@ from peft_lab.interview.learners.storage import (
     read_time,
     readiness,
     save_card,
-    view,
     write_time,
 )
-from peft_lab.interview.mock import Interview, is_exercise
+from peft_lab.interview.mock import FULL, Interview, is_exercise
 
 RETENTION = 0.9  # py-fsrs's default: the probability of knowing a card when it is due
 Clock = Callable[[], datetime]
@@ -67,7 +63,7 @@ class Learners:
     file; by default the current person's. ``clock``: returns the current time, in UTC; tests pass their own."""
 
     def __init__(self, path: Path | None = None, clock: Clock = utc_now) -> None:
-        self.path = path or storage.default_path()
+        self.path = path or places.mine() / storage.FILE
         self._clock = clock
 
     def now(self) -> datetime:
@@ -80,88 +76,85 @@ class Learners:
         with storage.transaction(self.path) as db:
             yield db, find(db, name)
 
-    # -- profiles --------------------------------------------------------------------------------------------------
+    # -- learners --------------------------------------------------------------------------------------------------
 
-    def profiles(self) -> tuple[Profile, ...]:
-        """Return all learners by name."""
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all learners."""
         with storage.transaction(self.path) as db:
-            names = [row["name"] for row in db.execute("SELECT name FROM profiles ORDER BY name").fetchall()]
-            return tuple(self._profile(db, name) for name in names)
+            rows = db.execute("SELECT * FROM profiles ORDER BY name").fetchall()
+            return tuple(row["name"] for row in rows if read_time(row["created"]))
 
-    def profile(self, name: str) -> Profile:
-        """Return one learner. Raises :class:`UnknownName`."""
-        with self._learner(name) as (db, found):
-            return self._profile(db, found)
+    def known(self, name: str) -> str:
+        """Return a learner's name as it was created. Raises :class:`UnknownName`."""
+        with self._learner(name) as (_, found):
+            return found
 
-    def create(self, name: str, retention: float = RETENTION) -> Profile:
-        """Create a learner. Raises BadInput: the name is empty, too long or in use (case-insensitive), or the retention
-        is out of range."""
-        name, retention = check_name(name), check_retention(retention)
+    def create(self, name: str) -> str:
+        """Create a learner and return the name, blanks normalised.
+
+        Raises:
+            BadInput: the name is empty, too long or in use (case-insensitive).
+        """
+        name = check_name(name)
         with storage.transaction(self.path) as db:
             if db.execute("SELECT 1 FROM profiles WHERE name = ?", (name,)).fetchone():
                 raise BadInput(f"There is already a learner '{name}'. Choose another name.", "profile")
-            db.execute("INSERT INTO profiles VALUES (?, ?, ?)", (name, write_time(self.now()), retention))
-            return self._profile(db, name)
+            db.execute("INSERT INTO profiles VALUES (?, ?, ?)", (name, write_time(self.now()), RETENTION))
+        return name
 
     def remove(self, name: str) -> None:
         """Delete a learner and all their data. Raises :class:`UnknownName`."""
         with self._learner(name) as (db, found):
             db.execute("DELETE FROM profiles WHERE name = ?", (found,))
 
-    def _profile(self, db: sqlite3.Connection, name: str) -> Profile:
-        row = db.execute("SELECT * FROM profiles WHERE name = ?", (name,)).fetchone()
-        cards = self._cards(db, name).values()
-        due = sum(each.due <= self.now() for each in cards)
-        reviews = db.execute("SELECT COUNT(*) FROM reviews WHERE profile = ?", (name,)).fetchone()[0]
-        return Profile(row["name"], read_time(row["created"]), row["retention"], len(cards), reviews, due)
+    def scheduler(self, name: str) -> Scheduler:
+        """Return the scheduler of a learner's cards, without fuzz. Raises :class:`UnknownName`."""
+        with self._learner(name) as (db, found):
+            return _scheduler(db, found)
 
     # -- cards -----------------------------------------------------------------------------------------------------
 
-    def rate(
-        self, profile: str, question: str, rating: RatingName, milliseconds: int | None = None
-    ) -> CardView:
-        """Record a rating of a question, now, and schedule its card. Raises UnknownName: there is no such learner or
-        rating."""
-        grade = _rating(rating)
-        now = self.now()
+    def rate(self, profile: str, question: str, rating: RatingName, milliseconds: int | None = None) -> Card:
+        """Record a rating of a question, now, and return its card as it is scheduled.
+
+        Raises:
+            UnknownName: there is no such learner or rating.
+        """
+        grade, now = _rating(rating), self.now()
         with self._learner(profile) as (db, name):
-            card, _ = _scheduler(db, name).review_card(
-                load_card(db, name, question, now), grade, now, milliseconds
-            )
+            before = load_card(db, name, question, now)
+            card, _ = _scheduler(db, name).review_card(before, grade, now, milliseconds)
             save_card(db, name, question, card)
             db.execute(
                 "INSERT INTO reviews (profile, question, rating, at, milliseconds) VALUES (?, ?, ?, ?, ?)",
                 (name, question, int(grade), write_time(now), milliseconds),
             )
-            day = self._day(db, name)
-        return _by(view(question, card), day)
+            return self._ahead(db, name, card)
 
     def preview(self, profile: str, question: str) -> dict[RatingName, datetime]:
         """Return when the question would be due after each rating, if rated now."""
         now = self.now()
         with self._learner(profile) as (db, name):
             scheduler = _scheduler(db, name)
-            day = self._day(db, name)
-            dues = {
-                rating: scheduler.review_card(load_card(db, name, question, now), _rating(rating), now)[0].due
+            rated = {
+                rating: scheduler.review_card(load_card(db, name, question, now), _rating(rating), now)[0]
                 for rating in RATINGS
             }
-            return {rating: due_by(due, day, now) for rating, due in dues.items()}
+            return {rating: self._ahead(db, name, card).due for rating, card in rated.items()}
 
-    def cards(self, profile: str) -> dict[str, CardView]:
-        """Return the card of every rated question, by question, in the order of due dates."""
+    def cards(self, profile: str) -> dict[str, Card]:
+        """Return the card of every rated question, in the order of due dates."""
         with self._learner(profile) as (db, name):
-            return self._cards(db, name)
+            found = {
+                row["question"]: self._ahead(db, name, read_card(row))
+                for row in _rows(db, "cards", name, "due, question")
+            }
+        return dict(sorted(found.items(), key=lambda each: each[1].due))
 
-    def _cards(self, db: sqlite3.Connection, name: str) -> dict[str, CardView]:
-        day = self._day(db, name)
-        rows = db.execute("SELECT * FROM cards WHERE profile = ? ORDER BY due, question", (name,)).fetchall()
-        found = [_by(view(row["question"], read_card(row)), day) for row in rows]
-        return {each.question: each for each in sorted(found, key=lambda each: each.due)}
-
-    def _day(self, db: sqlite3.Connection, name: str) -> date | None:
-        """Return the day of the learner's interview, while it is ahead."""
-        return day_kept(_stored(db, name, KEPT_DAY), self.now().date())
+    def _ahead(self, db: sqlite3.Connection, name: str, card: Card) -> Card:
+        """Return a card with its due date before the learner's interview. The file keeps py-fsrs's own date."""
+        day = day_kept(_stored(db, name, KEPT_DAY), self.now().date())
+        return replace(card, due=due_by(card.due, day, card.last_review)) if card.last_review else card
 
     def due(self, profile: str, among: Iterable[str]) -> list[str]:
         """Return those of these questions that are due now, longest overdue first."""
@@ -176,21 +169,18 @@ class Learners:
     def reviews(self, profile: str) -> tuple[Review, ...]:
         """Return every rating, oldest first."""
         with self._learner(profile) as (db, name):
-            query = "SELECT * FROM reviews WHERE profile = ? ORDER BY at, id"
-            rows = db.execute(query, (name,)).fetchall()
             return tuple(
                 Review(row["question"], RATINGS[row["rating"] - 1], read_time(row["at"]), row["milliseconds"])
-                for row in rows
+                for row in _rows(db, "reviews", name, "at, id")
             )
 
     def recalled(self, profile: str, at: datetime) -> dict[str, float]:
         """Return for each rated question the probability, by FSRS, of knowing it at a time without further practice."""
         with self._learner(profile) as (db, name):
-            scheduler = _scheduler(db, name)
-            rows = db.execute("SELECT * FROM cards WHERE profile = ?", (name,)).fetchall()
+            scheduler, cards = _scheduler(db, name), _rows(db, "cards", name)
             return {
                 row["question"]: scheduler.get_card_retrievability(read_card(row), at.astimezone(UTC))
-                for row in rows
+                for row in cards
             }
 
     def days_to(
@@ -215,8 +205,7 @@ class Learners:
         chances = self.recalled(profile, max(now, datetime.combine(day, time(), UTC)))
         standing = readiness(topics, self.reviews(profile), chances)
         with self._learner(profile) as (db, name):
-            rows = db.execute("SELECT * FROM cards WHERE profile = ?", (name,)).fetchall()
-            cards = {row["question"]: read_card(row) for row in rows}
+            cards = {row["question"]: read_card(row) for row in _rows(db, "cards", name)}
             scheduler = _scheduler(db, name)
             return standing, days_to(day, now, cards, standing, topics, seconds, scheduler, asked=asked)
 
@@ -234,10 +223,9 @@ class Learners:
     ) -> tuple[Result, ...]:
         """Return the stored results of one kind, oldest first, whose content is an object with the fields ``holding``:
         names and types (:func:`peft_lab.core.content.misfit`). An imported file may contain anything."""
-        query = "SELECT * FROM results WHERE profile = ? AND kind = ? ORDER BY at, id"
         with self._learner(profile) as (db, name):
-            rows = db.execute(query, (name, kind)).fetchall()
-            found = [Result(row["kind"], read_time(row["at"]), json.loads(row["content"])) for row in rows]
+            rows = [row for row in _rows(db, "results", name, "at, id") if row["kind"] == kind]
+            found = [Result(read_time(row["at"]), json.loads(row["content"])) for row in rows]
         return tuple(
             each for each in found if isinstance(each.content, dict) and not misfit(holding, each.content)
         )
@@ -259,9 +247,9 @@ def _stored(db: sqlite3.Connection, profile: str, key: str, default: Any = None)
     return default if row is None else json.loads(row["value"])
 
 
-def _by(card: CardView, day: date | None) -> CardView:
-    """Return the card with its due date before the interview. The file keeps py-fsrs's own date."""
-    return replace(card, due=due_by(card.due, day, card.last_review)) if card.last_review else card
+def _rows(db: sqlite3.Connection, table: str, profile: str, order: str = "question") -> list[sqlite3.Row]:
+    """Return all of a learner's rows of a table; names of tables and columns come from this module alone."""
+    return db.execute(f"SELECT * FROM {table} WHERE profile = ? ORDER BY {order}", (profile,)).fetchall()
 
 
 def _rating(name: str) -> Rating:
@@ -280,7 +268,7 @@ def _scheduler(db: sqlite3.Connection, profile: str) -> Scheduler:
 
 
 LATELY = timedelta(days=14)
-FULL, HALF = 0.999, 0.5  # of a point, with room for rounding: ticked shares are fractions
+HALF = 0.5  # of a point
 
 
 def rating_of(points: float) -> RatingName:
@@ -315,22 +303,27 @@ def export_profile(learners: Learners, name: str) -> dict[str, Any]:
     """Return everything stored about one learner. Raises :class:`UnknownName`."""
     with learners._learner(name) as (db, profile):
         row = db.execute("SELECT * FROM profiles WHERE name = ?", (profile,)).fetchone()
+        held = {
+            table: [
+                {key: each[key] for key in tuple(each.keys()) if key not in ("id", "profile")}
+                for each in _rows(db, table, profile, order)
+            ]
+            for table, order in (
+                ("cards", "question"),
+                ("reviews", "at, id"),
+                ("results", "at, id"),
+                ("kept", "key"),
+            )
+        }
         return {
             "format": EXPORT_FORMAT,
             "version": EXPORT_VERSION,
             "profile": profile,
             "created": row["created"],
             "retention": row["retention"],
-            "cards": _rows(db, "SELECT * FROM cards WHERE profile = ? ORDER BY question", profile),
-            "reviews": _rows(db, "SELECT * FROM reviews WHERE profile = ? ORDER BY at, id", profile),
-            "results": [
-                {**each, "content": json.loads(each["content"])}
-                for each in _rows(db, "SELECT * FROM results WHERE profile = ? ORDER BY at, id", profile)
-            ],
-            "kept": {
-                each["key"]: json.loads(each["value"])
-                for each in _rows(db, "SELECT * FROM kept WHERE profile = ? ORDER BY key", profile)
-            },
+            **held,
+            "results": [{**each, "content": json.loads(each["content"])} for each in held["results"]],
+            "kept": {each["key"]: json.loads(each["value"]) for each in held["kept"]},
         }
 
 
@@ -393,13 +386,6 @@ def _insert(db: sqlite3.Connection, name: str, data: Mapping[str, Any]) -> None:
         db.execute("INSERT INTO kept VALUES (?, ?, ?)", (name, key, json.dumps(value)))
 
 
-def _rows(db: sqlite3.Connection, query: str, profile: str) -> list[dict[str, Any]]:
-    return [
-        {key: row[key] for key in tuple(row.keys()) if key not in ("id", "profile")}
-        for row in db.execute(query, (profile,)).fetchall()
-    ]
-
-
 def _time(text: str) -> str:
     return write_time(read_time(text))
 
@@ -455,8 +441,8 @@ def expected_by_class() -> list[ClassAnswers]:
             file = Learners()
             if not file.path.exists():
                 continue
-            for profile in file.profiles():
-                kept = file.kept(profile.name, COMMITTED, {})
+            for profile in file.names():
+                kept = file.kept(profile, COMMITTED, {})
                 for name, option in kept.items() if isinstance(kept, dict) else ():
                     if type(option) is int:
                         found.setdefault(str(name), Counter())[option] += 1

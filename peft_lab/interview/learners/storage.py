@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 from fsrs import Card, Rating, Scheduler, State
 
-from peft_lab.classroom import places
 from peft_lab.core.errors import BadInput, UnknownName, in_short
 from peft_lab.interview.computed import wilson
 
@@ -23,11 +22,6 @@ FILE = "learners.db"
 VERSION = 1
 WAIT = 10.0  # seconds for another tab to finish writing
 _SCHEMA = Path(__file__).with_name("schema.sql")
-
-
-def default_path() -> Path:
-    """Return the path of the current person's learners' file."""
-    return places.mine() / FILE
 
 
 @contextmanager
@@ -40,7 +34,12 @@ def transaction(path: Path) -> Iterator[sqlite3.Connection]:
     Raises:
         BadInput: the file is not a database of ours, is damaged, was written by a newer version, or cannot be written.
     """
-    connection = _connected(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, timeout=WAIT, isolation_level=None)
+    except (OSError, sqlite3.DatabaseError) as error:
+        raise BadInput(f"The learners' file {path.name} cannot be used: {error}.") from error
+    connection.row_factory = sqlite3.Row
     try:
         connection.execute("PRAGMA foreign_keys = ON")
         # Immediate, because a read that becomes a write cannot wait for another writer and would fail at once.
@@ -54,16 +53,6 @@ def transaction(path: Path) -> Iterator[sqlite3.Connection]:
     finally:
         # Closing rolls back whatever was not committed.
         connection.close()
-
-
-def _connected(path: Path) -> sqlite3.Connection:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, timeout=WAIT, isolation_level=None)
-    except (OSError, sqlite3.DatabaseError) as error:
-        raise BadInput(f"The learners' file {path.name} cannot be used: {error}.") from error
-    connection.row_factory = sqlite3.Row
-    return connection
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
@@ -90,30 +79,6 @@ LONGEST_NAME = 40
 
 
 @dataclass(frozen=True)
-class Profile:
-    """One learner. ``due`` counts cards that are due now."""
-
-    name: str
-    created: datetime
-    retention: float
-    cards: int
-    reviews: int
-    due: int
-
-
-@dataclass(frozen=True)
-class CardView:
-    """One question's card. ``state`` is ``learning``, ``review`` or ``relearning``; stability is in days."""
-
-    question: str
-    state: str
-    due: datetime
-    stability: float | None
-    difficulty: float | None
-    last_review: datetime | None
-
-
-@dataclass(frozen=True)
 class Review:
     """One rating."""
 
@@ -127,7 +92,6 @@ class Review:
 class Result:
     """Something a learner finished: an interview's report, a prediction ... ``content`` is JSON-able."""
 
-    kind: str
     at: datetime
     content: Any
 
@@ -161,52 +125,27 @@ def read_time(text: str) -> datetime:
 
 def save_card(db: sqlite3.Connection, profile: str, question: str, card: Card) -> None:
     last = write_time(card.last_review) if card.last_review else None
-    values = (
-        profile,
-        question,
-        int(card.state),
-        card.step,
-        card.stability,
-        card.difficulty,
-        write_time(card.due),
-        last,
-    )
+    memory = (int(card.state), card.step, card.stability, card.difficulty)
+    values = (profile, question, *memory, write_time(card.due), last)
     db.execute("INSERT OR REPLACE INTO cards VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
-
-
-def check_retention(value: float) -> float:
-    low, high = RETENTION_RANGE
-    if not low <= value <= high:
-        raise BadInput(f"Retention must be from {low:g} to {high:g}, not {value:g}.", "retention")
-    return value
 
 
 def load_card(db: sqlite3.Connection, profile: str, question: str, now: datetime) -> Card:
     row = db.execute("SELECT * FROM cards WHERE profile = ? AND question = ?", (profile, question)).fetchone()
     # An explicit id; otherwise py-fsrs takes the wall clock for one and sleeps to keep it unique.
-    return Card(card_id=_card_id(question), due=now) if row is None else read_card(row)
+    return Card(card_id=zlib.crc32(question.encode()), due=now) if row is None else read_card(row)
 
 
 def read_card(row: sqlite3.Row | Mapping[str, Any]) -> Card:
     """Return a card from its row, or from an exported one."""
     return Card(
-        card_id=_card_id(row["question"]),
+        card_id=zlib.crc32(row["question"].encode()),
         state=State(row["state"]),
         step=row["step"],
         stability=row["stability"],
         difficulty=row["difficulty"],
         due=read_time(row["due"]),
         last_review=read_time(row["last_review"]) if row["last_review"] else None,
-    )
-
-
-def _card_id(question: str) -> int:
-    return zlib.crc32(question.encode())
-
-
-def view(question: str, card: Card) -> CardView:
-    return CardView(
-        question, card.state.name.lower(), card.due, card.stability, card.difficulty, card.last_review
     )
 
 
@@ -336,30 +275,19 @@ def days_to(
     ahead = {name: card for name, card in cards.items() if name in topic_of}
     weights = {topic: (ASKED if topic in asked else 1.0) * weakness.get(topic, 0.5) for topic in topics}
     taken = {topic: sum(name in ahead for name in names) for topic, names in topics.items()}
-    fresh = list(
-        spread(
-            {topic: [name for name in names if name not in ahead] for topic, names in topics.items()},
-            weights,
-            taken,
-        )
-    )
+    unseen = {topic: [name for name in names if name not in ahead] for topic, names in topics.items()}
+    fresh = list(spread(unseen, weights, taken))
     number_of_days = max(1, (day - now.date()).days)
     days = []
     for number in range(number_of_days):
         at = now + timedelta(days=number)
         last = number == number_of_days - 1
-        due = interleaved(
-            sorted(
-                (
-                    name
-                    for name, card in ahead.items()
-                    if due_by(card.due, day, card.last_review or now).date() <= at.date()
-                ),
-                key=lambda name: (ahead[name].due, name),
-            ),
-            topic_of,
-            weakness,
-        )
+        waiting = [
+            name
+            for name, card in sorted(ahead.items(), key=lambda each: (each[1].due, each[0]))
+            if due_by(card.due, day, card.last_review or now).date() <= at.date()
+        ]
+        due = interleaved(waiting, topic_of, weakness)
         room = minutes * 60
         again = _fitting(due, seconds, room * (1 if last else 1 - FOR_NEW))
         new = _fitting(fresh, seconds, room - sum(seconds[name] for name in again))
@@ -410,9 +338,8 @@ def interleaved(
     names: Sequence[str], topic_of: Mapping[str, str], weakness: Mapping[str, float]
 ) -> tuple[str, ...]:
     """Return the same questions, one of each topic in turn, weak topics first; within a topic in the given order."""
-    by_topic: dict[str, list[str]] = {}
-    for name in names:
-        by_topic.setdefault(topic_of[name], []).append(name)
-    turns = sorted(by_topic, key=lambda topic: -weakness.get(topic, 0.5))
-    longest: Collection[int] = range(max(map(len, by_topic.values()), default=0))
-    return tuple(by_topic[topic][turn] for turn in longest for topic in turns if turn < len(by_topic[topic]))
+    turns = sorted(
+        dict.fromkeys(topic_of[name] for name in names), key=lambda topic: -weakness.get(topic, 0.5)
+    )
+    by_topic = {topic: [name for name in names if topic_of[name] == topic] for topic in turns}
+    return spread(by_topic, dict.fromkeys(turns, 1.0), dict.fromkeys(turns, 0))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from fsrs import Card, Rating, Scheduler
+from fsrs import Card, Rating
 
 from peft_lab.interview.learners.schedule import Learners
 from peft_lab.interview.learners.storage import KEPT_DAY, RatingName, Result, day_kept, due_by
@@ -72,7 +72,7 @@ def record(learners: Learners, name: str, verdict: Verdict, tries: int, hints: i
 def standing(learners: Learners, name: str) -> dict[str, Standing]:
     """Return where a learner stands with every exercise, by its id. Raises UnknownName for an unknown learner."""
     tried, passes, now = _tried(learners, name), _passes(learners, name), learners.now()
-    scheduler = Scheduler(desired_retention=learners.profile(name).retention, enable_fuzzing=False)
+    scheduler = learners.scheduler(name)
     day = day_kept(learners.kept(name, KEPT_DAY), now.date())
     found = {}
     for one in exercises().values():
@@ -106,5 +106,5 @@ def _tried(learners: Learners, name: str) -> dict[str, int]:
 
 def first_learner(learners: Learners) -> str:
     """Return the learner that the pages begin with; create a first one if there is none."""
-    names = [profile.name for profile in learners.profiles()]
-    return FIRST if FIRST in names else names[0] if names else learners.create(FIRST).name
+    names = learners.names()
+    return FIRST if FIRST in names else names[0] if names else learners.create(FIRST)

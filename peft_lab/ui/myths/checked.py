@@ -80,7 +80,7 @@ def experiment(claim: Claim, model: str | None) -> None:
     st.markdown("### The experiment that shows it")
     st.markdown(f":small[Method: {claim.how}.]")
     with st.expander("The code that decides"):
-        code = claim.check.text if isinstance(claim.check, Decision) else inspect.getsource(claim.check)  # type: ignore[arg-type]
+        code = claim.check.text if isinstance(claim.check, Decision) else inspect.getsource(claim.check)
         listing(code.strip(), f"check-{claim.id}", WIDE)
     if claim.needs == "torch" and model in (None, claim.model) and kept_result(claim.id) is not None:
         again = f"{_AGAIN}-{claim.id}"

@@ -40,10 +40,10 @@ def learners() -> Learners:
 
 def current_learner(file: Learners) -> str:
     """Return the session's learner; create a first one if there is none."""
-    names = [profile.name for profile in file.profiles()]
+    names = file.names()
     if not names:
         try:
-            return file.create(FIRST).name
+            return file.create(FIRST)
         except BadInput:  # another tab was faster
             return FIRST
     wanted = str(state.remembered(SCOPE, "profile", FIRST))
@@ -67,7 +67,7 @@ def learner_row(file: Learners) -> str:
     """Draw the row at the top of the page: the learner, a new one, files. Return the learner's name."""
     who, rest = st.columns(2, vertical_alignment="bottom")
     form, before = controls(), current_learner(file)
-    names = [profile.name for profile in file.profiles()]
+    names = file.names()
     form.remember("profile", before)
     name: str = form.draw(
         "profile", who, options={name: name for name in names},
@@ -94,7 +94,7 @@ def _create(file: Learners) -> None:
         if not st.form_submit_button("Create", type="primary", width="stretch"):
             return
     with errors_boxed():
-        choose(file.create(name).name)
+        choose(file.create(name))
         st.rerun()
 
 
@@ -207,7 +207,7 @@ class PracticeForm(Form):
     )
     profile: str = text(
         FIRST, "Learner", "Each learner has separate cards, due dates and reports.",
-        reader=lambda text: learners().profile(text).name,
+        reader=lambda text: learners().known(text),
     )  # fmt: skip
     tab: str = choice("cards", "Tab", "", TABS)
 

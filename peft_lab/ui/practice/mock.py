@@ -7,25 +7,24 @@ import streamlit as st
 from peft_lab.core import units
 from peft_lab.core.content import misfit
 from peft_lab.core.units import Source
-from peft_lab.interview import mock
 from peft_lab.interview.answers import judge
 from peft_lab.interview.bank import get_question
-from peft_lab.interview.computed import wilson
 from peft_lab.interview.learners.schedule import LATELY, Learners, count_as_reviews, to_avoid
 from peft_lab.interview.mock import (
+    FULL,
+    LENGTHS,
     MIX,
-    NO_STRENGTH,
     Interview,
     Tally,
     begin,
     exercise_of,
-    in_words,
+    get_role,
     is_exercise,
     look_next,
     make_plan,
+    pages_on,
     question_of,
     report,
-    strengths,
     ticked_points,
     transcript,
 )
@@ -58,13 +57,12 @@ from peft_lab.ui.write.results import last_run, results
 
 
 _REVIEWS = "all points as *good*, half or more as *hard*, fewer as *again*"
-_FULL = 0.999  # of a point: ticked shares are fractions
 
 
 def show_report(held: Interview) -> None:
     summed = report(held)
     total = summed.total
-    low, high = wilson(total.points, total.questions)
+    low, high = total.interval
     st.markdown("## Your result")
     left, middle, right = st.columns(3)
     left.metric("Points", f"{total.points:.3g} of {total.questions}", border=True)
@@ -88,10 +86,10 @@ def show_report(held: Interview) -> None:
             st.markdown(
                 "You scored at least 70% on every topic. Try another seed, or practise a single topic."
             )
-        for spot in summed.weak:
+        for topic in summed.weak:
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-                st.markdown(f"**{spot.title}**, {_cells(spot.tally)[0]}", width="content")
-                page_links(spot.pages)
+                st.markdown(f"**{topic_title(topic)}**, {_cells(summed.topics[topic])[0]}", width="content")
+                page_links(pages_on(topic))
         if summed.forgotten:
             st.markdown("**What you forgot in near misses**")
             st.markdown("\n".join(f"- {what}" for what in summed.forgotten))
@@ -101,36 +99,24 @@ def show_report(held: Interview) -> None:
 
 
 def _ahead(held: Interview) -> None:
-    """Draw strengths, the five things to study next, and downloads of both."""
-    good = strengths(held)
-    summed = report(held)
-    said = "; ".join(in_words(topic, summed) for topic in good) or NO_STRENGTH
-    st.markdown(f"**Strong topics:** {said} {figures.badge(Source.COUNTED)}")
+    """Draw the five things to study next, and downloads."""
     coming = look_next(held)
-    cards = [get_question(each.question) for each in coming if not is_exercise(each.question)]
+    cards = [get_question(name) for name in coming if not is_exercise(name)]
     if coming:
         st.markdown("### Practise next")
-        for number, each in enumerate(coming, start=1):
-            missed = "\n".join(f"   - {why}" for why in each.why)
-            st.markdown(f"{number}. {topic_title(each.topic)}\n{missed}")
-    row = st.container(horizontal=True)
+        for number, (name, why) in enumerate(coming.items(), start=1):
+            missed = "\n".join(f"   - {each}" for each in why)
+            st.markdown(f"{number}. {topic_title(question_of(name).topic)}\n{missed}")
+    row, icon = st.container(horizontal=True), ":material/download:"
+    page = f"mock-interview-{held.started:%Y-%m-%d}.html"
     row.download_button(
-        "Download the transcript (HTML)",
-        lambda: transcript(held),
-        f"mock-interview-{held.started:%Y-%m-%d}.html",
-        "text/html",
-        icon=":material/download:",
-        on_click="ignore",
-    )
+        "Download the transcript (HTML)", lambda: transcript(held), page, "text/html", icon=icon, on_click="ignore"
+    )  # fmt: skip
     if cards:
         row.download_button(
-            "Download these as an Anki deck",
-            lambda: anki_deck(cards, held.plan.model),
-            "peft-lab-next.apkg",
-            "application/octet-stream",
-            icon=":material/download:",
-            on_click="ignore",
-        )
+            "Download these as an Anki deck", lambda: anki_deck(cards, held.plan.model), "peft-lab-next.apkg",
+            "application/octet-stream", icon=icon, on_click="ignore",
+        )  # fmt: skip
 
 
 def _cells(tally: Tally) -> tuple[str, str]:
@@ -146,20 +132,14 @@ def page_links(wanted: tuple[str, ...]) -> None:
 
 
 def _questions(held: Interview) -> None:
-    given = {reply.question: reply for reply in held.replies}
-    for number, name in enumerate(held.plan.questions, start=1):
+    for number, (name, reply) in enumerate(held.answered.items(), start=1):
         question, model = question_of(name), held.plan.model_for(name)
-        reply = given.get(name)
-        points = reply.points if reply else 0.0
-        icon = "check_circle" if points > _FULL else "cancel" if points == 0 else "adjust"
-        title = f"{number}. {topic_title(question.topic)} · {points:.2g} of 1 point"
+        icon = "check_circle" if reply.points > FULL else "cancel" if reply.points == 0 else "adjust"
+        title = f"{number}. {topic_title(question.topic)} · {reply.points:.2g} of 1 point"
         with st.expander(title, icon=f":material/{icon}:"):
             st.markdown(question.ask(model))
-            typed = reply.text if reply else ""
-            if question.kind == "choice" and typed:
-                typed = question.choices(model)[int(typed) - 1]
             st.markdown("**Your answer**")
-            st.text(typed or "Nothing")
+            st.text(held.said(name) or "Nothing")
             if is_exercise(name):
                 solution(exercise_of(name))
                 continue
@@ -212,8 +192,8 @@ def _before(file: Learners, learner: str) -> None:
     fixed = state.is_fixed("seed")  # a class has the same questions
     plan = make_plan(
         chosen.seed,
-        mock.role_size(chosen.length),
-        (chosen.topic,) if chosen.topic else mock.get_role(chosen.role).topics,
+        LENGTHS[chosen.length],
+        (chosen.topic,) if chosen.topic else get_role(chosen.role).topics,
         chosen.model or None,
         frozenset() if fixed else _had(file, learner),
         writes and chosen.write,
@@ -240,7 +220,7 @@ def _past(file: Learners, learner: str) -> None:
     for result in reversed(done):
         held = Interview.from_dict(result.content["interview"])
         summed = report(held)
-        weak = ", ".join(spot.title for spot in summed.weak[:3]) or "none"
+        weak = ", ".join(map(topic_title, summed.weak[:3])) or "none"
         rows.append(
             (
                 interview_date(result.at),

@@ -108,7 +108,6 @@ def test_nothing_is_put_off_past_the_interview(learners: Learners) -> None:
     assert {card.due.date() <= day for card in learners.cards("Ada").values()} == {True}, "rated before, too"
     eve = Learners(learners.path, lambda: NOW + timedelta(days=5))
     assert eve.due("Ada", ["a0", "a1"]) == ["a0", "a1"]
-    assert eve.profile("Ada").due == 2
     learners.keep("Ada", KEPT_DAY, None)
     assert learners.cards("Ada")["a0"].due == before, "what py-fsrs gave is kept"
     assert learners.rate("Ada", "a2", "easy").due.date() > day

@@ -82,7 +82,7 @@ def test_from_start_to_pass(judged: list[str]) -> None:
     assert document("check", "lora_merge.py")["passed"] is True
     assert "passed" in run("list").stdout
     file_of = Learners()
-    [result] = file_of.results(file_of.profiles()[0].name, "exercise")
+    [result] = file_of.results(file_of.names()[0], "exercise")
     assert (result.content["tries"], result.content["hints"]) == (2, 1)
 
 
