@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from types import MappingProxyType
 from typing import Literal
 
 from peft_lab.core import units
@@ -126,65 +127,63 @@ def _read(text: str, expects_bytes: bool) -> TypedNumber | None:
     text = _MINUS.sub("-", _HEDGES.sub("", text.strip()))
     if text.casefold() in _NUMBERS.nothing:
         return TypedNumber(0.0, "", 0.0, 1)
-    text = _SUPERSCRIPT.sub(lambda raised: "^" + raised[1].translate(_RAISED), _spelt(text))
-    if power := _POWER.match(text):
-        return _read_power(power, expects_bytes)
-    if function := _FUNCTION.match(text):
-        return _read_function(function, expects_bytes)
-    found = _TEXT.match(text)
-    if not found:
-        return None
-    plain = _digits(found["number"])
-    unit = _unit(found["rest"].strip().rstrip(".!").strip(), expects_bytes)
-    if plain is None or unit is None:
-        return None
-    factor, dimension = unit
-    exponent = int(found["e"] or 0)
-    if abs(exponent) > 30:
-        return None
-    factor *= 10.0**exponent
-    digits, step = _precision(plain)
-    value = float(plain)
-    if found["below"]:
-        below = _digits(found["below"])
-        if below is None or float(below) == 0:
-            return None
-        value, step, digits = float(Fraction(plain) / Fraction(below)), 0.0, 15
-    value, step = value * factor * (-1 if found["sign"] in ("-", "\u2212") else 1), step * factor
-    return TypedNumber(value, dimension, step, digits) if math.isfinite(value) else None
-
-
-def _spelt(text: str) -> str:
-    """Replace a number word at the beginning by digits: ``twenty-four layers`` becomes ``24 layers``."""
     if text.casefold() in _NUMBERS.parts:
-        return _NUMBERS.parts[text.casefold()]
-    return _WORD.sub(lambda word: str(_WORDS[word[0].casefold()]), text)
+        text = _NUMBERS.parts[text.casefold()]
+    # a number word at the beginning becomes digits: "twenty-four layers" is "24 layers"
+    text = _WORD.sub(lambda word: str(_WORDS[word[0].casefold()]), text)
+    text = _SUPERSCRIPT.sub(lambda raised: "^" + raised[1].translate(_RAISED), text)
+    for form, worth in ((_POWER, _power), (_FUNCTION, _function), (_TEXT, _plain_number)):
+        if found := form.match(text):
+            unit = _unit(found["rest"].strip().rstrip(".!").strip(), expects_bytes)
+            known = worth(found)
+            if unit is None or known is None:
+                return None
+            value, step, digits = known
+            value *= unit[0] * (-1 if found["sign"] in ("-", "\u2212") else 1)
+            return TypedNumber(value, unit[1], step * unit[0], digits) if math.isfinite(value) else None
+    return None
 
 
-def _read_power(found: re.Match[str], expects_bytes: bool) -> TypedNumber | None:
-    """Return a power: ``2^-7`` is exact; ``3 x 10^5`` is as precise as its three."""
-    base, unit = _digits(found["base"]), _unit(found["rest"].strip().rstrip(".!").strip(), expects_bytes)
-    times = _digits(found["number"]) if found["number"] else "1"
+#: A number without sign and unit: its value, half a step of its last digit, and its significant digits.
+Worth = tuple[float, float, int]
+EXACT = (0.0, 15)  # the step and digits of a number that was not rounded
+
+
+def _plain_number(found: re.Match[str]) -> Worth | None:
+    """Return what ``4.6``, ``2e-3`` or ``1/3`` is worth."""
+    number, exponent = _digits(found["number"]), int(found["e"] or 0)
+    below = _digits(found["below"]) if found["below"] else "1"
+    if number is None or below is None or float(below) == 0 or abs(exponent) > 30:
+        return None
+    if found["below"]:
+        return float(Fraction(number) / Fraction(below)) * 10.0**exponent, *EXACT
+    digits, step = _precision(number)
+    return float(number) * 10.0**exponent, step * 10.0**exponent, digits
+
+
+def _power(found: re.Match[str]) -> Worth | None:
+    """Return what a power is worth: ``2^-7`` is exact; ``3 x 10^5`` is as precise as its three."""
+    base, times = _digits(found["base"]), _digits(found["number"]) if found["number"] else "1"
     exponent = int(found["power"].replace("\u2212", "-").replace(" ", ""))
-    if base is None or times is None or unit is None or abs(exponent) > MOST_POWER:
+    if base is None or times is None or abs(exponent) > MOST_POWER:
         return None
     try:
-        raised = float(base) ** exponent * unit[0]
+        raised = float(base) ** exponent
     except (OverflowError, ZeroDivisionError):
         return None
-    value = float(times) * raised * (-1 if found["sign"] in ("-", "\u2212") else 1)
-    digits, step = _precision(times) if found["number"] else (15, 0.0)
-    return TypedNumber(value, unit[1], step * raised, digits) if math.isfinite(value) else None
+    if not found["number"]:
+        return raised, *EXACT
+    digits, step = _precision(times)
+    return float(times) * raised, step * raised, digits
 
 
-def _read_function(found: re.Match[str], expects_bytes: bool) -> TypedNumber | None:
-    """Return the value of ``ln 5`` or ``√3``; ``log`` is the natural logarithm, as in a loss. Exact."""
-    number, unit = _digits(found["number"]), _unit(found["rest"].strip().rstrip(".!").strip(), expects_bytes)
-    if number is None or unit is None or float(number) <= 0:
+def _function(found: re.Match[str]) -> Worth | None:
+    """Return what ``ln 5`` or ``√3`` is worth; ``log`` is the natural logarithm, as in a loss."""
+    number = _digits(found["number"])
+    if number is None or float(number) <= 0:
         return None
-    worked = math.sqrt(float(number)) if found["name"].lower() in ("sqrt", "√") else math.log(float(number))
-    value = worked * unit[0] * (-1 if found["sign"] in ("-", "\u2212") else 1)
-    return TypedNumber(value, unit[1], 0.0, 15) if math.isfinite(value) else None
+    root = found["name"].lower() in ("sqrt", "√")
+    return math.sqrt(float(number)) if root else math.log(float(number)), *EXACT
 
 
 def _digits(text: str) -> str | None:
@@ -223,25 +222,25 @@ def _precision(plain: str) -> tuple[int, float]:
     return len(stripped.lstrip("0")) or 1, 0.5 * 10.0**zeros
 
 
-def _time(unit: str) -> float | None:
-    """Return the seconds of a unit of time; ``None`` for other units."""
+def _quantity(unit: str, expects_bytes: bool) -> tuple[float, Dimension] | None:
+    """Return a unit of time in seconds, of memory in bits or bytes, or of operations; ``None`` for other units."""
     if unit in _NUMBERS.minutes:
-        return _NUMBERS.minutes[unit]
+        return _NUMBERS.minutes[unit], "seconds"
     if short := re.fullmatch(r"([nuµμm]?)(?:s|sec|secs)", unit):
-        return _NUMBERS.seconds[short[1]]
+        return _NUMBERS.seconds[short[1]], "seconds"
     if long := re.fullmatch(r"(nano|micro|milli|)seconds?", unit):
-        return _NUMBERS.seconds[_NUMBERS.long_seconds[long[1]]]
-    return None
-
-
-def _size(unit: str, expects_bytes: bool) -> tuple[float, Dimension] | None:
-    """Return the bits or bytes of a unit of memory; ``None`` for other units."""
+        return _NUMBERS.seconds[_NUMBERS.long_seconds[long[1]]], "seconds"
     if bits := re.fullmatch(r"([kmgt]i?)?bits?", unit):
         return _NUMBERS.prefixes[bits[1] or ""], "bits"
     size = re.fullmatch(r"([kmgt]i?)?(?:b|byte|bytes)", unit)
     if size and (size[1] or unit != "b" or expects_bytes):
         return _NUMBERS.prefixes[size[1] or ""], "bytes"
-    return (_NUMBERS.prefixes[unit], "bytes") if expects_bytes and unit in ("k", "m", "g", "t") else None
+    if expects_bytes and unit in ("k", "m", "g", "t"):
+        return _NUMBERS.prefixes[unit], "bytes"
+    if operations := _OPERATIONS.fullmatch(unit):
+        prefix = operations[1]
+        return 1000.0 ** (_THOUSANDS.index(prefix[0]) + 1 if prefix else 0), "operations"
+    return None
 
 
 def _unit(text: str, expects_bytes: bool) -> tuple[float, Dimension] | None:
@@ -253,15 +252,8 @@ def _unit(text: str, expects_bytes: bool) -> tuple[float, Dimension] | None:
         return 1.0, "percent"
     first, _, rest = words.partition(" ")
     first = _LONG_UNIT.sub(lambda long: _NUMBERS.long[long[1]], first)  # megabytes as mbytes
-    time = _time(first)
-    if time is not None:
-        return time, "seconds"
-    size = _size(first, expects_bytes)
-    if size is not None:
-        return size
-    if operations := _OPERATIONS.fullmatch(first):
-        prefix = operations[1]
-        return 1000.0 ** (_THOUSANDS.index(prefix[0]) + 1 if prefix else 0), "operations"
+    if quantity := _quantity(first, expects_bytes):
+        return quantity
     if first in _NUMBERS.counts:
         further = _unit(rest, expects_bytes) if rest else (1.0, "")
         return None if further is None else (_NUMBERS.counts[first] * further[0], further[1])
@@ -279,15 +271,7 @@ def _unit(text: str, expects_bytes: bool) -> tuple[float, Dimension] | None:
 
 
 SMALLEST = 3  # the smallest factor with a name; two has a slip of its own
-BYTES = (2, 4)  # per number in 16 and in 32 bits
-
-
-@dataclass(frozen=True)
-class Factor:
-    """A number that a learner may leave out or use once too often. ``name`` completes "16, ..."."""
-
-    value: float
-    name: str
+WIDTHS = "count the bytes of each number again (2 in 16 bits or 4 in 32 bits)"
 
 
 @dataclass(frozen=True)
@@ -300,51 +284,40 @@ class Slip:
     is_it: bool = False
 
 
-def factors(case: Case) -> tuple[Factor, ...]:
-    """Return the number of layers of the question's model, and the question's own whole numbers."""
-    found: dict[int, str] = {}
-    if case.model is not None:
-        found[case.model.num_layers] = "the number of layers"
+def factors(case: Case) -> dict[int, str]:
+    """Return numbers that a learner may leave out or use once too often, each with what completes "16, ...": the layers
+    of the question's model, and the question's own whole numbers."""
+    found = {case.model.num_layers: "the number of layers"} if case.model is not None else {}
     for given in case.given.values():
         if isinstance(given, int) and given >= SMALLEST:
             found.setdefault(given, "a number that the question gives")
-    return tuple(Factor(value, name) for value, name in found.items())
+    return found
 
 
-def factor_slips(answer: Answer, known: tuple[Factor, ...]) -> Iterator[Slip]:
+def factor_slips(answer: Answer, known: Mapping[int, str]) -> Iterator[Slip]:
     """Yield slips by the named factors, then by two and, for bytes, by four."""
-    for factor in known:
-        number = f"{factor.value:,}, {factor.name}"
-        yield Slip(1 / factor.value, f"the answer times {number}: that factor counts once too often", True)
-        yield Slip(factor.value, f"the answer divided by {number}: that factor is missing", True)
+    for value, name in known.items():
+        number = f"{value:,}, {name}"
+        yield Slip(1 / value, f"the answer times {number}: that factor counts once too often", True)
+        yield Slip(value, f"the answer divided by {number}: that factor is missing", True)
     width = ", or the bytes per number are wrong" if answer.unit == "bytes" else ""
     yield Slip(0.5, f"exactly twice the answer: something is counted twice{width}", True)
     yield Slip(2.0, f"exactly half the answer: a factor of two is missing{width}", True)
     if answer.unit == "bytes":
-        yield Slip(0.25, f"four times the answer: count the bytes of each number again ({_widths()})", True)
-        yield Slip(4.0, f"a quarter of the answer: count the bytes of each number again ({_widths()})", True)
-
-
-def _widths() -> str:
-    return " or ".join(f"{width} in {8 * width} bits" for width in BYTES)
+        yield Slip(0.25, f"four times the answer: {WIDTHS}", True)
+        yield Slip(4.0, f"a quarter of the answer: {WIDTHS}", True)
 
 
 def unit_slips(answer: Answer, reading: TypedNumber) -> Iterator[Slip]:
     """Yield slips of a missing or mistaken unit."""
     if answer.unit == "bytes":
-        for power, decimal, binary in (
-            (1, "kB", "KiB"),
-            (2, "MB", "MiB"),
-            (3, "GB", "GiB"),
-            (4, "TB", "TiB"),
-        ):
+        for power, letter in enumerate("kMGT", start=1):
+            decimal, binary = f"{letter}B", f"{letter.upper()}iB"
             if reading.dimension == "":
                 yield Slip(1000.0**power, f"the unit ({decimal})")
                 yield Slip(1024.0**power, f"the unit ({binary})")
-            yield Slip(
-                (1024 / 1000) ** power,
-                f"that {decimal} and {binary} differ: a {binary} is 1024 to the power of {power} bytes",
-            )
+            differ = f"that {decimal} and {binary} differ: a {binary} is 1024 to the power of {power} bytes"
+            yield Slip((1024 / 1000) ** power, differ)
         yield Slip(8.0, "that eight bits make a byte, or converted the wrong way round")
         yield Slip(1 / 8, "that eight bits make a byte")
     for power in (-2, -1, 1, 2):
@@ -410,11 +383,11 @@ def judge(question: Question, answer: Answer | None, text: str, model: str | Non
     return judge_number(answer, text, factors(question.case(model)))
 
 
-def judge_number(answer: Answer, text: str, factors: tuple[Factor, ...] = ()) -> Verdict:
+def judge_number(answer: Answer, text: str, factors: Mapping[int, str] = MappingProxyType({})) -> Verdict:
     """Judge a typed number against a computed answer. ``factors`` may be missing in it or used twice."""
     reading = read_number(text, expects_bytes=answer.unit == "bytes")
     if reading is None:
-        hint = " or ".join(_examples(answer))
+        hint = _EXAMPLES.get(answer.unit, "12 or 1.2e3")
         return Verdict("unreadable", f"Your answer contains no readable number. Write it like {hint}.")
     if reading.dimension == "percent" and answer.wholes:
         return _judge_share(answer, reading)
@@ -429,13 +402,10 @@ def judge_number(answer: Answer, text: str, factors: tuple[Factor, ...] = ()) ->
             return Verdict("right", f"{note or 'Right'}: {answer.shown}.")
     near = _known_slip(answer, reading, fits)
     other = None if near else _any_slip(answer, reading, fits, factors)
-    if other and other.is_it:
-        return Verdict(
-            "near_miss", f"Near miss: this is {other.forgot}. The answer is {answer.shown}.", other.forgot
-        )
     near = other.forgot if other else near
     if near:
-        return Verdict("near_miss", f"Near miss: you forgot {near}. The answer is {answer.shown}.", near)
+        said = "this is" if other and other.is_it else "you forgot"
+        return Verdict("near_miss", f"Near miss: {said} {near}. The answer is {answer.shown}.", near)
     # if the answer rounds to 0, a typed "0" shows nothing
     if any(
         _apart(value, answer.value) <= CLOSE or (value and _rounds(answer.value, value, step))
@@ -522,9 +492,7 @@ def _known_slip(answer: Answer, reading: TypedNumber, fits: list[Fit]) -> str:
     return best
 
 
-def _any_slip(
-    answer: Answer, reading: TypedNumber, fits: list[Fit], known: tuple[Factor, ...]
-) -> Slip | None:
+def _any_slip(answer: Answer, reading: TypedNumber, fits: list[Fit], known: Mapping[int, str]) -> Slip | None:
     """Return a general slip, of the unit or of a factor, that explains the number; ``None`` if none does."""
     if answer.value == 0:
         return None
@@ -550,13 +518,12 @@ def _rounds(target: float, value: float, step: float) -> bool:
     return abs(value - target) <= step * (1 + 1e-9) + math.ulp(target)
 
 
-def _examples(answer: Answer) -> tuple[str, ...]:
-    """Return examples of numbers in this unit, with figures that reveal nothing about the answer."""
-    return {
-        "bytes": ("1.5 GB", "1,500,000 bytes"),
-        "percent": ("2.5%", "0.025"),
-        "parameters": ("1,234,000", "1.2M"),
-    }.get(answer.unit, ("12", "1.2e3"))
+#: Numbers in a unit, with figures that reveal nothing about the answer.
+_EXAMPLES = {
+    "bytes": "1.5 GB or 1,500,000 bytes",
+    "percent": "2.5% or 0.025",
+    "parameters": "1,234,000 or 1.2M",
+}
 
 
 def _choice(question: Question, right: int, text: str, model: str | None) -> Verdict:

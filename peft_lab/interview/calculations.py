@@ -7,7 +7,8 @@ Each calculation takes a :class:`Case` and shows its working. One runs bitsandby
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from peft_lab.interview import computed
 from peft_lab.interview.computed import (
@@ -24,6 +25,7 @@ from peft_lab.interview.computed import (
     share,
     tex,
 )
+from peft_lab.interview.question import takes
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models.catalogue import catalogue, get_model
 
@@ -35,84 +37,69 @@ ORIGINAL_EIGHT = frozenset({"lora", "qlora", "prefix", "prompt", "ptuning", "ada
 SAMPLES, SEED = 1 << 18, 0
 
 
-def _only(flags: Sequence[bool]) -> int:
-    """Return the index of the one true flag. Raises ValueError when the question has no single answer."""
+def _chosen(flags: Sequence[bool], steps: Iterable[str], **named: str) -> Answer:
+    """Return the one option that is right. Raises ValueError when the question has no single answer."""
     if sum(flags) != 1:
         raise ValueError(f"{sum(flags)} options are right")
-    return list(flags).index(True)
+    return Answer(list(flags).index(True), "option", tuple(steps), named=named)
+
+
+def _sizes(case: Case, **adapters: str) -> dict[str, int]:
+    """Return what each candidate stores at the question's rank, width and number of virtual tokens."""
+    knobs: dict[str, dict[str, Any]] = {
+        "adapters": {"bottleneck": case["m"], **adapters},
+        "lora": {"r": case["r"]},
+        "prefix": {"num_virtual_tokens": case["n"]},
+        "prompt": {"num_virtual_tokens": case["n"]},
+    }
+    return {slug: case.stored(slug, **knobs[slug]) for slug in SMALL_CANDIDATES}
 
 
 def smallest(case: Case) -> Answer:
-    tokens = case["n"]
-    knobs = {
-        "adapters": {"bottleneck": case["m"]},
-        "lora": {"r": case["r"]},
-        "prefix": {"num_virtual_tokens": tokens},
-    }
-    knobs["prompt"] = {"num_virtual_tokens": tokens}
-    sizes = [case.stored(slug, **knobs[slug]) for slug in SMALL_CANDIDATES]
-    steps = [
-        line(rf"\text{{{get_method(slug).title}}}: {tex(size)}")
-        for slug, size in zip(SMALL_CANDIDATES, sizes, strict=True)
-    ]
-    return Answer(
-        _only([size == min(sizes) for size in sizes]),
-        "option",
-        tuple(steps),
-        named={"least": plain(min(sizes))},
-    )
+    sizes = _sizes(case)
+    least = min(sizes.values())
+    steps = [line(rf"\text{{{get_method(slug).title}}}: {tex(size)}") for slug, size in sizes.items()]
+    return _chosen([size == least for size in sizes.values()], steps, least=plain(least))
 
 
 def small_in_order(case: Case) -> Answer:
-    counts = {
-        "adapters": case.stored("adapters", placement="houlsby", bottleneck=case["m"]),
-        "lora": case.stored("lora", r=case["r"]),
-        "prefix": case.stored("prefix", num_virtual_tokens=case["n"]),
-        "prompt": case.stored("prompt", num_virtual_tokens=case["n"]),
-    }
-    ordered = sorted(SMALL_CANDIDATES, key=counts.__getitem__)
+    counts = _sizes(case, placement="houlsby")
+    ordered = sorted(counts, key=counts.__getitem__)
     return figure(
         0, "", order="; ".join(f"{get_method(slug).title} {counts[slug]:,}" for slug in ordered[1:])
     )
 
 
 def has_biases(case: Case) -> Answer:
-    found = [computed.parts_of(get_model(model).shape)["biases"] for model in BITFIT_MODELS]
+    found = {name: computed.parts_of(get_model(name).shape)["biases"] for name in BITFIT_MODELS}
     steps = [
         line(rf"\text{{{get_model(name).title}}}: {tex(count)}\ \text{{biases}}")
-        for name, count in zip(BITFIT_MODELS, found, strict=True)
+        for name, count in found.items()
     ]
-    return Answer(
-        _only([count > 0 for count in found]), "option", tuple(steps), named={"biases": plain(max(found))}
-    )
+    return _chosen([count > 0 for count in found.values()], steps, biases=plain(max(found.values())))
 
 
 def mergeable(case: Case) -> Answer:
-    flags = [get_method(slug).mergeable for slug in MERGE_CANDIDATES]
-    words = ["can be merged" if flag else "stays in the forward pass" for flag in flags]
-    steps = [f"{get_method(slug).title}: {word}" for slug, word in zip(MERGE_CANDIDATES, words, strict=True)]
-    return Answer(_only(flags), "option", tuple(steps))
+    flags = {slug: get_method(slug).mergeable for slug in MERGE_CANDIDATES}
+    words = {True: "can be merged", False: "stays in the forward pass"}
+    return _chosen(
+        [*flags.values()], [f"{get_method(slug).title}: {words[flag]}" for slug, flag in flags.items()]
+    )
 
 
 def refuses_encoder(case: Case) -> Answer:
-    refused = [
-        any(p.level == "error" for p in get_method(slug).problems(case.shape, {}))
-        for slug in ENCODER_CANDIDATES
-    ]
-    steps = [
-        f"{get_method(slug).title}: {'refused' if no else 'runs'}"
-        for slug, no in zip(ENCODER_CANDIDATES, refused, strict=True)
-    ]
-    return Answer(_only(refused), "option", tuple(steps))
+    refused = {slug: not takes(slug, case.shape) for slug in ENCODER_CANDIDATES}
+    steps = [f"{get_method(slug).title}: {'refused' if no else 'runs'}" for slug, no in refused.items()]
+    return _chosen([*refused.values()], steps)
 
 
 def methods_that_run(case: Case) -> Answer:
-    specs = [spec for slug, spec in all_methods().items() if slug in ORIGINAL_EIGHT]
-    runs = [spec for spec in specs if not any(p.level == "error" for p in spec.problems(case.shape, {}))]
-    left = [spec.title for spec in specs if spec not in runs]
-    steps = [f"runs: {', '.join(spec.title for spec in runs)}", f"does not: {', '.join(left) or 'none'}"]
-    slip = misses(len(runs), (len(specs), "that some methods need biases, and some a key/value cache"))
-    return Answer(len(runs), "methods", tuple(steps), slip, named={"left": " and ".join(left) or "none"})
+    titles = {slug: spec.title for slug, spec in all_methods().items() if slug in ORIGINAL_EIGHT}
+    runs = [title for slug, title in titles.items() if takes(slug, case.shape)]
+    left = [title for title in titles.values() if title not in runs]
+    steps = (f"runs: {', '.join(runs)}", f"does not: {', '.join(left) or 'none'}")
+    slip = misses(len(runs), (len(titles), "that some methods need biases, and some a key/value cache"))
+    return Answer(len(runs), "methods", steps, slip, named={"left": " and ".join(left) or "none"})
 
 
 def one_map(case: Case) -> Answer:
@@ -145,14 +132,12 @@ def models_with_biases(case: Case) -> Answer:
 
 def models_below_claim(case: Case) -> Answer:
     """Return the number of catalogue models on which IA³ at its defaults trains less than was claimed."""
-    spec = get_method("ia3")
     holds = []
     for entry in catalogue().values():
-        if any(problem.level == "error" for problem in spec.problems(entry.shape, {})):
-            continue
-        trained = spec.formula(entry.shape, spec.require(entry.shape, {})).trainable
-        if 100 * trained / (entry.shape.total + trained) < case.number("claimed"):
-            holds.append(entry.title)
+        if takes("ia3", entry.shape):
+            trained = Case(entry.shape, {}).trained("ia3")
+            if 100 * trained / (entry.shape.total + trained) < case.number("claimed"):
+                holds.append(entry.title)
     return figure(len(holds), "", names=", ".join(holds))
 
 
@@ -180,8 +165,7 @@ def round_trip(case: Case) -> Answer:
 
 def negative_values(case: Case) -> Answer:
     codes = computed.nf4_values()
-    value = sum(code < 0 for code in codes)
-    positive = sum(code > 0 for code in codes)
+    value, positive = sum(code < 0 for code in codes), sum(code > 0 for code in codes)
     steps = [rf"{value}\ \text{{negative}} + 1\ \text{{zero}} + {positive}\ \text{{positive}} = {len(codes)}"]
     return result(
         value,

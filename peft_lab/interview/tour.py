@@ -91,26 +91,49 @@ class Stop:
         return tuple((name, value) for name, _, value in (move.partition("=") for move in asked))
 
     def check(self, pages: Collection[str]) -> Stop:
-        """Validate the stop and return it. Raises BadInput: there is no such page, the title is missing, a text is too
-        long, or a setting is invalid."""
+        """Validate the stop and return it.
+
+        Raises:
+            BadInput: there is no such page, the title is missing, a text is too long, or a setting is invalid.
+        """
         if self.page not in pages:
             raise UnknownName("page", self.page, pages, "page")
-        _words("title", self.title, LONGEST_TITLE)
-        if not self.title.strip():
-            raise BadInput("A stop has no title. Give every stop a title.", "title")
+        controls = [*((self.at,) if self.at else ()), *(name for name, _ in self.steps)]
+        foreign = [name for name in self.settings if not _NAME.fullmatch(name) or name in RESERVED]
+        for wrong, name, sentence in (
+            (not self.title.strip(), "title", "A stop has no title. Give every stop a title."),
+            (
+                not 1 <= self.minutes <= MOST_MINUTES,
+                "minutes",
+                f"A stop must take 1 to {MOST_MINUTES} minutes.",
+            ),
+            (len(self.moves) > MOST_MOVES, "moves", f"A stop can have at most {MOST_MOVES} changes."),
+            (
+                len(self.settings) > MOST_SETTINGS,
+                "settings",
+                f"A stop can have at most {MOST_SETTINGS} settings.",
+            ),
+            *(
+                (not _NAME.fullmatch(control), "moves", f"'{control[:40]}' is not a control of any page.")
+                for control in controls
+            ),
+            *((True, "settings", f"'{name[:40]}' is not a setting of any page.") for name in foreign),
+            *(
+                (
+                    setting not in self.settings,
+                    "fixed",
+                    f"'{setting[:40]}' is locked but has no value. Give it a value.",
+                )
+                for setting in self.fixed
+            ),
+        ):
+            if wrong:
+                raise BadInput(sentence, name)
         for name, text in (("read", self.read), ("move", self.move), ("see", self.see)):
             _words(name, text, LONGEST_TEXT)
-        if not 1 <= self.minutes <= MOST_MINUTES:
-            raise BadInput(f"A stop must take 1 to {MOST_MINUTES} minutes.", "minutes")
-        if self.at and not _NAME.fullmatch(self.at):
-            raise BadInput(f"'{self.at[:40]}' is not a control of any page.", "at")
-        for name, value in self.steps:
-            if not _NAME.fullmatch(name):
-                raise BadInput(f"'{name[:40]}' is not a control of any page.", "moves")
-            _words("moves", value, LONGEST_VALUE)
-        if len(self.moves) > MOST_MOVES:
-            raise BadInput(f"A stop can have at most {MOST_MOVES} changes.", "moves")
-        self._check_settings()
+        _words("title", self.title, LONGEST_TITLE)
+        for name, value in [*self.settings.items(), *(("moves", value) for _, value in self.steps)]:
+            _words(name, value, LONGEST_VALUE)
         return self
 
     def _moved(self) -> Stop:
@@ -118,17 +141,6 @@ class Stop:
         page, settings = moved(self.page, self.settings)
         fixed = tuple(name for name in self.fixed if name in settings)
         return replace(self, page=page, settings=settings, fixed=fixed) if page != self.page else self
-
-    def _check_settings(self) -> None:
-        if len(self.settings) > MOST_SETTINGS:
-            raise BadInput(f"A stop can have at most {MOST_SETTINGS} settings.", "settings")
-        for name, value in self.settings.items():
-            if not _NAME.fullmatch(name) or name in RESERVED:
-                raise BadInput(f"'{name[:40]}' is not a setting of any page.", "settings")
-            _words(name, value, LONGEST_VALUE)
-        for name in self.fixed:
-            if name not in self.settings:
-                raise BadInput(f"'{name[:40]}' is locked but has no value. Give it a value.", "fixed")
 
 
 @dataclass(frozen=True)
@@ -178,7 +190,12 @@ class Tour:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the path as JSON-able values; empty fields are left out."""
-        return {"title": self.title, "stops": [_plain(stop) for stop in self.stops]}
+        stated = [{name: value for name, value in asdict(stop).items() if value} for stop in self.stops]
+        lists = [
+            {name: list(value) if isinstance(value, tuple) else value for name, value in stop.items()}
+            for stop in stated
+        ]
+        return {"title": self.title, "stops": lists}
 
     @classmethod
     def from_dict(cls, data: Any, pages: Collection[str]) -> Tour:
@@ -197,11 +214,6 @@ def newcomer() -> Tour:
     return read_entry(NEWCOMER, Tour)
 
 
-def _plain(stop: Stop) -> dict[str, Any]:
-    stated = {name: value for name, value in asdict(stop).items() if value}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in stated.items()}
-
-
 def _words(name: str, text: str, longest: int) -> None:
     if len(text) > longest:
         raise BadInput(f"'{name}' has {len(text)} characters. Shorten it to {longest}.", name)
@@ -218,24 +230,21 @@ _PATH_PLACE = re.compile(r"\{count(?: ([a-z_0-9]+=[^}\s]+(?: [a-z_0-9]+=[^}\s]+)
 
 def fill(stop: Stop, text: str) -> str:
     """Return the text with its numbers filled in: trained parameters by the closed formula, which equals the count.
-    Raises BadInput: the stop's page is not a method's, it names no model, or the method does not take its settings."""
+
+    Raises:
+        BadInput: the stop's page is not a method's, it names no model, or the method does not take its settings.
+    """
 
     def number(found: re.Match[str]) -> str:
-        return units.count(trained(stop, found.group(1) or ""))
+        if stop.page not in all_methods() or "model" not in stop.settings:
+            raise BadInput(f"The stop '{stop.title}' has no method or no model, so nothing can be counted.")
+        spec = get_method(stop.page)
+        texts = {**stop.settings, **dict(part.split("=", 1) for part in (found[1] or "").split())}
+        shape = catalogue()[texts["model"]].shape
+        values = {knob.name: knob.parse(texts[knob.name]) for knob in spec.knobs if knob.name in texts}
+        return units.count(spec.formula(shape, spec.require(shape, values)).trainable)
 
     return _PATH_PLACE.sub(number, text)
-
-
-def trained(stop: Stop, moved: str = "") -> int:
-    """Return the parameters trained at a stop after the settings in ``moved`` (``name=value``, separated by blanks)."""
-    if stop.page not in all_methods() or "model" not in stop.settings:
-        raise BadInput(f"The stop '{stop.title}' has no method or no model, so nothing can be counted.")
-    spec = get_method(stop.page)
-    texts = {**stop.settings, **dict(part.split("=", 1) for part in moved.split())}
-    shape = catalogue()[texts["model"]].shape
-    known = {knob.name: knob for knob in spec.knobs}
-    values = {name: known[name].parse(text) for name, text in texts.items() if name in known}
-    return spec.formula(shape, spec.require(shape, values)).trainable
 
 
 # ----------------------------------------
@@ -311,10 +320,6 @@ class Progress:
     done: frozenset[int] = frozenset()
 
 
-def path_id(path: Tour) -> str:
-    return FIRST if path == newcomer() else path.id
-
-
 def progress(file: Learners, learner: str, identity: str) -> Progress:
     """Return the learner's progress on a path. Raises :class:`UnknownName` if there is no such learner."""
     kept = file.kept(learner, f"{_PLACE}.{identity}")
@@ -329,21 +334,11 @@ def progress(file: Learners, learner: str, identity: str) -> Progress:
         raise BadInput(f"{learner}'s place on the path cannot be read: {kept!r}"[:200]) from error
 
 
-def visit(file: Learners, learner: str, identity: str, index: int) -> None:
-    """Record that a stop was opened."""
+def visit(file: Learners, learner: str, identity: str, index: int, done: bool = False) -> None:
+    """Record that a stop was opened; ``done``: that its control was changed, too."""
     before = progress(file, learner, identity)
-    _keep(file, learner, identity, Progress(index, before.visited | {index}, before.done))
-
-
-def do(file: Learners, learner: str, identity: str, index: int) -> None:
-    """Record that a stop's control was changed."""
-    before = progress(file, learner, identity)
-    if index not in before.done:
-        _keep(file, learner, identity, Progress(index, before.visited | {index}, before.done | {index}))
-
-
-def _keep(file: Learners, learner: str, identity: str, now: Progress) -> None:
-    kept = {"at": now.at, "visited": sorted(now.visited), "done": sorted(now.done)}
+    finished = before.done | ({index} if done else set())
+    kept = {"at": index, "visited": sorted(before.visited | {index}), "done": sorted(finished)}
     file.keep(learner, f"{_PLACE}.{identity}", kept)
     file.keep(learner, _LAST, identity)
 
@@ -368,7 +363,7 @@ def paths(file: Learners, learner: str, pages: Collection[str]) -> dict[str, Tou
 def take_in(file: Learners, learner: str, path: Tour, pages: Collection[str]) -> str:
     """Add a teacher's path to the learner's and return its id. A path that is there already is not added twice."""
     known = paths(file, learner, pages)
-    identity = path_id(path)
+    identity = FIRST if path == newcomer() else path.id
     if identity not in known:
         own = [each.to_dict() for name, each in known.items() if name != FIRST]
         file.keep(learner, _PATHS, [*own, path.to_dict()])
@@ -405,15 +400,3 @@ def save_draft(file: Learners, name: str, path: Tour, pages: Collection[str]) ->
     if path.stops:
         path.check(pages)
     file.keep(name, _DRAFT, path.to_dict())
-
-
-def discard_draft(file: Learners, name: str) -> None:
-    """Delete the draft."""
-    file.keep(name, _DRAFT, None)
-
-
-def added_to_draft(path: Tour, stop: Stop) -> Tour:
-    """Return the path with one more stop at the end. Raises :class:`BadInput` if it is full."""
-    if len(path.stops) >= MOST_STOPS:
-        raise BadInput(f"The path is full: it has {MOST_STOPS} stops. Remove one first.", "stops")
-    return replace(path, stops=(*path.stops, stop))

@@ -104,7 +104,7 @@ OTHERS = {
     "ui.method.inside.lora.held_out": "asks the store",
     "ui.method.inside.lora.kind_of": "asks the store",
     **dict.fromkeys(
-        [f"interview.tour.{name}" for name in ("progress", "visit", "do", "start_over", "let_go")]
+        [f"interview.tour.{name}" for name in ("progress", "visit", "start_over", "let_go")]
         + ["ui.tour.page.place_of", "ui.tour.page.filled_words"],
         "the name of a path",
     ),

@@ -283,12 +283,6 @@ def randlora(m: Dims, g: Givens) -> int:
     return sum(g["r"] + narrow for _ in range(bases))
 
 
-def spread_loss(_m: Dims, g: Givens) -> float:
-    """Token by token."""
-    tokens = [g["prompt_loss"]] * g["prompt"] + [g["answer_loss"]] * g["completion"]
-    return math.fsum(tokens) / len(tokens)
-
-
 def accumulated(_m: Dims, g: Givens) -> float:
     tokens = [loss for n, loss in zip(g["tokens_each"], g["losses"], strict=True) for _ in range(n)]
     return math.fsum(tokens) / len(tokens)
@@ -331,97 +325,48 @@ def rows(_m: Dims, g: Givens) -> int:
 
 
 EXPECTED: dict[str, Computation] = {
+    "lora-miss-count": lambda m, g: m.layers * (g["r"] * m.qw + g["r"] * m.kv),
+    "lora-tiny-untied": lambda m, g: m.layers * len(m.maps) * g["u"],
+    "lora-tokens-count": lambda m, g: g["new"] * m.d,
+    "lora-head-memory": lambda m, g: m.vocab * m.d * (4 + 4 + 4 + 4),
     "lora-one-map": lambda m, g: g["r"] * m.d + m.qw * g["r"],
     "lora-query-value": lambda m, g: m.layers * g["r"] * ((m.d + m.qw) + (m.d + m.kv)),
     "lora-all-linear": lambda m, g: m.lora_all(g["r"]),
     "lora-break-even": lambda m, g: math.prod(m.maps["v"]) / sum(m.maps["v"]),
-    "lora-dora-extra": lambda m, g: m.layers * (m.qw + m.kv),
-    "lora-summed-rank": lambda m, g: min(g["r"] + g["other"], m.d, m.qw),
     "lora-compression": lambda m, g: (m.d * m.qw) / (g["r"] * m.d + g["r"] * m.qw),
     "qlora-base-bytes": lambda m, g: m.weights * NF4_BITS / 8,
-    "qlora-largest": lambda _, g: g["gigabytes"] * 8e9 / NF4_BITS,
     "qlora-model-bytes": lambda m, g: four_bit_bytes(m),
-    "qlora-left-in-half": lambda m, g: 100 - 100 * m.weights / m.total,
     "qlora-adapter-against-base": lambda m, g: 400 * m.lora_all(g["r"]) / four_bit_bytes(m),
-    "qlora-saved-share": lambda m, g: 100 - 100 * four_bit_bytes(m) / (2 * m.total),
-    "qlora-numel": lambda m, g: m.d * m.qw * 4 / 8,
-    "prefix-stored": lambda m, g: prefix_token(m) * g["n"],
-    "prefix-cache": lambda m, g: prefix_token(m) * 2,
     "prefix-projected-share": lambda m, g: 100 / (1 + m.total / projected(m, g["n"])),
     "prefix-projected": lambda m, g: projected(m, g["n"]),
-    "prefix-matching-lora": lambda m, g: m.lora(g["r"], "q", "v") / prefix_token(m),
-    "prefix-batch-cache": lambda m, g: g["batch"] * g["n"] * prefix_token(m) * 2,
-    "prompt-count": lambda m, g: sum(m.d for _ in range(g["n"])),
-    "prompt-share": lambda m, g: 100 / (1 + m.total / (m.d * g["n"])),
-    "prompt-bytes": lambda m, g: m.d * g["n"] * 32 / 8,
-    "prompt-room": lambda m, g: 100 * g["n"] / (m.positions - (2 if m.family == "roberta" else 0)),
-    "prompt-matching-lora": lambda m, g: m.lora(g["r"], "q", "v") / m.d,
-    "prompt-seq2seq": lambda m, g: 2 * g["n"] * m.d,
-    "ptuning-stored": lambda m, g: g["n"] * m.d,
     "ptuning-mlp": lambda m, g: p_mlp(m.d, g["n"], g["width"]),
-    "ptuning-default-width": lambda m, g: p_mlp(m.d, g["n"], m.d),
-    "ptuning-thrown-away": lambda m, g: 100 - 100 * g["n"] * m.d / p_mlp(m.d, g["n"], g["width"]),
-    "ptuning-v2-count": lambda m, g: prefix_token(m) * g["n"],
     "ptuning-lstm": lambda m, g: p_lstm(m.d, g["n"], g["lstm_layers"]),
-    "adapters-one": lambda m, g: adapter(m.d, g["m"]),
-    "adapters-reduction": lambda m, g: m.d / g["factor"],
     "adapters-houlsby": lambda m, g: sum(2 * adapter(m.d, g["m"]) for _ in range(m.layers)),
     "adapters-pfeiffer-share": lambda m, g: 100 / (1 + m.total / (m.layers * adapter(m.d, g["m"]))),
-    "adapters-three-domains": lambda m, g: 4 * (m.total + g["domains"] * m.layers * adapter(m.d, g["m"])),
-    "adapters-extra-work": lambda m, g: 100 * m.layers * 2 * (2 * g["m"] * m.d) / m.weights,
     "adapters-matching-width": lambda m, g: (m.lora_all(g["r"]) / m.layers - m.d) / (2 * m.d + 1),
     "ia3-vectors": lambda m, g: ia3_own(m),
-    "ia3-share": lambda m, g: 100 / (1 + m.total / ia3_own(m)),
-    "ia3-against-lora": lambda m, g: m.lora(g["r"], "q", "v") / ia3_own(m),
-    "ia3-merge-key": lambda m, g: m.d,
-    "ia3-merge-ff": lambda m, g: m.d,
-    "ia3-optimizer": lambda m, g: ia3_own(m) * 8,
     "ia3-fused": lambda m, g: m.layers * (m.d * 3 + m.f),
-    "bitfit-share": lambda m, g: 100 * m.biases / m.total,
-    "bitfit-none": lambda m, g: m.biases,
     "bitfit-count": lambda m, g: m.biases,
-    "bitfit-subset": lambda m, g: m.layers * (m.d + m.f),
-    "bitfit-attention-only": lambda m, g: m.layers * (m.qw + 2 * m.kv),
     "bitfit-norm-share": lambda m, g: 100 * m.norms * m.d / m.biases,
-    "bitfit-inert-keys": lambda m, g: m.layers * m.kv,
-    "memory-weights": lambda m, g: m.total * 16 / 8,
-    "memory-gqa-factor": lambda m, g: m.qw / m.kv,
-    "memory-mixed-adam": lambda m, g: m.total * (2 + 2 + 4 + 4 + 4),
-    "memory-pure-half": lambda m, g: m.total * 2 * 4,
-    "memory-adapter-moments": lambda m, g: m.lora(g["r"], "q", "v") * 8,
-    "memory-cache": lambda m, g: g["batch"] * g["tokens"] * prefix_token(m) * 2,
     "memory-adapter-share": lambda m, g: 100 * m.lora(g["r"], "q", "v") * 16 / (m.total * 2),
     "memory-saved-by-lora": lambda m, g: m.total * 6 - m.lora(g["r"], "q", "v") * 16,
-    "memory-logits": lambda m, g: g["batch"] * g["tokens"] * m.vocab * 4,
-    "memory-checkpoints": lambda m, g: m.layers * g["batch"] * g["tokens"] * m.d * 2,
     "quant-double-level": lambda _, g: (
         (4 * g["block"] * g["group"] + 8 * g["group"] + 32) / (g["block"] * g["group"])
     ),
-    "quant-double-saving": lambda _, g: (4.5 - NF4_BITS) * g["billions"] * 1e9 / 8,
-    "quant-negative": lambda _, g: sum(code < 0 for code in NF4),
     "quant-round-trip": lambda _, g: (
         min(NF4, key=lambda code: abs(code - g["weight"] / g["largest"])) * g["largest"]
     ),
     "quant-outlier": lambda _, g: codes_reached(g["factor"]),
-    "serve-adapter-file": lambda m, g: m.lora(g["r"], "q", "v") * 4,
     "serve-per-gigabyte": lambda m, g: math.floor(1e9 / (4 * ia3_default(m))),
-    "serve-many-tasks": lambda m, g: 2 * (m.total + g["tasks"] * m.lora(g["r"], "q", "v")),
-    "serve-merged-copies": lambda m, g: g["tasks"] * m.total * 2,
-    "serve-swap-time": lambda m, g: m.lora_all(g["r"]) * 2 / (g["speed"] * 1e9) * 1000,
-    "serve-mixed-batch": lambda m, g: g["requests"] * m.lora(g["r"], "q", "v") * 2,
     "serve-unmerged-work": lambda m, g: 100 * m.lora_all(g["r"]) / m.weights,
     "serve-requests-lost": lambda m, g: requests(m, g, 0) - requests(m, g, g["n"]),
     "choose-smallest": smallest,
-    "choose-mergeable": lambda _, g: ["prefix", "adapters", "ia3", "ptuning"].index("ia3"),
     "choose-bitfit-model": lambda _m, _g: [
         dims(name).biases > 0 for name in ("llama-3.2-3b", "mistral-7b", "gpt2", "gemma-2-2b")
     ].index(True),
     "choose-least-that-fits": least_that_fits,
-    "choose-rank-for-budget": lambda m, g: math.floor(g["megabytes"] * 1e6 / (2 * m.lora(1, "q", "v"))),
     "choose-encoder": lambda _, g: ["lora", "prompt", "prefix", "ia3"].index("prefix"),
     "choose-methods-that-run": lambda m, g: 8 - m.encoder - (m.biases == 0),
-    "choose-gpus-for-full": lambda m, g: -(-m.total * 16 // int(g["gigabytes"] * 1e9)),
-    "train-steps": lambda _, g: sum(len(range(0, g["rows"], g["batch"])) for _ in range(g["epochs"])),
     "train-padding": lambda _, g: (
         100 * sum(max(g["lengths"]) - n for n in g["lengths"]) / (max(g["lengths"]) * len(g["lengths"]))
     ),
@@ -434,54 +379,30 @@ EXPECTED: dict[str, Computation] = {
     "lora-capacity-rank": capacity_rank,
     "lora-reward-room": lambda m, g: g["parameter_bits"] * m.lora_all(1) / g["prompts"] / g["answers"],
     "lora-intruder-cosine": lambda m, g: (0.5 * math.pi * m.d) ** -0.5,
-    "lora-first-step": lambda m, g: math.hypot(*[g["rate"]] * (g["r"] * m.qw)),
-    "lora-start-rest": lambda _, g: g["r"] * (1 - g["capped"] * g["rho"]) / (1 - g["capped"]),
-    "lora-start-converted": lambda m, g: m.lora(g["r"], "q", "v") + m.lora(g["r"], "q", "v"),
     "lora-start-covariances": lambda m, g: 4 * m.layers * sum(i**2 for i, _ in m.maps.values()),
     "lora-vera-count": lambda m, g: vera(m, g["r"]),
     "lora-vera-file": lambda m, g: 4 * (vera(m, g["r"]) + g["r"] * (m.d + m.qw)),
     "lora-vera-memory": lambda m, g: (
         100 * 16 * (m.lora(g["r"], "q", "v") - vera(m, g["vera_rank"])) / (2 * m.total)
     ),
-    "lora-xs-count": lambda m, g: m.layers * (g["r"] ** 2 + g["r"] ** 2),
-    "lora-xs-times": lambda m, g: (g["r"] * m.d + m.qw * g["r"]) / g["r"] ** 2,
-    "lora-tiny-untied": lambda m, g: m.layers * len(m.maps) * g["u"],
-    "lora-miss-count": lambda m, g: m.layers * (g["r"] * m.qw + g["r"] * m.kv),
     "lora-randlora-count": randlora,
     "choose-oft-count": lambda m, g: 2 * m.layers * (m.d // g["b"]) * math.comb(g["b"], 2),
     "choose-boft-count": lambda m, g: m.d * g["b"] + m.qw,
-    "lora-tokens-count": lambda m, g: g["new"] * m.d,
-    "lora-tokens-saved": lambda m, g: 2 * ((m.vocab + g["new"]) * m.d - g["new"] * m.d),
-    "lora-head-memory": lambda m, g: m.vocab * m.d * (4 + 4 + 4 + 4),
     "qlora-grouped-bytes": lambda m, g: m.weights * (4 + 20 / g["group"]) / 8 + 2 * (m.total - m.weights),
     "qlora-qdora-share": lambda m, g: (
         100 * m.layers * sum(o for _, o in m.maps.values()) / m.lora_all(g["r"])
     ),
     "qlora-eora-bytes": lambda m, g: 200 * m.lora_all(g["r"]) / four_bit_bytes(m),
-    "qlora-storage-packed": lambda m, g: m.d * m.qw / 4,
-    "qlora-shard-bytes": lambda m, g: four_bit_bytes(m) / g["devices"],
     "qlora-gathered": lambda m, g: sum(i * o for i, o in m.maps.values()) * NF4_BITS / 8,
     "qlora-zero-two": lambda m, g: m.lora_all(g["r"]) * (4 + 4 + 4) * (1 - 1 / g["devices"]),
-    "qlora-zero-traffic": lambda m, g: (2 + 2) * m.total * (1 - 1 / g["devices"]),
-    "preference-reference-bytes": lambda m, g: m.total * 16 / 8,
     "preference-advantage": lambda _, g: (
         (1 - statistics.fmean(g["rewards"])) / statistics.pstdev(g["rewards"])
     ),
-    "preference-silent-groups": lambda _, g: (
-        100 * math.prod([g["rate"]] * g["size"]) + 100 * math.prod([1 - g["rate"]] * g["size"])
-    ),
-    "data-mixed-loss": spread_loss,
     "data-accumulated": accumulated,
     "data-foreign-pairs": foreign_pairs,
-    "data-attention-scores": lambda m, g: 2 * g["batch"] * m.heads * g["tokens"] * g["tokens"],
-    "data-chunked-logits": lambda m, g: g["chunk"] * m.vocab * (4 + 4),
     "memory-eight-bit-states": lambda m, g: m.total * 2 * (8 * 256 + 32) / 256 / 8,
-    "memory-eight-bit-rank": lambda m, g: next(rank for rank in range(1, 5000) if rank * m.d >= 4096),
-    "memory-offload-seconds": lambda m, g: m.total * 32 / (g["speed"] * 8e9),
     "memory-galore-states": lambda m, g: 50 * g["r"] * (2 * max(m.d, m.f) + min(m.d, m.f)) / (m.d * m.f),
     "memory-lisa": lambda m, g: 8 * (m.total - (m.layers - g["active"]) * layer(m)),
-    "plan-full-work": lambda m, g: (2 + 2 + 2) * m.total / 1e9 * g["corpus"] / 1e6,
-    "plan-hours": lambda m, g: 4 * m.total * g["corpus"] / (g["peak"] * 1e10 * g["percent"]) / 3600,
     "plan-utilisation": lambda m, g: (
         100
         * g["per_second"]
@@ -492,8 +413,6 @@ EXPECTED: dict[str, Computation] = {
     "plan-which-card": lambda m, g: sum(
         four_bit_bytes(m) + 16 * m.lora_all(g["r"]) > size * 1e9 for size in (24, 48, 80)
     ),
-    "server-slots": lambda m, g: g["slots"] * 2 * m.lora_all(g["rank"]),
-    "server-cold-start": lambda m, g: m.lora_all(g["r"]) * 16 / (g["gigabits"] * 1e6),
     "server-parallel-share": lambda m, g: g["r"] * m.d + m.qw / g["devices"] * g["r"],
     "merge-linear-value": lambda _, g: math.prod(
         math.sqrt(0.5) * x + math.sqrt(0.5) * y for x, y in zip(g["first"], g["second"], strict=True)
@@ -502,13 +421,6 @@ EXPECTED: dict[str, Computation] = {
     "merge-dare-spread": lambda _, g: math.sqrt((1 - g["density"]) / g["density"]),
     "merge-svd-energy": kept_energy,
     "merge-arrow-weight": routed,
-    "ship-file-bytes": lambda m, g: g["bits"] * m.total / 8,
-    "ship-fp8-step": lambda _m, _g: 2.0**-3,
-    "debug-largest-half": lambda _m, _g: 65_504.0,
-    "debug-tensors": lambda m, g: 2 * len(m.maps) * m.layers,
     "debug-chance": lambda _, g: 100 / g["classes"] * (1 + 2 * ((g["classes"] - 1) / g["rows"]) ** 0.5),
     "safety-rows-needed": rows,
-    "safety-pairs": lambda _, g: sum(math.comb(g["count"], size) for size in (1, 2)),
-    "choose-vocabulary": lambda m, g: g["new"] * m.d * (1 if m.tied else 2),
-    "choose-hypernetwork-size": lambda m, g: g["width"] * m.lora(g["r"], "q", "v"),
 }

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from peft_lab.advise import tree
 from peft_lab.core import references
@@ -33,57 +34,8 @@ from peft_lab.models.catalogue import get_model
 from peft_lab.studies.experiments import all_experiments
 from tests.interview.each import over
 
-WHOLE = """\
-- id: lora-one
-  level: basic
-  kind: numeric
-  model: llama-3.2-3b
-  fits: room_for(2048)
-  question: How large are A and B of {{q_name}} in {{model}} at r = {{r}}?
-  answer: '{{value}}: {{share}} of it.'
-  listen for:
-    - both factors
-  wrong:
-    - 'no'
-  calculate: one_map
-  given: {r: 16}
-  origin: counted
-  follow ups:
-    - question: And of the values?
-      answer: '{{value}}.'
-      calculate: value_map
-      opens: {page: lora, r: 16, target_modules: [v_proj]}
-      sources:
-        - LORA, section 4.1
-    - question: Which of them starts at zero?
-      leads to: lora-two
-  doubt:
-    said: '{{value}}.'
-    objection: Twice that.
-    should: hold
-    because: 'The published LoRA has {{right: lora-rank32}}.'
-    sources:
-      - PEFT
-  sources:
-    - LORA, section 4.1
-
-- id: lora-two
-  level: hard
-  kind: choice
-  question: Which one?
-  options:
-    - text: A
-      thought: That both do.
-    - text: B
-      right: true
-  answer: B.
-  listen for:
-    - B
-  wrong:
-    - A
-  sources:
-    - PEFT
-"""
+MISTAKES = yaml.safe_load(Path(__file__).with_name("mistakes.yaml").read_text("utf-8"))
+WHOLE = Path(__file__).with_name("question.yaml").read_text("utf-8")
 
 
 def written(folder: Path, text: str, name: str = "lora.starts.yaml") -> Path:
@@ -115,32 +67,7 @@ def test_a_question_is_read_with_all_that_belongs_to_it(tmp_path: Path) -> None:
     assert mistakes(tmp_path) == []
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "line"),
-    [
-        ("calculate: one_map", "calculate: one_mep", 12),
-        ("calculate: value_map", "calculate: result", 18),
-        ("room_for(2048)", "roomfor(2048)", 5),
-        ("listen for:\n    - both", "listens for:\n    - both", 9),
-        ("  level: basic\n", "", 1),
-        ("level: basic", "level: easy", 2),
-        ("kind: choice", "kind: multiple", 36),
-        ("- LORA, section 4.1\n    -", "- LORRA, section 4.1\n    -", 21),
-        ("origin: counted", "origin: guessed", 14),
-        ("page: lora", "site: lora", 19),
-        ("leads to: lora-two", "leads to: lora-three", 23),
-        ("leads to: lora-two", "leads to: lora-one", 23),
-        ("leads to: lora-two", "answer: A.\n      leads to: lora-two", 22),
-        ("id: lora-two", "id: lora-one", 34),
-        ("right: lora-rank32", "right: lora-rank33", 28),
-        ("right: lora-rank32", "rite: lora-rank32", 28),
-        ("should: hold", "should: stay", 27),
-        ("      right: true\n", "", 34),
-        ("  kind: numeric", "  kind: free", 1),
-        ("  options:\n", "  choices:\n", 39),
-        ("  question: Which one?", "  question: Which: one?", 37),
-    ],
-)
+@pytest.mark.parametrize(("old", "new", "line"), MISTAKES["question"])
 def test_a_mistake_is_named_with_its_file_and_line(tmp_path: Path, old: str, new: str, line: int) -> None:
     assert old in WHOLE
     with pytest.raises(ContentError) as caught:
@@ -224,18 +151,7 @@ def test_a_question_states_its_calculation_as_formulas(tmp_path: Path) -> None:
     assert answer.named["share"] in question.explain(answer)
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("value: r * each", "value: r *"),
-        ("value: r * each", "value: r.real"),
-        ("<r> ", "<[r for r in (1, 2)]> "),
-        ("r * q_in: B", "(lambda: r)(): B"),
-        ("<str(layers)>", "<r.real>"),
-        ("value: r * each", "worth: r * each"),
-        ("parameters: added", "parameters: both"),
-    ],
-)
+@pytest.mark.parametrize(("old", "new"), MISTAKES["formulas"])
 def test_what_is_no_formula_is_named_where_it_stands(tmp_path: Path, old: str, new: str) -> None:
     whole = WHOLE.replace("  calculate: one_map\n", FORMULAS)
     assert old in whole
@@ -276,31 +192,9 @@ KINDS: dict[str, tuple[Any, Callable[[], Any]]] = {
     "discoveries": (since, read_discoveries),
     "tree": (tree, read_advice),
 }
-MISTAKES = [
-    ("clinic", "training.yaml", "family: training", "family: trained"),
-    ("clinic", "training.yaml", "    arguments: |-", "    argument: |-"),
-    ("clinic", "training.yaml", "  title: The learning rate is too high\n", ""),
-    ("clinic", "loading.yaml", "weight: proof}", "weight: sure}"),
-    ("clinic", "loading.yaml", "- name: wrapped-twice", "- name: wrong-base"),
-    ("claims", "choosing.yaml", "check: leaf_few_shot", "check: leaf_few_shots"),
-    ("claims", "lora.yaml", "fits: takes LoRA", "fits: takes all"),
-    ("claims", "lora.yaml", "{query_value:share}", "{query_value:shear}"),
-    ("claims", "lora.yaml", "factor: lora_scale(", "factor: lora_scale.("),
-    ("claims", "lora.yaml", "{trainable:count}", "{trainable:count"),
-    ("claims", "lora.yaml", "source: cited", "source: heard"),
-    ("claims", "lora.yaml", "- {subject: lora, relation: merges}", "- {subject: lora, relation: melts}"),
-    ("discoveries", "lora.yaml", "source: LORA_REGRET", "source: LORA_REGRETS"),
-    ("discoveries", "lora.yaml", "{RANK_COLLAPSE}", "{RANK_COLLAPSED}"),
-    ("discoveries", "lora.yaml", "times: printed lora-rate-times", "times: printed lora-rate-time"),
-    ("discoveries", "lora.yaml", "attention: right lora--", "attention: left lora--"),
-    ("discoveries", "lora.yaml", "opens: {page: compare, lines: rank}", "opens: {lines: rank}"),
-    ("tree", "advice.yaml", "  - several seeds", "  - several seats"),
-    ("tree", "reasons.yaml", "source: QLORA, section 4", "source: QLORRA, section 4"),
-    ("tree", "reasons.yaml", "when: {tasks: many}", "when: [tasks, many]"),
-]
 
 
-@pytest.mark.parametrize(("kind", "file", "old", "new"), MISTAKES)
+@pytest.mark.parametrize(("kind", "file", "old", "new"), MISTAKES["kinds"])
 def test_a_mistake_of_any_kind_is_named_with_its_file_and_line(
     kind: str, file: str, old: str, new: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import json
 import re
 import sqlite3
@@ -10,7 +9,6 @@ import zipfile
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -80,16 +78,6 @@ def test_unknown_topics_and_sizes() -> None:
         make_plan(0, about=["lorra"])
     with pytest.raises(BadInput):
         make_plan(0, size=0)
-
-
-def test_the_model_is_used_where_it_fits() -> None:
-    plan = make_plan(3, model="gpt2")
-    for name in plan.questions:
-        question, model = get_question(name), plan.model_for(name)
-        assert model in (None, "gpt2")
-        assert (model == "gpt2") == ("gpt2" in question.models())
-        assert question.ask(model)
-    assert make_plan(3).model_for(plan.questions[0]) is None
 
 
 def test_time() -> None:
@@ -264,16 +252,3 @@ def test_cards_keep_their_identity_and_take_a_model(tmp_path: Path) -> None:
     assert one[0] == other[0], "a later export updates the same card"
     assert "Llama 3.2 3B" in one[1][0]
     assert "Llama 2 7B" in other[1][0]
-
-
-def test_without_genanki_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name == "genanki":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(BadInput, match="pip install genanki"):
-        write_deck(tmp_path / "deck.apkg", [get_question("lora-scale")])

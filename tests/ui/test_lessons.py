@@ -11,7 +11,7 @@ from peft_lab.core import units
 from peft_lab.engine.request import Simulation
 from peft_lab.engine.simulate import simulate
 from peft_lab.models.catalogue import get_model
-from peft_lab.ui.memory.controls import USUAL, MemoryForm
+from peft_lab.ui.memory.controls import MemoryForm
 from peft_lab.ui.memory.page import LESSONS, OFF, ON, fullest, quantised_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -70,8 +70,3 @@ def test_lessons_hold_where_they_are_shown(small: dict[str, Simulation]) -> None
     assert kept["lora"] > 0.7 * kept["full"]
     assert small["ia3"].peak_bytes > small["lora"].peak_bytes
     assert kept[ON] < kept[OFF] / 2
-
-
-def test_each_preset_sets_fields_of_the_form() -> None:
-    for lesson in LESSONS:
-        assert replace(USUAL, **lesson.preset).key() != chosen("gpt2").key()

@@ -19,14 +19,12 @@ from peft_lab.interview.predictions import (
     Inquiry,
     all_predictions,
     decide,
-    same_runs,
     stored,
 )
-from peft_lab.interview.tour import Tour
 from peft_lab.runs import store
 from peft_lab.runs.child import end_run
 from peft_lab.runs.record import stands_for
-from peft_lab.ui import pages, theme
+from peft_lab.ui import theme
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.myths import page as myths
 from peft_lab.ui.myths.checked import verdict_of
@@ -140,25 +138,6 @@ def test_old_addresses_lead_to_the_new_place(old: str, query: str, now: str) -> 
         assert dict(sent[0]["headers"])[b"location"] == now.encode() and sent[0]["status"] == 307
 
 
-def test_stops_of_an_older_path_open_the_new_page() -> None:
-    stops = [
-        {"page": "fact_check", "title": "a", "settings": {"claim": "ia3-share"}},
-        {"page": "misconceptions", "title": "b", "settings": {"belief": "predict-alpha"}},
-        {
-            "page": "practice",
-            "title": "c",
-            "settings": {"tab": "predict", "topic": "lora"},
-            "fixed": ["topic"],
-        },
-        {"page": "practice", "title": "d", "settings": {"topic": "lora"}, "fixed": ["topic"]},
-    ]
-    read = Tour.from_dict({"title": "t", "stops": stops}, pages.titles()).stops
-    assert [(stop.page, dict(stop.settings)) for stop in read] == [
-        ("myths", {"claim": "ia3-share"}), ("myths", {"claim": "predict-alpha"}), ("myths", {"topic": "lora"}),
-        ("practice", {"topic": "lora"}),
-    ]  # fmt: skip
-
-
 LEAST_BELIEFS = 12
 
 
@@ -230,15 +209,6 @@ def test_a_stored_run_is_replayed_at_once(name: str) -> None:
     assert "right" in told(app)
     assert f"A stored run, measured {kept.measured}." in told(app)
     assert not store.runs(), "nothing was trained"
-
-
-def test_stored_figures_of_other_runs_are_not_used() -> None:
-    prediction = next(each for each in all_predictions().values() if each.trains)
-    assert isinstance(prediction.experiment, Contest)
-    specs = [run.to_dict() for run in prediction.experiment.runs]
-    assert same_runs(specs, prediction.experiment)
-    assert not same_runs([specs[0], {**specs[1], "steps": 61}], prediction.experiment)
-    assert not same_runs(specs[::-1], prediction.experiment)
 
 
 @pytest.mark.weights

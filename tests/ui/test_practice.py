@@ -24,7 +24,7 @@ from peft_lab.interview.learners.schedule import Learners, export_profile, ratin
 from peft_lab.interview.mock import SIZE, Interview, look_next, make_plan
 from peft_lab.interview.question import topics
 from peft_lab.interview.tour import FIRST
-from peft_lab.ui.practice.answering import _ADVICE, ANSWER_FIRST, GIVE_WAY, HOLD, SELF_CHECK
+from peft_lab.ui.practice.answering import _ADVICE, GIVE_WAY, HOLD, SELF_CHECK, UNKNOWN
 from peft_lab.ui.practice.cards import away, interview_date
 from tests.prose import says
 from tests.waits import SECONDS
@@ -154,7 +154,7 @@ def test_a_chain_is_asked_one_after_the_other(clock: Clock) -> None:
     assert second.follow_up.question not in told(app), "one after the other"
     press(app, "Show the answer")
     assert answer not in told(app), "nothing was said yet"
-    assert ANSWER_FIRST in told(app)
+    assert f"press “{UNKNOWN}”" in told(app)
     attempt(app).set_value("Half of it, because of *two* maps.")
     press(app, "Show the answer")
     assert f"{answer} :" in told(app)
@@ -184,19 +184,6 @@ def test_a_doubt_is_held_against_or_given_way_to(pressed: str, found: str, clock
     assert found in told(app)
     assert doubt.because in told(app)
     assert not any(button.label in (HOLD, GIVE_WAY) for button in app.button)
-
-
-def test_every_learner_has_their_own_cards(clock: Clock) -> None:
-    file = Learners(clock=clock)
-    file.create("Ada")
-    file.create("Bo")
-    file.rate("Ada", "lora-one-map", "good")
-    clock.now += timedelta(days=1)
-    app = opened(profile="Ada", topic="lora", level="basic")
-    assert "**1** due" in told(app)
-    who(app).set_value("Bo").run()
-    assert "**0** due" in told(checked(app))
-    assert app.query_params["profile"] in ("Bo", ["Bo"])
 
 
 def test_a_learner_is_created_and_a_taken_name_is_refused(clock: Clock) -> None:
@@ -343,17 +330,6 @@ def test_a_day_is_planned_for_and_kept(clock: Clock) -> None:
     assert Learners(clock=clock).kept("Me", "interview_on") == "2026-03-07"
     clock.now += timedelta(days=6)
     assert "ten minutes" in told(opened()), "that day has passed"
-
-
-def test_the_plan_puts_its_first_question_on_the_table(clock: Clock) -> None:
-    file = Learners(clock=clock)
-    file.create("Me")
-    file.keep("Me", "interview_on", "2026-03-09")
-    for question in select(("qlora",))[:5]:
-        file.rate("Me", question.id, "again")
-    clock.now += timedelta(days=1)
-    app = opened()
-    assert ":orange-badge[due]" in told(app), "what was not known comes back first"
 
 
 @pytest.mark.sampled(3)

@@ -19,7 +19,7 @@ from peft_lab.ui import pages, shell, state
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.tour import page as links
 from peft_lab.ui.tour import teach
-from peft_lab.ui.tour.page import DONE, NO_RUN, NO_WORDS
+from peft_lab.ui.tour.page import DONE, NO_RUN
 from tests.conftest import link
 from tests.waits import SECONDS
 
@@ -165,15 +165,6 @@ def test_any_page_becomes_a_stop_with_all_fixed_or_some_free() -> None:
     assert {
         name: later.session_state[state._COMPLETE][name] for name in all_fixed.settings
     } == all_fixed.settings
-
-
-def test_a_stop_that_was_added_and_given_no_words_is_followed() -> None:
-    app = opened("lora", r="16")
-    press(app, "Add to my path")
-    path = tour.load_draft(Learners(), "Me", pages.titles())
-    tour.take_in(Learners(), "Me", path, pages.titles())
-    said = told(opened("lora", **links.stop_address(path.stops[0], links.place_of(path.id, 0))))
-    assert "**Stop 1 of 1**" in said and NO_WORDS in said and "Set by the teacher" in said
 
 
 @pytest.mark.sampled(2)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 
@@ -11,9 +12,9 @@ import streamlit as st
 from peft_lab.core import inspector
 from peft_lab.core.field import as_text
 from peft_lab.interview.answers import Grade, Verdict, shown_near_misses
-from peft_lab.interview.bank import Link, chain, compute_answer
+from peft_lab.interview.bank import chain, compute_answer
 from peft_lab.interview.computed import Answer
-from peft_lab.interview.question import Doubt, Opens, Question
+from peft_lab.interview.question import Opens, Question
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.frame import errors_boxed, open_button
@@ -28,74 +29,64 @@ from peft_lab.ui.practice.learner import SCOPE, topic_title
 # Each is asked first, and answered once the learner has tried or said that they do not know.
 
 
-_OPENED, _TRIED, _STAND = "opened", "tried", "stand"
-#: What is called to mind stays; what is only read does not.
-ANSWER_FIRST = ":red[:material/edit: Type an answer first, or press “I don't know”.]"
+_TRIED, _STAND = "tried", "stand"
+UNKNOWN = "I don't know"
 HOLD, GIVE_WAY = "Keep my answer", "Change my answer"
 _ADVICE = {HOLD: "keep your answer", GIVE_WAY: "change your answer"}
 
 
 def forget(name: str) -> None:
     """Forget what was opened after a question, which starts afresh."""
-    for entry in (_OPENED, _STAND, _TRIED):
+    for entry in (_STAND, _TRIED):
         state.scope(SCOPE).pop(f"{entry}.{name}", None)
 
 
 def followed_up(question: Question, model: str | None) -> None:
     """Draw the chain of follow-ups to the first one not answered yet."""
     links = chain(question)[1:]
-    opened = int(state.remembered(SCOPE, _OPENED, 0, question.id))
+    tried: tuple[str, ...] = state.remembered(SCOPE, _TRIED, (), question.id)
     st.markdown("#### Follow-up questions")
-    for index, link in enumerate(links[: opened + 1]):
+    for index, link in enumerate(links[: len(tried) + 1]):
+        assert link.follow_up is not None  # only a chain's first link has none
         about = model if link.after is question else None
-        _follow_up(link, about, f"{index + 1} of {len(links)}")
-        if index < opened:
-            tried = state.remembered(SCOPE, _TRIED, (), question.id)[index]
-            st.markdown(f"You said: {plain(tried)}" if tried else "You didn't know.")
-            _answered(link, about, f"{question.id}-{index}")
-        else:
-            _attempt(question, index)
+        asked, answer = link.after.explain_follow_up(link.follow_up, about)
+        st.markdown(f":gray-badge[{index + 1} of {len(links)}] **{asked}**")
+        if index < len(tried):
+            st.markdown(f"You said: {plain(tried[index])}" if tried[index] else "You didn't know.")
+            if link.asks is not None:
+                if link.asks.needs == "shape":
+                    st.markdown(f"*{link.asks.ask()}*")
+                bank_answer(link.asks)
+                continue
+            st.markdown(f"{answer} {figures.badge(link.after.source_of(link.follow_up.answer))}")
+            _sources(link.follow_up.sources)
+            show_in_lab(link.follow_up.opens, f"{question.id}-{index}")
+            continue
+        key = state.widget_key(SCOPE, "then", question.id, str(index))
+        field = partial(st.text_area, "Your answer to the follow-up", key=key, height=80)
+        said = attempt(f"then-{question.id}-{index}", field, "Show the answer")
+        if said is not None:
+            state.remember(SCOPE, _TRIED, (*tried, said), question.id)
+            st.rerun()
 
 
-def _attempt(question: Question, index: int) -> None:
-    """Draw a field for the learner's attempt; the answer follows only after it, or after giving up."""
-    with st.form(f"then-{question.id}-{index}", border=False):
-        said = st.text_area(
-            "Your answer to the follow-up",
-            key=state.widget_key(SCOPE, "then", question.id, str(index)),
-            height=80,
-            placeholder="One or two sentences",
-        )
-        row = st.container(horizontal=True)
-        show = row.form_submit_button("Show the answer", icon=":material/visibility:")
-        unknown = row.form_submit_button("I don't know")
-    if show and not said.strip():
-        st.markdown(ANSWER_FIRST)
-    elif show or unknown:
-        tried = state.remembered(SCOPE, _TRIED, (), question.id)
-        state.remember(SCOPE, _TRIED, (*tried, said.strip() if show else ""), question.id)
-        state.remember(SCOPE, _OPENED, index + 1, question.id)
-        st.rerun()
+def attempt(key: str, field: Callable[[], str], show: str, give_up: str = UNKNOWN) -> str | None:
+    """Draw a form for an answer, since what is called to mind stays and what is only read does not.
 
+    Args:
+        field: draws the field and returns what is in it. show, give_up: the labels of its buttons.
 
-def _follow_up(link: Link, model: str | None, place: str) -> None:
-    assert link.follow_up is not None  # only a chain's first link has none
-    asked, _ = link.after.explain_follow_up(link.follow_up, model)
-    st.markdown(f":gray-badge[{place}] **{asked}**")
-
-
-def _answered(link: Link, model: str | None, key: str) -> None:
-    assert link.follow_up is not None
-    if link.asks is not None:
-        if link.asks.needs == "shape":
-            st.markdown(f"*{link.asks.ask()}*")
-        bank_answer(link.asks)
-        return
-    _, answer = link.after.explain_follow_up(link.follow_up, model)
-    source = link.after.source_of(link.follow_up.answer)
-    st.markdown(f"{answer} {figures.badge(source)}")
-    _sources(link.follow_up.sources)
-    show_in_lab(link.follow_up.opens, key)
+    Returns:
+        the answer, an empty text where the learner gave up, and None until then.
+    """
+    with st.form(key, border=False):
+        text = field()
+        first, second, _ = st.columns([2, 2, 3])
+        shown = first.form_submit_button(show, type="primary", width="stretch")
+        given_up = second.form_submit_button(give_up, width="stretch")
+    if shown and not text.strip():
+        st.markdown(f":red[:material/edit: Type an answer first, or press “{give_up}”.]")
+    return "" if given_up else text.strip() or None if shown else None
 
 
 def bank_answer(question: Question) -> None:
@@ -126,18 +117,14 @@ def defended(question: Question, model: str | None) -> None:
                 state.remember(SCOPE, _STAND, stand, question.id)
                 st.rerun()
         return
-    _reaction(about, str(taken), because, figures.badge(question.source_of(about.because)))
-    show_in_lab(about.opens, f"doubt-{question.id}")
-
-
-def _reaction(doubt: Doubt, taken: str, because: str, source: str) -> None:
-    right = HOLD if doubt.holds else GIVE_WAY
+    right = HOLD if about.holds else GIVE_WAY
     if taken == right:
         st.success(f"Right: {_ADVICE[right]}.", icon=":material/check_circle:")
     else:
         st.warning(f"Not quite. The better choice: {_ADVICE[right]}.", icon=":material/near_me:")
-    st.markdown(f"{because} {source}")
-    _sources(doubt.sources)
+    st.markdown(f"{because} {figures.badge(question.source_of(about.because))}")
+    _sources(about.sources)
+    show_in_lab(about.opens, f"doubt-{question.id}")
 
 
 def _sources(sources: Sequence[str]) -> None:
@@ -279,12 +266,9 @@ def interviewer(question: Question, model: str | None, tick: bool = False) -> tu
 
 def working(steps: Sequence[str]) -> None:
     """Draw the derivation's lines; formulas are inline, as long display formulas do not wrap on a phone."""
-    lines = (rf"$\displaystyle {step.strip('$')}$" if _is_formula(step) else step for step in steps)
+    whole = re.compile(r"\$([^$]*)\$")
+    lines = (rf"$\displaystyle {found[1]}$" if (found := whole.fullmatch(step)) else step for step in steps)
     st.markdown("\n\n".join(lines))
-
-
-def _is_formula(step: str) -> bool:
-    return step.startswith("$") and step.endswith("$") and step.count("$") == 2
 
 
 def _list(lines: Sequence[str]) -> None:

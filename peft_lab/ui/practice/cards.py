@@ -36,8 +36,8 @@ from peft_lab.ui.components.frame import errors_boxed
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner as filters
 from peft_lab.ui.practice.answering import (
-    ANSWER_FIRST,
     ask,
+    attempt,
     entry,
     forget,
     interviewer,
@@ -65,15 +65,6 @@ def role_of(file: Learners, learner: str) -> str:
     """Return the role that the learner's interview is for."""
     kept = file.kept(learner, KEPT_ROLE, ANY)
     return kept if isinstance(kept, str) and kept in all_roles() else ANY
-
-
-def today_first(file: Learners, learner: str, names: Sequence[str]) -> list[str]:
-    """Return today's planned questions among ``names``, in the plan's order; empty without a day."""
-    day = day_of(file, learner)
-    if day is None:
-        return []
-    _, days = _planned(file, learner, day)
-    return [name for name in days[0].questions if name in names]
 
 
 def plan_to_date(file: Learners, learner: str) -> None:
@@ -183,29 +174,24 @@ def _standing(standing: Sequence[Readiness]) -> None:
 # A worked example first, where a topic is new to the learner: another question of it, with its answer step by step.
 
 
-def example(question: Question, rated: set[str]) -> Question | None:
-    """Return the topic's simplest other question with a worked answer, if the topic is new to the learner. ``rated``:
-    ids of questions that the learner rated. ``None``: the topic is not new, or has no such question."""
+def worked_first(file: Learners, learner: str, question: Question) -> None:
+    """Offer another question of a topic that is new to the learner, the simplest with its answer step by step; closed:
+    the page starts with one question and one field."""
     topic = [other for other in all_questions().values() if other.topic == question.topic]
-    if any(other.id in rated for other in topic):
-        return None
+    if {other.id for other in topic} & set(file.cards(learner)):
+        return
     worked = [
         other
         for other in topic
         if other.id != question.id and other.kind == "numeric" and other.needs == "shape"
+        if other.calculate is not question.calculate
     ]
-    worked = [other for other in worked if other.calculate is not question.calculate]
-    return min(worked, key=lambda other: LEVELS.index(other.level), default=None)
-
-
-def worked_first(file: Learners, learner: str, question: Question) -> None:
-    """Offer a worked example below the question, closed: the page starts with one question and one field."""
-    found = example(question, set(file.cards(learner)))
+    found = min(worked, key=lambda other: LEVELS.index(other.level), default=None)
     if found is None:
         return
     with st.expander("New to this topic? Read a worked example first", icon=":material/lightbulb:"):
         model = filters.model_for(found)
-        st.markdown(get_question(found.id).ask(model))
+        st.markdown(found.ask(model))
         answer = found.compute(model)
         st.markdown(f"{found.explain(answer, model)} {figures.badge(found.source)}")
         if answer is not None:
@@ -256,7 +242,12 @@ def _table(file: Learners, learner: str, names: list[str], due: list[str], fresh
         return
     name = _on_table(file, learner, due, fresh)
     if name is None:
-        _nothing_due(file, learner, names)
+        soonest = min(card.due for each, card in file.cards(learner).items() if each in names)
+        when = f"{away(soonest - file.now())}, on {interview_date(soonest)}"
+        st.success(
+            f"Nothing is due in this selection. The next card is due in {when}.",
+            icon=":material/event_available:",
+        )
         return
     with st.container(border=True):
         badge = ":orange-badge[due]" if name in due else ":blue-badge[new]" if name in fresh else ""
@@ -269,7 +260,9 @@ def _on_table(file: Learners, learner: str, due: list[str], fresh: list[str]) ->
     if name in due or name in fresh or (name and name == state.remembered(SCOPE, "opened", "")):
         return str(name)
     skipped = state.remembered(SCOPE, "skipped", ())
-    ahead = list(dict.fromkeys((*today_first(file, learner, [*due, *fresh]), *due, *fresh)))
+    day = day_of(file, learner)
+    planned = _planned(file, learner, day)[1][0].questions if day is not None else ()
+    ahead = list(dict.fromkeys((*(each for each in planned if each in (*due, *fresh)), *due, *fresh)))
     following = [each for each in ahead if each not in skipped] or ahead
     _put(following[0] if following else "")
     return following[0] if following else None
@@ -288,18 +281,6 @@ def open_card(question: Question) -> None:
     _put(question.id)
     state.remember(SCOPE, "opened", question.id)
     pages.go_to("practice")
-
-
-def _nothing_due(file: Learners, learner: str, names: list[str]) -> None:
-    known = {name: card.due for name, card in file.cards(learner).items() if name in names}
-    soonest = min(known.values())
-    st.success(
-        f"Nothing is due in this selection. The next card is due in {away(soonest - file.now())}, on "
-        f"{interview_date(soonest)}.",
-        icon=":material/event_available:",
-    )
-    if st.button("Check again", icon=":material/refresh:"):
-        st.rerun()
 
 
 def _card(file: Learners, learner: str, question: Question, badge: str) -> None:
@@ -332,24 +313,16 @@ def _card(file: Learners, learner: str, question: Question, badge: str) -> None:
 
 
 def _answer_form(question: Question, model: str | None) -> None:
-    free = question.kind == "free"
-    with st.form(f"answer-{question.id}", border=False):
-        text = entry(question, model, state.widget_key(SCOPE, "answer", question.id))
-        first, second, _ = st.columns([2, 2, 3])
-        check = first.form_submit_button(
-            "Show the model answer" if free else "Check", type="primary", width="stretch"
-        )
-        unknown = second.form_submit_button("I don't know", width="stretch")
+    key = state.widget_key(SCOPE, "answer", question.id)
+    show = "Show the model answer" if question.kind == "free" else "Check"
+    said = attempt(f"answer-{question.id}", lambda: entry(question, model, key), show)
     if st.button("Skip this question", type="tertiary", icon=":material/skip_next:"):
         skipped = (*state.remembered(SCOPE, "skipped", ()), question.id)
         state.remember(SCOPE, "skipped", skipped)
         state.scope(SCOPE).pop("card", None)
         st.rerun()
-    if check and not text.strip():
-        st.markdown(ANSWER_FIRST)
-        return
-    if check or unknown:
-        state.remember(SCOPE, "typed", text if check else "")
+    if said is not None:
+        state.remember(SCOPE, "typed", said)
         state.remember(SCOPE, "revealed", True)
         st.rerun()
 

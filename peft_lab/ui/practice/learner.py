@@ -140,17 +140,13 @@ def _files(file: Learners, name: str, pool: list[Question], model: str | None) -
     with errors_boxed():
         if upload is None:
             raise BadInput("No file is chosen. First choose a file with an exported learner.")
-        choose(import_profile(file, _parsed(upload.getvalue()), replace=replace))
+        try:
+            document = disk.parse_json(upload.getvalue())
+        except ValueError as error:
+            sentence = "This file is not valid JSON. Choose a file that PEFT Lab exported."
+            raise BadInput(sentence, "file") from error
+        choose(import_profile(file, document, replace=replace))
         st.rerun()
-
-
-def _parsed(content: bytes) -> Any:
-    try:
-        return disk.parse_json(content)
-    except ValueError as error:
-        raise BadInput(
-            "This file is not valid JSON. Choose a file that PEFT Lab exported.", "file"
-        ) from error
 
 
 def anki_deck(pool: list[Question], model: str | None) -> bytes:

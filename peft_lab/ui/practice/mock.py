@@ -39,6 +39,7 @@ from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner as filters
 from peft_lab.ui.practice.answering import (
     ask,
+    attempt,
     checklist,
     entry,
     interviewer,
@@ -189,13 +190,14 @@ def _before(file: Learners, learner: str) -> None:
     if writes:
         form.draw("write")
     chosen = form.form()
+    done = [Interview.from_dict(each.content["interview"]) for each in file.results(learner, KEPT, HOLDS)]
     fixed = state.is_fixed("seed")  # a class has the same questions
     plan = make_plan(
         chosen.seed,
         LENGTHS[chosen.length],
         (chosen.topic,) if chosen.topic else get_role(chosen.role).topics,
         chosen.model or None,
-        frozenset() if fixed else _had(file, learner),
+        frozenset() if fixed else to_avoid(done, file.reviews(learner), file.now()),
         writes and chosen.write,
     )
     if st.button(
@@ -204,11 +206,6 @@ def _before(file: Learners, learner: str) -> None:
         _keep(file, learner, begin(plan, file.now()))
         st.rerun()
     _past(file, learner)
-
-
-def _had(file: Learners, learner: str) -> frozenset[str]:
-    earlier = [Interview.from_dict(each.content["interview"]) for each in file.results(learner, KEPT, HOLDS)]
-    return to_avoid(earlier, file.reviews(learner), file.now())
 
 
 def _past(file: Learners, learner: str) -> None:
@@ -270,18 +267,12 @@ def _clock(file: Learners, held: Interview) -> None:
 
 
 def _answering(file: Learners, learner: str, held: Interview, question: Question, model: str | None) -> None:
-    with st.form(f"interview-{question.id}", border=False):
-        text = entry(question, model, f"interview.{held.started:%H%M%S}.{question.id}")
-        first, second, _ = st.columns([2, 2, 3])
-        answered = first.form_submit_button("Answer", type="primary", width="stretch")
-        passed = second.form_submit_button("Pass", width="stretch")
-    if passed:
+    key = f"interview.{held.started:%H%M%S}.{question.id}"
+    text = attempt(f"interview-{question.id}", lambda: entry(question, model, key), "Answer", "Pass")
+    if text is None:
+        return
+    if not text:
         _next(file, learner, held.answer("", 0.0, file.now()))
-    if not answered:
-        return
-    if not text.strip():
-        st.markdown(":red[:material/edit: Type an answer first, or press “Pass”.]")
-        return
     if question.kind == "free":
         _keep(file, learner, held, text)
         st.rerun()

@@ -44,22 +44,9 @@ def place_of(identity: str, index: int) -> str:
     return f"{identity}.{index + 1}"
 
 
-def read_place(text: str) -> tuple[str, int] | None:
-    """Return the inverse of :func:`place_of`; ``None`` for anything else."""
-    identity, _, number = text.rpartition(".")
-    if not identity or not number.isascii() or not number.isdigit() or len(number) > 3:
-        return None
-    return identity, int(number) - 1
-
-
 def page_link(stop: Stop, where: str, label: str, icon: str, **options: bool | str) -> None:
     """Draw a link to the stop, in this session."""
     pages.link(stop.page, label, icon, stop_address(stop, where), **options)
-
-
-def go_to_stop(stop: Stop, where: str) -> None:
-    """Switch to the stop's page."""
-    pages.go_to(stop.page, stop_address(stop, where))
 
 
 def absolute_address(page: str, parameters: Mapping[str, str]) -> str:
@@ -166,7 +153,7 @@ def _path(file: Learners, name: str, identity: str, path: Tour) -> None:
         # as wide as its words will be: they come later, and would push what stands beside it
         if st.button(label, type="primary", icon=":material/play_arrow:", key="go-on", width=GO_ON):
             state.carry("stop", "")
-            go_to_stop(path.stops[index], place_of(identity, index))
+            pages.go_to(path.stops[index].page, stop_address(path.stops[index], place_of(identity, index)))
         if begun and st.button(
             "Start over", icon=":material/restart_alt:", type="tertiary", width=START_OVER
         ):
@@ -260,7 +247,7 @@ def bar(page: str, arrived: bool) -> Callable[[], None]:
             _unknown(text, known)
         elif found[1].stops[found[2]].page == page:
             done = found[2] in tour.progress(file, name, found[0]).done
-            tell = _stop(*found, done, lambda: tour.do(file, name, found[0], found[2]))
+            tell = _stop(*found, done, lambda: tour.visit(file, name, found[0], found[2], done=True))
             return lambda: _notice(file, name, *found, tell)
         else:
             _elsewhere(*found)
@@ -288,7 +275,7 @@ def _notice(
         return
     kept["made"] = made
     if made == len(stop.steps):
-        tour.do(file, name, identity, index)
+        tour.visit(file, name, identity, index, done=True)
     tell(index in tour.progress(file, name, identity).done)
 
 
@@ -310,10 +297,12 @@ def _standing(stop: Stop) -> dict[str, str]:
 
 
 def _find(text: str, known: dict[str, Tour]) -> tuple[str, Tour, int] | None:
-    read = read_place(text)
-    if read is None or read[0] not in known or not 0 <= read[1] < len(known[read[0]].stops):
+    """Return the path and stop that :func:`place_of` has named; ``None`` for any other text."""
+    identity, _, number = text.rpartition(".")
+    if identity not in known or not (number.isascii() and number.isdigit() and len(number) < 4):
         return None
-    return read[0], known[read[0]], read[1]
+    path, index = known[identity], int(number) - 1
+    return (identity, path, index) if 0 <= index < len(path.stops) else None
 
 
 def _stop(
@@ -433,7 +422,7 @@ def _ways_out() -> None:
 # Pages whose controls are shown locked when they are fixed. The others open with the settings and can be moved.
 _OTHER_PAGES = ("memory", "practice")
 # Where one looks, which run is shown and who practises are no settings of an experiment.
-_FREE = frozenset({"tab", "part", "run", "profile", "method"})
+FREE = frozenset({"tab", "part", "run", "profile", "method"})
 _LABELS = {
     "model": "Model", "task": "Task", "steps": "Steps", "batch": "Batch size", "lr": "Learning rate", "seed": "Seed",
     "rows": "Held-out rows", "seq": "Tokens per row", "device": "Device", "dtype": "The base is stored in",
@@ -451,11 +440,6 @@ def of_one_person(page: str) -> frozenset[str]:
 
 def lockable(page: str) -> bool:
     return page in pages.method_pages() or page in _OTHER_PAGES
-
-
-def fixable(names: list[str] | dict[str, str]) -> list[str]:
-    """Return the page's settings that can be fixed."""
-    return [name for name in names if name not in _FREE]
 
 
 def labels(page: str) -> dict[str, str]:

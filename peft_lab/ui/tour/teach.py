@@ -18,7 +18,7 @@ from peft_lab.ui.components.qr import show_qr
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner
 from peft_lab.ui.tour import page as links
-from peft_lab.ui.tour.page import fixable, labels, lockable, of_one_person
+from peft_lab.ui.tour.page import FREE, labels, lockable, of_one_person
 
 TEACH_SCOPE = "teach"
 
@@ -47,7 +47,6 @@ def teach_page() -> None:
                 "No stops yet. Open a page, set it up and add it from the sidebar.",
                 icon=":material/add_location:",
             )
-        _edit_file(file, name)
 
 
 def _class() -> None:
@@ -154,27 +153,13 @@ def _share(file: Learners, name: str, path: Tour) -> None:
         )
         if st.button("Try the path", icon=":material/play_arrow:"):
             identity = tour.take_in(file, name, path, pages.titles())
-            links.go_to_stop(path.stops[0], links.place_of(identity, 0))
+            pages.go_to(path.stops[0].page, links.stop_address(path.stops[0], links.place_of(identity, 0)))
         with st.popover("Start over", icon=":material/delete:"):
             st.markdown("This deletes all stops and their texts.")
             if st.button("Delete the path", type="primary"):
-                tour.discard_draft(file, name)
+                tour.save_draft(file, name, Tour(tour.UNTITLED, ()), pages.titles())
                 state.renew(TEACH_SCOPE)
                 st.rerun()
-
-
-def _edit_file(file: Learners, name: str) -> None:
-    with (
-        st.expander("Continue from a saved path file", icon=":material/upload_file:"),
-        st.form("edit-path", border=False),
-    ):
-        upload = st.file_uploader("Path file", type="json")
-        pressed = st.form_submit_button("Replace the path above with this file")
-    if not pressed:
-        return
-    if upload is None:
-        raise BadInput("No file is chosen. Choose a path file first.", "path")
-    _keep(file, name, tour.path_from_file(upload.getvalue(), pages.titles()))
 
 
 # ----------------------------------------
@@ -221,7 +206,7 @@ def _as_it_is(page: str) -> Stop:
     complete, settings = state.complete_address(), state.own_address()
     fixed: list[str] = []
     if lockable(page):
-        names = fixable(complete)
+        names = [name for name in complete if name not in FREE]
         free = st.multiselect(
             "The class may change",
             names,
@@ -242,7 +227,8 @@ def _add(stop: Stop) -> None:
     try:
         file = learner.learners()
         name = learner.current_learner(file)
-        path = tour.added_to_draft(tour.load_draft(file, name, pages.titles()), stop)
+        path = tour.load_draft(file, name, pages.titles())
+        path = replace(path, stops=(*path.stops, stop))
         tour.save_draft(file, name, path, pages.titles())
     except PeftLabError as error:
         state.remember(SCOPE, "added", f":red[:material/error: {plain(error)}]")

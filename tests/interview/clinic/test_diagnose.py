@@ -12,17 +12,11 @@ import pytest
 from safetensors.numpy import save
 
 from peft_lab.core.errors import UnknownName
-from peft_lab.interview.clinic import diagnose as weighing
 from peft_lab.interview.clinic import reading
 from peft_lab.interview.clinic.diagnose import (
-    FEW,
-    LISTED,
-    MOST,
     SUSPECTED,
     Diagnosis,
-    Reliability,
     diagnose,
-    in_words,
 )
 from peft_lab.interview.clinic.faults import all_faults, get_fault
 from peft_lab.interview.clinic.reading import Material
@@ -248,14 +242,3 @@ def test_every_fault_has_its_words_and_a_place_where_it_was_met() -> None:
         assert not fault.title.endswith(".")
     with pytest.raises(UnknownName, match="Did you mean 'alpha-zero'"):
         get_fault("alpha-zeros")
-
-
-def test_few_suspicions_give_no_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = Reliability(7, 8, {9: (5, FEW), 3: (1, FEW - 1)})
-    monkeypatch.setattr(weighing, "reliability", lambda: known)
-    assert in_words(MOST) == (
-        f"5 of {FEW} diagnoses with evidence from 0.9 to 1.0 were right, on 7 runs with a known fault and 8 healthy "
-        "runs."
-    )
-    for figure in (0.35, LISTED):
-        assert in_words(figure).startswith(f"The test runs had fewer than {FEW} diagnoses")

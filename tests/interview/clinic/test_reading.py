@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 
-import numpy as np
 import pytest
-from safetensors.numpy import save
 
 from peft_lab.core.errors import BadInput
 from peft_lab.interview.clinic import reading
 from peft_lab.interview.clinic.reading import Features, Material, read_log
-from peft_lab.takeaway.ship.adapter import of_folder, read_tensors
 
 ROWS = [{"step": 1, "loss": 2.5, "learning_rate": 0.001}, {"step": 2, "loss": 2.25, "learning_rate": 0.0005}]
 FORMATS = {
@@ -59,41 +55,6 @@ def test_a_log_that_is_none_is_refused(name: str, text: str, sentence: str) -> N
 def test_a_config_that_is_none_is_refused(content: bytes, sentence: str) -> None:
     with pytest.raises(BadInput, match=sentence):
         reading.with_config(Material(), "config.json", content)
-
-
-def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
-    (tmp_path / "adapter_model.bin").write_bytes(b"\x80\x04.")
-    with pytest.raises(BadInput, match="is a pickle"):
-        of_folder(tmp_path)
-
-
-def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "training_args.bin").write_bytes(b"")
-    with pytest.raises(BadInput, match="has no adapter_model"):
-        of_folder(tmp_path)
-    with pytest.raises(BadInput, match="cannot be used as a folder"):
-        of_folder(tmp_path / "nowhere")
-
-
-def test_a_torn_file_is_refused() -> None:
-    whole = save({"x": np.ones(1000, np.float32)})
-    with pytest.raises(BadInput, match="damaged safetensors file"):
-        read_tensors("adapter_model.safetensors", whole[:-7])
-
-
-def test_tensors_are_measured() -> None:
-    broken = np.array([1.0, np.nan, -3.0, 0.5], np.float32)
-    found = read_tensors("x", save({"half": np.zeros((2, 3), np.float16), "broken": broken}))
-    assert found["half"].zero and found["half"].dtype == "F16" and found["half"].shape == (2, 3)
-    assert (found["broken"].low, found["broken"].high, found["broken"].finite) == (-3.0, 1.0, 0.75)
-    assert read_tensors("x", b"") == {}
-
-
-def test_bfloat16_is_read_as_it_is() -> None:
-    """1.5 is 0x3FC0 in bfloat16; numpy has no such type."""
-    header = json.dumps({"x": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
-    content = len(header).to_bytes(8, "little") + header + bytes([0xC0, 0x3F, 0xC0, 0xBF])
-    assert (read_tensors("x", content)["x"].low, read_tensors("x", content)["x"].high) == (-1.5, 1.5)
 
 
 def test_a_base_is_known_by_its_name_its_id_and_a_path() -> None:

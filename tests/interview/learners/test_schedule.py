@@ -68,62 +68,6 @@ def reference(ratings: list[tuple[RatingName, datetime]], retention: float = 0.9
     return card
 
 
-def test_a_week(tmp_path: Path, clock: Clock) -> None:
-    path = tmp_path / "learners.db"
-    learners = Learners(path, clock)
-    learners.create("Ada")
-    learners.create("Grace")
-    history: dict[str, dict[str, list[tuple[RatingName, datetime]]]] = {"Ada": {}, "Grace": {}}
-
-    def rate(profile: str, question: str, rating: RatingName) -> None:
-        history[profile].setdefault(question, []).append((rating, clock.now))
-        view = learners.rate(profile, question, rating, 4200)
-        assert view.due == reference(history[profile][question]).due
-
-    habits: dict[str, tuple[RatingName, ...]] = {
-        "Ada": ("good", "easy", "good", "hard"),
-        "Grace": ("again", "good", "good"),
-    }
-    for day in range(7):
-        clock.now = MONDAY + timedelta(days=day)
-        learners = Learners(path, clock)  # a new process each morning
-        for profile, pattern in habits.items():
-            todo = learners.due(profile, IDS)
-            todo += learners.fresh(profile, IDS)[:3]
-            assert todo, "there are always new ones in this week"
-            for index, question in enumerate(todo):
-                rate(profile, question, pattern[(index + day) % len(pattern)])
-                clock.forward(minutes=1.5)
-            clock.forward(minutes=20)
-            for question in learners.due(profile, IDS):  # the learning steps of this session
-                rate(profile, question, "good")
-        if day == 3:
-            document = json.loads(json.dumps(export_profile(learners, "Ada")))
-            learners.remove("Ada")
-            assert learners.names() == ("Grace",)
-            assert import_profile(learners, document) == "Ada"
-
-    learners = Learners(path, clock)
-    for profile, seen in history.items():
-        cards = learners.cards(profile)
-        assert set(cards) == set(seen)
-        for question, ratings in seen.items():
-            expected, found = reference(ratings), cards[question]
-            assert (found.due, found.stability, found.difficulty) == (
-                expected.due,
-                expected.stability,
-                expected.difficulty,
-            )
-            assert found.state == expected.state
-            assert found.last_review == ratings[-1][1]
-        reviews = [(review.question, review.rating, review.at) for review in learners.reviews(profile)]
-        assert sorted(reviews) == sorted(
-            (q, rating, at) for q, ratings in seen.items() for rating, at in ratings
-        )
-        assert len(learners.reviews(profile)) == sum(len(ratings) for ratings in seen.values())
-    assert history["Ada"] != history["Grace"]
-
-
 def test_due_follows_the_clock(learners: Learners, clock: Clock) -> None:
     first, second = IDS[:2]
     due = learners.rate("Ada", first, "easy").due

@@ -54,14 +54,6 @@ def document(*words: str, status: int = 0) -> Any:
     return json.loads(result.stdout)
 
 
-def test_list() -> None:
-    [row] = document("list")
-    assert row == {
-        "id": "lora-merge", "path": "lora", "level": 2, "title": "Merge a LoRA into its linear layer", "minutes": 8,
-        "mistakes": 3,
-    }  # fmt: skip
-
-
 def test_from_start_to_pass(judged: list[str]) -> None:
     assert document("start", "lora-merge") == {"id": "lora-merge", "file": "lora_merge.py"}
     file = Path("lora_merge.py")
