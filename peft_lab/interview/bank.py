@@ -11,16 +11,14 @@ from its first day.
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any, TypeVar
 
-from peft_lab.core.content import Citation, ContentError, Converters, Through, mistake, read_entries
+from peft_lab.core.content import Citation, ContentError, Converters, Through, by_name, mistake, read_entries
 from peft_lab.core.errors import BadInput, PeftLabError, UnknownName, named
 from peft_lab.core.units import Source
 from peft_lab.engine.published import reserved, right, slower
@@ -41,8 +39,8 @@ from peft_lab.interview.question import (
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models.catalogue import get_model, readers_of_text
+from peft_lab.models.shapes import ModelShape
 
-T = TypeVar("T")
 FOLDER = CONTENT / "questions"
 LONGEST = 5  # questions of a chain
 _FIGURE = re.compile(r"\{\{(\w+):\s*([^{}]*)\}\}")
@@ -75,7 +73,7 @@ FIGURES: Mapping[str, Callable[..., str]] = {
 
 def _with_figures(text: str) -> str:
     def figure(place: re.Match[str]) -> str:
-        write = _by_name(FIGURES, place[1], "figure")
+        write = by_name(FIGURES, "figure")(place[1])
         try:
             return write(*re.split(r",\s*", place[2]))
         except (KeyError, TypeError, PeftLabError):
@@ -84,43 +82,30 @@ def _with_figures(text: str) -> str:
     return _FIGURE.sub(figure, text) if "{{" in text else text
 
 
-@cache
-def _calculations() -> dict[str, Calculation]:
-    """Return the calculations by name: all functions of the module that return an Answer."""
-    functions = _functions(calculations, ("case", "return"), "Answer")
-    return {function.__name__: function for function in functions}
+def _functions(module: ModuleType, names: tuple[str, ...], returns: str) -> dict[str, FunctionType]:
+    """Return the functions of a module by name that take and return just this."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, FunctionType) and value.__module__ == module.__name__
+        if tuple(value.__annotations__) == names and value.__annotations__["return"] == returns
+    }
 
 
-@cache
-def _predicates() -> dict[str, Predicate]:
-    functions = _functions(question, ("shape", "return"), "bool")
-    return {**{function.__name__: function for function in functions}, **question.FITS}
-
-
-def _functions(module: ModuleType, names: tuple[str, ...], returns: str) -> Iterator[FunctionType]:
-    for value in vars(module).values():
-        if isinstance(value, FunctionType) and value.__module__ == module.__name__:
-            annotations = value.__annotations__
-            if tuple(annotations) == names and annotations["return"] == returns:
-                yield value
+#: By name: the calculations, and the kinds of models that a question can be asked about.
+CALCULATIONS: dict[str, Calculation] = {**_functions(calculations, ("case", "return"), "Answer")}
+PREDICATES: dict[str, Predicate] = {**_functions(question, ("shape", "return"), "bool"), **question.FITS}
 
 
 def _calculation(stated: str | Formulas) -> Calculation:
-    return stated if isinstance(stated, Formulas) else _by_name(_calculations(), stated, "calculation")
+    return stated if isinstance(stated, Formulas) else by_name(CALCULATIONS, "calculation")(stated)
 
 
 def _predicate(name: str) -> Predicate:
     called = _CALL.fullmatch(str(name))
     if called and called[1] == room_for.__name__:
         return room_for(int(called[2]))
-    return _by_name(_predicates(), name, "predicate")
-
-
-def _by_name(known: Mapping[str, T], name: Any, what: str) -> T:
-    if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1)
-        raise ValueError(f"there is no {what} '{name}'" + (f"; did you mean '{near[0]}'?" if near else ""))
-    return known[name]
+    return by_name(PREDICATES, "predicate")(name)
 
 
 # ----------------------------------------
@@ -185,11 +170,7 @@ def all_questions() -> dict[str, Question]:
     """Return every question by id, topics in teaching order, easy ones first within a topic."""
     found = [entry for entry, _ in read_questions().values()]
     order, asked_about = list(topics()), {entry.topic for entry in found}
-    found += [
-        make_question(all_methods()[name])
-        for name in order
-        if name not in asked_about and name in all_methods()
-    ]
+    found += [make_question(spec) for name, spec in all_methods().items() if name in {*order} - asked_about]
     found.sort(key=lambda entry: (order.index(entry.topic), LEVELS.index(entry.level)))
     return {entry.id: entry for entry in found}
 
@@ -202,18 +183,16 @@ def get_question(name: str) -> Question:
 def select(topic: Iterable[str] = (), level: Iterable[str] = (), model: str | None = None) -> list[Question]:
     """Return the questions of these topics and levels, all if empty; with ``model``, those that fit it. Raises
     UnknownName: a topic or level that there is none of."""
-    wanted_topics, wanted_levels = tuple(topic), tuple(level)
-    for name in wanted_topics:
-        if name not in topics():
-            raise UnknownName("topic", name, topics(), "topic")
-    for name in wanted_levels:
-        if name not in LEVELS:
-            raise UnknownName("level", name, LEVELS, "level")
+    wanted = {"topic": tuple(topic), "level": tuple(level)}
+    for what, known in (("topic", topics()), ("level", LEVELS)):
+        for name in wanted[what]:
+            if name not in known:
+                raise UnknownName(what, name, known, what)
     return [
         entry
         for entry in all_questions().values()
-        if (not wanted_topics or entry.topic in wanted_topics)
-        and (not wanted_levels or entry.level in wanted_levels)
+        if (not wanted["topic"] or entry.topic in wanted["topic"])
+        and (not wanted["level"] or entry.level in wanted["level"])
         and (model is None or entry.accepts(model))
     ]
 
@@ -240,8 +219,8 @@ def make_question(spec: MethodSpec) -> Question:
             wholes=(Whole(case.shape.total, added=formula.added > 0),),
         )
 
-    def fits(shape: object) -> bool:
-        return not any(p.level == "error" for p in spec.problems(shape, {}))  # type: ignore[arg-type]
+    def fits(shape: ModelShape) -> bool:
+        return not any(problem.level == "error" for problem in spec.problems(shape, {}))
 
     model = next(name for name, entry in readers_of_text().items() if fits(entry.shape))
     return Question(

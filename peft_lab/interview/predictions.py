@@ -6,6 +6,7 @@ The predictions are in ``content/predictions.yaml``. An experiment is either a c
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -235,10 +236,8 @@ def decide_records(prediction: Prediction, records: Sequence[Mapping[str, Any]])
         for key in prediction.experiment.figure:
             value = value.get(key) if isinstance(value, Mapping) else None
         if value is None:
-            name = record.get("run_id", "A run")
-            raise BadInput(
-                f"{name} has no {'.'.join(prediction.experiment.figure)} (status: {record.get('status')})."
-            )
+            name, figure = record.get("run_id", "A run"), ".".join(prediction.experiment.figure)
+            raise BadInput(f"{name} has no {figure} (status: {record.get('status')}).")
         values.append(float(value))
     return decide(prediction, values)
 
@@ -269,12 +268,7 @@ def _function(name: Any) -> Function:
 def _arguments(stated: Any) -> Arguments:
     """Return arguments as the inspector is sent them: lists within the tuple of all."""
 
-    def lists(value: Any) -> Any:
-        if isinstance(value, tuple):
-            return [lists(item) for item in value]
-        return {key: lists(item) for key, item in value.items()} if isinstance(value, dict) else value
-
-    return tuple(lists(value) for value in stated)
+    return tuple(json.loads(json.dumps(stated)))
 
 
 def _request(stated: Any) -> RunRequest:
@@ -310,8 +304,8 @@ def stored(prediction: Prediction) -> Stored | None:
     kept = _all().get(prediction.id)
     if kept is None or not same_runs(kept["runs"], prediction.experiment):
         return None
-    complete = tuple(RunSpec.from_dict(spec) for spec in kept["complete"])
-    return Stored(tuple(float(value) for value in kept["values"]), str(kept["measured"]), complete)
+    complete = tuple(map(RunSpec.from_dict, kept["complete"]))
+    return Stored(tuple(map(float, kept["values"])), str(kept["measured"]), complete)
 
 
 def same_runs(kept: list[dict[str, Any]], contest: Contest) -> bool:

@@ -254,36 +254,33 @@ class Question:
         """Return the model answer's text, with the computed numbers filled in."""
         words = _words(self.case(model, **given))
         if computed is not None:
-            words = {**words, "value": computed.shown, **computed.named}
-        if computed is not None and self.kind == "choice":
-            words["value"] = self.choices(model, **given)[round(computed.value)]
+            words |= {"value": computed.shown, **computed.named}
+            if self.kind == "choice":
+                words["value"] = self.choices(model, **given)[round(computed.value)]
         return fill(self.answer, words)
 
     def explain_follow_up(self, follow_up: FollowUp, model: str | None = None) -> tuple[str, str]:
         """Return a follow-up's question and answer, numbers filled in; the answer is empty if it leads elsewhere."""
-        asked, answer = self.fill_in((follow_up.question, follow_up.answer), follow_up.calculate, model)
+        asked, answer = self._filled((follow_up.question, follow_up.answer), follow_up.calculate, model)
         return asked, answer
 
     def explain_doubt(self, doubt: Doubt, model: str | None = None) -> tuple[str, str, str]:
         """Return what the learner said, the objection to it, and the reason to hold or give way, numbers filled in."""
-        said, objection, because = self.fill_in(
-            (doubt.said, doubt.objection, doubt.because), doubt.calculate, model
-        )
+        texts = (doubt.said, doubt.objection, doubt.because)
+        said, objection, because = self._filled(texts, doubt.calculate, model)
         return said, objection, because
 
-    def fill_in(
-        self, texts: Sequence[str], calculate: Calculation | None, model: str | None = None
+    def _filled(
+        self, texts: Sequence[str], calculate: Calculation | None, model: str | None
     ) -> tuple[str, ...]:
         """Return texts about this question's case, filled with a calculation's numbers; without one, with those of the
         question's own numeric answer, if that needs shapes only."""
-        case = self.case(model)
+        own = self.calculate if self.needs == "shape" and self.kind == "numeric" else None
+        case, calculate = self.case(model), calculate or own
         words = _words(case)
-        calculate = calculate or (
-            self.calculate if self.needs == "shape" and self.kind == "numeric" else None
-        )
         if calculate is not None:
             computed = calculate(case)
-            words = {**words, "value": computed.shown, **computed.named}
+            words |= {"value": computed.shown, **computed.named}
         return tuple(fill(text, words) for text in texts)
 
     def thoughts(self, computed: Answer | None, model: str | None = None) -> tuple[str, ...]:
@@ -299,10 +296,10 @@ class Question:
         """Return the index of a choice's right option. Raises ValueError if the question is no choice."""
         if computed is not None:
             return round(computed.value)
-        for index, option in enumerate(self.options):
-            if option.right:
-                return index
-        raise ValueError(f"{self.id} is not a choice question")
+        right = [index for index, option in enumerate(self.options) if option.right]
+        if not right:
+            raise ValueError(f"{self.id} is not a choice question")
+        return right[0]
 
 
 def fill(template: str, words: Mapping[str, str]) -> str:
@@ -317,13 +314,11 @@ def placeholders(template: str) -> tuple[str, ...]:
 
 def _words(case: Case) -> dict[str, str]:
     words = {name: _plain(value) for name, value in case.given.items()}
-    if case.model is None:
+    if (shape := case.model) is None:
         return words
-    shape = case.model
-    for role, group in shape.block.items():
-        words[f"{role}_name"] = f"`{shape.target_name(group)}`"
+    names = {f"{role}_name": f"`{shape.target_name(group)}`" for role, group in shape.block.items()}
     own = {name: _plain(number) for name, number in numbers_of(shape).items()}
-    return {**own, "model": shape.title, **words}
+    return {**own, "model": shape.title, **words, **names}
 
 
 def _plain(value: Given) -> str:

@@ -14,7 +14,7 @@ from peft_lab.core import palette, units
 from peft_lab.core.form import Form, choice, whole
 from peft_lab.core.units import Source
 from peft_lab.interview.clinic import reading
-from peft_lab.interview.clinic.diagnose import SUSPECTED, Diagnosis, Suspicion, diagnose, in_words
+from peft_lab.interview.clinic.diagnose import SUSPECTED, Suspicion, diagnose, in_words
 from peft_lab.interview.clinic.faults import (
     MOMENTS,
     ClinicCase,
@@ -51,14 +51,6 @@ def solved(file: Learners, learner: str) -> dict[str, dict[str, Any]]:
         for result in file.results(learner, KIND, {"fault": str})
         if result.content["fault"] in all_faults()
     }
-
-
-def record(file: Learners, learner: str, fault: str, guess: str, seconds: float, hints: int) -> None:
-    """Store an attempt. ``seconds``: from opening the case to the answer."""
-    content = {
-        "fault": fault, "guess": guess, "right": guess == fault, "seconds": round(seconds), "hints": hints,
-    }  # fmt: skip
-    file.add_result(learner, KIND, content)
 
 
 # ----------------------------------------
@@ -159,14 +151,13 @@ def _tensors(run: ShownCase) -> None:
         return
     st.caption(f"adapter_model.safetensors {figures.badge(Source.MEASURED)}")
     rows = [
-        (str(name), " × ".join(map(str, shape)), str(dtype), _largest(largest))
+        (
+            str(name), " × ".join(map(str, shape)), str(dtype),
+            f"{largest:g}" if isinstance(largest, int | float) else str(largest),
+        )
         for name, shape, dtype, largest in run.tensors
-    ]
+    ]  # fmt: skip
     figures.table(("Tensor", "Shape", "Type", "Largest entry"), rows, numeric=(1, 3), fold=True)
-
-
-def _largest(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 # ----------------------------------------
@@ -203,24 +194,20 @@ def examine() -> None:
                 material, from_files("the upload", {file.name: file.getvalue() for file in adapter})
             )
         found = diagnose(material)
-        _shown(found)
-
-
-def _shown(found: Diagnosis) -> None:
-    if not found.found:
-        st.info(plain(found.verdict))
-    for each in found.found:
-        _suspicion(each)
-    rest = [each for each in found.suspicions if each.probability < SUSPECTED]
-    if rest:
-        with st.expander(f"Less likely causes ({len(rest)})"):
-            for each in rest:
-                _suspicion(each)
-    st.caption(
-        "The evidence comes from your files. Each piece of evidence has a weight that was set by hand. The figure, "
-        "from 0 to 1, is the sum of these weights; it is not a probability. Short runs with known faults show how "
-        "often the diagnosis is right (`bench/RESULTS.md`)."
-    )
+        if not found.found:
+            st.info(plain(found.verdict))
+        for each in found.found:
+            _suspicion(each)
+        rest = [each for each in found.suspicions if each.probability < SUSPECTED]
+        if rest:
+            with st.expander(f"Less likely causes ({len(rest)})"):
+                for each in rest:
+                    _suspicion(each)
+        st.caption(
+            "The evidence comes from your files. Each piece of evidence has a weight that was set by hand. The "
+            "figure, from 0 to 1, is the sum of these weights; it is not a probability. Short runs with known faults "
+            "show how often the diagnosis is right (`bench/RESULTS.md`)."
+        )
 
 
 def _suspicion(each: Suspicion) -> None:
@@ -276,7 +263,9 @@ def _work(case: ClinicCase, file: Learners, learner: str, known: dict[str, dict[
         st.markdown(":red[:material/edit: Choose an answer first.]")
     elif pressed and guess is not None:
         seconds = (file.now() - started).total_seconds()
-        record(file, learner, case.fault.name, options[int(guess)].name, seconds, hints)
+        chosen, fault = options[int(guess)].name, case.fault.name
+        told = {"guess": chosen, "right": chosen == fault, "seconds": round(seconds), "hints": hints}
+        file.add_result(learner, KIND, {"fault": fault, **told})
         for entry in ("since", "hints"):
             state.scope(SCOPE).pop(f"{entry}.{case.number}", None)
         state.scope(SCOPE).pop("again", None)

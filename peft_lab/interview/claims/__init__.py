@@ -178,17 +178,12 @@ class Claim:
 # Figures in sentences.
 
 
-def times(value: float) -> str:
-    """Return a ratio in words, with three digits: ``12.3 times``."""
-    return f"{value:,.3g} times"
-
-
 FORMATS: dict[str, Callable[[Any], str]] = {
     "share": units.percent,
     "size": units.size,
     "count": units.count,
     "short": units.short_count,
-    "times": times,
+    "times": lambda ratio: f"{ratio:,.3g} times",
     "sizes": lambda pairs: ", ".join(f"{title} {units.size(size)}" for title, size in pairs),
     "sizes with": lambda pairs: ", ".join(f"{units.size(size)} with {title}" for title, size in pairs),
     "trained and needed": lambda rows: "; ".join(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 from peft_lab.interview.clinic.faults import (
@@ -35,23 +34,15 @@ NEEDS: dict[Needs, str] = {
 Look = Callable[[Features], Iterable[Evidence]]
 
 
-@dataclass(frozen=True)
-class Check:
-    """One function that looks for evidence. ``needs``: the inputs that must all be given."""
-
-    name: str
-    needs: tuple[Needs, ...]
-    look: Look
-
-
-CHECKS: list[Check] = []
+#: The checks, each with the inputs that must all be given.
+CHECKS: dict[Look, tuple[Needs, ...]] = {}
 
 
 def check(*needs: Needs) -> Callable[[Look], Look]:
     """Register a function as a check."""
 
     def register(look: Look) -> Look:
-        CHECKS.append(Check(look.__name__, needs, look))
+        CHECKS[look] = needs
         return look
 
     return register
@@ -179,9 +170,7 @@ def climbing(seen: Features) -> Iterator[Evidence]:
 def rate_against_band(seen: Features) -> Iterator[Evidence]:
     """Look for a rate outside the method's usual band, considering what the curve shows."""
     band, rate = BANDS.get(seen.method), seen.rate
-    if (
-        band is None or not rate or (seen.rising and rate == max(seen.rates))
-    ):  # not the rate that was configured
+    if band is None or not rate or (seen.rising and rate == max(seen.rates)):  # not the configured one
         return
     low, high = band
     learned = seen.curve is not None and seen.curve.fall > 0.15
@@ -284,13 +273,8 @@ def no_gradients(seen: Features, said: str) -> Iterator[Evidence]:
         ("frozen-after-wrapping", "quantised", bits, SOME),
         ("loaded-frozen", "loaded", resumed, HINT),
     ):
-        yield sign(
-            fault,
-            name if known else "no gradients",
-            STRONG if known else otherwise,
-            seen=said,
-            adapter=resumed,
-        )
+        seen_as, weight = (name, STRONG) if known else ("no gradients", otherwise)
+        yield sign(fault, seen_as, weight, seen=said, adapter=resumed)
 
 
 @check("tensors")
@@ -302,9 +286,7 @@ def untouched(seen: Features) -> Iterator[Evidence]:
         return
     name, (_, start) = next(iter(seen.starting.items()))
     said = f"all {len(seen.starting)} tensors such as '{name[-60:]}' are still {start:g} everywhere, as at the start"
-    crashed = next(
-        (line for line in seen.of.messages or () if re.search(r"(?:Error|Exception)\b.*:", line)), None
-    )
+    crashed = seen.line(r"(?:Error|Exception)\b.*:")
     if crashed is not None and not seen.losses:
         yield sign("never-trained", "crashed", HINT, seen=said, line=crashed[:100])
         return
@@ -337,7 +319,7 @@ def said(seen: Features) -> Iterator[Evidence]:
     """Look for known messages, each once."""
     known = [(fault.name, message) for fault in all_faults().values() for message in fault.messages]
     for fault, message in known:
-        line = next((line for line in seen.of.messages or () if re.search(message.pattern, line)), None)
+        line = seen.line(message.pattern)
         if line is not None:
             yield Evidence(fault, SIZES[message.weight], f"the log says “{line[:LONGEST]}”")
 
@@ -345,8 +327,7 @@ def said(seen: Features) -> Iterator[Evidence]:
 @check("messages")
 def nothing_trained(seen: Features) -> Iterator[Evidence]:
     """Look for a count of trained parameters of zero, or a backward pass with nothing to do."""
-    pattern = r"trainable params: 0\b|does not require grad and does not have a grad_fn"
-    line = next((line for line in seen.of.messages or () if re.search(pattern, line)), None)
+    line = seen.line(r"trainable params: 0\b|does not require grad and does not have a grad_fn")
     if line is not None:
         yield from no_gradients(seen, f"the log says “{line[:LONGEST]}”")
 
@@ -391,12 +372,11 @@ def targets_without_tensors(seen: Features) -> Iterator[Evidence]:
     tensors = seen.of.tensors or {}
     if not tensors or not seen.targets:
         return
+    marks = {target: (f".{target}.", f"__{target.replace('.', '_')}.") for target in seen.targets}
     lost = [
         target
-        for target in seen.targets
-        if not any(
-            f".{target}." in f".{name}" or f"__{target.replace('.', '_')}." in name for name in tensors
-        )
+        for target, (path, flat) in marks.items()
+        if not any(path in f".{name}" or flat in name for name in tensors)
     ]
     if lost and len(lost) < len(seen.targets):
         quoted = ", ".join(f"'{name}'" for name in lost)

@@ -24,21 +24,7 @@ from peft_lab.interview.clinic.reading import Features, Material
 
 RELIABILITY_FILE = Path(__file__).with_name("reliability.json")
 TENTHS = 10
-FEW = 5  # with fewer suspicions a count says nothing and is not returned
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """``tenths``: right and all suspicions by the tenth of their figure. ``mutants``, ``healthy``: test runs."""
-
-    mutants: int
-    healthy: int
-    tenths: Mapping[int, tuple[int, int]]
-
-    def at(self, figure: float) -> tuple[int, int] | None:
-        """Return right and all suspicions with about this figure (0 to 1); ``None`` if there were too few."""
-        right, of = self.tenths.get(tenth(figure), (0, 0))
-        return (right, of) if of >= FEW else None
+FEW = 5  # with fewer suspicions a count says nothing
 
 
 def tenth(figure: float) -> int:
@@ -51,24 +37,15 @@ def tenth(figure: float) -> int:
 
 
 @cache
-def reliability() -> Reliability:
-    kept = read_json(RELIABILITY_FILE)
-    return Reliability(
-        kept["mutants"], kept["healthy"], {int(at): (right, of) for at, (right, of) in kept["tenths"].items()}
-    )
-
-
 def in_words(figure: float) -> str:
-    """Return one sentence on how often suspicions with about this figure were right."""
-    known = reliability()
-    found = known.at(figure)
-    low = tenth(figure) / TENTHS
-    if found is None:
-        return f"The test runs had fewer than {FEW} diagnoses with evidence from {low:.1f} to {low + 1 / TENTHS:.1f}."
-    return (
-        f"{found[0]} of {found[1]} diagnoses with evidence from {low:.1f} to {low + 1 / TENTHS:.1f} were right, on "
-        f"{known.mutants} runs with a known fault and {known.healthy} healthy runs."
-    )
+    """Return one sentence on how often suspicions with about this figure were right in test runs."""
+    kept, low = read_json(RELIABILITY_FILE), tenth(figure) / TENTHS
+    right, of = kept["tenths"].get(str(tenth(figure)), (0, 0))
+    between = f"diagnoses with evidence from {low:.1f} to {low + 1 / TENTHS:.1f}"
+    if of < FEW:
+        return f"The test runs had fewer than {FEW} {between}."
+    runs = f"{kept['mutants']} runs with a known fault and {kept['healthy']} healthy runs"
+    return f"{right} of {of} {between} were right, on {runs}."
 
 
 SUSPECTED = 0.5  # probability from which a fault counts as found
@@ -81,7 +58,7 @@ UNSEEN = "how prompts are written at inference, whether the adapter is switched 
 @dataclass(frozen=True)
 class Suspicion:
     """One suspected fault. ``evidence``: what was seen, the weightiest first. ``probability`` sums it by hand-set
-    weights; how often such a figure was right in test runs is in :class:`Reliability`."""
+    weights; how often such a figure was right: :func:`in_words`."""
 
     fault: Fault
     probability: float
@@ -114,22 +91,12 @@ class Diagnosis:
 
 def diagnose(material: Material) -> Diagnosis:
     """Run every check whose inputs were given, and rank the faults. Raises BadInput: nothing was given."""
-    given = {
-        need: value is not None
-        for need, value in (
-            ("adapter", material.adapter),
-            ("arguments", material.arguments),
-            ("rows", material.rows),
-            ("messages", material.messages),
-            ("tensors", material.tensors),
-            ("tokens", material.tokens),
-        )
-    }
+    given = {need: getattr(material, need) is not None for need in NEEDS}
     if not any(given.values()):
         raise BadInput("There is nothing to diagnose. Give a config, a log or an adapter folder.")
     seen = Features(material)
-    ran = [each for each in CHECKS if all(given[need] for need in each.needs)]
-    found = [evidence for each in ran for evidence in each.look(seen)]
+    ran = [look for look, needs in CHECKS.items() if all(given[need] for need in needs)]
+    found = [evidence for look in ran for evidence in look(seen)]
     return Diagnosis(
         rank(found),
         len(ran),
@@ -140,13 +107,10 @@ def diagnose(material: Material) -> Diagnosis:
 
 def rank(found: list[Evidence]) -> tuple[Suspicion, ...]:
     """Return faults by probability, without those that have no, or hardly any, evidence for them."""
-    by_fault: dict[str, list[Evidence]] = {}
-    for evidence in found:
-        by_fault.setdefault(evidence.fault, []).append(evidence)
     suspicions = []
-    for name, pieces in by_fault.items():
+    for name in dict.fromkeys(evidence.fault for evidence in found):
+        pieces = sorted((each for each in found if each.fault == name), key=lambda piece: -piece.weight)
         likely = probability(sum(piece.weight for piece in pieces))
-        pieces.sort(key=lambda piece: -piece.weight)
         texts = tuple(piece.text for piece in pieces if piece.weight > 0)
         if texts and likely >= LISTED:
             suspicions.append(Suspicion(get_fault(name), likely, texts))

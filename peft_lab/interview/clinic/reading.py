@@ -12,7 +12,7 @@ import io
 import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from statistics import fmean, pstdev
@@ -170,14 +170,12 @@ def _name(head: Any) -> str:
 
 def _row(entry: Mapping[Any, Any]) -> LoggedRow:
     values: dict[str, float] = {}
-    summary = (
-        "train_runtime" in entry
-    )  # Trainer's last line: its train_loss is the mean of the run, not of a step
+    if "train_runtime" in entry:  # Trainer's last line: its train_loss is the mean of the run, not of a step
+        return LoggedRow()
     for head, value in entry.items():
-        name = _name(head)
-        number = None if summary else _number(value)
-        if name in _NAMES and number is not None and name not in values:
-            values[name] = number
+        name, number = _name(head), _number(value)
+        if name in _NAMES and number is not None:
+            values.setdefault(name, number)
     return LoggedRow(**values)
 
 
@@ -274,26 +272,18 @@ def with_adapter(material: Material, adapter: Adapter) -> Material:
 
 
 def _tokens(files: Mapping[str, bytes]) -> Tokens | None:
-    config = _object(files, "tokenizer_config.json")
-    special = _object(files, "special_tokens_map.json")
-    whole = _object(files, "tokenizer.json")
-    apart = _object(files, "added_tokens.json")
+    names = ("tokenizer_config", "special_tokens_map", "tokenizer", "added_tokens")
+    config, special, whole, apart = (_object(files, f"{name}.json") for name in names)
     if not (config or special or whole or apart):
         return None
-    named = {**special, **config}
-    ids = [int(key) for key in _mapping(config, "added_tokens_decoder") if str(key).isdigit()]
-    ids += [each for each in apart.values() if type(each) is int]
     added = whole.get("added_tokens")
-    ids += [
-        each["id"]
-        for each in (added if isinstance(added, list) else ())
-        if isinstance(each, dict) and type(each.get("id")) is int
-    ]
+    listed = [each.get("id") for each in added if isinstance(each, dict)] if isinstance(added, list) else []
     vocabulary = _mapping(_mapping(whole, "model"), "vocab")
-    ids += [each for each in vocabulary.values() if type(each) is int]
-    return Tokens(
-        _token(named.get("pad_token")), _token(named.get("eos_token")), max(ids) + 1 if ids else None
-    )
+    ids = [each for each in (*apart.values(), *listed, *vocabulary.values()) if type(each) is int]
+    ids += [int(key) for key in _mapping(config, "added_tokens_decoder") if str(key).isdigit()]
+    named = {**special, **config}
+    length = max(ids) + 1 if ids else None
+    return Tokens(_token(named.get("pad_token")), _token(named.get("eos_token")), length)
 
 
 def _object(files: Mapping[str, bytes], name: str) -> dict[str, Any]:
@@ -341,47 +331,43 @@ class Curve:
         return 1 - self.end / self.start if self.start else 0.0
 
 
-def curve_of(losses: Sequence[float]) -> Curve | None:
-    """Return the curve's figures; ``None`` for fewer than :data:`FEWEST` losses, or if one is not a number."""
-    if len(losses) < FEWEST or not all(math.isfinite(loss) for loss in losses):
-        return None
-    width = max(2, len(losses) // 5)
-    means = [fmean(losses[at : at + width]) for at in range(len(losses) - width + 1)]
-    steps = [after - before for before, after in itertools.pairwise(losses)]
-    return Curve(
-        tuple(losses),
-        fmean(losses[: max(1, len(losses) // 10)]),
-        means[-1],
-        min(means),
-        max(losses),
-        pstdev(steps) / math.sqrt(2),
-    )
-
-
 @dataclass(frozen=True)
 class Features:
     """Features derived from the material."""
 
     of: Material
 
+    def _logged(self, name: str) -> tuple[float, ...]:
+        """Return one figure of all rows that have it, in the order they were logged."""
+        return tuple(value for row in self.of.rows or () if (value := getattr(row, name)) is not None)
+
+    def line(self, pattern: str) -> str | None:
+        """Return the first line of the console's output that a regular expression matches; ``None`` if none does."""
+        return next((line for line in self.of.messages or () if re.search(pattern, line)), None)
+
     @cached_property
     def losses(self) -> tuple[float, ...]:
-        """Return the training losses in the order they were logged."""
-        return tuple(row.loss for row in self.of.rows or () if row.loss is not None)
+        return self._logged("loss")
 
     @cached_property
     def curve(self) -> Curve | None:
-        return curve_of(self.losses)
+        """Return the curve's figures; ``None`` for fewer than :data:`FEWEST` losses, or if one is not a number."""
+        losses = self.losses
+        if len(losses) < FEWEST or not all(map(math.isfinite, losses)):
+            return None
+        width = max(2, len(losses) // 5)
+        means = [fmean(losses[at : at + width]) for at in range(len(losses) - width + 1)]
+        noise = pstdev(after - before for before, after in itertools.pairwise(losses)) / math.sqrt(2)
+        start = fmean(losses[: max(1, len(losses) // 10)])
+        return Curve(losses, start, means[-1], min(means), max(losses), noise)
 
     @cached_property
     def norms(self) -> tuple[float, ...]:
-        """Return the logged gradient norms."""
-        return tuple(row.grad_norm for row in self.of.rows or () if row.grad_norm is not None)
+        return self._logged("grad_norm")
 
     @cached_property
     def rates(self) -> tuple[float, ...]:
-        """Return the logged learning rates."""
-        return tuple(row.rate for row in self.of.rows or () if row.rate is not None)
+        return self._logged("rate")
 
     @cached_property
     def rising(self) -> bool:
@@ -398,26 +384,20 @@ class Features:
     def steps(self) -> float | None:
         """Return the planned number of steps, by arguments or log; ``None`` if neither states it."""
         planned = self.number("max_steps")
-        if planned and planned > 0:
-            return planned
-        return self.of.planned or None
+        return planned if planned and planned > 0 else self.of.planned or None
 
     @cached_property
     def rate(self) -> float | None:
         """Return the configured rate, else the largest logged one."""
-        asked = self.of.argument("learning_rate", "lr")
-        if isinstance(asked, int | float) and not isinstance(asked, bool):
-            return float(asked)
-        return max(self.rates, default=None)
+        asked = self.number("learning_rate", "lr")
+        return max(self.rates, default=None) if asked is None else asked
 
     @cached_property
     def method(self) -> str:
         """Return ``peft_type`` in lower case; without a config the method in the arguments, empty if there is none."""
         adapter = self.of.adapter
-        if adapter is None:
-            said = self.of.argument("finetuning_type", "method")
-            return str(said).lower() if said else ""
-        return str(adapter.get("peft_type", "")).lower()
+        said = self.of.argument("finetuning_type", "method") if adapter is None else adapter.get("peft_type")
+        return str(said or "").lower()
 
     @cached_property
     def base(self) -> ModelShape | None:

@@ -9,6 +9,7 @@ import base64
 import binascii
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, cast
@@ -67,24 +68,17 @@ def decode(tree: Any, depth: int = 0) -> Any:
         case {"dict": dict(items)} if keys == {"dict"}:
             return {key: decode(item, depth + 1) for key, item in items.items()}
         case {"tensor": list(shape), "data": str(data)} if keys == {"tensor", "data"}:
-            return _array(shape, data)
+            if not all(type(size) is int and 0 <= size <= MOST_NUMBERS for size in shape) or len(shape) > 16:
+                raise Unreadable
+            with suppress(binascii.Error):
+                held = base64.b64decode(data, validate=True)
+                if len(held) == 8 * math.prod(shape):
+                    return np.frombuffer(held, "<f8").reshape(shape)
         case {"raised": str(kind), "message": str(message), "line": int() | None as line} if len(keys) == 3:
             return Raised(kind[:MOST_TEXT], message[:MOST_TEXT], line)
         case {"other": str(kind)} if keys == {"other"}:
             return Other(kind[:MOST_TEXT])
     raise Unreadable
-
-
-def _array(shape: list[Any], data: str) -> Any:
-    if not all(type(size) is int and 0 <= size <= MOST_NUMBERS for size in shape) or len(shape) > 16:
-        raise Unreadable
-    try:
-        held = base64.b64decode(data, validate=True)
-    except binascii.Error:
-        raise Unreadable from None
-    if len(held) != 8 * math.prod(shape):
-        raise Unreadable
-    return np.frombuffer(held, "<f8").reshape(shape)
 
 
 # ----------------------------------------

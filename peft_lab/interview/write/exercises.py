@@ -67,8 +67,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A typical mistake. ``sentence``: says what is wrong, to the learner. ``explanation``: what happens then.
-    ``code``: the wrong definitions, which replace the solution's."""
+    """A typical mistake: what is wrong, as said to the learner, what happens then, and the wrong definitions."""
 
     id: str
     sentence: str
@@ -121,13 +120,19 @@ def read_exercise(file: Path) -> Exercise:
         raise mistake(file, f"its sections are {', '.join(SECTIONS)}.", *([f"## {wrong}"] if wrong else []))
     if not task.strip():
         raise mistake(file, "the task comes after the head.")
-    blocks = {name: _only_block(file, name, sections[name]) for name in SECTIONS[:4]}
+    found = {name: _BLOCK.findall(sections[name]) for name in SECTIONS[:4]}
+    for name, each in found.items():
+        if len(each) != 1:
+            raise mistake(
+                file, f"{name}: one block '```python' is needed, there are {len(each)}.", f"## {name}"
+            )
+    blocks = {name: str(each[0]) for name, each in found.items()}
     after = _BLOCK.sub("", sections["Solution"])
     examples = tuple(part.strip() for part in re.split(r"\n\s*\n", blocks["Examples"]) if part.strip())
     hints = _items(sections["Hints"])
-    for what, found, wanted in (("Examples", examples, EXAMPLES), ("Hints", hints, HINTS)):
-        if len(found) != wanted:
-            raise mistake(file, f"{what}: {wanted} are needed, there are {len(found)}.", f"## {what}")
+    for what, held, wanted in (("Examples", examples, EXAMPLES), ("Hints", hints, HINTS)):
+        if len(held) != wanted:
+            raise mistake(file, f"{what}: {wanted} are needed, there are {len(held)}.", f"## {what}")
     for name in ("Stub", "Solution"):
         if not re.search(rf"^(def|class) {stated.function}\b", blocks[name], re.MULTILINE):
             raise mistake(file, f"{name}: it does not define '{stated.function}'.", f"## {name}")
@@ -154,15 +159,6 @@ def _titled(part: str) -> tuple[str, str]:
     return title.strip(), rest
 
 
-def _only_block(file: Path, name: str, section: str) -> str:
-    blocks = _BLOCK.findall(section)
-    if len(blocks) != 1:
-        raise mistake(
-            file, f"{name}: one block '```python' is needed, there are {len(blocks)}.", f"## {name}"
-        )
-    return str(blocks[0])
-
-
 def _items(section: str) -> tuple[str, ...]:
     """Return a list's items without their marks, each as one line."""
     items: list[str] = []
@@ -177,17 +173,14 @@ def _items(section: str) -> tuple[str, ...]:
 def _mistakes(file: Path, section: str) -> Iterator[Mistake]:
     before, *parts = re.split(r"^### +", section, flags=re.MULTILINE)
     if before.strip() or len(parts) < MISTAKES:
-        raise mistake(
-            file, f"Mistakes: at least {MISTAKES} are needed, each under '### id: sentence'.", "## Mistakes"
-        )
+        sentence = f"Mistakes: at least {MISTAKES} are needed, each under '### id: sentence'."
+        raise mistake(file, sentence, "## Mistakes")
     known: set[str] = set()
-    for part in parts:
-        title, rest = _titled(part)
-        headed = _MISTAKE.fullmatch(title)
-        blocks = _BLOCK.findall(rest)
+    for title, rest in map(_titled, parts):
+        headed, blocks = _MISTAKE.fullmatch(title), _BLOCK.findall(rest)
         if headed is None or headed[1] in known or len(blocks) != 1:
-            needed = "an id of its own, a sentence and one block '```python'"
-            raise mistake(file, f"a mistake needs {needed}.", "## Mistakes", f"### {title}")
+            needed = "a mistake needs an id of its own, a sentence and one block '```python'."
+            raise mistake(file, needed, "## Mistakes", f"### {title}")
         known.add(headed[1])
         yield Mistake(headed[1], headed[2].strip(), _BLOCK.sub("", rest).strip(), blocks[0])
 

@@ -80,18 +80,19 @@ class Verdict:
 
 
 _UNLOCKED = "This server cannot isolate programs, so a class cannot run programs here."
+_TRUST = "Run only programs that you trust."
 
 
 def protection() -> str:
     """Return what holds a program on this system, in a sentence."""
     if _FORKS and lock.is_available():
         return "Your program runs without network, reads only Python and torch, and cannot write files."
-    if _FORKS:
-        return (
-            "This system cannot lock a program down. Your program is limited in time and in what it writes, but it "
-            "can read your files and use the network. Run only programs that you trust."
-        )
-    return "On this system your program is limited in time only. Run only programs that you trust."
+    held = (
+        "limited in time only"
+        if not _FORKS
+        else ("limited in time and in what it writes, but it can read your files and use the network")
+    )
+    return f"This system cannot lock a program down. Your program is {held}. {_TRUST}"
 
 
 def refusal() -> str:
@@ -174,8 +175,8 @@ def warm() -> None:
 
 @dataclass
 class _Answer:
-    """What came from a program's process: its lines, and how it ended. ``cut``: whether there were too many.
-    ``stopped``: whether it took too long. ``code``: as :attr:`subprocess.Popen.returncode`."""
+    """What came from a program's process: its lines, whether there were too many (``cut``), whether it took too long
+    (``stopped``), and its ``code`` as :attr:`subprocess.Popen.returncode`."""
 
     lines: bytes
     cut: bool
@@ -252,7 +253,7 @@ class _Results:
 def _results(lines: bytes, most: int | None = None) -> _Results:
     """Return the first ``most`` results from lines that anybody may have written."""
     values: list[tuple[str, Any]] = []
-    printed, broken = "", False
+    printed, broken, readable = "", False, True
     try:
         for line in lines.splitlines():
             match json.loads(line):
@@ -264,8 +265,8 @@ def _results(lines: bytes, most: int | None = None) -> _Results:
                 case {"printed": str(text)}:
                     printed = text[:MOST_PRINTED]
     except (ValueError, RecursionError):
-        return _Results(values, printed, broken, readable=False)
-    return _Results(values, printed, broken)
+        readable = False
+    return _Results(values, printed, broken, readable)
 
 
 @lru_cache(maxsize=64)
@@ -287,9 +288,7 @@ def _own_results(one: Exercise, programs: Sequence[str]) -> list[Results]:
     values = _results(answer.lines).values
     size = len(values) // len(programs)
     if answer.code or not values or size * len(programs) != len(values):
-        raise RunError(
-            f"The exercise '{one.id}' cannot be judged here: its own programs did not run to the end."
-        )
+        raise RunError(f"The exercise '{one.id}' cannot be judged here: its own programs did not end well.")
     return [values[start : start + size] for start in range(0, len(values), size)]
 
 
@@ -335,13 +334,13 @@ def check(name: str | Exercise, program: str, limits: Limits = LIMITS) -> Verdic
             mistake = compare.recognise(right, found.values, _wrong(one), one.tolerance)
     line = None
     if not passed and not sentence:
-        failed = next(index for index, test in enumerate(tests) if not test.ok)
-        value = found.values[failed][1]
-        line = (
-            value.line if isinstance(value, Raised) and (value.line or 0) <= program.count("\n") + 1 else None
+        failed, value = next(
+            (test, got[1]) for test, got in zip(tests, found.values, strict=False) if not test.ok
         )
+        if isinstance(value, Raised) and (value.line or 0) <= program.count("\n") + 1:
+            line = value.line
         named = next((each.sentence for each in one.mistakes if each.id == mistake), "")
-        sentence = named or _failing(one, tests[failed], value)
+        sentence = named or _failing(one, failed, value)
     return Verdict(one.id, passed, tests, mistake, sentence, line, found.printed, seconds)
 
 
@@ -393,21 +392,16 @@ def _failing(one: Exercise, test: Test, value: Any) -> str:
         return f"'{test.name}' returns another value than expected."
     if value.kind == REPLACED:
         return f"Your program replaces {value.message}, which the tests use."
+    said = f": {echoed(value.message, 200)}" if value.message else "."
     if value.line is None and value.kind in (
         "AttributeError",
         "TypeError",
     ):  # in the tests, with what they were given
         if "NoneType" in value.message:
             return _NONE.format(one.function)
-        return f"The tests cannot use what '{one.function}' returns: {value.kind}{_colon(value)}"
-    place = f"Line {value.line}" if value.line else "Your program"
-    return (
-        f"{place} {_RAISED[value.kind]}" if value.kind in _RAISED else f"{place}: {value.kind}{_colon(value)}"
-    )
-
-
-def _colon(value: Raised) -> str:
-    return f": {echoed(value.message, 200)}" if value.message else "."
+        return f"The tests cannot use what '{one.function}' returns: {value.kind}{said}"
+    place, known = f"Line {value.line}" if value.line else "Your program", _RAISED.get(value.kind)
+    return f"{place} {known}" if known else f"{place}: {value.kind}{said}"
 
 
 _NONE = "'{}' returns None: it has no return statement yet, or not on every path."

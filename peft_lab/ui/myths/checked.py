@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from concurrent.futures import Future
 
 import streamlit as st
@@ -57,18 +58,13 @@ def finding(claim: Claim, found: Found, model: str | None) -> None:
     all_found = on_all(claim.id)
     if name is not None and (len(all_found) > 1 or model is not None):
         everywhere = verdict_of(claim)
-        beside = (
-            f"; over all models: {badge(everywhere)}"
-            if everywhere is not None and everywhere != found.verdict
-            else ""
-        )
+        differs = everywhere is not None and everywhere != found.verdict
+        beside = f"; over all models: {badge(everywhere)}" if everywhere and differs else ""
         st.markdown(f"On {plain(get_model(name).title)}: {badge(found.verdict)}{beside}")
     st.markdown(f"**Why.** {found.why}")
     if len(all_found) > 1:
-        counts = {
-            verdict: sum(there.verdict == verdict for there in all_found.values()) for verdict in VERDICTS
-        }
-        counted = ", ".join(f"{verdict} on {count}" for verdict, count in counts.items() if count)
+        counts = Counter(there.verdict for there in all_found.values())
+        counted = ", ".join(f"{verdict} on {counts[verdict]}" for verdict in VERDICTS if counts[verdict])
         with st.expander(f"On which models is the claim true? {counted}"):
             rows = [(get_model(each).title, there.found, there.verdict) for each, there in all_found.items()]
             figures.table(("Model", "Result", "Verdict"), rows)
@@ -121,9 +117,7 @@ def _answered(claim: Claim, model: str | None) -> Found | None:
 def _origin() -> str:
     """Return where a stored result is from, and which installed versions differ."""
     other = ", ".join(f"{name} {version}" for name, version in result_seconds().differing().items())
-    here = (
-        f"This computer has {other}; press *Run it here* to check the claim with these versions."
-        if other
-        else "Press *Run it here* to repeat the check."
-    )
+    here = "Press *Run it here* to repeat the check."
+    if other:
+        here = f"This computer has {other}; press *Run it here* to check the claim with these versions."
     return f"Stored result of {result_seconds()}. {here}"

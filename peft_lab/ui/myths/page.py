@@ -81,16 +81,15 @@ def judged(file: Learners, name: str) -> dict[str, Judged]:
     """Return the learner's latest guess about every myth they judged."""
     fields = {"id": str, "guess": int, "right": int, "correct": bool}
     stored_results = [one for kind in (KIND, predicted.KIND) for one in file.results(name, kind, fields)]
-    return {result.content["id"]: made for result in stored_results if (made := _judged(result)) is not None}
-
-
-def _judged(result: Result) -> Judged | None:
-    content, sure = result.content, result.content.get("sure")
-    myth = all_myths().get(content["id"])
-    if myth is None or not all(0 <= content[one] < len(myth.options) for one in ("guess", "right")):
-        return None
-    guess, truth = (myth.options[content[one]] for one in ("guess", "right"))
-    return Judged(guess, truth, content["correct"], sure if type(sure) is int else None, result.at)
+    found = {}
+    for result in stored_results:
+        content, myth = result.content, all_myths().get(result.content["id"])
+        if myth is None or not all(0 <= content[one] < len(myth.options) for one in ("guess", "right")):
+            continue
+        guess, truth = (myth.options[content[one]] for one in ("guess", "right"))
+        sure = content.get("sure") if type(content.get("sure")) is int else None
+        found[content["id"]] = Judged(guess, truth, content["correct"], sure, result.at)
+    return found
 
 
 ALL, OWN = "all", "own"  # no filter; each claim's own model
@@ -325,14 +324,8 @@ def _judge(claim: Claim, guess: Guess, file: Learners, name: str) -> None:
     if verdict is None:
         raise BadInput("This claim has no verdict yet. Choose another claim.", "claim")
     right = VERDICTS.index(verdict)
-    content = {
-        "id": claim.id,
-        "guess": guess.option,
-        "right": right,
-        "correct": guess.option == right,
-        "sure": guess.sure,
-    }
-    file.add_result(name, KIND, content)
+    known = {"id": claim.id, "guess": guess.option, "right": right, "sure": guess.sure}
+    file.add_result(name, KIND, known | {"correct": guess.option == right})
 
 
 def _checked(claim: Claim, model: str | None, before: Judged | None) -> None:
@@ -363,11 +356,8 @@ def _predicted(prediction: Prediction, outcome: PredictionOutcome, result: Resul
         st.markdown(f"### What the experiment shows {figures.badge(outcome.source)}")
         predicted.evidence(prediction, outcome)
         measured = result.content.get("measured", "")
-        st.caption(
-            f"A stored run, measured {plain(measured)}."
-            if measured
-            else f"Run here on {interview_date(result.at)}."
-        )
+        here = f"Run here on {interview_date(result.at)}."
+        st.caption(f"A stored run, measured {plain(measured)}." if measured else here)
 
 
 def _onward(known: Mapping[str, Judged], current: str, following: str) -> None:
@@ -375,13 +365,8 @@ def _onward(known: Mapping[str, Judged], current: str, following: str) -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center", key="myth-next"):
         st.markdown(_calibration(known, known[current]) if current in known else "")
         st.button("Guess again", type="tertiary", key="guess-again", on_click=_open, args=(current, True))
-        st.button(
-            "Next claim",
-            type="primary",
-            key="next-claim",
-            on_click=_open,
-            args=(following, following in known),
-        )
+        ahead = (following, following in known)
+        st.button("Next claim", type="primary", key="next-claim", on_click=_open, args=ahead)
 
 
 def _open(name: str, again: bool) -> None:
@@ -397,15 +382,11 @@ def _open(name: str, again: bool) -> None:
 def _calibration(known: Mapping[str, Judged], one: Judged) -> str:
     if one.sure is None:
         return ""
-    alike = [
-        other for other in known.values() if other.sure is not None and abs(other.sure - one.sure) <= CLOSE
-    ]
+    sure = [other for other in known.values() if other.sure is not None]
+    alike = [other for other in sure if abs((other.sure or 0) - one.sure) <= CLOSE]
     hits = sum(other.correct for other in alike)
     head = f"{'Sure' if one.sure >= SURE else 'Unsure'}, and {'right' if one.correct else 'mistaken'}."
-    count = (
-        f" When you were about {one.sure}% sure, you were right {hits} times out of {len(alike)}."
-        if len(alike) > 1
-        else ""
-    )
+    said = f" When you were about {one.sure}% sure, you were right {hits} times out of {len(alike)}."
+    count = said if len(alike) > 1 else ""
     back = "" if one.correct else "  \n:small[This claim comes back once you have judged the others.]"
     return f"**{head}**{count}{back}"

@@ -19,7 +19,6 @@ from peft_lab.interview.learners.schedule import Learners
 from peft_lab.interview.learners.storage import Result
 from peft_lab.interview.predictions import (
     Contest,
-    Figure,
     Inquiry,
     Prediction,
     PredictionOutcome,
@@ -30,7 +29,6 @@ from peft_lab.interview.predictions import (
 )
 from peft_lab.runs import store
 from peft_lab.runs.queue import get_queue
-from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from peft_lab.studies import experiments
@@ -53,7 +51,15 @@ def contest(prediction: Prediction) -> list[float] | None:
     """Return the figures of the runs; None while they are under way, when the page refreshes itself. Raises
     PeftLabError: a run that could not start, or did not finish."""
     assert isinstance(prediction.experiment, Contest)
-    runs = _runs(prediction, prediction.experiment)
+    identities = state.remembered(RUNS, prediction.id, None)
+    if identities is None:
+        done = (experiments.run_of(spec.complete(), summaries()) for spec in prediction.experiment.runs)
+        identities = [
+            found.id if found and found.status == Status.DONE else get_queue().submit(spec)
+            for found, spec in zip(done, prediction.experiment.runs, strict=True)
+        ]
+        state.remember(RUNS, prediction.id, identities)
+    runs = list(map(store.get, identities))
     views = [run.view() for run in runs]
     failed = next((seen for seen in views if seen.status.final and seen.status is not Status.DONE), None)
     if failed is not None:
@@ -68,20 +74,6 @@ def contest(prediction: Prediction) -> list[float] | None:
 def forget_runs(prediction: Prediction) -> None:
     """Let the next commitment look for its runs, or start them, again."""
     state.scope(RUNS).pop(prediction.id, None)
-
-
-def _runs(prediction: Prediction, experiment: Contest) -> list[Run]:
-    identities = state.remembered(RUNS, prediction.id, None)
-    if identities is None:
-        identities = [_finished(spec) or get_queue().submit(spec) for spec in experiment.runs]
-        state.remember(RUNS, prediction.id, identities)
-    return [store.get(identity) for identity in identities]
-
-
-def _finished(spec: RunRequest) -> str | None:
-    """Return the id of a finished run with the same settings, or None."""
-    found = experiments.run_of(spec.complete(), summaries())
-    return found.id if found and found.status == Status.DONE else None
 
 
 def _progress(labels: tuple[str, ...], runs: list[Run]) -> None:
@@ -120,13 +112,13 @@ def evidence(prediction: Prediction, outcome: PredictionOutcome) -> None:
 
 def chart_of(prediction: Prediction, outcome: PredictionOutcome) -> go.Figure:
     """Return the chart that settles it: the right option has the accent colour."""
-    return _ranges(prediction, outcome) if prediction.rule == "bands" else _contenders(prediction, outcome)
-
-
-def _contenders(prediction: Prediction, outcome: PredictionOutcome) -> go.Figure:
-    values, axis = _axis(outcome.figures)
+    if prediction.rule == "bands":
+        return _ranges(prediction, outcome)
+    unit = outcome.figures[0].unit
+    scale, axis = (_GIGA, "peak memory (GB)") if unit == "bytes" else (1, unit or "value")
     labels = [figure.label for figure in outcome.figures]
     decisive = "" if _categorical(prediction) else labels[outcome.right]
+    values = [figure.value / scale for figure in outcome.figures]
     chart = charts.bars(labels, values, axis, height=70 + 44 * len(labels))
     colours = [theme.TRAINABLE if label == decisive else theme.MEMORY["weights"] for label in labels]
     chart.update_traces(marker={"color": colours})
@@ -168,14 +160,6 @@ def _ranges(prediction: Prediction, outcome: PredictionOutcome) -> go.Figure:
 
 def _categorical(prediction: Prediction) -> bool:
     return isinstance(prediction.experiment, Inquiry) and prediction.experiment.categorical
-
-
-def _axis(found: tuple[Figure, ...]) -> tuple[list[float], str]:
-    """Return the values, and the title of the chart's axis."""
-    unit = found[0].unit
-    if unit == "bytes":
-        return [figure.value / _GIGA for figure in found], "peak memory (GB)"
-    return [figure.value for figure in found], unit or "value"
 
 
 # ----------------------------------------
@@ -263,23 +247,17 @@ def _values(prediction: Prediction) -> list[float] | None:
     """Return the experiment's figures; None while it is under way, when the page refreshes itself."""
     if isinstance(prediction.experiment, Contest):
         return contest(prediction)
-    future = _requested(prediction)
+    function, arguments = submission(prediction)
+    simulated = prediction.experiment.source is Source.SIMULATED
+    # a process that does not count, so that other pages stay quick
+    worker = inspector.Worker.MEMORY if simulated else inspector.Worker.ANSWERS
+    future: Future[list[float]] = inspector.get_inspector(worker).submit(function, *arguments)
     seen = look(future)
     if seen.open is None:
         return list(future.result())
     come_back(seen)
-    doing = "Simulating…" if prediction.experiment.source is Source.SIMULATED else "Running…"
-    st.markdown(f":material/hourglass_top: {doing}")
+    st.markdown(f":material/hourglass_top: {'Simulating…' if simulated else 'Running…'}")
     return None
-
-
-def _requested(prediction: Prediction) -> Future[list[float]]:
-    """Request the figures from a process that does not count, so that other pages stay quick."""
-    function, arguments = submission(prediction)
-    simulated = prediction.experiment.source is Source.SIMULATED
-    return inspector.get_inspector(inspector.Worker.MEMORY if simulated else inspector.Worker.ANSWERS).submit(
-        function, *arguments
-    )
 
 
 def record(
@@ -292,13 +270,6 @@ def record(
 ) -> None:
     """Store the guess and the figures; ``measured``: for figures not measured here."""
     outcome = decide(prediction, values)
-    content = {
-        "id": prediction.id,
-        "guess": guess.option,
-        "right": outcome.right,
-        "correct": guess.option == outcome.right,
-        "values": values,
-        "measured": measured,
-        "sure": guess.sure,
-    }
-    file.add_result(learner, KIND, content)
+    known = {"id": prediction.id, "guess": guess.option, "right": outcome.right, "sure": guess.sure}
+    found = {"correct": guess.option == outcome.right, "values": values, "measured": measured}
+    file.add_result(learner, KIND, known | found)

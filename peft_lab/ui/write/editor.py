@@ -18,8 +18,9 @@ from peft_lab.interview.write import judge
 from peft_lab.interview.write.exercises import Exercise, exercises
 from peft_lab.ui import state, web
 from peft_lab.ui.components.frame import part
+from peft_lab.ui.components.waiting import look
 from peft_lab.ui.server.door import root
-from peft_lab.ui.write.results import SCOPE, in_words, last_run, start, verdict_of
+from peft_lab.ui.write.results import SCOPE, in_words, last_run, start
 
 KEY = "write-editor"
 #: Characters of a program: the editor takes no more.
@@ -86,7 +87,7 @@ def editor(desk: Desk, exercise: Exercise, plain: bool = False) -> None:
 
     def drawn() -> None:
         run = last_run(desk.slot, exercise)
-        verdict = verdict_of(run)
+        verdict = look(run.verdict).answer if run is not None else None
         busy = run is not None and verdict is None and not run.verdict.done()
         if plain or state.remembered(SCOPE, "no-script", False):
             _field(desk, exercise, busy or off)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -18,7 +18,6 @@ from peft_lab.interview.learners.schedule import Learners
 from peft_lab.interview.write import judge, progress
 from peft_lab.interview.write.exercises import PATHS, Exercise, exercise, exercises
 from peft_lab.interview.write.judge import Verdict
-from peft_lab.interview.write.progress import Standing
 from peft_lab.ui import pages, state, web
 from peft_lab.ui.components.form import Controls
 from peft_lab.ui.components.frame import errors_boxed
@@ -63,7 +62,9 @@ def write_page() -> None:
     with errors_boxed():
         file = learner.learners()
         name = learner.current_learner(file)
-        _take_chosen(form)
+        for path in PATHS:
+            if chosen := just_chosen(f"write-list-{path}"):
+                form.put(id=chosen, all=False)
         if form.value("all"):
             _list(form, file, name)
         else:
@@ -75,23 +76,6 @@ def write_page() -> None:
 
 # ----------------------------------------
 # Which exercise: the one of the address, its neighbours, and the list of all by path.
-
-
-def state_of(known: Mapping[str, Standing], name: str) -> str:
-    """Return where the learner stands with an exercise, in a word."""
-    one = known[name]
-    return "due" if one.due else "passed" if one.passed else "tried" if one.tries else ""
-
-
-def _take_chosen(form: Controls[WriteForm]) -> None:
-    """Open the exercise that was just chosen in the list."""
-    for path in PATHS:
-        if chosen := just_chosen(_list_key(path)):
-            form.put(id=chosen, all=False)
-
-
-def _list_key(path: str) -> str:
-    return f"write-list-{path}"
 
 
 def _head(form: Controls[WriteForm], one: Exercise) -> None:
@@ -125,13 +109,14 @@ def _list(form: Controls[WriteForm], file: Learners, name: str) -> None:
     columns = (Column("Exercise"), Column("Level", True), Column("Minutes", True), Column("State"))
     places, half = st.columns(2, gap="medium"), len({one.path for one in exercises().values()}) // 2
     for number, (path, group) in enumerate(groupby(exercises().values(), lambda one: one.path)):
-        lines = [
-            RowOf(one.id, (one.title, str(one.level), str(one.minutes), state_of(known, one.id)))
-            for one in group
-        ]
+        lines = []
+        for one in group:
+            stands = known[one.id]
+            state_of = "due" if stands.due else "passed" if stands.passed else "tried" if stands.tries else ""
+            lines.append(RowOf(one.id, (one.title, str(one.level), str(one.minutes), state_of)))
         with places[number > half]:
             st.markdown(f"### {PATHS[path]}")
-            rows(columns, lines, _list_key(path), PATHS[path])
+            rows(columns, lines, f"write-list-{path}", PATHS[path])
 
 
 # ----------------------------------------

@@ -17,7 +17,7 @@ from peft_lab.interview.write.exercises import Exercise
 from peft_lab.interview.write.judge import Verdict
 from peft_lab.ui import state
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.waiting import look, shown
+from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
 
 SCOPE = "write"
@@ -58,11 +58,6 @@ def last_run(slot: str, exercise: Exercise) -> Run | None:
     return run if isinstance(run, Run) else None
 
 
-def verdict_of(run: Run | None) -> Verdict | None:
-    """Return a run's verdict; None while it is to come, and where there is none."""
-    return look(run.verdict).answer if run is not None else None
-
-
 def in_words(verdict: Verdict) -> str:
     """Return how many tests passed and failed."""
     passed = sum(test.ok for test in verdict.tests)
@@ -85,10 +80,9 @@ def results(exercise: Exercise, run: Run | None) -> Verdict | None:
 
 
 def _drawn(exercise: Exercise, verdict: Verdict) -> Verdict:
-    passed = sum(test.ok for test in verdict.tests)
-    failed = len(verdict.tests) - passed
+    passed, _, failed = in_words(verdict).partition(", ")
     with st.container(horizontal=True, key="write-counts"):
-        st.markdown(f"### {passed} passed" + (f", :red[{failed} failed]" if failed else ""), width="content")
+        st.markdown(f"### {passed}" + (f", :red[{failed}]" if failed else ""), width="content")
         st.markdown(
             f":small[{units.seconds(verdict.seconds)}] {figures.badge(Source.MEASURED)}", width="content"
         )
