@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path as FilePath
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from peft_lab.interview import tour
-from peft_lab.interview.tour import Stop, Tour, newcomer
-from peft_lab.ui.pages import titles
-from tests.browser.conftest import served
-from tests.browser.driver import press, reach, settled, visit
-from tests.conftest import link
+from peft_lab.interview.tour import Stop, Tour
+from tests.browser.driver import settled, visit
 
-NEWCOMER = newcomer()
-
-HOME = re.compile("Watch it learn")
 LESSON = Tour(
     "Monday",
     (
@@ -31,49 +23,6 @@ LESSON = Tour(
         ),
     ),
 )
-
-
-def metric(page: Page, label: str) -> str:
-    value = page.get_by_test_id("stMetric").filter(has_text=label).get_by_test_id("stMetricValue")
-    expect(value).to_have_text(re.compile(r"\d"))  # a page is drawn before its count
-    return value.inner_text()
-
-
-@pytest.fixture
-def newcomers_url(tmp_path: FilePath) -> Iterator[str]:
-    """An app that nobody has used yet: where a stop was visited, the tour says "Go on" instead of "Start"."""
-    home = tmp_path / "home"
-    home.mkdir()
-    link(home)
-    with served(home, tmp_path / "server.log") as url:
-        yield url
-
-
-@pytest.mark.further
-@pytest.mark.slow
-@pytest.mark.rest
-def test_the_whole_tour_by_keyboard(page: Page, newcomers_url: str) -> None:
-    visit(page, f"{newcomers_url}/tour")
-    press(page, "Start")
-    for number, stop in enumerate(NEWCOMER.stops, start=1):
-        expect(page.get_by_text(f"Stop {number} of {len(NEWCOMER.stops)}")).to_be_visible()
-        expect(page.locator("h1")).to_have_text(HOME if stop.page == "home" else titles()[stop.page])
-        settled(page, hold=0.1)
-        assert page.get_by_test_id("stException").count() == 0
-        for name, value in stop.settings.items():
-            if name not in ("model", "belief"):
-                said = re.escape(f"{name}={value.replace(' ', '+')}")
-                expect(page).to_have_url(re.compile(said))
-        if number == 2:
-            before = int(metric(page, "Trainable parameters").replace(",", ""))
-            reach(page, "Rank r")
-            page.keyboard.press("ArrowRight")
-            expect(page.get_by_text(f"{2 * before:,}").first).to_be_visible()
-        if number < len(NEWCOMER.stops):
-            page.evaluate("document.activeElement.blur()")
-            press(page, "Next stop")
-    press(page, "Finish")
-    expect(page.get_by_text(f"{len(NEWCOMER.stops)} of {len(NEWCOMER.stops)} stops visited")).to_be_visible()
 
 
 @pytest.mark.slow

@@ -34,7 +34,6 @@ class Dims:
     positions: int
     types: int
     tied: bool
-    gate: bool = False  # of T5's feed-forward part
 
     @property
     def kv(self) -> int:
@@ -84,8 +83,6 @@ class Dims:
 
     @property
     def biases(self) -> int:
-        if self.family == "t5":
-            return 0
         pooler = self.d if self.encoder else 0
         return self.layers * self.map_biases + self.norm_biases + pooler
 
@@ -95,22 +92,11 @@ class Dims:
 
     @property
     def total(self) -> int:
-        if self.family == "t5":
-            return self._t5_total
         embeddings = self.vocab * self.d * (1 if self.tied else 2)
         if self.encoder or self.family == "gpt2":
             embeddings += (self.positions + self.types) * self.d
         pooler = self.d * self.d if self.encoder else 0
         return embeddings + self.weights + self.norms * self.d + self.biases + pooler
-
-    @property
-    def _t5_total(self) -> int:
-        """Encoder: attention and feed-forward, two norms. Decoder: one more attention and norm. No biases."""
-        attention, feed = 4 * self.d * self.qw, (3 if self.gate else 2) * self.d * self.f
-        layer = (attention + feed + 2 * self.d) + (2 * attention + feed + 3 * self.d)
-        relative = 2 * 32 * self.heads  # one table of 32 distances in each half
-        tables = self.vocab * self.d * (1 if self.tied else 2)
-        return tables + self.layers * layer + relative + 2 * self.d
 
     def lora(self, r: int, *roles: str) -> int:
         return self.layers * r * sum(sum(self.maps[role]) for role in roles)
@@ -140,7 +126,6 @@ def dims(name: str) -> Dims:
         positions=get("max_position_embeddings", "n_positions") or 0,
         types=config.get("type_vocab_size", 2 if family == "bert" else 1 if family == "roberta" else 0),
         tied=config.get("tie_word_embeddings", family not in ("llama", "mistral", "qwen2")),
-        gate=str(config.get("feed_forward_proj", "")).startswith("gated"),
     )
 
 

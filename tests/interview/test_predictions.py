@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from peft_lab.core import inspector
-from peft_lab.core.content import ContentError
 from peft_lab.core.errors import BadInput
 from peft_lab.core.units import Source
-from peft_lab.interview import predictions
 from peft_lab.interview.predictions import (
     Contest,
     Inquiry,
@@ -24,7 +18,6 @@ from peft_lab.interview.predictions import (
     decide_records,
     submission,
 )
-from peft_lab.interview.question import topics
 from tests.interview.each import over
 
 EXPECTED = {
@@ -49,52 +42,32 @@ EXPECTED = {
     "predict-key-bias": "the key's",
 }
 INQUIRIES = [prediction for prediction in all_predictions().values() if not prediction.trains]
-QUICK = [p for p in INQUIRIES if p.experiment.source is not Source.SIMULATED]
-SLOW = [p for p in INQUIRIES if p.experiment.source is Source.SIMULATED]
 
 
-def here(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Ask in this process."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return function(*arguments)
-
-
-def check(prediction: Prediction) -> None:
-    function, arguments = submission(prediction)
-    outcome = decide(prediction, here(function, *arguments))
-    right = EXPECTED[prediction.id]
-    assert prediction.options[outcome.right] == right, outcome.figures
-
-
-@pytest.mark.parametrize("prediction", QUICK, ids=lambda prediction: prediction.id)
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "prediction",
+    [
+        pytest.param(one, id=one.id, marks=[pytest.mark.slow] * (one.experiment.source is Source.SIMULATED))
+        for one in INQUIRIES
+    ],
+)
 def test_experiment_settles_it(prediction: Prediction) -> None:
-    check(prediction)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("prediction", SLOW, ids=lambda prediction: prediction.id)
-def test_simulation_settles_it(prediction: Prediction) -> None:
-    check(prediction)
+    function, arguments = submission(prediction)
+    outcome = decide(prediction, function(*arguments))
+    assert prediction.options[outcome.right] == EXPECTED[prediction.id], outcome.figures
 
 
 @over(all_predictions().values())
 def test_prediction_is_complete(prediction: Prediction) -> None:
-    assert prediction.topic in topics()
     assert len(set(prediction.options)) == len(prediction.options) >= 2
-    assert prediction.belief.endswith(".")
-    assert 2 <= len([part for part in prediction.why.split(". ") if part]) <= 3, "two or three sentences"
-    assert prediction.sources
-    assert prediction.pages
-    if prediction.rule == "bands":
-        assert len(prediction.bands) == len(prediction.options) - 1
-        assert list(prediction.bands) == sorted(prediction.bands)
-        assert len(prediction.experiment.labels) == 1
-    else:
-        assert len(prediction.experiment.labels) == len(prediction.options)
+    assert prediction.belief.endswith(".") and prediction.sources and prediction.pages
+    labels = len(prediction.experiment.labels)
+    bands = prediction.rule == "bands"
+    assert labels == (1 if bands else len(prediction.options))
+    assert not bands or len(prediction.bands) == len(prediction.options) - 1 == len(set(prediction.bands))
     if isinstance(prediction.experiment, Inquiry):
-        function, arguments = submission(prediction)
-        assert inspector.question_key(function, arguments, {}), "can be sent to the inspector"
+        assert inspector.question_key(*submission(prediction), {}), "can be sent to the inspector"
     else:
         for spec in prediction.experiment.runs:
             spec.complete()
@@ -124,25 +97,3 @@ def test_contests_are_decided_by_records() -> None:
         submission(contest)
     with pytest.raises(BadInput, match="no training runs"):
         decide_records(all_predictions()["predict-alpha"], records)
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "line"),
-    [
-        ("function: peaks", "function: peeks", 13),
-        ("source: simulated", "source: dreamt", 17),
-        ("topic: memory", "topic: memories", 4),
-        ("rule: largest", "rule: biggest", 18),
-        ("  rule: largest\n", "", 3),
-        ("id: predict-checkpointing", "id: predict-ia3-peak", 27),
-    ],
-)
-def test_a_mistake_is_named_with_its_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, line: int
-) -> None:
-    path = tmp_path / predictions.FILE.name
-    path.write_text(predictions.FILE.read_text("utf-8").replace(old, new, 1), "utf-8")
-    monkeypatch.setattr(predictions, "FILE", path)
-    with pytest.raises(ContentError) as caught:
-        all_predictions.__wrapped__()
-    assert caught.value.line == line, caught.value

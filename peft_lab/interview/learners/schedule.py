@@ -26,28 +26,7 @@ from peft_lab.core.asking import Asker, acting_for
 from peft_lab.core.content import misfit
 from peft_lab.core.errors import BadInput, PeftLabError, UnknownName
 from peft_lab.interview.learners import storage
-from peft_lab.interview.learners.storage import (
-    KEPT_DAY,
-    RATINGS,
-    RETENTION_RANGE,
-    Day,
-    RatingName,
-    Readiness,
-    Result,
-    Review,
-    check_day,
-    check_name,
-    day_kept,
-    days_to,
-    due_by,
-    find,
-    load_card,
-    read_card,
-    read_time,
-    readiness,
-    save_card,
-    write_time,
-)
+from peft_lab.interview.learners.storage import RatingName
 from peft_lab.interview.mock import FULL, Interview, is_exercise
 
 RETENTION = 0.9  # py-fsrs's default: the probability of knowing a card when it is due
@@ -74,7 +53,7 @@ class Learners:
     def _learner(self, name: str) -> Iterator[tuple[sqlite3.Connection, str]]:
         """Yield one transaction and the learner's name as it was created. Raises :class:`UnknownName`."""
         with storage.transaction(self.path) as db:
-            yield db, find(db, name)
+            yield db, storage.find(db, name)
 
     # -- learners --------------------------------------------------------------------------------------------------
 
@@ -82,7 +61,7 @@ class Learners:
         """Return the names of all learners."""
         with storage.transaction(self.path) as db:
             rows = db.execute("SELECT * FROM profiles ORDER BY name").fetchall()
-            return tuple(row["name"] for row in rows if read_time(row["created"]))
+            return tuple(row["name"] for row in rows if storage.read_time(row["created"]))
 
     def known(self, name: str) -> str:
         """Return a learner's name as it was created. Raises :class:`UnknownName`."""
@@ -95,11 +74,13 @@ class Learners:
         Raises:
             BadInput: the name is empty, too long or in use (case-insensitive).
         """
-        name = check_name(name)
+        name = storage.check_name(name)
         with storage.transaction(self.path) as db:
             if db.execute("SELECT 1 FROM profiles WHERE name = ?", (name,)).fetchone():
                 raise BadInput(f"There is already a learner '{name}'. Choose another name.", "profile")
-            db.execute("INSERT INTO profiles VALUES (?, ?, ?)", (name, write_time(self.now()), RETENTION))
+            db.execute(
+                "INSERT INTO profiles VALUES (?, ?, ?)", (name, storage.write_time(self.now()), RETENTION)
+            )
         return name
 
     def remove(self, name: str) -> None:
@@ -122,12 +103,12 @@ class Learners:
         """
         grade, now = _rating(rating), self.now()
         with self._learner(profile) as (db, name):
-            before = load_card(db, name, question, now)
+            before = storage.load_card(db, name, question, now)
             card, _ = _scheduler(db, name).review_card(before, grade, now, milliseconds)
-            save_card(db, name, question, card)
+            storage.save_card(db, name, question, card)
             db.execute(
                 "INSERT INTO reviews (profile, question, rating, at, milliseconds) VALUES (?, ?, ?, ?, ?)",
-                (name, question, int(grade), write_time(now), milliseconds),
+                (name, question, int(grade), storage.write_time(now), milliseconds),
             )
             return self._ahead(db, name, card)
 
@@ -137,8 +118,10 @@ class Learners:
         with self._learner(profile) as (db, name):
             scheduler = _scheduler(db, name)
             rated = {
-                rating: scheduler.review_card(load_card(db, name, question, now), _rating(rating), now)[0]
-                for rating in RATINGS
+                rating: scheduler.review_card(
+                    storage.load_card(db, name, question, now), _rating(rating), now
+                )[0]
+                for rating in storage.RATINGS
             }
             return {rating: self._ahead(db, name, card).due for rating, card in rated.items()}
 
@@ -146,15 +129,17 @@ class Learners:
         """Return the card of every rated question, in the order of due dates."""
         with self._learner(profile) as (db, name):
             found = {
-                row["question"]: self._ahead(db, name, read_card(row))
+                row["question"]: self._ahead(db, name, storage.read_card(row))
                 for row in _rows(db, "cards", name, "due, question")
             }
         return dict(sorted(found.items(), key=lambda each: each[1].due))
 
     def _ahead(self, db: sqlite3.Connection, name: str, card: Card) -> Card:
         """Return a card with its due date before the learner's interview. The file keeps py-fsrs's own date."""
-        day = day_kept(_stored(db, name, KEPT_DAY), self.now().date())
-        return replace(card, due=due_by(card.due, day, card.last_review)) if card.last_review else card
+        day = storage.day_kept(_stored(db, name, storage.KEPT_DAY), self.now().date())
+        return (
+            replace(card, due=storage.due_by(card.due, day, card.last_review)) if card.last_review else card
+        )
 
     def due(self, profile: str, among: Iterable[str]) -> list[str]:
         """Return those of these questions that are due now, longest overdue first."""
@@ -166,11 +151,16 @@ class Learners:
         known = self.cards(profile)
         return [name for name in among if name not in known]
 
-    def reviews(self, profile: str) -> tuple[Review, ...]:
+    def reviews(self, profile: str) -> tuple[storage.Review, ...]:
         """Return every rating, oldest first."""
         with self._learner(profile) as (db, name):
             return tuple(
-                Review(row["question"], RATINGS[row["rating"] - 1], read_time(row["at"]), row["milliseconds"])
+                storage.Review(
+                    row["question"],
+                    storage.RATINGS[row["rating"] - 1],
+                    storage.read_time(row["at"]),
+                    row["milliseconds"],
+                )
                 for row in _rows(db, "reviews", name, "at, id")
             )
 
@@ -179,7 +169,7 @@ class Learners:
         with self._learner(profile) as (db, name):
             scheduler, cards = _scheduler(db, name), _rows(db, "cards", name)
             return {
-                row["question"]: scheduler.get_card_retrievability(read_card(row), at.astimezone(UTC))
+                row["question"]: scheduler.get_card_retrievability(storage.read_card(row), at.astimezone(UTC))
                 for row in cards
             }
 
@@ -190,7 +180,7 @@ class Learners:
         topics: Mapping[str, Sequence[str]],
         seconds: Mapping[str, float],
         asked: Collection[str] = (),
-    ) -> tuple[tuple[Readiness, ...], tuple[Day, ...]]:
+    ) -> tuple[tuple[storage.Readiness, ...], tuple[storage.Day, ...]]:
         """Return how well each topic is known for an interview on ``day``, and what to practise each day up to it.
 
         Args:
@@ -201,13 +191,15 @@ class Learners:
             BadInput: the day has passed or is too far away.
         """
         now = self.now()
-        check_day(day, now.date())
+        storage.check_day(day, now.date())
         chances = self.recalled(profile, max(now, datetime.combine(day, time(), UTC)))
-        standing = readiness(topics, self.reviews(profile), chances)
+        standing = storage.readiness(topics, self.reviews(profile), chances)
         with self._learner(profile) as (db, name):
-            cards = {row["question"]: read_card(row) for row in _rows(db, "cards", name)}
+            cards = {row["question"]: storage.read_card(row) for row in _rows(db, "cards", name)}
             scheduler = _scheduler(db, name)
-            return standing, days_to(day, now, cards, standing, topics, seconds, scheduler, asked=asked)
+            return standing, storage.days_to(
+                day, now, cards, standing, topics, seconds, scheduler, asked=asked
+            )
 
     # -- everything else a learner does ------------------------------------------------------------------------------
 
@@ -215,17 +207,17 @@ class Learners:
         """Store the result of an interview or a prediction. ``content`` must be JSON-able."""
         kept = json.dumps(content)
         with self._learner(profile) as (db, name):
-            values = (name, kind, write_time(self.now()), kept)
+            values = (name, kind, storage.write_time(self.now()), kept)
             db.execute("INSERT INTO results (profile, kind, at, content) VALUES (?, ?, ?, ?)", values)
 
     def results(
         self, profile: str, kind: str, holding: Mapping[str, Any] = MappingProxyType({})
-    ) -> tuple[Result, ...]:
+    ) -> tuple[storage.Result, ...]:
         """Return the stored results of one kind, oldest first, whose content is an object with the fields ``holding``:
         names and types (:func:`peft_lab.core.content.misfit`). An imported file may contain anything."""
         with self._learner(profile) as (db, name):
             rows = [row for row in _rows(db, "results", name, "at, id") if row["kind"] == kind]
-            found = [Result(read_time(row["at"]), json.loads(row["content"])) for row in rows]
+            found = [storage.Result(storage.read_time(row["at"]), json.loads(row["content"])) for row in rows]
         return tuple(
             each for each in found if isinstance(each.content, dict) and not misfit(holding, each.content)
         )
@@ -253,8 +245,8 @@ def _rows(db: sqlite3.Connection, table: str, profile: str, order: str = "questi
 
 
 def _rating(name: str) -> Rating:
-    if name not in RATINGS:
-        raise UnknownName("rating", name, RATINGS, "rating")
+    if name not in storage.RATINGS:
+        raise UnknownName("rating", name, storage.RATINGS, "rating")
     return Rating[name.capitalize()]
 
 
@@ -285,7 +277,9 @@ def count_as_reviews(file: Learners, learner: str, held: Interview) -> None:
         file.rate(learner, reply.question, rating_of(reply.points), round(1000 * reply.seconds))
 
 
-def to_avoid(earlier: Iterable[Interview], reviews: Sequence[Review], now: datetime) -> frozenset[str]:
+def to_avoid(
+    earlier: Iterable[Interview], reviews: Sequence[storage.Review], now: datetime
+) -> frozenset[str]:
     """Return questions of earlier interviews, and those last rated good or easy within the last two weeks. ``reviews``:
     every rating, oldest first."""
     last = {review.question: review for review in reviews}
@@ -348,7 +342,7 @@ def import_profile(learners: Learners, data: Any, name: str | None = None, repla
             f"This learner has format {data.get('version')}; this PEFT Lab reads {EXPORT_VERSION}. Update PEFT Lab.",
             "file",
         )
-    target = check_name(name or str(data.get("profile", "")))
+    target = storage.check_name(name or str(data.get("profile", "")))
     with storage.transaction(learners.path) as db:
         taken = db.execute("SELECT name FROM profiles WHERE name = ?", (target,)).fetchone()
         if taken and not replace:
@@ -367,11 +361,11 @@ def import_profile(learners: Learners, data: Any, name: str | None = None, repla
 
 def _insert(db: sqlite3.Connection, name: str, data: Mapping[str, Any]) -> None:
     retention = _checked(_LEARNER, data, "A learner")["retention"]
-    if not RETENTION_RANGE[0] <= retention <= RETENTION_RANGE[1]:
+    if not storage.RETENTION_RANGE[0] <= retention <= storage.RETENTION_RANGE[1]:
         raise ValueError(f"retention {retention}")
     db.execute("INSERT INTO profiles VALUES (?, ?, ?)", (name, _time(data["created"]), retention))
     for row in data["cards"]:
-        save_card(db, name, row["question"], read_card(_checked(_CARD, row, "A card")))
+        storage.save_card(db, name, row["question"], storage.read_card(_checked(_CARD, row, "A card")))
     for row in data["reviews"]:
         _checked(_REVIEW, row, "A review")
         values = (name, row["question"], int(Rating(row["rating"])), _time(row["at"]), row["milliseconds"])
@@ -387,7 +381,7 @@ def _insert(db: sqlite3.Connection, name: str, data: Mapping[str, Any]) -> None:
 
 
 def _time(text: str) -> str:
-    return write_time(read_time(text))
+    return storage.write_time(storage.read_time(text))
 
 
 def _checked(kinds: Mapping[str, Any], row: Any, what: str) -> Any:

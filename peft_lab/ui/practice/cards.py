@@ -12,21 +12,9 @@ from peft_lab.core.units import Source, in_words
 from peft_lab.interview.answers import Grade, Verdict, judge
 from peft_lab.interview.bank import all_questions, get_question, select
 from peft_lab.interview.computed import Answer
+from peft_lab.interview.learners import storage
 from peft_lab.interview.learners.schedule import Learners, rating_of
-from peft_lab.interview.learners.storage import (
-    ASKED,
-    ENOUGH,
-    FOR_NEW,
-    KEPT_DAY,
-    KEPT_ROLE,
-    LONGEST,
-    MINUTES,
-    RATINGS,
-    Day,
-    RatingName,
-    Readiness,
-    day_kept,
-)
+from peft_lab.interview.learners.storage import RatingName
 from peft_lab.interview.mock import SECONDS, all_roles, get_role, ticked_points
 from peft_lab.interview.question import LEVELS, Question, topics
 from peft_lab.interview.write import progress
@@ -34,19 +22,8 @@ from peft_lab.ui import pages, state, theme
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.frame import errors_boxed
 from peft_lab.ui.foreign import plain
+from peft_lab.ui.practice import answering
 from peft_lab.ui.practice import learner as filters
-from peft_lab.ui.practice.answering import (
-    ask,
-    attempt,
-    entry,
-    forget,
-    interviewer,
-    judged,
-    model_answer,
-    shown_answer,
-    shown_solution,
-    working,
-)
 from peft_lab.ui.practice.learner import ANY, SCOPE
 
 # ----------------------------------------
@@ -58,12 +35,12 @@ AHEAD = 7  # days that are shown
 
 def day_of(file: Learners, learner: str) -> date | None:
     """Return the day of the learner's interview; ``None`` if it is not set or has passed."""
-    return day_kept(file.kept(learner, KEPT_DAY), file.now().date())
+    return storage.day_kept(file.kept(learner, storage.KEPT_DAY), file.now().date())
 
 
 def role_of(file: Learners, learner: str) -> str:
     """Return the role that the learner's interview is for."""
-    kept = file.kept(learner, KEPT_ROLE, ANY)
+    kept = file.kept(learner, storage.KEPT_ROLE, ANY)
     return kept if isinstance(kept, str) and kept in all_roles() else ANY
 
 
@@ -75,7 +52,7 @@ def plan_to_date(file: Learners, learner: str) -> None:
         "My interview is on",
         value=before,
         min_value=today,
-        max_value=today + timedelta(days=LONGEST),
+        max_value=today + timedelta(days=storage.LONGEST),
         key=state.widget_key(SCOPE, "day", learner),
         format="YYYY-MM-DD",
         help="If you type a date, press Tab twice or click elsewhere to apply it; Enter does not apply it. "
@@ -83,12 +60,12 @@ def plan_to_date(file: Learners, learner: str) -> None:
     )
     day = chosen if isinstance(chosen, date) else None
     if day != before:
-        file.keep(learner, KEPT_DAY, day.isoformat() if day else None)
+        file.keep(learner, storage.KEPT_DAY, day.isoformat() if day else None)
         st.rerun()
     if day is None:
         st.caption(
-            f"Choose the date to get a study plan of {in_words(round(MINUTES))} minutes a day; cards then come in "
-            "its order. If you type the date, click elsewhere to apply it."
+            f"Choose the date to get a study plan of {in_words(round(storage.MINUTES))} minutes a day; cards then "
+            "come in its order. If you type the date, click elsewhere to apply it."
         )
         return
     _for_role(file, learner)
@@ -109,15 +86,17 @@ def _for_role(file: Learners, learner: str) -> None:
         index=list(all_roles()).index(before),
         format_func=lambda name: all_roles()[name].title,
         key=state.widget_key(SCOPE, "plan-role", learner),
-        help=f"New questions on this role's topics are {ASKED:g} times as likely to come up. The role is stored with "
-        "the learner.",
+        help=f"New questions on this role's topics are {storage.ASKED:g} times as likely to come up. The role is "
+        "stored with the learner.",
     )
     if chosen != before:
-        file.keep(learner, KEPT_ROLE, chosen)
+        file.keep(learner, storage.KEPT_ROLE, chosen)
         st.rerun()
 
 
-def _planned(file: Learners, learner: str, day: date) -> tuple[tuple[Readiness, ...], tuple[Day, ...]]:
+def _planned(
+    file: Learners, learner: str, day: date
+) -> tuple[tuple[storage.Readiness, ...], tuple[storage.Day, ...]]:
     names: Mapping[str, Sequence[str]] = {
         topic: [question.id for question in select((topic,))] for topic in topics()
     }
@@ -125,30 +104,24 @@ def _planned(file: Learners, learner: str, day: date) -> tuple[tuple[Readiness, 
     return file.days_to(learner, day, names, seconds, get_role(role_of(file, learner)).topics)
 
 
-def _days(days: Sequence[Day]) -> None:
+def _days(days: Sequence[storage.Day]) -> None:
     st.markdown(f"##### Study plan {figures.badge(Source.COUNTED)}")
     rows = []
     for each in days[:AHEAD]:
         about = dict.fromkeys(topics()[get_question(name).topic] for name in each.questions)
-        rows.append(
-            (
-                f"{each.on:%a %d %b}",
-                str(each.again),
-                str(len(each.questions) - each.again),
-                ", ".join(about) or "rest",
-            )
-        )
+        new = len(each.questions) - each.again
+        rows.append((f"{each.on:%a %d %b}", str(each.again), str(new), ", ".join(about) or "rest"))
     figures.table(("Day", "Review", "New", "Topics, weakest first"), rows, numeric=(1, 2), fold=True)
     more = len(days) - AHEAD
     st.caption(
         (f"{units.several(more, 'more day')} not shown. " if more > 0 else "")
         + f"The plan assumes that you learn each day's cards; your ratings change the plan. New questions get "
-        f"{FOR_NEW:.0%} of each day's time as long as any are left. New questions come from all topics, with more from "
-        "weak topics and from the role's topics. Every review is due before the interview."
+        f"{storage.FOR_NEW:.0%} of each day's time as long as any are left. New questions come from all topics, with "
+        "more from weak topics and from the role's topics. Every review is due before the interview."
     )
 
 
-def _standing(standing: Sequence[Readiness]) -> None:
+def _standing(standing: Sequence[storage.Readiness]) -> None:
     st.markdown(f"##### How ready you are {figures.badge(Source.COUNTED)}")
     rows = [
         (
@@ -164,8 +137,8 @@ def _standing(standing: Sequence[Readiness]) -> None:
     figures.table(("Topic", "Answered", "Known", "Recall on the day"), rows, numeric=(1, 2, 3), fold=True)
     st.caption(
         "Known: the share of cards that you last rated better than *again*, as Wilson's 95% interval. The interval "
-        f"needs at least {ENOUGH} answers. Recall on the day: the mean chance that you still remember a card if you "
-        "repeat no card until then (FSRS). Both figures are computed from your own ratings, not from an "
+        f"needs at least {storage.ENOUGH} answers. Recall on the day: the mean chance that you still remember a card "
+        "if you repeat no card until then (FSRS). Both figures are computed from your own ratings, not from an "
         "interviewer's."
     )
 
@@ -195,7 +168,7 @@ def worked_first(file: Learners, learner: str, question: Question) -> None:
         answer = found.compute(model)
         st.markdown(f"{found.explain(answer, model)} {figures.badge(found.source)}")
         if answer is not None:
-            working(answer.working)
+            answering.working(answer.working)
 
 
 _FITTING: dict[Grade, RatingName] = {
@@ -271,7 +244,7 @@ def _on_table(file: Learners, learner: str, due: list[str], fresh: list[str]) ->
 def _put(name: str) -> None:
     for entry_name in ("typed", "revealed", "since"):
         state.scope(SCOPE).pop(entry_name, None)
-    forget(name)
+    answering.forget(name)
     state.remember(SCOPE, "card", name)
 
 
@@ -287,7 +260,7 @@ def _card(file: Learners, learner: str, question: Question, badge: str) -> None:
     model = filters.model_for(question)
     since = state.remembered(SCOPE, "since", None) or file.now()
     state.remember(SCOPE, "since", since)
-    ask(question, model, badge)
+    answering.ask(question, model, badge)
     if filters.controls().value("model") and question.model and model is None:
         st.caption(
             "This question does not apply to the model that you chose. The question uses another model."
@@ -296,26 +269,26 @@ def _card(file: Learners, learner: str, question: Question, badge: str) -> None:
         _answer_form(question, model)
         worked_first(file, learner, question)
         return
-    answer, known = shown_solution(question, model)
+    answer, known = answering.shown_solution(question, model)
     if not known:
         return
     verdict = _verdict(question, answer, model)
-    model_answer(question, answer, model)
+    answering.model_answer(question, answer, model)
     # Without a verdict the learner has to compare, and then to rate.
     if verdict is None:
         typed = bool(str(state.remembered(SCOPE, "typed", "")).strip())
-        ticked = interviewer(question, model, tick=typed)
+        ticked = answering.interviewer(question, model, tick=typed)
         share = rating_of(ticked_points(question, ticked)) if ticked else None
         _rating(file, learner, question, share if typed else "again", since)
     else:
         _rating(file, learner, question, _FITTING[verdict.grade], since)
-        interviewer(question, model)
+        answering.interviewer(question, model)
 
 
 def _answer_form(question: Question, model: str | None) -> None:
     key = state.widget_key(SCOPE, "answer", question.id)
     show = "Show the model answer" if question.kind == "free" else "Check"
-    said = attempt(f"answer-{question.id}", lambda: entry(question, model, key), show)
+    said = answering.attempt(f"answer-{question.id}", lambda: answering.entry(question, model, key), show)
     if st.button("Skip this question", type="tertiary", icon=":material/skip_next:"):
         skipped = (*state.remembered(SCOPE, "skipped", ()), question.id)
         state.remember(SCOPE, "skipped", skipped)
@@ -332,12 +305,12 @@ def _verdict(question: Question, answer: Answer | None, model: str | None) -> Ve
     if not typed.strip():
         return None
     if question.kind == "free":
-        shown_answer(typed)
+        answering.shown_answer(typed)
         return None
     verdict = judge(question, answer, typed, model)
     if question.kind == "numeric":
         st.markdown(f"You said **{plain(typed)}**.")
-    judged(verdict)
+    answering.judged(verdict)
     return verdict
 
 
@@ -348,7 +321,7 @@ def _rating(
     st.markdown("### How well did you know it?")
     coming = file.preview(learner, question.id)
     row = st.container(horizontal=True)
-    for rating in RATINGS:
+    for rating in storage.RATINGS:
         pressed = row.button(
             f"{rating.capitalize()} · {away(coming[rating] - file.now())}",
             key=f"rate-{rating}",
@@ -359,12 +332,8 @@ def _rating(
         if pressed:
             taken = round((file.now() - since) / timedelta(milliseconds=1))
             card = file.rate(learner, question.id, rating, taken)
-            state.remember(
-                SCOPE,
-                "last",
-                f"{filters.topic_title(question.topic)} card rated {rating}: due again on "
-                f"{interview_date(card.due)}.",
-            )
+            title, due = filters.topic_title(question.topic), interview_date(card.due)
+            state.remember(SCOPE, "last", f"{title} card rated {rating}: due again on {due}.")
             for entry_name in ("card", "opened"):
                 state.scope(SCOPE).pop(entry_name, None)
             st.rerun()

@@ -7,27 +7,11 @@ import streamlit as st
 from peft_lab.core import units
 from peft_lab.core.content import misfit
 from peft_lab.core.units import Source
+from peft_lab.interview import mock
 from peft_lab.interview.answers import judge
 from peft_lab.interview.bank import get_question
 from peft_lab.interview.learners.schedule import LATELY, Learners, count_as_reviews, to_avoid
-from peft_lab.interview.mock import (
-    FULL,
-    LENGTHS,
-    MIX,
-    Interview,
-    Tally,
-    begin,
-    exercise_of,
-    get_role,
-    is_exercise,
-    look_next,
-    make_plan,
-    pages_on,
-    question_of,
-    report,
-    ticked_points,
-    transcript,
-)
+from peft_lab.interview.mock import Interview, exercise_of, is_exercise, question_of
 from peft_lab.interview.question import Question
 from peft_lab.interview.write import judge as writing
 from peft_lab.interview.write import progress
@@ -36,17 +20,8 @@ from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.frame import part
 from peft_lab.ui.foreign import plain
+from peft_lab.ui.practice import answering
 from peft_lab.ui.practice import learner as filters
-from peft_lab.ui.practice.answering import (
-    ask,
-    attempt,
-    checklist,
-    entry,
-    interviewer,
-    model_answer,
-    shown_answer,
-    shown_solution,
-)
 from peft_lab.ui.practice.cards import interview_date
 from peft_lab.ui.practice.learner import SCOPE, anki_deck, topic_title
 from peft_lab.ui.write.editor import Desk, editor
@@ -61,7 +36,7 @@ _REVIEWS = "all points as *good*, half or more as *hard*, fewer as *again*"
 
 
 def show_report(held: Interview) -> None:
-    summed = report(held)
+    summed = mock.report(held)
     total = summed.total
     low, high = total.interval
     st.markdown("## Your result")
@@ -90,7 +65,7 @@ def show_report(held: Interview) -> None:
         for topic in summed.weak:
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 st.markdown(f"**{topic_title(topic)}**, {_cells(summed.topics[topic])[0]}", width="content")
-                page_links(pages_on(topic))
+                page_links(mock.pages_on(topic))
         if summed.forgotten:
             st.markdown("**What you forgot in near misses**")
             st.markdown("\n".join(f"- {what}" for what in summed.forgotten))
@@ -101,7 +76,7 @@ def show_report(held: Interview) -> None:
 
 def _ahead(held: Interview) -> None:
     """Draw the five things to study next, and downloads."""
-    coming = look_next(held)
+    coming = mock.look_next(held)
     cards = [get_question(name) for name in coming if not is_exercise(name)]
     if coming:
         st.markdown("### Practise next")
@@ -111,7 +86,7 @@ def _ahead(held: Interview) -> None:
     row, icon = st.container(horizontal=True), ":material/download:"
     page = f"mock-interview-{held.started:%Y-%m-%d}.html"
     row.download_button(
-        "Download the transcript (HTML)", lambda: transcript(held), page, "text/html", icon=icon, on_click="ignore"
+        "Download the transcript (HTML)", lambda: mock.transcript(held), page, "text/html", icon=icon, on_click="ignore"
     )  # fmt: skip
     if cards:
         row.download_button(
@@ -120,7 +95,7 @@ def _ahead(held: Interview) -> None:
         )  # fmt: skip
 
 
-def _cells(tally: Tally) -> tuple[str, str]:
+def _cells(tally: mock.Tally) -> tuple[str, str]:
     return f"{tally.points:.2g} of {tally.questions}", f"{tally.share:.0%}"
 
 
@@ -135,7 +110,7 @@ def page_links(wanted: tuple[str, ...]) -> None:
 def _questions(held: Interview) -> None:
     for number, (name, reply) in enumerate(held.answered.items(), start=1):
         question, model = question_of(name), held.plan.model_for(name)
-        icon = "check_circle" if reply.points > FULL else "cancel" if reply.points == 0 else "adjust"
+        icon = "check_circle" if reply.points > mock.FULL else "cancel" if reply.points == 0 else "adjust"
         title = f"{number}. {topic_title(question.topic)} · {reply.points:.2g} of 1 point"
         with st.expander(title, icon=f":material/{icon}:"):
             st.markdown(question.ask(model))
@@ -144,10 +119,10 @@ def _questions(held: Interview) -> None:
             if is_exercise(name):
                 solution(exercise_of(name))
                 continue
-            answer, known = shown_solution(question, model)
+            answer, known = answering.shown_solution(question, model)
             if known:
-                model_answer(question, answer, model)
-                interviewer(question, model)
+                answering.model_answer(question, answer, model)
+                answering.interviewer(question, model)
 
 
 KEPT = "interview"
@@ -171,7 +146,7 @@ def interview(file: Learners, learner: str) -> None:
 
 
 def _before(file: Learners, learner: str) -> None:
-    mix = ", ".join(f"{count} {level}" for level, count in MIX.items()) + " out of ten"
+    mix = ", ".join(f"{count} {level}" for level, count in mock.MIX.items()) + " out of ten"
     st.markdown("## A timed interview")
     st.markdown(
         f"{mix}, from easy to hard, over as many topics as possible. You see your result at the end. Numbers and "
@@ -192,10 +167,10 @@ def _before(file: Learners, learner: str) -> None:
     chosen = form.form()
     done = [Interview.from_dict(each.content["interview"]) for each in file.results(learner, KEPT, HOLDS)]
     fixed = state.is_fixed("seed")  # a class has the same questions
-    plan = make_plan(
+    plan = mock.make_plan(
         chosen.seed,
-        LENGTHS[chosen.length],
-        (chosen.topic,) if chosen.topic else get_role(chosen.role).topics,
+        mock.LENGTHS[chosen.length],
+        (chosen.topic,) if chosen.topic else mock.get_role(chosen.role).topics,
         chosen.model or None,
         frozenset() if fixed else to_avoid(done, file.reviews(learner), file.now()),
         writes and chosen.write,
@@ -203,7 +178,7 @@ def _before(file: Learners, learner: str) -> None:
     if st.button(
         f"Start · {units.coarse(plan.seconds)}", type="primary", icon=":material/timer:", key="start"
     ):
-        _keep(file, learner, begin(plan, file.now()))
+        _keep(file, learner, mock.begin(plan, file.now()))
         st.rerun()
     _past(file, learner)
 
@@ -216,16 +191,10 @@ def _past(file: Learners, learner: str) -> None:
     rows = []
     for result in reversed(done):
         held = Interview.from_dict(result.content["interview"])
-        summed = report(held)
+        summed = mock.report(held)
         weak = ", ".join(map(topic_title, summed.weak[:3])) or "none"
-        rows.append(
-            (
-                interview_date(result.at),
-                f"{summed.total.points:.3g} of {summed.total.questions}",
-                units.seconds(summed.seconds),
-                weak,
-            )
-        )
+        points = f"{summed.total.points:.3g} of {summed.total.questions}"
+        rows.append((interview_date(result.at), points, units.seconds(summed.seconds), weak))
     figures.table(("Ended", "Points", "Time", "Weakest topics"), rows, numeric=(1, 2))
     if st.button("Open the latest report", icon=":material/summarize:"):
         state.remember(SCOPE, "report", True)
@@ -242,7 +211,7 @@ def _under_way(file: Learners, learner: str, held: Interview, spoken: str | None
     question, model = question_of(name), held.plan.model_for(name)
     number = len(held.replies) + 1
     with st.container(border=True):
-        ask(question, model, f":gray-badge[{number} of {len(held.plan.questions)}]")
+        answering.ask(question, model, f":gray-badge[{number} of {len(held.plan.questions)}]")
         if is_exercise(name):
             _writing(file, learner, held, exercise_of(name))
         elif spoken is None:
@@ -268,7 +237,9 @@ def _clock(file: Learners, held: Interview) -> None:
 
 def _answering(file: Learners, learner: str, held: Interview, question: Question, model: str | None) -> None:
     key = f"interview.{held.started:%H%M%S}.{question.id}"
-    text = attempt(f"interview-{question.id}", lambda: entry(question, model, key), "Answer", "Pass")
+    text = answering.attempt(
+        f"interview-{question.id}", lambda: answering.entry(question, model, key), "Answer", "Pass"
+    )
     if text is None:
         return
     if not text:
@@ -276,7 +247,7 @@ def _answering(file: Learners, learner: str, held: Interview, question: Question
     if question.kind == "free":
         _keep(file, learner, held, text)
         st.rerun()
-    answer, known = shown_solution(question, model)
+    answer, known = answering.shown_solution(question, model)
     if not known:
         return
     verdict = judge(question, answer, text, model)
@@ -316,14 +287,14 @@ def slot(held: Interview) -> str:
 
 def _ticking(file: Learners, learner: str, held: Interview, question: Question, spoken: str) -> None:
     """Draw the points of a free answer for the learner to tick; it cannot be graded otherwise."""
-    shown_answer(spoken)
+    answering.shown_answer(spoken)
     with st.form(f"ticks-{question.id}", border=False):
         st.markdown("**Which of these points did you make?**")
-        ticked = checklist(question, f"tick.{held.started:%H%M%S}")
+        ticked = answering.checklist(question, f"tick.{held.started:%H%M%S}")
         if not st.form_submit_button("Next question", type="primary"):
             return
     said = [question.listen_for[index] for index in ticked]
-    _next(file, learner, held.answer(spoken, ticked_points(question, ticked), file.now(), ticked=said))
+    _next(file, learner, held.answer(spoken, mock.ticked_points(question, ticked), file.now(), ticked=said))
 
 
 def _next(file: Learners, learner: str, held: Interview) -> None:
