@@ -1,4 +1,4 @@
-"""Run a timed mock interview: questions, time, answers, report and transcript. Export the bank as an Anki deck.
+"""Run a timed mock interview: questions, time, answers, report and transcript.
 
 Nothing here reads a clock: every call is given the time, so that a page can redraw, be reloaded or be tested.
 """
@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from peft_lab.core import palette
@@ -21,105 +20,10 @@ from peft_lab.core.content import by_id, mistake, read_entries
 from peft_lab.core.errors import BadInput, named
 from peft_lab.interview.answers import Verdict
 from peft_lab.interview.bank import get_question, select
-from peft_lab.interview.computed import Answer, wilson
+from peft_lab.interview.computed import wilson
 from peft_lab.interview.question import CONTENT, LEVELS, Level, Question, common_topics, topics
 from peft_lab.interview.write.exercises import Exercise, exercise, exercises
 from peft_lab.takeaway.generator import fill
-
-# Never change: Anki identifies decks and note types by these numbers, so a later export updates the same cards.
-DECK_ID = 1_736_204_881
-NOTE_TYPE_ID = 1_736_204_882
-_CARD_CSS = """.card { font-family: sans-serif; font-size: 18px; text-align: left; max-width: 40em; margin: 1em auto; }
-h4 { margin-bottom: 0; }"""
-
-
-def write_deck(
-    path: Path,
-    questions: Iterable[Question],
-    answers: dict[str, Answer] | None = None,
-    model: str | None = None,
-) -> int:
-    """Write an ``.apkg`` file with a card for each question, tagged by topic and level, and return how many there are.
-
-    Args:
-        answers: computed answers by question id, for those that need torch; without one such a question is left out.
-        model: ask about this model wherever a question accepts it.
-
-    Raises:
-        BadInput: genanki is not installed, there is no question to export, or the file cannot be written.
-    """
-    try:
-        import genanki  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise BadInput("Anki decks need the package genanki. Install it: pip install genanki.") from error
-    deck = genanki.Deck(
-        DECK_ID, "PEFT Lab", "Parameter-efficient fine-tuning: interview questions with computed answers."
-    )
-    template = {"name": "Card", "qfmt": "{{Question}}", "afmt": "{{FrontSide}}<hr id=answer>{{Answer}}"}
-    fields = [{"name": "Question"}, {"name": "Answer"}]
-    note_type = genanki.Model(
-        NOTE_TYPE_ID, "PEFT Lab question", fields=fields, templates=[template], css=_CARD_CSS
-    )
-    for question in questions:
-        own = model if model and question.accepts(model) else None
-        answer = (answers or {}).get(question.id)
-        if answer is None and question.needs == "torch":
-            continue
-        sides = card(question, answer or question.compute(own), own)
-        name, tags = genanki.guid_for("peft-lab", question.id), [question.topic, question.level]
-        deck.add_note(genanki.Note(note_type, sides, guid=name, tags=tags))
-    if not deck.notes:
-        raise BadInput("There are no questions to export. Choose another topic or level.")
-    try:
-        genanki.Package(deck).write_to_file(str(path))
-    except OSError as error:
-        raise BadInput(f"The deck cannot be saved to {path}: {error.strerror}.", "file") from error
-    return len(deck.notes)
-
-
-def card(question: Question, answer: Answer | None, model: str | None = None) -> list[str]:
-    """Return both sides of a card as HTML: the question with its options; the answer with all that belongs to it."""
-
-    def listed(lines: Sequence[str], kind: str = "ul") -> str:
-        return f"<{kind}>{''.join(f'<li>{to_html(line)}</li>' for line in lines)}</{kind[:2]}>"
-
-    options = question.choices(model)
-    topic = html.escape(topics().get(question.topic, question.topic))
-    front = f"<p>{to_html(question.ask(model))}</p>" + (listed(options, "ol type='a'") if options else "")
-    lines = [question.explain(answer, model), *(answer.working if answer else ())]
-    defence: tuple[str, ...] = ()
-    if question.doubt is not None:
-        said, objection, because = question.explain_doubt(question.doubt, model)
-        reaction = "Keep your answer." if question.doubt.holds else "Change your answer."
-        defence = (f"You said: {said}", objection, f"{reaction} {because}")
-    parts: dict[str, Sequence[str]] = {
-        "An interviewer listens for": question.listen_for,
-        "Common mistakes": question.wrong,
-        # the answer of one that leads to another question is on that one's card
-        "Follow-up": [
-            " ".join(question.explain_follow_up(each, model)).strip() for each in question.follow_ups
-        ],
-        "Wrong options": question.thoughts(answer, model) if question.explained else (),
-        "Defend your answer": defence,
-        "Sources": question.sources,
-    }
-    back = "".join(f"<p>{to_html(line)}</p>" for line in lines)
-    back += "".join(f"<h4>{title}</h4>{listed(held)}" for title, held in parts.items() if held)
-    return [f"{front}<p><small>{topic}, {question.level}</small></p>", back]
-
-
-def to_html(text: str) -> str:
-    r"""Return text with ``$formulas$`` and backticked code as HTML with MathJax's ``\( \)``, which Anki renders."""
-    done = []
-    for piece in re.split(r"(\$[^$]+\$|`[^`]+`)", text):
-        if piece.startswith("$") and len(piece) > 1:
-            done.append(rf"\({html.escape(piece[1:-1], quote=False)}\)")
-        elif piece.startswith("`") and len(piece) > 1:
-            done.append(f"<code>{html.escape(piece[1:-1])}</code>")
-        else:
-            done.append(html.escape(piece))
-    return "".join(done)
-
 
 SIZE = 10
 MIX: Mapping[Level, int] = {"basic": 3, "medium": 4, "hard": 3}  # out of ten
@@ -483,6 +387,15 @@ def transcript(interview: Interview) -> str:
         next=[{**asked[name], "why": why} for name, why in look_next(interview).items()],
         answers=list(asked.values()),
         palette=palette,
-        # formulas as code: a library to draw them would have to be fetched
-        text=lambda text: re.sub(r"\\\((.*?)\\\)", r"<code>\1</code>", to_html(text)),
+        text=_html,
+    )
+
+
+def _html(text: str) -> str:
+    """Return text as HTML with formulas and code as code: a library to draw formulas would have to be fetched."""
+    pieces = re.split(r"\$([^$]+)\$|`([^`]+)`", text)  # text, formula or code, text ...
+    return "".join(
+        html.escape(piece) if place % 3 == 0 else f"<code>{html.escape(piece, quote=False)}</code>"
+        for place, piece in enumerate(pieces)
+        if piece
     )

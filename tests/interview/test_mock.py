@@ -1,14 +1,11 @@
-"""The mock interview: mix, time, replies, report, transcript; and the bank as an Anki deck."""
+"""The mock interview: mix, time, replies, report, transcript."""
 
 from __future__ import annotations
 
 import json
 import re
-import sqlite3
-import zipfile
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -31,7 +28,6 @@ from peft_lab.interview.mock import (
     report,
     ticked_points,
     transcript,
-    write_deck,
 )
 from peft_lab.interview.question import LEVELS, topics
 
@@ -205,50 +201,3 @@ def test_the_transcript_needs_no_other_file_and_trusts_nothing_typed() -> None:
     assert page.count("<section>") == 10
     assert page.count("Model answer.") == 10
     assert "\\(" not in page
-
-
-pytest.importorskip("genanki")
-
-
-def notes(path: Path, folder: Path) -> list[tuple[str, list[str], str]]:
-    """(guid, fields, tags) of every note in a package."""
-    with zipfile.ZipFile(path) as package:
-        package.extract("collection.anki2", folder)
-    with sqlite3.connect(folder / "collection.anki2") as db:
-        return [
-            (guid, fields.split("\x1f"), tags)
-            for guid, fields, tags in db.execute("SELECT guid, flds, tags FROM notes")
-        ]
-
-
-def test_the_whole_bank(tmp_path: Path) -> None:
-    every = list(all_questions().values())
-    path = tmp_path / "deck.apkg"
-    light = [question for question in every if question.needs == "shape"]
-    assert write_deck(path, every) == len(light) < len(every)
-    found = notes(path, tmp_path)
-    assert len({guid for guid, _, _ in found}) == len(light)
-    asked = "".join(fields[0] + fields[1] for _, fields, _ in found)
-    assert "4,587,520 parameters" in asked
-    assert "{{value}}" not in asked
-    assert r"\(r\,(d_{in} + d_{out})" in asked
-    assert "$" not in asked
-    assert {tag for _, _, tags in found for tag in tags.split()} >= {"lora", "bitfit", "hard"}
-    with sqlite3.connect(tmp_path / "collection.anki2") as db:
-        (models,) = db.execute("SELECT models FROM col").fetchone()
-    assert any(".card" in kind["css"] for kind in json.loads(models).values()), (
-        "the cards' style, not a page's"
-    )
-
-
-def test_cards_keep_their_identity_and_take_a_model(tmp_path: Path) -> None:
-    question = get_question("lora-query-value")
-    first, second = tmp_path / "a.apkg", tmp_path / "b.apkg"
-    write_deck(first, [question])
-    write_deck(second, [question], model="llama-2-7b")
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    (one,), (other,) = notes(first, tmp_path / "a"), notes(second, tmp_path / "b")
-    assert one[0] == other[0], "a later export updates the same card"
-    assert "Llama 3.2 3B" in one[1][0]
-    assert "Llama 2 7B" in other[1][0]

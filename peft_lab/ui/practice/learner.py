@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import streamlit as st
 
-from peft_lab.core import asking, disk, inspector
+from peft_lab.core import asking, disk
 from peft_lab.core.asking import carried
 from peft_lab.core.errors import BadInput
 from peft_lab.core.form import Form, choice, text, whole, yes_no
-from peft_lab.interview.bank import compute_answer, select
+from peft_lab.interview.bank import select
 from peft_lab.interview.learners import schedule
 from peft_lab.interview.learners.schedule import Learners, export_profile, import_profile
-from peft_lab.interview.mock import LENGTHS, all_roles, topic_titles, write_deck
+from peft_lab.interview.mock import LENGTHS, all_roles, topic_titles
 from peft_lab.interview.question import LEVELS, Question, topics
 from peft_lab.interview.write.progress import FIRST
 from peft_lab.models.catalogue import readers_of_text
@@ -82,7 +80,7 @@ def learner_row(file: Learners) -> str:
         with st.popover("New learner", icon=":material/person_add:", width="stretch"):
             _create(file)
         with st.popover("Files", icon=":material/swap_vert:", width="stretch"):
-            _files(file, name, question_pool(), form.value("model") or None)
+            _files(file, name)
         with st.popover("Delete", icon=":material/person_remove:", width="stretch"):
             _delete(file, name)
     return name
@@ -114,24 +112,15 @@ def _delete(file: Learners, name: str) -> None:
     st.rerun()
 
 
-def _files(file: Learners, name: str, pool: list[Question], model: str | None) -> None:
+def _files(file: Learners, name: str) -> None:
     @carried  # it is called from another thread, when the button is pressed
     def exported() -> str:
         return json.dumps(export_profile(file, name), indent=1, ensure_ascii=False)
 
-    options: Any = {"width": "stretch", "icon": ":material/download:", "on_click": "ignore"}
     st.download_button(
-        f"Export {plain(name)} (JSON)", exported, f"peft-lab-{name}.json", "application/json", **options
-    )
-    st.download_button(
-        f"Anki deck, {len(pool)} cards",
-        lambda: anki_deck(pool, model),
-        "peft-lab.apkg",
-        "application/octet-stream",
-        disabled=not pool,
-        **options,
-    )
-    st.caption("The deck contains the questions of the topic, level and model chosen on this page.")
+        f"Export {plain(name)} (JSON)", exported, f"peft-lab-{name}.json", "application/json", width="stretch",
+        icon=":material/download:", on_click="ignore",
+    )  # fmt: skip
     with st.form("import-learner", border=False, clear_on_submit=True):
         upload = st.file_uploader("Import an exported learner", type="json")
         replace = st.checkbox("Replace an existing learner of this name")
@@ -147,20 +136,6 @@ def _files(file: Learners, name: str, pool: list[Question], model: str | None) -
             raise BadInput(sentence, "file") from error
         choose(import_profile(file, document, replace=replace))
         st.rerun()
-
-
-def anki_deck(pool: list[Question], model: str | None) -> bytes:
-    """Return the deck as a file's bytes. Answers that need torch come from a worker process."""
-    worker = inspector.get_inspector(inspector.Worker.ANSWERS)
-    answers = {
-        question.id: worker.ask(compute_answer, question.id, None)
-        for question in pool
-        if question.needs == "torch"
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "peft-lab.apkg"
-        write_deck(path, pool, answers, model)
-        return path.read_bytes()
 
 
 # ----------------------------------------

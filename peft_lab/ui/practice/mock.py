@@ -9,7 +9,6 @@ from peft_lab.core.content import misfit
 from peft_lab.core.units import Source
 from peft_lab.interview import mock
 from peft_lab.interview.answers import judge
-from peft_lab.interview.bank import get_question
 from peft_lab.interview.learners.schedule import LATELY, Learners, count_as_reviews, to_avoid
 from peft_lab.interview.mock import Interview, exercise_of, is_exercise, question_of
 from peft_lab.interview.question import Question
@@ -23,7 +22,7 @@ from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import answering
 from peft_lab.ui.practice import learner as filters
 from peft_lab.ui.practice.cards import interview_date
-from peft_lab.ui.practice.learner import SCOPE, anki_deck, topic_title
+from peft_lab.ui.practice.learner import SCOPE, topic_title
 from peft_lab.ui.write.editor import Desk, editor
 from peft_lab.ui.write.page import solution
 from peft_lab.ui.write.results import last_run, results
@@ -77,22 +76,15 @@ def show_report(held: Interview) -> None:
 def _ahead(held: Interview) -> None:
     """Draw the five things to study next, and downloads."""
     coming = mock.look_next(held)
-    cards = [get_question(name) for name in coming if not is_exercise(name)]
     if coming:
         st.markdown("### Practise next")
         for number, (name, why) in enumerate(coming.items(), start=1):
             missed = "\n".join(f"   - {each}" for each in why)
             st.markdown(f"{number}. {topic_title(question_of(name).topic)}\n{missed}")
-    row, icon = st.container(horizontal=True), ":material/download:"
-    page = f"mock-interview-{held.started:%Y-%m-%d}.html"
-    row.download_button(
-        "Download the transcript (HTML)", lambda: mock.transcript(held), page, "text/html", icon=icon, on_click="ignore"
+    st.download_button(
+        "Download the transcript (HTML)", lambda: mock.transcript(held), f"mock-interview-{held.started:%Y-%m-%d}.html",
+        "text/html", icon=":material/download:", on_click="ignore",
     )  # fmt: skip
-    if cards:
-        row.download_button(
-            "Download these as an Anki deck", lambda: anki_deck(cards, held.plan.model), "peft-lab-next.apkg",
-            "application/octet-stream", icon=icon, on_click="ignore",
-        )  # fmt: skip
 
 
 def _cells(tally: mock.Tally) -> tuple[str, str]:
