@@ -12,17 +12,8 @@ import pytest
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.engine import published
 from peft_lab.interview import claims
-from peft_lab.interview.claims import (
-    VERDICTS,
-    Claim,
-    about,
-    all_claims,
-    both,
-    get_claim,
-    on_all,
-    overall,
-    within,
-)
+from peft_lab.interview.claims import Claim, all_claims, get_claim, on_all, overall
+from peft_lab.interview.claims.verdicts import VERDICTS, about, both, within
 from peft_lab.methods.counting.count import count
 from tests.interview.each import over
 

@@ -12,7 +12,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from peft_lab.interview import claims
-from peft_lab.interview.claims import VERDICTS, get_claim
+from peft_lab.interview.claims import get_claim
+from peft_lab.interview.claims.verdicts import VERDICTS
 from peft_lab.interview.learners.schedule import Learners
 from peft_lab.interview.predictions import (
     Contest,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from peft_lab.advise.tree import PROMPT_RATE, PROMPT_SCALE, PROMPT_VOCABULARY
 from peft_lab.advise.words import PUBLISHED
 from peft_lab.engine import published
-from peft_lab.interview.claims import Checked, ClaimModel, about, apart, both, error, holds
+from peft_lab.interview.claims.verdicts import Checked, ClaimModel, about, apart, both, error, holds
 from peft_lab.interview.question import takes
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models.catalogue import catalogue, get_model

@@ -15,9 +15,9 @@ from typing import Any
 from peft_lab.advise import tree
 from peft_lab.engine import published
 from peft_lab.interview import predictions
-from peft_lab.interview.claims import Checked, ClaimModel, about, apart, both, holds, within
 from peft_lab.interview.claims.comparing import TESTED, accuracy, deviation
 from peft_lab.interview.claims.simulating import needs
+from peft_lab.interview.claims.verdicts import Checked, ClaimModel, about, apart, both, holds, within
 from peft_lab.interview.computed import float_errors
 from peft_lab.interview.formulas import Scope, compiled, names_of
 from peft_lab.interview.question import takes

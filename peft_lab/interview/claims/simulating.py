@@ -17,8 +17,8 @@ from peft_lab.engine.devices import devices
 from peft_lab.engine.published import MODEL
 from peft_lab.engine.request import Simulation, StepRequest, StepSetting
 from peft_lab.engine.simulate import simulate as simulate_step
-from peft_lab.interview.claims import Checked, ClaimModel, about, both, holds
 from peft_lab.interview.claims.comparing import accuracy
+from peft_lab.interview.claims.verdicts import Checked, ClaimModel, about, both, holds
 from peft_lab.interview.computed import MIXED
 from peft_lab.interview.question import takes
 from peft_lab.methods import get_method

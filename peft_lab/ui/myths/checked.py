@@ -11,17 +11,9 @@ import streamlit as st
 from peft_lab.core import inspector
 from peft_lab.core.units import Source
 from peft_lab.interview import claims
-from peft_lab.interview.claims import (
-    VERDICTS,
-    Claim,
-    Found,
-    Verdict,
-    kept_result,
-    on_all,
-    overall,
-    result_seconds,
-)
+from peft_lab.interview.claims import Claim, kept_result, on_all, overall, result_seconds
 from peft_lab.interview.claims.deciding import Decision
+from peft_lab.interview.claims.verdicts import VERDICTS, Found, Verdict
 from peft_lab.models.catalogue import get_model
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.rows import listing

@@ -12,7 +12,8 @@ import streamlit as st
 from peft_lab.core import asking
 from peft_lab.core.errors import BadInput
 from peft_lab.core.form import Form, choice, text
-from peft_lab.interview.claims import VERDICTS, Claim, all_claims
+from peft_lab.interview.claims import Claim, all_claims
+from peft_lab.interview.claims.verdicts import VERDICTS
 from peft_lab.interview.learners.schedule import Learners
 from peft_lab.interview.learners.storage import Result
 from peft_lab.interview.predictions import Prediction, PredictionOutcome, all_predictions, stored
