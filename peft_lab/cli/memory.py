@@ -348,7 +348,7 @@ def memory_command(
         _check_for_images(entry, fits, gpu, lengths)
     if card is not None:
         speed_named(card.name, wanted.devices)
-        kernels.check_link(wanted.link)
+        kernels.link_seconds(0, wanted.link)
         setting = replace(setting, device=card.kind, capability=card.capability)
     setting.check()
     chosen = options.choose(entry, method, sets, adapter_config)

@@ -133,11 +133,6 @@ def in_person(function: Callable[Arguments, Answer]) -> Callable[Arguments, Answ
     return function
 
 
-def is_in_person(function: Callable[..., object]) -> bool:
-    """Return whether :func:`in_person` marked the question."""
-    return bool(getattr(function, "in_person", False))
-
-
 def answered_for(
     who: Asker | None, function: Callable[..., Answer], args: tuple[object, ...], **kwargs: object
 ) -> Answer:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from peft_lab.core.errors import BadInput, UnknownName, echoed
+from peft_lab.core.errors import BadInput, UnknownName, echoed, named
 
 Values = Mapping[str, Any]
 Kind = Literal["int", "float", "bool", "choice", "modules", "text"]
@@ -151,7 +151,10 @@ class Field:
         if self.above is not None and value <= self.above:
             raise self._bad(value, f"must be {self.range}")
         if (self.min is not None and value < self.min) or (self.max is not None and value > self.max):
-            raise self._bad(value, f"must be {self.range}", self._clamped(value))
+            near = min(
+                max(value, value if self.min is None else self.min), value if self.max is None else self.max
+            )
+            raise self._bad(value, f"must be {self.range}", int(near) if self.kind == "int" else float(near))
         return int(value) if self.kind == "int" else float(value)
 
     @property
@@ -170,12 +173,6 @@ class Field:
     def _number_rule(self) -> str:
         others = f", or {', '.join(self.words)}" if self.words else ""
         return f"must be a {'whole number' if self.kind == 'int' else 'number'}{others}"
-
-    def _clamped(self, value: float) -> float | int:
-        low = -math.inf if self.min is None else self.min
-        high = math.inf if self.max is None else self.max
-        near = min(max(value, low), high)
-        return int(near) if self.kind == "int" else float(near)
 
     def _chosen(self, value: Any) -> Any:
         titles: dict[str, Any] = {as_text(one): one for one in self.titles}
@@ -228,19 +225,12 @@ class Field:
                 raise self._bad(text, "must be either true or false")
             return text.lower() in _YES
         if self.kind in ("int", "float"):
-            return self.check(self._parsed_number(text))
+            if len(text) > _LONGEST or not _NUMBER.fullmatch(text):
+                raise self._bad(text, self._number_rule)
+            bare = text.replace(",", "").replace("_", "")
+            exact = self.kind == "int" and bare.lstrip("+-").isdigit()
+            return self.check(int(bare) if exact else float(bare))
         return self.check(text)
-
-    def _parsed_number(self, text: str) -> float | int:
-        if len(text) > _LONGEST or not _NUMBER.fullmatch(text):
-            raise self._bad(text, self._number_rule)
-        bare = text.replace(",", "").replace("_", "")
-        number = float(bare)
-        if self.kind == "int" and bare.lstrip("+-").isdigit():
-            return int(bare)
-        if not math.isfinite(number):
-            raise self._bad(text, self._number_rule)
-        return number
 
     def text(self, value: Any) -> str:
         """Return a value as text for a URL; :meth:`parse` reads it back."""
@@ -315,7 +305,4 @@ def read(fields: Iterable[Field], values: Values) -> dict[str, Any]:
 
 def field_named(fields: Sequence[Field], name: str, what: str) -> Field:
     """Return the field of that name. Raises UnknownName with the nearest; its message calls a field a ``what``."""
-    for field in fields:
-        if field.name == name:
-            return field
-    raise UnknownName(what, name, [field.name for field in fields], name)
+    return named(what, name, {field.name: field for field in fields}, name)

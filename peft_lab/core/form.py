@@ -118,33 +118,24 @@ def _declarations(form: Any) -> Mapping[str, Field]:
 _fields: Callable[[Any], Mapping[str, Field]] = _declarations
 
 
-def _declared(kind: Kind, default: Any, label: str, about: str, **more: Any) -> Any:
-    field = Field("", label, kind, default, about, **more)
+def _kept(field: Field, default: Any) -> Any:
     return dataclasses.field(default=default, metadata={_FIELD: field})
 
 
+def _declared(kind: Kind, default: Any, label: str, about: str, **more: Any) -> Any:
+    return _kept(Field("", label, kind, default, about, **more), default)
+
+
 def whole(
-    default: int | None,
-    label: str,
-    about: str,
-    *,
-    least: int | None = None,
-    most: int | None = None,
-    **more: Any,
-) -> Any:
+    default: int | None, label: str, about: str, *, least: int | None = None, most: int | None = None, **more: Any
+) -> Any:  # fmt: skip
     """Declare a whole number in a form; ``more``: other attributes of :class:`~peft_lab.core.field.Field`."""
     return _declared("int", default, label, about, min=least, max=most, **more)
 
 
 def number(
-    default: float | None,
-    label: str,
-    about: str,
-    *,
-    least: float | None = None,
-    most: float | None = None,
-    **more: Any,
-) -> Any:
+    default: float | None, label: str, about: str, *, least: float | None = None, most: float | None = None, **more: Any
+) -> Any:  # fmt: skip
     """Declare a number in a form."""
     return _declared("float", default, label, about, min=least, max=most, **more)
 
@@ -175,19 +166,12 @@ def again(form: type[Form], name: str, default: Any = None, **changes: Any) -> A
     """Declare a field of another form in this one, with another default or other attributes."""
     field = replace(form.field(name), **changes)
     usual = field.default if default is None else default
-    return dataclasses.field(default=usual, metadata={_FIELD: replace(field, default=usual)})
+    return _kept(replace(field, default=usual), usual)
 
 
 def form_of(name: str, fields: Iterable[Field], **defaults: Any) -> type[Form]:
     """Return a form class with these fields, such as a method's knobs; ``defaults`` replace the fields'."""
-    declared = [
-        (
-            field.name,
-            Any,
-            dataclasses.field(default=defaults.get(field.name, field.default), metadata={_FIELD: field}),
-        )
-        for field in fields
-    ]
+    declared = [(one.name, Any, _kept(one, defaults.get(one.name, one.default))) for one in fields]
     return dataclasses.make_dataclass(name, declared, bases=(Form,), frozen=True)
 
 

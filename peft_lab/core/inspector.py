@@ -18,7 +18,7 @@ import pickle
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -54,11 +54,6 @@ class Failed(Future[Any]):
     def expire(self) -> None:
         """Drop the failure, so that the next equal question is asked again."""
         self.until = 0.0
-
-
-def is_over(kept: object) -> bool:
-    """Return whether a cached answer is an expired failure, so that the question has to be asked again."""
-    return isinstance(kept, Failed) and time.monotonic() >= kept.until
 
 
 # ----------------------------------------
@@ -150,13 +145,14 @@ class Workers:
         runs first; among equals the ``newest_first`` or the oldest. Raises TypeError: an argument is neither
         JSON-able nor a dataclass."""
         key = question_key(function, args, kwargs)
-        if asking.is_in_person(function):
+        if getattr(function, "in_person", False):
             who = asking.asker()
             key, function, args = f"{who} {key}", asking.answered_for, (who, function, args)
         self._follow_settings()
         with self._lock:
             known = self._answers.get(key)
-            if known is None or is_over(known) or (isinstance(known, Future) and known.cancelled()):
+            over = isinstance(known, Failed) and time.monotonic() >= known.until
+            if known is None or over or (isinstance(known, Future) and known.cancelled()):
                 known = Future()
                 self._answers[key] = known
                 self._waiting[known] = _Question(key, function, args, kwargs, known)
@@ -169,7 +165,10 @@ class Workers:
                 heapq.heappush(self._order, (urgency, order, self._serial, question))
             self._trim()
         self._serve()
-        return known if isinstance(known, Future) else read(known)
+        if isinstance(known, bytes):  # each asker gets a copy of its own
+            sent, known = known, Future()
+            known.set_result(pickle.loads(sent))
+        return known
 
     def forget(self) -> None:
         """Drop all cached answers. Call it when the files they were read from have changed."""
@@ -180,39 +179,29 @@ class Workers:
     def close(self) -> None:
         """End each process after its current question; the next question starts another. Returns at once."""
         with self._lock:
-            replaced = self._replace()
-        self._end(*replaced)
-
-    def _replace(self) -> tuple[list[_Member], list[_Question]]:
-        """Replace all members by new ones; return the old ones and the questions that no process has."""
-        old, self._members = self._members, [_Member(self._settings) for _ in self._members]
-        dropped = list(self._waiting.values())
-        dropped += [one.question for one in old if one.question is not None and not one.handed_over]
-        self._waiting.clear()
-        self._order.clear()
-        for question in dropped:
-            self._drop(question)
+            old, self._members = self._members, [_Member(self._settings) for _ in self._members]
+            dropped = list(self._waiting.values())
+            dropped += [one.question for one in old if one.question is not None and not one.handed_over]
+            self._waiting.clear()
+            self._order.clear()
+            for question in dropped:
+                self._drop(question)
+            for member in old:
+                member.closed = True
         for member in old:
-            member.closed = True
-        return old, dropped
-
-    def _end(self, members: Iterable[_Member], dropped: Iterable[_Question]) -> None:
-        for member in members:
             if member.executor is not None:
                 member.executor.shutdown(wait=False, cancel_futures=True)
         for question in dropped:
-            question.answer.set_exception(_dropped())
+            question.answer.set_exception(RunError(_CLOSING))
 
     def _follow_settings(self) -> None:
         """Replace the processes and drop their answers if the lab folder or the class settings have changed."""
         settings = _Settings(str(disk.home()), {name: os.environ.get(name) for name in _OF_A_CLASS})
         with self._lock:
-            if settings == self._settings:
-                return
-            self._settings = settings
-            self.forget()
-            replaced = self._replace()
-        self._end(*replaced)
+            if settings != self._settings:
+                self._settings = settings
+                self.forget()
+                self.close()
 
     def _drop(self, question: _Question) -> None:
         if self._answers.get(question.key) is question.answer:
@@ -276,7 +265,7 @@ class Workers:
                 ended = RunError("The process that answers questions about models has ended; try again.")
                 question = self._settle(member, question, error=ended)
             except CancelledError:
-                question = self._settle(member, question, error=_dropped())
+                question = self._settle(member, question, error=RunError(_CLOSING))
             except BaseException as error:  # noqa: BLE001  whatever the question raises is its answer
                 question = self._settle(member, question, error=error)
             else:
@@ -332,8 +321,7 @@ class Workers:
         return following
 
 
-def _dropped() -> RunError:
-    return RunError("The app is closing, so the question was not answered.")
+_CLOSING = "The app is closing, so the question was not answered."
 
 
 def _not_started(error: BaseException) -> RunError:
@@ -357,13 +345,6 @@ class Inspector(Workers):
         """Wait for the answer and return it. Raises PeftLabError: whatever the function raises. RunError: the worker
         process died or could not start. TypeError: an argument is neither JSON-able nor a dataclass."""
         return self.submit(function, *args, **kwargs).result()
-
-
-def read(sent: bytes) -> Future[Any]:
-    """Return a finished future with its own copy of a cached answer."""
-    found: Future[Any] = Future()
-    found.set_result(pickle.loads(sent))
-    return found
 
 
 def _started(*given: Any) -> ProcessPoolExecutor:

@@ -27,21 +27,12 @@ _NAME = "peft_lab"
 _log = logging.getLogger(f"{_NAME}.events")
 
 
-def note(event: str, **facts: str | int | float | bool) -> None:
-    """Log an event with facts about it. Does nothing if no log was asked for. Raises ValueError: a fact that is not in
-    :data:`FACTS`."""
-    unknown = facts.keys() - FACTS
-    if unknown:
+def note(event: str, error: BaseException | None = None, /, **facts: str | int | float | bool) -> None:
+    """Log an event. Does nothing if no log was asked for. Raises ValueError: a fact that is not in :data:`FACTS`."""
+    if unknown := facts.keys() - FACTS:
         raise ValueError(f"{sorted(unknown)} must not be in the log.")
-    _log.info(event, extra={"facts": facts})
-
-
-def note_error(event: str, error: BaseException, **facts: str | int | float | bool) -> None:
-    """Log an error with facts about it. Does nothing if no log was asked for. Raises ValueError: a fact that is not in
-    :data:`FACTS`."""
-    if facts.keys() - FACTS:
-        raise ValueError(f"{sorted(facts.keys() - FACTS)} must not be in the log.")
-    _log.error(event, exc_info=error, extra={"facts": facts})
+    level = logging.INFO if error is None else logging.ERROR
+    _log.log(level, event, exc_info=error, extra={"facts": facts})
 
 
 def begin() -> None:

@@ -78,10 +78,8 @@ class LocalDevice:
         return None
 
     def require_quantisation(self) -> None:
-        """Check that weights can be stored in 4 or 8 bits there. Raises BadInput: they cannot; the message is the
-        reason."""
-        problem = self.quantisation_problem()
-        if problem is not None:
+        """Check that weights can be stored in 4 or 8 bits there. Raises BadInput with the reason if they cannot."""
+        if problem := self.quantisation_problem():
             raise BadInput(problem, "method")
 
 

@@ -162,15 +162,9 @@ def niceness() -> int:
     return os.nice(0) if hasattr(os, "nice") else 0
 
 
-def give_way(by: int) -> None:
-    """Raise this process's niceness by ``by`` in a class; do nothing without one."""
-    if asking.class_is_on():
-        lower(by)
-
-
-def lower(by: int) -> None:
-    """Raise this process's niceness by ``by``, so that other processes of the machine run first."""
-    if by and hasattr(os, "nice"):
+def give_way(by: int, always: bool = False) -> None:
+    """Raise this process's niceness by ``by`` in a class, or ``always``, so that others run first."""
+    if by and (always or asking.class_is_on()) and hasattr(os, "nice"):
         os.nice(by)
 
 

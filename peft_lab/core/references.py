@@ -89,17 +89,21 @@ def contradiction(one: Fact, other: Fact) -> bool:
     """Return whether two facts cannot both hold. Facts about situations that never occur together do not contradict."""
     if one.relation != other.relation or _apart(one.when, other.when):
         return False
-    if one.relation in NUMERIC:
-        return bool(set(one.subject) & set(other.subject)) and not _meet(one.object, other.object)
+    shared = set(one.subject) & set(other.subject)
+    if isinstance(one.object, tuple) and isinstance(other.object, tuple):  # numbers
+        return bool(shared) and max(one.object[0], other.object[0]) > min(one.object[1], other.object[1])
     if one.relation == FIRST and one.holds == other.holds == "always":
-        return not _families(one) & _families(other)
-    if one.object != other.object or not set(one.subject) & set(other.subject):
+        families = ({_FAMILY.get(name, name) for name in each.subject} for each in (one, other))
+        return set.isdisjoint(*families)
+    if one.object != other.object or not shared:
         return False
     if {one.holds, other.holds} == {"always", "never"}:
         return len(one.subject) == len(other.subject) == 1
     # what only sometimes is so under a condition is not always so under that condition, or a wider one
     open_one, firm = (one, other) if one.holds == "sometimes" else (other, one)
-    return open_one.holds == "sometimes" != firm.holds and _within(open_one.when, firm.when)
+    known = dict(open_one.when)
+    within = all(name in known and set(known[name]) <= set(values) for name, values in firm.when)
+    return open_one.holds == "sometimes" != firm.holds and within
 
 
 When = tuple[tuple[str, tuple[str, ...]], ...]
@@ -108,17 +112,3 @@ When = tuple[tuple[str, tuple[str, ...]], ...]
 def _apart(one: When, other: When) -> bool:
     known = dict(other)
     return any(name in known and not set(values) & set(known[name]) for name, values in one)
-
-
-def _within(narrow: When, wide: When) -> bool:
-    known = dict(narrow)
-    return all(name in known and set(known[name]) <= set(values) for name, values in wide)
-
-
-def _meet(one: str | Numbers, other: str | Numbers) -> bool:
-    assert isinstance(one, tuple) and isinstance(other, tuple)
-    return max(one[0], other[0]) <= min(one[1], other[1])
-
-
-def _families(one: Fact) -> set[str]:
-    return {_FAMILY.get(name, name) for name in one.subject}

@@ -175,12 +175,7 @@ def spread_seconds(mean: float, deviation: float) -> str:
     return f"{mean:,.{digits}f} ± {deviation:,.{digits}f} {unit}"
 
 
-_FORMATS = {
-    "parameters": count,
-    "bytes": size,
-    "percent": percent,
-    "seconds": seconds,
-}
+_FORMATS = {"parameters": count, "bytes": size, "percent": percent, "seconds": seconds}
 
 
 def show(value: float, unit: str) -> str:
@@ -196,7 +191,7 @@ def several(number: float | str, noun: str) -> str:
     return f"{said} {noun}{'' if said == '1' else 's'}"
 
 
-_WORDS = (
+_WORDS = [
     "no",
     "one",
     "two",
@@ -210,7 +205,7 @@ _WORDS = (
     "ten",
     "eleven",
     "twelve",
-)
+]
 
 
 def in_words(number: int) -> str:
@@ -219,11 +214,9 @@ def in_words(number: int) -> str:
 
 
 _LABELS = {
-    "group": "answers to a prompt",
-    "warmup": "warm-up, share of the steps",
-    "batch": "rows of a step",
+    "group": "answers to a prompt", "warmup": "warm-up, share of the steps", "batch": "rows of a step",
     "dtype": "precision",
-}
+}  # fmt: skip
 
 
 def label(name: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import repeat
 
 from peft_lab.engine.kernels import cublas_workspace
-from peft_lab.engine.tracker import EMPTY_CACHE, Mark, Storage, Trace
+from peft_lab.engine.tracker import EMPTY_CACHE, Mark, Trace
 
 # ----------------------------------------
 # A model of what PyTorch's CUDA caching allocator reserves for a stream of allocations and frees.
@@ -246,22 +246,15 @@ def parts_of(trace: Trace) -> list[str]:
     optimizer allocates and keeps is optimizer state, all else is temporary. Keys and values of a generation are
     labelled activations by the step itself.
     """
-    ends: dict[int, str] = {}
+    kept = {"forward": "activations", "optimizer": "optimizer", "generation": "activations"}
+    parts = [storage.part or ("logits" if storage.logits else "") for storage in trace.storages]
     births: dict[int, str] = {}
     for event, phase, _ in walk(trace):
         if event >= 0:
             births[event] = phase
-        elif event != EMPTY_CACHE:
-            ends[~event] = phase
-    return [
-        storage.part or ("logits" if storage.logits else _by_life(births.get(index, ""), ends.get(index, "")))
-        for index, storage in enumerate(trace.storages)
-    ]
-
-
-def _by_life(born: str, end: str) -> str:
-    kept = {"forward": "activations", "optimizer": "optimizer", "generation": "activations"}
-    return "temporary" if born == end else kept.get(born, "temporary")
+        elif event != EMPTY_CACHE and births.get(~event, "") == phase:
+            parts[~event] = parts[~event] or "temporary"
+    return [part or kept.get(births.get(index, ""), "temporary") for index, part in enumerate(parts)]
 
 
 def walk(trace: Trace) -> list[tuple[int, str, int | None]]:
@@ -401,15 +394,16 @@ def unroll(trace: Trace, depth: int, trained_per_layer: int) -> Trace | None:
     for all layers comes apart outside them, in as many operations as there are layers."""
     if depth < DEPTH:
         return None
-    names, members = _names(trace)
-    if not _alike(trace, members):
+    names, alike = _names(trace)
+    if not alike:
         return None
     runs = _runs(trace)
     extra = depth - DEPTH
     out = _Unrolled(trace, names, extra, trained_per_layer)
     for index, run in enumerate(runs):
         if run.layer != TEMPLATE:
-            places = [_position(run.layer, extra)]
+            deeper = run.layer is not None and run.layer > TEMPLATE
+            places = [run.layer + extra if run.layer is not None and deeper else run.layer]
         elif 0 < index < len(runs) - 1:
             places = _copies(runs[index - 1], run, runs[index + 1], names, extra)
         else:
@@ -428,37 +422,21 @@ def unroll(trace: Trace, depth: int, trained_per_layer: int) -> Trace | None:
 def _copies(before: _Run, run: _Run, after: _Run, names: list[_Name], extra: int) -> list[int | None]:
     """Return the layers that a stretch of the template represents, in the order of the run; none if only itself."""
     rising = [*range(TEMPLATE, TEMPLATE + extra + 1)]
-    places = {(1, 3): rising, (3, 1): rising[::-1]}.get((before.layer or 0, after.layer or 0), [])
     # What runs between the layers and belongs to none, as ShadowPEFT's own small model, tells no order.
-    if not places:
-        return []
+    places = {(1, 3): rising, (3, 1): rising[::-1]}.get((before.layer or 0, after.layer or 0), [])
     # What all layers share ends with the last one that needs it, which may be the twin on one side.
-    return [*places] if _same(run, after, names) or _same(run, before, names) else []
+    return [*places] if places and (_same(run, after, names) or _same(run, before, names)) else []
 
 
-def _position(layer: int | None, extra: int) -> int | None:
-    return layer if layer is None or layer <= TEMPLATE else layer + extra
-
-
-def _names(trace: Trace) -> tuple[list[_Name], dict[int | None, list[int]]]:
-    members: dict[int | None, list[int]] = {}
+def _names(trace: Trace) -> tuple[list[_Name], bool]:
+    """Return each storage's name, and whether the three middle layers make the same storages in the same order."""
+    facts: defaultdict[int | None, list[tuple[int, str, bool]]] = defaultdict(list)
     names: list[_Name] = []
-    for index, storage in enumerate(trace.storages):
-        own = members.setdefault(storage.layer, [])
-        names.append((storage.layer, len(own)))
-        own.append(index)
-    return names, members
-
-
-def _alike(trace: Trace, members: dict[int | None, list[int]]) -> bool:
-    """Return whether the three middle layers make the same storages in the same order."""
-
-    def facts(layer: int) -> list[tuple[int, str, bool]]:
-        storages = [trace.storages[index] for index in members.get(layer, [])]
-        return [(storage.nbytes, storage.part, storage.logits) for storage in storages]
-
-    middle = facts(TEMPLATE)
-    return bool(middle) and facts(TEMPLATE - 1) == middle == facts(TEMPLATE + 1)
+    for storage in trace.storages:
+        names.append((storage.layer, len(facts[storage.layer])))
+        facts[storage.layer].append((storage.nbytes, storage.part, storage.logits))
+    middle = facts[TEMPLATE]
+    return names, bool(middle) and facts[TEMPLATE - 1] == middle == facts[TEMPLATE + 1]
 
 
 def _runs(trace: Trace) -> list[_Run]:
@@ -560,20 +538,15 @@ class _Unrolled:
             if event >= 0:
                 born[name] = len(storages)
                 events.append(len(storages))
-                storages.append(self._copy(index, layer))
+                made = self._source.storages[index]
+                more = made.nbytes // made.joined * self._per_layer * self._extra if made.joined else 0
+                storages.append(replace(made, nbytes=made.nbytes + more, layer=layer))
             else:
                 at = born.pop(name, None)
                 if at is None:
                     return False
                 events.append(~at)
         return True
-
-    def _copy(self, index: int, layer: int | None) -> Storage:
-        made = self._source.storages[index]
-        nbytes = made.nbytes
-        if made.joined:
-            nbytes += nbytes // made.joined * self._per_layer * self._extra
-        return Storage(nbytes, made.part, layer, made.logits, made.joined, made.stream, made.module)
 
 
 def without_scalars(trace: Trace) -> Trace:

@@ -162,7 +162,12 @@ class Blueprint:
         if self.method is None:
             return model
         own, method = set(model.parameters()), self.method
-        model = method(model, depth) if callable(method) else _apply_config(model, method, depth)
+        if callable(method):
+            model = method(model, depth)
+        else:
+            method = copy.deepcopy(method)
+            with fake.standins_while_building(method):
+                model = _apply(model, method, depth)
         for name, parameter in model.named_parameters() if self.adapter_dtype else ():
             # PEFT casts the output of prompt encoders.
             if parameter not in own and parameter.is_floating_point() and not (in_head(name) or KEPT in name):
@@ -205,19 +210,8 @@ def names_layers(method: PeftConfig | Method | None) -> bool:
     if any(getattr(method, name, None) is not None for name in ("layers_to_transform", "layer_replication")):
         return True
     named = (value for name, value in vars(method).items() if _NAMING.fullmatch(name))
-    return any(_LAYER_NUMBER.search(text) for value in named for text in _texts(value))
-
-
-def _texts(value: Any) -> list[str]:
-    """Return a pattern, the names in a list, or the keys of a mapping as a list of strings."""
-    found = [value] if isinstance(value, str) else list(value or ())
-    return [text for text in found if isinstance(text, str)]
-
-
-def _apply_config(model: torch.nn.Module, given: PeftConfig, depth: int) -> torch.nn.Module:
-    config = copy.deepcopy(given)
-    with fake.standins_while_building(config):
-        return _apply(model, config, depth)
+    texts = (text for value in named for text in ([value] if isinstance(value, str) else value or ()))
+    return any(isinstance(text, str) and _LAYER_NUMBER.search(text) for text in texts)
 
 
 def _apply(model: torch.nn.Module, config: PeftConfig, depth: int) -> torch.nn.Module:
@@ -340,7 +334,12 @@ def fresh_copy(blueprint: Blueprint, depth: int) -> torch.nn.Module:
         return blueprint.build(depth) if kept is None else _copy(kept)
     built = blueprint.build(depth)
     copied = _copy(built)
-    _prototypes[key] = built if _storages(built) == _storages(copied) else None
+    # bytes, dtype and requires_grad of every storage, which differ if a copy no longer shares tensors
+    facts, other = (
+        [(one.untyped_storage().nbytes(), one.dtype, one.requires_grad) for one in tensors_of(model)]
+        for model in (built, copied)
+    )
+    _prototypes[key] = built if facts == other else None
     if len(_prototypes) > _KEPT:
         _prototypes.popitem(last=False)
     return built if _prototypes[key] is None else copied
@@ -353,11 +352,3 @@ def _copy(model: torch.nn.Module) -> torch.nn.Module:
     for parameter in model.parameters():
         vars(memo[id(parameter)]).update(vars(parameter))
     return copied
-
-
-def _storages(model: torch.nn.Module) -> list[tuple[int, str, bool]]:
-    """Return bytes, dtype and ``requires_grad`` of every storage, which differ if a copy no longer shares tensors."""
-    return [
-        (tensor.untyped_storage().nbytes(), str(tensor.dtype), tensor.requires_grad)
-        for tensor in tensors_of(model)
-    ]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from peft_lab.core import limits, machine, units
 from peft_lab.core.content import read_entries
-from peft_lab.core.errors import BadInput, UnknownName, echoed
+from peft_lab.core.errors import BadInput, UnknownName, echoed, named
 
 GIB, MIB = 2**30, 2**20
 #: The part of nvidia-smi's total that PyTorch cannot use: 0.35 to 0.6 GiB reserved by the driver ("total capacity" in
@@ -109,20 +109,13 @@ THIS, THIS_GPU = "this-machine", "this-gpu"
 @cache
 def devices() -> dict[str, Device]:
     """Return all devices by name: this machine's processor, its GPU if it has one, then the others by memory."""
-    others = [
-        Device(
-            card.name,
-            card.title,
-            card.mib * MIB - TAKEN,
-            "cuda",
-            (card.capability[0], card.capability[1]),
-            f"{_TOTALS[card.platform]}'s total minus {units.size(TAKEN)} for driver and context",
-            card.mib * MIB,
-        )
-        for card in sorted(cards().values(), key=lambda card: (card.mib, card.name))
-    ]
     own = this_gpu()
-    return {device.name: device for device in (_processor(), *([own] if own else []), *others)}
+    found = [_processor(), *([own] if own else [])]
+    for card in sorted(cards().values(), key=lambda card: (card.mib, card.name)):
+        source = f"{_TOTALS[card.platform]}'s total minus {units.size(TAKEN)} for driver and context"
+        total, capability = card.mib * MIB, (card.capability[0], card.capability[1])
+        found.append(Device(card.name, card.title, total - TAKEN, "cuda", capability, source, total))
+    return {device.name: device for device in found}
 
 
 def gpus() -> dict[str, Device]:
@@ -149,15 +142,8 @@ def this_gpu() -> Device | None:
     if known is None:
         return None
     name, memory, capability = known
-    return Device(
-        THIS_GPU,
-        f"This machine's {name}",
-        memory - CONTEXT,
-        "cuda",
-        capability,
-        f"PyTorch's figure minus {units.size(CONTEXT)} for CUDA's context",
-        memory,
-    )
+    source = f"PyTorch's figure minus {units.size(CONTEXT)} for CUDA's context"
+    return Device(THIS_GPU, f"This machine's {name}", memory - CONTEXT, "cuda", capability, source, memory)
 
 
 def gpu_facts() -> tuple[str, int, tuple[int, int]] | None:
@@ -186,10 +172,7 @@ def card_size(needed: int) -> str:
 
 def get_device(name: str) -> Device:
     """Return the device of this name, in any spelling. Raises :class:`UnknownName` with the nearest name."""
-    known = spelt(name)
-    if known is None:
-        raise UnknownName("device", name, devices(), "device")
-    return devices()[known]
+    return named("device", spelt(name) or name, devices(), "device")
 
 
 def spelt(text: str) -> str | None:
@@ -228,19 +211,15 @@ def device_of(text: str) -> Device:
     peft_lab.core.errors.BadInput: '24MB' is not a memory size; write it as 24GB.
     """
     match = SIZE.fullmatch(text.strip())
-    known = spelt(text)
-    if known is not None:
-        return get_device(known)
+    if (known := spelt(text)) is not None:
+        return devices()[known]
     if match is None or not match[2]:
         raise UnknownName("device", text, devices(), "device", other="a size such as 24GB")
     if match[2].lower() not in ("gb", "gib"):
         raise BadInput(f"'{echoed(text)}' is not a memory size; write it as 24GB.", "device")
     size = float(match[1].replace(",", "").replace("_", ""))
     if size > limits.DEVICE_GB:
-        raise BadInput(
-            f"No device has {echoed(text)}: the most is {limits.DEVICE_GB:,} GB.",
-            "device",
-        )
+        raise BadInput(f"No device has {echoed(text)}: the most is {limits.DEVICE_GB:,} GB.", "device")
     card = sold_as(text, size)
     if card.memory <= 0:
         raise BadInput(

@@ -69,25 +69,16 @@ def quantise_meta(
 def _quantised(
     linear: Any, bits: int, kind: str, double: bool, compute: torch.dtype | None
 ) -> torch.nn.Module:
-    # GPT-2's Conv1D stores its matrix transposed.
-    sizes = (
-        tuple(linear.weight.shape)
-        if isinstance(linear, torch.nn.Linear)
-        else tuple(linear.weight.shape)[::-1]
-    )
-    (out_features, in_features), dtype = sizes, linear.weight.dtype
+    out_features, in_features = linear.weight.shape
+    if not isinstance(linear, torch.nn.Linear):  # GPT-2's Conv1D stores its matrix transposed
+        out_features, in_features = in_features, out_features
+    dtype = linear.weight.dtype
     bias = linear.bias is not None
     new: Any
     with torch.device("meta"):
         if bits == 4:
-            new = _four_bit_class()(
-                in_features,
-                out_features,
-                bias,
-                compute_dtype=compute or dtype,
-                compress_statistics=double,
-                quant_type=kind,
-            )
+            how = {"compute_dtype": compute or dtype, "compress_statistics": double, "quant_type": kind}
+            new = _four_bit_class()(in_features, out_features, bias, **how)
             packed = torch.empty(-(-out_features * in_features // 2), 1, dtype=torch.uint8)
         else:
             new = _eight_bit_class()(in_features, out_features, bias, has_fp16_weights=False)
@@ -95,11 +86,8 @@ def _quantised(
         new.weight = torch.nn.Parameter(packed, requires_grad=False)
     weight = new.weight
     if bits == 4:
-        weight.compress_statistics, weight.quant_type = double, kind
-        weight.quant_state = None
-        weight.blocksize = BLOCK
-        weight.quant_storage = torch.uint8
-        weight.bnb_quantized = True
+        weight.compress_statistics, weight.quant_type, weight.quant_state = double, kind, None
+        weight.blocksize, weight.quant_storage, weight.bnb_quantized = BLOCK, torch.uint8, True
     if bias:
         new.bias = linear.bias
         if bits == 4 and compute is not None:
@@ -133,43 +121,22 @@ def make_states(model: torch.nn.Module) -> set[int]:
                 "code": new(_CODE_4BIT, dtype=torch.float32),
             }
             if weight.compress_statistics:
-                inner = QuantState(
-                    absmax=new(-(-blocks // NESTED_BLOCK), dtype=torch.float32),
-                    code=new(_CODE_8BIT, dtype=torch.float32),
-                    blocksize=NESTED_BLOCK,
-                    dtype=torch.float32,
-                )
-                state = QuantState(
-                    absmax=new(blocks, dtype=torch.uint8),
-                    offset=new(dtype=torch.float32),
-                    state2=inner,
-                    **common,
-                )
+                single: Any = {"dtype": torch.float32}
+                absmax, code = new(-(-blocks // NESTED_BLOCK), **single), new(_CODE_8BIT, **single)
+                inner = QuantState(absmax=absmax, code=code, blocksize=NESTED_BLOCK, **single)
+                scales = new(blocks, dtype=torch.uint8)
+                state = QuantState(absmax=scales, offset=new(**single), state2=inner, **common)
             else:
                 state = QuantState(absmax=new(blocks, dtype=torch.float32), **common)
-            module.sim_state = state  # type: ignore[assignment]
-            weight.quant_state = state
+            module.sim_state = weight.quant_state = state  # type: ignore[assignment]
         elif isinstance(module, Linear8bitLt):
-            module.state.CB = module.weight
-            module.state.SCB = new(module.out_features, dtype=torch.float32)
-            module.state.threshold = 0.0
-            module.state.has_fp16_weights = False
+            module.state.CB, module.state.SCB = module.weight, new(module.out_features, dtype=torch.float32)
+            module.state.threshold, module.state.has_fp16_weights = 0.0, False
         if made:
             module.sim_constants = list(made)  # type: ignore[assignment]
             storages.update(tensor.untyped_storage()._cdata for tensor in made)
             made.clear()
     return storages
-
-
-def scratch_bytes() -> dict[Any, Any]:
-    """Return the bytes of the matrix that 4-bit multiplication rebuilds on CUDA for many rows (its gemm_4bit)."""
-
-    def gemm(inputs: torch.Tensor, packed: torch.Tensor, shape: Any, *_: Any, **__: Any) -> int:
-        rows = inputs.numel() // inputs.shape[-1]
-        size: int = shape[0] * shape[1] * inputs.element_size()
-        return size if rows > _FUSED_ROWS else 0
-
-    return {torch.ops.bitsandbytes.gemm_4bit.default: gemm}
 
 
 @cache  # one class for all layers, so that lookups by class are cached
@@ -245,15 +212,15 @@ def fake_device(
     """Create tensors without values and run operations as on ``device``; yield a context that records them.
     ``watched``: as in :func:`peft_lab.engine.tracker.recording`. ``packed``: rows are (else transformers sees
     positions without values as such)."""
-    scratch: dict[Any, Any] = {}
-    if device == "cuda":
-        scratch = kernels.scratch()
-        if quantise:
-            scratch |= scratch_bytes()
 
-    def without_values(value: Any) -> bool:
-        return isinstance(value, torch.Tensor) and value.is_meta
+    def gemm(inputs: torch.Tensor, packed: torch.Tensor, shape: Any, *_: Any, **__: Any) -> int:
+        """Return the bytes of the matrix that 4-bit multiplication rebuilds on CUDA for many rows (its gemm_4bit)."""
+        size: int = shape[0] * shape[1] * inputs.element_size()
+        return size if inputs.numel() // inputs.shape[-1] > _FUSED_ROWS else 0
 
+    scratch: dict[Any, Any] = kernels.scratch() if device == "cuda" else {}
+    if scratch and quantise:
+        scratch[torch.ops.bitsandbytes.gemm_4bit.default] = gemm
     find_packed = PACKED_ROWS.original()
 
     def looked_up(positions: Any) -> Any:
@@ -271,7 +238,7 @@ def fake_device(
 
     with ExitStack() as stack:
         stack.enter_context(torch.device("meta"))
-        stack.enter_context(MASK_READING.by(without_values))
+        stack.enter_context(MASK_READING.by(lambda value: isinstance(value, torch.Tensor) and value.is_meta))
         if not packed:
             stack.enter_context(PACKED_ROWS.by(looked_up))
         stack.enter_context(FOREACH_DEVICES.by(lambda: ["meta"]))
@@ -301,12 +268,6 @@ def tensors_held(value: Any, depth: int = 3) -> Iterator[torch.Tensor]:
 _KINDS = 4  # token kinds, which CPT numbers per example: 1 to 4, 5 to 8 ...
 
 
-def is_cpt(config: Any) -> bool:
-    """Return whether a PEFT config (or a callable, or None) is CPT's."""
-    kind = getattr(config, "peft_type", None)
-    return str(getattr(kind, "value", kind)) == "CPT"
-
-
 def true_entries(kinds: list[int], length: int) -> Mapping[tuple[int, int], int]:
     """Return how many entries per row of CPT's masks are true, by the mask's dimensions and row length.
 
@@ -327,7 +288,7 @@ def true_entries(kinds: list[int], length: int) -> Mapping[tuple[int, int], int]
 def known_text(config: Any, length: int) -> Iterator[None]:
     """Answer CPT's questions about values while steps on rows of ``length`` tokens run; do nothing for other methods.
     Raises NotImplementedError: inside it, a mask that CPT does not make of such rows."""
-    if not is_cpt(config):
+    if peft_type(config) != "CPT":
         yield
         return
     from torch.utils._python_dispatch import TorchDispatchMode
@@ -382,19 +343,22 @@ def known_text(config: Any, length: int) -> Iterator[None]:
 REAL_ADAPTER = frozenset({"ADAMSS", "BOFT", "FROD", "SHIRA", "UNILORA"})
 
 
+def peft_type(config: Any) -> str:
+    """Return the name of a PEFT config's type; ``None`` as text for a callable or without a config."""
+    kind = getattr(config, "peft_type", None)
+    return str(getattr(kind, "value", kind))
+
+
 def needs_real_adapter(config: Any) -> bool:
     """Return whether a PEFT config (or a callable, or None) belongs to :data:`REAL_ADAPTER`."""
-    peft_type = getattr(config, "peft_type", None)
-    return str(getattr(peft_type, "value", peft_type)) in REAL_ADAPTER
+    return peft_type(config) in REAL_ADAPTER
 
 
 def refusal(config: Any, checkpointing: bool) -> str | None:
     """Explain why a step with a PEFT config (or a callable, or None) cannot be simulated; None if it can."""
-    peft_type = getattr(config, "peft_type", None)
-    kind = str(getattr(peft_type, "value", peft_type))
     if getattr(config, "alora_invocation_tokens", None):
         return "aLoRA starts at the invocation tokens in the text. A simulation has no text."
-    if kind == "POLY" and checkpointing:
+    if peft_type(config) == "POLY" and checkpointing:
         return (
             "Poly cannot be trained with gradient checkpointing: PEFT passes the task to its modules only in the "
             "forward pass, but checkpointing computes layers again later."
@@ -405,15 +369,11 @@ def refusal(config: Any, checkpointing: bool) -> str | None:
 @contextmanager
 def standins_while_building(config: Any) -> Iterator[None]:
     """Use stand-ins while PEFT injects the adapter of ``config``; for SHiRA, replace its ``mask_fn`` too."""
-    peft_type = str(getattr(config.peft_type, "value", config.peft_type))
-    if peft_type == "SHIRA":
+    if peft_type(config) == "SHIRA":
         config.mask_fn = _first_positions
     with ExitStack() as stack:
-        if needs_real_adapter(config):
-            stack.enter_context(_copies_stay())
-        else:
-            stack.enter_context(torch.device("meta"))
-        for replacement, stand_in in _BUILDING.get(peft_type, ()):
+        stack.enter_context(_copies_stay() if needs_real_adapter(config) else torch.device("meta"))
+        for replacement, stand_in in _BUILDING.get(peft_type(config), ()):
             stack.enter_context(replacement.by(stand_in))
         yield
 
@@ -422,16 +382,10 @@ def _copies_stay() -> Any:
     """Return a mode in which copying a tensor without values to the CPU gives another tensor without values."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    to_copy = torch.ops.aten._to_copy.default
-
     class CopiesStay(TorchDispatchMode):
-        def __torch_dispatch__(
-            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-        ) -> Any:
-            kwargs = dict(kwargs or {})
-            if func is to_copy and args[0].is_meta:
-                kwargs["device"] = torch.device("meta")
-            return func(*args, **kwargs)
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            stays = func is torch.ops.aten._to_copy.default and args[0].is_meta
+            return func(*args, **(kwargs or {}) | ({"device": torch.device("meta")} if stays else {}))
 
     return CopiesStay()  # type: ignore[no-untyped-call]
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.core.content import read_entries
@@ -88,32 +89,35 @@ def _cuda_dropout(
     return Dropout.apply(input)  # type: ignore[no-untyped-call]
 
 
+def _same_types(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> Any:
+    """Return torch's operations. Raise RuntimeError for mixed types as attention.cpp does (``validate_sdpa_input``):
+    fake kernels accept them."""
+    if not query.dtype == key.dtype == value.dtype:
+        types = " and ".join(str(x.dtype).removeprefix("torch.") for x in (query, key, value))
+        raise RuntimeError(f"attention takes query, key and value of one type and was given {types}")
+    return torch.ops.aten
+
+
 def _cuda_attention(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attn_mask: torch.Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> torch.Tensor:
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
+) -> torch.Tensor:  # fmt: skip
     """Run flash without a mask, mem-efficient with one, the plain formula if neither takes the inputs.
 
     The order is that of ``priority_order`` in ``aten/src/ATen/native/transformers/cuda/sdp_utils.cpp``.
     """
-    _check_types(query, key, value)
-    aten = torch.ops.aten
+    aten = _same_types(query, key, value)
     half = query.dtype in (torch.float16, torch.bfloat16)
     rank4 = query.dim() == key.dim() == value.dim() == 4
-    same_head = query.shape[-1] == value.shape[-1]
-    if rank4 and half and attn_mask is None and same_head and query.shape[-1] <= _FLASH_MAX_HEAD:
-        head = query.shape[-1]
-        padded = [_pad_head(x) for x in (query, key, value)]
+    head = query.shape[-1]
+    if rank4 and half and attn_mask is None and head == value.shape[-1] and head <= _FLASH_MAX_HEAD:
+        missing = -head % _HEAD_ALIGNMENT
+        pad = torch.nn.functional.pad
+        padded = [pad(x, (0, missing)) if missing else x for x in (query, key, value)]
         out = aten._scaled_dot_product_flash_attention(
             *padded, dropout_p, is_causal, False, scale=head**-0.5 if scale is None else scale
         )[0]
-        return out[..., :head] if padded[0].shape[-1] != head else out
+        return out[..., :head] if missing else out
     if rank4 and not enable_gqa and query.dtype != torch.float64:
         bias = None if attn_mask is None else _bias(attn_mask, query, key)
         grad = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
@@ -126,18 +130,11 @@ def _cuda_attention(
 
 
 def _cpu_attention(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attn_mask: torch.Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> torch.Tensor:
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
+) -> torch.Tensor:  # fmt: skip
     """Run the kernel that this processor's torch chooses for small tensors with values."""
-    _check_types(query, key, value)
-    aten = torch.ops.aten
+    aten = _same_types(query, key, value)
     mask = None if attn_mask is None else _additive(attn_mask, query)
     shapes = tuple(tuple(x.shape) for x in (query, key, value))
     masked = None if mask is None else (tuple(mask.shape), mask.requires_grad)
@@ -148,13 +145,6 @@ def _cpu_attention(
     return aten._scaled_dot_product_attention_math(
         query, key, value, mask, dropout_p, is_causal, None, scale=scale, enable_gqa=enable_gqa
     )[0]
-
-
-def _check_types(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
-    """Raise RuntimeError for mixed types as attention.cpp does (``validate_sdpa_input``): fake kernels accept them."""
-    if not query.dtype == key.dtype == value.dtype:
-        types = " and ".join(str(x.dtype).removeprefix("torch.") for x in (query, key, value))
-        raise RuntimeError(f"attention takes query, key and value of one type and was given {types}")
 
 
 @cache
@@ -184,11 +174,6 @@ def _cpu_is_flash(
     query, key, value = (torch.empty(shape, dtype=dtype, device="cpu") for shape in inputs)
     choice = torch._fused_sdp_choice(query, key, value, mask, dropout, causal, scale=None, enable_gqa=grouped)
     return bool(choice == SDPBackend.FLASH_ATTENTION.value)
-
-
-def _pad_head(tensor: torch.Tensor) -> torch.Tensor:
-    missing = -tensor.shape[-1] % _HEAD_ALIGNMENT
-    return torch.nn.functional.pad(tensor, (0, missing)) if missing else tensor
 
 
 def _bias(mask: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
@@ -259,7 +244,7 @@ class Known:
         self.op: Op | None = None
 
 
-_known_shapes: dict[Any, Known | None] = {}
+_known_shapes: dict[Any, Known] = {}
 
 
 class _Unknown(Exception):
@@ -267,60 +252,42 @@ class _Unknown(Exception):
 
 
 def carry_out_known(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Known | None]:
-    """Return ``func(*args, **kwargs)``, from the cache if possible, and its cache entry (None if it is not cached)."""
-    if not _is_pure(func):
-        if not _changes_lists(func):
-            return func(*args, **kwargs), None
-        _changed(func, args, kwargs)
-        return None, None
+    """Return ``func(*args, **kwargs)``, from the cache if possible, and its cache entry (None if it is not cached).
+
+    A kernel that changes lists of tensors in place runs once for each set of shapes: without values it has no effect
+    but its checks, whatever the numbers among its arguments.
+    """
+    pure, lists = _is_pure(func)
+    if not pure and not lists:
+        return func(*args, **kwargs), None
     try:
-        key = (func, _key(args), _key(tuple(kwargs.items())) if kwargs else ())
+        key = (func, _key(args, pure), _key(tuple(kwargs.items()), pure) if kwargs else ())
         known = _known_shapes.get(key)
     except (_Unknown, TypeError):
         return func(*args, **kwargs), None
     if known is not None:
-        return known.make(), known
+        return known.make(), known if pure else None
     result = func(*args, **kwargs)
     # Some return an input although their schema denies it (_unsafe_view); for the same shapes they always do.
-    make = None if _places(result) & _places((args, tuple(kwargs.values()))) else _maker(result)
+    make = None
+    if not pure or not _places(result) & _places((args, tuple(kwargs.values()))):
+        make = _maker(result)
     if make is None:
         return result, None
     if len(_known_shapes) >= _KEPT:
         _known_shapes.clear()
     found = _known_shapes[key] = Known(make)
-    return result, found
-
-
-def _changed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Run a kernel that changes lists of tensors in place, once for each set of shapes: without values it has no effect
-    but its checks, whatever the numbers among its arguments."""
-    try:
-        key = (func, _key(args, numbers=False), _key(tuple(kwargs.items()), numbers=False))
-        known = key in _known_shapes
-    except (_Unknown, TypeError):
-        func(*args, **kwargs)
-        return
-    if not known:
-        func(*args, **kwargs)
-        if len(_known_shapes) >= _KEPT:
-            _known_shapes.clear()
-        _known_shapes[key] = None
+    return result, found if pure else None
 
 
 @cache
-def _changes_lists(func: Any) -> bool:
-    """Return whether an operation changes tensors in lists and returns nothing."""
-    name = func.__name__.partition(".")[0]
-    return name.startswith("_foreach_") and name.endswith("_") and not func._schema.returns
-
-
-@cache
-def _is_pure(func: Any) -> bool:
-    """Return whether an operation, by its schema, only reads its inputs and returns something new."""
-    schema = func._schema
-    return bool(schema.returns) and not any(
-        each.alias_info is not None for each in (*schema.arguments, *schema.returns)
-    )
+def _is_pure(func: Any) -> tuple[bool, bool]:
+    """Return whether an operation, by its schema, only reads its inputs and returns something new, and whether it
+    changes tensors in lists and returns nothing."""
+    schema, name = func._schema, func.__name__.partition(".")[0]
+    reads = not any(each.alias_info is not None for each in (*schema.arguments, *schema.returns))
+    lists = name.startswith("_foreach_") and name.endswith("_") and not schema.returns
+    return bool(schema.returns) and reads, lists
 
 
 def _key(value: Any, numbers: bool = True) -> Any:
@@ -337,6 +304,8 @@ def _key(value: Any, numbers: bool = True) -> Any:
 
 def _maker(result: Any) -> Callable[[], Any] | None:
     """Return a function that computes the same result again; ``None`` if it might differ."""
+    if result is None:
+        return lambda: None
     if isinstance(result, torch.Tensor):
         if type(result) is not torch.Tensor or not result.is_meta or result.storage_offset():
             return None
@@ -387,13 +356,13 @@ class Coordinates:
     def _nnz(self) -> int:
         return self.values.shape[0]
 
-    def coalesce(self) -> Coordinates:
-        """Return a copy of the indices (dimensions, entries) and the values (entries)."""
-        return Coordinates(self.indices.clone(), self.values.clone(), self.shape)
-
     def to_dense(self) -> torch.Tensor:
         """Return the whole tensor, of the shape given at the start, with zeros elsewhere."""
         return torch.zeros(self.shape, dtype=self.values.dtype) + self
+
+    def coalesce(self) -> Coordinates:
+        """Return a copy of the indices (dimensions, entries) and the values (entries)."""
+        return Coordinates(self.indices.clone(), self.values.clone(), self.shape)
 
     def __radd__(self, dense: torch.Tensor) -> torch.Tensor:
         return dense.index_put(
@@ -428,21 +397,6 @@ BUFFERS = REPLACED["chunk buffers"]
 SIZES = REPLACED["chunk sizes"]
 
 
-class _Named(str):
-    """The device on which tensors without values are created, under the name of the device that it represents."""
-
-    type: str
-
-
-class _Described:
-    """The properties of an input that are read before the loop begins."""
-
-    def __init__(self, tensor: Any, device: str) -> None:
-        self.shape, self.dtype = tensor.shape, tensor.dtype
-        self.device = _Named("meta")
-        self.device.type = device
-
-
 @contextmanager
 def chunks_visible(device: str) -> Iterator[None]:
     """Run the chunked loss as a loop while steps are simulated on ``device``, ``cuda`` or ``cpu``. Raises PeftLabError:
@@ -452,6 +406,11 @@ def chunks_visible(device: str) -> Iterator[None]:
     build: Any = BUFFERS.original()
     accumulate: Any = own._linear_cross_entropy_batch_chunked_accumulator
     adjust: Any = SIZES.original()
+
+    class Named(str):
+        """Where tensors without values are created, under the name of the device that it represents."""
+
+        type = device
 
     class Loop(torch.autograd.Function):
         setup_context = staticmethod(own._linear_cross_entropy_batch_chunked_setup_context)
@@ -463,7 +422,8 @@ def chunks_visible(device: str) -> Iterator[None]:
             return accumulate(*inputs, of_input, of_weight, of_bias)
 
     def built(tensor: Any, *args: Any, **options: Any) -> Any:
-        context = build(_Described(tensor, device), *args, **options)
+        read = SimpleNamespace(shape=tensor.shape, dtype=tensor.dtype, device=Named("meta"))
+        context = build(read, *args, **options)
         context.input = tensor
         return context
 

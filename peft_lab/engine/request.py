@@ -126,10 +126,8 @@ class StepForm(Form):
 
 def too_many_tokens(tokens: int, field: str) -> BadInput:
     """Return the error for a step of more tokens than can be simulated."""
-    return BadInput(
-        f"One step would have {tokens:,} tokens. Choose at most {limits.TOKENS_IN_A_STEP:,}.",
-        field,
-    )
+    most = limits.TOKENS_IN_A_STEP
+    return BadInput(f"One step would have {tokens:,} tokens. Choose at most {most:,}.", field)
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from peft_lab.core.errors import BadInput, SimulationError, Unsupported, in_short
 from peft_lab.core.later import torch
 from peft_lab.engine import account, over_a_run
 from peft_lab.engine.build import Blueprint, Quantise, layers_alike
 from peft_lab.engine.devices import Device
+from peft_lab.engine.fake import peft_type
 from peft_lab.engine.request import (
     COMPUTING,
     MIXED,
@@ -252,14 +253,15 @@ def blueprint_of(request: StepRequest) -> Blueprint:
             f"{spec.title}'s own settings state how the base is stored: leave the precision at bfloat16.",
             "dtype",
         )
-    _check_trainable(spec.slug, packed, bool(full.get("use_dora")))
-    _check_kept(packed or how, setting)
+    _check_stored(spec.slug, bool(full.get("use_dora")), packed, how, setting)
     return Blueprint(
         config=meta.make_config(entry.config),
         kind=entry.kind,
         method=None if spec.slug == "full" else apply,
         dtype=precision,
-        quantise=packed if how is None else _quantise(how),
+        quantise=packed
+        if how is None
+        else Quantise(how.bits, how.kind, how.double, torch_dtype(how.compute_dtype)),
         checkpointing=request.checkpointing,
         num_labels=tags or Blueprint.num_labels,
         per_token=tags > 0,
@@ -271,8 +273,9 @@ def blueprint_of(request: StepRequest) -> Blueprint:
     )
 
 
-def _check_trainable(method: str, packed: Quantise | None, dora: bool = False) -> None:
-    """Raise Unsupported if packed weights would have to be trained, or (for DoRA in 4 bits) read."""
+def _check_stored(method: str, dora: bool, packed: Quantise | None, how: Any, setting: StepSetting) -> None:
+    """Raise Unsupported for a packed base (or one that the method packs itself, ``how``) whose weights would have to be
+    trained, kept in float32 or (for DoRA in 4 bits) read."""
     if dora and packed is not None and packed.bits == 4:
         raise Unsupported(
             "DoRA starts from the norms of the base's weights, which a simulation cannot read from 4-bit weights. "
@@ -285,17 +288,9 @@ def _check_trainable(method: str, packed: Quantise | None, dora: bool = False) -
             "base in 16 or 32 bits.",
             "dtype",
         )
-
-
-def _check_kept(packed: Any, setting: StepSetting) -> None:
-    """Raise Unsupported for a packed base (None: it is not) in a precision that keeps its weights in float32."""
-    if packed is not None and setting.precision == MIXED:
+    if (packed or how) is not None and setting.precision == MIXED:
         other = "Choose autocast-bf16, which also multiplies in 16 bits."
         raise Unsupported(f"A base packed in 4 or 8 bits cannot be stored in float32. {other}", "precision")
-
-
-def _quantise(how: Any) -> Quantise:
-    return Quantise(how.bits, how.kind, how.double, torch_dtype(how.compute_dtype))
 
 
 def simulate_config(request: ConfigRequest, schedule: Schedule = two_steps) -> Simulation:
@@ -311,7 +306,13 @@ def simulate_config(request: ConfigRequest, schedule: Schedule = two_steps) -> S
     if config is not None and adapter_config is not None:
         # As in counting: an initialisation that reads values changes no shape, so it is dropped.
         count.drop_values(config)
-        _check_task(entry, adapter_config)
+        tasks = (*_TASKS, "TOKEN_CLS") if entry.kind == "encoder" else _TASKS
+        if (task := adapter_config.get("task_type")) not in tasks:
+            raise BadInput(
+                f"This config is for {task}. Steps are simulated only for configs without a task and for "
+                f"{', '.join(filter(None, tasks))}.",
+                "adapter_config",
+            )
         if count.task_of(entry, adapter_config) == "TOKEN_CLS":
             setting = replace(setting, tags=setting.tags or count.CONFIG_LABELS)
         if count.task_of(entry, adapter_config) == "SEQ_CLS" and kind != "vision":
@@ -323,8 +324,8 @@ def simulate_config(request: ConfigRequest, schedule: Schedule = two_steps) -> S
                 )
     _check_length(entry, kind, setting, getattr(config, "num_virtual_tokens", None) or 0)
     precision, packed = stored_in(request.dtype, setting.precision)
-    _check_trainable("full" if config is None else "", packed, bool(getattr(config, "use_dora", False)))
-    _check_kept(packed, setting)
+    dora = bool(getattr(config, "use_dora", False))
+    _check_stored("full" if config is None else "", dora, packed, None, setting)
     blueprint = Blueprint(
         config=meta.make_config(entry.config),
         kind=kind,
@@ -338,7 +339,7 @@ def simulate_config(request: ConfigRequest, schedule: Schedule = two_steps) -> S
         attention=setting.attention,
         recompute=setting.recompute,
     )
-    name = "full" if config is None else str(getattr(config.peft_type, "value", config.peft_type)).lower()
+    name = "full" if config is None else peft_type(config).lower()
     try:
         return simulate_blueprint(blueprint, setting, entry.name, name, schedule)
     except REFUSALS as error:
@@ -348,36 +349,13 @@ def simulate_config(request: ConfigRequest, schedule: Schedule = two_steps) -> S
         raise BadInput(message, "adapter_config") from error
 
 
-def _check_task(entry: ModelEntry, adapter_config: Mapping[str, Any]) -> None:
-    """Raise BadInput for a task whose head and loss are not simulated."""
-    task = adapter_config.get("task_type")
-    known = (*_TASKS, "TOKEN_CLS") if entry.kind == "encoder" else _TASKS
-    if task not in known:
-        raise BadInput(
-            f"This config is for {task}. Steps are simulated only for configs without a task and for "
-            f"{', '.join(filter(None, known))}.",
-            "adapter_config",
-        )
-
-
 LARGEST_SEARCHED = {"batch": 4096, "seq": 131_072}
 
 
-class Needing(Protocol):
-    """The memory of a simulated step, on one device or on one of several."""
-
-    @property
-    def peak_bytes(self) -> int:
-        """Return the most bytes of tensors alive at once."""
-
-    @property
-    def reserved_bytes(self) -> int | None:
-        """Return the bytes that the device's allocator holds for them; None without such an allocator."""
-
-
-def needed_bytes(simulation: Needing) -> int:
-    """Return the bytes a device must have: what its allocator holds, or the live tensors without such an allocator."""
-    return simulation.reserved_bytes or simulation.peak_bytes
+def needed_bytes(simulation: Any) -> int:
+    """Return the bytes a device must have for a step simulated there, on one or several: what its allocator holds, or
+    the live tensors without such an allocator."""
+    return int(simulation.reserved_bytes or simulation.peak_bytes)
 
 
 def largest(fits: Callable[[int], bool], most: int) -> int:

@@ -7,7 +7,7 @@ function returns the loss alone, so its outputs, the logits among them, are free
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 from peft_lab.core.content import read_entry
 from peft_lab.core.errors import BadInput, Unsupported
 from peft_lab.core.later import torch
-from peft_lab.engine.fake import tensors_held
+from peft_lab.engine.fake import peft_type, tensors_held
 from peft_lab.engine.tracker import MemoryRecorder
 from peft_lab.models import images
 from peft_lab.training.optimizers import MuonBesideAdamW, outside_layers
@@ -56,12 +56,19 @@ class SteppedModel:
 @contextmanager
 def watching(subject: SteppedModel, recorder: MemoryRecorder) -> Iterator[None]:
     """Tell the recorder which layer is being computed, forward and backward, and what belongs to the logits."""
+
+    def starts(module: Any, args: Any, kwargs: Any) -> None:
+        recorder.logits = True
+        hidden = args[0] if args else kwargs.get("input")
+        if hidden is not None and hidden.requires_grad:
+            hidden.register_hook(lambda _: setattr(recorder, "logits", False))
+
     handles: list[Any] = []
     recorder.edges = frozenset((0, (len(subject.layers) - 1) // subject.period))
     for index, layer in enumerate(subject.layers):
         handles += _watch_layer(layer, index == 0, index // subject.period, recorder)
     if subject.head is not None:
-        handles.append(subject.head.register_forward_pre_hook(_head_starts(recorder), with_kwargs=True))
+        handles.append(subject.head.register_forward_pre_hook(starts, with_kwargs=True))
     try:
         yield
     finally:
@@ -95,16 +102,6 @@ def _watch_layer(layer: torch.nn.Module, first: bool, index: int, recorder: Memo
         layer.register_forward_hook(returned, prepend=True),
         layer.register_forward_hook(after),
     ]
-
-
-def _head_starts(recorder: MemoryRecorder) -> Callable[..., None]:
-    def starts(module: Any, args: Any, kwargs: Any) -> None:
-        recorder.logits = True
-        hidden = args[0] if args else kwargs.get("input")
-        if hidden is not None and hidden.requires_grad:
-            hidden.register_hook(lambda _: setattr(recorder, "logits", False))
-
-    return starts
 
 
 def phases(subject: SteppedModel, recorder: MemoryRecorder) -> Phase:
@@ -143,18 +140,9 @@ def train(
     subject: SteppedModel, recorder: MemoryRecorder, optimizer: Any, batch: dict[str, Any], foreach: bool
 ) -> None:
     """Run one optimizer step as the usual loop does: the model computes the loss, and its outputs may stay alive."""
-    enter = phases(subject, recorder)
-    masters = InPlace(subject.parameters)
-    train_step(
-        subject.model,
-        batch,
-        lambda _, batch: _loss(subject, batch),
-        masters,
-        optimizer,
-        MAX_NORM,
-        enter,
-        foreach,
-    )
+    enter, masters = phases(subject, recorder), InPlace(subject.parameters)
+    loss = lambda _, batch: _loss(subject, batch)  # noqa: E731
+    train_step(subject.model, batch, loss, masters, optimizer, MAX_NORM, enter, foreach)
     recorder.enter("idle")
 
 
@@ -175,16 +163,10 @@ def accumulate(subject: SteppedModel, recorder: MemoryRecorder, batch: dict[str,
     label_gradients(subject.model, recorder)
 
 
-def _wants_task_ids(model: torch.nn.Module) -> bool:
-    """Return whether the method routes by task (Poly, multitask prompts) and needs each row's task."""
-    config: Any = getattr(model, "active_peft_config", None)
-    kind = getattr(config, "peft_type", None)
-    return str(getattr(kind, "value", kind)) in ("POLY", "MULTITASK_PROMPT_TUNING")
-
-
 def _tasks(model: torch.nn.Module, size: int) -> dict[str, torch.Tensor]:
-    """Return the task of each of ``size`` rows, for methods that need it; else nothing."""
-    return {"task_ids": torch.zeros(size, dtype=torch.long)} if _wants_task_ids(model) else {}
+    """Return the task of each of ``size`` rows, for methods that route by task (Poly, multitask prompts)."""
+    routes = peft_type(getattr(model, "active_peft_config", None)) in ("POLY", "MULTITASK_PROMPT_TUNING")
+    return {"task_ids": torch.zeros(size, dtype=torch.long)} if routes else {}
 
 
 def training_batch(
@@ -245,9 +227,9 @@ def generate(subject: SteppedModel, recorder: MemoryRecorder, size: int, prompt:
         tasks = _tasks(model, size)
         outputs = model(input_ids=ids, attention_mask=mask, use_cache=True, logits_to_keep=1, **tasks)
         _keep(recorder, _cache_of(outputs))
-        decoder = inner_model(model)
-        if decoder is not model:
-            tasks = {}  # the prompt that depends on them is already in the cache
+        decoder: Any = model
+        if virtual_tokens(model):
+            decoder, tasks = model.base_model, {}  # the prompt that depends on them is already in the cache
         virtual = int(_cache_of(outputs).get_seq_length()) - prompt
         if virtual:
             mask = torch.cat([torch.ones(size, virtual, dtype=torch.long), mask], dim=1)
@@ -274,12 +256,6 @@ def virtual_tokens(model: torch.nn.Module) -> int:
     """Return the number of virtual tokens that PEFT puts in front of a text."""
     config: Any = getattr(model, "active_peft_config", None)
     return int(config.num_virtual_tokens) if config is not None and config.is_prompt_learning else 0
-
-
-def inner_model(model: torch.nn.Module) -> torch.nn.Module:
-    """Return the transformers model inside a prompt-learning PEFT model; any other model itself."""
-    config: Any = getattr(model, "active_peft_config", None)
-    return model.base_model if config is not None and config.is_prompt_learning else model  # type: ignore[return-value]
 
 
 def _cache_of(outputs: Any) -> Any:
@@ -338,8 +314,7 @@ def make_optimizer(name: str, model: torch.nn.Module, foreach: bool) -> Any:
 def _lora_fa(model: Any) -> Any:
     """Return PEFT's LoRA-FA optimizer, which freezes every A and preconditions B's gradient by a pseudo-inverse."""
     config = getattr(model, "active_peft_config", None)
-    kind = getattr(config, "peft_type", None)
-    if config is None or str(getattr(kind, "value", kind)) != "LORA":
+    if config is None or peft_type(config) != "LORA":
         raise Unsupported(
             "LoRA-FA's optimizer trains only LoRA's matrices A and B, and this method has no such matrices.",
             "optimizer",
@@ -370,10 +345,10 @@ class Nothing:
     """An optimizer for a model with nothing to train."""
 
     def zero_grad(self) -> None:
-        """Do nothing: there are no gradients."""
+        """Do nothing."""
 
     def step(self) -> None:
-        """Do nothing: there are no parameters to update."""
+        """Do nothing."""
 
 
 class BlockwiseAdam:

@@ -140,11 +140,10 @@ def fuse_norms(model: torch.nn.Module) -> None:
     for module in model.modules():
         weight = getattr(module, "weight", None)
         if type(module).__name__.endswith("RMSNorm") and isinstance(weight, torch.nn.Parameter):
-            module.forward = partial(_normed, Norm, module)
-
-
-def _normed(norm: Any, module: Any, hidden: Any) -> Any:
-    return norm.apply(hidden, module.weight)
+            apply: Any = Norm.apply
+            module.forward = partial(
+                lambda module, apply, hidden: apply(hidden, module.weight), module, apply
+            )
 
 
 def selective() -> Any:

@@ -119,11 +119,6 @@ def tensors_in(result: Any) -> Iterator[torch.Tensor]:
             yield from tensors_in(item)
 
 
-def first_tensor(args: Any, result: Any) -> torch.Tensor | None:
-    """Return the first tensor, of any shape, that an operation was given, or else returned; None without one."""
-    return next(chain(tensors_in(args), tensors_in(result)), None)
-
-
 # ----------------------------------------
 # The values that code reads from tensors without values: those that need the most memory.
 
@@ -385,7 +380,14 @@ def recording(
     from torch.utils._python_dispatch import TorchDispatchMode
 
     inside, told = scratch or {}, watched or {}
-    split = _split_types() if watched is not None else frozenset()
+    split: frozenset[type] = frozenset()
+    if (
+        watched is not None
+    ):  # types that represent shared tensors and are unwrapped into this device's operations
+        from torch.distributed._functional_collectives import AsyncCollectiveTensor
+        from torch.distributed.tensor import DTensor
+
+        split = frozenset({DTensor, AsyncCollectiveTensor})
     aten = torch.ops.aten
     read_scalar, copy, to_copy = aten._local_scalar_dense.default, aten.copy_.default, aten._to_copy.default
     indexing = {
@@ -411,7 +413,8 @@ def recording(
             kwargs = kwargs or {}
             if func is read_scalar and args[0].is_meta:
                 return scalar_standin(args[0])
-            if func is to_copy and split and args[0].is_meta and _to_host(kwargs):
+            device = kwargs.get("device")
+            if func is to_copy and split and args[0].is_meta and device is not None and device.type == "cpu":
                 return torch.empty_like(args[0], device="cpu")
             if func is copy and split and args[1].is_meta and not args[0].is_meta:
                 return args[0]  # the first process's broadcast, which this process already has on its host
@@ -424,7 +427,8 @@ def recording(
                 setattr(result, BROKEN, True)
             recorder.see_results(func, args, result)
             if recorder.works:  # the owner matters outside the layers only
-                first = None if recorder.layer is not None else first_tensor(args, result)
+                outside = () if recorder.layer is not None else chain(tensors_in(args), tensors_in(result))
+                first = next(iter(outside), None)
                 for op, owner in noted(known, func, args, kwargs, result):
                     recorder.did(op, first if owner is None else owner)
             needs = inside.get(func)
@@ -435,16 +439,3 @@ def recording(
             return result
 
     return Recording()  # type: ignore[no-untyped-call]
-
-
-def _to_host(kwargs: Mapping[str, Any]) -> bool:
-    device = kwargs.get("device")
-    return device is not None and device.type == "cpu"
-
-
-def _split_types() -> frozenset[type]:
-    """Return the tensor types that represent shared tensors and are unwrapped into this device's operations."""
-    from torch.distributed._functional_collectives import AsyncCollectiveTensor
-    from torch.distributed.tensor import DTensor
-
-    return frozenset({DTensor, AsyncCollectiveTensor})

@@ -97,18 +97,14 @@ def is_over_lists(func: Any, args: Sequence[Any]) -> bool:
 def operation(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> Op:
     """Return the work of an operation that is not over lists."""
     name = _name(func)
-    return NOTHING if _is_view(func) else _single(func, name, args, kwargs, result)
+    view = name in _STATED.no_kernel or func.is_view
+    return NOTHING if view else _single(func, name, args, kwargs, result)
 
 
 @cache
 def _name(func: Any) -> str:
     name: str = func.__name__
     return name.partition(".")[0]
-
-
-@cache
-def _is_view(func: Any) -> bool:
-    return _name(func) in _STATED.no_kernel or bool(func.is_view)
 
 
 def _each(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> Iterable[tuple[Op, Any]]:
@@ -139,8 +135,10 @@ def _single(func: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
         return _grouped(args[0], args[1], read, written)
     if "attention" in name and ("flash" in name or "efficient" in name):
         return _attention(name, args, moved)
-    if name in _STATED.copies and _crosses(read, written):
-        return Op("host", 0, max(map(bytes_of, read)))
+    if name in _STATED.copies:  # a tensor with values becomes one without: it comes from the host (fake.py)
+        places = {tensor.is_meta for tensor in (*read, *written) if tensor.numel() > 1}
+        if len(places) > 1:
+            return Op("host", 0, max(map(bytes_of, read)))
     if name in _STATED.gathers:
         return Op("gather", 0, 2 * sum(map(bytes_of, written)))
     if name in _STATED.scatters:
@@ -199,12 +197,6 @@ def _bitsandbytes(name: str, read: list[torch.Tensor], written: list[torch.Tenso
     return Op("dequantise", 0, moved)
 
 
-def _crosses(read: list[torch.Tensor], written: list[torch.Tensor]) -> bool:
-    """Return whether a tensor with values becomes one without, so comes from the host (:mod:`peft_lab.engine.fake`)."""
-    on = {tensor.is_meta for tensor in (*read, *written) if tensor.numel() > 1}
-    return len(on) > 1
-
-
 def _is_tensor(value: Any) -> bool:
     return hasattr(value, "untyped_storage")
 
@@ -249,18 +241,16 @@ def steps_of(stretches: Iterable[Stretch]) -> list[Work]:
     return [tuple(step) for step in steps]
 
 
-def copied(work: Work) -> int:
+def copied(work: Work, phases: Sequence[str] = ("forward", "backward", "optimizer")) -> int:
     """Return the bytes that a step copies to pinned main memory and back, both directions together."""
     return sum(
-        op.nbytes * count * piece.times for piece in work for op, count in piece.ops if op.kind == "offload"
+        op.nbytes * count * piece.times
+        for piece in work
+        for op, count in piece.ops
+        if op.kind == "offload" and piece.phase in phases
     )
 
 
 def left(work: Work) -> int:
     """Return the bytes that a step stores in main memory for its backward pass, all present when the forward ends."""
-    return sum(
-        op.nbytes * count * piece.times
-        for piece in work
-        for op, count in piece.ops
-        if op.kind == "offload" and piece.phase == "forward"
-    )
+    return copied(work, ("forward",))

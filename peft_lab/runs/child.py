@@ -114,7 +114,7 @@ class Child:
 def _main(folder: str, home: str, turn: float, after: int, of_class: str) -> None:
     """Run in the child process. ``after``: by how much its CPU priority is lowered. ``of_class``: the class's code."""
     os.environ[asking.CLASS_VARIABLE] = of_class
-    processes.lower(after)
+    processes.give_way(after, always=True)
     main(folder, home, turn)
 
 

@@ -166,10 +166,8 @@ def test_every_operation_is_tried() -> None:
 
 def test_questions_to_worker_processes_about_runs_are_asked_in_person() -> None:
     """A worker keeps answers and models; it is told who asks, and keeps them for nobody else."""
-    from peft_lab.core.asking import is_in_person
-
     assert all(
-        is_in_person(each)
+        getattr(each, "in_person", False)
         for each in (
             respond.respond,
             blending.blend,

@@ -43,7 +43,7 @@ def test_what_is_somebodys_cannot_be_a_fact(lines: Any) -> None:
         with pytest.raises(ValueError, match=fact):
             journal.note("joined", **{fact: SECRET})
         with pytest.raises(ValueError, match=fact):
-            journal.note_error("joined", ValueError(), **{fact: SECRET})
+            journal.note("joined", ValueError(), **{fact: SECRET})
     assert lines() == []
 
 
@@ -51,7 +51,7 @@ def test_of_an_error_stand_type_and_place(lines: Any) -> None:
     try:
         raise BadInput(SECRET)
     except BadInput as error:
-        journal.note_error("page failed", error, page="lora")
+        journal.note("page failed", error, page="lora")
     (line,) = lines()
     assert line["error"] == "BadInput" and SECRET not in str(line)
     assert line["at"][-1].startswith("test_journal.py:")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from peft_lab.core import disk, units
 from peft_lab.core.content import read_table
-from peft_lab.core.errors import BadInput, SimulationError, UnknownName
+from peft_lab.core.errors import BadInput, SimulationError, named
 from peft_lab.engine import simulate as simulate_module
 from peft_lab.engine import step
 from peft_lab.engine.request import ConfigRequest, Simulation, StepSetting
@@ -164,9 +164,8 @@ class Moved:
 @cache
 def rows(benchmark: str = METAMATH) -> dict[str, PublishedRow]:
     """Return all published rows of a benchmark by experiment. Raises UnknownName: no such benchmark."""
-    if benchmark not in BENCHMARKS:
-        raise UnknownName("benchmark", benchmark, BENCHMARKS, "benchmark")
-    found = (_read(BENCHMARKS[benchmark], row) for row in lines(BENCHMARKS[benchmark].file))
+    about = named("benchmark", benchmark, BENCHMARKS, "benchmark")
+    found = (_read(about, row) for row in lines(about.file))
     return {row.experiment: row for row in found}
 
 
@@ -178,34 +177,30 @@ def lines(file: str) -> list[dict[str, Any]]:
 def _read(benchmark: Benchmark, row: Mapping[str, Any]) -> PublishedRow:
     experiment = row["experiment"].replace("/", "--")
     kind, _, variant = experiment.partition(f"--{benchmark.prefix}-")
-    lost = row["forgetting"] if row["drift"] is None else row["drift"]
+    again = [one for one in _reruns() if one["experiment"] == row["experiment"]]
+    alike = (
+        "batch", "trainable", "total", "tokens_per_second", "learning_rate", "weight_decay", "optimizer", "scheduler",
+        "created",
+    )  # fmt: skip
     return PublishedRow(
+        **{name: row[name] for name in alike},
         experiment=experiment,
         benchmark=benchmark.name,
         kind=kind,
         title=kind if variant in ("", "default") else f"{kind}, {variant}",
         reserved=row["peak_reserved_bytes"],
-        batch=row["batch"],
         steps=row["max_steps"],
         config=row["adapter_config"],
-        trainable=row["trainable"],
         intervals=tuple(row["stepping_seconds_by_interval"]),
         testing=row["headline_seconds"] - row["stepping_seconds"],
         evaluating=sum(row["eval_seconds_by_interval"]),
         accuracy=row["test"],
-        total=row["total"],
         stored=None if row["adapter_file_bytes"] == NO_SIZE else row["adapter_file_bytes"],
-        tokens_per_second=row["tokens_per_second"],
-        forgetting=lost,
-        learning_rate=row["learning_rate"],
-        weight_decay=row["weight_decay"],
-        optimizer=row["optimizer"],
-        scheduler=row["scheduler"],
-        created=row["created"],
+        forgetting=row["forgetting"] if row["drift"] is None else row["drift"],
         versions={name: row[f"{name}_version"] for name in ("peft", "torch", "transformers")},
         start_text=row["other_training_params"].get("init_kv_cache_prefix"),
-        reruns=_again(row["experiment"], "test"),
-        forgetting_again=_again(row["experiment"], "forgetting"),
+        reruns=tuple(one["test"] for one in again if one["test"] is not None),
+        forgetting_again=tuple(one["forgetting"] for one in again if one["forgetting"] is not None),
     )
 
 
@@ -213,13 +208,6 @@ def _read(benchmark: Benchmark, row: Mapping[str, Any]) -> PublishedRow:
 def literature() -> dict[str, PrintedFigure]:
     """Return the papers' figures that the lab's texts and decisions use, by name."""
     return {row["name"]: PrintedFigure(**row) for row in lines(LITERATURE)}
-
-
-def _again(experiment: str, figure: str) -> tuple[float, ...]:
-    """Return a figure of an experiment's re-runs, for those that have it."""
-    return tuple(
-        row[figure] for row in _reruns() if row["experiment"] == experiment and row[figure] is not None
-    )
 
 
 @cache
@@ -230,10 +218,10 @@ def _reruns() -> list[dict[str, Any]]:
 def moved(benchmark: str = METAMATH) -> Moved | None:
     """Return how far re-runs differ from the rows shown; ``None`` if fewer than two rows have re-runs."""
     again = [(row.accuracy, other) for row in rows(benchmark).values() for other in row.reruns]
-    sizes = [abs(shown - other) for shown, other in again]
     with_any = sum(bool(row.reruns) for row in rows(benchmark).values())
     if with_any < 2:
         return None
+    sizes = [abs(shown - other) for shown, other in again]
     lower = sum(shown < other for shown, other in again)
     return Moved(with_any, len(sizes), statistics.median(sizes), max(sizes), lower)
 
@@ -320,7 +308,7 @@ def simulate(experiment: str, superseded: bool = False) -> Simulation:
 
     ``superseded``: simulate the row even if today's PEFT would run it differently. Raises UnknownName: no such row.
     SimulationError: it cannot be simulated, with the reason."""
-    row = _known(experiment)
+    row = named("published row", experiment, rows(), "experiment")
     if experiment in SUPERSEDED and not superseded:
         raise SimulationError(SUPERSEDED[experiment])
     return simulate_published(MODEL, row.config, row.batch)
@@ -333,18 +321,12 @@ def count(experiment: str) -> CountReport:
     BadInput: PEFT cannot build it, with the reason."""
     from peft_lab.methods.counting import count as counting
 
-    row = _known(experiment)
+    row = named("published row", experiment, rows(), "experiment")
     if row.config is None:
         return counting.count(MODEL, "full", {})
     report = counting.count_config(MODEL, row.config)
     frozen = report.lora_fa if row.optimizer == "lora-fa" else None
     return report if frozen is None else replace(report, trainable=frozen)
-
-
-def _known(experiment: str) -> PublishedRow:
-    if experiment not in rows():
-        raise UnknownName("published row", experiment, rows(), "experiment")
-    return rows()[experiment]
 
 
 def error(row: PublishedRow, outcome: PublishedOutcome) -> float | None:

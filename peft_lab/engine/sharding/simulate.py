@@ -140,26 +140,18 @@ def held_at_peak(trace: Trace) -> tuple[Held, ...]:
     sizes = [round_size(storage.nbytes) if storage.nbytes else 0 for storage in trace.storages]
     total = best = at = 0
     for position, event in enumerate(trace.events):
-        if event >= 0:
-            total += sizes[event]
-            if total > best:
-                best, at = total, position
-        elif event != EMPTY_CACHE:
-            total -= sizes[~event]
-    alive: set[int] = set()
+        if event != EMPTY_CACHE:
+            total += sizes[event] if event >= 0 else -sizes[~event]
+            best, at = (total, position) if total > best else (best, at)
+    alive = dict.fromkeys(event for event in trace.events[: at + 1] if event >= 0)
     for event in trace.events[: at + 1]:
-        if event >= 0:
-            alive.add(event)
-        elif event != EMPTY_CACHE:
-            alive.discard(~event)
-    parts = parts_of(trace)
-    nbytes: Counter[tuple[str, str]] = Counter()
-    count: Counter[tuple[str, str]] = Counter()
+        if EMPTY_CACHE < event < 0:
+            del alive[~event]
+    parts, held = parts_of(trace), Counter[tuple[str, str]]()
+    count = Counter((trace.storages[index].module, parts[index]) for index in alive)
     for index in alive:
-        key = (trace.storages[index].module, parts[index])
-        nbytes[key] += sizes[index]
-        count[key] += 1
-    return tuple(Held(*key, size, count[key]) for key, size in nbytes.most_common() if size)
+        held[trace.storages[index].module, parts[index]] += sizes[index]
+    return tuple(Held(*key, size, count[key]) for key, size in held.most_common() if size)
 
 
 def exchanged(trace: Trace, depth: int | None, passes: int = 1) -> tuple[Exchange, ...]:
@@ -187,32 +179,25 @@ def exchanged(trace: Trace, depth: int | None, passes: int = 1) -> tuple[Exchang
 META_PARAMETERS = REPLACED["meta parameters"]
 
 
-class _Event:
-    """An event that never waits: tensors without values are ready at once."""
-
-    def record(self, *_: Any) -> None:
-        pass
-
-    wait = synchronize = record
-
-
 class _Stream:
-    def __init__(self, number: int) -> None:
+    """A stream, or an event that never waits: tensors without values are ready at once."""
+
+    def __init__(self, number: int = 0) -> None:
         self.number = number
 
-    def record_event(self, *_: Any) -> _Event:
-        return _Event()
+    def record_event(self, *_: Any) -> _Stream:
+        return _Stream()
 
     def wait_stream(self, *_: Any) -> None:
         pass
 
-    wait_event = wait_stream
+    wait_event = record = wait = synchronize = wait_stream
 
 
 class Streams:
     """Stand-in for ``torch.cuda`` on the meta device."""
 
-    Event = _Event
+    Event = _Stream
 
     def __init__(self, recorder: MemoryRecorder) -> None:
         self._recorder = recorder
@@ -254,11 +239,8 @@ def process_group(devices: int, rank: int = 0) -> Iterator[Any]:
     from torch.distributed.tensor.debug import _clear_sharding_prop_cache
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
-    def forget() -> None:
-        """Clear torch's cache of shard shapes, which assumes that a process never changes its rank."""
-        if rank:
-            _clear_sharding_prop_cache()
-
+    # torch's cache of shard shapes assumes that a process never changes its rank
+    forget = _clear_sharding_prop_cache if rank else lambda: None
     dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=devices)
     forget()
     try:
@@ -310,7 +292,8 @@ class _Several(Devices):
             return wrap.Hosted(name, list(model.parameters()))
         if self.how.kind == "zero1":
             return wrap.divided_moments(name, list(model.parameters()), foreach)
-        wrap.check_optimizer(name, self.how.runs)
+        if reason := wrap.why_not(name, self.how.runs):
+            raise Unsupported(reason, "optimizer")
         return super().optimizer(name, model, foreach)
 
     def split(self, model: torch.nn.Module, layers: Sequence[torch.nn.Module]) -> torch.nn.Module:
@@ -361,14 +344,13 @@ def simulate_blueprint(
     points = seen[fullest]
     trained = "weights" if blueprint.method is None else "adapter"
     depth = blueprint.depth // blueprint.period if unrolled else None
-    waits = aside(trace, how, trained, wrap.moments_held(setting.optimizer), depth)
+    waits = aside(trace, how, trained, wrap.MOMENTS.get(setting.optimizer, 0), depth)
     if unrolled and how.runs == "ddp":
         trace = deepen(trace, [p for p in blueprint.build().parameters() if p.requires_grad], how)
         points = account.timeline(trace, SHARDED_PARTS)
     top = largest(points)
-    reserved = None
-    if setting.device == "cuda":
-        reserved = account.reserve(trace, setting.capability, setting.capacity)
+    gpu = setting.device == "cuda"
+    reserved = account.reserve(trace, setting.capability, setting.capacity) if gpu else None
     last = next((i for i in range(len(points) - 1, -1, -1) if points[i].phase == "zero_grad"), 0)
     return ShardedResult(
         model=model,
@@ -441,9 +423,20 @@ def reserved_over_run(request: StepRequest, how: Sharding, orders: int) -> Reser
 def _prepared(request: StepRequest, how: Sharding) -> tuple[Blueprint, StepSetting, Sharding]:
     """Return the blueprint of a checked request, its setting, and how the step is split."""
     how.check()
-    if how.runs == "tp":
-        _check_matrices(request, how)
     setting = request.setting
+    if how.runs == "tp":
+        entry, spec = check(request)
+        values = spec.require(entry.shape, request.values)
+        if reason := tensor.why_not(entry.shape, spec, values, how.devices):
+            raise Unsupported(reason, "sharding")
+        if setting.compile:
+            raise Unsupported("torch.compile is not simulated with split matrices.", "compile")
+        if setting.loss not in ("whole", "trainer"):
+            raise Unsupported(
+                "A chunked loss reads the whole output head, but each device has only a part of the head. Choose the "
+                "usual loss.",
+                "loss",
+            )
     if how.runs != "none" and setting.updates:
         raise Unsupported("Updates during the backward pass are simulated only on one device.", "updates")
     how = replace(how, accumulate=max(how.accumulate, setting.accumulate))
@@ -456,18 +449,3 @@ def _prepared(request: StepRequest, how: Sharding) -> tuple[Blueprint, StepSetti
         how = replace(how, compute="bfloat16", reduce="float32")
         setting = replace(setting, precision="fp32")
     return blueprint_of(request), setting, how
-
-
-def _check_matrices(request: StepRequest, how: Sharding) -> None:
-    """Raise Unsupported if tensor parallelism cannot split the step."""
-    entry, spec = check(request)
-    if reason := tensor.why_not(entry.shape, spec, spec.require(entry.shape, request.values), how.devices):
-        raise Unsupported(reason, "sharding")
-    if request.setting.compile:
-        raise Unsupported("torch.compile is not simulated with split matrices.", "compile")
-    if request.setting.loss not in ("whole", "trainer"):
-        raise Unsupported(
-            "A chunked loss reads the whole output head, but each device has only a part of the head. Choose the "
-            "usual loss.",
-            "loss",
-        )

@@ -4,6 +4,7 @@ emptied and filled in place, and which module a tensor belongs to."""
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -165,8 +166,10 @@ def bucket_sizes(trained: Sequence[torch.nn.Parameter], how: Sharding) -> list[i
 
 def deepen(trace: Trace, trained: Sequence[torch.nn.Parameter], how: Sharding) -> Trace:
     """Return the trace, without its work, with the buckets that DDP makes for these parameters instead of its own."""
-    first = _in_one(trained)
-    later = bucket_sizes(trained, how)
+    one = Counter[Any]()  # before the first step a bucket per precision: gradients have no order yet
+    for parameter in trained:
+        one[parameter.dtype] += parameter.nbytes
+    first, later = list(one.values()), bucket_sizes(trained, how)
     made = [i for i, storage in enumerate(trace.storages) if storage.part == "buffers"]
     born = {event: phase for event, phase, _ in walk(trace) if event >= 0}
     early = [i for i in made if born[i] == "load"]
@@ -195,15 +198,6 @@ def deepen(trace: Trace, trained: Sequence[torch.nn.Parameter], how: Sharding) -
     turns = sorted({sent.turn for sent in trace.sent if sent.kind == "all-reduce"})
     sums = [Sent("all-reduce", size, "backward", None, turn) for turn in turns for size in later]
     return Trace(storages, events, marks, kept + sums)
-
-
-def _in_one(trained: Sequence[torch.nn.Parameter]) -> list[int]:
-    """Return the bytes of the buckets before the first step, one per precision: gradients have no order yet."""
-    sizes: dict[str, int] = {}
-    for parameter in trained:
-        name = str(parameter.dtype)
-        sizes[name] = sizes.get(name, 0) + parameter.numel() * parameter.element_size()
-    return list(sizes.values())
 
 
 def _adding_up(trace: Trace, made: list[int], total: int) -> list[int]:
@@ -281,10 +275,10 @@ def _split(
     trace: Trace, step: list[Stretch], how: Sharding, trained: str, moments: int, depth: int | None
 ) -> tuple[Aside, ...]:
     """Return the phases if each device's shards wait in main memory."""
-    model = dict[str, int]()
+    model = Counter[str]()
     for (part, _), nbytes in trace.aside.items():
-        model[part] = model.get(part, 0) + nbytes
-    learns = model.get(trained, 0)
+        model[part] += nbytes
+    learns = model[trained]
     still = {**model, "optimizer": moments * learns}
     learned = {**still, "gradients": learns}
     last = max((sent.turn for sent in trace.sent), default=0)
@@ -325,14 +319,12 @@ def _quiet(trace: Trace) -> dict[str, dict[str, int]]:
 
 def _alive(trace: Trace, until: int) -> dict[str, int]:
     """Return the live bytes by part after that many events."""
-    parts, found = account.parts_of(trace), dict[str, int]()
+    parts, found = account.parts_of(trace), Counter[str]()
     for event in trace.events[:until]:
-        if event == EMPTY_CACHE:
-            continue
-        index = event if event >= 0 else ~event
-        nbytes = trace.storages[index].nbytes
-        size = round_size(nbytes) if nbytes else 0
-        found[parts[index]] = found.get(parts[index], 0) + (size if event >= 0 else -size)
+        if event != EMPTY_CACHE:
+            index = event if event >= 0 else ~event
+            nbytes = trace.storages[index].nbytes
+            found[parts[index]] += (round_size(nbytes) if nbytes else 0) * (1 if event >= 0 else -1)
     return found
 
 

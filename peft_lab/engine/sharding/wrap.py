@@ -168,13 +168,10 @@ def shard(
             module.set_custom_all_gather(gather())
             module.set_custom_reduce_scatter(scatter())
     if how.kind == "fsdp1":
-        _keep_inputs([block for block in blocks if _is_frozen_and_checkpointed(block)], recorder)
+        checkpointed = [block for block in blocks if getattr(block, "gradient_checkpointing", False)]
+        frozen = [block for block in checkpointed if not all(one.requires_grad for one in block.parameters())]
+        _keep_inputs(frozen, recorder)
     return model
-
-
-def _is_frozen_and_checkpointed(block: Any) -> bool:
-    checkpointed = getattr(block, "gradient_checkpointing", False)
-    return checkpointed and not all(parameter.requires_grad for parameter in block.parameters())
 
 
 def _keep_inputs(blocks: Sequence[Any], recorder: MemoryRecorder) -> None:
@@ -312,11 +309,11 @@ def replicate(
 
 
 #: Moments that an optimizer keeps for each parameter, in the parameter's precision.
-_MOMENTS = {"adamw": 2, "sgd": 0}
+MOMENTS = {"adamw": 2, "sgd": 0}
 
 
 def _refuse(name: str, where: str) -> Unsupported:
-    known = " and ".join(OPTIMIZER_TITLES[each] for each in _MOMENTS)
+    known = " and ".join(OPTIMIZER_TITLES[each] for each in MOMENTS)
     return Unsupported(f"{OPTIMIZER_TITLES[name]} is not simulated {where}. Use {known}.", "optimizer")
 
 
@@ -330,13 +327,6 @@ _WHOLE = {
 }
 
 
-#: Why LoRA-FA does not work with DDP, which expects a gradient of every parameter that required one when wrapped.
-_BEFORE_DDP = (
-    "Creating PEFT's LoRA-FA optimizer freezes every matrix A, but DDP waits for the gradients of "
-    "these matrices."
-)
-
-
 def why_not(name: str, runs: str) -> str:
     """Explain why an optimizer does not work if a step ``runs`` as ``fsdp2``, ``tp`` or ``ddp``; empty if it does.
 
@@ -344,33 +334,25 @@ def why_not(name: str, runs: str) -> str:
     "does not have a sharding strategy registered").
     """
     if runs == "ddp" and name == "lorafa":
-        return _BEFORE_DDP
+        return (  # it expects a gradient of every parameter that required one when wrapped
+            "Creating PEFT's LoRA-FA optimizer freezes every matrix A, but DDP waits for the gradients of these "
+            "matrices."
+        )
     if runs == "tp":
         return tensor.why_no_optimizer(name)
-    if runs != "fsdp2" or name in _MOMENTS:
+    if runs != "fsdp2" or name in MOMENTS:
         return ""
     theirs = f"{OPTIMIZER_TITLES[name]} is bitsandbytes', whose optimizers do not accept FSDP2's shards."
     return _WHOLE.get(name, theirs)
-
-
-def check_optimizer(name: str, runs: str) -> None:
-    """Check that an optimizer works with the wrapper that runs. Raises Unsupported with the reason if it does not."""
-    if reason := why_not(name, runs):
-        raise Unsupported(reason, "optimizer")
-
-
-def moments_held(name: str) -> int:
-    """Return the moments an optimizer keeps per trained number; 0 for optimizers that cannot be offloaded."""
-    return _MOMENTS.get(name, 0)
 
 
 class Hosted:
     """An optimizer with parameters, gradients and states in main memory: it runs there and takes no device memory."""
 
     def __init__(self, name: str, parameters: Sequence[torch.nn.Parameter]) -> None:
-        if name not in _MOMENTS:
+        if name not in MOMENTS:
             raise _refuse(name, "with shards in main memory")
-        self._moments = _MOMENTS[name]
+        self._moments = MOMENTS[name]
         self._parameters = list(parameters)
 
     def paged_bytes(self, parameters: Sequence[torch.nn.Parameter] | None = None) -> int:
@@ -398,7 +380,7 @@ def divided_moments(name: str, parameters: Sequence[torch.nn.Parameter], foreach
     from torch.distributed.optim import ZeroRedundancyOptimizer
 
     trained = [parameter for parameter in parameters if parameter.requires_grad]
-    if name not in _MOMENTS:
+    if name not in MOMENTS:
         raise _refuse(name, "with sharded optimizer states")
     if not trained:
         return Nothing()

@@ -161,15 +161,9 @@ class Seconds:
 
 
 def seconds(
-    work: Work,
-    gpu: str,
-    devices: int = 1,
-    link: str = "pcie",
-    sent: float = 0.0,
-    waits: bool = False,
-    copied: float = 0.0,
-    speed: Speed | None = None,
-) -> Seconds:
+    work: Work, gpu: str, devices: int = 1, link: str = "pcie", sent: float = 0.0, waits: bool = False,
+    copied: float = 0.0, speed: Speed | None = None,
+) -> Seconds:  # fmt: skip
     """Estimate one step of this work on each of ``devices`` of this kind, at its own or at another ``speed``.
 
     Args:

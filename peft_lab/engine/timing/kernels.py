@@ -12,13 +12,12 @@ arithmetic on the numbers of a trace (:mod:`peft_lab.engine.work`).
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from peft_lab.core.errors import UnknownName
+from peft_lab.core.errors import named
 from peft_lab.engine.devices import cards
 from peft_lab.engine.work import KINDS, Work
 
@@ -36,16 +35,9 @@ REACHED = 0.7
 OVERLAPPED = 0.8
 
 
-def check_link(link: str) -> None:
-    """Check a link's name. Raises UnknownName if its speed is not known."""
-    if link not in LINKS:
-        raise UnknownName("link", link, LINKS, "link")
-
-
 def link_seconds(sent: float, link: str) -> float:
     """Return the seconds to send that many bytes. Raises UnknownName for other links."""
-    check_link(link)
-    return sent / (LINKS[link] * REACHED)
+    return sent / (named("link", link, LINKS, "link") * REACHED)
 
 
 def exposed_seconds(taken: float, computing: float, waits: bool = False) -> float:
@@ -96,47 +88,37 @@ class OperationTable:
 
     def __init__(self, work: Work) -> None:
         rows = [
-            (
-                number, _NUMBER[op.kind], count, op.flops, op.nbytes,
-                op.size[1] if op.kind == "factor" else 0,
-            )
+            (number, _NUMBER[op.kind], count, op.flops, op.nbytes, op.size[1] if op.kind == "factor" else 0)
             for number, piece in enumerate(work)
             for op, count in piece.ops
-        ]  # fmt: skip
+        ]
         columns = np.array(rows, dtype=np.float64).reshape(-1, 6).T
         self.piece, self.kind = columns[0].astype(int), columns[1].astype(int)
         self.count, self.flops, self.nbytes, self.columns = columns[2:]
         self.times = [piece.times for piece in work]
+        masks = {kind: self.kind == number for kind, number in _NUMBER.items()}
+        self._masks: dict[str, Any] = masks
 
     def of(self, *kinds: str) -> Any:
         """Return a boolean mask of the operations of these kinds."""
-        return np.isin(self.kind, [_NUMBER[kind] for kind in kinds])
-
-    @cached_property
-    def _masks(self) -> dict[str, Any]:
-        return {
-            "half": self.of("matmul16", "attention"), "single": self.of("matmul32", "factor"),
-            "bus": self.of("host"), "pinned": self.of("offload"), "view": self.of("view"), "each": self.of("each"),
-        }  # fmt: skip
+        return np.logical_or.reduce([self._masks[kind] for kind in kinds])
 
     def on_device(self, speed: Speed) -> Numbers:
         """Return the seconds of each operation on the device, run once."""
-        masks = self._masks
+        of, each = self.of, self.of("each")
         moving = np.minimum(self.nbytes, speed.held) / speed.cache
         moving += np.maximum(self.nbytes - speed.held, 0) / speed.memory
         # A kernel over a list reads all of its tensors, more than a cache holds.
-        moving = np.where(masks["each"], self.nbytes / speed.memory, moving)
-        moving = np.where(masks["bus"], self.nbytes / speed.bus, moving)
-        moving = np.where(masks["pinned"], self.nbytes / PINNED, moving)
-        rate = np.where(masks["half"], speed.matmul16, speed.matmul32)
+        moving = np.where(each, self.nbytes / speed.memory, moving)
+        moving = np.where(of("host"), self.nbytes / speed.bus, moving)
+        moving = np.where(of("offload"), self.nbytes / PINNED, moving)
+        rate = np.where(of("matmul16", "attention"), speed.matmul16, speed.matmul32)
         busy = np.maximum(moving, self.flops / rate) + self.columns * speed.column
-        launched = speed.start * ~(masks["view"] | masks["each"])
-        return np.asarray(busy + launched)
+        return np.asarray(busy + speed.start * ~(of("view") | each))
 
     def on_host(self, speed: Speed) -> Numbers:
         """Return the seconds to launch each operation once. A list's tensors are launched together, as one view."""
-        masks = self._masks
-        return np.where(masks["view"], speed.view, np.where(masks["each"], 0.0, speed.ask))
+        return np.where(self.of("view"), speed.view, np.where(self.of("each"), 0.0, speed.ask))
 
     def pieces(self, each: Numbers) -> Numbers:
         """Return each piece's seconds: the seconds of its operations times their counts, added up."""
@@ -192,27 +174,16 @@ class Sheet:
 
 #: The sources of the best products.
 MEASURED = "stas00/ml-engineering, compute/accelerator; xytpai/gpuk"
-#: By GPU, of those whose speed is known: the constants that are carried over are of CUDA's kernels.
 SHEETS: dict[str, Sheet] = {
     card.name: Sheet(
-        card.teraflops_16 * TERA,
-        card.teraflops_32 * TERA,
-        card.gigabytes_per_second * GIGA,
-        card.cache_mib * MIB,
-        card.multiprocessors,
-        card.megahertz * 1e6,
-        card.watts,
-        card.source,
-        card.best * TERA,
+        card.teraflops_16 * TERA, card.teraflops_32 * TERA, card.gigabytes_per_second * GIGA, card.cache_mib * MIB,
+        card.multiprocessors, card.megahertz * 1e6, card.watts, card.source, card.best * TERA,
     )
     for card in cards().values()
     if card.platform == "cuda"
-}
+}  # fmt: skip
 
 
 def sheet(name: str) -> Sheet:
     """Return a GPU's data sheet. Raises :class:`UnknownName` if it is not here."""
-    try:
-        return SHEETS[name]
-    except KeyError:
-        raise UnknownName("GPU with a known speed", name, SHEETS, "gpu") from None
+    return named("GPU with a known speed", name, SHEETS, "gpu")

@@ -215,7 +215,7 @@ def drawn(page: str) -> Iterator[None]:
         outcome = "whole"
     except Exception as error:  # what Streamlit ends a run with is none
         outcome = "failed"
-        journal.note_error("page failed", error, page=page)
+        journal.note("page failed", error, page=page)
         raise
     finally:
         _drawing().labels(page, outcome).observe(time.perf_counter() - began)
