@@ -15,7 +15,7 @@ class Later:
     """A module that is imported when one of its names is first used."""
 
     def __init__(self, module: str) -> None:
-        self._module = module
+        vars(self)["_module"] = module
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # what looks a value over asks for these
@@ -24,6 +24,9 @@ class Later:
         if isinstance(found, type) or not callable(found):  # functions may be replaced
             vars(self)[name] = found
         return found
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{name} is to be set on {self._module} itself")
 
 
 if TYPE_CHECKING:

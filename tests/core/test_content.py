@@ -13,10 +13,8 @@ import pytest
 from peft_lab.core.content import (
     Citation,
     ContentError,
-    by_id,
     by_name,
     fits,
-    misfit,
     mistake,
     read_entries,
     read_entry,
@@ -114,14 +112,6 @@ def test_of_two_classes_the_one_with_most_fields_is_meant(tmp_path: Path) -> Non
     with pytest.raises(ContentError) as caught:
         read_entries(written(tmp_path, text.replace("runs: 3", "run: 3")), Settled)
     assert caught.value.line == 4
-
-
-def test_two_entries_of_one_name_are_a_mistake(tmp_path: Path) -> None:
-    entries = read_entries(written(tmp_path, WHOLE + WHOLE), Entry)
-    assert list(by_id(written(tmp_path, WHOLE), entries[:1])) == ["merge-rank"]
-    with pytest.raises(ContentError) as caught:
-        by_id(written(tmp_path, WHOLE + WHOLE), entries)
-    assert caught.value.line == 13
 
 
 Word = NewType("Word", str)
@@ -245,13 +235,6 @@ def test_a_name_stands_for_what_python_has(tmp_path: Path) -> None:
 def test_a_value_is_of_its_kind(kind: Any, good: list[Any], bad: list[Any]) -> None:
     assert [value for value in good if not fits(kind, value)] == []
     assert [value for value in bad if fits(kind, value)] == []
-
-
-def test_the_first_that_is_not_is_named_and_what_is_not_asked_about_is_let_be() -> None:
-    kinds = {"a": int, "b": str | None, "c": float}
-    assert misfit(kinds, {"a": 1, "c": 2, "other": object()}) == ""
-    assert misfit(kinds, {"a": 1, "b": 2, "c": "x"}) == "b"
-    assert misfit(kinds, {"a": 1}) == "c"
 
 
 @dataclass(frozen=True)

@@ -109,13 +109,6 @@ def test_the_schema_states_types_ranges_and_options() -> None:
     assert set(found) == set(Job.fields())
 
 
-def test_titles_may_come_from_a_function() -> None:
-    field = Field("model", "Model", "choice", "a", "Which.", options=lambda: {"a": "A", "b": "B"})
-    assert field.check("b") == "b" and list(field.titles) == ["a", "b"]
-    with pytest.raises(UnknownName):
-        field.check("c")
-
-
 def test_a_choice_among_numbers_is_read_as_the_number_that_it_is() -> None:
     held = Field("held", "Rank", "choice", 8, "", options={4: "4", 8: "8", 0.5: "half"})
     assert [held.parse(text) for text in ("4", "8", "0.5")] == [4, 8, 0.5] and held.check(8) == 8

@@ -75,12 +75,6 @@ def test_the_child_does_not_take_over_the_parents_main(
     assert asked.ask(main_file) != str(script)
 
 
-def test_counting_as_in_this_process(asked: Inspector) -> None:
-    there = asked.ask(count, "gpt2", "lora", {"r": 4})
-    here = count("gpt2", "lora", {"r": 4})
-    assert there.as_dict() | {"seconds": 0} == here.as_dict() | {"seconds": 0}
-
-
 def test_a_process_of_a_class_answers_nobody_else(asked: Inspector) -> None:
     """Nor does one of nobody's a class."""
     without, known = asked.ask(asking.class_is_on), asked.ask(process_id)
@@ -148,12 +142,6 @@ def test_errors_survive_pickling() -> None:
     for error in (UnknownName("a", "b", ["c"], "f"), BadInput("x", "f"), RunError("y"), PeftLabError("z")):
         back = pickle.loads(pickle.dumps(error))
         assert type(back) is type(error) and str(back) == str(error) and back.__dict__ == error.__dict__
-
-
-def test_warm_starts_the_counting_process() -> None:
-    inspector.warm()
-    assert inspector.ask(process_id) != os.getpid()
-    inspector.get_inspector().close()
 
 
 _ASKS = """
@@ -292,17 +280,6 @@ def test_far_too_many_questions_are_cut_and_may_come_again(desk: Desk) -> None:
     desk.give(7, times=3)
     assert told(again) == 7
     assert desk.asked[:2] == [0, 1]
-
-
-def test_old_answers_are_dropped(desk: Desk) -> None:
-    alone = Pool(1, kept=1)
-    first = alone.submit(0, double, 1)
-    desk.give(2)
-    assert told(first) == told(alone.submit(0, double, 1)) == 2 and desk.asked == [1]
-    other = alone.submit(0, double, 2)
-    desk.give(4)
-    assert told(other) == 4 and not alone.submit(0, double, 1).done()
-    desk.give(2)
 
 
 def test_answers_are_dropped_by_what_they_weigh(desk: Desk) -> None:
@@ -483,12 +460,6 @@ def test_a_process_that_was_lost_since_its_last_question_is_replaced(monkeypatch
     monkeypatch.setattr(inspector, "_started", lambda *_: made.pop(0))
     alone = Inspector()
     assert [alone.ask(double, at) for at in range(3)] == [0, 2, 4] and not made
-
-
-def test_questions_asked_while_the_app_closes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspector, "_started", lambda *_: Here(0, RuntimeError))
-    with pytest.raises(RunError, match="No process could be started for this question: no more"):
-        Inspector().ask(double, 1)
 
 
 @pytest.mark.parametrize("members", [1, 3])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from peft_lab.engine.build import Blueprint
 from peft_lab.models.shapes import ModelKind
 
@@ -42,8 +44,6 @@ def config(kind: str, layers: int) -> Any:
 
 
 def blueprint(kind: str, layers: int, method: Any, **options: Any) -> Blueprint:
-    import torch
-
     families: dict[str, ModelKind] = {"bert": "encoder", "t5": "seq2seq"}
     family = families.get(kind, "causal-lm")
     return Blueprint(config(kind, layers), family, method, options.pop("dtype", torch.bfloat16), **options)

@@ -43,8 +43,6 @@ def _measure(
     given: dict[str, Any] | None = None,
     dtype: Any = None,
 ) -> tuple[int, str, int, int]:
-    import torch
-
     from peft_lab.runs import measuring
     from peft_lab.training import batches
     from peft_lab.training.step import Masters, cast_added, train_step
@@ -113,8 +111,6 @@ def test_simulated_is_measured_within_one_percent(
 @pytest.mark.parametrize("base", ["float32", "bfloat16"])
 @pytest.mark.parametrize("compute", ["float32", "bfloat16"])
 def test_what_a_4_bit_base_computes_in_is_measured_too(base: str, compute: str) -> None:
-    import torch
-
     values = {"bnb_4bit_compute_dtype": compute}
     measured, dtype, kept, predicted = _measure(
         "minilm-l6", "qlora", 16, 32, 0, "eager", values, getattr(torch, base)

@@ -14,7 +14,6 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from peft_lab.core import inspector, machine
-from peft_lab.core.errors import BadInput
 from peft_lab.engine import account, build, running, step
 from peft_lab.engine.account import timeline
 from peft_lab.engine.build import Blueprint
@@ -23,7 +22,6 @@ from peft_lab.engine.request import StepSetting
 from peft_lab.engine.running import Stage
 from peft_lab.engine.simulate import simulate_blueprint
 from peft_lab.engine.tracker import MemoryRecorder, recording
-from peft_lab.methods.counting.count import count_config
 from peft_lab.models import meta
 from peft_lab.runs import admission
 from peft_lab.runs.spec import RunRequest
@@ -31,7 +29,6 @@ from peft_lab.training.batches import Encoded, Packed, collate_packed, no_cache
 from peft_lab.training.optimizers import without_logits
 from tests.engine import real, small
 from tests.methods.mixtures import CONFIGS
-from tests.prose import says
 from tests.takeaway.conftest import byte_tokenizer, finish
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -172,18 +169,6 @@ def test_true_entries_are_those_of_real_masks() -> None:
     known = true_entries(KINDS, 20)
     assert known[1, len(labels)] == known[2, len(labels)] == int(labels.sum())
     assert known[1, 16] == int((kinds % 4 != 0).sum()) and known[2, 20] == 20
-
-
-def test_without_settings_or_a_decoder_there_is_nothing_to_count() -> None:
-    config = {"peft_type": "XLORA", "hidden_size": 576, "adapters": {"0": MIXED, "1": MIXED}}
-    found = count_config("smollm2-135m", config)
-    assert found.trainable == 2 * (576 + 1)
-    added = 2 * 4 * 30 * ((576 + 576) + (576 + 192))
-    assert says(found.note, added, "lora_A", "lora_B")
-    with pytest.raises(BadInput, match="only into decoders"):
-        count_config("bert-base", {**config, "hidden_size": 768})
-    with pytest.raises(BadInput, match="already trained"):
-        count_config("smollm2-135m", {**config, "adapters": {"0": "a/folder"}})
 
 
 # -- Optimizers as they run: a simulated step peaks where a real one does, to the byte.

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 import pytest
+import torch
 
 from peft_lab.engine.build import Blueprint
 from peft_lab.engine.request import Simulation, StepSetting
@@ -21,8 +22,6 @@ def simulated(
     trained: str = "lora", checkpointing: bool = False, dtype: str = "bfloat16", **changes: Any
 ) -> Simulation:
     """A step of a small Llama with a large vocabulary."""
-    import torch
-
     shape = config("llama", LAYERS)
     shape.vocab_size = VOCABULARY
     method = adapter("LORA", target_modules=["q_proj", "up_proj"]) if trained == "lora" else None
@@ -87,7 +86,6 @@ def test_cut_multiplies_again_instead_of_keeping_logits() -> None:
 
 def test_the_published_head_of_gemma_2() -> None:
     """Cut Cross-Entropy's README, Gemma 2 2B with 8,192 tokens: from 28 GB to 1 GB, the loss by itself to 1 MB."""
-    import torch
     from transformers import LlamaConfig
 
     shape = LlamaConfig(

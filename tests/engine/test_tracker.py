@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from peft_lab.engine import kernels, running, tracker
 from peft_lab.engine.account import parts_of, timeline
@@ -21,8 +22,6 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def test_storages_are_seen_once_and_their_end_is_noticed() -> None:
-    import torch
-
     recorder = MemoryRecorder()
     base = torch.ones(1000)
     recorder.see(base, "weights")
@@ -41,8 +40,6 @@ def test_storages_are_seen_once_and_their_end_is_noticed() -> None:
 
 
 def test_parts_follow_from_a_life() -> None:
-    import torch
-
     recorder = MemoryRecorder()
     weight = torch.randn(64, 64, requires_grad=True)
     recorder.see(weight, "weights")
@@ -119,8 +116,6 @@ def called(func: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def test_a_result_is_made_anew_and_alike() -> None:
-    import torch
-
     aten = torch.ops.aten
     rows, weight = torch.empty(3, 4, device="meta"), torch.empty(4, 5, device="meta", dtype=torch.float32)
     one, two = called(aten.mm.default, rows, weight), called(aten.mm.default, rows, weight)
@@ -135,8 +130,6 @@ def test_a_result_is_made_anew_and_alike() -> None:
 
 
 def test_a_list_that_is_changed_is_not_worked_out_again() -> None:
-    import torch
-
     add = torch.ops.aten._foreach_add_.List
     ones = [torch.empty(3, 4, device="meta"), torch.empty(5, device="meta")]
     called(add, ones, [torch.empty(3, 4, device="meta"), torch.empty(5, device="meta")], alpha=2)
@@ -151,8 +144,6 @@ def test_a_list_that_is_changed_is_not_worked_out_again() -> None:
 
 
 def test_what_differs_is_not_taken_for_the_same() -> None:
-    import torch
-
     aten = torch.ops.aten
     whole = torch.empty(4, 4, device="meta", dtype=torch.int64)
     assert called(aten.add.Tensor, whole, 1).dtype == torch.int64
@@ -165,8 +156,6 @@ def test_what_differs_is_not_taken_for_the_same() -> None:
 
 
 def test_what_changes_or_returns_an_input_is_run() -> None:
-    import torch
-
     aten = torch.ops.aten
     tensor = torch.empty(4, 4, device="meta")
     for func, args in (
@@ -181,8 +170,6 @@ def test_what_changes_or_returns_an_input_is_run() -> None:
 
 
 def test_what_is_known_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
     monkeypatch.setattr(kernels, "_KEPT", 3)
     for size in range(1, 9):
         called(torch.ops.aten.relu.default, torch.empty(size, device="meta"))

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -97,31 +98,17 @@ def test_like_layers_are_unrolled_packed_ones_too(kind: str) -> None:
 
 
 #: Adapters in some layers only, however that is said, and methods whose adapter is built of real tensors.
-PARTIAL: dict[str, dict[str, Any]] = {
-    "layers_to_transform": {"layers_pattern": "layers", "target_modules": ["q_proj"]},
-    "regex": {"target_modules": r".*layers\.{}\.self_attn\.q_proj"},
-    "names": {"target_modules": ["{}.self_attn.q_proj"]},
-    "rank_pattern": {"target_modules": ["q_proj"], "rank_pattern": {"{}.self_attn.q_proj": 2}},
-    "layer_replication": {"target_modules": ["q_proj"], "layer_replication": [[0, "{}"], [1, "{}"]]},
-}
-
-
-def _partial(name: str, at: list[int]) -> Any:
-    fields = {key: _fill(value, at) for key, value in PARTIAL[name].items()}
-    if name == "layers_to_transform":
-        fields[name] = at
-    return small.adapter("LORA", r=4, **fields)
-
-
-def _fill(value: Any, at: list[int]) -> Any:
-    """A template with the layers' numbers put in."""
-    if isinstance(value, dict):
-        return {key.format(at[0]): rank for key, rank in value.items()}
-    if not isinstance(value, list):
-        return value.replace("{}", f"({'|'.join(map(str, at))})")
-    if isinstance(value[0], list):
-        return [[first, at[0] + 2] for first, _ in value]
-    return [name.format(number) for name in value for number in at]
+PARTIAL: dict[str, Callable[[list[int]], dict[str, Any]]] = {
+    "layers_to_transform": lambda at: {
+        "layers_pattern": "layers", "target_modules": ["q_proj"], "layers_to_transform": at,
+    },
+    "regex": lambda at: {"target_modules": rf".*layers\.({'|'.join(map(str, at))})\.self_attn\.q_proj"},
+    "names": lambda at: {"target_modules": [f"{number}.self_attn.q_proj" for number in at]},
+    "rank_pattern": lambda at: {"target_modules": ["q_proj"], "rank_pattern": {f"{at[0]}.self_attn.q_proj": 2}},
+    "layer_replication": lambda at: {
+        "target_modules": ["q_proj"], "layer_replication": [[0, at[0] + 2], [1, at[0] + 2]],
+    },
+}  # fmt: skip
 
 
 @pytest.mark.slow
@@ -140,7 +127,10 @@ def test_adapters_in_some_layers(name: str, layers: int, at: list[int], kind: st
     if kind == "gemma":
         # Two kinds of attention in turn, so twice as many layers to a few; PEFT cannot replicate those.
         layers, name = 2 * layers, "regex" if name == "layer_replication" else name
-    found, run = _both_ways(lambda: small.blueprint(kind, layers, _partial(name, at)), StepSetting(2, 16))
+    found, run = _both_ways(
+        lambda: small.blueprint(kind, layers, small.adapter("LORA", r=4, **PARTIAL[name](at))),
+        StepSetting(2, 16),
+    )
     assert found[1:] == run[1:]
     assert not found[0]
 
@@ -279,8 +269,6 @@ def test_a_runs_step_and_a_step_of_memory_do_not_share_a_model(attention: str) -
 
 
 def test_a_model_whose_copy_shares_less_is_built_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
     class Sharing(torch.nn.Module):
         """A view of its weight beside it, which a copy has of its own."""
 

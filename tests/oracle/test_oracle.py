@@ -19,6 +19,7 @@ from random import Random
 from typing import Any
 
 import pytest
+import torch
 
 from peft_lab.core.errors import PeftLabError
 from peft_lab.methods import get_method
@@ -54,7 +55,6 @@ class Real:
 
 def build(entry: ModelEntry, labels: int | None) -> Any:
     """The model with real weights."""
-    import torch
     import transformers
 
     from peft_lab.models import meta
@@ -102,19 +102,16 @@ def by_the_method(entry: ModelEntry, slug: str, values: dict[str, Any], labels: 
     return measure(adapted, spec.state(adapted))
 
 
-def attempt(function: Any, *args: Any) -> tuple[Any, str | None]:
-    """The result, or the refusal as text; anything else goes up."""
+def attempt(errors: Any, function: Any, *args: Any) -> tuple[Any, str | None]:
+    """The result, or the refusal as text; any error that is none of ``errors`` goes up."""
     try:
         return function(*args), None
-    except PeftLabError as error:
-        return None, str(error)
-
-
-def real_or_refusal(function: Any, *args: Any) -> tuple[Real | None, str | None]:
-    try:
-        return function(*args), None
-    except (*REFUSALS, PeftLabError, NotImplementedError, AssertionError) as error:
+    except errors as error:
         return None, f"{type(error).__name__}: {error}"
+
+
+LAB = (PeftLabError,)
+PEFT = (*REFUSALS, PeftLabError, NotImplementedError, AssertionError)
 
 
 def compare(
@@ -154,7 +151,7 @@ def one(random: Random, folder: Path, types: list[str]) -> tuple[str, str, str |
     if random.random() < 0.3:
         content = cases.adapter_config(random, entry.shape, types)
         asked = f"{json.dumps(config)} {json.dumps(content)}"
-        report, refusal = attempt(count_config, name, content)
+        report, refusal = attempt(LAB, count_config, name, content)
 
         def config_on_real() -> Real:
             from peft import PeftConfig
@@ -162,13 +159,13 @@ def one(random: Random, folder: Path, types: list[str]) -> tuple[str, str, str |
             task = content.get("task_type", task_type(entry.kind))
             return by_peft(build(entry, None), PeftConfig.from_peft_type(**{**content, "task_type": task}))
 
-        real, peft = real_or_refusal(config_on_real)
+        real, peft = attempt(PEFT, config_on_real)
         return asked, *compare(report, refusal, real, peft)
     slug = random.choice(cases.METHODS)
     values = cases.settings(random, slug, entry.shape)
     labels = LABELS if entry.kind == "encoder" and random.random() < 0.5 else None
     asked = f"{json.dumps(config)} {slug} {values} labels={labels}"
-    report, refusal = attempt(count, name, slug, values, labels)
+    report, refusal = attempt(LAB, count, name, slug, values, labels)
 
     def method_on_real() -> Real:
         model = build(entry, labels)
@@ -182,7 +179,7 @@ def one(random: Random, folder: Path, types: list[str]) -> tuple[str, str, str |
         if by_hand not in (None, report.trainable):
             return asked, "wrong", f"counted {report.trainable}, by hand {by_hand}"
 
-    real, peft = real_or_refusal(method_on_real)
+    real, peft = attempt(PEFT, method_on_real)
     return asked, *compare(report, refusal, real, peft)
 
 

@@ -253,6 +253,8 @@ def process_group(devices: int, rank: int = 0) -> Iterator[Any]:
 @contextmanager
 def meta_streams(recorder: MemoryRecorder) -> Iterator[None]:
     """Give the meta device streams, and let FSDP2 accept its parameters."""
+    import torch  # itself: it gets an attribute
+
     torch.meta = Streams(recorder)  # type: ignore[attr-defined]
     try:
         with META_PARAMETERS.by(lambda group: None):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections import Counter
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import pytest
 from bench.sharded_published import published_sharded
 from peft_lab.core.errors import SimulationError
 from peft_lab.engine import published
-from peft_lab.engine.published import NO_SIZE, RERUNS, lines
+from peft_lab.engine.published import NO_SIZE, lines
 from peft_lab.engine.timing.estimate import others
 from peft_lab.models.meta import shapes_only
 from tests.engine.published import flux2
@@ -80,24 +79,6 @@ def test_what_was_not_measured_is_absent() -> None:
     for benchmark in published.BENCHMARKS.values():
         text = (resources.files(published) / benchmark.file).read_text("utf-8")
         assert "NaN" not in text
-
-
-def test_what_re_runs_moved() -> None:
-    moved = published.moved()
-    assert moved is not None
-    differences = [
-        abs(published.rows()[each["experiment"].replace("/", "--")].accuracy - each["test"])
-        for each in lines(RERUNS)
-        if each["benchmark"] == published.METAMATH
-    ]
-    assert moved.runs == len(differences) and moved.largest == max(differences)
-    assert 0.02 < moved.median < moved.largest < 0.05  # two to five points
-    assert published.moved(published.IMAGE) is None  # one row run twice shows no usual size
-    again = [row for row in published.rows().values() if row.forgetting_again]
-    assert [row.kind for row in again] == ["lora", "prefixtuning"]
-    known = {row.experiment for name in published.BENCHMARKS for row in published.rows(name).values()}
-    assert {each["experiment"].replace("/", "--") for each in lines(RERUNS)} <= known
-    assert all(len(each["commit"]) == 40 for each in lines(RERUNS))
 
 
 @pytest.mark.parametrize(
@@ -204,17 +185,6 @@ def test_the_half_of_a_run_follows_from_its_name() -> None:
         assert run["split"] == ("apart" if first % 2 else "open"), run["name"]
     apart = sum(run["split"] == "apart" for run in RUNS)
     assert 0.4 < apart / len(RUNS) < 0.6
-
-
-def test_every_kind_of_run_is_held_out() -> None:
-    assert sum(len(run["figures"]) for run in RUNS) >= 60
-    kinds = Counter(figure["kind"] for run in RUNS for figure in run["figures"])
-    assert kinds.keys() == MEMORY | SPEED
-    for half in ("open", "apart"):
-        these = [run for run in RUNS if run["split"] == half]
-        assert {"full", "lora", "qlora"} <= {run["method"] for run in these}
-        assert any(run["compiled"] for run in these) and any(run["devices"] > 1 for run in these)
-        assert {run["rows"] for run in these} == {"equal", "packed", "unequal"}
 
 
 def test_nothing_that_was_used_before_is_held_out() -> None:

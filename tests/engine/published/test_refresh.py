@@ -103,26 +103,3 @@ def test_rows_are_read_and_changes_told(
     again = capsys.readouterr().out
     assert says(again, "MetaMathQA", "2 rows", "2 now") and "changed" not in again and "new" not in again
     assert (tmp_path / RERUNS).read_text("utf-8") == ""
-
-
-def test_a_row_run_anew_keeps_its_earlier_run(
-    checkout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    refresh_published.main([str(checkout)], tmp_path)
-    write(checkout, LANGUAGE.folder, result(IA3, "2026-09-16", 0.4312))
-    write(checkout, LANGUAGE.folder, result(FULL, "2025-06-17", 0.5), "--2025-06-17T13-30-58+00-00")
-    (checkout / "method_comparison" / PICTURES.folder / "results" / f"{CAT.replace('/', '--')}.json").unlink()
-    write(checkout, PICTURES.folder, result("oft/flux2-klein-default", "2026-06-09", 0.7, "dino_similarity"))
-    capsys.readouterr()
-    for _ in range(2):  # the second time there is nothing new
-        assert refresh_published.main([str(checkout)], tmp_path) == 0
-        assert rows(tmp_path / LANGUAGE.file)[IA3]["test"] == 0.4312
-        assert rows(tmp_path / LANGUAGE.file)[FULL]["test"] == 0.4716  # the newer of two
-        kept = [json.loads(line) for line in (tmp_path / RERUNS).read_text("utf-8").splitlines()]
-        assert {(each["experiment"], each["created"], each["test"]) for each in kept} == {
-            (IA3, "2026-07-15", 0.4549), (FULL, "2025-06-17", 0.5),
-        }  # fmt: skip
-        assert len(kept) == 2
-    told = capsys.readouterr().out
-    assert f"changed: {IA3}: created 2026-07-15 → 2026-09-16, test 0.4549 → 0.4312" in told
-    assert f"gone: {CAT}" in told and "new: oft/flux2-klein-default" in told

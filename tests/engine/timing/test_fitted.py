@@ -12,10 +12,7 @@ import pytest
 from bench import fitting, step_time, transfer
 from bench.fitting import fit_constants
 from peft_lab.advise.room import COUNTED
-from peft_lab.core.errors import UnknownName
 from peft_lab.engine import published, timing
-from peft_lab.engine.devices import cards, gpus
-from peft_lab.engine.kernels import cublas_workspace, stands_for
 from peft_lab.engine.request import StepRequest, StepSetting
 from peft_lab.engine.simulate import simulate
 from peft_lab.engine.timing import estimate
@@ -93,17 +90,6 @@ def test_the_band_of_an_unseen_card_is_wider_and_holds_a_card_that_is_left_out()
         own = [row["measured_seconds"] / row["predicted_seconds"] for row in found if row["gpu"] == card]
         held += sum(low <= ratio <= high for ratio in own)
     assert held >= 0.9 * len(found)
-
-
-def test_a_card_of_another_platform_has_memory_and_no_times() -> None:
-    amd = [card for card in cards().values() if card.platform == "rocm"]
-    assert [card.name for card in amd] == ["mi300x"] and "mi300x" not in SHEETS
-    assert gpus()["mi300x"].memory > gpus()["b200"].memory and "rocm-smi" in gpus()["mi300x"].source
-    assert cublas_workspace(gpus()["mi300x"].capability) == 4 * cublas_workspace(gpus()["h100"].capability)
-    assert stands_for(gpus()["mi300x"].capability) == gpus()["mi300x"].capability
-    assert estimate.told_unseen("mi300x") not in ("", estimate.told_unseen("t4"))
-    with pytest.raises(UnknownName, match="mi300x"):
-        estimate.speed_named("mi300x")
 
 
 def test_a_row_is_traced_as_it_is_kept() -> None:
