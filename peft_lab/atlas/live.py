@@ -13,11 +13,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peft_lab.atlas import get_entry, rows
 from peft_lab.atlas.base import AtlasType, target_names
 from peft_lab.core.errors import Unsupported
+from peft_lab.core.later import torch
 from peft_lab.models.assets.store import ASSETS
 from peft_lab.models.catalogue import REFUSALS, get_model, reason
 from peft_lab.models.heads import TaskType
@@ -25,9 +26,6 @@ from peft_lab.models.shapes import HEADS, ModelShape
 from peft_lab.takeaway.bundle import asset_context
 from peft_lab.takeaway.generator import as_script, fill
 from peft_lab.training.tasks import get_task
-
-if TYPE_CHECKING:
-    import torch
 
 Batch = Mapping[str, "torch.Tensor"]
 #: Types that need each row's task.
@@ -37,8 +35,6 @@ TASKED = ("POLY", "MULTITASK_PROMPT_TUNING")
 def inputs_for(entry: AtlasType, batch: Batch) -> dict[str, Any]:
     """Return the batch with what this type also reads: each row's task, of shape (rows,), or each token's kind, of
     shape (rows, tokens)."""
-    import torch
-
     made: dict[str, Any] = dict(batch)
     ids = batch["input_ids"]
     if entry.type in TASKED:
@@ -216,8 +212,6 @@ class ShortRun:
 def rows_for(name: str, layers: int | None = None) -> tuple[Any, Batch]:
     """Return a live model in float32, so that small changes show, and the batch to learn: ids and mask (rows, tokens)
     and labels. ``layers``: keep only that many layers, from the first."""
-    import torch
-
     from peft_lab.models.loading import load_base
 
     labels = 2 if name == LIVE["encoder"] else None
@@ -288,8 +282,6 @@ def short_run(
 ) -> ShortRun:
     """Put the type on the model and train it on the rows. A task head is frozen, so that a falling loss is due to the
     type. Once ``seconds`` have passed, no step beyond :data:`STEPS` begins."""
-    import torch
-
     torch.manual_seed(SEED)
     adapted: Any = attach(model, entry, shape, task, batch)
     for name, value in adapted.named_parameters():

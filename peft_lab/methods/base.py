@@ -20,12 +20,12 @@ from peft_lab.core.content import read_entry
 from peft_lab.core.errors import BadInput, Unsupported
 from peft_lab.core.field import Field, Values, field_named
 from peft_lab.core.form import Form, form_of
+from peft_lab.core.later import torch
 from peft_lab.models.heads import TaskType
 from peft_lab.models.quantise import Quantization
 from peft_lab.models.shapes import ModelKind, ModelShape
 
 if TYPE_CHECKING:
-    import torch
     from peft import PeftConfig
 
 #: A setting of a method that a learner can change.

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from peft_lab.core import machine
 from peft_lab.core.errors import BadInput, PeftLabError, Replacement, UnreadableFile, in_short
+from peft_lab.core.later import torch
 from peft_lab.models import images, meta, own, quantise
 from peft_lab.models.assets import store as assets
 from peft_lab.models.catalogue import catalogue, looks_external, misshapen, resolve
@@ -27,7 +28,6 @@ from peft_lab.models.quantise import Quantization
 from peft_lab.models.shapes import CLASSIFIERS, HEADS, ModelEntry, in_head
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedTokenizerBase
 
 #: Processor seconds allowed per text of a chat template; it takes milliseconds, but is a program of the model's.
@@ -354,7 +354,6 @@ def _first_line(error: Exception) -> str:
 
 
 def _bitsandbytes(quantization: Quantization) -> Any:
-    import torch
     from transformers import BitsAndBytesConfig
 
     if quantization.bits == 8:

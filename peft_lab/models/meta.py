@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from peft_lab.core.errors import BadInput
+from peft_lab.core.later import torch
 from peft_lab.models import shapes as structure
 from peft_lab.models.heads import AUTO_CLASSES, task_type
 from peft_lab.models.shapes import Mixture, ModelKind, ModelShape, ModuleGroup, in_head
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PretrainedConfig
 
 _ACTIVATIONS = ("hidden_act", "activation_function", "hidden_activation", "dense_act_fn")
@@ -87,8 +87,6 @@ def build(
         dtype: parameter type; float32 when ``None``.
         per_token: whether the head labels every token rather than the row.
     """
-    import torch
-
     if num_labels is not None:
         config.num_labels = num_labels
     # A pooler that only serves other uses takes no part in classification; a classifier's folder has no weights for it.
@@ -114,8 +112,6 @@ def head_apart(model: Any, config: PretrainedConfig) -> None:
     transformers 5 ties the head of every T5 to its embeddings and unties it on seeing the weights; here there are none.
     T5 1.0 scales the input of its head, later versions do not.
     """
-    import torch
-
     head = getattr(model, "lm_head", None)
     if head is not None and config.model_type == "t5" and not getattr(config, "scale_decoder_outputs", True):
         head.weight = torch.nn.Parameter(torch.empty_like(head.weight))
@@ -313,7 +309,6 @@ _LOCK = threading.Lock()  # the stand-ins are set on PEFT's modules, which all t
 @contextmanager
 def shapes_only() -> Iterator[None]:
     """Create tensors on the meta device, and keep there those that library code would move to the CPU."""
-    import torch
     from torch.fx.experimental import _config
 
     with _LOCK, ExitStack() as stack:
@@ -336,7 +331,6 @@ def untrained_adapter(lora_model: Any, adapter_name: str, model_id: Mapping[str,
 
 
 def _mode() -> Any:
-    import torch
     from torch.overrides import TorchFunctionMode
 
     class StayOnMeta(TorchFunctionMode):
@@ -362,8 +356,6 @@ def _mode() -> Any:
 
 
 def _is_cpu(value: Any) -> bool:
-    import torch
-
     return (
         value == "cpu" if isinstance(value, str) else isinstance(value, torch.device) and value.type == "cpu"
     )
@@ -371,7 +363,6 @@ def _is_cpu(value: Any) -> bool:
 
 def _stand_ins() -> list[tuple[Any, str, Any]]:
     """Return (owner, attribute, replacement) for the places in PEFT that read values."""
-    import torch
     from peft.tuners.adamss import layer as adamss
     from peft.tuners.boft.layer import BOFTLayer
     from peft.tuners.cpt.model import CPTEmbedding

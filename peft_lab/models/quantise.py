@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from peft_lab.core.later import torch
 from peft_lab.models.shapes import MATRIX_TYPES, ModelShape, ModuleGroup, in_head
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,6 @@ def settle(model: Any) -> None:
 
 def settings(how: Quantization) -> Any:
     """Return the choice as transformers' ``BitsAndBytesConfig``."""
-    import torch
     from transformers import BitsAndBytesConfig
 
     if how.bits == 8:
@@ -161,7 +158,6 @@ def _stored(old: Any, how: Quantization) -> torch.nn.Module:
 
 
 def _four_bit(matrix: torch.Tensor, bias: Any, how: Quantization) -> Any:
-    import torch
     from bitsandbytes.nn.modules import Linear4bit, Params4bit
 
     outputs, inputs = matrix.shape
@@ -182,7 +178,6 @@ def _four_bit(matrix: torch.Tensor, bias: Any, how: Quantization) -> Any:
 
 
 def _eight_bit(matrix: torch.Tensor, bias: Any) -> Any:
-    import torch
     from bitsandbytes.nn.modules import Int8Params, Linear8bitLt
 
     outputs, inputs = matrix.shape

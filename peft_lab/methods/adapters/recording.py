@@ -10,8 +10,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+from peft_lab.core.later import torch
 from peft_lab.methods.recording.recorder import (
     ADAPTER,
     LONG,
@@ -27,9 +28,6 @@ from peft_lab.methods.recording.recorder import (
 )
 from peft_lab.methods.shared import bottleneck
 from peft_lab.training.batches import writes_at
-
-if TYPE_CHECKING:
-    import torch
 
 PLAYED_ROWS = 16
 KEPT_BYTES = 300e6  # of snapshots; beyond it, only the first and the latest are kept
@@ -72,8 +70,6 @@ def listening(model: torch.nn.Module) -> Iterator[dict[str, list[Any]]]:
 def answers(model: torch.nn.Module, inputs: Inputs) -> torch.Tensor:
     """Return the logits of each row, float32: of the classes, of each token's labels, or of the token after the last.
     Of shape (rows, classes), (rows, length, labels) with zeros at the padding, or (rows, vocabulary)."""
-    import torch
-
     found: list[Any] = [None] * len(inputs["input_ids"])
     with torch.no_grad():
         for rows, chunk in _chunks(inputs):
@@ -92,8 +88,6 @@ def answers(model: torch.nn.Module, inputs: Inputs) -> torch.Tensor:
 def activations(model: torch.nn.Module, inputs: Inputs) -> dict[str, Any]:
     """Return each adapter's input and output on the real tokens of ``inputs``: ``path: (reads, gives, rows)``, both
     (tokens, width) in float32 on the CPU, and the row index of every token (tokens,)."""
-    import torch
-
     with listening(model) as heard:
         answers(model, inputs)
     chunks = list(_chunks(inputs))
@@ -125,8 +119,6 @@ def added(model: torch.nn.Module, inputs: Inputs) -> dict[str, float]:
 
 def fit(x: torch.Tensor, y: torch.Tensor) -> Affine:
     """Fit the affine map from ``x`` (tokens, d_in) to ``y`` (tokens, d_out) by least squares."""
-    import torch
-
     x, y = _exact(x), _exact(y)
     middle_x, middle_y = x.mean(0), y.mean(0)
     centred = x - middle_x
@@ -152,8 +144,6 @@ def fits(model: torch.nn.Module, inputs: Inputs) -> dict[str, tuple[Affine, floa
 
     Empty if there are too few tokens to fit.
     """
-    import torch
-
     heard = activations(model, inputs)
     modules = bottleneck.modules_of(model, ADAPTER)
     found = {}
@@ -179,8 +169,6 @@ def _exact(x: torch.Tensor) -> torch.Tensor:
 
 
 def _without_function(module: Any, reads: torch.Tensor) -> torch.Tensor:
-    import torch
-
     down, up = module.down, module.up
     with torch.no_grad():
         inside = _exact(reads) @ _exact(down.weight).T + _exact(down.bias)

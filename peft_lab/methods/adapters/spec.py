@@ -24,17 +24,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peft_lab.core.field import Values
+from peft_lab.core.later import torch
 from peft_lab.methods.base import Formula, MethodSpec, Part, Problem, Term
 from peft_lab.methods.shared import bottleneck, peft_backed
 from peft_lab.models import shapes
 from peft_lab.models.heads import CLASSIFYING, TaskType
 from peft_lab.models.shapes import ModelShape, ModuleGroup
-
-if TYPE_CHECKING:
-    import torch
 
 PEFT_TYPE = "BOTTLENECK"
 

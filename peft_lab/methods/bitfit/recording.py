@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from peft_lab.core.field import Values
+from peft_lab.core.later import torch
 from peft_lab.methods.adapters.recording import answers
 from peft_lab.methods.recording.recorder import (
     FreshBase,
@@ -19,9 +20,6 @@ from peft_lab.methods.recording.recorder import (
 )
 from peft_lab.models.meta import pattern_of
 from peft_lab.models.shapes import ModelShape, in_head, is_bias
-
-if TYPE_CHECKING:
-    import torch
 
 
 def trained(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:

@@ -21,17 +21,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from peft_lab.core.field import Values
+from peft_lab.core.later import torch
 from peft_lab.methods.base import Formula, Part, Problem, Term
 from peft_lab.methods.shared import peft_backed
 from peft_lab.methods.shared.peft_backed import without_dropout
 from peft_lab.models.heads import TaskType
 from peft_lab.models.shapes import ModelShape, ModuleGroup, is_bias
-
-if TYPE_CHECKING:
-    import torch
 
 PEFT_TYPE = "BITFIT"
 SUBSET_ROLES = ("q", "up")  # b_q and b_m2 of the paper

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args, get_type_hints
 
 from peft_lab.core.errors import BadInput
 from peft_lab.core.field import Values
+from peft_lab.core.later import torch
 from peft_lab.methods import get_method
 from peft_lab.methods.base import Formula
 from peft_lab.models import meta
@@ -24,7 +25,6 @@ from peft_lab.models.quantise import quantised
 from peft_lab.models.shapes import CLASSIFIERS, HEADS, ModelEntry, ModelShape, in_head
 
 if TYPE_CHECKING:
-    import torch
     from peft import PeftConfig
 
 # Fields that PEFT leaves empty by default and then fails on without a clear message.
@@ -242,8 +242,6 @@ def note(content: Mapping[str, Any]) -> str | None:
 
 def _complete(adapted: Any) -> None:
     """Add SHiRA's stored positions to the adapted model: two integers per weight."""
-    import torch
-
     for module in adapted.modules():
         if hasattr(module, "shira_indices"):
             for name, weight in module.shira_weight.items():

@@ -9,16 +9,13 @@ each parameter while it runs (Kingma & Ba 2014, arXiv 1412.6980, algorithm 1).
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from peft_lab.core.field import Values
+from peft_lab.core.later import torch
 from peft_lab.methods.base import Formula, Part, Term
 from peft_lab.methods.shared import peft_backed
 from peft_lab.models.heads import TaskType
 from peft_lab.models.shapes import ModelShape
-
-if TYPE_CHECKING:
-    import torch
 
 PEFT_TYPE = "FULL"
 

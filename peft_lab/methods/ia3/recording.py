@@ -6,8 +6,9 @@ Works on a ``PeftModel`` whose layers hold ``ia3_l``; torch is imported inside.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from peft_lab.core.later import torch
 from peft_lab.methods.recording.recorder import (
     ADAPTER,
     FreshBase,
@@ -20,9 +21,6 @@ from peft_lab.methods.recording.recorder import (
 )
 from peft_lab.models import quantise
 from peft_lab.models.meta import clean_path, pattern_of
-
-if TYPE_CHECKING:
-    import torch
 
 CELLS = 64  # cells of a vector on screen
 BINS = 40
@@ -71,8 +69,6 @@ def summary(path: str, vector: torch.Tensor) -> dict[str, Any]:
 def cells(vector: torch.Tensor) -> list[float]:
     """Return ``vector`` reduced to at most CELLS cells, each the entry of its patch that is largest in magnitude.
     ``vector`` has one dimension."""
-    import torch
-
     flat, size = vector[None, None], min(CELLS, vector.numel())
     high = torch.nn.functional.adaptive_max_pool1d(flat, size)[0, 0]
     low = -torch.nn.functional.adaptive_max_pool1d(-flat, size)[0, 0]
@@ -90,8 +86,6 @@ def histograms(
     Returns:
         the BINS + 1 edges; for each snapshot the numbers of factors by kind (path without the layer index).
     """
-    import torch
-
     values = torch.cat([vector for snapshot in snapshots for vector in snapshot.values()])
     reach = max(float((values - 1).abs().max()), 2 * FELT) * 1.001
     edges = torch.linspace(1 - reach, 1 + reach, BINS + 1)
@@ -123,8 +117,6 @@ def twins(snapshot: Mapping[str, torch.Tensor], on_input: Sequence[str]) -> dict
     Returns:
         ``size``: the number of factors on each side; ``correlation``: between the two sides.
     """
-    import torch
-
     pairs = [
         (snapshot[value], snapshot[path])
         for path in on_input

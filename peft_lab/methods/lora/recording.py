@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.core.field import Values
+from peft_lab.core.later import torch
 from peft_lab.methods.recording.recorder import (
     ADAPTER,
     LONG,
@@ -32,7 +33,6 @@ from peft_lab.models.shapes import ModelShape
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
 
 GRID = 32  # cells along each side of a heat map
 
@@ -64,8 +64,6 @@ def singular_values(a: torch.Tensor, b: torch.Tensor, scale: float) -> list[floa
     Returns:
         min(r, d_in, d_out) values, descending. No d_out x d_in matrix is decomposed.
     """
-    import torch
-
     if not bool(b.any()):  # before the first step, so as not to delay it
         return [0.0] * min(*a.shape, b.shape[0])
     right = torch.linalg.qr(a.float().T).R
@@ -95,8 +93,6 @@ def grid(a: torch.Tensor, b: torch.Tensor, scale: float, size: int = GRID) -> to
     Returns:
         (min(size, d_out), min(size, d_in)) in float32.
     """
-    import torch
-
     if not bool(b.any()):
         return torch.zeros(min(size, b.shape[0]), min(size, a.shape[1]), device=b.device)
     left, tall = _grams(b.float(), size)
@@ -107,8 +103,6 @@ def grid(a: torch.Tensor, b: torch.Tensor, scale: float, size: int = GRID) -> to
 
 def _grams(matrix: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the Gram matrices (bins, r*r) of nearly equal bins of a d x r matrix's rows, and each bin's row count."""
-    import torch
-
     parts = torch.tensor_split(matrix, min(size, matrix.shape[0]))
     grams = torch.stack([(part.T @ part).flatten() for part in parts])
     return grams, torch.tensor([float(len(part)) for part in parts], device=matrix.device)
@@ -120,8 +114,6 @@ Factors = tuple["torch.Tensor", "torch.Tensor"]
 def change(module: Any, start: Factors | None) -> tuple[torch.Tensor, torch.Tensor, float]:
     """Return A, B and scale whose product training added to W: BA, less the BA it started from (PiSSA). A has the shape
     (r, d_in), B (d_out, r)."""
-    import torch
-
     a, b = (matrix[ADAPTER].weight.detach().float() for matrix in (module.lora_A, module.lora_B))
     if start is not None:
         a, b = torch.cat([a, start[0]]), torch.cat([b, -start[1]], dim=1)
@@ -130,8 +122,6 @@ def change(module: Any, start: Factors | None) -> tuple[torch.Tensor, torch.Tens
 
 def corrections(model: torch.nn.Module, starts: Mapping[str, Factors] | None = None) -> list[dict[str, Any]]:
     """Return for every adapted matrix: norms of ΔW and pretrained W, their ratio, singular values, effective rank."""
-    import torch
-
     rows = []
     with torch.no_grad():
         for path, module in layers(model):
@@ -263,8 +253,6 @@ class RunRecorder(Recorder):
 
     def snapshot(self, step: int) -> None:
         """Record every ΔW's singular values, their norm and effective rank, and a heat map, without forming ΔW."""
-        import torch
-
         singular, grids = {}, []
         with torch.no_grad():
             for path, module in layers(self.model):
@@ -290,8 +278,6 @@ class RunRecorder(Recorder):
 
     def _stacked(self, largest: float) -> np.ndarray[Any, Any]:
         """Return (snapshots, modules, GRID, GRID) in float16 as shares of the largest cell; NaN pads small matrices."""
-        import torch
-
         shape = (len(self._grids), len(self._grids[0]), GRID, GRID)
         stacked = torch.full(shape, float("nan"))
         for time, grids in enumerate(self._grids):

@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.core.field import Values
+from peft_lab.core.later import torch
 from peft_lab.methods.base import Formula, Part, Problem, Term
 from peft_lab.methods.shared.peft_backed import on_meta, without_dropout, wrap
 from peft_lab.methods.shared.virtual_tokens import (
@@ -33,7 +34,6 @@ from peft_lab.models.heads import TaskType
 from peft_lab.models.shapes import ModelShape, ModuleGroup
 
 if TYPE_CHECKING:
-    import torch
     from peft import PeftConfig
 
 

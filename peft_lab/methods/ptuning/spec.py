@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.core.field import Values
+from peft_lab.core.later import torch
 from peft_lab.methods.base import Formula, Part, Problem, Term
 from peft_lab.methods.prefix.spec import METHOD as PREFIX
 from peft_lab.methods.shared import peft_backed, virtual_tokens
@@ -41,7 +42,6 @@ from peft_lab.models.heads import TaskType
 from peft_lab.models.shapes import ModelKind, ModelShape
 
 if TYPE_CHECKING:
-    import torch
     from peft import PeftConfig
 
 DEEP_TYPE = "DEEP_PROMPTS"

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from peft_lab.core.later import torch
 from peft_lab.methods.lora import recording as lora
 from peft_lab.methods.recording.recorder import ADAPTER, FreshBase, Inputs
 from peft_lab.models import quantise
 from peft_lab.models.meta import clean_path
 from peft_lab.training.batches import writes_at
-
-if TYPE_CHECKING:
-    import torch
 
 
 class RunRecorder(lora.RunRecorder):
@@ -46,8 +44,6 @@ def merges(model: Any, inputs: Inputs, fresh_base: FreshBase) -> list[dict[str, 
         the trained model and its base (0: the same, 1: off by as much as training changed), and ``weights``: the same
         for the adapted matrices, over the norm of the correction.
     """
-    import torch
-
     with torch.no_grad():
         trained = _outputs(model, inputs)
         with model.disable_adapter():
@@ -74,8 +70,6 @@ def rounding(model: Any, inputs: Inputs, fresh_base: FreshBase) -> dict[str, Any
         those of the base in its own precision, over the norm of the latter (0: none); ``training``: the same for the
         rounded base with and without the adapter, over the same norm.
     """
-    import torch
-
     with torch.no_grad():
         plain = _outputs(fresh_base().eval(), inputs)
         trained = _outputs(model, inputs)

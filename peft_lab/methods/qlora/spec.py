@@ -24,10 +24,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peft_lab.core import disk
 from peft_lab.core.field import Values
+from peft_lab.core.later import torch
 from peft_lab.methods.base import Part, Problem
 from peft_lab.methods.lora.spec import Lora
 from peft_lab.methods.shared import targets
@@ -35,9 +36,6 @@ from peft_lab.models import quantise
 from peft_lab.models.heads import TaskType
 from peft_lab.models.quantise import Quantization
 from peft_lab.models.shapes import ModelShape
-
-if TYPE_CHECKING:
-    import torch
 
 BLOCK = 64  # weights that share one constant (section 3)
 BASE_FILE = "base_quantization.json"
@@ -240,8 +238,6 @@ def stored(weight: torch.Tensor, form: str) -> tuple[torch.Tensor, int, int]:
 
 def _constants(state: Any) -> int:
     """Return the bytes of all tensors besides the packed weights: constants of both levels and code books."""
-    import torch
-
     total = 0
     while state is not None:
         total += sum(value.nbytes for value in vars(state).values() if isinstance(value, torch.Tensor))
@@ -252,8 +248,6 @@ def _constants(state: Any) -> int:
 def histogram(weight: torch.Tensor, size: int) -> list[int]:
     """Count the weights in each bin, each divided by the largest magnitude of its block of ``size`` neighbours.
     ``weight`` has any shape and is read row by row."""
-    import torch
-
     blocks = weight.flatten()[: weight.numel() // size * size].reshape(-1, size)
     shares = blocks / blocks.abs().amax(dim=1, keepdim=True).clamp_min(1e-12)
     counts: list[int] = torch.histc(shares, BINS, -1, 1).long().tolist()

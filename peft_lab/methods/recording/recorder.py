@@ -13,16 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from peft_lab.core.field import Values
+from peft_lab.core.later import torch
 from peft_lab.methods import module_of
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models.meta import clean_path, pattern_of
 from peft_lab.models.shapes import ModelShape, in_head
-
-if TYPE_CHECKING:
-    import torch
 
 Inputs = Mapping[str, "torch.Tensor"]  #: rows as the model reads them, padded on the right
 FreshBase = Callable[[], "torch.nn.Module"]  #: makes the base as it was before the method was applied
@@ -46,8 +44,6 @@ def tensor_picture(tensor: torch.Tensor, rows: int, columns: int) -> dict[str, A
     Returns:
         ``shape``, ``scale`` and ``data`` as defined in :mod:`peft_lab.drawing.trajectory.format`.
     """
-    import torch
-
     matrix = torch.atleast_2d(tensor.detach().float()).cpu()
     height, width = min(rows, matrix.shape[0]), min(columns, matrix.shape[1])
     pool = torch.nn.functional.adaptive_max_pool2d
@@ -274,8 +270,6 @@ def copied(trained: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 @contextmanager
 def restored(trained: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> Iterator[None]:
     """Give some parameters the values of another state, of the same names and shapes, until the block is left."""
-    import torch
-
     present = copied({name: trained[name] for name in state})
     try:
         with torch.no_grad():
@@ -301,8 +295,6 @@ def merge_check(
         one row per type: the largest difference of the logits after merging and after unmerging, the logits' own
         largest magnitude, the first over that, and the share of W's entries that differ after unmerging.
     """
-    import torch
-
     rows = []
     for name in ("float32", "bfloat16"):
         tried: Any = copy.deepcopy(model).to(getattr(torch, name)).eval()
@@ -369,8 +361,6 @@ def compare_singular_vectors(
         weight, change: W and ΔW, both (d_out, d_in), of any floating-point type.
         strongest: how many of the largest singular values to examine, at most min(d_out, d_in).
     """
-    import torch
-
     before, old, _ = torch.linalg.svd(weight.float(), full_matrices=False)
     after, new, _ = torch.linalg.svd(weight.float() + change.float(), full_matrices=False)
     cosines = (after[:, :strongest].T @ before).abs()

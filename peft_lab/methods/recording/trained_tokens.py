@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from statistics import median
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+from peft_lab.core.later import torch
 from peft_lab.methods.recording.recorder import (
     ADAPTER,
     LONG,
@@ -29,9 +30,6 @@ from peft_lab.methods.recording.recorder import (
 from peft_lab.methods.shared import virtual_tokens
 from peft_lab.models.shapes import ModelShape
 from peft_lab.training.batches import writes_at
-
-if TYPE_CHECKING:
-    import torch
 
 ENCODER = "prompt_encoder"
 
@@ -68,8 +66,6 @@ def shares(model: Any, inputs: Inputs, tokens: int) -> list[list[float]]:
         by layer, by head; empty if a model does not report its attention. For an encoder-decoder: its decoder's
         self-attention, where PEFT puts a prefix.
     """
-    import torch
-
     weights = _of_cache(model, inputs) if hasattr(model, "peft_config") else _of_prompts(model, inputs)
     real = writes_at(model, inputs).bool()
     found = []
@@ -93,8 +89,6 @@ def even_share(mask: torch.Tensor, tokens: int, causal: bool) -> float:
 
 def _of_cache(model: Any, inputs: Inputs) -> list[torch.Tensor]:
     """Return every layer's attention in a PEFT model, computed with plain attention, which alone keeps the weights."""
-    import torch
-
     base = model.get_base_model()
     with _implementation(base, "eager"), torch.no_grad():
         found = model(**inputs, output_attentions=True)
@@ -102,7 +96,6 @@ def _of_cache(model: Any, inputs: Inputs) -> list[torch.Tensor]:
 
 
 def _of_prompts(model: Any, inputs: Inputs) -> list[torch.Tensor]:
-    import torch
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
@@ -181,8 +174,6 @@ def _tokens(model: Any, row: Mapping[str, torch.Tensor]) -> Callable[[], float]:
 
 
 def _passes(model: Any, row: Mapping[str, torch.Tensor], implementation: str | None) -> Callable[[], float]:
-    import torch
-
     def run() -> float:
         with _implementation(model, implementation or model.config._attn_implementation), torch.no_grad():
             start = time.perf_counter()
@@ -366,8 +357,6 @@ def prefix_of(model: Any) -> dict[str, torch.Tensor]:
 
 def _apart(prefix: Mapping[str, torch.Tensor]) -> dict[str, float]:
     """Return the virtual tokens' mean distance from their mean, as a share of their size: 0 if all are alike."""
-    import torch
-
     if "table" in prefix:
         table = prefix["table"]
     else:
@@ -406,8 +395,6 @@ LISTED = 64  # virtual tokens whose words are recorded; of longer prompts the fi
 def nearest(table: torch.Tensor, words: torch.Tensor, amount: int = NEAREST) -> tuple[Any, Any]:
     """Return the ``amount`` nearest words of each virtual token by cosine: ids and cosines, nearest first. ``table``
     has the shape (tokens, width), ``words`` (vocabulary, width); both results have (tokens, ``amount``)."""
-    import torch
-
     unit = torch.nn.functional.normalize(words.float(), dim=1)
     found = (torch.nn.functional.normalize(table, dim=1) @ unit.T).topk(amount, dim=1)
     return found.indices.tolist(), found.values.tolist()
@@ -415,8 +402,6 @@ def nearest(table: torch.Tensor, words: torch.Tensor, amount: int = NEAREST) -> 
 
 def alike(table: torch.Tensor) -> list[list[float]]:
     """Return the cosine between every two virtual tokens. ``table`` has the shape (tokens, width)."""
-    import torch
-
     unit = torch.nn.functional.normalize(table, dim=1)
     return [[round(value, 3) for value in row] for row in (unit @ unit.T).tolist()]
 

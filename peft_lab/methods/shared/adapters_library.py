@@ -21,20 +21,18 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peft_lab.core import asking, disk, units
 from peft_lab.core.content import read_entry
 from peft_lab.core.errors import BadInput
 from peft_lab.core.field import Values
+from peft_lab.core.later import torch
 from peft_lab.methods.shared import bottleneck, peft_backed
 from peft_lab.models import shapes
 from peft_lab.models.catalogue import misshapen
 from peft_lab.models.heads import CLASSIFYING, TaskType
 from peft_lab.models.shapes import ModelShape
-
-if TYPE_CHECKING:
-    import torch
 
 VERSION = "adapters.1.3.0"
 FIELD = "adapter"
@@ -343,8 +341,6 @@ def put_adapter(model: torch.nn.Module, shape: ModelShape, folder: Path, task_ty
 
 
 def _put_head(model: torch.nn.Module, folder: Path, task_type: TaskType) -> None:
-    import torch
-
     if all(_bytes(folder, name) is None for name in HEAD):
         if task_type in CLASSIFYING:
             raise BadInput(
@@ -389,7 +385,6 @@ def labels_of(folder: Path) -> tuple[str, ...]:
 
 
 def _read(folder: Path, files: tuple[str, str]) -> dict[str, torch.Tensor]:
-    import torch
     from safetensors.torch import load
 
     safe, pickled = files
@@ -463,7 +458,6 @@ def _json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _tensors(folder: Path, files: tuple[str, str], state: Mapping[str, torch.Tensor]) -> None:
-    import torch
     from safetensors.torch import save_file
 
     safe, pickled = (folder / name for name in files)

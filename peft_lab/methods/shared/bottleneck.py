@@ -19,14 +19,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peft_lab.core.errors import BadInput
+from peft_lab.core.later import torch
 from peft_lab.methods.base import Problem
 from peft_lab.models.shapes import Mixture, ModelShape, ModuleGroup
-
-if TYPE_CHECKING:
-    import torch
 
 CHILD = "bottleneck"  # attribute of the host module that holds its adapters
 NONLINEARITIES = ("relu", "gelu", "silu", "tanh")
@@ -49,7 +47,6 @@ class Reader:
 
 @cache
 def _classes() -> tuple[type[Any], type[Any]]:
-    import torch
     from torch import nn
     from torch.nn import functional
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from peft_lab.core import disk
 from peft_lab.core.errors import BadInput, PeftLabError, Unsupported
 from peft_lab.core.field import Values
+from peft_lab.core.later import torch
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models.catalogue import REFUSALS, fitting_shapes, misshapen, reason
 from peft_lab.models.heads import CLASSIFYING, TaskType
@@ -24,7 +25,6 @@ from peft_lab.models.meta import shapes_only
 from peft_lab.models.shapes import HEADS, ModelShape, in_head
 
 if TYPE_CHECKING:
-    import torch
     from peft import PeftConfig
 
 
@@ -193,8 +193,6 @@ def read_state(directory: Path) -> dict[str, torch.Tensor]:
 def copy_into(own: Mapping[str, torch.nn.Parameter], state: Mapping[str, torch.Tensor]) -> None:
     """Copy tensors into the parameters of the same names. Raises BadInput: there is no parameter of that name, or it
     has another shape."""
-    import torch
-
     require_same(own, state)
     with torch.no_grad():
         for name, tensor in state.items():

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from peft_lab.core.field import Values
+from peft_lab.core.later import torch
 from peft_lab.methods.base import Problem
 from peft_lab.methods.shared.peft_backed import PeftMethod, without_dropout
 from peft_lab.models.heads import TaskType
 from peft_lab.models.shapes import ModelKind, ModelShape, ModuleGroup
-
-if TYPE_CHECKING:
-    import torch
 
 #: Why the names are bridged: exported scripts have it as a comment.
 WHY_BRIDGED = """Generating with virtual tokens where PEFT and transformers call the key/value cache by different names.
