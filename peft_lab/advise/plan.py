@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any
@@ -25,7 +25,7 @@ from peft_lab.advise.situation import Situation, stored_bytes
 from peft_lab.advise.tree import FEW_ROWS, UNTRAINED, Advice
 from peft_lab.core import references as src
 from peft_lab.core import units
-from peft_lab.core.content import read_entry
+from peft_lab.core.content import read_entries, read_entry
 from peft_lab.core.units import Source, several
 from peft_lab.engine.request import COMPUTING, Reserved
 from peft_lab.engine.timing.estimate import told_unseen
@@ -328,114 +328,72 @@ class Unknown:
         return self.text
 
 
+@dataclass(frozen=True)
+class _Said:
+    """An entry of ``unknown.yaml``."""
+
+    when: str
+    text: str
+    kind: str = ""
+
+
+_UNKNOWN = read_entries(CONTENT / "unknown.yaml", _Said)
+
+
 def unknown(situation: Situation, advice: Advice, plan: StepPlan | None) -> tuple[Unknown, ...]:
     """Return what is not known, most serious first."""
     if plan is None:
-        return tuple(Unknown(text) for text in _untrained(advice))
-    counted, cited = str(Source.COUNTED), str(Source.CITED)
-    return (
-        *(
-            Unknown(text, counted if _FIGURE.search(text) else "")
-            for text in _memory(situation, advice, plan)
-        ),
-        *(Unknown(text, cited if _FIGURE.search(text) else "") for text in _time(situation, plan)),
-        *(Unknown(text) for text in _quality(situation, advice, plan)),
-    )
+        cases = {"no training": advice.method in UNTRAINED[:2]}
+        figures = dict[str, Any]()
+    else:
+        cases, figures = _cases(situation, advice, plan), _figures(situation, plan)
+    texts = ((one, one.text.format_map(figures)) for one in _UNKNOWN if cases.get(one.when))
+    return tuple(Unknown(text, one.kind if _FIGURE.search(text) else "") for one, text in texts)
 
 
-def _untrained(advice: Advice) -> Iterator[str]:
-    if advice.method not in UNTRAINED[:2]:
-        return
-    yield "Cost per request: it depends on the length of the prompt and your price per token."
-    yield "Whether the model also reaches the target on new requests: score held-out rows."
+def _cases(situation: Situation, advice: Advice, plan: StepPlan) -> dict[str, bool]:
+    """Return which of the cases of ``unknown.yaml`` a plan is."""
+    entry, limit, timed = catalogue().get(situation.model), situation.deadline_hours, plan.seconds is not None
+    unequal = (situation.row_tokens or situation.seq) < situation.seq and not plan.packed
+    return {
+        "sharded": plan.split,
+        "runs simulated": plan.over is not None,
+        "rows of unequal length": plan.over is None and unequal,
+        "main memory": bool(plan.host_bytes),
+        "no link": situation.devices > 1 and not situation.link,
+        "mixed precision": plan.mixed and advice.method == "full" and not plan.precision,
+        "rewards": situation.purpose == "rl",
+        "preferences": situation.purpose == "preference",
+        "time of experts": not timed and bool(situation.shape.mixtures),
+        "no speed": not timed and not situation.shape.mixtures,
+        "estimated time": timed,
+        "deadline": plan.seconds is not None
+        and limit is not None
+        and plan.seconds[1] * situation.tasks > 3600 * limit,
+        "not trained here": entry is None or not entry.live,
+        "rate": bool(plan.settings["learning_rate"].why),
+        "forgetting": situation.forgetting == "matters",
+        "passes of embeddings": situation.purpose == "embedding" and plan.accumulate > 1,
+        "many LoRAs": situation.tasks > 1 and advice.method in ("lora", "qlora"),
+        "base in 4 bits": advice.method == "qlora",
+    }
 
 
-def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[str]:
-    if plan.split:
-        yield (
-            f"How much memory the communication between {plan.devices:,} devices takes: NCCL's buffers are not "
-            "simulated, so the plan leaves twice the usual headroom. Try a few steps first."
-        )
-    if plan.over is not None:
-        yield (
-            f"What a run reserves: {units.size(plan.over.low)} to {units.size(plan.over.high)} if the lengths of rows "
-            f"are log-normal, {situation.row_tokens:,} tokens on average. Simulate your own lengths on the page "
-            "Will it fit."
-        )
-    elif (situation.row_tokens or situation.seq) < situation.seq and not plan.packed:
-        yield "What a run over rows of unequal length reserves: only one step was simulated, not such a run."
-    if plan.host_bytes:
-        yield (
-            f"Whether main memory has {units.size(plan.host_bytes * plan.devices)} free: the sharded state stays "
-            "there, and each step fetches it layer by layer."
-        )
-    if situation.devices > 1 and not situation.link:
-        yield "How the devices are connected: you gave no link, so the plan assumes PCIe, the slower link."
-    if plan.mixed and advice.method == "full" and not plan.precision:
-        yield (
-            "Mixed precision itself is not simulated: the step is simulated in float32, and two bytes per weight are "
-            "added for the 16-bit copies. This is more than mixed precision takes."
-        )
-    if situation.purpose == "rl":
-        yield (
-            "What generating and judging the answers takes: the time and memory shown are for the training steps "
-            f"alone, with {plan.group:,} answers to each prompt. Generation and its cache are additional."
-        )
-    if situation.purpose == "preference":
-        yield "Both answers of each row are simulated, but not the reference model's forward pass."
-
-
-def _time(situation: Situation, plan: StepPlan) -> Iterator[str]:
-    if plan.seconds is None and situation.shape.mixtures:
-        yield "How long training takes: the work of the experts is not counted here. The page Plan estimates the time."
-        return
-    if plan.seconds is None:
-        yield f"How long training takes: the speed of {situation.hardware.title} is not known here. Time a few steps."
-        return
+def _figures(situation: Situation, plan: StepPlan) -> dict[str, Any]:
+    """Return what stands for the names in the texts of ``unknown.yaml``."""
     tasks = situation.tasks  # trained one after the other on the same devices
-    low, high = (end * tasks for end in plan.seconds)
-    span = units.span(low, high)
-    yield " ".join(
-        filter(
-            None, ("Where in this range the time will be: no step was timed.", told_unseen(situation.device))
-        )
-    )
-    limit = situation.deadline_hours
-    if limit is not None and high > 3600 * limit:
-        sure = "Training does not finish" if low > 3600 * limit else "Whether training finishes"
-        time = f"{limit:g} hour" + ("" if limit == 1 else "s")
-        what = f"all {tasks:,} tasks take" if tasks > 1 else "it takes"
-        yield f"{sure} within {time}: {what} {span}. Fewer rows or epochs, or more devices, shorten the time."
-
-
-def _quality(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[str]:
-    entry = catalogue().get(situation.model)
-    if entry is None or not entry.live:
-        yield (
-            f"How good the model gets: {situation.shape.title} was not trained here. The learning rates are from the "
-            "sources. On part of the data, also try a third of the rate and three times the rate."
-        )
-    rate = plan.settings["learning_rate"]
-    if rate.why:
-        yield f"The learning rate: {rate.why}"
-    if situation.forgetting == "matters":
-        yield "How much the model forgets: score a general benchmark before and after."
-    if situation.purpose == "embedding" and plan.accumulate > 1:
-        yield (
-            "Whether the batch is large enough: with gradient accumulation, a row is compared only with rows of its "
-            "own pass. A loss that caches gradients compares each row with all rows of the update. PEFT Lab does not "
-            "simulate such a loss."
-        )
-    if situation.tasks > 1 and advice.method in ("lora", "qlora"):
-        yield (
-            "How much time the adapter adds to a request on your server: it depends on rank, batch and kernels. "
-            "Measure this time."
-        )
-    if advice.method == "qlora":
-        yield (
-            "How the adapter scores on the base that serves it: the adapter was trained beside 4-bit weights, and "
-            "16-bit weights differ slightly from them. Score the adapter as it will be served."
-        )
+    low, high = (end * tasks for end in plan.seconds or (0.0, 0.0))
+    limit, unseen = situation.deadline_hours or 0.0, told_unseen(situation.device)
+    over = plan.over or Reserved(0, 0, 0)
+    return {
+        "devices": plan.devices, "low": units.size(over.low), "high": units.size(over.high),
+        "row_tokens": situation.row_tokens or situation.seq, "host": units.size(plan.host_bytes * plan.devices),
+        "group": plan.group, "card": situation.hardware.title, "unseen": f" {unseen}" if unseen else "",
+        "sure": "Training does not finish" if low > 3600 * limit else "Whether training finishes",
+        "limit": several(f"{limit:g}", "hour"), "span": units.span(low, high),
+        "what": f"all {tasks:,} tasks take" if tasks > 1 else "it takes",
+        "model": situation.shape.title, "rate": plan.settings["learning_rate"].why,
+    }  # fmt: skip
 
 
 # ----------------------------------------

@@ -26,7 +26,7 @@ from peft_lab.advise.plans.steps import (
     uncounted,
     unmeasured,
 )
-from peft_lab.advise.plans.wanted import Lengths, Wanted, lengths_in, look, rows_of
+from peft_lab.advise.plans.wanted import Lengths, Wanted, lengths_in, rows_of
 from peft_lab.advise.recipes.recipe import RecipeSetting
 from peft_lab.advise.recipes.replications import replications
 from peft_lab.advise.recommend import Recommendation, recommend, served
@@ -69,7 +69,8 @@ def plan_command(
     known = lengths_in(lengths)
     if known is not None:
         texts = {**known.fields(), **texts}
-    wanted, wrong = look(texts)
+    request = ask(texts)
+    wanted, wrong = request.wanted, request.problems()
     if wrong:
         raise _corrected(texts, wrong[0].field)
     if packing and known is not None:

@@ -16,7 +16,16 @@ from typing import Any
 from peft_lab.advise.plans import steps
 from peft_lab.advise.plans.ranking import Planned
 from peft_lab.advise.plans.steps import loading
-from peft_lab.advise.plans.wanted import NAME, ROWS, PlanFacts, Wanted, gather_facts, needed, refusal_to_write
+from peft_lab.advise.plans.wanted import (
+    NAME,
+    REFUSALS,
+    ROWS,
+    PlanFacts,
+    Wanted,
+    gather_facts,
+    needed,
+    refusal_to_write,
+)
 from peft_lab.advise.recipes.rules import ALL_LINEAR, CONTENT
 from peft_lab.core.content import read_entry
 from peft_lab.engine.devices import cards, devices
@@ -29,25 +38,9 @@ from peft_lab.takeaway.ranks import HELD, PARTS
 
 #: Versions in whose sources the keys were read.
 ACCELERATE, AXOLOTL, LLAMA_FACTORY, SKYPILOT = "1.15.0", "0.19.0", "0.9.5", "0.14.1"
-#: A note on padding, whatever the recipe says.
-PADDED = "Rows are padded, not packed, because the plan's memory and time are for padded rows."
-#: A note on rows with answers, if the other tool adds no chat format.
-BARE = "Prompts are used as they are; the script applies the tokenizer's chat template if there is one."
-NOT_PACKED_ALIKE = (
-    "If LLaMA-Factory packs texts, they attend to each other: its neat_packing works for answers only."
+PADDED, BARE, NARROW, WIDE, UNJUDGED, NOT_PACKED_ALIKE = map(
+    REFUSALS.__getitem__, ("padded", "bare", "narrow", "wide", "unjudged", "not packed alike")
 )
-#: How Axolotl's precision differs from a full fine-tuning plan's (its ``resolve_dtype``; accelerate's
-#: ``fsdp2_prepare_model``): for whole weights, and for split ones.
-NARROW = (
-    "Axolotl computes in half precision, and loads and updates the weights in half precision too; this plan stores "
-    "the weights in full precision."
-)
-WIDE = (
-    "When FSDP2 shards trained weights, Axolotl uses accelerate to convert the weights to full precision; this "
-    "plan keeps them in half precision."
-)
-#: Axolotl's ``check_fsdp2_base_model_quant_rl``.
-UNJUDGED = "Axolotl does not train preferences when FSDP2 shards a 4-bit base."
 _OPTIMIZERS = {
     "adamw": "adamw_torch", "adamw8bit": "adamw_bnb_8bit", "paged_adamw8bit": "paged_adamw_8bit",
     "paged_adamw": "paged_adamw_32bit", "sgd": "sgd",
@@ -124,38 +117,20 @@ def axolotl_refusal(facts: PlanFacts) -> str:
 
 def _refusal(facts: PlanFacts) -> str:
     """Return why neither Axolotl nor LLaMA-Factory can run this plan; empty if they can."""
-    if facts.method.slug not in ("lora", "qlora", "full") or facts.entry.kind != "causal-lm":
-        return "Axolotl and LLaMA-Factory train decoders with LoRA, with QLoRA or in full."
-    if facts.method.slug != "full" and facts.plan.mixed:
-        return (
-            "Axolotl and LLaMA-Factory load a frozen base in the precision in which they compute; this plan stores it "
-            "in float32."
-        )
-    if facts.plan.adapter_dtype not in ("", "float32"):
-        return "Axolotl and LLaMA-Factory were not tested with adapters in 16 bits. Use the script."
-    if facts.objective in ("rl", "embedding"):
-        return "Rewards and embeddings need settings that a plan does not have."
-    if facts.values.get("target_parameters"):
-        return "Axolotl and LLaMA-Factory were not tested on stacks of experts. Use the script."
-    if facts.by_matrices:
-        return (
-            "Axolotl and LLaMA-Factory were not tested with tensor parallelism, and LLaMA-Factory is reported to fail "
-            "with LoRA (hiyouga/LlamaFactory, issue 10140)."
-        )
-    packed = facts.four_bits and facts.sharded
-    if (
-        packed
-        and loading(facts.entry.shape, facts.method.slug, facts.plan).main_bytes > facts.plan.memory_bytes
-    ):
-        # transformers' quantizer names the card where no device is named, and Axolotl does (cpu_ram_efficient_loading)
-        return (
-            "Axolotl and LLaMA-Factory load the whole 4-bit base on each card before FSDP2 shards it, and the whole "
-            "base does not fit on this card."
-        )
-    if facts.plan.optimizer not in _OPTIMIZERS:
-        title = OPTIMIZER_TITLES[facts.plan.optimizer].partition(" with")[0]
-        return f"In Axolotl and LLaMA-Factory, {title} is missing or differs from what the plan simulates."
-    return ""
+    slug, plan = facts.method.slug, facts.plan
+    shape, packed = facts.entry.shape, facts.four_bits and facts.sharded
+    cases = {
+        "methods": slug not in ("lora", "qlora", "full") or facts.entry.kind != "causal-lm",
+        "wide base": slug != "full" and plan.mixed,
+        "narrow adapters": plan.adapter_dtype not in ("", "float32"),
+        "other losses": facts.objective in ("rl", "embedding"),
+        "experts": bool(facts.values.get("target_parameters")),
+        "split matrices": facts.by_matrices,
+        "whole base": packed and loading(shape, slug, plan).main_bytes > plan.memory_bytes,
+        "optimizer": plan.optimizer not in _OPTIMIZERS,
+    }
+    reason = next((REFUSALS[case] for case, there in cases.items() if there), "")
+    return reason.format(optimizer=OPTIMIZER_TITLES[plan.optimizer].partition(" with")[0])
 
 
 def factory_refusal(facts: PlanFacts) -> str:

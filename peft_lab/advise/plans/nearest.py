@@ -13,19 +13,20 @@ from typing import Any
 
 from peft_lab.advise.plans import ranking
 from peft_lab.advise.plans.ranking import Candidate, Planned, advice_for, room_for
-from peft_lab.advise.plans.wanted import FURTHER, Wanted, most_tokens, room, values
+from peft_lab.advise.plans.wanted import FURTHER, Wanted, most_tokens, room
 from peft_lab.advise.recipes.rules import OBJECTIVES, OF_ENCODERS
 from peft_lab.advise.simulating import SPLIT, TENSOR, request
-from peft_lab.advise.situation import HOUR, LINKS
+from peft_lab.advise.situation import HOUR
 from peft_lab.advise.words import larger_device, smaller_model
 from peft_lab.core import limits, units
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.core.references import LIMA
-from peft_lab.engine.devices import HEADROOM, HEADROOM_SPLIT, Device, gpus
+from peft_lab.engine.devices import HEADROOM, HEADROOM_SPLIT, gpus
 from peft_lab.engine.simulate import simulate
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue, get_model, known_models, readers_of_text, resolve
 
+NUMBERS = ("rows", "row_tokens", "seq", "devices")
 #: The fewest rows known to have trained a model to answer.
 LEAST_ROWS = 1_000
 _NEAR, _ALIKE = 3, 0.5  # maximum names in a hint, and their minimum similarity
@@ -60,10 +61,7 @@ def said_of(error: BadInput, instead: Meant | None) -> str:
 
 
 def meant(name: str | None, text: str, wanted: Wanted | None = None) -> Meant | None:
-    """Return the replacement for a field's text; ``None`` if there is no such field.
-
-    ``wanted``: the rest of the request, which limits the rows' length and the objectives of the model.
-    """
+    """Return the replacement for a field's text beside the rest of the request; ``None`` if there is no such field."""
     found = _MEANT.get(name or "")
     return None if found is None else found(text, wanted or Wanted())
 
@@ -74,49 +72,33 @@ def together(several: Sequence[Meant]) -> Meant:
     return Meant(changes, "; ".join(one.said for one in several), "; ".join(one.short for one in several))
 
 
-def _rows(text: str, _: Wanted) -> Meant:
-    many, most = _number(text), limits.ROWS
-    if many is None or many < 1:
-        return Meant(
-            {"rows": LEAST_ROWS}, f"{LEAST_ROWS:,} rows, as many as in {LIMA}", f"{LEAST_ROWS:,} rows"
-        )
-    many = min(round(many), most)
-    said = units.several(many, "row")
-    return Meant({"rows": many}, said, said)
-
-
-def _row_tokens(text: str, wanted: Wanted) -> Meant:
+def _count(name: str, text: str, wanted: Wanted) -> Meant:
+    """Return the nearest count that can be, or a usual one if the text has none."""
     many, most = _number(text), most_tokens(wanted.model)
-    if many is None or many < 1:
+    count = round(many) if many is not None and many >= 1 else 0
+    if name == "rows":
+        rows = min(count, limits.ROWS) or LEAST_ROWS
+        said = units.several(rows, "row")
+        return Meant({"rows": rows}, said if count else f"{said}, as many as in {LIMA}", said)
+    if name == "devices":
+        devices = min(count, limits.DEVICES) or 1
+        if text.strip() == str(devices):  # a readable number is too many for this device
+            devices = 1
+        said = "one GPU" if devices == 1 else f"{devices:,} GPUs"
+        return Meant({"devices": devices}, said, said)
+    own = dict[str, int]()
+    cut = min(count, most) or room(wanted)
+    if name == "row_tokens":
         usual = min(Wanted().row_tokens, wanted.seq if wanted.seq > 0 else most, most)
-        said = f"rows of {units.several(usual, 'token')}"
-        return Meant({"row_tokens": usual}, said, said)
-    tokens = round(many)
-    if tokens > most:
-        said = f"rows of {most:,} tokens, the longest here"
-        return Meant({"row_tokens": most, "seq": most}, said, f"rows of {most:,} tokens")
-    own = {} if text.strip().isdecimal() else {"row_tokens": tokens}
-    if tokens > wanted.seq:
+        tokens = min(count, most) or usual
+        said = f"rows of {units.several(tokens, 'token')}"
+        if count > most:
+            return Meant({"row_tokens": most, "seq": most}, f"{said}, the longest here", said)
+        if count <= wanted.seq:
+            return Meant({"row_tokens": tokens}, said, said)
+        own = {} if text.strip().isdecimal() else {"row_tokens": tokens}
         cut = room(replace(wanted, row_tokens=tokens))
-        return Meant(
-            {**own, "seq": cut}, f"rows cut to {units.several(cut, 'token')}", f"rows cut to {cut:,}"
-        )
-    said = f"rows of {units.several(tokens, 'token')}"
-    return Meant({"row_tokens": tokens}, said, said)
-
-
-def _seq(text: str, wanted: Wanted) -> Meant:
-    many = _number(text)
-    cut = room(wanted) if many is None or many < 1 else min(round(many), most_tokens(wanted.model))
-    return Meant({"seq": cut}, f"rows cut to {units.several(cut, 'token')}", f"rows cut to {cut:,}")
-
-
-def _devices(text: str, _: Wanted) -> Meant:
-    many, most = _number(text), limits.DEVICES
-    count = 1 if many is None or many < 1 else min(round(many), most)
-    if count == 1 or text.strip() == str(count):  # a readable number is too many for this device
-        return Meant({"devices": 1}, "one GPU", "one GPU")
-    return Meant({"devices": count}, f"{count:,} GPUs", f"{count:,} GPUs")
+    return Meant({**own, "seq": cut}, f"rows cut to {units.several(cut, 'token')}", f"rows cut to {cut:,}")
 
 
 def _price(text: str, _: Wanted) -> Meant:
@@ -131,22 +113,16 @@ def _price(text: str, _: Wanted) -> Meant:
     return Meant({"price": None}, "no price, so plans are ranked by time and have no cost", "no price")
 
 
-def _objective(text: str, wanted: Wanted) -> Meant:
-    encoder = resolve(wanted.model).shape.kind == "encoder"
-    near = _nearest(text, OF_ENCODERS if encoder else OBJECTIVES)
-    said = OBJECTIVES[near] if near else "the usual goal for this model"
-    return Meant({"objective": near}, said, said)
-
-
-def _link(text: str, _: Wanted) -> Meant:
-    near = _nearest(text, LINKS) or Wanted().link
-    return Meant({"link": near}, LINKS[near], LINKS[near])
-
-
-def _option(name: str, text: str, _: Wanted) -> Meant:
+def _option(name: str, text: str, wanted: Wanted) -> Meant:
+    """Return the option whose name is nearest, else the default."""
     choice = Wanted.field(name)
-    near = _nearest(text, filter(None, choice.titles))
-    title = choice.titles[near] if near else f"the usual {choice.noun}"
+    titles = {value: title for value, title in choice.titles.items() if value}
+    if name == "objective":
+        encoder = resolve(wanted.model).shape.kind == "encoder"
+        titles = {value: OBJECTIVES[value] for value in (OF_ENCODERS if encoder else OBJECTIVES)}
+    near = _nearest(text, titles) or getattr(Wanted(), name)
+    usual = "the usual goal for this model" if name == "objective" else f"the usual {choice.noun}"
+    title = titles.get(near, usual)
     return Meant({name: near}, title, title)
 
 
@@ -206,9 +182,9 @@ def _card(text: str, _: Wanted) -> Meant:
 
 
 _MEANT: Mapping[str, Callable[[str, Wanted], Meant]] = {
-    "model": _model, "objective": _objective, "rows": _rows, "row_tokens": _row_tokens, "seq": _seq, "gpu": _card,
-    "devices": _devices, "link": _link, "price": _price, "also": _also,
-    **{name: partial(_option, name) for name in ("optimizer", "precision", "adapter_dtype")},
+    "model": _model, "gpu": _card, "price": _price, "also": _also,
+    **{name: partial(_count, name) for name in NUMBERS},
+    **{name: partial(_option, name) for name in ("objective", "link", "optimizer", "precision", "adapter_dtype")},
     "deadline": lambda *_: Meant({"deadline": ""}, "no deadline", "no deadline"),
     "packed": lambda *_: Meant({"packed": 0}, "rows that are padded", "padded rows"),
 }  # fmt: skip
@@ -280,10 +256,18 @@ class Nearest:
 def nearest(wanted: Wanted, ask: Ask) -> Nearest:
     """Return the nearest plans that work for a model that does not fit in any way."""
     situation = wanted.situation()
-    start = f"{situation.shape.title} does not fit on {_cards(wanted)}."
-    split = _split_over_more(wanted, ask)
-    others = (replace(way, made=_fitting(replace(wanted, **way.changes), ask)) for way in _others(wanted))
-    return Nearest(start, (*split, *(way for way in others if way.made is not None)))
+    card = (
+        situation.hardware.title
+        if wanted.devices == 1
+        else f"{wanted.devices:,} × {situation.hardware.title}"
+    )
+    ways = list(_split_over_more(wanted, ask))
+    for way in _others(wanted):
+        there = replace(wanted, **way.changes)  # which may be invalid, as not every model packs rows
+        made = None if there.problems() else ask(there, Candidate("qlora", "none", True))
+        if made is not None and made.plan is not None:
+            ways.append(replace(way, made=made))
+    return Nearest(f"{situation.shape.title} does not fit on {card}.", tuple(ways))
 
 
 def _split_over_more(wanted: Wanted, ask: Ask) -> tuple[Way, ...]:
@@ -302,12 +286,6 @@ def _split_over_more(wanted: Wanted, ask: Ask) -> tuple[Way, ...]:
     return ()
 
 
-def _fitting(wanted: Wanted, ask: Ask) -> Planned | None:
-    """Return QLoRA's plan on one device; None if it does not fit or is invalid, as not every model packs rows."""
-    made = None if wanted.problems() else ask(wanted, Candidate("qlora", "none", True))
-    return made if made is not None and made.plan is not None else None
-
-
 def _others(wanted: Wanted) -> Iterator[Way]:
     """Yield another device, and a smaller model, with which a QLoRA step has room."""
     situation, room = wanted.situation(), ranking.room_for(wanted)
@@ -315,14 +293,8 @@ def _others(wanted: Wanted) -> Iterator[Way]:
     if device is not None:
         yield Way(f"QLoRA on one {device.title}", f"one {device.title}", {"gpu": device.name, "devices": 1})
     title = smaller_model(situation, room, "qlora")
-    names = [name for name, entry in catalogue().items() if entry.title == title]
-    if names:
-        yield Way(f"QLoRA of {title}", f"{title}", {"model": names[0]})
-
-
-def _cards(wanted: Wanted) -> str:
-    device = wanted.situation().hardware
-    return device.title if wanted.devices == 1 else f"{wanted.devices:,} × {device.title}"
+    for name in [name for name, entry in catalogue().items() if entry.title == title][:1]:
+        yield Way(f"QLoRA of {title}", f"{title}", {"model": name})
 
 
 # -- deadlines ---------------------------------------------------------------------------------------------------------
@@ -379,7 +351,8 @@ def _fewer_rows(wanted: Wanted, best: Planned, left: float, ask: Ask) -> Way | N
     made, rows = best, wanted.rows
     for _ in range(_TRIES if not wanted.packed else 0):
         assert made.hours is not None
-        rows = _rounded(min(rows - 1, rows * left / made.hours[1]))
+        rows = int(min(rows - 1, rows * left / made.hours[1]))
+        rows -= rows % 10 ** max(0, len(str(rows)) - 2)  # two digits
         if rows < 1:
             return None
         made = ask(replace(wanted, rows=rows), best.candidate)
@@ -389,12 +362,6 @@ def _fewer_rows(wanted: Wanted, best: Planned, left: float, ask: Ask) -> Way | N
             text = f"{rows:,} of the {units.several(wanted.rows, 'row')}, for which {made.title} takes {_takes(made)}"
             return Way(text, units.several(rows, "row"), {"rows": rows})
     return None
-
-
-def _rounded(rows: float) -> int:
-    """Return the number rounded down to two digits."""
-    grain = 10 ** max(0, len(str(int(rows))) - 2)
-    return int(rows) // grain * grain
 
 
 def until_deadline(best: Planned) -> Way:
@@ -441,24 +408,18 @@ def need(fields: Mapping[str, Any], method: str, cards: int) -> Need:
     spec = get_method(method)
     values = spec.require(situation.shape, advice_for(situation, room, method).knobs(situation.shape))
     taken, run = room.leanest(method, values, "none" if cards == 1 else SPLIT)
-    smallest = _smallest(taken, cards)
+    usable = 1 - (HEADROOM if cards == 1 else HEADROOM_SPLIT)
+    by_memory = sorted(gpus().values(), key=lambda card: card.memory)
+    smallest = next((card for card in by_memory if card.memory * usable >= taken), None)
     parts = dict[str, int]()
     if cards == 1 and method != "full":
         step = simulate(request(situation, method, values, run)).parts
         parts = {"weights": step["weights"] + step["quantisation"]} | {name: step[name] for name in OF_RANK}
-        parts["activations"] = taken - sum(
-            parts.values()
-        )  # and all else that the step and its allocator hold
+        # and all else that the step and its allocator hold
+        parts["activations"] = taken - sum(parts.values())
     return Need(method, cards, taken, smallest.title if smallest else "", parts)
 
 
-def _smallest(taken: int, count: int) -> Device | None:
-    cards = sorted(gpus().values(), key=lambda card: card.memory)
-    usable = 1 - (HEADROOM if count == 1 else HEADROOM_SPLIT)
-    return next((card for card in cards if card.memory * usable >= taken), None)
-
-
-NUMBERS = ("rows", "row_tokens", "seq", "devices")
 _WHOLE = re.compile(r"-?[0-9]{1,15}")
 _LARGEST = 1e15  # below this, a browser tells numbers from their neighbours
 _LETTERS = 80  # of a name that are kept
@@ -487,16 +448,12 @@ class PlanRequest:
     def problems(self) -> tuple[BadInput, ...]:
         """Return what cannot be read, contradicts itself, or is an unknown name: at most one per field."""
         found: dict[str | None, BadInput] = {name: one.error for name, one in self.unread.items()}
-        for problem in self._settled().problems():
+        wanted = self.wanted
+        if "seq" in self.unread and wanted.row_tokens > wanted.seq:  # it has no limit of its own
+            wanted = replace(wanted, seq=room(wanted))
+        for problem in wanted.problems():
             found.setdefault(problem.field, problem)
         return tuple(found.values())
-
-    def _settled(self) -> Wanted:
-        """Return the request; if the maximum row length could not be read, it is raised to hold an average row."""
-        wanted = self.wanted
-        if "seq" in self.unread and wanted.row_tokens > wanted.seq:
-            wanted = replace(wanted, seq=room(wanted))
-        return wanted
 
     def put(self, changes: Mapping[str, Any]) -> PlanRequest:
         """Return the request with other values; these fields are no longer unread."""
@@ -505,8 +462,12 @@ class PlanRequest:
 
 
 def ask(told: Mapping[str, str]) -> PlanRequest:
-    """Return the request that texts give, as :func:`peft_lab.advise.plans.wanted.look`."""
-    wanted, wrong = values(told)
+    """Return the request that texts give. A field that is missing or cannot be read gets its default; ``row_tokens``
+    alone sets ``seq``."""
+    read, wrong = Wanted.parse(told)
+    wanted = replace(Wanted(), **read)
+    if "row_tokens" in read and "seq" not in read:
+        wanted = replace(wanted, seq=room(wanted))
     return PlanRequest(wanted, {name: Unread(told[name], error) for name, error in wrong.items()})
 
 

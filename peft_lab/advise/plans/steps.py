@@ -10,7 +10,7 @@ from typing import Any
 
 from peft_lab.advise import room, simulating
 from peft_lab.advise.plan import StepPlan
-from peft_lab.advise.plans.wanted import NAME, ROWS, PlanFacts, loads_alone, needed, refusal_to_write
+from peft_lab.advise.plans.wanted import NAME, ROWS, PlanFacts, needed, refusal_to_write
 from peft_lab.advise.recipes.recipe import LAB, RecipeSetting, evidence
 from peft_lab.advise.recipes.rules import CONTENT, OBJECTIVES, choose, job
 from peft_lab.advise.room import Room
@@ -300,7 +300,7 @@ def script(facts: PlanFacts) -> str:
         plan=plan,
         how=how,
         run_spec=_run_spec(facts),
-        alone=loads_alone(facts.method, plan),
+        alone=facts.loads_alone,
         auto=AUTO_CLASSES[facts.task_type],
         stored=_stored(facts, how) if how.quantization else "",
         hub_id=hub_id(facts.entry),

@@ -7,17 +7,16 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Any
 
 from peft_lab.advise.plan import StepPlan
 from peft_lab.advise.recipes.rules import ANSWERS, CONTENT, OBJECTIVES, OF_ENCODERS
-from peft_lab.advise.simulating import SPLIT, TENSOR
+from peft_lab.advise.simulating import TENSOR
 from peft_lab.advise.situation import LINKS, Situation, hours_left
 from peft_lab.core import disk, limits, units
-from peft_lab.core.content import read_entries
+from peft_lab.core.content import read_entries, read_entry
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.core.form import Form, again, choice, number, text, whole
 from peft_lab.engine.request import StepForm
@@ -38,12 +37,7 @@ ROWS = "rows.jsonl"
 NEEDED = ("'torch>=2.7'", "'transformers>=5'", "accelerate")
 #: Objectives whose loss is that of the next token or of a class, as in the script's step.
 WRITTEN = (*ANSWERS, "cpt")
-
-
-def loads_alone(method: MethodSpec, plan: StepPlan) -> bool:
-    """Return whether only a script's first rank loads a split model and sends the others their shares. Not a 4-bit
-    base, which is more than tensors, nor split matrices: each rank takes their parts from its own copy."""
-    return plan.sharding.startswith(SPLIT) and method.quantization(plan.values) is None
+REFUSALS = read_entry(CONTENT / "refusals.yaml", dict[str, str])
 
 
 @dataclass(frozen=True)
@@ -75,6 +69,12 @@ class PlanFacts:
     def sharded(self) -> bool:
         """Return whether FSDP2 splits the weights over the ranks."""
         return self.plan.sharding.startswith("fsdp2")
+
+    @property
+    def loads_alone(self) -> bool:
+        """Return whether only a script's first rank loads a split model and sends the others their shares. Not a 4-bit
+        base, which is more than tensors, nor split matrices: each rank takes their parts from its own copy."""
+        return self.sharded and not self.four_bits
 
     @property
     def by_matrices(self) -> bool:
@@ -111,18 +111,17 @@ def needed(facts: PlanFacts) -> tuple[str, ...]:
 
 def refusal_to_write(facts: PlanFacts) -> str:
     """Return why no script can run this plan; empty if one can."""
-    plan = facts.plan
-    if facts.objective not in WRITTEN or (facts.classifies and facts.objective != "classification"):
-        what = OBJECTIVES[facts.objective]
-        return f"The script's loss predicts the next token or a class, but {what} needs another loss."
-    if plan.dtype == "float16":
-        return "In float16, losses need scaling, which the script does not do. Use a card with bfloat16."
-    if plan.adapter_dtype not in ("", "float32", plan.dtype):
-        return (
-            f"The script stores adapters in float32 or in the precision in which it computes ({plan.dtype})."
-        )
-    if facts.sharded and facts.call is None and facts.method.slug != "full":
-        return f"PEFT does not have {facts.method.title}, so its parameters are not split by layers."
+    plan, classes = facts.plan, facts.classifies and facts.objective != "classification"
+    cases = {
+        "script loss": facts.objective not in WRITTEN or classes,
+        "script float16": plan.dtype == "float16",
+        "script adapters": plan.adapter_dtype not in ("", "float32", plan.dtype),
+        "script not in PEFT": facts.sharded and facts.call is None and facts.method.slug != "full",
+    }
+    for case, there in cases.items():
+        if there:
+            objective, method = OBJECTIVES[facts.objective], facts.method.title
+            return REFUSALS[case].format(objective=objective, dtype=plan.dtype, method=method)
     if facts.by_matrices and (
         reason := tensor.why_not(facts.entry.shape, facts.method, facts.values, plan.devices)
     ):
@@ -328,81 +327,46 @@ class Wanted(Form):
 
     def rules(self) -> Iterator[BadInput]:
         """Yield unknown names and contradictions."""
-        found = list[BadInput]()
-
-        def works(look: Callable[[], object]) -> bool:
-            try:
-                look()
-            except BadInput as error:
-                error.field = "gpu" if error.field == "device" else error.field
-                found.append(error)
-                return False
-            return True
-
-        known = works(self._check_model)
-        works(partial(read_further, self.also))
-        works(self._check_tokens)
-        works(self.hours)
         situation = self.situation()
-        if not works(self._check_gpu):
-            situation = replace(situation, device=Wanted.gpu)  # so that other problems are reported too
-        if known:
-            if not works(self._check_objective):
-                situation = replace(situation, objective="")
-            if self.packed:
-                works(self._check_packed)
-            found += situation.rules()
-        yield from found
-
-    def _check_model(self) -> None:
-        images.require_text(resolve(self.model).shape, "Plan")
-
-    def _check_gpu(self) -> None:
-        device = self.situation().hardware
-        if device.kind != "cuda":
-            raise BadInput(
-                f"{device.title} is not a GPU, and Plan is only for GPUs. Choose also covers processors.",
-                "gpu",
-            )
-
-    def _check_objective(self) -> None:
-        shape = resolve(self.model).shape
-        if shape.kind == "encoder" and self.objective and self.objective not in OF_ENCODERS:
-            raise BadInput(f"{shape.title} writes no text. Choose {', '.join(OF_ENCODERS)}.", "objective")
-
-    def _check_tokens(self) -> None:
+        unknown = _fault(lambda: images.require_text(resolve(self.model).shape, "Plan"))
+        yield from filter(None, (unknown, _fault(lambda: read_further(self.also))))
         if self.row_tokens > self.seq > 0:
-            raise BadInput(
+            yield BadInput(
                 f"The average length ({self.row_tokens:,} tokens) is above the maximum length ({self.seq:,}). Lower "
                 "the average or raise the maximum.",
                 "row_tokens",
             )
+        yield from filter(None, [_fault(self.hours)])
+        card = _fault(lambda: situation.hardware)
+        if card is None and situation.hardware.kind != "cuda":
+            said = f"{situation.hardware.title} is not a GPU, and Plan is only for GPUs. Choose also covers processors."
+            card = BadInput(said, "gpu")
+        if card is not None:
+            yield card
+            situation = replace(situation, device=Wanted.gpu)  # so that other problems are reported too
+        if unknown is not None:
+            return
+        shape = situation.shape
+        if shape.kind == "encoder" and self.objective and self.objective not in OF_ENCODERS:
+            yield BadInput(f"{shape.title} writes no text. Choose {', '.join(OF_ENCODERS)}.", "objective")
+            situation = replace(situation, objective="")
+        if self.packed:
+            asked = (self.situation().purpose, self.packed, self.rows, self.row_tokens, self.seq)
+            yield from filter(None, [_fault(lambda: check_packing(resolve(self.model), *asked))])
+        yield from situation.rules()
 
-    def _check_packed(self) -> None:
-        purpose = self.situation().purpose
-        check_packing(resolve(self.model), purpose, self.packed, self.rows, self.row_tokens, self.seq)
+
+def _fault(look: Callable[[], object]) -> BadInput | None:
+    """Return what a look-up finds wrong, at the field of this form."""
+    try:
+        look()
+    except BadInput as error:
+        error.field = "gpu" if error.field == "device" else error.field
+        return error
+    return None
 
 
 KEYS = tuple(Wanted.fields())
-
-
-def look(told: Mapping[str, str]) -> tuple[Wanted, tuple[BadInput, ...]]:
-    """Return the request that texts give, and its problems: at most one per field. A field that is missing or cannot
-    be read gets its default; ``row_tokens`` alone sets ``seq``."""
-    wanted, unread = values(told)
-    wrong = dict[str | None, BadInput](unread.items())
-    for problem in wanted.problems():
-        wrong.setdefault(problem.field, problem)
-    return wanted, tuple(wrong.values())
-
-
-def values(told: Mapping[str, str]) -> tuple[Wanted, dict[str, BadInput]]:
-    """Return the request from the texts that can be read, defaults for the rest, and errors by field."""
-    read_, wrong = Wanted.parse(told)
-    wanted = replace(Wanted(), **read_)
-    if "row_tokens" in read_ and "seq" not in read_:
-        wanted = replace(wanted, seq=room(wanted))
-    return wanted, wrong
 
 
 def room(wanted: Wanted) -> int:

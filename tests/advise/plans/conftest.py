@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from peft_lab.advise.plans.wanted import Wanted, look
+from peft_lab.advise.plans.nearest import ask
+from peft_lab.advise.plans.wanted import Wanted
 from tests.takeaway.conftest import tiny
 
 __all__ = ["rows_file", "tiny"]
@@ -25,7 +26,7 @@ def rows_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def read(told: Mapping[str, str]) -> Wanted:
     """The request; raises the first of its problems."""
-    wanted, wrong = look(told)
-    for error in wrong:
+    asked = ask(told)
+    for error in asked.problems():
         raise error
-    return wanted
+    return asked.wanted

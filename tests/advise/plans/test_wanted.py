@@ -7,8 +7,9 @@ from datetime import datetime
 import pytest
 
 from peft_lab.advise.plans import ranking
+from peft_lab.advise.plans.nearest import ask
 from peft_lab.advise.plans.steps import course
-from peft_lab.advise.plans.wanted import TYPICAL, Wanted, look, read_lengths, rows_of
+from peft_lab.advise.plans.wanted import TYPICAL, Wanted, read_lengths, rows_of
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.engine.devices import THIS_GPU, devices
 from peft_lab.engine.timing.estimate import speed_named
@@ -53,7 +54,7 @@ def test_all_that_cannot_be_is_said_each_at_its_field() -> None:
         "gpu": "gtx-1", "rows": "0", "row_tokens": "900", "seq": "600", "deadline": "-1", "price": "free",
         "model": "bert-base", "objective": "sft",
     }  # fmt: skip
-    _, wrong = look(told)
+    wrong = ask(told).problems()
     assert {error.field for error in wrong} == {
         "gpu", "rows", "row_tokens", "deadline", "price", "objective", "seq",
     }  # fmt: skip
@@ -70,7 +71,7 @@ def test_of_what_cannot_be_read_nothing_else_is_said() -> None:
         {"model": "lama", "row_tokens": "9000"},
         {"gpu": "gtx-1", "devices": "2"},
     ):
-        _, wrong = look(told)
+        wrong = ask(told).problems()
         assert len(wrong) == 1 and wrong[0].field == next(iter(told)), told
 
 
