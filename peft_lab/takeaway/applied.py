@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from peft_lab.core import inspector
 from peft_lab.core.errors import BadInput
@@ -144,25 +144,6 @@ def _bitsandbytes(how: Quantization | None) -> dict[str, str]:
         "bnb_4bit_use_double_quant": literal(how.double),
         "bnb_4bit_compute_dtype": f"torch.{how.compute_dtype}",
     }
-
-
-class Settings(Protocol):
-    """What determines how a method is written, for a run (:class:`~peft_lab.takeaway.facts.Facts`) or a page."""
-
-    @property
-    def method(self) -> MethodSpec: ...
-
-    @property
-    def entry(self) -> ModelEntry: ...
-
-    @property
-    def values(self) -> Mapping[str, Any]: ...
-
-    @property
-    def call(self) -> PeftCall | None: ...
-
-    @property
-    def task_type(self) -> TaskType: ...
 
 
 @dataclass(frozen=True)
@@ -334,12 +315,14 @@ def way_of(method: MethodSpec) -> str:
     return next((way for kind, way in _IN_PLAIN_TORCH if isinstance(method, kind)), "ours")
 
 
-def applied(how: Settings) -> Applied:
+def applied(
+    method: MethodSpec,
+    entry: ModelEntry,
+    values: Mapping[str, Any],
+    call: PeftCall | None,
+    task_type: TaskType,
+) -> Applied:
     """Return what the templates need to write out a method with these settings."""
-    if how.call is not None:
-        way = "peft"
-    elif isinstance(how.method, PTuning) and is_deep(how.values):
-        way = "deep"
-    else:
-        way = way_of(how.method)
-    return Applied(way, how.method, how.entry, how.values, how.call, how.task_type)
+    deep = isinstance(method, PTuning) and is_deep(values)
+    way = "peft" if call is not None else "deep" if deep else way_of(method)
+    return Applied(way, method, entry, values, call, task_type)

@@ -181,7 +181,7 @@ def run_notebook(facts: RunFacts) -> str:
 
 
 def _context(facts: RunFacts) -> dict[str, Any]:
-    how = applied(facts)
+    how = applied(facts.method, facts.entry, facts.values, facts.call, facts.task_type)
     return {
         "run": facts,
         "spec": facts.spec,

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from peft_lab.core import palette, units
@@ -21,36 +20,31 @@ from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.ptuning.spec import DEEP_TYPE
 from peft_lab.methods.shared.peft_backed import PeftMethod, read_any_config
 from peft_lab.models.assets.store import ASSETS
-from peft_lab.models.heads import AUTO_CLASSES, TaskType, task_type
+from peft_lab.models.heads import AUTO_CLASSES, task_type
 from peft_lab.models.images import words
 from peft_lab.models.shapes import CLASSIFIERS, ModelEntry, ModelShape
 from peft_lab.runs.spec import entry_of
 from peft_lab.runs.store import Run
-from peft_lab.takeaway.applied import Applied, PeftCall, applied, peft_call, way_of
+from peft_lab.takeaway.applied import Applied, applied, peft_call, way_of
 from peft_lab.takeaway.facts import RunOutcome
 from peft_lab.takeaway.generator import fill, with_imports
 from peft_lab.training.tasks.base import Task
 
 
-def is_peft(known: RunOutcome) -> bool:
-    """Return whether PEFT itself reads the adapter. Raises BadInput if there is none."""
-    return isinstance(known.method, PeftMethod) and _saved_type(known) != DEEP_TYPE
-
-
-def _saved_type(known: RunOutcome) -> str:
-    return str(read_any_config(known.run.adapter).get("peft_type"))
-
-
-def loading_code(known: RunOutcome) -> str:
-    """Return Python text that leaves the tuned model in ``model``. Raises BadInput for a run without adapter."""
-    way = "peft" if is_peft(known) else "deep" if _saved_type(known) == DEEP_TYPE else way_of(known.method)
+def loading_code(known: RunOutcome) -> tuple[str, bool]:
+    """Return Python text that leaves the tuned model in ``model``, and whether PEFT itself reads the adapter. Raises
+    BadInput for a run without adapter."""
+    deep = read_any_config(known.run.adapter).get("peft_type") == DEEP_TYPE
+    is_peft = isinstance(known.method, PeftMethod) and not deep
+    way = "peft" if is_peft else "deep" if deep else way_of(known.method)
     how = Applied(way, known.method, known.entry, known.values, None, known.task_type)
-    return with_imports(fill("loading.py.j2", run=known, how=how))
+    return with_imports(fill("loading.py.j2", run=known, how=how)), is_peft
 
 
 def model_card(known: RunOutcome) -> str:
     memory = known.record.get("memory") or {}
     settings = read(known.method.knobs, known.values)
+    code, is_peft = loading_code(known)
     return fill(
         "card.md.j2",
         run=known,
@@ -60,8 +54,8 @@ def model_card(known: RunOutcome) -> str:
         record=known.record,
         units=units,
         words=words,
-        is_peft=is_peft(known),
-        loading_code=loading_code(known),
+        is_peft=is_peft,
+        loading_code=code,
         licences=licences(known),
         knobs=[
             (knob, _shown(settings[knob.name]))
@@ -83,25 +77,11 @@ def _shown(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 
-@dataclass(frozen=True)
-class _Page:
-    """The settings of a page, as :class:`~peft_lab.takeaway.applied.Settings` names them."""
-
-    method: MethodSpec
-    entry: ModelEntry
-    values: Mapping[str, Any]
-    call: PeftCall | None
-    task_type: TaskType
-
-
 def config_code(
     method: MethodSpec, entry: ModelEntry, values: Mapping[str, Any], task: Task | None = None
 ) -> str:
-    """Return Python text that loads the model and applies the method; it can be run as it is. Without a ``task``,
-    encoders and models of images get a head that gives each row one of two labels.
-
-    It uses the definitions of exported files: methods that PEFT does not have are plain torch, and what PEFT's
-    configs cannot express follows them. Seeds, precision and training are left to a run's script.
+    """Return Python text that loads the model and applies the method, with the definitions of exported files. Without a
+    ``task``, encoders and models of images get a head that gives each row one of two labels.
 
     Raises:
         BadInput: settings that cannot work, with the reason; ``field`` names the knob.
@@ -109,14 +89,14 @@ def config_code(
     """
     full = method.require(entry.shape, values)
     kind = task_type(entry.kind, entry.kind in CLASSIFIERS) if task is None else task.task_type(entry.kind)
-    page = _Page(method, entry, full, peft_call(entry, method, full, kind), kind)
+    how = applied(method, entry, full, peft_call(entry, method, full, kind), kind)
     context = {
         "auto": AUTO_CLASSES[kind],
         "labels": 2 if task is None else len(task.labels),
         "hub_id": hub_id(entry),
         "rate": method.learning_rate(entry.kind, full),
     }
-    return with_imports(fill("settings.py.j2", how=applied(page), **context))
+    return with_imports(fill("settings.py.j2", how=how, **context))
 
 
 def hub_id(entry: ModelEntry) -> str:
@@ -154,6 +134,9 @@ def living_page(trajectory: Trajectory, shape: ModelShape) -> str:
     title = f"{spec.title} on {shape.title}"
     script = _script()
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    versions = ", ".join(f"{name} {version}" for name, version in trajectory.versions.items())
+    settings = json.dumps(trajectory.spec, ensure_ascii=False)
+    run = f"run {trajectory.run}, {trajectory.label}, with {versions}"
     return fill(
         "living.html.j2",
         title=title,
@@ -162,7 +145,7 @@ def living_page(trajectory: Trajectory, shape: ModelShape) -> str:
         theme=_THEME,
         css=living.LIVING_CSS,
         body=living.LIVING_HTML,
-        about=_about(trajectory),
+        about=f"Measured in {run}. Its settings: {settings}",
         data=json.dumps(_data(trajectory, shape), ensure_ascii=False).replace("<", "\\u003c"),
     )
 
@@ -181,7 +164,10 @@ def _script() -> str:
 
 def _data(trajectory: Trajectory, shape: ModelShape) -> Mapping[str, Any]:
     spec = get_method(trajectory.method)
-    values = spec.complete(shape, _values(trajectory))
+    stated = trajectory.spec.get("values", {}).items()
+    values = spec.complete(
+        shape, {name: tuple(value) if isinstance(value, list) else value for name, value in stated}
+    )
     parts, stored = spec.parts(shape, values), spec.quantization(values)
     wide = draw_block(shape, parts, quantized=stored)
     narrow = draw_block(shape, parts, quantized=stored, layout="narrow")
@@ -199,15 +185,3 @@ def _data(trajectory: Trajectory, shape: ModelShape) -> Mapping[str, Any]:
         "show": ["phases", "layers", "numbers", "curve", "answers"],
         "handles": [],
     }
-
-
-def _values(trajectory: Trajectory) -> dict[str, Any]:
-    values = trajectory.spec.get("values", {})
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-
-
-def _about(trajectory: Trajectory) -> str:
-    """Return the run, the machine, the versions and the settings: all that is needed to repeat it."""
-    versions = ", ".join(f"{name} {version}" for name, version in trajectory.versions.items())
-    spec = json.dumps(trajectory.spec, ensure_ascii=False)
-    return f"Measured in run {trajectory.run}, {trajectory.label}, with {versions}. Its settings: {spec}"

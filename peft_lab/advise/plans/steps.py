@@ -292,7 +292,8 @@ def script(facts: PlanFacts) -> str:
     reason = refusal_to_write(facts)
     if reason:
         raise Unsupported(reason, "method")
-    plan, how = facts.plan, applied(facts)
+    plan = facts.plan
+    how = applied(facts.method, facts.entry, facts.values, facts.call, facts.task_type)
     settings = {name: facts.said(name) for name in ("epochs", "warmup", "schedule")}
     text = fill(
         "plan.py.j2",
