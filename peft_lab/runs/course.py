@@ -199,7 +199,7 @@ def examiner_of(spec: RunSpec, task: Task, base: loading.Base) -> Examiner:
 # folder, because they hold the learner's sentences. A file that cannot be read is ignored: the base is scored again.
 
 
-BASE_SCORE_VERSION = 2  # of the scoring procedure; scores of other versions are ignored
+BASE_SCORE_VERSION = 3  # of the scoring procedure; scores of other versions are ignored
 _EVALUATION = {"metrics": dict[str, float], **dict.fromkeys(("loss", "rows", "seconds"), float)}
 _ANSWER = {"text": str, "answer": str, "scores": dict[str, float]}
 

@@ -158,16 +158,15 @@ def run_work(data: Mapping[str, Any]) -> RunWork:
         size, held = _of_texts(spec, task, entry, test)
     attention, dtype = course.attention_for(spec), machine.compute_dtype()
     asked = admission.step_request(spec, size, machine.in_use().simulated_as, attention)
-    at_once = ROWS_AT_ONCE
-    lengths = sorted(length for length, _ in held)
-    groups = [
-        lengths[first : first + at_once[task.kind]] for first in range(0, len(held), at_once[task.kind])
-    ]
-    read = float(sum(len(group) * group[-1] for group in groups))
+    at_once = ROWS_AT_ONCE[task.kind]
+    lengths = [length for length, _ in held]
+    lengths = [*lengths[:at_once], *sorted(lengths[at_once:])]  # as an examiner groups them
+    groups = [lengths[first : first + at_once] for first in range(0, len(held), at_once)]
+    read = float(sum(len(group) * max(group) for group in groups))
     token = alone = Work()
     if task.writes:
         read += sum(prompt for _, prompt in held)
-        token, alone = (_token(spec, rows, size["apart"], attention) for rows in (at_once[task.kind], 1))
+        token, alone = (_token(spec, rows, size["apart"], attention) for rows in (at_once, 1))
     method = get_method(spec.method)
     files = kept.input_hashes(spec, task, entry)
     return RunWork(

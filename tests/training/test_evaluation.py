@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from peft_lab.models.catalogue import get_model
 from peft_lab.models.loading import decoder_start, load_base
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.training import tasks
+from peft_lab.training.batches import Encoded
 from peft_lab.training.evaluation import Examiner
 from peft_lab.training.tasks.base import Row
 from peft_lab.training.tasks.orders import Fields
@@ -83,8 +85,8 @@ def test_rows_are_counted_as_their_answers_end() -> None:
 
     base.model.get_output_embeddings().register_forward_hook(ending)  # type: ignore[operator]
     once, row = str(base.tokenizer.decode([word])), task.load().test[0]
-    # Rows of a batch stand in the order of their lengths; what ends first is right, what ends last is not.
-    rows = [replace(row, text="A " * long, target=target) for long, target in ((1, ""), (9, "no"), (5, once))]
+    # What ends first is right, what ends last is not.
+    rows = [replace(row, text="A " * long, target=target) for long, target in ((1, ""), (5, once), (9, "no"))]
     found = examiner.evaluate(base.model, rows, lambda *counts: told.append(counts))
     assert told == [(0, 3, 0), (1, 3, 1), (2, 3, 2), (3, 3, 2), (3, 3, 2)]
     assert found.metrics[task.metric] == pytest.approx(2 / 3)
@@ -148,3 +150,11 @@ def test_a_guess_changes_how_soon_an_answer_is_written_and_not_the_answer(slug: 
 
 # ----------------------------------------
 # What the output head reads is laid out before it is multiplied, and only while an answer is written.
+
+
+def test_the_first_rows_are_scored_first_and_the_others_by_length() -> None:
+    examiner = Examiner(tasks.get_task("sentiment"), None, 64, "cpu")  # type: ignore[arg-type]
+    lengths = [3 + 7 * number % 50 for number in range(150)]
+    groups = list(examiner._groups([Encoded((0,) * length, 0) for length in lengths]))
+    assert groups[0] == list(range(64)) and sorted(chain(*groups)) == list(range(150))
+    assert [lengths[number] for group in groups[1:] for number in group] == sorted(lengths[64:])
