@@ -27,17 +27,15 @@ from peft_lab.models.loading import decoder_start, no_pickles
 from peft_lab.models.meta import clean_path
 from peft_lab.runs import store
 from peft_lab.runs.kept import kept_adapter
-from peft_lab.runs.spec import PROBE_CHARACTERS, RunRequest, RunSpec
+from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.takeaway.ship.adapter import read
 from peft_lab.takeaway.ship.passport import base_of
 from peft_lab.training.tasks import get_task
 from peft_lab.training.tasks.base import Task
 
-WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the second adapter; the first has one minus this
 LEVELS = (0.5, 1.0)  # weights that a search tries
 BEST = "best"  # in place of a way to blend: search for it and for the weights
-ROWS = 24  # held-out rows of each task
-SCORED = 12  # of these, those that are answered in writing
+SCORED = 12  # held-out rows of each task that are answered in writing
 #: PEFT's combination type of each way to blend.
 HOW = {how: how for how in ("cat", "linear", "svd", "ties", "ties_svd")}
 HOW |= {"dare": "dare_linear", "dare_svd": "dare_linear_svd", "knots": "cat"}
@@ -76,38 +74,6 @@ def problem(first: RunSpec, second: RunSpec) -> str:
         f"'{one.name}' and '{two.name}' have different labels, so their heads cannot be combined. Choose two runs with "
         "the same labels."
     )
-
-
-def ask(first: str, second: str, text: str) -> list[dict[str, Any]]:
-    """Run :func:`blend` in the inspector process. Raises BadInput if the text is empty or too long, or the runs cannot
-    be blended, RunError if there is no such run."""
-    from peft_lab.core import inspector
-
-    if not text.strip() or len(text) > PROBE_CHARACTERS:
-        raise BadInput(f"The text has {len(text):,} characters. Enter 1 to {PROBE_CHARACTERS:,}.", "text")
-    return inspector.get_inspector(inspector.Worker.ANSWERS).ask(blend, first, second, text)
-
-
-@in_person
-def blend(first: str, second: str, text: str) -> list[dict[str, Any]]:
-    """Evaluate and query the base with both adapters, at each weight.
-
-    Returns:
-        rows of ``weight`` (of the second adapter), ``losses`` (held-out, on the first run's task and the second's),
-        ``answer`` and ``scores`` for the text.
-
-    Raises:
-        BadInput: why the runs cannot be blended. RunError: there is no such run, or it has no adapter.
-    """
-    if reason := problem(*(store.get(run).spec for run in (first, second))):
-        raise BadInput(reason, "run")
-    bench = Bench([part_of_run(first), part_of_run(second)])
-    found = []
-    for weight in WEIGHTS:
-        bench.blend("cat", (1 - weight, weight))
-        answer = bench.examiners[0].answer(bench.model, [text])[0]
-        found.append({"weight": weight, "losses": bench.losses(), **asdict(answer)})
-    return found
 
 
 @dataclass(frozen=True)
@@ -233,13 +199,13 @@ class Bench:
             found.append(one.task.score([str(answer) for answer in answers], them)[one.task.metric])
         return found
 
-    def losses(self, numbers: Sequence[int] = (), count: int = ROWS) -> list[float]:
-        """Return the loss of what is active on ``count`` held-out rows of these adapters' tasks, by default of all."""
+    def losses(self, numbers: Sequence[int], count: int) -> list[float]:
+        """Return the loss of what is active on ``count`` held-out rows of these adapters' tasks."""
 
         from peft_lab.training import batches
 
         losses = []
-        for one in [self.examiners[number] for number in numbers] or self.examiners:
+        for one in [self.examiners[number] for number in numbers]:
             rows = one.task.load().test[:count]
             encoded = batches.encode(one.task, rows, one.tokenizer, one.max_length, one.start)
             batch = batches.collate(encoded, one.pad, one.device)

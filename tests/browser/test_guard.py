@@ -17,7 +17,6 @@ from tests.conftest import link
 from tests.prose import says
 from tests.waits import SECONDS
 
-OWN = ("localhost", "127.0.0.1", "[::1]", socket.gethostname())
 FOREIGN = ("evil.example", "localhost.evil.example", "203.0.113.7")
 WEBSOCKET = {
     "Connection": "Upgrade",
@@ -42,13 +41,6 @@ def answer(url: str, path: str, hosts: list[str], **headers: str) -> tuple[int, 
                 break
     status, _, rest = received.decode("utf-8", "replace").partition("\r\n")
     return int(status.split()[1]), rest
-
-
-@pytest.mark.parametrize("host", OWN)
-def test_own_names_are_answered(host: str, app_url: str) -> None:
-    host = f"{host}:{urlsplit(app_url).port}"
-    assert answer(app_url, "/lora", [host])[0] == 200
-    assert answer(app_url, "/_stcore/stream", [host], **WEBSOCKET, Origin=f"http://{host}")[0] == 101
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from io import BytesIO
-from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 import zxingcpp
@@ -16,8 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 from peft_lab.interview.write.exercises import exercises
 from peft_lab.ui.pages import method_pages, titles
 from tests.browser.conftest import served
-from tests.browser.driver import CHROMIUM_FLAGS, by_doors, choose_page, chromium_path, settled, visit
-from tests.browser.proxy import certificate, proxied
+from tests.browser.driver import by_doors, settled, visit
 from tests.browser.test_guard import WEBSOCKET, answer
 from tests.conftest import link
 
@@ -81,8 +78,6 @@ def test_a_page_opened_by_its_address_makes_its_link(
         assert len(address) > 200, "the page's settings are in it"
         check_the_code_on(page, address)
 
-        # the drawer stays open: the press on the next link closes it, too
-
 
 def check_the_code_on(page: Page, address: str) -> None:
     """A phone at the back of the room reads the address off the screen."""
@@ -105,36 +100,12 @@ def below_a_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-def check_from_everywhere(page: Page, browser: Browser, root: str) -> None:
-    """Opened by address, reached by click, loaded again; the link of a path."""
-    visit(page, f"{root}/qlora")
-    leads(browser, made(page), root, "qlora")
-    page.keyboard.press("Escape")  # the drawer stands over the navigation
-    choose_page(page, "lora")
-    expect(page.locator("h1")).to_have_text("LoRA")
-    settled(page)
-    leads(browser, made(page), root, "lora")
-    page.get_by_role("button", name="Add to my path").click()
-    settled(page)
-    visit(page, page.url)  # loaded again
-    choose_page(page, "teach")
-    expect(page.locator("h1")).to_have_text("For teachers")
-    settled(page)
-    address = (
-        page.get_by_test_id("stMain")
-        .get_by_test_id("stCode")
-        .filter(has_text="tour?path=")
-        .inner_text()
-        .strip()
-    )
-    assert address.startswith(f"{root}/tour?path=")
-    student = opened_elsewhere(browser, address)
-    expect(student.get_by_text("You received a path")).to_be_visible()
-    student.context.close()
-
-
 @pytest.mark.slow
-def test_a_page_behind_a_proxy_that_hands_on_no_port_is_its_own(below_a_folder: str) -> None:
+def test_below_a_folder_and_behind_a_proxy_that_hands_on_no_port(
+    page: Page, chromium: Browser, below_a_folder: str
+) -> None:
+    visit(page, f"{below_a_folder}/qlora")
+    leads(chromium, made(page), below_a_folder, "qlora")
     stream = f"/{BASE}/_stcore/stream"
     for origin, status in (
         (f"https://{NAME}:8443", 101),
@@ -143,16 +114,3 @@ def test_a_page_behind_a_proxy_that_hands_on_no_port_is_its_own(below_a_folder: 
     ):
         for host in (NAME, f"{NAME}:8501"):
             assert answer(below_a_folder, stream, [host], **WEBSOCKET, Origin=origin)[0] == status
-
-
-@pytest.mark.further
-@pytest.mark.slow
-def test_behind_a_proxy_with_another_name_and_scheme(
-    chromium: Browser, below_a_folder: str, tmp_path: Path
-) -> None:
-    flags = [*CHROMIUM_FLAGS, f"--host-resolver-rules=MAP {NAME} 127.0.0.1"]
-    browser = chromium.browser_type.launch(executable_path=chromium_path(), args=flags)
-    with proxied(int(urlsplit(below_a_folder).port or 0), certificate(tmp_path, NAME)) as port:
-        page = browser.new_context(ignore_https_errors=True).new_page()
-        check_from_everywhere(page, browser, f"https://{NAME}:{port}/{BASE}")
-        browser.close()

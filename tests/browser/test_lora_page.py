@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 from pathlib import Path
 
-import psutil
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -124,32 +121,3 @@ def test_a_part_that_is_clicked_shows_its_numbers_as_a_picture(page: Page, app_u
     nothing = """canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data
       .every((value, index) => index % 4 < 3 || value === 0)"""
     assert of_b.evaluate(nothing), "B begins as zeros: nothing is painted"
-
-
-@pytest.mark.slow
-@pytest.mark.further
-def test_a_killed_worker_shows_a_failed_run_and_the_next_one_works(
-    page: Page, app_url: str, app_home: Path
-) -> None:
-    visit(page, f"{app_url}/lora?tab=train&model=minilm-l6&steps=400")
-    train(page)
-    status(page, "Training")
-    os.kill(worker_of(app_home), signal.SIGKILL)
-    status(page, "Failed")
-    expect(page.get_by_text("killed from outside")).to_be_visible()
-    visit(page, f"{app_url}/lora?tab=train&model=minilm-l6&steps=2&rows=32")
-    train(page)
-    status(page, "Done")
-
-
-def worker_of(home: Path) -> int:
-    """The process that is training: the one that writes the log of the newest run."""
-    newest = max((home / "runs").glob("2*"), key=lambda folder: folder.stat().st_mtime)
-    log = str(newest / "worker.log")
-    for process in psutil.process_iter():
-        try:
-            if str(Path(f"/proc/{process.pid}/fd/1").readlink()) == log:
-                return process.pid
-        except OSError:
-            continue
-    raise AssertionError("no process writes the newest run's log")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.driver import in_address, settled, stop_button, unfold, visit
+from tests.browser.driver import settled, unfold, visit
 
 pytestmark = pytest.mark.weights
 WIDE = {"viewport": {"width": 1280, "height": 800}}
@@ -113,20 +112,6 @@ def test_a_chosen_part_is_answered_beside_it_in_view(page: Page, app_url: str) -
     assert_in_view(page, page.locator(".panel"))  # it stays when the page has been drawn again
 
 
-def test_a_part_is_answered_and_the_answer_closed_by_keyboard(page: Page, app_url: str) -> None:
-    visit(page, f"{app_url}/prompt?tab=idea&model=minilm-l6")
-    part = drawn(page).locator('[data-path="tokens"]')
-    part.focus()
-    page.keyboard.press("Enter")
-    panel = page.locator(".panel")
-    assert_in_view(page, panel)
-    expect(panel).to_contain_text("prompt_encoder.embedding.weight")
-    expect(panel).to_contain_text("20 × 384, float32, trainable")
-    page.keyboard.press("Escape")
-    expect(panel).to_be_hidden()
-    expect(part).to_be_focused()
-
-
 def test_the_drawing_and_the_tree_choose_the_same_part(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/lora?tab=inside&part=modules")
     expect(drawn(page)).to_be_hidden()
@@ -144,46 +129,6 @@ def test_the_drawing_and_the_tree_choose_the_same_part(page: Page, app_url: str)
     expect(drawn(page).locator('[data-path$="q_proj"]').first).to_have_attribute("aria-pressed", "true")
     expect(row).to_have_attribute("aria-pressed", "true")
     expect(row).to_be_focused()
-
-
-def tile(page: Page, label: str) -> Locator:
-    return (
-        page.get_by_test_id("stVerticalBlock")
-        .filter(has=page.get_by_test_id("stMetric").filter(has_text=label))
-        .last
-    )
-
-
-@pytest.mark.further
-@pytest.mark.slow
-def test_a_page_in_a_new_tab_knows_of_the_run_and_both_places_say_the_same_peak(
-    page: Page, app_url: str, chromium: Browser
-) -> None:
-    visit(page, f"{app_url}/lora?tab=train&model=minilm-l6&steps=300&rows=32")
-    expect(tile(page, "Peak memory")).to_contain_text("simulated")
-    page.get_by_role("button", name="Train", exact=True).click()
-    expect(page.get_by_text("Peak of one step:")).to_be_visible()
-    said = page.get_by_text("Peak of one step:").locator("strong").inner_text()
-    expect(tile(page, "Peak memory")).to_contain_text("measured")
-    expect(tile(page, "Peak memory")).to_contain_text(said)
-
-    other: Any = page.context.new_page()
-    other.goto(f"{app_url}/lora?tab=train&model=minilm-l6")
-    expect(stop_button(other)).to_be_visible()
-    assert other.get_by_role("button", name="Train", exact=True).count() == 0
-    in_address(other, "run=2")
-    stop_button(other).click()
-    expect(other.locator("strong", has_text=re.compile("^Stopped$"))).to_be_visible()
-    expect(other.get_by_text("Stopped after")).to_be_visible()
-    expect(other.get_by_role("button", name="Train", exact=True)).to_be_enabled()
-
-    stranger = chromium.new_context()
-    try:
-        theirs = visit(stranger.new_page(), f"{app_url}/lora?tab=train&model=minilm-l6")
-        expect(theirs.get_by_role("button", name="Train", exact=True)).to_be_visible()
-        assert "run=2" not in theirs.url
-    finally:
-        stranger.close()
 
 
 @pytest.mark.sampled(2)

@@ -9,7 +9,6 @@ from bench.first_screen import WATCH, cumulative
 from tests.browser.driver import settled, visit
 
 TABLET = {"viewport": {"width": 768, "height": 1024}}
-WIDE = {"viewport": {"width": 1920, "height": 1080}}
 MOST_SHIFT = 0.05
 # words that do not fit: of what is chosen, and whatever ends in dots
 _CUT = """() => [...document.querySelectorAll('[data-testid="stMain"] *')].filter((it) => it.offsetParent

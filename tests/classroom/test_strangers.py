@@ -33,9 +33,9 @@ from peft_lab.studies.compare import store as comparisons
 from peft_lab.studies.sweeps import store as sweeps
 from peft_lab.takeaway import bundle
 from peft_lab.takeaway.ship import adapter as ship
-from peft_lab.training.tasks import apart, pictures
+from peft_lab.training.tasks import apart, hub, pictures
 from peft_lab.ui import pages
-from peft_lab.ui.components.own_data import _keep, stored
+from peft_lab.ui.components.own_data import _keep
 from peft_lab.ui.runs import shown
 from peft_lab.ui.server import sessions
 from tests.classroom.conftest import PRACTISES, SECRET, Room
@@ -60,8 +60,6 @@ OPERATIONS: dict[str, Callable[[Room], Any]] = {
     "studies.store.Study.get": lambda room: comparisons.get(room.comparison),
     "studies.store.Study.get, of a sweep": lambda room: sweeps.get(room.sweep),
     "studies.store.Study.delete": lambda room: comparisons.delete(room.comparison),
-    "studies.blending.blend": lambda room: blending.blend(room.run, room.run, "a text"),
-    "studies.blending.ask": lambda room: blending.ask(room.run, room.run, "a text"),
     "studies.blending.compare_intruders": lambda room: blending.compare_intruders(room.run),
     "studies.blending.ask_intruders": lambda room: blending.ask_intruders(room.run).result(),
     "takeaway.bundle.zipped_library_folder": lambda room: bundle.zipped_library_folder(room.run),
@@ -97,9 +95,6 @@ OTHERS = {
     "runs.store.note_starter": "has the run in hand; the mark is a browser's",
     "ui.runs.shown.show_run": "keeps what the address says; shown_run asks the store",
     "ui.runs.shown.short_id": "cuts a text",
-    "ui.method.inside.soft.show_keys_run": "draws what read_insight gave; asks the store",
-    "ui.method.inside.lora.two_adapters": "draws; asks the store and blending.ask",
-    "ui.method.inside.lora.intruders": "draws; asks intruding.ask",
     "ui.method.inside.lora.trained": "draws what read_insight gave; asks the store",
     "ui.method.inside.lora.held_out": "asks the store",
     "ui.method.inside.lora.kind_of": "asks the store",
@@ -156,8 +151,6 @@ def test_every_operation_is_tried() -> None:
     }
     by_other_words = {
         "studies.store.Study.get, of a sweep",
-        "studies.blending.blend",
-        "studies.blending.ask",
         "studies.serving.measure_serving",
     }
     told -= TEACHERS.keys()
@@ -170,7 +163,6 @@ def test_questions_to_worker_processes_about_runs_are_asked_in_person() -> None:
         getattr(each, "in_person", False)
         for each in (
             respond.respond,
-            blending.blend,
             blending.compare_intruders,
             serving.measure_serving,
             preview.look,
@@ -281,7 +273,9 @@ def test_the_same_plan_of_two_learners_is_two_comparisons(room: Room) -> None:
 def test_anothers_files_are_not_opened_shown_or_trained_on(room: Room, tmp_path: Path) -> None:
     with acting_for(room.ada):
         library = adapters_folders.FOLDER / adapters_folders.CLASSIFIER
-        adapter = Path(stored("adapter.zip", library_files.packed(library)))
+        adapter = places.mine() / hub.UPLOADS / "adapter.zip"
+        adapter.parent.mkdir(parents=True, exist_ok=True)
+        adapter.write_bytes(library_files.packed(library))
         folder = Path(homemade.images(tmp_path / "images"))
         images = Path(_keep("mine.zip", pictures.pack(folder), lambda: None))
         assert adapter.is_relative_to(places.mine()) and images.is_relative_to(places.mine())

@@ -18,50 +18,16 @@ from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.runs import store
 from peft_lab.runs.spec import RunRequest, RunSpec
-from peft_lab.runs.store import Run
 from peft_lab.scratch import blend as written_out
 from peft_lab.studies import blending
 from peft_lab.studies.blending import DENSITY, HOW, SHIPPED, TASKS, Bench, overlap
 from peft_lab.takeaway.ship.adapter import read
 from tests.cli.conftest import run  # noqa: F401  a fixture
 from tests.methods import tiny
-from tests.runs.test_training import carry_out
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 MOVIES = RunRequest("minilm-l6", "lora", "sentiment", {"r": 4}, steps=3, batch=4, eval_rows=0)
 TWEETS = replace(MOVIES, task="tweets", values={"r": 2})
-TEXT = "A wonderful film."
-
-
-@pytest.fixture(scope="module")
-def pair(assets_home: object) -> tuple[Run, Run]:
-    return carry_out(MOVIES), carry_out(TWEETS)
-
-
-@pytest.mark.weights
-@pytest.mark.slow
-def test_the_ends_are_each_adapter_alone_and_the_middle_is_their_sum(pair: tuple[Run, Run]) -> None:
-    import torch
-
-    from peft_lab.methods import get_method
-    from peft_lab.methods.lora import recording as lora
-    from peft_lab.runs.course import fresh_base
-
-    rows = blending.blend(pair[0].id, pair[1].id, TEXT)
-    assert [row["weight"] for row in rows] == list(blending.WEIGHTS)
-    bench = blending.Bench([blending.part_of_run(each.id) for each in pair])
-    deltas = []
-    for each, row in zip(pair, (rows[0], rows[-1]), strict=True):
-        base = fresh_base(each.spec, each.spec.task_object()).model.float()
-        alone = get_method("lora").load(base, each.adapter)
-        answer = bench.examiners[0].answer(alone, [TEXT])[0]
-        assert row["scores"] == pytest.approx(answer.scores, abs=1e-4)
-        deltas.append({path: module.get_delta_weight("default") for path, module in lora.layers(alone)})
-    bench.blend("cat", (0.75, 0.25))
-    path = next(iter(deltas[0]))
-    found = bench.layers()[path].get_delta_weight("mix")
-    wanted = 0.75 * deltas[0][path] + 0.25 * deltas[1][path]
-    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize(

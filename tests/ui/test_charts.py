@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.core import palette
 from peft_lab.methods.counting.count import count
 from peft_lab.models.meta import GroupCount
 from peft_lab.ui import theme
 from peft_lab.ui.components import charts, figures
-from peft_lab.ui.components.charts import FAR, VISIBLE, Area, areas, caption, treemap
+from peft_lab.ui.components.charts import FAR, VISIBLE, Area, areas, treemap
 from tests.waits import SECONDS
 
 
@@ -23,45 +22,12 @@ def plain(figure: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
 
 # -- lines -------------------------------------------------------------------------------------------------------
-def test_curves_draw_each_series_with_its_name_points_and_colour() -> None:
-    data, layout = plain(
-        charts.curves(
-            {"LoRA": ([1, 2, 3], [3.0, 2.0, 1.0]), "IA³": ([1, 2], [4.0, 3.5])},
-            "optimizer step",
-            "training loss (nats)",
-            colours={"IA³": "#123456"},
-        )
-    )
-    assert [trace["name"] for trace in data] == ["LoRA", "IA³"]
-    assert [(list(trace["x"]), list(trace["y"])) for trace in data] == [
-        ([1, 2, 3], [3.0, 2.0, 1.0]),
-        ([1, 2], [4.0, 3.5]),
-    ]
-    assert [trace["line"]["color"] for trace in data] == [theme.SERIES[0], "#123456"]
-    assert all(trace["mode"] == "lines" for trace in data)
-    assert layout["xaxis"]["title"]["text"] == "optimizer step"
-    assert layout["yaxis"]["title"]["text"] == "training loss (nats)"
-    assert layout["showlegend"] is True
 
 
 # -- bars --------------------------------------------------------------------------------------------------------
 
 
 # -- heat map ----------------------------------------------------------------------------------------------------
-def test_a_diverging_map_is_symmetric_about_zero_and_grey_there() -> None:
-    data, layout = plain(charts.heatmap([[1.0, -4.0], [2.0, 0.0]], "in", "out", "ΔW", diverging=True))
-    (trace,) = data
-    assert [list(row) for row in trace["z"]] == [[1.0, -4.0], [2.0, 0.0]]
-    assert (trace["zmin"], trace["zmax"]) == (-4.0, 4.0)
-    assert [colour for _, colour in trace["colorscale"]] == [
-        theme.QUANTISED,
-        palette.CHART_ZERO,
-        theme.TRAINABLE,
-    ]
-    assert trace["colorscale"][1][0] == 0.5
-    assert trace["colorbar"]["title"]["text"] == "ΔW"
-    assert (layout["xaxis"]["title"]["text"], layout["yaxis"]["title"]["text"]) == ("in", "out")
-    assert layout["yaxis"]["autorange"] == "reversed"
 
 
 @pytest.mark.parametrize("matrix", [[], [[0.0, 0.0]]])
@@ -104,30 +70,6 @@ def test_what_is_below_a_gigabyte_is_drawn_in_megabytes() -> None:
     data, layout = plain(charts.memory_timeline([("rest", None, small["LoRA"])]))
     assert [list(trace["y"]) for trace in data] == [[600.0], [399.0]]
     assert layout["yaxis"]["title"]["text"] == "MB alive"
-
-
-def _course() -> list[tuple[str, int | None, dict[str, int]]]:
-    rest = [("rest", None, {"weights": 1_000_000_000})] * 2
-    forward = [
-        ("forward", layer, {"weights": 1_000_000_000, "activations": layer * 10**8}) for layer in range(20)
-    ]
-    backward = [("backward", layer, {"weights": 1_000_000_000, "gradients": 10**6}) for layer in range(20)]
-    return [*rest, *forward, *backward]
-
-
-def test_the_timeline_stacks_parts_over_the_course_in_gigabytes() -> None:
-    data, layout = plain(charts.memory_timeline(_course()))
-    assert [trace["name"] for trace in data] == ["weights", "gradients", "activations"]
-    assert {trace["stackgroup"] for trace in data} == {"memory"}
-    assert [trace["fillcolor"] for trace in data] == [theme.MEMORY[trace["name"]] for trace in data]
-    by_name = {trace["name"]: trace for trace in data}
-    assert list(by_name["weights"]["y"]) == [1.0] * 42
-    assert list(by_name["activations"]["y"])[2:5] == [0.0, 0.1, 0.2]
-    assert list(by_name["activations"]["customdata"])[3] == "100 MB"
-    assert list(by_name["weights"]["text"])[:3] == ["rest", "rest", "forward, layer 0"]
-    assert list(by_name["weights"]["x"]) == list(range(42))
-    assert layout["yaxis"]["title"]["text"] == "GB alive"
-    assert layout["xaxis"]["title"]["text"] == "course of the step, layer by layer"
 
 
 Q = "model.layers.{}.self_attn.q_proj"
@@ -196,14 +138,6 @@ def test_what_contains_areas_is_as_large_as_they_are_together() -> None:
         assert boxes[place]["size"] == pytest.approx(sum(inside))
 
 
-def test_a_large_trained_area_is_to_scale() -> None:
-    full = tuple(group(one.module, one.parameters, "method") for one in TREE if not one.added)
-    found = areas(full)
-    assert not any(area.enlarged for area in found)
-    assert "to scale" not in caption(found)
-    assert "Grey" not in caption(found)
-
-
 @pytest.mark.parametrize(
     ("model", "method"),
     [("smollm2-135m", "lora"), ("smollm2-135m", "prompt"), ("minilm-l6", "bitfit"), ("gpt2", "ia3")],
@@ -243,14 +177,6 @@ def sent_bars(limit: int) -> dict[str, Any]:
 @pytest.mark.parametrize(("limit", "drawn"), [(FAR * LONGEST_BAR, True), (FAR * LONGEST_BAR + 1, False)])
 def test_a_limit_far_beyond_the_longest_bar_is_named_and_not_drawn(limit: int, drawn: bool) -> None:
     assert sent_bars(limit)["limit"] == {"size": limit, "text": "T4: 16 GB usable", "drawn": drawn}
-
-
-def test_rows_have_their_parts_and_sizes_and_the_legend_what_is_in_them() -> None:
-    got = sent_bars(LONGEST_BAR)
-    assert [(row["label"], row["text"], row["source"]) for row in got["rows"]] == [
-        ("LoRA", "4.00 GB", "simulated"), ("IA³", "2.00 GB", "simulated"),
-    ]  # fmt: skip
-    assert [part["name"] for part in got["legend"]] == ["weights", "optimizer"]
 
 
 NAME = "base_model.model.layers.0.self_attn.v_proj.lora_A.weight"

@@ -267,15 +267,6 @@ def test_how_a_page_ended(own_home: Path) -> None:
         assert figures(guard.text().decode())["peft_lab_page_seconds_count", outcome, "ia3"] == before + 1
 
 
-def test_runs_that_cannot_be_listed_have_no_figure(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails() -> None:
-        raise BadInput("gone")
-
-    monkeypatch.setattr(waiting, "standing", fails)
-    status, _, text = ask("/metrics")
-    assert status == 200 and "peft_lab_runs" not in text and "peft_lab_sessions" in text
-
-
 def test_health_is_anybodys_and_tells_of_a_folder_that_takes_nothing(
     empty_class: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,27 +13,18 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.core.errors import BadInput
-from peft_lab.engine.timing import here
-from peft_lab.engine.timing.kernels import CONSTANTS
-from peft_lab.methods import get_method
-from peft_lab.methods.shared import adapters_library as library
-from peft_lab.models.catalogue import get_model
-from peft_lab.runs import record, respond, store
-from peft_lab.runs.forecast import run_work
+from peft_lab.runs import record, store
 from peft_lab.runs.queue import get_queue
-from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.view import Status
 from peft_lab.training.tasks import apart, hub, pictures
 from peft_lab.ui import state
 from peft_lab.ui.components.model_choice import entry_of
 from tests.conftest import link
 from tests.models import homemade
-from tests.models.assets import adapters_folders as saved
 from tests.prose import says
 from tests.training.tasks.test_hub import put
 from tests.training.tasks.test_own import ASKS, SAYS, file_of
-from tests.ui.test_pages import ROOT, opened, told
+from tests.ui.test_pages import ROOT, opened
 from tests.waits import SECONDS
 
 GOOD = b"text,label\n" + b"".join(b"sentence %d,%s\n" % (n, (b"a", b"b")[n % 2]) for n in range(20))
@@ -220,102 +211,6 @@ def test_a_chosen_file_is_removed(own_home: Path) -> None:
     assert theirs.exists() and not mine.exists()
 
 
-def _folder_page() -> None:
-    import streamlit as st
-
-    from peft_lab.methods import get_method
-    from peft_lab.models.catalogue import get_model
-    from peft_lab.ui import state
-    from peft_lab.ui.components.knobs import Choice
-    from peft_lab.ui.method import settings, train
-
-    spec, entry = get_method("adapters"), get_model("minilm-l6")
-    moved = state.scope("adapters")
-    values = {
-        **spec.defaults(entry.shape),
-        **{k: v for k, v in moved.items() if k in spec.defaults(entry.shape)},
-    }
-    choice = Choice(spec, entry, "sentiment", values, ())
-    train.open_folder(choice, None, False)
-    st.session_state["start"] = settings.start_of(choice)
-
-
-def files(monkeypatch: pytest.MonkeyPatch, given: dict[str, bytes]) -> None:
-    found = [SimpleNamespace(name=name, getvalue=lambda data=data: data) for name, data in given.items()]
-    monkeypatch.setattr(st, "file_uploader", lambda *_, **__: found)
-
-
-def _told_of_folder(app: AppTest) -> str:
-    return "\n".join(each.value for each in app.markdown)
-
-
-def a_folder() -> dict[str, bytes]:
-    """Of MiniLM's width; nothing reads the weights before they are scored or trained."""
-    import json
-
-    shape = get_model("minilm-l6").shape
-    values = get_method("adapters").complete(shape, {"placement": "par_bn", "bottleneck": 24, "scale": 2.0})
-    content = library.content_of(shape, values, "here", "BertForSequenceClassification", "")
-    return {
-        "adapter_config.json": json.dumps(content).encode(),
-        "adapter.safetensors": b"none",
-        "other.txt": b"x",
-    }
-
-
-@pytest.mark.usefixtures("own_home")
-def test_a_folder_is_opened_counted_and_its_settings_become_knobs(
-    own_home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[Any] = []
-
-    def scores(*arguments: Any) -> dict[str, Any]:
-        asked.append(arguments)
-        each = {"metrics": {"accuracy": 0.5}, "loss": 1.0, "rows": 8, "seconds": 1.0}
-        return {
-            "metric": "accuracy",
-            "rows": 8,
-            "base": each,
-            "opened": {**each, "metrics": {"accuracy": 0.75}},
-        }
-
-    from peft_lab.core import inspector
-
-    def ask(function: Any, *arguments: Any) -> Any:
-        return scores(*arguments) if function is respond.opened_scores else function(*arguments)
-
-    monkeypatch.setattr(inspector, "get_inspector", lambda *_: SimpleNamespace(ask=ask))
-    files(monkeypatch, a_folder())
-    app = AppTest.from_function(_folder_page, default_timeout=SECONDS).run()
-    assert not app.exception
-    trained = 6 * (2 * 24 * 384 + 384 + 24)
-    assert says(_told_of_folder(app), "bottleneck 24", "gelu", "2.0", trained)
-    kept = Path(app.session_state["start"])
-    assert (
-        kept.parent == own_home / "uploads"
-        and respond.opened_values(kept, "minilm-l6")["placement"] == "par_bn"
-    )
-    app.button(key="adapters-start-knobs").click().run()
-    assert app.session_state["settings"]["adapters"]["placement"] == "par_bn"
-    assert not [each for each in app.button if each.key == "adapters-start-knobs"]
-    app.button(key="adapters-start-score").click().run()
-    assert asked == [(str(kept), "minilm-l6", "sentiment", None)]
-    assert says(_told_of_folder(app), "50%", "75%", "8 held-out")
-    monkeypatch.setattr(st, "file_uploader", lambda *_, **__: [])
-    app.button(key="adapters-start-out").click().run()
-    assert app.session_state["start"] is None
-
-
-@pytest.mark.usefixtures("own_home")
-def test_what_is_not_opened_is_a_sentence_and_trains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    content = (saved.FOLDER / saved.CLASSIFIER / "adapter_config.json").read_bytes()
-    files(monkeypatch, {"adapter_config.json": content})
-    app = AppTest.from_function(_folder_page, default_timeout=SECONDS).run()
-    assert not app.exception
-    assert says(_told_of_folder(app), "bert", 16)
-    assert app.session_state["start"] is None
-
-
 @pytest.fixture
 def vit(tmp_path: Path) -> str:
     folder = homemade.folder("vit", tmp_path / "my-vit")
@@ -366,40 +261,3 @@ def test_a_zip_without_images_is_refused_at_the_control(vit: str) -> None:
     box.upload("mine.zip", b"text", "application/zip")
     app.run()
     assert any("zip archive" in each.value and each.value.startswith(":red[") for each in app.markdown)
-
-
-def test_no_seconds_are_promised(vit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(here, "place", lambda: tmp_path / here.FILE)
-    speed = dict.fromkeys(CONSTANTS, 1e11)
-    here.keep({"constants": speed, "loading": {"models": {"my-vit": [1.0, 1e6]}, "pack": 1e9}})
-    assert here.complete()
-    images = homemade.images(tmp_path / "images")
-    app = opened("lora", model=vit, task="own", tab="train")
-    box: Any = app.file_uploader[0]
-    box.upload("mine.zip", pictures.pack(Path(images)), "application/zip")
-    app.run()
-    assert not app.exception
-    labels = {button.key: button.label for button in app.button}
-    assert labels["lora-train"] == "Train" and "lora-calibrate" not in labels
-    spec = RunRequest(vit, "lora", "own", steps=2, own_data=images).complete()
-    with pytest.raises(BadInput, match="unknown"):
-        run_work(spec.to_dict())
-
-
-@pytest.mark.rest
-@pytest.mark.weights
-def test_digits_are_offered_and_trained_on(own_home: Path) -> None:
-    link(own_home)
-    app = opened("lora", model="dinov2-small", tab="train", steps="2", batch="4", rows="8")
-    assert not app.exception
-    box = next(box for box in app.selectbox if box.label == "Task")
-    assert box.options == ["Handwritten digits", "Your own images"] and box.value == "digits"
-    assert "28 × 28 grey pixels" in told(app)
-    assert not [box for box in app.text_area if box.label == "Your sentence"]
-    next(button for button in app.button if button.label.startswith("Train")).click().run()
-    identity = str(app.session_state[state._COMPLETE]["run"])
-    assert get_queue().wait(identity, 240.0) is Status.DONE
-    assert record.result(store.get(identity))["metric"]["rows"] == 8
-    app.run()
-    assert not app.exception
-    assert not [box for box in app.text_area if box.label == "Another sentence"]

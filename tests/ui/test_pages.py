@@ -260,28 +260,6 @@ def test_a_page_starts_from_the_methods_own_defaults(slug: str, model: str) -> N
             assert set(method.defaults(shape)[knob.name]) <= set(method.options(knob, shape))
 
 
-@pytest.mark.parametrize("slug", ["lora", "prefix", "prompt", "bitfit"])
-@pytest.mark.slow
-def test_the_encoder_decoder_is_offered_with_its_task_or_refused_in_a_sentence(
-    slug: str, own_home: Path
-) -> None:
-    link(own_home)
-    app = opened(slug, model="flan-t5-small", tab="train")
-    assert not app.exception
-    assert (
-        get_model("flan-t5-small").title in next(box for box in app.selectbox if box.label == "Model").options
-    )
-    said = told(app) + "".join(box.value for box in (*app.error, *app.warning, *app.caption))
-    if slug == "bitfit":
-        assert "has no biases" in said
-        return
-    assert "Orders to fields" in next(box for box in app.selectbox if box.label == "Task").options
-    if slug == "prefix":
-        assert "decoder's self-attention" in said
-    if slug == "prompt":
-        assert "half" in said
-
-
 SCRIPT = """
 import streamlit as st
 from peft_lab.ui import state
@@ -300,15 +278,6 @@ def identity(app: AppTest) -> str:
 def test_only_the_open_tab_is_drawn_and_it_opens_where_asked() -> None:
     app = AppTest.from_string(SCRIPT).run()
     assert [text.value for text in app.markdown] == ["drawn Two"]
-
-
-@pytest.mark.weights
-def test_where_no_run_has_ended_a_button_leads_to_the_tab_that_starts_one(own_home: Path) -> None:
-    link(own_home)
-    app = opened("prompt", tab="inside")
-    assert any("Recorded run" in each.value for each in app.markdown)
-    next(button for button in app.button if button.label == "Open Train").click().run()
-    assert app.query_params["tab"] in ("train", ["train"])
 
 
 @pytest.mark.weights
@@ -357,13 +326,6 @@ def test_the_tabs_keep_their_identity_when_another_is_remembered() -> None:
     app.run()
     assert before
     assert identity(app) == before
-
-
-def test_a_return_to_the_page_starts_at_the_tab_last_open() -> None:
-    back = AppTest.from_string(SCRIPT)
-    back.session_state["settings"] = {"page": {"tab": "Three"}}
-    back.session_state["first-defaults"] = {"page.0.tabs": "Two"}  # of a visit that Streamlit has forgotten
-    assert [text.value for text in back.run().markdown] == ["drawn Three"]
 
 
 TOLD = "The formula gives 60, the count 100: PEFT trains 40 in mlp.experts that the formula does not know."

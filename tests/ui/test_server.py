@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import json
-import platform
 import re
 import subprocess
 import sys
@@ -21,12 +19,10 @@ from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 from streamlit.web.server.starlette.starlette_static_routes import create_streamlit_static_handler
 
-from peft_lab.drawing.trajectory import sentence as recorded
-from peft_lab.ui import home, web
+from peft_lab.ui import web
 from peft_lab.ui.server import app
 from peft_lab.ui.server import app as assets
 from peft_lab.ui.shell import dress
-from tests.waits import SECONDS
 from tools import subset_fonts
 
 STATIC = Path(st.__file__).with_name("static")
@@ -84,10 +80,6 @@ def test_every_script_and_style_is_what_streamlit_sends(
 )  # fmt: skip
 def test_all_else_is_left_to_streamlit(client: TestClient, path: str, headers: dict[str, str]) -> None:
     assert client.get(path, headers=headers).text == "below"
-
-
-def test_nothing_but_reading_is_answered(client: TestClient) -> None:
-    assert client.head(f"/{TEXTS[0]}").headers.get("content-encoding") is None
 
 
 def test_a_file_is_compressed_once_for_all_who_ask_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,21 +224,6 @@ def test_every_icon_is_in_the_font_of_icons() -> None:
     assert not subset_fonts.icon_words() - held, AGAIN
 
 
-def test_every_letter_of_home_is_left_to_our_fonts() -> None:
-    files = (
-        *Path(web.__file__).parent.glob("sentence.*"),
-        Path(home.__file__),
-        Path(recorded.__file__).parent / "sentence.json",
-    )
-    letters = {
-        ord(letter) for file in files for letter in file.read_text(encoding="utf-8")
-    } | subset_fonts.LATIN
-    runs = [run.removeprefix("U+").split("-") for run in web.read("fonts/others.txt").split(",")]
-    assert not [
-        chr(code) for code in letters if any(int(run[0], 16) <= code <= int(run[-1], 16) for run in runs)
-    ], AGAIN
-
-
 def test_rules_name_the_files_and_the_files_fit_a_slow_line() -> None:
     files = {file.name: file.stat().st_size for file in web.FONTS.glob("*.woff2")}
     assert set(re.findall(r"\./static/media/([^)]+)\)", RULES)) == set(files)
@@ -260,71 +237,6 @@ def test_streamlits_fonts_are_for_other_letters_only() -> None:
     rules = [rule for rule in re.findall(r"@font-face\{[^}]*\}", text) if "Source" in rule]
     assert len(rules) >= 6 and all(f"unicode-range:{web.read('fonts/others.txt')};" in rule for rule in rules)
     assert "Material Symbols" not in text
-
-
-THREADS = 12
-
-ARENAS = """
-import ctypes, sys, threading
-from peft_lab.ui.server import app as arenas
-
-if sys.argv[1] == "few":
-    arenas.few_arenas()
-libc = ctypes.CDLL(None)
-libc.malloc.restype = libc.fopen.restype = ctypes.c_void_p
-together = threading.Barrier(int(sys.argv[2]))
-
-def take():
-    together.wait()
-    libc.malloc(ctypes.c_size_t(1000))
-    together.wait()  # none ends before all have asked: a thread that ends leaves its place to the next
-
-threads = [threading.Thread(target=take) for _ in range(int(sys.argv[2]))]
-[thread.start() for thread in threads]
-[thread.join() for thread in threads]
-file = ctypes.c_void_p(libc.fopen(sys.argv[3].encode(), b"w"))
-libc.malloc_info(0, file)
-libc.fclose(file)
-"""
-
-
-def counted(how: str, folder: Path) -> int:
-    told = folder / f"{how}.xml"
-    subprocess.run([sys.executable, "-c", ARENAS, how, str(THREADS), str(told)], check=True, timeout=SECONDS)
-    return told.read_text("utf-8").count("<heap nr=")
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has no such places")
-@pytest.mark.rest
-def test_threads_share_a_few(tmp_path: Path) -> None:
-    assert counted("many", tmp_path) > app.MOST_ARENAS, "they would have shared them anyway: needless"
-    assert counted("few", tmp_path) == app.MOST_ARENAS
-
-
-COUNT = """
-import gc, json, weakref
-from peft_lab.ui.server import app as lasting
-
-class Page:
-    def __init__(self):
-        self.itself = self  # only a search finds that it is gone
-
-imported = [[number] for number in range(100_000)]
-lasting.set_apart()
-searched = len(gc.get_objects())
-page = weakref.ref(Page())
-left = page() is not None
-gc.collect()
-print(json.dumps([gc.get_freeze_count(), searched, left, page() is None]))
-"""
-
-
-@pytest.mark.rest
-def test_what_is_imported_is_set_apart_and_pages_are_still_let_go_of() -> None:
-    done = subprocess.run([sys.executable, "-c", COUNT], capture_output=True, text=True, check=True)
-    apart, searched, left, found = json.loads(done.stdout)
-    assert apart > 100_000 > 10 * searched
-    assert left and found
 
 
 _FIRST = """

@@ -6,9 +6,7 @@ import pytest
 
 from peft_lab.engine import published
 from peft_lab.interview import since
-from peft_lab.interview.since import Seen
 from peft_lab.methods import all_methods
-from tests.prose import says
 from tests.ui.test_pages import opened, told
 
 PLACE = {"tab": "experiments", "part": "what changed since"}
@@ -30,17 +28,6 @@ def test_each_is_told_with_its_source_and_one_thing_to_see(slug: str) -> None:
         assert (f"lab-{discovery.id}" in keys) == (discovery.opens is not None)
         for name in discovery.rows:
             assert f"{100 * published.rows()[name].accuracy:.1f}%" in tables
-
-
-def test_a_finding_that_does_not_show_here_is_said_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = {
-        "lora-rank": Seen("Held-out score: as it was.", False, "2026-11-26", "a machine", {"torch": "2.13.0"})
-    }
-    monkeypatch.setattr(since, "seen", lambda: kept)
-    monkeypatch.setattr("peft_lab.ui.method.idea.seen", lambda: kept)
-    shown = told(opened("lora", **PLACE))
-    assert shown.count("does not show the finding") == 1
-    assert says(shown, "Seen here", "as it was")
 
 
 @pytest.mark.slow

@@ -8,10 +8,8 @@ import pytest
 
 from peft_lab.core.units import Finding, Source
 from peft_lab.runs import store
-from peft_lab.studies.compare import results
 from peft_lab.studies.compare.shipped import all_shipped
 from peft_lab.ui import pages
-from peft_lab.ui.compare import results as table
 from peft_lab.ui.components import figures
 from tests.conftest import link
 from tests.studies.compare.conftest import FakeQueue
@@ -119,11 +117,3 @@ def test_a_card_shows_the_source_of_its_finding(source: Source) -> None:
     assert cards(app) == {"Some figure": ("7", str(source))}
     assert app.metric[0].proto.help.startswith(str(source).capitalize())
     assert figures.badge(source) in app.markdown[0].value
-
-
-def test_the_table_of_a_comparison_names_the_sources_of_its_axes() -> None:
-    """Parameters are counted, all else was measured in the runs; the plot's axes say the same."""
-    for found in all_shipped().values():
-        shown = {column.needs: column.source for column in table.table_columns(found) if column.source}
-        assert shown == {name: results.AXES[name].source for name in shown}
-        assert {name for name, source in shown.items() if source is Source.COUNTED} == {"trainable"}

@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from peft_lab import takeaway
-from peft_lab.core.errors import BadInput, SimulationError
 from peft_lab.interview.bank import all_questions
 from peft_lab.interview.question import LEVELS
 from peft_lab.methods import all_methods
@@ -73,16 +71,6 @@ def test_every_method_asks_one_question_a_level_with_its_answer_folded(slug: str
 
 
 @pytest.mark.usefixtures("own_home")
-def test_settings_that_cannot_be_written_say_why_and_leave_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*settings: object) -> str:
-        raise BadInput("'Odd' is not part of PEFT's LoraConfig.", "odd")
-
-    monkeypatch.setattr(takeaway, "config_code", refused)
-    app = opened("lora")
-    assert "PEFT" in app.error[0].value and len(answers(app)) == len(LEVELS)
-
-
-@pytest.mark.usefixtures("own_home")
 @pytest.mark.parametrize("slug", method_pages())
 @pytest.mark.parametrize("model", readers_of_text())
 def test_questions_that_fit_the_model_are_computed_for_it(slug: str, model: str) -> None:
@@ -123,16 +111,6 @@ def test_an_answer_that_takes_long_does_not_hold_the_page(monkeypatch: pytest.Mo
 
 
 @pytest.mark.usefixtures("own_home")
-def test_an_answer_that_cannot_be_had_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(question: object, model: str | None) -> None:
-        raise SimulationError("no room")
-
-    monkeypatch.setattr(answering, "ask_solution", broken)
-    said = answers(opened("lora"))
-    assert len(said) == len(LEVELS) and all(":red[" in one and "no room" in one for one in said)
-
-
-@pytest.mark.usefixtures("own_home")
 def test_the_button_leads_there_although_practice_was_open_with_another_topic() -> None:
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
     app.query_params["topic"] = "lora"
@@ -148,12 +126,6 @@ def test_the_button_leads_there_although_practice_was_open_with_another_topic() 
 
 
 SHOWN = sorted({file.page for file in FILES.values()})
-
-
-def test_every_method_page_shows_its_file_first() -> None:
-    assert sorted(method_pages()) == SHOWN
-    for slug in SHOWN:
-        assert next(name for name, file in FILES.items() if file.page == slug) == slug
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -6,27 +6,20 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.core import asking
 from peft_lab.core.errors import BadInput
 from peft_lab.drawing.trajectory.format import Example, RecordedAnswer, asked_states, shipped
 from peft_lab.engine.timing import here
 from peft_lab.engine.timing.kernels import CONSTANTS
 from peft_lab.runs import admission, checkpoints, store, waiting
-from peft_lab.runs import kept as said
-from peft_lab.runs.kept import MadeForecast
 from peft_lab.runs.owners import myself
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
-from peft_lab.training.tasks import get_task
 from peft_lab.training.tasks.tags import TASK
-from peft_lab.ui.components.waiting import Look
-from peft_lab.ui.method import settings
 from peft_lab.ui.method.sample import sample_html
 from peft_lab.ui.runs.shown import read_insight
 from peft_lab.ui.server import sessions
@@ -182,24 +175,6 @@ def test_a_page_opened_anew_finds_the_run_of_its_own_browser(runs: Any) -> None:
 
 @pytest.mark.weights
 @pytest.mark.slow
-def test_the_text_that_virtual_tokens_start_from_follows_the_task_until_it_is_written() -> None:
-    def area(app: AppTest) -> Any:
-        return next(box for box in app.text_area if box.label == "Initial text")
-
-    app = opened("prompt", model="minilm-l6")
-    assert area(app).value == get_task("tags").start_text
-    task = next(box for box in app.selectbox if box.label == "Task")
-    task.set_value("sentiment").run()
-    assert area(app).value == get_task("sentiment").start_text
-    assert "prompt_tuning_init_text" not in app.query_params
-    area(app).set_value("Good or bad?").run()
-    assert app.query_params["prompt_tuning_init_text"] == "Good or bad?"
-    other = opened("prompt", model="minilm-l6", task="sentiment", prompt_tuning_init_text="Good or bad?")
-    assert area(other).value == "Good or bad?" and not other.exception
-
-
-@pytest.mark.weights
-@pytest.mark.slow
 def test_a_run_of_another_method_in_the_address_is_not_shown_as_one_of_this(runs: Any) -> None:
     run = runs(START, READY, step(1), step(2), memory(5_000))
     app = opened("lora", run=run.id, tab="train")
@@ -246,14 +221,6 @@ def test_a_queued_run_says_what_is_before_it_and_about_when_it_starts(runs: Any)
     way = app.button(key=f"bitfit-before-{first.id}")
     assert way.label == "LoRA on all-MiniLM-L6-v2 · step 1 of 2"
     assert way.proto.wrap, "in its narrow column the number of steps was cut off"
-
-
-@pytest.mark.weights
-def test_a_damaged_note_of_who_started_a_run_is_nobodys(runs: Any) -> None:
-    run = runs(mark=None)
-    for content in ("", "[]", '{"browser": 3}', "\x00", "[" * 100_000):
-        (run.folder / store.STARTER_FILE).write_text(content, "utf-8")
-        assert store.started_by(run) is None
 
 
 @pytest.mark.weights
@@ -308,13 +275,6 @@ def boxes(html: str) -> list[str]:
 
 def spans(html: str, kind: str) -> list[str]:
     return re.findall(rf'<span class="{kind}">(.*?)</span>', html.replace("&quot;", '"'))
-
-
-def test_the_answers_at_the_steps_that_every_run_is_asked_at_are_shown() -> None:
-    assert [re.findall(r"Step (\d+)", box) for box in boxes(card(60, steps=60))] == [
-        [str(step)] for step in (0, 5, 10, 15, 25, 60)
-    ]
-    assert [re.findall(r"Step (\d+)", box) for box in boxes(card(12))] == [["0"], ["5"], ["10"], ["12"]]
 
 
 def test_fields_are_marked_and_the_newest_answer_is_lit() -> None:
@@ -422,15 +382,6 @@ def _label_with_seconds(app: Any, key: str) -> str:
     return str(_button(app, key).label)
 
 
-def test_in_a_class_nothing_is_said_as_others_train_beside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor is a step traced for it at each move of a slider."""
-    here.keep({"constants": SPEED, "loading": {"models": {"minilm-l6": [1.0, 45e6]}, "pack": 1e9}})
-    choice: Any = SimpleNamespace(valid=True, entry=SimpleNamespace(kind="encoder"), task="sentiment")
-    monkeypatch.setattr(asking, "class_is_on", lambda: True)
-    monkeypatch.setattr(settings, "planned", lambda _: pytest.fail("a run was planned"))
-    assert settings.ask_duration(choice) == Look()
-
-
 def test_before_that_it_is_offered_and_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[int] = []
     monkeypatch.setattr(waiting, "begin_calibrating", lambda: begun.append(1))
@@ -440,17 +391,3 @@ def test_before_that_it_is_offered_and_begun(monkeypatch: pytest.MonkeyPatch) ->
     assert _button(app, "ia3-train").label == "Train"
     _button(app, "ia3-calibrate").click().run()
     assert begun == [1]
-
-
-def test_what_a_run_took_stands_beside_what_was_said() -> None:
-    assert says(
-        settings.duration_beside(MadeForecast(60.0, 50.0, said.forecasts_file(), 48.0)),
-        "48 s",
-        "60 s",
-        "+25%",
-    )
-    assert (
-        settings.duration_beside(None)
-        == settings.duration_beside(MadeForecast(60.0, 50.0, said.forecasts_file()))
-        == ""
-    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,9 +16,6 @@ from peft_lab.core import inspector
 from peft_lab.core.errors import RunError, Unsupported
 from peft_lab.ui.components import waiting
 from peft_lab.ui.components.waiting import LOOKS, MOST, Look, collect, come_back, every, look, shown
-from peft_lab.ui.method import page as method_page
-from peft_lab.ui.method.drawing import ExpectedStep
-from tests.waits import SECONDS
 
 
 @pytest.fixture
@@ -137,26 +133,6 @@ def test_of_several_the_page_waits_for_what_it_has_not_sorted(monkeypatch: pytes
     found = collect({"a": there, "b": refused, "c": comes})
     assert [one.open for one in asked[0]] == [None, None, comes] and comes.done()
     assert (found.found, found.refused, found.waiting) == ({"a": "a step"}, {"b": "not here"}, 1)
-
-
-def test_a_method_page_waits_for_what_comes_while_it_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    counted, late = Future[Any](), Future[Any]()
-    asked: list[tuple[Look[Any], ...]] = []
-
-    def expect(choice: Any) -> ExpectedStep:
-        counted.set_exception(Unsupported("not this"))  # between the page's look at the count and all else
-        return ExpectedStep(look(late))
-
-    monkeypatch.setattr("peft_lab.ui.method.page.inspector.submit", lambda *_: counted)
-    monkeypatch.setattr(method_page, "expect", expect)
-    monkeypatch.setattr(method_page, "strip", lambda *_: late.set_exception(Unsupported("not here")))
-    monkeypatch.setattr(method_page, "come_back", lambda *looks: asked.append(looks))
-    app = AppTest.from_file(str(Path(__file__).parents[2] / "app.py"), default_timeout=SECONDS)
-    app.switch_page("pages/bitfit.py").run()
-    assert not app.exception and late.done() and counted.done()
-    (looks,) = asked
-    futures = [one.open for one in looks]
-    assert late in futures and counted in futures
 
 
 # ----------------------------------------

@@ -6,7 +6,7 @@ A recorded trajectory brings it to life: the browser plays and scrubs the record
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from peft_lab.drawing.block import TOKENS as EXAMPLE
 from peft_lab.drawing.block import draw_block
 from peft_lab.drawing.living import sent
 from peft_lab.drawing.trajectory.format import Trajectory
-from peft_lab.methods.base import Knob, MethodSpec, Part
+from peft_lab.methods.base import MethodSpec, Part
 from peft_lab.models.quantise import Quantization
 from peft_lab.models.shapes import ModelShape
 from peft_lab.ui import web
@@ -63,36 +63,26 @@ class Handle:
 
 def handles(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any]) -> tuple[Handle, ...]:
     """Return a method's handles on a model for complete knob values; ``()`` if the values are invalid."""
-    return () if spec.refusal(shape, values) else tuple(_handles(spec, shape, values))
-
-
-def _handles(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any]) -> Iterator[Handle]:
-    for knob in spec.knobs:
-        kind = _KINDS.get(knob.name)
+    found = []
+    for knob in () if spec.refusal(shape, values) else spec.knobs:
+        kind, value = _KINDS.get(knob.name), values[knob.name]
         if kind is None or not is_read(knob, spec.knobs, values):
             continue
-        if kind != "targets":
-            yield Handle(knob.name, kind, knob.label, values[knob.name], _stops(spec, shape, values, knob))
-        elif names := _names(spec, shape, knob):
-            yield Handle(knob.name, kind, knob.label, list(values[knob.name]), names=names)
-
-
-def _stops(
-    spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any], knob: Knob
-) -> tuple[HandleStop, ...]:
-    wanted = sorted({*(int(stop) for stop in knob.stops), values[knob.name]})
-    found = []
-    for value in wanted:
-        whole = {**values, knob.name: value}
-        if not spec.refusal(shape, whole):
-            found.append(HandleStop(value, spec.formula(shape, whole).trainable))
+        if kind == "targets":
+            ends = {group.path: group.path.rpartition(".")[2] for group in shape.matrices if group.layers}
+            offered = spec.options(knob, shape)
+            names = {path: end for path, end in ends.items() if end in offered}
+            if names:
+                found.append(Handle(knob.name, kind, knob.label, list(value), names=names))
+            continue
+        tried = ({**values, knob.name: stop} for stop in sorted({*(int(stop) for stop in knob.stops), value}))
+        stops = tuple(
+            HandleStop(whole[knob.name], spec.formula(shape, whole).trainable)
+            for whole in tried
+            if not spec.refusal(shape, whole)
+        )
+        found.append(Handle(knob.name, kind, knob.label, value, stops))
     return tuple(found)
-
-
-def _names(spec: MethodSpec, shape: ModelShape, knob: Knob) -> dict[str, str]:
-    offered = spec.options(knob, shape)
-    ends = {group.path: group.path.rpartition(".")[2] for group in shape.matrices if group.layers}
-    return {path: end for path, end in ends.items() if end in offered}
 
 
 # ----------------------------------------
@@ -120,10 +110,7 @@ Panel = Literal["phases", "layers", "numbers", "curve", "answers"]
 PANELS: tuple[Panel, ...] = ("phases", "layers", "numbers", "curve", "answers")
 
 _mount_block = st.components.v2.component(
-    "peft_block",
-    html=living.LIVING_HTML,
-    css=living.LIVING_CSS,
-    js=living.living_module(),
+    "peft_block", html=living.LIVING_HTML, css=living.LIVING_CSS, js=living.living_module()
 )
 
 
@@ -209,10 +196,8 @@ def block(
 
 
 HIGH = 188.0  # of the window on the drawing, in its user units: three matrices above each other
-UNDER = (
-    12.0  # room under the lowest trained part; more under virtual tokens, whose row goes on below their edge
-)
-TOKENS = 36.0
+UNDER = 12.0  # room under the lowest trained part
+TOKENS = 36.0  # the same under virtual tokens, whose row goes on below their edge
 ROW = 60.0  # a box that is higher stands beside several rows
 # Nothing in it can be reached: it stands beside words that say the same. A link to an anchor beside it leaves no mark
 # in the address, which says what is set on the page.
@@ -253,14 +238,9 @@ def cropped(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any], high
     drawn = draw_block(shape, parts, quantized=spec.quantization(values), layout="narrow")
     trained = [group for group in _GROUP.findall(drawn.svg) if "trained" in group]
     lowest = max((float(y) for group in trained for y in _Y.findall(group)), default=drawn.height)
-    under = TOKENS if {part.kind for part in parts} & {"cells"} else UNDER
-    end = _past_boxes(lowest + under, drawn.svg)
+    end = lowest + (TOKENS if any(part.kind == "cells" for part in parts) else UNDER)
+    boxes = [(float(y), float(y) + float(tall)) for y, tall in _BOXES.findall(drawn.svg)]
+    # below a box of one row that it would cut through
+    end = max((low + 3 for top, low in boxes if top < end < low and low - top < ROW), default=end)
     top = max(0.0, min(end, drawn.height) - high)
-    window = f'viewBox="0 {top:g} {drawn.width:g} {high:g}"'
-    return _BOX.sub(window, drawn.svg, count=1)
-
-
-def _past_boxes(end: float, svg: str) -> float:
-    """Return a window's lower edge, moved below a one-row box that it would cut through."""
-    boxes = [(float(y), float(y) + float(tall)) for y, tall in _BOXES.findall(svg)]
-    return max((low + 3 for top, low in boxes if top < end < low and low - top < ROW), default=end)
+    return _BOX.sub(f'viewBox="0 {top:g} {drawn.width:g} {high:g}"', drawn.svg, count=1)

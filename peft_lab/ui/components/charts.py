@@ -76,8 +76,11 @@ def curves(
     until: float | None = None,
     colours: Mapping[str, str] | None = None,
     log_y: bool = False,
+    top: float | None = None,
+    markers: bool = False,
 ) -> go.Figure:
-    """Return lines over one axis: ``name: (xs, ys)``. ``until`` fixes the axis's end while data arrive."""
+    """Return lines over one axis: ``name: (xs, ys)``. ``until`` fixes the axis's end while data arrive, ``top`` the
+    highest value that it shows."""
     figure = go.Figure()
     for index, (name, (xs, ys)) in enumerate(series.items()):
         colour = (colours or {}).get(name, theme.SERIES[index % len(theme.SERIES)])
@@ -85,12 +88,16 @@ def curves(
             x=list(xs),
             y=list(ys),
             name=name,
-            mode="lines" if len(xs) > 1 else "markers",
+            mode="lines+markers" if markers else "lines" if len(xs) > 1 else "markers",
             line={"color": colour, "width": 2},
             hovertemplate=f"{x} %{{x}}<br>%{{y:.4g}}<extra>{name}</extra>",
         )  # fmt: skip
     across = {"title": x, "range": None if until is None else [0, until], "zeroline": False}
-    up = {"title": y, "rangemode": "normal" if log_y else "tozero", "type": "log" if log_y else "linear"}
+    up = {
+        "title": y,
+        "rangemode": "normal" if log_y else "tozero",
+        "type": "log" if log_y else "linear",
+    } | _to(top)
     above = {"y": 1.02, "yanchor": "bottom"}  # however many lines it takes
     return laid_out(
         figure, height, across, up, legend=above, showlegend=len(series) > 1, hovermode="x unified"
@@ -110,10 +117,16 @@ def bars(
     return laid_out(figure, height or 60 + 26 * len(labels), {"title": x}, up)
 
 
+def _to(top: float | None) -> dict[str, Any]:
+    """Return the range of an axis from zero to a little above ``top``; nothing for None."""
+    return {} if top is None else {"range": [0, 1.05 * top or 1.0]}
+
+
 def columns(
-    xs: Sequence[float], ys: Sequence[float], x: str, y: str, height: int = 320, colour: str = theme.TRAINABLE
-) -> go.Figure:
-    """Return vertical bars over whole numbers."""
+    xs: Sequence[float], ys: Sequence[float], x: str, y: str, height: int = 320, colour: str = theme.TRAINABLE,
+    top: float | None = None,
+) -> go.Figure:  # fmt: skip
+    """Return vertical bars over whole numbers. ``top``: the highest value that the axis shows."""
     figure = go.Figure(
         go.Bar(
             x=list(xs),
@@ -124,7 +137,8 @@ def columns(
     )
     # further apart their numbers would lie over each other
     few = len(xs) <= 20 and max(xs, default=0) - min(xs, default=0) <= 20
-    return laid_out(figure, height, {"title": x, "dtick": 1 if few else None}, {"title": y}, bargap=0.25)
+    up = {"title": y} | _to(top)
+    return laid_out(figure, height, {"title": x, "dtick": 1 if few else None}, up, bargap=0.25)
 
 
 def heatmap(
@@ -194,25 +208,17 @@ def memory_timeline(
             customdata=[units.size(size) for size in sizes],
             hovertemplate="%{customdata}<extra>" + part + "</extra>",
         )
-    above = 0
     starts = [0, *(index for index in xs[1:] if points[index][0] != points[index - 1][0])]
     ends = [*starts[1:], len(xs)]
-    for index, end in zip(starts, ends, strict=True):
-        if end - index < len(xs) * LABEL_SHARE:
-            continue  # too short a phase for its name
+    named = [at for at, end in zip(starts, ends, strict=True) if end - at >= len(xs) * LABEL_SHARE]
+    for turn, index in enumerate(
+        named
+    ):  # in two lines by turns: on a narrow screen neighbours would run together
         figure.add_vline(x=index, line={"dash": "dot", "width": 1, "color": theme.QUIET})
         figure.add_annotation(
-            x=index,
-            y=1,
-            yref="paper",
-            text=points[index][0],
-            showarrow=False,
-            xanchor="left",
-            yanchor="bottom",
-            # In two lines by turns: on a narrow screen neighbours would run into each other.
-            yshift=LABEL_LINE * above,
-        )
-        above = 1 - above
+            x=index, y=1, yref="paper", text=points[index][0], showarrow=False, xanchor="left", yanchor="bottom",
+            yshift=LABEL_LINE * (turn % 2),
+        )  # fmt: skip
     across = {"title": "course of the step, layer by layer", "showticklabels": False, "zeroline": False}
     up = {"title": f"{unit} alive", "rangemode": "tozero"}
     return laid_out(figure, height, across, up, 30 + LABEL_LINE, {"y": -0.22}, hovermode="x unified")
@@ -271,8 +277,12 @@ def areas(tree: Sequence[GroupCount]) -> list[Area]:
         area = found.setdefault((place, label, state), Area(place, label, state, 0, group.count, 0.0))
         area.parameters += group.parameters
         area.modules = max(area.modules, group.count)
-    _size(list(found.values()))
-    return [area for area in found.values() if area.parameters]
+    kept = [area for area in found.values() if area.parameters]
+    total, trained = sum(area.parameters for area in kept), sum(area.state == "trained" for area in kept)
+    for area in kept:  # what is trained has at least the size that is seen
+        least = max(LEAST, VISIBLE / trained) * total if area.state == "trained" else 0
+        area.drawn = max(area.parameters, least)
+    return kept
 
 
 def _owner(module: str, bare: set[str]) -> str:
@@ -289,15 +299,6 @@ def _named(path: str) -> tuple[str, str]:
     if layered:
         return (inside[0] if len(inside) > 1 else "norms"), ".".join(inside[1:] or inside)
     return ("", inside[-1]) if len(inside) < 3 else (inside[-2], inside[-1])
-
-
-def _size(all_areas: list[Area]) -> None:
-    """Set each area's size: its number of parameters, or at least the visible minimum if it is trained."""
-    total = sum(area.parameters for area in all_areas)
-    trained = [area for area in all_areas if area.state == "trained" and area.parameters]
-    least = max(LEAST, VISIBLE / len(trained)) * total if trained else 0
-    for area in all_areas:
-        area.drawn = max(area.parameters, least) if area in trained else area.parameters
 
 
 def caption(all_areas: Sequence[Area]) -> str:
@@ -320,27 +321,29 @@ def treemap(all_areas: Sequence[Area], height: int = 340) -> go.Figure:
     """Return the areas, grouped by place. Tiny areas are drawn larger; labels and figures keep the true values."""
     colours = {"trained": theme.TRAINABLE, "quantised": theme.QUANTISED, "frozen": theme.FROZEN}
     total = sum(area.parameters for area in all_areas)
-    boxes: list[tuple[str, str, str, float, int, str, str]] = []
+    boxes: list[tuple[str, str, str, float, str, tuple[str, str, str]]] = []
+
+    def told(parameters: int, note: str = "") -> tuple[str, str, str]:
+        return f"{parameters:,}", units.percent(100 * parameters / total), note
+
     for place in dict.fromkeys(area.place for area in all_areas if area.place):
         inside = [area for area in all_areas if area.place == place]
-        sizes = sum(area.drawn for area in inside), sum(area.parameters for area in inside)
-        boxes.append((place, place, "", *sizes, palette.CHART_AREA_PLACE, ""))
+        size, number = sum(area.drawn for area in inside), sum(area.parameters for area in inside)
+        boxes.append((place, place, "", size, palette.CHART_AREA_PLACE, told(number)))
     for area in all_areas:
         identity = f"{area.place}/{area.label}/{area.state}"
         label = area.label + (f" ×{area.modules}" if area.modules > 1 else "")
         note = f"<br>{area.state}" + (", drawn larger than it is" if area.enlarged else "")
-        boxes.append((identity, label, area.place, area.drawn, area.parameters, colours[area.state], note))
-    ids, labels, parents, drawn, shown, colour, notes = zip(*boxes, strict=True)
+        what = told(area.parameters, note)
+        boxes.append((identity, label, area.place, area.drawn, colours[area.state], what))
+    ids, labels, parents, drawn, colour, notes = zip(*boxes, strict=True)
     figure = go.Figure(
         go.Treemap(
             ids=ids,
             labels=labels,
             parents=parents,
             values=drawn,
-            customdata=[
-                [f"{number:,}", units.percent(100 * number / total), text]
-                for number, text in zip(shown, notes, strict=True)
-            ],
+            customdata=notes,
             marker={"colors": colour, "line": {"width": 1, "color": palette.WHITE}},
             branchvalues="total",
             texttemplate="%{label}<br>%{customdata[0]}",
@@ -410,11 +413,7 @@ def grown_bars(bars: Sequence[Bar], key: str, limit: Limit | None = None, close:
 
     ``close``: draw label, bar and size side by side; the page names their source.
     """
-    legend = [
-        {"name": name, "colour": theme.MEMORY[name]}
-        for name in theme.MEMORY
-        if any(bar.parts.get(name) for bar in bars)
-    ]
+    legend = [{"name": name, "colour": theme.MEMORY[name]} for name in _parts(bar.parts for bar in bars)]
     rows = [
         {
             "label": bar.label,

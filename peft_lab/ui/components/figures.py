@@ -179,27 +179,16 @@ def groups_at(
 
 def detail(path: str, report: CountReport | None, shape: ModelShape, parts: Sequence[Part] = ()) -> Detail:
     """Return the parameters at ``path``, or a note that they are still being counted."""
-    title = {"tokens": "Virtual tokens", "attention": "Attention", "ffn": "Feed-forward"}.get(
-        path, plain(path)
-    )
-    if report is None:
-        return Detail(title, (), "Counting…")
-    groups = groups_at(report.tree, path, shape, parts)
-    if not groups:
-        tied = any(group.path == path and not group.each for group in shape.groups)
-        return Detail(
-            title,
-            (),
-            "Shares the parameters of the embeddings, where they are counted." if tied else "No parameters.",
-        )
-    return Detail(title, tuple(_row(group, path) for group in groups))
-
-
-def _row(group: GroupCount, path: str) -> tuple[str, str, str]:
-    name = f"{group.module}.{group.name}".removeprefix(f"{path}.")
-    dims = " × ".join(f"{size:,}" for size in group.shape)
-    state = "quantised" if group.quantised else _STATE[group.role]
-    return plain(name), f"{dims}, {group.dtype}, {state}", units.count(group.parameters)
+    titles = {"tokens": "Virtual tokens", "attention": "Attention", "ffn": "Feed-forward"}
+    title, rows = titles.get(path, plain(path)), list[tuple[str, str, str]]()
+    for group in () if report is None else groups_at(report.tree, path, shape, parts):
+        name = f"{group.module}.{group.name}".removeprefix(f"{path}.")
+        dims = " × ".join(f"{size:,}" for size in group.shape)
+        state = "quantised" if group.quantised else _STATE[group.role]
+        rows.append((plain(name), f"{dims}, {group.dtype}, {state}", units.count(group.parameters)))
+    tied = any(group.path == path and not group.each for group in shape.groups)
+    none = "Shares the parameters of the embeddings, where they are counted." if tied else "No parameters."
+    return Detail(title, tuple(rows), "" if rows else "Counting…" if report is None else none)
 
 
 # ----------------------------------------

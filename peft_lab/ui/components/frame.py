@@ -34,16 +34,11 @@ _IN_A_LINE, _FIRST = 5, 3  # at most this many names of fixed settings are liste
 
 
 def enter(page: str, lockable: bool) -> bool:
-    """Read the frame's URL parameters, before the page is drawn.
+    """Read the frame's URL parameters, before the page is drawn; return whether a stop was just reached, whose progress
+    must be recorded (:func:`noted`).
 
-    Args:
-        lockable: whether the page shows fixed settings as locked; otherwise ``fixed`` is ignored.
-
-    A second press may end this run at any step, and the page is then drawn anew: so each mark of work to do
-    is cleared last.
-
-    Returns:
-        whether a stop was just reached, whose progress must be recorded (:func:`noted`).
+    A second press may end this run at any step, and the page is then drawn anew: each mark of work to do is cleared
+    last. ``lockable``: whether the page shows fixed settings as locked; otherwise ``fixed`` is ignored.
     """
     state.enter(page)
     address = st.query_params.to_dict()
@@ -53,7 +48,8 @@ def enter(page: str, lockable: bool) -> bool:
         state.carry("projector", "on" if address.get("projector") == "on" else "")
         state.remember(SCOPE, "entered", True)
     arrived = address.get("stop", "") not in ("", state.carried().get("stop"))
-    fixed = _fixed(address) if lockable else {}
+    names = address.get("fixed", "").split(",") if lockable else ()
+    fixed = {name: address[name] for name in names if name in address}  # a name without a value fixes nothing
     if arrived or shown or (fixed and fixed != state.fixed_on(page)):
         state.begin_afresh(page, _KEPT)
         state.fix(page, fixed)
@@ -68,12 +64,6 @@ def enter(page: str, lockable: bool) -> bool:
 def noted() -> None:
     """Record that the progress at the stop just reached is stored, or needs no storing."""
     state.remember(SCOPE, _ARRIVED, False)
-
-
-def _fixed(address: dict[str, str]) -> dict[str, str]:
-    """Return the settings that the URL fixes; a name without a value fixes nothing."""
-    names = address.get("fixed", "").split(",")
-    return {name: address[name] for name in names if name in address}
 
 
 def locked_note(page: str, labels: dict[str, str]) -> None:

@@ -59,12 +59,8 @@ class Choice:
 
 def default_model(spec: MethodSpec, first: str) -> str:
     """Return the page's model, or else the first live one on which the method's defaults work."""
-    live = [entry for entry in catalogue().values() if entry.live]
-    candidates = [catalogue()[first], *live]
-    for entry in candidates:
-        if all(problem.level != "error" for problem in spec.problems(entry.shape, {})):
-            return entry.name
-    return first
+    candidates = [catalogue()[first], *(entry for entry in catalogue().values() if entry.live)]
+    return next((entry.name for entry in candidates if not spec.refusal(entry.shape, {})), first)
 
 
 def tasks_for(entry: ModelEntry) -> list[str]:
@@ -136,15 +132,17 @@ def readers(spec: MethodSpec, first: str) -> dict[str, Any]:
 
 
 def knobs_card(spec: MethodSpec, first: str) -> Choice:
-    """Draw the card and return the settings."""
+    """Draw the card, each control with its problems, and return the settings."""
     _head(spec)
-    places: dict[str, Any] = {}
-    entry = _model_control(spec, first, places)
-    return _knobs(spec, entry, _task_control(spec, entry, places), places)
-
-
-def _knobs(spec: MethodSpec, entry: ModelEntry, task: str | None, places: Mapping[str, Any]) -> Choice:
-    """Draw the knobs with their problems, and return the settings. ``places``: below the controls above them."""
+    current = _current_model(spec, first)
+    entry = model_control(current, state.widget_key("shared", "model", spec.slug))
+    # Only a choice is remembered: a learner who has made none meets each method on the model where it shows best.
+    if entry.name != current.name:
+        state.remember("shared", "model", entry.name)
+    places = {"model": _below(spec, "model")}
+    task = _task_control(spec, entry)
+    if task is not None:
+        places["task"] = _below(spec, "task")
     shape, controls = entry.shape, knob_controls(spec, lambda: entry)
     offered = {knob.name: spec.options(knob, shape) for knob in spec.knobs if knob.kind == "modules"}
     values: dict[str, Any] = {}
@@ -170,7 +168,9 @@ def _knobs(spec: MethodSpec, entry: ModelEntry, task: str | None, places: Mappin
                 draw(knob)
     problems = spec.problems(shape, values)
     for problem in problems:
-        (places.get(problem.field) or controls.at(problem.field)).markdown(problem_line(problem))
+        colour, icon = ("red", "error") if problem.level == "error" else ("orange", "info")
+        place = places.get(problem.field) or controls.at(problem.field)
+        place.markdown(f":{colour}[:material/{icon}: {plain(problem.message)}]")
     return Choice(spec, entry, task, values, problems)
 
 
@@ -188,13 +188,9 @@ def _head(spec: MethodSpec) -> None:
             "change.",
         )
     if pressed:
-        kept = {
-            name: state.remembered(spec.slug, name, "")
-            for name in KEPT
-            if state.remembered(spec.slug, name, "")
-        }
+        known = state.scope(spec.slug)
         state.forget(spec.slug)
-        state.scope(spec.slug).update(kept)
+        state.scope(spec.slug).update({name: known[name] for name in KEPT if known.get(name)})
         st.rerun()
 
 
@@ -239,22 +235,12 @@ def _current_model(spec: MethodSpec, first: str) -> ModelEntry:
     return entry_of(state.remembered("shared", "model", None) or default_model(spec, first))
 
 
-def _model_control(spec: MethodSpec, first: str, places: dict[str, Any]) -> ModelEntry:
-    current = _current_model(spec, first)
-    entry = model_control(current, state.widget_key("shared", "model", spec.slug))
-    # Only a choice is remembered: a learner who has made none meets each method on the model where it shows best.
-    if entry.name != current.name:
-        state.remember("shared", "model", entry.name)
-    places["model"] = _below(spec, "model")
-    return entry
-
-
 def _current_task(entry: ModelEntry) -> str | None:
     options = tasks_for(entry)
     return options[state.one_of("shared", "task", options, first_task(entry))] if options else None
 
 
-def _task_control(spec: MethodSpec, entry: ModelEntry, places: dict[str, Any]) -> str | None:
+def _task_control(spec: MethodSpec, entry: ModelEntry) -> str | None:
     options = tasks_for(entry)
     if not options:
         return None
@@ -272,7 +258,6 @@ def _task_control(spec: MethodSpec, entry: ModelEntry, places: dict[str, Any]) -
     )
     if task != options[index]:
         state.remember("shared", "task", task)
-    places["task"] = _below(spec, "task")
     return task
 
 
@@ -305,13 +290,6 @@ def _other_names(spec: MethodSpec, knob: Knob, shape: ModelShape) -> tuple[str, 
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def problem_line(problem: Problem) -> str:
-    """Return a problem as one coloured line."""
-    if problem.level == "error":
-        return f":red[:material/error: {plain(problem.message)}]"
-    return f":orange[:material/info: {plain(problem.message)}]"
-
-
 # ----------------------------------------
 # Options of a list that read alike, told apart: Streamlit knows an option by its words, so that of two equal ones
 # the first would be taken for both.
@@ -323,7 +301,4 @@ END = 4  # characters of an id, enough among what was made in one second
 def apart(titles: Mapping[str, str]) -> dict[str, str]:
     """Return the titles by id, in order; equal ones get the ends of their ids."""
     often = Counter(titles.values())
-    return {
-        identity: f"{title} · {identity[-END:]}" if often[title] > 1 else title
-        for identity, title in titles.items()
-    }
+    return {name: f"{title} · {name[-END:]}" if often[title] > 1 else title for name, title in titles.items()}

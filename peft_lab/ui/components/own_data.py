@@ -21,7 +21,7 @@ from peft_lab.runs import allowance, preview
 from peft_lab.runs.preview import Preview, Token, heading, headline, notes, visible
 from peft_lab.runs.spec import RunSpec
 from peft_lab.training.tasks import apart, hub, own, pictures, records
-from peft_lab.ui import state
+from peft_lab.ui import state, web
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.frame import error_line
 from peft_lab.ui.components.waiting import shown
@@ -74,18 +74,14 @@ def upload(kind: ModelKind, locked: bool) -> str | None:
         return None
     finally:
         slot.empty()
-    splits = task.load()
+    splits, kept_at = task.load(), Path(path)
     noun = "images" if task.images else "conversations" if task.kind == "chat" else "rows"
+    mine = kept_at.parent.name == hub.UPLOADS  # its name begins with a hash; a run's copy is named by the run
+    called = kept_at.name.split("-", 1)[1] if mine else f"Data of {kept_at.parent.name}"
     st.caption(
-        f"{plain(_called(Path(path)))}: "
-        f"{len(splits.train):,} {noun} to train on, {len(splits.test):,} held out. {task.note}".strip()
+        f"{plain(called)}: {len(splits.train):,} {noun} to train on, {len(splits.test):,} held out. {task.note}".strip()
     )
     return str(path)
-
-
-def chosen(kind: ModelKind) -> tuple[str | None, str | None]:
-    """Return the stored file's path, and the dataset with its commit behind it; None for what there is not."""
-    return chosen_file(kind), source_of(kind)
 
 
 def chosen_file(kind: ModelKind) -> str | None:
@@ -105,11 +101,6 @@ def choose_of(spec: RunSpec, kind: ModelKind) -> None:
     if spec.own_data is not None:
         state.remember("own", "said", spec.own_source or "", kind)
         _remember(kind, spec.own_data, spec.own_source)
-
-
-def _called(path: Path) -> str:
-    """Return a stored file's display name: without its content hash; a run's copy is named by the run."""
-    return path.name.split("-", 1)[1] if path.parent.name == hub.UPLOADS else f"Data of {path.parent.name}"
 
 
 def _remember(kind: ModelKind, path: str, source: str | None) -> None:
@@ -162,18 +153,9 @@ def _reading(slot: DeltaGenerator) -> None:
 def _keep(name: str, data: bytes, tick: Callable[[], object]) -> str:
     """Check an upload, store it under a name from its content, and return its path.
 
-    Raises PeftLabError; nothing is stored then.
+    Raises PeftLabError: it is none, or in a class more than a learner may store; nothing is stored then.
     """
     apart.load(data, name, tick)
-    return stored(name, data)
-
-
-def stored(name: str, data: bytes) -> str:
-    """Store bytes under PEFT_LAB_HOME, named by their content, and return the path.
-
-    Raises:
-        BadInput: in a class, more than a learner may store.
-    """
     folder = places.mine() / hub.UPLOADS
     folder.mkdir(parents=True, exist_ok=True)
     safe = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in Path(name).name)[-60:]
@@ -189,15 +171,13 @@ def stored(name: str, data: bytes) -> str:
 
 
 NEW_LINE = "\n"  # as a token of its own: what follows stands on a new line
-_CSS = f"""<style>
-.tokens {{ font-size: 0.8rem; line-height: 1.9; overflow-wrap: anywhere;
-  color: {palette.INK.css}; max-height: 20rem; overflow: auto; }}
-.tokens span, .tokens mark {{ font-family: monospace; padding: 0.1rem 0.12rem; margin-right: 1px;
-  border-radius: 3px; color: {palette.INK.css};
-  background: {palette.FROZEN.css}; white-space: pre-wrap; }}
-.tokens mark {{ background: {palette.TRAINED_LIGHT.css}; border-bottom: 2px solid {palette.TRAINED.css}; }}
-.tokens .placed {{ outline: 1px dashed {palette.INK.css}; outline-offset: -1px; }}
-</style>"""
+_COLOURS = {
+    "INK": palette.INK,
+    "FROZEN": palette.FROZEN,
+    "LIGHT": palette.TRAINED_LIGHT,
+    "TRAINED": palette.TRAINED,
+}
+_CSS = web.read("tokens.css", **{name: colour.css for name, colour in _COLOURS.items()})
 
 
 def tokens_of(model: str, path: str, max_length: int) -> None:
@@ -219,14 +199,13 @@ def _preview(found: Preview | str) -> None:
             f"<p><strong>{html.escape(heading(row))}</strong><br>{_spans(row.tokens)}</p>"
             for row in found.sample
         )
-        st.html(f'{_CSS}<p class="tokens">{_spans(key)}</p><div class="tokens" tabindex="0">{rows}</div>')
+        style = f"<style>{_CSS}</style>"
+        st.html(f'{style}<p class="tokens">{_spans(key)}</p><div class="tokens" tabindex="0">{rows}</div>')
 
 
 def _spans(tokens: Iterable[Token]) -> str:
-    return "".join(_span(token) for token in tokens)
-
-
-def _span(token: Token) -> str:
-    tag = "mark" if token.trained else "span"
-    placed = ' class="placed"' if token.mark else ""
-    return f"<{tag}{placed}>{html.escape(visible(token))}</{tag}>{'<br>' if token.text == NEW_LINE else ''}"
+    found = ""
+    for token in tokens:
+        tag, placed = "mark" if token.trained else "span", ' class="placed"' if token.mark else ""
+        found += f"<{tag}{placed}>{html.escape(visible(token))}</{tag}>{'<br>' * (token.text == NEW_LINE)}"
+    return found

@@ -11,9 +11,13 @@ from typing import Any
 
 import streamlit as st
 
+from peft_lab.advise.plans.wanted import Lengths, read_lengths
 from peft_lab.core import units
+from peft_lab.core.errors import BadInput
 from peft_lab.ui import pages, state, theme
+from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.form import SHARED, Controls
+from peft_lab.ui.components.frame import error_line
 from peft_lab.ui.foreign import plain
 
 STEPS = ("choose", "memory", "plan")
@@ -93,3 +97,26 @@ def draw(place: Any, current: str, queries: Mapping[str, Mapping[str, str]] | No
                     pages.page(step, title), label=f"{mark} **{title}**{said}", width="stretch",
                     query_params=dict((queries or {}).get(step, {})) or None,
                 )  # fmt: skip
+
+
+# ----------------------------------------
+# A file with nothing but the rows' lengths, for the plans of a training elsewhere.
+
+
+def lengths_file(title: str, key: str) -> Lengths | None:
+    """Return the rows' lengths from a file, drawn as a histogram; None without a valid file."""
+    with st.expander(title):
+        what = "One token count per line, or JSON Lines with `tokens`"
+        file = st.file_uploader(what, type=["txt", "jsonl", "csv"], key=key)
+        if file is None:
+            return None
+        try:
+            found = read_lengths(file.getvalue().decode("utf-8", "replace"))
+        except BadInput as error:
+            error_line(error)
+            return None
+        rows = units.several(len(found.tokens), "row")
+        st.markdown(f"{rows}, {found.mean:,.0f} tokens on average {figures.badge('counted')}")
+        ends, counts = zip(*found.histogram(), strict=True)
+        charts.draw(charts.columns(ends, counts, "tokens, up to", "rows", 200), f"{key}-histogram")
+        return found

@@ -69,18 +69,13 @@ def sentence(run: SentenceRun, scope: str, editable: str = "") -> None:
 
     order = order_of(run, scope)
     own = None if order == run.sentence else _own(run, order, order == state.remembered(scope, "asked", ""))
+    whole = sent(run)
     with st.container(gap=None):
-        record(sent(run), f"{key}-record")
+        record(whole, f"{key}-record")
         _mount(
             key=key,
             data=[
-                {
-                    "record": sent(run)["id"],
-                    "order": order,
-                    "own": own,
-                    "editable": not editable,
-                    "why": editable,
-                }
+                {"record": whole["id"], "order": order, "own": own, "editable": not editable, "why": editable}
             ],
             on_order_change=typed,
             on_look_change=lambda: None,

@@ -148,19 +148,15 @@ def come_back(*looks: Look[Any]) -> None:
             st.rerun()
         seen = True
 
-    part(watch, every=every(_pages_waiting(open_)))
-
-
-def every(pages: int) -> float:
-    """Return the seconds between a page's checks while ``pages`` pages wait."""
-    return next((seconds for seconds in LOOKS if pages / seconds <= MOST), LOOKS[-1])
-
-
-def _pages_waiting(open_: tuple[Future[Any], ...]) -> int:
-    """Return the number of waiting pages, including this one."""
     context = get_script_run_ctx(suppress_warning=True)
     with _lock:
         for session in [name for name, asked in _waiting.items() if any(one.done() for one in asked)]:
             del _waiting[session]
         _waiting[context.session_id if context is not None else ""] = open_
-        return len(_waiting)
+        pages = len(_waiting)
+    part(watch, every=every(pages))
+
+
+def every(pages: int) -> float:
+    """Return the seconds between a page's checks while ``pages`` pages wait."""
+    return next((seconds for seconds in LOOKS if pages / seconds <= MOST), LOOKS[-1])

@@ -26,8 +26,8 @@ from peft_lab.models.shapes import ModelShape
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import charts, figures, plan_steps
 from peft_lab.ui.components.frame import error_line, tabs
-from peft_lab.ui.components.lengths import lengths_file
 from peft_lab.ui.components.model_choice import from_address
+from peft_lab.ui.components.plan_steps import lengths_file
 from peft_lab.ui.components.waiting import Answers, collect, come_back, look, progress, shown
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.memory.bars import (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import filecmp
 import html
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,16 +47,23 @@ SHOWN: tuple[Panel, ...] = ("phases", "layers", "curve", "answers")
 def drawing(choice: Choice, report: CountReport | None) -> str | None:
     """Draw the block; return the path chosen in it or in the tree of modules."""
     slug = choice.spec.slug
-    key = _key(slug)
+    key = f"{slug}.selected"
     st.markdown(f"### In {plain(choice.shape.title)}")
     in_tree = just_chosen(tree_key(choice))
     if in_tree:
         st.session_state[key] = in_tree
     run = shown_run(slug)
+
+    def followed() -> None:  # during a run; a choice in it draws the whole page anew
+        picked = _block(choice, report, run, key)
+        if picked:
+            st.session_state[key] = picked
+            st.rerun()
+
     if run is not None and not run.view().status.final:
-        part(lambda: _followed(choice, report, run), every=2 * REFRESH)
+        part(followed, every=2 * REFRESH)
     else:
-        picked = _block(choice, report, run)
+        picked = _block(choice, report, run, key)
         if picked:
             st.session_state[key] = picked
         if choice.entry.live and recorded(slug, choice.entry.name, run)[0] is None:
@@ -112,47 +118,24 @@ def strip(choice: Choice, report: CountReport | None, spec: RunSpec | None) -> N
             f"{badge(Source.COUNTED)}"
         )
     st.markdown(f"{counted} [Settings](#knobs)")
-    thumb(
-        choice.spec,
-        choice.shape,
-        choice.values,
-        key=f"strip.{choice.spec.slug}",
-        high=STRIP_HIGH,
-        anchor="knobs",
-    )
+    key = f"strip.{choice.spec.slug}"
+    thumb(choice.spec, choice.shape, choice.values, key=key, high=STRIP_HIGH, anchor="knobs")
+    # what decides most: the first knobs, and the settings of the next run
+    knobs = [knob for knob in choice.spec.knobs if not knob.advanced][:KNOBS]
+    said = {"Model": choice.entry.title}
+    said |= {knob.label: as_text(choice.values[knob.name]).replace(",", ", ") for knob in knobs}
+    if spec is not None:
+        said["Learning rate"] = f"{spec.learning_rate:g}"
+        said |= {"Steps": f"{spec.steps}", "Batch size": f"{spec.batch}"}
     rows = "".join(
         f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd></div>"
-        for name, text in _set(choice, spec)
+        for name, text in said.items()
+        if text
     )
     st.html(f'<dl class="bench-set">{rows}</dl>')
 
 
-def _set(choice: Choice, spec: RunSpec | None) -> list[tuple[str, str]]:
-    """Return the settings that decide most, as label and text: the first knobs, and those of the next run."""
-    knobs = [knob for knob in choice.spec.knobs if not knob.advanced][:KNOBS]
-    found = [(knob.label, as_text(choice.values[knob.name]).replace(",", ", ")) for knob in knobs]
-    if spec is not None:
-        found += [
-            ("Learning rate", f"{spec.learning_rate:g}"),
-            ("Steps", f"{spec.steps}"),
-            ("Batch size", f"{spec.batch}"),
-        ]
-    return [(name, text) for name, text in [("Model", choice.entry.title), *found] if text]
-
-
-def _key(slug: str) -> str:
-    return f"{slug}.selected"
-
-
-def _followed(choice: Choice, report: CountReport | None, run: Run) -> None:
-    """Draw the block during a run. A choice in it reruns the whole page."""
-    picked = _block(choice, report, run)
-    if picked:
-        st.session_state[_key(choice.spec.slug)] = picked
-        st.rerun()
-
-
-def _block(choice: Choice, report: CountReport | None, run: Run | None) -> str | None:
+def _block(choice: Choice, report: CountReport | None, run: Run | None, key: str) -> str | None:
     spec, shape = choice.spec, choice.shape
     parts = spec.parts(shape, choice.values)
     paths = {*(group.path for group in shape.groups), *(one.at for one in parts)}
@@ -168,15 +151,11 @@ def _block(choice: Choice, report: CountReport | None, run: Run | None) -> str |
     # the open tab shows the answers
     beside = (run is not None or on_task) and state.remembered(spec.slug, "tab", "idea") == TRAIN.lower()
     free = not going and not state.fixed_on(spec.slug)
-
-    def released(values: Mapping[str, Any]) -> None:
-        set_knobs(spec, choice.entry, values)
-
     return block(
         shape,
         parts,
         quantization=spec.quantization(choice.values),
-        selected=st.session_state.get(_key(spec.slug)),
+        selected=st.session_state.get(key),
         key=f"block.{spec.slug}",
         tokens=_example(choice, trajectory if on_task else None),
         details={path: detail(path, report, shape, parts) for path in paths},
@@ -185,7 +164,7 @@ def _block(choice: Choice, report: CountReport | None, run: Run | None) -> str |
         show=SHOWN[:-1] if beside else SHOWN,
         live_events=live,
         handles=handles(spec, shape, choice.values) if free else (),
-        on_values=released,
+        on_values=lambda values: set_knobs(spec, choice.entry, values),
     )
 
 
@@ -245,7 +224,8 @@ def peak(choice: Choice, expected: ExpectedStep) -> tuple[Finding | None, str]:
         identity, spec, memory = measured
         if expected.spec is None or alike(spec, expected.spec):
             found = Finding(memory["peak_bytes"], "bytes", Source.MEASURED, f"Run {short_id(identity)}.")
-            return found, _rows_of(memory) if "rows" in memory else f"run {short_id(identity)}"
+            batch = batch_words(memory) if "rows" in memory else f"run {short_id(identity)}"
+            return found, batch.removeprefix("batch of ")
         beside = f"{size(memory['peak_bytes'])} were measured with other settings."
     if expected.answer is None:
         return None, expected.problem
@@ -254,15 +234,12 @@ def peak(choice: Choice, expected: ExpectedStep) -> tuple[Finding | None, str]:
         return None, "Simulating…" if error is None else f"Cannot be simulated: {error}"
     if expected.spec is not None:
         simulated, batch = answer
-        return Finding(simulated.peak_bytes, "bytes", Source.SIMULATED, beside), _rows_of(batch)
+        found = Finding(simulated.peak_bytes, "bytes", Source.SIMULATED, beside)
+        return found, batch_words(batch).removeprefix("batch of ")
     step = step_now(choice)
     each = "positions" if choice.entry.kind == "vision" else "tokens"
     note = f"batch of {step.setting.batch} × {step.setting.seq} {each} in {step.dtype}"
     return Finding(answer.peak_bytes, "bytes", Source.SIMULATED), note
-
-
-def _rows_of(batch: Mapping[str, Any]) -> str:
-    return batch_words(batch).removeprefix("batch of ")
 
 
 def _measured(choice: Choice) -> tuple[str, RunSpec, dict[str, Any]] | None:
@@ -284,19 +261,13 @@ def _measured(choice: Choice) -> tuple[str, RunSpec, dict[str, Any]] | None:
 
 
 def alike(spec: RunSpec, now: RunSpec) -> bool:
-    """Return whether runs of both specs measure the same step: equal knobs, same batch."""
-    same_batch = all(getattr(spec, name) == getattr(now, name) for name in OF_THE_BATCH)
-    try:
-        return same_batch and _same_file(spec, now) and knobs_read(spec) == knobs_read(now)
-    except BadInput:  # the run had a knob that is gone
+    """Return whether runs of both specs measure the same step: equal knobs, same batch of equal files (a run has its
+    own copy)."""
+    if any(getattr(spec, name) != getattr(now, name) for name in OF_THE_BATCH):
         return False
-
-
-def _same_file(spec: RunSpec, now: RunSpec) -> bool:
-    """Return whether both use files of equal content (a run has its own copy), or none."""
-    if spec.own_data is None or now.own_data is None:
-        return spec.own_data == now.own_data
+    mine, other = spec.own_data, now.own_data
     try:
-        return filecmp.cmp(spec.own_data, now.own_data, shallow=False)
-    except OSError:
+        same = mine == other if mine is None or other is None else filecmp.cmp(mine, other, shallow=False)
+        return same and knobs_read(spec) == knobs_read(now)
+    except (BadInput, OSError):  # the run had a knob that is gone, or its file is
         return False

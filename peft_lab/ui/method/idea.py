@@ -96,7 +96,12 @@ def _tiles(choice: Choice, report: CountReport | None, expected: ExpectedStep, g
         cells = st.columns(4)
         waiting = "Counting…" if choice.valid else "Not available: one of the settings below does not work."
         with cells[0]:
-            _trainable(choice, report, waiting)
+            trained, share = None, ""
+            if report is not None:
+                of_all = f"Of {units.count(report.total)} in all."
+                trained = Finding(report.trainable, "parameters", Source.COUNTED, of_all)
+                share = f"{units.percent(report.percent)} of all"
+            figures.card("Trainable parameters", trained, share, absent=waiting, word="parameter")
         with cells[1]:
             stored = Finding(report.stored_bytes, "bytes", Source.COUNTED) if report else None
             figures.card("Stored adapter", stored, "one safetensors file", absent=waiting, word="adapter")
@@ -108,22 +113,15 @@ def _tiles(choice: Choice, report: CountReport | None, expected: ExpectedStep, g
             _metric(choice, None if going else last_finished(choice), going)
 
 
-def _trainable(choice: Choice, report: CountReport | None, waiting: str) -> None:
-    if report is None:
-        figures.card("Trainable parameters", None, absent=waiting)
-        return
-    of_all = f"Of {units.count(report.total)} in all."
-    found = Finding(report.trainable, "parameters", Source.COUNTED, of_all)
-    figures.card("Trainable parameters", found, f"{units.percent(report.percent)} of all", word="parameter")
-
-
 def _metric(choice: Choice, last: RunSummary | None, going: bool) -> None:
     if last is None or last.after is None or last.before is None:
         figures.card("Before → after training", None, absent=_no_metric(choice, going))
         return
     finding = Finding(last.after, last.metric, Source.MEASURED, f"Run {short_id(last.id)}.")
-    text = f"{last.before:.0%} → {last.after:.0%}"
-    figures.card(last.metric_title, finding, _from(choice, last), text=text)
+    knobs, now, spec = choice.spec.knobs, choice.values, last.spec
+    same = spec is not None and read(knobs, now) == read(knobs, {**now, **spec.values})
+    note = f"{last.steps} steps{'' if same else ', **other settings**'}"
+    figures.card(last.metric_title, finding, note, text=f"{last.before:.0%} → {last.after:.0%}")
 
 
 def _no_metric(choice: Choice, going: bool) -> str:
@@ -137,13 +135,6 @@ def _no_metric(choice: Choice, going: bool) -> str:
     if going:
         return "A run is under way; both scores appear when it ends."
     return "Press Train to measure both scores."
-
-
-def _from(choice: Choice, last: RunSummary) -> str:
-    """Return the steps behind a measured figure, with a warning if the run's knobs differ from the current ones."""
-    knobs, now, spec = choice.spec.knobs, choice.values, last.spec
-    same = spec is not None and read(knobs, now) == read(knobs, {**now, **spec.values})
-    return f"{last.steps} steps" + ("" if same else ", **other settings**")
 
 
 # ----------------------------------------
@@ -161,7 +152,20 @@ def interview_questions(choice: Choice) -> None:
         for question, model in chosen_questions(choice.spec, choice.entry):
             with st.container(border=True):
                 _question(question, model)
-    _to_practice(choice)
+    # It also sets the choice, as Practice may be open already.
+    wanted = {"topic": choice.spec.slug}
+    if choice.entry.name in readers_of_text():
+        wanted["model"] = choice.entry.name
+    if st.button(
+        f"Practise {choice.spec.title}",
+        icon=":material/arrow_forward:",
+        key=f"practise-{choice.spec.slug}",
+        help="All questions on this topic as flash cards, with a schedule.",
+    ):
+        for name, value in ({"level": "", "model": "", "tab": "cards"} | wanted).items():
+            state.remember(SCOPE, name, value)
+        state.renew(SCOPE)
+        pages.go_to("practice", wanted)
 
 
 def chosen_questions(spec: MethodSpec, entry: ModelEntry) -> list[tuple[Question, str | None]]:
@@ -202,23 +206,6 @@ def _question(question: Question, model: str | None) -> None:
         interviewer(question, model)
 
 
-def _to_practice(choice: Choice) -> None:
-    """Draw a button to the topic's questions. It also sets the choice, as Practice may be open already."""
-    wanted = {"topic": choice.spec.slug}
-    if choice.entry.name in readers_of_text():
-        wanted["model"] = choice.entry.name
-    if st.button(
-        f"Practise {choice.spec.title}",
-        icon=":material/arrow_forward:",
-        key=f"practise-{choice.spec.slug}",
-        help="All questions on this topic as flash cards, with a schedule.",
-    ):
-        for name, value in ({"level": "", "model": "", "tab": "cards"} | wanted).items():
-            state.remember(SCOPE, name, value)
-        state.renew(SCOPE)
-        pages.go_to("practice", wanted)
-
-
 # ----------------------------------------
 # What changed since: what others found about the method after its paper, what follows, and one thing to see it by.
 
@@ -231,31 +218,24 @@ def what_changed(slug: str) -> None:
     )
     for number, discovery in enumerate(since.of_method(slug)):
         with st.expander(f"**{discovery.title}**", expanded=number == 0, key=f"since-{discovery.id}"):
-            _discovery(discovery)
+            st.markdown(f"{discovery.said} {figures.badge(Source.CITED)}")
+            st.markdown(f"**For you:** {discovery.follows}")
+            reference = plain(discovery.source)
+            link = f"[{reference}]({discovery.address})" if discovery.address else reference
+            read = f"{discovery.version}, read in {discovery.dated}" if discovery.dated else discovery.version
+            st.markdown(f":small[{link}, {plain(discovery.place)} ({plain(read)})]")
             _shown(discovery, slug)
-
-
-def _discovery(discovery: Discovery) -> None:
-    st.markdown(f"{discovery.said} {figures.badge(Source.CITED)}")
-    st.markdown(f"**For you:** {discovery.follows}")
-    reference = plain(discovery.source)
-    link = f"[{reference}]({discovery.address})" if discovery.address else reference
-    read = f"{discovery.version}, read in {discovery.dated}" if discovery.dated else discovery.version
-    st.markdown(f":small[{link}, {plain(discovery.place)} ({plain(read)})]")
 
 
 def _shown(discovery: Discovery, slug: str) -> None:
     """Draw the discovery's demonstration."""
+    opens = discovery.opens
     if discovery.experiment:
         _experiment(discovery)
     elif discovery.rows:
         _rows(discovery.rows)
-    elif (
-        discovery.opens is not None
-        and discovery.opens.page == slug
-        and set(discovery.opens.values) <= {"tab", "part"}
-    ):
-        where = [str(value) for value in discovery.opens.values.values()]
+    elif opens is not None and opens.page == slug and set(opens.values) <= {"tab", "part"}:
+        where = [str(value) for value in opens.values.values()]
         st.button(
             f"Open {where[-1].capitalize()}",
             icon=":material/science:",
@@ -264,7 +244,7 @@ def _shown(discovery: Discovery, slug: str) -> None:
             args=(slug, *where),
         )
     else:
-        show_in_lab(discovery.opens, discovery.id)
+        show_in_lab(opens, discovery.id)
 
 
 def _experiment(discovery: Discovery) -> None:
@@ -337,8 +317,10 @@ def experiment_card(experiment: Experiment, first: bool = False) -> None:
         now = experiments.planned_runs(specs, summaries())
         if any(item.line for item in now):
             _arms(experiment, now)
-        else:
-            st.markdown(f":small[{_planned(now)}]")
+        else:  # the arms on one line, before any has run
+            steps = sorted({item.spec.steps for item in now})
+            length = f"{steps[0]} steps each" if len(steps) == 1 else f"{steps[0]} to {steps[-1]} steps"
+            st.markdown(f":small[{' · '.join(item.label for item in now)} — {length}]")
         _button(experiment, now, first)
         if any(item.done for item in now) or going:
             _curves(experiment, now)
@@ -359,51 +341,36 @@ def _arms(experiment: Experiment, found: Sequence[PlannedRun]) -> None:
         shown = reading.values if reading else ()
         cells = [quantity.show(value) for quantity, value in zip(experiment.quantities, shown, strict=False)]
         cells += ["–"] * (len(experiment.quantities) - len(cells))
-        rows.append((item.label, *cells, _status(item)))
+        rows.append((item.label, *cells, standing_of(item)))
     header = ("", *(quantity.title for quantity in experiment.quantities), "Run")
     figures.table(header, rows, numeric=range(1, len(header) - 1))
 
 
-def _planned(found: Sequence[PlannedRun]) -> str:
-    """Return the arms on one line, before any has run."""
-    steps = sorted({item.spec.steps for item in found})
-    length = f"{steps[0]} steps each" if len(steps) == 1 else f"{steps[0]} to {steps[-1]} steps"
-    return f"{' · '.join(item.label for item in found)} — {length}"
-
-
-def _status(item: PlannedRun) -> str:
+def standing_of(item: PlannedRun) -> str:
+    """Return where a run stands that was planned, in a few words."""
     if item.line is None:
         return f"{get_method(item.spec.method).title}, {item.spec.steps} steps"
     if item.done:
         return f"done, {units.seconds(item.line.seconds or 0)}"
-    if item.status is Status.QUEUED:
-        return "queued"
-    if item.under_way:
-        seen = store.get(item.line.id).view()
-        share = (
-            f"step {seen.step} of {seen.steps}" if seen.status is Status.RUNNING else f"{seen.progress:.0%}"
-        )
-        return f"{seen.status}, {share}"
-    return f"{item.status}"
-
-
-def _stop(found: Sequence[PlannedRun]) -> None:
-    for item in found:
-        if item.under_way and item.line:
-            stop(item.line.id)
+    if item.status is Status.QUEUED or not item.under_way:
+        return f"{item.status}"
+    seen = store.get(item.line.id).view()
+    share = f"step {seen.step} of {seen.steps}" if seen.status is Status.RUNNING else f"{seen.progress:.0%}"
+    return f"{seen.status}, {share}"
 
 
 def _button(experiment: Experiment, found: Sequence[PlannedRun], first: bool) -> None:
+    def stop_all() -> None:
+        for item in found:
+            if item.under_way and item.line:
+                stop(item.line.id)
+
     missing = [item for item in found if item.line is None or item.status is Status.FAILED]
     if any(item.under_way for item in found):
-        st.button("Stop", key=f"{experiment.id}-stop", icon=":material/stop:", on_click=_stop, args=(found,))
-        return
-    if not missing:
-        return
-    count = f"{len(missing)} short run" + ("s" if len(missing) > 1 else "")
-    if st.button(
-        f"Run it: {count}", key=f"{experiment.id}-run", icon=":material/play_arrow:",
-        type="primary" if first else "secondary",
+        st.button("Stop", key=f"{experiment.id}-stop", icon=":material/stop:", on_click=stop_all)
+    elif missing and st.button(
+        f"Run it: {units.several(len(missing), 'short run')}", key=f"{experiment.id}-run",
+        icon=":material/play_arrow:", type="primary" if first else "secondary",
     ):  # fmt: skip
         train(missing)
 

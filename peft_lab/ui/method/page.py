@@ -36,8 +36,7 @@ from peft_lab.ui.runs.shown import TRAIN, show_run
 from peft_lab.ui.server.sessions import keep_mark
 
 __all__ = ["Words", "method_page"]  # all that a page file needs
-NEEDS_COUNT = ("Modules", "Parameters")
-NEEDS_VALID = (*NEEDS_COUNT, "Memory", TRAIN)
+NEEDS_VALID = ("Modules", "Parameters", "Memory", TRAIN)
 # seconds that a page which is drawn again waits for its count; one that is opened does not wait
 PATIENCE = 1.0
 _DRAWN = "bench-drawn"
@@ -75,7 +74,10 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
             with st.container(border=True, key="knobs"):
                 choice = knobs_card(spec, first_model)
             foot = st.container(key="bench-foot")
-        counted = _count(choice, PATIENCE if st.session_state.get(_DRAWN) == slug else 0)
+        counted: Look[CountReport] = Look()
+        if choice.valid:
+            asked = inspector.submit(count, choice.entry.name, slug, dict(choice.values))
+            counted = look(asked, PATIENCE if st.session_state.get(_DRAWN) == slug else 0)
         report = counted.answer
         if counted.error is not None:
             choice = replace(choice, problems=(*choice.problems, Problem("model", str(counted.error))))
@@ -117,32 +119,21 @@ def _section(
         "Idea": lambda: idea(choice, words),
         TRAIN: lambda: train(choice),
         "Memory": lambda: memory(choice),
-        "Parameters": lambda: parameters(choice, _needed(report)),
-        "Modules": lambda: modules(choice, _needed(report), selected),
         tabs.TRY_IT: lambda: try_it(experiments.of_method(slug)),
         tabs.SINCE: lambda: what_changed(slug),
         tabs.EXPORT: lambda: take_away(choice, selected),
     }
     if view is not None:
         sections[tabs.PICTURE] = lambda: view(choice)
+    if report is not None:
+        sections["Parameters"] = lambda: parameters(choice, report)
+        sections["Modules"] = lambda: modules(choice, report, selected)
     if not choice.valid and title in NEEDS_VALID:
         st.info("One of the settings does not work; the red line below it says why.")
-    elif report is None and title in NEEDS_COUNT:
-        st.markdown("Counting…")
-    else:
+    elif title in sections:
         sections[title]()
-
-
-def _needed(report: CountReport | None) -> CountReport:
-    assert report is not None  # tabs that need it are not drawn without it
-    return report
-
-
-def _count(choice: Choice, patience: float) -> Look[CountReport]:
-    """Return the count, after a short wait; an empty look for invalid settings."""
-    if not choice.valid:
-        return Look()
-    return look(inspector.submit(count, choice.entry.name, choice.spec.slug, dict(choice.values)), patience)
+    else:
+        st.markdown("Counting…")
 
 
 def _take_run(slug: str, text: str) -> None:
@@ -152,15 +143,15 @@ def _take_run(slug: str, text: str) -> None:
     except RunError:
         raise BadInput("The run in this address does not exist here.", "run") from None
     try:
-        method = run.spec.method
+        spec = run.spec
     except RunError as error:
         raise BadInput(str(error), "run") from None
-    if method != slug:
-        trained = get_method(method).title
+    if spec.method != slug:
+        trained = get_method(spec.method).title
         raise BadInput(f"The run '{text}' trained {trained}, so it is shown on that method's page.", "run")
     show_run(slug, text)
     if "task" not in st.query_params:
-        state.remember("shared", "task", run.spec.task)
+        state.remember("shared", "task", spec.task)
 
 
 # ----------------------------------------

@@ -19,8 +19,7 @@ from peft_lab.methods.base import Formula, Term
 from peft_lab.methods.counting.count import CountReport, GroupCount
 from peft_lab.models.catalogue import catalogue
 from peft_lab.models.shapes import CLASSIFIERS
-from peft_lab.runs import store
-from peft_lab.runs.spec import BATCH, RunSpec
+from peft_lab.runs.spec import BATCH
 from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.charts import areas, caption, treemap
@@ -33,8 +32,6 @@ from peft_lab.ui.components.waiting import collect
 from peft_lab.ui.foreign import code
 from peft_lab.ui.foreign import plain as foreign_plain
 from peft_lab.ui.method import settings
-from peft_lab.ui.method.train import beside_simulation
-from peft_lab.ui.runs.shown import last_finished, short_id
 
 SHORT = 20  # characters of an expression that is kept on one line
 
@@ -73,12 +70,7 @@ def _equality(report: CountReport, formula: Formula) -> None:
 
 def _substituted(formula: Formula) -> None:
     rows = [
-        (
-            f"`{term.module.split('{}.')[-1]}`",
-            _each(term),
-            f"{term.count:,}",
-            units.count(term.total),
-        )
+        (f"`{term.module.split('{}.')[-1]}`", _each(term), f"{term.count:,}", units.count(term.total))
         for term in formula.terms
     ]
     if len(rows) > 12:
@@ -90,22 +82,12 @@ def _substituted(formula: Formula) -> None:
 
 def _each(term: Term) -> str:
     """Return a term as ``8 · (576 + 192) = 6,144``, which may break before the equals sign."""
-    plain, number = _plain(term.expression), units.count(term.each)
+    plain, number = term.expression.replace(r"\cdot", "·").replace(r"\times", "×"), units.count(term.each)
+    plain = plain.translate(str.maketrans("", "", "{}\\"))  # of KaTeX
     if plain in (number, str(term.each)):
         return number
     result = figures.unbroken(f"= {number}")
     return f"{figures.unbroken(plain) if len(plain) <= SHORT else plain} {result}"
-
-
-def _plain(latex: str) -> str:
-    """Return a term's KaTeX as plain text, for a table cell."""
-    return (
-        latex.replace(r"\cdot", "·")
-        .replace(r"\times", "×")
-        .replace("{", "")
-        .replace("}", "")
-        .replace("\\", "")
-    )
 
 
 def _totals(report: CountReport, formula: Formula) -> None:
@@ -142,17 +124,10 @@ def _other_models(choice: Choice) -> None:
         except BadInput as error:
             rows.append((entry.title, units.count(entry.parameters), "–", "–", str(error)))
             continue
-        total = entry.parameters + formula.added
+        share = units.percent(100 * formula.trainable / (entry.parameters + formula.added))
         targets = ", ".join(values["target_modules"]) if "target_modules" in own else ""
-        rows.append(
-            (
-                entry.title,
-                units.count(entry.parameters),
-                units.count(formula.trainable),
-                units.percent(100 * formula.trainable / total),
-                targets,
-            )
-        )
+        counts = (units.count(entry.parameters), units.count(formula.trainable), share)
+        rows.append((entry.title, *counts, targets))
     last = "Targets" if "target_modules" in own else "Remark" if any(row[4] for row in rows) else ""
     width = 5 if last else 4
     header = ("Model", "Parameters", "Trained", "Share", last)[:width]
@@ -192,7 +167,12 @@ def modules(choice: Choice, report: CountReport, selected: str | None) -> None:
             label_visibility="collapsed",
         )
         state.remember("modules", "show", show)
-        visible = [row for row in lines if _visible(row, show)]
+        kinds = {"Trainable only": ("trainable", "task head")}
+        visible = [
+            row
+            for row in lines
+            if (not row.added if show == "Before" else row.state in kinds.get(show, (row.state,)))
+        ]
         picked = _tree_table(choice, visible, show, selected)
     first = next((row.module for row in visible if row.state == "trainable"), lines[0].module)
     with right:
@@ -225,37 +205,22 @@ def group_rows(tree: Sequence[GroupCount]) -> list[ModuleRow]:
     return list(table.values())
 
 
-def _visible(row: ModuleRow, show: str) -> bool:
-    if show == "Before":
-        return not row.added
-    return show == "All modules" or row.state in ("trainable", "task head")
-
-
 def tree_key(choice: Choice) -> str:
     return f"tree.{choice.spec.slug}"
 
 
 def _tree_table(choice: Choice, lines: Sequence[ModuleRow], show: str, selected: str | None) -> str | None:
-    before = show == "Before"
     columns = (
         Column("Module"),
         Column("×", numeric=True, help="How many modules of this kind"),
         Column("State"),
         Column("Parameters", numeric=True),
     )
-    made = [
-        RowOf(
-            row.module,
-            (
-                plain(row.module),
-                f"{row.modules:,}",
-                "as published" if before else row.state,
-                units.count(row.parameters),
-            ),
-            () if before else ("", "", _KIND.get(row.state, "")),
-        )
-        for row in lines
-    ]
+    made = []
+    for row in lines:
+        kind, state = ("", "as published") if show == "Before" else (_KIND.get(row.state, ""), row.state)
+        cells = (plain(row.module), f"{row.modules:,}", state, units.count(row.parameters))
+        made.append(RowOf(row.module, cells, ("", "", kind)))
     return rows(columns, made, tree_key(choice), "Modules of the model", selected)
 
 
@@ -280,19 +245,31 @@ STEPS = {NEXT: "The step of your next run", "own": "Another step"}
 DEVICES = {"cpu": "this processor", "cuda": "a CUDA GPU"}
 
 
+_PRACTICE = (
+    "The bars above follow common practice on a GPU: adapters in float32, full fine-tuning with optimizer states in "
+    "the base's precision. Runs here store the trained parameters in the base's precision, with float32 copies"
+)
+_LOGITS = (
+    ", compute logits only where a token is predicted, and pad each row to the longest row of its batch."
+)
+
+
 def memory(choice: Choice) -> None:
-    run = _next_run(choice)
+    """Draw the step of the run that Train would start, which the headline shows too, or another one."""
+    try:
+        run = settings.planned(choice) if choice.valid else None
+    except PeftLabError:
+        run = None
     ahead = run is not None and choose(choice.spec.slug, "m-step", "Step", STEPS) == NEXT
+    title, full = choice.spec.title, "Full fine-tuning"
     asked: dict[str, Future[Any]]
     if run is not None and ahead:
-        asked = {choice.spec.title: settings.ask_run_step(run, 0)}
-        if choice.spec.slug != settings.FULL:
-            asked["Full fine-tuning"] = settings.ask_full_step(run, 0)
+        asked = {title: settings.ask_run_step(run, 0), full: settings.ask_full_step(run, 0)}
     else:
         step = _controls(choice)
-        asked = {choice.spec.title: ask_step(step)}
-        if choice.spec.slug != settings.FULL:
-            asked["Full fine-tuning"] = ask_step(replace(step, method=settings.FULL, values={}))
+        asked = {title: ask_step(step), full: ask_step(replace(step, method=settings.FULL, values={}))}
+    if choice.spec.slug == settings.FULL:
+        del asked[full]
     answers = collect(asked)
     for reason in answers.refused.values():
         error_line(reason)
@@ -316,15 +293,9 @@ def memory(choice: Choice) -> None:
         st.caption(
             "Left to right: the model at rest, forward through the layers, backward, the optimizer's step."
         )
-    _measured(choice, common=not ahead)
-
-
-def _next_run(choice: Choice) -> RunSpec | None:
-    """Return the run that Train would start, whose step the headline shows; ``None`` if there is none."""
-    try:
-        return settings.planned(choice) if choice.valid else None
-    except PeftLabError:
-        return None
+    if not ahead:
+        vision = choice.entry.kind == "vision"
+        st.caption(f"{_PRACTICE}{'.' if vision else _LOGITS}")
 
 
 def batch_words(found: Mapping[str, Any]) -> str:
@@ -336,28 +307,6 @@ def batch_words(found: Mapping[str, Any]) -> str:
         each = f"{found['length']} tokens to read and {found['kept']} to write"
         return f"batch of {found['rows']} rows, each with {each}"
     return f"batch of {found['rows']} × {found['length']} tokens"
-
-
-def _measured(choice: Choice, common: bool) -> None:
-    """Draw the last run's step, which had its own batch and knobs, beside a simulation of it.
-
-    ``common``: whether the bars above show a typical training's step, not a run's.
-    """
-    line = last_finished(choice)
-    if line is None:
-        return
-    beside_simulation(store.get(line.id), f"#### A step from a run: {short_id(line.id)}")
-    if not common:
-        return
-    practice = "adapters in float32, full fine-tuning with optimizer states in the base's precision"
-    here = "Runs here store the trained parameters in the base's precision, with float32 copies"
-    if choice.entry.kind == "vision":
-        st.caption(f"The bars above follow common practice on a GPU: {practice}. {here}.")
-        return
-    st.caption(
-        f"The bars above follow common practice on a GPU: {practice}, logits at every position. {here}. They "
-        "compute logits only where a token is predicted, and pad each row to the longest row of its batch."
-    )
 
 
 def _usual(choice: Choice) -> dict[str, Any]:
@@ -436,13 +385,10 @@ def ask_step(step: StepRequest, urgency: int = 0) -> Future[Simulation]:
 
 
 def _table(found: dict[str, Simulation]) -> None:
-    names = [
-        name for name in next(iter(found.values())).parts if any(one.parts[name] for one in found.values())
-    ]
-    rows = [(name.capitalize(), *(units.size(one.parts[name]) for one in found.values())) for name in names]
-    rows.append(("Peak, tensors alive", *(units.size(one.peak_bytes) for one in found.values())))
-    if all(one.reserved_bytes for one in found.values()):
-        rows.append(
-            ("Reserved by the allocator", *(units.size(one.reserved_bytes or 0) for one in found.values()))
-        )
+    every = found.values()
+    names = [name for name in next(iter(every)).parts if any(one.parts[name] for one in every)]
+    rows = [(name.capitalize(), *(units.size(one.parts[name]) for one in every)) for name in names]
+    rows.append(("Peak, tensors alive", *(units.size(one.peak_bytes) for one in every)))
+    if all(one.reserved_bytes for one in every):
+        rows.append(("Reserved by the allocator", *(units.size(one.reserved_bytes or 0) for one in every)))
     figures.table(("At the peak", *found), rows, numeric=range(1, len(found) + 1))

@@ -94,31 +94,20 @@ def _box(example: Example, answer: RecordedAnswer, newest: bool, going: bool) ->
     if example.metric == tags.TASK.metric:
         found = marked_tags(example.text, answer.text, example.expected)
     when = f"Step {answer.step}{', now' if newest and going else ''}"
+    verdict = f"{found.right} of {several(found.total, found.unit)} right"
+    if answer.score >= 1 or found.total == 1:
+        verdict = "right" if answer.score >= 1 else "wrong"
     return (
         f'<div class="answer{" now" if newest else ""}"><p class="head"><b>{when}</b>'
-        f'<span>{_verdict(found, answer)}</span></p><p class="text">{pieces_html(found)}</p></div>'
+        f'<span>{verdict}</span></p><p class="text">{pieces_html(found)}</p></div>'
     )
 
 
 def pieces_html(found: Marked) -> str:
     """Return an answer's pieces as HTML for ``sample.css``, and what it lacks if some of it is right."""
-    spans = "".join(
-        html.escape(piece.text)
-        if piece.verdict == "neutral"
-        else f'<span class="{piece.verdict}">{html.escape(piece.text)}{_tag(piece.tag)}</span>'
-        for piece in found.pieces
-    )
+    spans = ""
+    for piece in found.pieces:
+        text, tag = html.escape(piece.text), f" <small>{html.escape(piece.tag)}</small>" if piece.tag else ""
+        spans += text if piece.verdict == "neutral" else f'<span class="{piece.verdict}">{text}{tag}</span>'
     missing = "".join(f' <span class="missing">{html.escape(name)} missing</span>' for name in found.missing)
     return f"{spans or '(nothing)'}{missing if found.right else ''}"
-
-
-def _tag(name: str) -> str:
-    return f" <small>{html.escape(name)}</small>" if name else ""
-
-
-def _verdict(found: Marked, answer: RecordedAnswer) -> str:
-    if answer.score >= 1:
-        return "right"
-    if found.total == 1:
-        return "wrong"
-    return f"{found.right} of {several(found.total, found.unit)} right"

@@ -60,9 +60,8 @@ def from_scratch(choice: Choice, selected: str | None) -> None:
         st.markdown("#### The whole method on one screen")
         file = FILES[(_chosen("File", mine, mine[0]) or mine[0]) if len(mine) > 1 else mine[0]]
         with st.container(key="scratch-parts", gap="xsmall"):
-            kinds = [
-                part.kind for part in choice.spec.parts(choice.shape, choice.values) if part.at == selected
-            ]
+            parts = choice.spec.parts(choice.shape, choice.values)
+            kinds = (part.kind for part in parts if part.at == selected)
             first = next((file.drawn[kind] for kind in kinds if kind in file.drawn), "")
             part = _chosen("Part", list(file.parts), first, file.name, first)
             lines = lines_of(file.text, file.parts.get(part, ()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from typing import Any, get_args
 
 import streamlit as st
@@ -21,7 +22,7 @@ from peft_lab.models.catalogue import model_title
 from peft_lab.models.shapes import CLASSIFIERS, ModelKind
 from peft_lab.runs import kept, waiting
 from peft_lab.runs.admission import step_ahead
-from peft_lab.runs.forecast import Forecast, RunWork, predicts, run_work
+from peft_lab.runs.forecast import RunWork, predicts, run_work
 from peft_lab.runs.kept import MadeForecast
 from peft_lab.runs.offer import Offer, make_offer
 from peft_lab.runs.spec import BATCH, RunRequest, RunSpec, entry_of, usual_eval_rows
@@ -43,7 +44,6 @@ from peft_lab.ui.runs.shown import TRAIN, show_run, standing_bar, summaries
 from peft_lab.ui.server.sessions import browser_mark
 
 SAY = "say"
-START = "start"
 #: The settings of a training that the page has controls for.
 FIELDS = ("steps", "batch", "learning_rate", "seed", "eval_rows")
 
@@ -93,10 +93,12 @@ def example_task(choice: Choice) -> Task | None:
 
 
 def request_of(choice: Choice, probes: tuple[str, ...] = ()) -> RunRequest | None:
-    """Return the run that Train would start, unchecked; None without a task or a model that can be trained."""
-    if not trainable(choice):
+    """Return the run that Train would start, unchecked; None without a task, or a model and a rate for its kind."""
+    entry = choice.entry
+    if not choice.task or entry.kind not in choice.spec.learning_rates or entry.lacking is not None:
         return None
-    own, source = own_data.chosen(choice.entry.kind) if choice.task == OWN_TASK else (None, None)
+    kind, mine = choice.entry.kind, choice.task == OWN_TASK
+    own, source = (own_data.chosen_file(kind), own_data.source_of(kind)) if mine else (None, None)
     return RunRequest(
         model=choice.entry.name,
         method=choice.spec.slug,
@@ -105,15 +107,8 @@ def request_of(choice: Choice, probes: tuple[str, ...] = ()) -> RunRequest | Non
         **TrainingControls(choice).current(),
         own_data=own,
         own_source=source,
-        start=start_of(choice),
         probes=probes,
     )
-
-
-def start_of(choice: Choice) -> str | None:
-    """Return the adapter from which training starts, if the learner opened one for this kind of model."""
-    place = state.remembered(choice.spec.slug, START, None, choice.entry.kind)
-    return None if place is None else str(place)
 
 
 def planned(choice: Choice) -> RunSpec | None:
@@ -127,19 +122,11 @@ def planned(choice: Choice) -> RunSpec | None:
 
 
 def asked(choice: Choice) -> RunRequest | None:
-    """Return the run that Train would start, with the learner's sentence, unchecked.
-
-    None for invalid knobs, or without a task, a model that can be trained, or the learner's own file.
-    """
+    """Return the run that Train would start, with the learner's sentence, unchecked; None for invalid knobs, or
+    without a task, a model that can be trained, or the learner's own file."""
     text = "" if choice.entry.kind == "vision" else sentence(choice)
     request = request_of(choice, (text,) if text.strip() else ()) if choice.valid else None
     return None if request is None or (request.task == OWN_TASK and request.own_data is None) else request
-
-
-def trainable(choice: Choice) -> bool:
-    """Return whether the model is here and there is a task and a learning rate for its kind."""
-    entry = choice.entry
-    return bool(choice.task and entry.kind in choice.spec.learning_rates and entry.lacking is None)
 
 
 def sentence(choice: Choice) -> str:
@@ -160,25 +147,20 @@ def sentence_key(choice: Choice) -> str:
 def training_readers(slug: str) -> dict[str, Any]:
     """Return readers of the URL's training settings. They apply to every kind of model."""
 
-    def take(field: Field) -> Any:
-        def read(text: str) -> None:
-            value = field.parse(text)
-            for kind in get_args(ModelKind):
-                state.remember(slug, field.key, value, kind)
+    def read(field: Field, text: str) -> None:
+        value = field.parse(text)
+        for kind in get_args(ModelKind):
+            state.remember(slug, field.key, value, kind)
 
-        return read
-
-    return {field.key: take(field) for field in map(RunRequest.field, FIELDS)}
+    return {field.key: partial(read, field) for field in map(RunRequest.field, FIELDS)}
 
 
 def training_address(choice: Choice) -> dict[str, tuple[Any, Any]]:
     """Return the URL parameters of training and of the run shown."""
-    slug, kind = choice.spec.slug, choice.entry.kind
-    table: dict[str, tuple[Any, Any]] = {"run": (state.remembered(slug, "run", ""), "")}
-    if tasks_for(choice.entry) and kind in choice.spec.learning_rates:
-        controls = TrainingControls(choice)
-        for name in FIELDS:
-            table[RunRequest.field(name).key] = (controls.value(name), controls.default(name))
+    table: dict[str, tuple[Any, Any]] = {"run": (state.remembered(choice.spec.slug, "run", ""), "")}
+    if tasks_for(choice.entry) and choice.entry.kind in choice.spec.learning_rates:
+        own = TrainingControls(choice)
+        table |= {RunRequest.field(name).key: (own.value(name), own.default(name)) for name in FIELDS}
     return table
 
 
@@ -237,8 +219,13 @@ def ask_full_step(spec: RunSpec, urgency: int) -> Future[tuple[Simulation, dict[
 def duration_below(slug: str, offer: Offer) -> None:
     """Draw the basis of the button's figure below it, or the offer to measure the machine."""
     if offer.forecast is not None:
-        made_of = kept.forecast_made_of(offer.forecast.like)
-        st.caption(f"{made_of} {figures.badge(Source.SIMULATED)}", help=_parts(offer.forecast))
+        made_of, share = (
+            kept.forecast_made_of(offer.forecast.like),
+            offer.forecast.seconds / offer.forecast.plain,
+        )
+        parts = {name: seconds * share for name, seconds in offer.forecast.parts.items() if seconds}
+        listed = " · ".join(f"{name} {units.seconds(seconds)}" for name, seconds in parts.items())
+        st.caption(f"{made_of} {figures.badge(Source.SIMULATED)}", help=listed)
         return
     if not offer.predictable or here.complete():
         return
@@ -264,13 +251,6 @@ def duration_below(slug: str, offer: Offer) -> None:
         st.rerun()
 
 
-def _parts(forecast: Forecast) -> str:
-    share = forecast.seconds / forecast.plain
-    return " · ".join(
-        f"{name} {units.seconds(seconds * share)}" for name, seconds in forecast.parts.items() if seconds
-    )
-
-
 def duration_beside(made: MadeForecast | None) -> str:
     """Return a run's time beside its forecast, with the source; empty without a forecast."""
     sentence = "" if made is None else kept.beside_forecasts(made.seconds, made.took)
@@ -289,34 +269,26 @@ def begin(slug: str) -> None:
     state.remember(slug, _BEGIN, True)
 
 
-def offer_of(choice: Choice, work: Look[RunWork]) -> Offer | PeftLabError | None:
-    """Return what Train offers; the error of an invalid setting; None as :func:`asked`.
-
-    ``work``: the work behind the forecast (:func:`ask_duration`).
-    """
-    request = asked(choice)
-    try:
-        return None if request is None else make_offer(request, work.answer, summaries())
-    except PeftLabError as error:
-        return error
-
-
 def foot(choice: Choice, form_is_open: bool, work: Look[RunWork]) -> None:
-    """Draw how far the page's run is, or else what Train offers; an offer takes work that a run does not need."""
+    """Draw how far the page's run is, or else the button of what Train offers.
+
+    Args:
+        form_is_open: whether the form is drawn, which then shows the errors of its settings.
+        work: the work behind the forecast (:func:`ask_duration`).
+    """
     slug = choice.spec.slug
     if standing_bar(slug):
         state.scope(slug).pop(_BEGIN, None)
-    else:
-        train_bar(choice, offer_of(choice, work), form_is_open)
-
-
-def train_bar(choice: Choice, offer: Offer | PeftLabError | None, form_is_open: bool) -> None:
-    """Draw the button. ``form_is_open``: whether the form is drawn, which then shows the errors of its settings."""
-    if not isinstance(offer, Offer):
-        if offer is not None and not form_is_open:
-            error_line(offer)
         return
-    slug = choice.spec.slug
+    request = asked(choice)
+    if request is None:
+        return
+    try:
+        offer = make_offer(request, work.answer, summaries())
+    except PeftLabError as error:
+        if not form_is_open:
+            error_line(error)
+        return
     pressed = st.button(
         f"{TRAIN} · {offer.duration}" if offer.duration else TRAIN,
         type="primary",
@@ -391,10 +363,10 @@ def turn(run: Run, slug: str) -> None:
     st.markdown(f"**Queued** · {number} {'run' if number == 1 else 'runs'} before this one{when}")
     for other in before[:SHOWN]:
         if other.spec is None:
-            st.caption(f"{plain(described(other))} · {_standing(other)}")
+            st.caption(_described(other))
             continue
         opens = st.button(
-            f"{plain(described(other))} · {_standing(other)}",
+            _described(other),
             key=f"{slug}-before-{other.id}",
             icon=":material/arrow_forward:",
             type="tertiary",
@@ -408,20 +380,11 @@ def turn(run: Run, slug: str) -> None:
         st.caption(f"and {number - SHOWN} more")
 
 
-def described(run: Before) -> str:
-    spec = run.spec
-    if spec is None:
-        return "A run of another learner in this class"
-    method = all_methods()[spec.method].title if spec.method in all_methods() else spec.method
-    model = model_title(spec.model)
-    return f"{method} on {model}"
-
-
-def _standing(run: Before) -> str:
-    if run.status is Status.RUNNING:
-        return f"step {run.step} of {run.steps}"
-    return {
-        Status.QUEUED: "queued",
-        Status.STARTING: "starting",
-        Status.EVALUATING: "being scored",
-    }.get(run.status, str(run.status))
+def _described(run: Before) -> str:
+    """Return what a run trains, and where it stands."""
+    what = "A run of another learner in this class"
+    if run.spec is not None:
+        known = all_methods().get(run.spec.method)
+        what = f"{known.title if known else run.spec.method} on {model_title(run.spec.model)}"
+    standing = {Status.RUNNING: f"step {run.step} of {run.steps}", Status.EVALUATING: "being scored"}
+    return f"{plain(what)} · {standing.get(run.status, str(run.status))}"

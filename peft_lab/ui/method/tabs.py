@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -108,25 +109,18 @@ def tabs(slug: str) -> tuple[str, DeltaGenerator]:
 def part_of(slug: str, tab: str) -> str:
     """Draw the choice of a tab's parts; return the chosen one's title, or the tab's own if it is of one piece."""
     titles = parts_of(slug, tab)
-    if not titles:
-        return tab
+    picked = titles[0] if titles else tab
     if len(titles) > 1:
         key = state.widget_key(slug, "part", tab, str(state.remembered(slug, "part-round", 0)))
         wanted = str(state.remembered(slug, "part", "", tab))
         start = next((title for title in titles if title.lower() == wanted), titles[0])
         with st.container(key="bench-parts"):
-            picked = st.pills(
-                f"Part of {tab}",
-                titles,
-                default=state.first_default(key, start),
-                required=True,
-                key=key,
-                label_visibility="collapsed",
-            )
-    else:
-        picked = titles[0]
-    _remember(slug, tab, str(picked))
-    return str(picked)
+            first = state.first_default(key, start)
+            options: dict[str, Any] = {"required": True, "key": key, "label_visibility": "collapsed"}
+            picked = str(st.pills(f"Part of {tab}", titles, default=first, **options))
+    if titles:
+        _remember(slug, tab, picked)
+    return picked
 
 
 def address(slug: str, tab: str, part: str) -> dict[str, tuple[str, str]]:

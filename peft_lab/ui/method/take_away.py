@@ -66,31 +66,18 @@ def _settings(choice: Choice) -> None:
 
 # Label, what makes it, ending, type, what it is. Each is made when it is offered, so that what cannot be exported says
 # why in its place instead of failing on the click.
+_ZIP = ("zip", "application/zip")
 _FILES: tuple[tuple[str, Callable[[Run], str | bytes], str, str, str], ...] = (
     ("Script", takeaway.script, "py", "text/x-python", "Repeats the run with the plain libraries."),
     ("Notebook", takeaway.notebook, "ipynb", "application/x-ipynb+json", "Repeats the run, cell by cell."),
-    (
-        "Adapter",
-        takeaway.adapter_zip,
-        "zip",
-        "application/zip",
-        "The adapter folder (safetensors) with its model card.",
-    ),
-    (
-        "Page",
-        takeaway.living_html,
-        "html",
-        "text/html",
-        "The drawing with this run's steps: one file that plays without a server.",
-    ),
-)
+    ("Adapter", takeaway.adapter_zip, *_ZIP, "The adapter folder (safetensors) with its model card."),
+    ("Page", takeaway.living_html, "html", "text/html",
+     "The drawing with this run's steps: one file that plays without a server."),
+)  # fmt: skip
 _LIBRARY = (
-    "For the adapters library",
-    takeaway.library_zip,
-    "zip",
-    "application/zip",
+    "For the adapters library", takeaway.library_zip, *_ZIP,
     "The same adapter, as a folder that this library reads with `model.load_adapter(folder)`.",
-)
+)  # fmt: skip
 
 
 def _downloads(identity: str) -> None:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-from peft_lab.core import inspector, palette, units
+from peft_lab.core import palette, units
 from peft_lab.core.errors import AssetError, BadInput, PeftLabError
 from peft_lab.core.units import Source
 from peft_lab.drawing.trajectory.format import asked_states, shipped_of
 from peft_lab.methods import get_method
-from peft_lab.methods.counting.count import count
-from peft_lab.methods.shared import adapters_library as library_files
 from peft_lab.runs import admission, checkpoints, record, respond, store
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
@@ -25,12 +21,12 @@ from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures, own_data
 from peft_lab.ui.components.charts import Bar, grown_bars
 from peft_lab.ui.components.frame import error_line, errors_here, offer_fetch, part
-from peft_lab.ui.components.knobs import OWN_TASK, Choice, set_knobs
+from peft_lab.ui.components.knobs import OWN_TASK, Choice
 from peft_lab.ui.components.waiting import come_back, look, shown
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method import settings
 from peft_lab.ui.method.sample import card, recorded_sample, sample
-from peft_lab.ui.method.settings import FIELDS, SAY, START, start_of, task_of, turn
+from peft_lab.ui.method.settings import FIELDS, SAY, task_of, turn
 from peft_lab.ui.runs.shown import (
     REFRESH,
     go_on,
@@ -59,7 +55,8 @@ def live(run: Run, choice: Choice) -> None:
         if seen.status is Status.QUEUED and not seen.losses:
             meanwhile(run.spec)
         sample(trajectory_of(run), run.spec, seen)
-        _curves(seen, slug)
+        if seen.losses or seen.status in (Status.STARTING, Status.RUNNING):
+            loss_curve(seen.losses, slug, seen.steps, seen.steps if seen.status.final else seen.step)
         _results(run, seen)
         if going and seen.status.final:
             st.rerun()
@@ -158,11 +155,6 @@ def _line(seen: RunView) -> str:
     return f"**Stopped** {plain(seen.message.removeprefix('Stopped').strip())}"
 
 
-def _curves(seen: RunView, slug: str) -> None:
-    if seen.losses or seen.status in (Status.STARTING, Status.RUNNING):
-        loss_curve(seen.losses, slug, seen.steps, seen.steps if seen.status.final else seen.step)
-
-
 def loss_curve(losses: Sequence[float], name: str, steps: int, reached: int | None = None) -> None:
     """Draw a run's loss by step; what is ``reached`` of its ``steps`` is all by default."""
     st.markdown("#### Loss: :small[how surprised the model is by the right answers]")
@@ -189,12 +181,12 @@ def _results(run: Run, seen: RunView) -> None:
         rows.append(("held-out loss (nats)", first, f"{seen.after.loss:.3f}"))
         figures.table(("Held out", "Base", "Tuned"), rows, numeric=(1, 2))
     if seen.probes_after:
-        answers(list(seen.probes_before), list(seen.probes_after))
+        answers(seen.probes_before, seen.probes_after)
     if seen.memory.get("peak_bytes"):
         _memory(seen)
 
 
-def answers(base: list[ModelAnswer], tuned: list[ModelAnswer]) -> None:
+def answers(base: Sequence[ModelAnswer], tuned: Sequence[ModelAnswer]) -> None:
     """Draw both models' answers to the same sentences, one below the other."""
     rows = []
     for index, after in enumerate(tuned):
@@ -214,9 +206,8 @@ def answer_text(answer: ModelAnswer) -> str:
 def _memory(seen: RunView) -> None:
     parts = sorted(seen.memory.get("parts", {}).items(), key=lambda item: -item[1])
     listed = " · ".join(f"{name} {units.size(size)}" for name, size in parts if size)
-    process = seen.memory.get("process_peak_bytes")
+    process, reserved = (seen.memory.get(name) for name in ("process_peak_bytes", "device_reserved_bytes"))
     beside = f" The memory of the whole process peaked at {units.size(process)}." if process else ""
-    reserved = seen.memory.get("device_reserved_bytes")
     if reserved:
         allocated = units.size(seen.memory["device_allocated_bytes"])
         beside += f" The GPU's allocator handed out at most {allocated} of the {units.size(reserved)} it had reserved."
@@ -226,32 +217,24 @@ def _memory(seen: RunView) -> None:
     )
 
 
-def beside_simulation(run: Run, heading: str = "") -> None:
-    """Draw a finished run's measured step beside its simulation, with the difference.
+def beside_simulation(run: Run) -> None:
+    """Draw a finished run's measured step beside its simulation, with the difference; nothing for a run of an earlier
+    version, which did not record its batch."""
 
-    Draws nothing, not even the ``heading``, for a run of an earlier version, which did not record its batch.
-    """
+    def beside(expected: int) -> None:
+        measured = run.view().memory["peak_bytes"]
+        error = f"{100 * (expected - measured) / measured:+.2f}%"
+        rows = [("Measured", f"{measured:,}", ""), ("Simulated without weights", f"{expected:,}", error)]
+        figures.table(("Peak of one step", "Bytes", ""), rows, numeric=(1, 2))
+        st.markdown(
+            f"{figures.badge(Source.MEASURED)} {figures.badge(Source.SIMULATED)} The simulation uses the run's "
+            "settings and a batch of the same size."
+        )
+
     with errors_here():
         asked = admission.ask_of_run(record.result(run))
         if asked is not None:
-            st.markdown(heading)
-            shown(asked, partial(_beside, run), "Simulating the measured step…", where=run.id)
-
-
-def _beside(run: Run, expected: int) -> None:
-    measured = run.view().memory["peak_bytes"]
-    figures.table(
-        ("Peak of one step", "Bytes", ""),
-        [
-            ("Measured", f"{measured:,}", ""),
-            ("Simulated without weights", f"{expected:,}", f"{100 * (expected - measured) / measured:+.2f}%"),
-        ],
-        numeric=(1, 2),
-    )
-    st.markdown(
-        f"{figures.badge(Source.MEASURED)} {figures.badge(Source.SIMULATED)} The simulation uses the run's settings "
-        "and a batch of the same size."
-    )
+            shown(asked, beside, "Simulating the measured step…", where=run.id)
 
 
 def try_it(run: Run, slug: str) -> None:
@@ -271,10 +254,7 @@ def try_it(run: Run, slug: str) -> None:
     with errors_here():
         with st.spinner("Both models are answering…"):
             pairs = respond.ask(run.id, [text])
-        answers(
-            [ModelAnswer(**row["base"]) for row in pairs],
-            [ModelAnswer(**row["tuned"]) for row in pairs],
-        )
+        answers(*([ModelAnswer(**row[which]) for row in pairs] for which in ("base", "tuned")))
 
 
 # ----------------------------------------
@@ -293,16 +273,13 @@ def memory_beside(run: Run) -> None:
     st.markdown("##### Peak of one step")
 
     def bars() -> None:
-        seen = {label: look(future) for label, future in asked.items()}
-        rows = [
-            Bar(
-                label,
-                one.answer[0].parts if one.answer else {},
-                Source.SIMULATED,
-                "" if one.answer else plain(one.why("Simulating…")),
+        rows = []
+        for label, future in asked.items():
+            seen = look(future)
+            parts, why = (
+                ({}, plain(seen.why("Simulating…"))) if seen.answer is None else (seen.answer[0].parts, "")
             )
-            for label, one in seen.items()
-        ]
+            rows.append(Bar(label, parts, Source.SIMULATED, why))
         measured = run.view().memory.get("parts", {})
         waiting = "" if measured else "Measured at one of the first steps."
         rows.insert(1, Bar("This run, measured", measured, Source.MEASURED, waiting))
@@ -318,22 +295,32 @@ def train(choice: Choice) -> None:
     if choice.task is None or problem is not None:
         st.info(plain(problem or f"PEFT Lab has no training task for {choice.entry.title}."))
         return
-    lacking = st.container()
+    lacking, task = st.container(), task_of(choice)
     run = shown_run(choice.spec.slug)
     if run is None:
         with st.container(key="first-run"):  # a phone shows the knobs before it
             recorded_sample(recorded(choice.spec.slug, choice.entry.name)[0], str(choice.task))
             _form(choice, locked=False)
-            _before_first_run(choice)
+            if task is not None:
+                st.markdown(f"#### {plain(task.title)}\n\n{plain(task.description)}")
+                st.markdown(f"**Measured by** {task.metric.replace('_', ' ')}: {task.metric_help}")
+                st.caption(f"{task.source} · {task.license}")
     else:
         _of_run(choice, run)
     with lacking:  # drawn last: reading the sentences may have found them damaged
-        offer_fetch(_needed(choice))
+        offer_fetch({choice.entry.name, *((task.asset,) if task and task.asset else ())})
 
 
 def _of_run(choice: Choice, run: Run) -> None:
     """Draw the page's run, and below it the next one's settings, open if one is invalid."""
-    _another(choice.spec.slug, run)
+    slug = choice.spec.slug
+    under_way = live_run(slug) if run.view().status.final else None
+    if under_way is not None:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(":material/hourglass_top: Another run that you started here has not ended yet.")
+            if st.button("Show it", key=f"{slug}-show-live", type="tertiary"):
+                show_run(slug, under_way.id)
+                st.rerun()
     changed = stale(choice, run)
     if changed:
         st.markdown(f":orange[:material/history: {changed}]")
@@ -345,16 +332,13 @@ def _of_run(choice: Choice, run: Run) -> None:
             st.markdown(took)
         beside_simulation(run)
         if choice.entry.kind != "vision":  # a picture cannot be typed
-            try_it(run, choice.spec.slug)
-    with st.expander("Settings of the next run", expanded=not _usable(choice)):
-        _form(choice, locked=not run.view().status.final)
-
-
-def _usable(choice: Choice) -> bool:
+            try_it(run, slug)
     try:
-        return _next(choice) is not None
+        usable = _next(choice) is not None
     except PeftLabError:
-        return False
+        usable = False
+    with st.expander("Settings of the next run", expanded=not usable):
+        _form(choice, locked=not run.view().status.final)
 
 
 def _next(choice: Choice) -> RunSpec | None:
@@ -363,39 +347,8 @@ def _next(choice: Choice) -> RunSpec | None:
     return None if request is None else request.complete()
 
 
-def _needed(choice: Choice) -> set[str]:
-    """Return the names of the assets that a training of this choice reads."""
-    task = task_of(choice)
-    return {choice.entry.name, *((task.asset,) if task and task.asset else ())}
-
-
-def _another(slug: str, shown: Run) -> None:
-    """Draw a button to the learner's current run, if the page shows an ended one."""
-    if not shown.view().status.final:
-        return
-    under_way = live_run(slug)
-    if under_way is None:
-        return
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(":material/hourglass_top: Another run that you started here has not ended yet.")
-        if st.button("Show it", key=f"{slug}-show-live", type="tertiary"):
-            show_run(slug, under_way.id)
-            st.rerun()
-
-
-def _before_first_run(choice: Choice) -> None:
-    task = task_of(choice)
-    if task is None:
-        return
-    st.markdown(f"#### {plain(task.title)}")
-    st.markdown(plain(task.description))
-    st.markdown(f"**Measured by** {task.metric.replace('_', ' ')}: {task.metric_help}")
-    st.caption(f"{task.source} · {task.license}")
-
-
 def _form(choice: Choice, locked: bool) -> None:
     """Draw the training settings, each with its errors below it."""
-    slug = choice.spec.slug
     controls = settings.TrainingControls(choice)
     noun = "image" if choice.entry.kind == "vision" else "row"
     cells = [cell for _ in range(0, len(FIELDS), 2) for cell in st.columns(2)]
@@ -404,11 +357,17 @@ def _form(choice: Choice, locked: bool) -> None:
         controls.draw(name, cell, noun=noun, disabled=locked, **how)
     beneath = st.empty()
     if choice.entry.kind != "vision":
-        _sentence(choice, locked)
+        text = st.text_area(
+            "Your sentence",
+            value=settings.sentence(choice),
+            key=settings.sentence_key(choice),
+            height=90,
+            disabled=locked,
+            help="The base and the tuned model both answer this sentence, so you see what was learned.",
+        )
+        state.remember(choice.spec.slug, SAY, text, str(choice.task))
     say = st.empty()
     path = own_data.upload(choice.entry.kind, locked) if choice.task == OWN_TASK else None
-    if slug == OPENED and choice.entry.kind != "vision":
-        open_folder(choice, path, locked)
     if choice.task == OWN_TASK and path is None:
         return
     try:
@@ -426,99 +385,4 @@ def _form(choice: Choice, locked: bool) -> None:
     if complete is not None and complete.head_learning_rate not in (None, complete.learning_rate):
         beneath.caption(  # over both columns
             f"The task head starts at random; its learning rate is {complete.head_learning_rate:g}."
-        )
-
-
-def _sentence(choice: Choice, locked: bool) -> None:
-    text = st.text_area(
-        "Your sentence",
-        value=settings.sentence(choice),
-        key=settings.sentence_key(choice),
-        height=90,
-        disabled=locked,
-        help="The base and the tuned model both answer this sentence, so you see what was learned.",
-    )
-    state.remember(choice.spec.slug, SAY, text, str(choice.task))
-
-
-# ----------------------------------------
-# A folder of the adapters library on the Train tab: opened, counted, scored, and trained on from.
-
-
-OPENED = "adapters"
-_TYPES = ["json", "safetensors", "bin"]
-
-
-def open_folder(choice: Choice, own: str | None, locked: bool) -> None:
-    """Draw the control, and the opened adapter. ``own``: the learner's file, if that is the task."""
-    place = start_of(choice)
-    with st.expander("Continue an adapter of the adapters library", expanded=place is not None):
-        files = st.file_uploader(
-            "The files of a saved folder", type=_TYPES, accept_multiple_files=True, disabled=locked,
-            key=state.widget_key(OPENED, START, choice.entry.kind),
-            help="adapter_config.json and adapter.safetensors (or pytorch_adapter.bin); for a classifier also "
-            "head_config.json and model_head.safetensors. The placements seq_bn, par_bn and double_seq_bn can be "
-            "opened.",
-        )  # fmt: skip
-        try:
-            if files:
-                given = {file.name: file.getvalue() for file in files}
-                place = own_data.stored("adapter.zip", library_files.pack(given))
-                state.remember(OPENED, START, place, choice.entry.kind)
-            if place is None:
-                return
-            read = respond.opened_values(Path(place), choice.entry.name)
-        except PeftLabError as error:
-            state.remember(OPENED, START, None, choice.entry.kind)
-            error_line(error)
-            return
-        _opened(choice, place, read, own, locked)
-
-
-def _opened(choice: Choice, place: str, read: dict[str, Any], own: str | None, locked: bool) -> None:
-    said = ", ".join(f"{name} {value}" for name, value in read.items())
-    with errors_here():
-        with st.spinner("Counting…"):
-            report = inspector.ask(count, choice.entry.name, OPENED, read)
-        st.markdown(
-            f"Opened: {plain(said)}. {units.count(report.trainable)} parameters {figures.badge(Source.COUNTED)}"
-        )
-        differ = {name: value for name, value in read.items() if choice.values[name] != value}
-        with st.container(horizontal=True):
-            if differ:
-                st.button(
-                    "Apply its settings", key=f"{OPENED}-start-knobs", icon=":material/tune:",
-                    disabled=locked, on_click=set_knobs, args=(choice.spec, choice.entry, differ),
-                )  # fmt: skip
-            asked = st.button(
-                "Score it", key=f"{OPENED}-start-score", icon=":material/scoreboard:",
-                disabled=locked or (choice.task == OWN_TASK and own is None),
-                help="Scores the base and the opened adapter on the task's held-out rows, before any training.",
-            )  # fmt: skip
-            st.button(
-                "Train without it", key=f"{OPENED}-start-out", type="tertiary", disabled=locked,
-                on_click=_leave_out, args=(choice.entry.kind,),
-            )  # fmt: skip
-        if asked:
-            _score(choice, place, own)
-
-
-def _leave_out(kind: str) -> None:
-    """Forget the opened adapter, and empty its control."""
-    state.remember(OPENED, START, None, kind)
-    state.renew(OPENED)
-
-
-def _score(choice: Choice, place: str, own: str | None) -> None:
-    with errors_here():
-        with st.spinner("Scoring the base and the opened adapter on the held-out rows…"):
-            found = inspector.get_inspector(inspector.Worker.ANSWERS).ask(
-                respond.opened_scores, place, choice.entry.name, str(choice.task), own
-            )
-        metric = str(found["metric"])
-        base, tuned = (found[which]["metrics"][metric] for which in ("base", "opened"))
-        st.markdown(
-            f"{plain(metric.replace('_', ' ').capitalize())}: base {units.percent(100 * base)}, "
-            f"opened adapter **{units.percent(100 * tuned)}**, "
-            f"on {int(found['rows']):,} held-out rows {figures.badge(Source.MEASURED)}"
         )

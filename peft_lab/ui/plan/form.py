@@ -33,8 +33,8 @@ from peft_lab.ui import state
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.form import Controls, widget
 from peft_lab.ui.components.frame import address_line, error_line
-from peft_lab.ui.components.lengths import lengths_file
 from peft_lab.ui.components.model_choice import choose_model, entry_of, from_address
+from peft_lab.ui.components.plan_steps import lengths_file
 from peft_lab.ui.foreign import plain
 
 # ----------------------------------------

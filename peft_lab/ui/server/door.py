@@ -105,18 +105,17 @@ def login_forgetting(send: Send, path: str, root: str) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
-            signed_in = any(each.startswith(f"{USER_COOKIE_NAME}=") for each in headers.getlist("set-cookie"))
-            if path == LOGOUT or (path == CALLBACK and signed_in and not _cleared(headers)):
+            given = [
+                each for each in headers.getlist("set-cookie") if each.startswith(f"{USER_COOKIE_NAME}=")
+            ]
+            cleared = any(each.startswith(f'{USER_COOKIE_NAME}=""') for each in given)
+            if path == LOGOUT or (path == CALLBACK and given and not cleared):
                 headers.append(
                     "set-cookie", f"{joining.COOKIE}=; Path={root}; Max-Age=0; HttpOnly; SameSite=lax"
                 )
         await send(message)
 
     return sending
-
-
-def _cleared(headers: Headers) -> bool:
-    return any(each.startswith(f'{USER_COOKIE_NAME}=""') for each in headers.getlist("set-cookie"))
 
 
 JOIN = "join"

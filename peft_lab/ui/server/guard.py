@@ -9,7 +9,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -136,23 +136,23 @@ def headers() -> dict[str, str]:
     addresses made by the page itself; pictures and fonts may be inline (``data:``). Its inline script, and the one
     that folds the navigation, are allowed by their hashes.
     """
+    page = Path(st.__file__).with_name("static") / "index.html"
+    scripts = [*_SCRIPT.findall(page.read_text(encoding="utf-8")), pages.folding_script()]
+    hashes = [base64.b64encode(hashlib.sha256(each.encode()).digest()).decode() for each in scripts]
+    policy = {
+        "default-src": "'self'",
+        "script-src": " ".join(["'self'", "blob:", *(f"'sha256-{each}'" for each in hashes)]),
+        "style-src": "'self' 'unsafe-inline'",
+        "img-src": "'self' data: blob:",
+        "font-src": "'self' data:",
+        "media-src": "'self' data: blob:",
+        "connect-src": "'self' blob: data:",
+        "worker-src": "'self' blob:",
+        "object-src": "'none'",
+        **dict.fromkeys(("base-uri", "form-action", "frame-ancestors"), "'self'"),
+    }
     return {
-        "content-security-policy": "; ".join(
-            (
-                "default-src 'self'",
-                f"script-src 'self' blob: {' '.join(_inline_scripts())}",
-                "style-src 'self' 'unsafe-inline'",
-                "img-src 'self' data: blob:",
-                "font-src 'self' data:",
-                "media-src 'self' data: blob:",
-                "connect-src 'self' blob: data:",
-                "worker-src 'self' blob:",
-                "object-src 'none'",
-                "base-uri 'self'",
-                "form-action 'self'",
-                "frame-ancestors 'self'",
-            )
-        ),
+        "content-security-policy": "; ".join(f"{name} {allowed}" for name, allowed in policy.items()),
         "x-content-type-options": "nosniff",
         "x-frame-options": "SAMEORIGIN",
         "referrer-policy": "same-origin",
@@ -166,14 +166,6 @@ def headers_of(start: Message) -> dict[str, str]:
     """
     kind = Headers(raw=start["headers"]).get("content-type", "").partition(";")[0]
     return {name: text for name, text in headers().items() if kind not in _NO_PAGE or name == _AS_TYPED}
-
-
-def _inline_scripts() -> list[str]:
-    page = Path(st.__file__).with_name("static") / "index.html"
-    scripts = [*_SCRIPT.findall(page.read_text(encoding="utf-8")), pages.folding_script()]
-    return [
-        f"'sha256-{base64.b64encode(hashlib.sha256(each.encode()).digest()).decode()}'" for each in scripts
-    ]
 
 
 # ----------------------------------------
@@ -231,38 +223,37 @@ class Lab(Collector):
         yield from _processes()
 
 
+def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    """Return a family of figures, one for each value of its label."""
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for value, figure in values.items():
+        family.add_metric([value], figure)
+    return family
+
+
 def _runs() -> Iterator[Metric]:
     try:
         found = waiting.standing()
     except PeftLabError:
         return  # the folder cannot be read: no figure, rather than a wrong one
-    by_status = GaugeMetricFamily("peft_lab_runs", "Runs in the lab folder, by status.", labels=["status"])
-    for status, count in found.items():
-        by_status.add_metric([status], count)
-    yield by_status
-    yield GaugeMetricFamily(
-        "peft_lab_queue_length", "Queued runs in the lab folder.", found[str(Status.QUEUED)]
-    )
+    yield _gauge("peft_lab_runs", "Runs in the lab folder, by status.", "status", found)
+    queued = found[str(Status.QUEUED)]
+    yield GaugeMetricFamily("peft_lab_queue_length", "Queued runs in the lab folder.", queued)
 
 
 def _people() -> Iterator[Metric]:
     active = getattr(get_instance(), "_session_mgr", None)  # Streamlit's inner part; without it, no figure
     if active is not None:
-        open_, all_ = active.num_active_sessions(), active.num_sessions()
-        family = GaugeMetricFamily(
-            "peft_lab_sessions",
-            "Sessions with an open page, and sessions kept for a browser that may return.",
-            labels=["state"],
+        open_ = active.num_active_sessions()
+        what = "Sessions with an open page, and sessions kept for a browser that may return."
+        yield _gauge(
+            "peft_lab_sessions", what, "state", {"open": open_, "kept": active.num_sessions() - open_}
         )
-        family.add_metric(["open"], open_)
-        family.add_metric(["kept"], all_ - open_)
-        yield family
     if asking.class_is_on():
         joined = joining.without_teachers(places.owners())
         here = joining.without_teachers(sessions.places_of_all())
-        yield GaugeMetricFamily(
-            "peft_lab_learners", "Learners who have joined this class, without teachers.", len(joined)
-        )
+        what = "Learners who have joined this class, without teachers."
+        yield GaugeMetricFamily("peft_lab_learners", what, len(joined))
         yield GaugeMetricFamily(
             "peft_lab_learners_here", "Learners with a page open at this server.", len(here)
         )
@@ -270,29 +261,19 @@ def _people() -> Iterator[Metric]:
 
 def _processes() -> Iterator[Metric]:
     server = psutil.Process()
-    memory = GaugeMetricFamily(
-        "peft_lab_memory_bytes",
-        "Resident memory of the server and of all child processes. Memory that children share is counted once per "
-        "child.",
-        labels=["of"],
-    )
-    threads = GaugeMetricFamily("peft_lab_threads", "Threads.", labels=["of"])
-    sizes, counted = [], 0
+    sizes, threads = [], 0
     for child in server.children(recursive=True):
         try:
             sizes.append(child.memory_info().rss)
-            counted += child.num_threads()
+            threads += child.num_threads()
         except psutil.Error:
             continue  # it has just ended
-    memory.add_metric(["server"], server.memory_info().rss)
-    memory.add_metric(["children"], sum(sizes))
-    threads.add_metric(["server"], server.num_threads())
-    threads.add_metric(["children"], counted)
-    yield memory
-    yield threads
-    yield GaugeMetricFamily(
-        "peft_lab_children", "Child processes of the server, which compute answers and train.", len(sizes)
-    )
+    what = "Resident memory of the server and of all child processes. What children share is counted once per child."
+    memory = {"server": server.memory_info().rss, "children": sum(sizes)}
+    yield _gauge("peft_lab_memory_bytes", what, "of", memory)
+    yield _gauge("peft_lab_threads", "Threads.", "of", {"server": server.num_threads(), "children": threads})
+    what = "Child processes of the server, which compute answers and train."
+    yield GaugeMetricFamily("peft_lab_children", what, len(sizes))
 
 
 def text() -> bytes:
@@ -341,7 +322,6 @@ class MetricsApp:
             await self._app(scope, receive, send)
 
     def _metrics(self, headers: Headers) -> Response:
-
         if not self._may(headers):
             return PlainTextResponse(_REFUSED, 403)
         return Response(text(), media_type=TYPE, headers={"cache-control": "no-store"})

@@ -21,6 +21,7 @@ from peft_lab.core import asking
 from peft_lab.core.asking import Asker
 from peft_lab.core.errors import Replacement
 from peft_lab.runs.queue import PageVisit
+from peft_lab.ui import web
 
 #: Seconds after the last run of a session that is closed; Streamlit itself lets go of it after minutes. One that is
 #: open stays somebody's: parts of its page that are drawn again by themselves are no runs that come by here.
@@ -121,17 +122,8 @@ def places_of_all() -> dict[str, PageVisit]:
 COOKIE = "peft_lab_browser"
 _KEPT_MARK = "browser-mark"
 _FORM = re.compile(r"[A-Za-z0-9_-]{16,64}")
-_YEAR = 365 * 24 * 3600
-
-# A tab that was opened earlier may have kept one meanwhile.
-JS = f"""
-export default function ({{ data }}) {{
-  if (document.cookie.split("; ").some((one) => one.startsWith("{COOKIE}="))) return;
-  document.cookie = `{COOKIE}=${{data.mark}}; path=/; max-age={_YEAR}; SameSite=Strict`;
-}}
-"""
-
-_mount = st.components.v2.component("peft_browser_mark", html="<span hidden></span>", js=JS)
+_JS = web.read("browser_mark.js", COOKIE=COOKIE, YEAR=365 * 24 * 3600)
+_mount = st.components.v2.component("peft_browser_mark", html="<span hidden></span>", js=_JS)
 
 
 def _sent() -> str | None:

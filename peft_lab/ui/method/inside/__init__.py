@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
 
 import streamlit as st
+import yaml
 
+from peft_lab.core import disk
 from peft_lab.ui import state
+from peft_lab.ui.components import figures
 from peft_lab.ui.components.frame import part
 from peft_lab.ui.components.knobs import Choice
 
@@ -30,7 +36,31 @@ def view_of(slug: str) -> View | None:
 
 
 # ----------------------------------------
-# What several of the pictures need: figures by layer, two parts beside each other.
+# What several of the pictures need: their words, figures by layer, two parts beside each other.
+
+
+@cache
+def _texts() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(disk.beside(__file__, "texts.yaml"))
+    return found
+
+
+def said(name: str, **values: object) -> str:
+    """Return a text of ``texts.yaml`` with its values."""
+    return str(_texts()[name]).format(**values)
+
+
+@contextmanager
+def section(name: str, **values: object) -> Iterator[None]:
+    """Draw a section of ``texts.yaml``: title with its source, text, what the block draws, caption."""
+    texts = {key: text.format(**values) for key, text in _texts()[name].items()}
+    source = figures.badge(texts["source"]) if "source" in texts else ""
+    st.markdown(f"#### {texts['title']} {source}".strip())
+    if "text" in texts:
+        st.markdown(texts["text"])
+    yield
+    if "caption" in texts:
+        st.caption(texts["caption"])
 
 
 def layer_of(path: str) -> int | None:
