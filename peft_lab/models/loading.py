@@ -160,7 +160,7 @@ def load_base(
     )
     if quantization is not None:
         device.require_quantisation()
-        options["quantization_config"] = _bitsandbytes(quantization)
+        options["quantization_config"] = quantise.settings(quantization, list(KEPT_WHOLE))
         options["device_map"] = {"": device.kind}
     if attention is not None:
         options["attn_implementation"] = attention
@@ -351,17 +351,3 @@ def _verified(source: str) -> Iterator[None]:
 
 def _first_line(error: Exception) -> str:
     return in_short(error, 200)
-
-
-def _bitsandbytes(quantization: Quantization) -> Any:
-    from transformers import BitsAndBytesConfig
-
-    if quantization.bits == 8:
-        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=list(KEPT_WHOLE))
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type=quantization.kind,
-        bnb_4bit_use_double_quant=quantization.double,
-        bnb_4bit_compute_dtype=getattr(torch, quantization.compute_dtype),
-        llm_int8_skip_modules=list(KEPT_WHOLE),
-    )

@@ -154,6 +154,9 @@ def read_shape(
     ):  # Gemma 4: read what most layers have; the groups hold what differs
         text = copy.deepcopy(text)
         text.allow_global_per_layer_attribute_access = True
+    # Of an image: one for each patch and each token before them.
+    tables = (group.parameters.get("position_embeddings") for group in groups if kind == "vision")
+    positions = next((shape[1] for shape in tables if shape is not None), None)
     hidden = _first(text, "hidden_size", "n_embd", "d_model")
     attends = _attends(model, text)
     heads = _first(text, *_HEADS) if attends else 0
@@ -170,7 +173,7 @@ def read_shape(
         head_dim=hidden // heads if head_dim is None else head_dim,
         intermediate=_first(text, "intermediate_size", "n_inner", "d_ff", default=0) or 4 * hidden,
         vocab=0 if kind == "vision" else text.vocab_size,
-        max_positions=_image_positions(groups) if kind == "vision" else _positions(text),
+        max_positions=positions or _positions(text),
         activation=_first(text, *_ACTIVATIONS, default="gelu"),
         groups=groups,
         mixtures=_mixtures(model, groups, text, hidden),
@@ -259,12 +262,6 @@ def _renamed(model_type: str) -> dict[str, str]:
     if kind not in conversion._MOE_FUSED_TARGETS:
         return {}
     return dict(conversion._MOE_TARGET_MODULE_MAPPING.get(kind, {}))
-
-
-def _image_positions(groups: Sequence[ModuleGroup]) -> int:
-    """Return the number of positions of an image: one for each patch and each token before them."""
-    tables = (group.parameters.get("position_embeddings") for group in groups)
-    return next(shape[1] for shape in tables if shape is not None)
 
 
 def _positions(config: Any) -> int | None:

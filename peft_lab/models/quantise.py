@@ -7,9 +7,9 @@ a reload share one way. GPT-2's ``Conv1D`` stores its matrix transposed, so it i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from peft_lab.core.later import torch
 from peft_lab.models.shapes import MATRIX_TYPES, ModelShape, ModuleGroup, in_head
@@ -100,17 +100,18 @@ def settle(model: Any) -> None:
                 module.bias.data = module.bias.data.to(module.compute_dtype)
 
 
-def settings(how: Quantization) -> Any:
-    """Return the choice as transformers' ``BitsAndBytesConfig``."""
+def settings(how: Quantization, skipped: Sequence[str] | None = None) -> Any:
+    """Return the choice as transformers' ``BitsAndBytesConfig``. ``skipped``: modules that stay whole."""
     from transformers import BitsAndBytesConfig
 
     if how.bits == 8:
-        return BitsAndBytesConfig(load_in_8bit=True)
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=how.kind,
         bnb_4bit_use_double_quant=how.double,
         bnb_4bit_compute_dtype=getattr(torch, how.compute_dtype),
+        llm_int8_skip_modules=skipped,
     )
 
 
@@ -147,42 +148,27 @@ def expanded(module: Any) -> torch.Tensor:
 
 def _stored(old: Any, how: Quantization) -> torch.nn.Module:
     """Return a linear map with its weights in few bits, keeping bias and training mode."""
+    from bitsandbytes.nn.modules import Int8Params, Linear4bit, Linear8bitLt, Params4bit
     from torch import nn
 
     matrix = old.weight.data if isinstance(old, nn.Linear) else old.weight.data.T.contiguous()
-    new = _eight_bit(matrix, old.bias) if how.bits == 8 else _four_bit(matrix, old.bias, how)
+    outputs, inputs = matrix.shape
+    new: Any
+    packed: Any
+    with torch.device("meta"):
+        if how.bits == 8:
+            whole: dict[str, Any] = {"has_fp16_weights": False, "threshold": OUTLIERS}
+            new = Linear8bitLt(inputs, outputs, bias=old.bias is not None, **whole)
+        else:
+            few = {"compress_statistics": how.double, "quant_type": how.kind}
+            computed = getattr(torch, how.compute_dtype)
+            new = Linear4bit(inputs, outputs, bias=old.bias is not None, compute_dtype=computed, **few)
+    if how.bits == 8:
+        packed = Int8Params(matrix, requires_grad=False, has_fp16_weights=False)
+    else:
+        packed = Params4bit(matrix, requires_grad=False, module=new, **few)
+    new.weight = packed.to(matrix.device)
     if old.bias is not None:
         new.bias = nn.Parameter(old.bias.data, requires_grad=False)
     new.train(old.training)
-    return new
-
-
-def _four_bit(matrix: torch.Tensor, bias: Any, how: Quantization) -> Any:
-    from bitsandbytes.nn.modules import Linear4bit, Params4bit
-
-    outputs, inputs = matrix.shape
-    with torch.device("meta"):
-        new = Linear4bit(
-            inputs,
-            outputs,
-            bias=bias is not None,
-            compute_dtype=getattr(torch, how.compute_dtype),
-            compress_statistics=how.double,
-            quant_type=how.kind,
-        )
-    packed: Any = Params4bit(
-        matrix, requires_grad=False, compress_statistics=how.double, quant_type=how.kind, module=new
-    )
-    new.weight = packed.to(matrix.device)
-    return new
-
-
-def _eight_bit(matrix: torch.Tensor, bias: Any) -> Any:
-    from bitsandbytes.nn.modules import Int8Params, Linear8bitLt
-
-    outputs, inputs = matrix.shape
-    with torch.device("meta"):
-        new = Linear8bitLt(inputs, outputs, bias=bias is not None, has_fp16_weights=False, threshold=OUTLIERS)
-    packed: Any = Int8Params(matrix, requires_grad=False, has_fp16_weights=False)
-    new.weight = packed.to(matrix.device)
-    return new
+    return cast(nn.Module, new)

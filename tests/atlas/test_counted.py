@@ -80,7 +80,7 @@ def test_what_is_not_counted_says_why() -> None:
             counted_type(name, "smollm2-135m")
 
 
-@pytest.mark.slow
+@pytest.mark.rest
 def test_everything_else_is_counted_on_the_default_model() -> None:
     for name in entries():
         if name not in NOT_COUNTED:

@@ -28,7 +28,7 @@ def started(kind: str) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.sampled(7)
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize("name", all_types())
 def test_twenty_steps_lower_the_loss(name: str) -> None:
     """On MiniLM, or on SmolLM2's first layers what cannot train there."""
@@ -42,6 +42,7 @@ def test_twenty_steps_lower_the_loss(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", NOT_ON_AN_ENCODER)
 def test_what_cannot_train_on_an_encoder_says_why(name: str) -> None:
     found = cells.run(name, "trains_encoder")
@@ -68,7 +69,7 @@ def test_every_type_trains_on_one_of_the_live_models() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.sampled(7)
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize("name", all_types())
 def test_a_tiny_encoder_decoder_answers_as_stored(name: str) -> None:
     found = cells.run(name, "trains_seq2seq")

@@ -35,6 +35,7 @@ def test_half_a_batch_alone_is_not_the_whole() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["lora", "monteclora", "lily", "shadow", "arrow"])
 def test_two_processes_answer_as_stored(name: str) -> None:
     """One that works, one that draws in training, and the three ways in which it does not."""

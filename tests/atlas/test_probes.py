@@ -67,7 +67,7 @@ def test_the_cost_of_a_step_is_stored_for_every_type() -> None:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.rest
 @pytest.mark.parametrize("name", ["cpt", "xlora"])
 def test_what_needs_a_text_or_adapters_is_simulated_with_stand_ins(name: str) -> None:
     kept = rows.step_cost(name)

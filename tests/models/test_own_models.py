@@ -369,7 +369,7 @@ def test_an_id_in_the_cache_is_trained_without_a_connection(
 
 
 @pytest.mark.slow
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("name", homemade.CONFIGS)
 def test_a_folder_is_counted_drawn_simulated_trained_and_loaded_again(
     name: str, tmp_path: Path, rows: dict[str, str]

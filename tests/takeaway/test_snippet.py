@@ -164,7 +164,7 @@ def applied_by_the_lab(model: str, slug: str, values: dict[str, Any]) -> Any:
         "seq2seq": (transformers.AutoModelForSeq2SeqLM, {}),
     }[entry.kind]
     if how is not None:
-        options["quantization_config"] = loading._bitsandbytes(how)
+        options["quantization_config"] = quantise.settings(how, list(loading.KEPT_WHOLE))
     base = loader.from_pretrained(model, **options)
     if how is not None:
         quantise.settle(base)

@@ -45,16 +45,6 @@ def layers(model: torch.nn.Module) -> Iterator[tuple[str, Any]]:
             yield clean_path(name), module
 
 
-def gradients(model: torch.nn.Module) -> dict[str, dict[str, float]]:
-    """Return the norms of the current gradients of A and B; at step 0 A's is zero because B is (section 4.1)."""
-    rows = {}
-    for path, module in layers(model):
-        a, b = module.lora_A[ADAPTER].weight.grad, module.lora_B[ADAPTER].weight.grad
-        if a is not None and b is not None:
-            rows[path] = {"A": float(a.float().norm()), "B": float(b.float().norm())}
-    return rows
-
-
 def singular_values(a: torch.Tensor, b: torch.Tensor, scale: float) -> list[float]:
     """Return the singular values of ``scale * b @ a``, by two thin QR factorisations.
 
@@ -248,8 +238,12 @@ class RunRecorder(Recorder):
         return found
 
     def after_backward(self, step: int) -> None:
-        if step == 0:
-            self._gradients = gradients(self.model)
+        if step:
+            return
+        for path, module in layers(self.model):  # A's gradient is zero because B is (section 4.1)
+            a, b = module.lora_A[ADAPTER].weight.grad, module.lora_B[ADAPTER].weight.grad
+            if a is not None and b is not None:
+                self._gradients[path] = {"A": float(a.float().norm()), "B": float(b.float().norm())}
 
     def snapshot(self, step: int) -> None:
         """Record every ΔW's singular values, their norm and effective rank, and a heat map, without forming ΔW."""

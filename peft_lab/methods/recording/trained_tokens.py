@@ -120,13 +120,6 @@ def _of_prompts(model: Any, inputs: Inputs) -> list[torch.Tensor]:
 
 
 @contextmanager
-def plain_attention(model: Any) -> Iterator[None]:
-    """Make a PEFT model use plain attention, which alone can report its weights, until the block is left."""
-    with _implementation(model.get_base_model(), "eager"):
-        yield
-
-
-@contextmanager
 def _implementation(model: Any, name: str) -> Iterator[None]:
     before = model.config._attn_implementation
     model.set_attn_implementation(name)
@@ -188,7 +181,7 @@ def _before_the_text(model: Any, inputs: Inputs, tokens: int) -> list[list[float
     """Return shares as :func:`shares`, for tokens in the input before the text. ``inputs``: ids and mask of shape (1,
     length), without padding."""
     length = inputs["input_ids"].shape[1]
-    with plain_attention(model):
+    with _implementation(model.get_base_model(), "eager"):  # plain attention alone can report its weights
         output = model(**inputs, output_attentions=True)
     found = output.encoder_attentions if "decoder_input_ids" in inputs else output.attentions
     return [layer[0, :, -length:, :tokens].float().sum(-1).mean(1).tolist() for layer in found or ()]

@@ -96,10 +96,14 @@ def target_problems(
 
 def matched(shape: ModelShape, names: Sequence[str]) -> tuple[ModuleGroup, ...]:
     """Return the groups that checked names match. Raises BadInput: the first error of :func:`target_problems`."""
-    for problem in target_problems(shape, names):
+    _require(target_problems(shape, names))
+    return shape.match(names).groups
+
+
+def _require(problems: Iterable[Problem]) -> None:
+    for problem in problems:
         if problem.level == "error":
             raise BadInput(problem.message, problem.field)
-    return shape.match(names).groups
 
 
 def stored_transposed(groups: Iterable[ModuleGroup]) -> bool:
@@ -266,9 +270,7 @@ def expert_targets(
 
 def checked_experts(shape: ModelShape, values: Values) -> tuple[Target, ...]:
     """Return the targets of valid values. Raises BadInput: the first error of :func:`expert_problems`."""
-    for problem in expert_problems(shape, values):
-        if problem.level == "error":
-            raise BadInput(problem.message, problem.field)
+    _require(expert_problems(shape, values))
     return expert_targets(shape, values["target_modules"], values["target_parameters"])
 
 
