@@ -60,7 +60,8 @@ def landscape_figure(lines: Sequence[Line], shown: str, title: str, across: Acro
             low, high = [spot.low for spot in line.spots], [spot.high for spot in line.spots]
             band(figure, rates, low, high, faint(colour, theme.BAND_OPACITY), line.label)
         at = None if line.best is None else line.best.rate
-        star = best is not None and line is best[0]
+        star = "star" if best is not None and line is best[0] else "circle"
+        marks = [star if rate == at else "circle-open" for rate in rates]
         figure.add_scatter(
             x=rates,
             y=[spot.mean for spot in line.spots],
@@ -70,11 +71,8 @@ def landscape_figure(lines: Sequence[Line], shown: str, title: str, across: Acro
             line={"color": colour, "width": 2, "dash": "dash" if line.method == FULL else "solid"},
             marker={
                 "color": colour,
-                "size": [17 if star and rate == at else 10 if rate == at else 6 for rate in rates],
-                "symbol": [
-                    "star" if star and rate == at else "circle" if rate == at else "circle-open"
-                    for rate in rates
-                ],
+                "size": [{"star": 17, "circle": 10, "circle-open": 6}[mark] for mark in marks],
+                "symbol": marks,
             },
             customdata=[
                 (

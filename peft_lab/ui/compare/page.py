@@ -13,13 +13,14 @@ from peft_lab.core.errors import PeftLabError
 from peft_lab.core.form import Form, choice
 from peft_lab.models.catalogue import model_title
 from peft_lab.studies.compare import results, store
+from peft_lab.studies.compare.results import AXES
 from peft_lab.studies.compare.shipped import all_shipped
 from peft_lab.studies.compare.store import Comparison
 from peft_lab.training.tasks.own import task_title
 from peft_lab.ui import pages, state
-from peft_lab.ui.compare import landscape, published, setup
-from peft_lab.ui.compare.results import AxesForm, show
-from peft_lab.ui.compare.setup import SCOPE, CompareForm
+from peft_lab.ui.compare import landscape, published
+from peft_lab.ui.compare.results import show
+from peft_lab.ui.compare.setup import SCOPE, CompareForm, StudyControls
 from peft_lab.ui.components.form import Controls
 from peft_lab.ui.components.frame import tabs
 from peft_lab.ui.components.knobs import apart
@@ -39,8 +40,7 @@ def compare_page() -> None:
     state.read_address(
         SCOPE,
         _controls().readers()
-        | setup.setup_readers(_setup())
-        | Controls(AxesForm, SCOPE).readers()
+        | StudyControls(CompareForm, SCOPE).readers()
         | _opening(RATES, landscape.landscape_controls().readers())
         | _opening(PUBLISHED, published.readers()),
     )
@@ -59,18 +59,16 @@ def compare_page() -> None:
 
 @dataclass(frozen=True)
 class PageForm(Form):
-    """The open tab, and the comparison shown."""
+    """The open tab, the comparison shown, and the two figures drawn against each other."""
 
     tab: str = choice(RUNS.lower(), "Tab", "", TITLES, reader=str.lower)
     comparison: str = choice("", "Comparison", "", lambda: _titles())
+    x: str = choice(results.DEFAULT_AXES[0], "Horizontal axis", "", dict.fromkeys(AXES, ""), noun="axis")
+    y: str = choice(results.DEFAULT_AXES[1], "Vertical axis", "", dict.fromkeys(AXES, ""), noun="axis")
 
 
-def _controls(first: str = "") -> Controls[PageForm]:
-    return Controls(PageForm, SCOPE, lambda: PageForm(comparison=first))
-
-
-def _setup() -> Controls[CompareForm]:
-    return setup.setup_controls(CompareForm, SCOPE)
+def _controls() -> Controls[PageForm]:
+    return Controls(PageForm, SCOPE, lambda: PageForm(comparison=next(iter(_titles()), "")))
 
 
 def _opening(title: str, readers: Readers) -> Readers:
@@ -93,44 +91,38 @@ def _runs() -> Address:
         "another and also appear on the Runs page. A run that already exists is reused."
     )
     try:
-        shown = _page()
+        _page()
     except PeftLabError as error:
         st.error(plain(error))
         return {}
-    chosen = {"comparison": (shown, next(iter(_titles()), ""))}
-    return setup.setup_address(_setup()) | chosen | Controls(AxesForm, SCOPE).address()
+    return StudyControls(CompareForm, SCOPE).address() | _controls().address((TAB,))
 
 
-def _page() -> str:
-    """Draw the tab; return the id of the comparison shown, empty for none."""
-    titles = _titles()
-    with st.expander(
-        "New comparison", expanded=not titles or setup.misread(CompareForm, SCOPE), icon=":material/add:"
-    ):
-        _new()
+def _page() -> None:
+    titles, form = _titles(), StudyControls(CompareForm, SCOPE)
+    with st.expander("New comparison", expanded=not titles or form.misread(), icon=":material/add:"):
+        _new(form)
     if not titles:
         st.info(
             "No comparisons yet. Choose settings above and press Compare. Published results are in the tab "
             "*Published*."
         )
-        return ""
-    controls = _controls(next(iter(titles)))
+        return
+    controls = _controls()
     shown: str = controls.draw("comparison", options=titles)
     controls.remember("comparison", shown)  # also when a newer one comes first
     shipped = all_shipped().get(shown)
     if shipped is not None and not (store.root() / shown).exists():
-        show(shipped)
-        return shown
+        show(shipped, controls)
+        return
     comparison = store.get(shown)
     watch_study(comparison)
-    show(results.document(comparison))
-    return shown
+    show(results.document(comparison), controls)
 
 
-def _new() -> None:
-    controls = _setup()
-    setup.draw_setup(controls)
-    plan = setup.planned(controls, lambda: controls.form().plan())
+def _new(controls: StudyControls[CompareForm]) -> None:
+    controls.draw_all()
+    plan = controls.planned(lambda: controls.form().plan())
     if plan is None:
         return
     done = len(Comparison(plan.id, store.root() / plan.id).standing(plan).done)

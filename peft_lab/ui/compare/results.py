@@ -13,7 +13,6 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from peft_lab.core import units
-from peft_lab.core.form import Form, choice
 from peft_lab.core.palette import faint
 from peft_lab.core.units import Source
 from peft_lab.methods import all_methods
@@ -22,7 +21,6 @@ from peft_lab.studies.compare import results
 from peft_lab.studies.compare.results import AXES, Axis
 from peft_lab.training.tasks.own import each_of, task_title
 from peft_lab.ui import theme
-from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.charts import band, laid_out
 from peft_lab.ui.components.form import Controls
@@ -290,8 +288,8 @@ def _scale(values: Sequence[float], axis: Axis) -> dict[str, Any]:
 Document = Mapping[str, Any]
 
 
-def show(found: Document) -> None:
-    """Draw the results below the progress; until a run is done, only the table."""
+def show(found: Document, controls: Controls[Any]) -> None:
+    """Draw the results below the progress, until a run is done only the table; ``controls`` hold the axes x and y."""
     scored = [row for row in found["rows"] if row["metric_mean"] is not None]
     with st.container(key="compare-found"):  # two columns on a wide screen
         with st.container():
@@ -311,7 +309,7 @@ def show(found: Document) -> None:
         if not scored:
             return
         with st.container():
-            _plots(found)
+            _plots(found, controls)
             with st.expander("Learning curves"):
                 window = max(1, found["plan"]["steps"] // SMOOTH)
                 latest = f" and the last {window} steps" if window > 1 else ""
@@ -419,14 +417,6 @@ def _exports(found: Document) -> None:
     st.code(found["command"], language="bash", wrap_lines=True)
 
 
-@dataclass(frozen=True)
-class AxesForm(Form):
-    """The two figures drawn against each other."""
-
-    x: str = choice(results.DEFAULT_AXES[0], "Horizontal axis", "", dict.fromkeys(AXES, ""), noun="axis")
-    y: str = choice(results.DEFAULT_AXES[1], "Vertical axis", "", dict.fromkeys(AXES, ""), noun="axis")
-
-
 def two_axes(
     controls: Controls[Any], across: str, up: str, titles: Mapping[str, str]
 ) -> tuple[str, str] | None:
@@ -449,9 +439,9 @@ def axis_titles(found: Document) -> dict[str, str]:
     }
 
 
-def _plots(found: Document) -> None:
+def _plots(found: Document, controls: Controls[Any]) -> None:
     st.markdown("### Trade-offs")
-    chosen = two_axes(Controls(AxesForm, SCOPE), "x", "y", axis_titles(found))
+    chosen = two_axes(controls, "x", "y", axis_titles(found))
     if chosen is None:
         return
     plan, (x, y) = found["plan"], (AXES[name] for name in chosen)

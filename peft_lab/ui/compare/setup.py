@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
@@ -92,65 +92,65 @@ F = TypeVar("F", bound=CompareForm)
 Plan = TypeVar("Plan")
 
 
-def setup_controls(
-    form: type[F],
-    scope: str,
-    further: Callable[[str], tuple[str, ...]] = lambda name: (),
-    adapted: Callable[[F], F] = lambda usual: usual,
-) -> Controls[F]:
-    """Return the controls: tasks are remembered per model and sizes per kind of model, as their defaults differ.
-    ``further``: keys of a form's other fields; ``adapted``: changes the model's defaults."""
+class StudyControls(Controls[F]):
+    """The controls of a study: tasks are remembered per model and sizes per kind of model, as their defaults differ.
 
-    def model() -> str:
-        return str(state.remembered(scope, "model", next(iter(model_titles()))))
+    Args:
+        further: keys of a form's other fields. adapted: changes the model's defaults.
+    """
 
-    def keys(name: str) -> tuple[str, ...]:
-        if name == "task":
-            return (model(),)
-        return (catalogue()[model()].kind,) if name in ("batch", "eval_rows") else further(name)
+    def __init__(
+        self,
+        form: type[F],
+        scope: str,
+        further: Callable[[str], tuple[str, ...]] = lambda name: (),
+        adapted: Callable[[F], F] = lambda usual: usual,
+    ) -> None:
+        def model() -> str:
+            return str(state.remembered(scope, "model", next(iter(model_titles()))))
 
-    return Controls(form, scope, lambda: adapted(form.usual(model())), keys)
+        def keys(name: str) -> tuple[str, ...]:
+            if name == "task":
+                return (model(),)
+            return (catalogue()[model()].kind,) if name in ("batch", "eval_rows") else further(name)
 
+        super().__init__(form, scope, lambda: adapted(form.usual(model())), keys)
 
-def setup_readers(controls: Controls[F]) -> dict[str, Any]:
-    """Return functions that read each setting from the URL; the model first, as the others depend on it."""
+    def readers(self, **own: Callable[[str], Any]) -> dict[str, Callable[[str], None]]:
+        """Return a reader of each field from a URL; the model first, as the others depend on it."""
 
-    def read_task(text: str) -> str:
-        known = task_titles(controls.value("model"))
-        return str(CompareForm.field("task").among(known).parse(text))
+        def read_task(text: str) -> str:
+            known = task_titles(self.value("model"))
+            return str(CompareForm.field("task").among(known).parse(text))
 
-    return controls.readers(task=read_task)
+        return super().readers(task=read_task, **own)
 
+    def address(self, leave_out: Iterable[str] = ()) -> dict[str, tuple[Any, Any]]:
+        """Return the URL's parameters; defaults are those of the model, which is stated."""
+        return super().address(leave_out) | {"model": (self.value("model"), next(iter(model_titles())))}
 
-def setup_address(controls: Controls[F]) -> dict[str, tuple[Any, Any]]:
-    """Return the URL's parameters, ``name: (value, default)``; defaults are those of the model, which is stated."""
-    return controls.address() | {"model": (controls.value("model"), next(iter(model_titles())))}
+    def misread(self) -> bool:
+        """Return whether the URL ever had an invalid value for the form, which then stays open while it is mended."""
+        wrong = [state.address_problem(self.scope, field.key) for field in self._form.fields().values()]
+        state.remember(self.scope, "misread", state.remembered(self.scope, "misread", False) or any(wrong))
+        return bool(state.remembered(self.scope, "misread", False))
 
+    def draw_all(self) -> None:
+        """Draw the controls of model, task, methods, steps and seeds."""
+        left, right = st.columns(2)
+        model = self.draw("model", left)
+        task = self.draw("task", right, options=task_titles(model))
+        self.draw("methods")
+        for cell, name in zip(st.columns(len(_NUMBERS)), _NUMBERS, strict=True):
+            self.draw(name, cell, noun=get_task(task).each)
 
-def misread(form: type[Form], scope: str) -> bool:
-    """Return whether the URL ever had an invalid value for the form, which then stays open while it is mended."""
-    wrong = [state.address_problem(scope, field.key) for field in form.fields().values()]
-    state.remember(scope, "misread", state.remembered(scope, "misread", False) or any(wrong))
-    return bool(state.remembered(scope, "misread", False))
-
-
-def draw_setup(controls: Controls[F]) -> None:
-    """Draw the controls of model, task, methods, steps and seeds."""
-    left, right = st.columns(2)
-    model = controls.draw("model", left)
-    task = controls.draw("task", right, options=task_titles(model))
-    controls.draw("methods")
-    for cell, name in zip(st.columns(len(_NUMBERS)), _NUMBERS, strict=True):
-        controls.draw(name, cell, noun=get_task(task).each)
-
-
-def planned(controls: Controls[F], make: Callable[[], Plan]) -> Plan | None:
-    """Return the plan of a form; ``None`` for an invalid setting, with the error drawn at its control."""
-    try:
-        return make()
-    except PeftLabError as error:
-        if isinstance(error, BadInput):
-            controls.show([error])
-        else:
-            error_line(str(error))
-        return None
+    def planned(self, make: Callable[[], Plan]) -> Plan | None:
+        """Return the plan of a form; ``None`` for an invalid setting, with the error drawn at its control."""
+        try:
+            return make()
+        except PeftLabError as error:
+            if isinstance(error, BadInput):
+                self.show([error])
+            else:
+                error_line(str(error))
+            return None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import streamlit as st
 
 from peft_lab.core import inspector, units
-from peft_lab.core.errors import BadInput, UnknownName
+from peft_lab.core.form import Form, choice
 from peft_lab.interview.clinic import stages
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import known_base, known_models, model_title
@@ -24,8 +25,8 @@ from peft_lab.training.tasks import get_task
 from peft_lab.training.tasks.own import task_title
 from peft_lab.ui import pages, state, web
 from peft_lab.ui.components import figures, waiting
-from peft_lab.ui.components.form import choose
-from peft_lab.ui.components.frame import errors_boxed, show_tab, tabs
+from peft_lab.ui.components.form import Controls, choose
+from peft_lab.ui.components.frame import errors_boxed, tabs
 from peft_lab.ui.components.knobs import apart
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.runs.shown import short_id, summaries
@@ -48,10 +49,20 @@ _LOADS = {
 }
 
 
+@dataclass(frozen=True)
+class ShipForm(Form):
+    """The adapter, a run's or one that ships, and the open tab."""
+
+    run: str = choice(
+        "", "Adapter", "", lambda: dict.fromkeys([*TASKS, *(run.id for run in store.runs())], ""), noun="run"
+    )
+    tab: str = choice("where", "Tab", "", TABS)
+
+
 def ship_page() -> None:
-    """Draw the page."""
     pages.open_page()
-    state.read_address(SCOPE, {"run": _take_run, "tab": _take_tab})
+    controls = Controls(ShipForm, SCOPE)
+    controls.read_address()
     with st.container(key="ship-top"):
         head, place = st.columns([3, 2], vertical_alignment="top")
     head.title("Ship it")
@@ -68,25 +79,9 @@ def ship_page() -> None:
             "blend": blend_section,
         }
         drawn = {TABS[name]: draw for name, draw in sections.items()}
-        title = tabs(SCOPE, drawn, TABS[state.remembered(SCOPE, "tab", "where")])
-        state.remember(SCOPE, "tab", next(name for name in TABS if TABS[name] == title))
-    tab = state.remembered(SCOPE, "tab", "where")
-    state.write_address({"run": (state.remembered(SCOPE, "run", ""), ""), "tab": (tab, "where")})
-
-
-def _take_tab(text: str) -> None:
-    """Open the tab that the address names. Raises BadInput if there is none."""
-    if text not in TABS:
-        raise UnknownName("tab", text, TABS, "tab")
-    state.remember(SCOPE, "tab", text)
-    show_tab(SCOPE, TABS[text])
-
-
-def _take_run(text: str) -> None:
-    """Remember the run that the address names. Raises BadInput if there is none."""
-    if text not in {run.id for run in store.runs()} | TASKS.keys():
-        raise BadInput(f"There is no run called '{text[:200]}'.", "run")
-    state.remember(SCOPE, "run", text)
+        title = tabs(SCOPE, drawn, TABS[controls.value("tab")])
+        controls.remember("tab", next(name for name in TABS if TABS[name] == title))
+    controls.write_address()
 
 
 def _chosen(place: st.delta_generator.DeltaGenerator) -> tuple[Adapter, ModelEntry | None]:

@@ -19,7 +19,6 @@ from peft_lab.studies.sweeps import picture, store
 from peft_lab.studies.sweeps.store import KeptSweep, SweepSetting, Trial
 from peft_lab.training.tasks.own import task_title
 from peft_lab.ui import pages, state
-from peft_lab.ui.compare.setup import misread, setup_address, setup_readers
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.frame import address_line, errors_boxed
 from peft_lab.ui.components.knobs import apart
@@ -120,14 +119,12 @@ def sweeps_page() -> None:
     choices = pictures.sweep_controls().readers(
         held=pictures.read_held
     )  # the sweep first: the others depend on it
-    state.read_address(SCOPE, choices | setup_readers(form))
+    state.read_address(SCOPE, choices | form.readers())
     kept = store.sweeps()
     with errors_boxed():
-        with st.expander(
-            "New sweep", expanded=not kept or misread(setup.SweepSetup, SCOPE), icon=":material/add:"
-        ):
-            setup.new_sweep()
-        address = setup_address(form)
+        with st.expander("New sweep", expanded=not kept or form.misread(), icon=":material/add:"):
+            setup.new_sweep(form)
+        address = form.address()
         if kept:
             shown = _choose(kept)
             address |= {SWEEP: (shown.id, kept[0].id)} | _show(shown)

@@ -24,14 +24,8 @@ from peft_lab.studies.sweeps import plan, store
 from peft_lab.studies.sweeps.plan import SweepRequest
 from peft_lab.studies.sweeps.store import RATE
 from peft_lab.ui import state
-from peft_lab.ui.compare.setup import (
-    CompareForm,
-    draw_setup,
-    planned,
-    setup_controls,
-)
+from peft_lab.ui.compare.setup import CompareForm, StudyControls
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.form import Controls
 from peft_lab.ui.components.rows import listing
 from peft_lab.ui.components.waiting import Look, come_back
 from peft_lab.ui.method.settings import ask_work, duration_below
@@ -111,7 +105,7 @@ class SweepSetup(CompareForm):
             raise BadInput(str(error), self._varied().get(error.field or "", error.field)) from error
 
 
-def setup() -> Controls[SweepSetup]:
+def setup() -> StudyControls[SweepSetup]:
     """Return the form's controls, not yet drawn. Values are remembered per knob."""
 
     def knob(name: str) -> str:
@@ -124,7 +118,7 @@ def setup() -> Controls[SweepSetup]:
     def adapted(usual: SweepSetup) -> SweepSetup:
         return replace(usual, values=_first_values(knob("knob")), second_values=_first_values(knob("second")))
 
-    return setup_controls(SweepSetup, SCOPE, keys, adapted)
+    return StudyControls(SweepSetup, SCOPE, keys, adapted)
 
 
 def _first_values(name: str) -> str:
@@ -134,10 +128,9 @@ def _first_values(name: str) -> str:
     return examples.get(name) or (as_text(knobs[name].default) if name in knobs else "")
 
 
-def new_sweep() -> None:
+def new_sweep(controls: StudyControls[SweepSetup]) -> None:
     """Draw the form, how many runs it makes and how long they take, and the button that starts them."""
-    controls = setup()
-    draw_setup(controls)
+    controls.draw_all()
     titles = knob_titles(controls.value("methods"))
     cells = st.columns(4)
     controls.draw("knob", cells[0], options=titles)
@@ -145,7 +138,7 @@ def new_sweep() -> None:
     controls.draw("second", cells[2], options={NOTHING: "Nothing else"} | titles)
     if controls.value("second") != NOTHING:
         controls.draw("second_values", cells[3])
-    wanted = planned(controls, lambda: controls.form().request())
+    wanted = controls.planned(lambda: controls.form().request())
     if wanted is None:
         return
     steps = wanted.specs[0].steps
