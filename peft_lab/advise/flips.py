@@ -246,10 +246,7 @@ def _branches(node: str, value: str) -> bool:
 
 def ask_recommendation(fields: Mapping[str, Any]) -> Recommendation:
     """Return :func:`peft_lab.advise.recommend.recommend` for the fields of a situation, with the real simulation.
-
-    Raises:
-        BadInput, SimulationError: as there.
-    """
+    Raises BadInput, SimulationError as there."""
     situation = Situation(**fields)
     return recommend(situation, room_of(situation))
 

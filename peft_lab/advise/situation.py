@@ -275,11 +275,8 @@ def lora_bytes(shape: ModelShape) -> int:
 
 
 def stored_bytes(shape: ModelShape, method: str, values: Mapping[str, Any]) -> int:
-    """Return the bytes of one task's parameters by the method's formula, without the file's header.
-
-    Raises:
-        BadInput: the method cannot be applied to this model with these values.
-    """
+    """Return the bytes of one task's parameters by the method's formula, without the file's header. Raises BadInput if
+    the method cannot be applied to this model with these values."""
     spec = get_method(method)
     return spec.formula(shape, spec.require(shape, values)).stored * BYTES
 

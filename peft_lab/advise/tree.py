@@ -157,12 +157,9 @@ class Advice:
         return self.named or _SHORT.get(self.method) or self.title
 
     def knobs(self, shape: ModelShape) -> dict[str, Any]:
-        """Return the knobs for a model. As targets, ``query-value`` becomes LoRA's defaults, ``keys`` or ``value``
-        that map; all linear maps of a mixture of experts become every map but the router, and the experts' stacks.
-
-        Raises:
-            BadInput: the advice names a map that the model does not have.
-        """
+        """Return the knobs for a model. As targets, ``query-value`` becomes LoRA's defaults, ``keys`` or ``value`` that
+        map; all linear maps of a mixture of experts become every map but the router, and the experts' stacks. Raises
+        BadInput if the advice names a map that the model does not have."""
         values = dict(self.values)
         named = values.get("target_modules")
         if named == QUERY_VALUE:

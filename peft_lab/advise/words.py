@@ -42,11 +42,7 @@ if TYPE_CHECKING:
 
 
 def least(room: Room, method: str) -> str:
-    """Return as text what one row needs.
-
-    Raises:
-        BadInput, SimulationError: as the simulation.
-    """
+    """Return as text what one row needs. Raises BadInput, SimulationError as the simulation."""
     low, high = room.least_between(method)
     if low < high:
         if low / MARGIN > room.usable:
@@ -62,11 +58,8 @@ OWN_LIMIT = "a limit chosen by this lab"  # from no paper, so it has no badge
 
 
 def answer(key: str, situation: Situation, room: Room) -> tuple[str, str]:
-    """Return the answer to a question in this situation, and the figure behind it.
-
-    Raises:
-        UnknownName: no question of the tree has this key.
-    """
+    """Return the answer to a question in this situation, and the figure behind it. Raises UnknownName if no question of
+    the tree has this key."""
     if key not in QUESTIONS:
         raise UnknownName("question", key, QUESTIONS, "answer")
     if key in ("kind", "biases", "scale"):
@@ -88,11 +81,8 @@ def value(key: str, situation: Situation, room: Room) -> str:
 
 
 def found_answer(key: str, situation: Situation) -> tuple[str, str]:
-    """Return the same as :func:`answer`, for the questions that only the user can answer.
-
-    Raises:
-        UnknownName: none of those questions has this key.
-    """
+    """Return the same as :func:`answer`, for the questions that only the user can answer. Raises UnknownName if none of
+    those questions has this key."""
     if key not in ASKED:
         raise UnknownName("your answer", key, ASKED, "answer")
     if key == "tasks":

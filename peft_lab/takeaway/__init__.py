@@ -16,12 +16,9 @@ __all__ = ["adapter_zip", "config_code", "library_zip", "living_html", "model_ca
 
 
 def script(run: Run) -> str:
-    """Return a Python file that repeats an ended run, including its rows, without this package.
-
-    Raises:
-        BadInput: the run has no result, or the plain libraries cannot repeat it, with the reason.
-        RunError: a folder cannot be read. AssetError: data must be downloaded again.
-    """
+    """Return a Python file that repeats an ended run, including its rows, without this package. Raises BadInput if the
+    run has no result, or the plain libraries cannot repeat it, with the reason; RunError if a folder cannot be read;
+    AssetError if data must be downloaded again."""
     return bundle.run_script(gather(run))
 
 
@@ -31,11 +28,8 @@ def notebook(run: Run) -> str:
 
 
 def model_card(run: Run) -> str:
-    """Return the README.md of the run's adapter folder, in Hugging Face's format.
-
-    Raises:
-        BadInput: settings are no longer valid. RunError: a folder cannot be read.
-    """
+    """Return the README.md of the run's adapter folder, in Hugging Face's format. Raises BadInput if settings are no
+    longer valid; RunError if a folder cannot be read."""
     return card.model_card(outcome(run))
 
 

@@ -67,12 +67,9 @@ class PeftCall:
 def peft_call(
     entry: ModelEntry, method: MethodSpec, values: Mapping[str, Any], task_type: TaskType
 ) -> PeftCall | None:
-    """Return the config of complete values; ``None`` for a method that PEFT does not have.
-
-    Raises:
-        BadInput: a knob that is not at its default is neither in the config nor in the quantisation of the base, so
-            the plain libraries would do something else.
-    """
+    """Return the config of complete values; ``None`` for a method that PEFT does not have. Raises BadInput if a knob
+    that is not at its default is neither in the config nor in the quantisation of the base, so the plain libraries
+    would do something else."""
     if type(method).config is MethodSpec.config:
         return None
     call, fields = inspector.ask(_read, entry.name, method.slug, dict(values), task_type)

@@ -54,10 +54,7 @@ def write_papers(run: Run) -> None:
 
 def adapter_zip(facts: RunFacts) -> bytes:
     """Return the adapter's folder with model card and licences as a zip file, also for a run of an older version.
-
-    Raises:
-        BadInput: the run saved no adapter. RunError: the adapter is damaged.
-    """
+    Raises BadInput if the run saved no adapter; RunError if the adapter is damaged."""
     folder = facts.run.adapter
     if not _has_adapter(facts.run):
         raise BadInput(f"'{facts.run.id}' saved no adapter, so there is none to export.", "run")
@@ -114,11 +111,8 @@ FILE = "adapters-library.zip"
 
 
 def require_adapters_library(run: Run) -> RunOutcome:
-    """Return the facts of a run whose adapter the library supports; reads no tensors.
-
-    Raises:
-        BadInput: it has no adapter, or one of a method or at a place that the library does not support.
-    """
+    """Return the facts of a run whose adapter the library supports; reads no tensors. Raises BadInput if it has no
+    adapter, or one of a method or at a place that the library does not support."""
     known = outcome(run)
     if known.method.slug != "adapters":
         raise BadInput(
@@ -316,11 +310,8 @@ def _images(facts: RunFacts) -> dict[str, Any]:
 
 
 def start_of(facts: RunFacts) -> dict[str, Any] | None:
-    """Return what ``start.py.j2`` reads; ``None`` if the run did not start from an adapter.
-
-    Raises:
-        BadInput: the run's copy is missing, or differs from the one that was trained on.
-    """
+    """Return what ``start.py.j2`` reads; ``None`` if the run did not start from an adapter. Raises BadInput if the
+    run's copy is missing, or differs from the one that was trained on."""
     if facts.spec.start is None:
         return None
     place = Path(facts.spec.start)

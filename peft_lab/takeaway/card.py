@@ -81,12 +81,9 @@ def config_code(
     method: MethodSpec, entry: ModelEntry, values: Mapping[str, Any], task: Task | None = None
 ) -> str:
     """Return Python text that loads the model and applies the method, with the definitions of exported files. Without a
-    ``task``, encoders and models of images get a head that gives each row one of two labels.
-
-    Raises:
-        BadInput: settings that cannot work, with the reason; ``field`` names the knob.
-        RunError: the process that makes PEFT's config died.
-    """
+    ``task``, encoders and models of images get a head that gives each row one of two labels. Raises BadInput for
+    settings that cannot work, with the reason; ``field`` names the knob; RunError if the process that makes PEFT's
+    config died."""
     full = method.require(entry.shape, values)
     kind = task_type(entry.kind, entry.kind in CLASSIFIERS) if task is None else task.task_type(entry.kind)
     how = applied(method, entry, full, peft_call(entry, method, full, kind), kind)
@@ -114,11 +111,7 @@ _THEME = palette.variables(
 
 
 def living_html(run: Run) -> str:
-    """Return the page of a run.
-
-    Raises:
-        BadInput: the run has no recording. RunError: a folder cannot be read.
-    """
+    """Return the page of a run. Raises BadInput if the run has no recording; RunError if a folder cannot be read."""
     trajectory = run.trajectory()
     if trajectory is None:
         raise BadInput(

@@ -150,11 +150,8 @@ class RunFacts(RunOutcome):
 
 
 def outcome(run: Run, entry: ModelEntry | None = None) -> RunOutcome:
-    """Return the facts of a run whose record is written. ``entry``: its model, if already resolved.
-
-    Raises:
-        BadInput: settings are no longer valid. RunError: a folder cannot be read.
-    """
+    """Return the facts of a run whose record is written. ``entry``: its model, if already resolved. Raises BadInput if
+    settings are no longer valid; RunError if a folder cannot be read."""
     spec = run.spec
     method, entry = get_method(spec.method), entry or entry_of(spec.model)
     return RunOutcome(
@@ -169,12 +166,9 @@ def outcome(run: Run, entry: ModelEntry | None = None) -> RunOutcome:
 
 
 def gather(run: Run) -> RunFacts:
-    """Return the facts of a run that has ended.
-
-    Raises:
-        BadInput: the run has not ended, failed or made no step, or its rows or settings have changed.
-        RunError: a folder cannot be read. AssetError: data must be downloaded again.
-    """
+    """Return the facts of a run that has ended. Raises BadInput if the run has not ended, failed or made no step, or
+    its rows or settings have changed; RunError if a folder cannot be read; AssetError if data must be downloaded
+    again."""
     spec, record = run.spec, run.record()
     _require_ended(run, record)
     for field in fields(spec):

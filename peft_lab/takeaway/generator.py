@@ -65,11 +65,7 @@ def constants(*paths: str) -> str:
 
 
 def literal(value: Any) -> str:
-    """Return a plain value as Python text, strings in double quotes.
-
-    Raises:
-        TypeError: the value has no such text.
-    """
+    """Return a plain value as Python text, strings in double quotes. Raises TypeError if the value has no such text."""
     if value is None or isinstance(value, bool | int | float):
         return repr(value)
     if isinstance(value, str):
@@ -208,11 +204,8 @@ def as_script(text: str, rows: Iterable[Row] = ()) -> str:
 
 
 def as_notebook(text: str, identity: str) -> str:
-    """Return a rendered template cell by cell, as the JSON text of a notebook.
-
-    Raises:
-        nbformat.ValidationError: the result is not a valid notebook, which is a bug.
-    """
+    """Return a rendered template cell by cell, as the JSON text of a notebook. Raises nbformat.ValidationError if the
+    result is not a valid notebook, which is a bug."""
     import nbformat
     from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 

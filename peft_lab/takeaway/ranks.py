@@ -68,11 +68,7 @@ def end(world: int) -> None:
 
 
 def layers_of(model: Any) -> list[torch.nn.Module]:
-    """Return the repeated blocks, by transformers' class names for them.
-
-    Raises:
-        ValueError: the model names none.
-    """
+    """Return the repeated blocks, by transformers' class names for them. Raises ValueError if the model names none."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     names = set(inner._no_split_modules or ())
     layers = [module for module in inner.modules() if type(module).__name__ in names]
@@ -316,11 +312,8 @@ def keep(file: Path, state: Mapping[str, Any], device: str, rank: int, world: in
 
 
 def kept(file: Path, same: Mapping[str, Any], rank: int) -> dict[str, Any] | None:
-    """Return the checkpoint to continue from, random state restored; ``None`` if there is none.
-
-    Raises:
-        SystemExit: its rows, settings or ranks differ from ``same``.
-    """
+    """Return the checkpoint to continue from, random state restored; ``None`` if there is none. Raises SystemExit if
+    its rows, settings or ranks differ from ``same``."""
     import torch
 
     if not file.exists():

@@ -50,11 +50,8 @@ class Parsed:
 
 
 def parse(text: str, name: str) -> Parsed:
-    """Return the keys and values of a file; the ending of its name decides how it is read.
-
-    Raises:
-        BadInput: it is too large, not in its language, or uses what is not read here; with the line where known.
-    """
+    """Return the keys and values of a file; the ending of its name decides how it is read. Raises BadInput if it is too
+    large, not in its language, or uses what is not read here; with the line where known."""
     ending = PurePath(name).suffix.lower()
     most = MOST_NOTEBOOK if ending == ".ipynb" else MOST
     if len(text) > most:

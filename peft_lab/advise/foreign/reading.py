@@ -148,11 +148,8 @@ def _tool_of(parsed: Parsed) -> Mapping[str, Any]:
 
 
 def read(text: str, name: str) -> Reading:
-    """Return a config file as the lab's settings.
-
-    Raises:
-        BadInput: the file cannot be parsed, is of no known tool, trains nothing, or asks for what is not simulated.
-    """
+    """Return a config file as the lab's settings. Raises BadInput if the file cannot be parsed, is of no known tool,
+    trains nothing, or asks for what is not simulated."""
     parsed = parse(text, name)
     tool = _tool_of(parsed)
     for why, keys in tool.get("needs", {}).items():

@@ -171,11 +171,8 @@ class Written:
 
 
 def write(fields: Mapping[str, Any], planned: Planned) -> Written:
-    """Return the files of a plan that fits. Imports torch; pages call it in another process.
-
-    Raises:
-        BadInput: settings that cannot be written.
-    """
+    """Return the files of a plan that fits. Imports torch; pages call it in another process. Raises BadInput for
+    settings that cannot be written."""
     wanted = Wanted(**fields)
     assert planned.plan is not None
     entry = resolve(wanted.model)
@@ -207,11 +204,8 @@ def write(fields: Mapping[str, Any], planned: Planned) -> Written:
 
 
 def layer_class(entry: ModelEntry) -> str:
-    """Return transformers' class names of a model's layers. Builds the model without values; imports torch.
-
-    Raises:
-        BadInput: transformers does not name them.
-    """
+    """Return transformers' class names of a model's layers. Builds the model without values; imports torch. Raises
+    BadInput if transformers does not name them."""
     import torch
     from transformers import AutoModel
 

@@ -397,11 +397,8 @@ class Need:
 
 
 def need(fields: Mapping[str, Any], method: str, cards: int) -> Need:
-    """Return the memory that each of that many cards must have. Imports torch.
-
-    Raises:
-        BadInput, SimulationError: the request is invalid, or the step cannot be simulated.
-    """
+    """Return the memory that each of that many cards must have. Imports torch. Raises BadInput, SimulationError if the
+    request is invalid, or the step cannot be simulated."""
     wanted = replace(Wanted(**fields), devices=cards).check()
     situation = wanted.situation()
     room = room_for(wanted)

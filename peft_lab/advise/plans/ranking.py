@@ -243,11 +243,8 @@ def get_refusals(wanted: Wanted) -> dict[str, str]:
 
 
 def evaluate(fields: Mapping[str, Any], asked: Mapping[str, Any]) -> Planned:
-    """Return the plan of one candidate. Imports torch; pages and commands call it in another process.
-
-    Raises:
-        BadInput: the request is invalid.
-    """
+    """Return the plan of one candidate. Imports torch; pages and commands call it in another process. Raises BadInput
+    if the request is invalid."""
     wanted, candidate = Wanted(**fields).check(), Candidate(**asked)
     situation = wanted.situation()
     room = room_for(wanted)

@@ -75,10 +75,7 @@ def split_seconds(
     work: Work, split: ShardedResult, gpu: str, link: str, speed: Speed | None = None
 ) -> Seconds:
     """Return one update's time on each device, from the work on one. Split parameters split the optimizer's work.
-
-    Raises:
-        UnknownName: the speed of the GPU or link is unknown.
-    """
+    Raises UnknownName if the speed of the GPU or link is unknown."""
     devices, passes = split.sharding.devices, split.sharding.accumulate
     sent, copied = split.sent_bytes / passes, split.copied_bytes / passes
     if split.work:  # matrices are split: this is one device's whole work
@@ -100,11 +97,8 @@ def parted(work: Work) -> tuple[Work, Work]:
 def step_pace(
     situation: Situation, method: str, values: Mapping[str, Any], step: Step, accumulate: int, trainable: int
 ) -> Pace | None:
-    """Return the pace of one update on rows of average length; ``None`` if the device's speed is unknown.
-
-    Raises:
-        SimulationError: as :func:`peft_lab.engine.simulate.simulate`.
-    """
+    """Return the pace of one update on rows of average length; ``None`` if the device's speed is unknown. Raises
+    SimulationError as :func:`peft_lab.engine.simulate.simulate`."""
     if step.sharding == TENSOR:
         return _by_matrices(situation, method, values, step, accumulate)
     passing, ending = parted(_traced(situation, method, values, step))

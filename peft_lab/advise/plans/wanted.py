@@ -218,10 +218,7 @@ def lengths_in(file: Path | None) -> Lengths | None:
 
 def read_lengths(text: str) -> Lengths:
     """Return the lengths from lines that are each a number, or a JSON object with it as ``tokens`` or ``length``.
-
-    Raises:
-        BadInput: a line has no length, or there are no rows or too many.
-    """
+    Raises BadInput if a line has no length, or there are no rows or too many."""
     found = [
         _length(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()
     ]

@@ -124,11 +124,8 @@ def job(
     checkpointing: bool | None = None,
     values: Mapping[str, Any] | None = None,
 ) -> Job:
-    """Return a checked job. ``values``: fixed knobs; the others get the method's defaults.
-
-    Raises:
-        UnknownName: the method or objective is unknown. BadInput: the model refuses it, or a number is below 1.
-    """
+    """Return a checked job. ``values``: fixed knobs; the others get the method's defaults. Raises UnknownName if the
+    method or objective is unknown; BadInput if the model refuses it, or a number is below 1."""
     spec = get_method(method)
     if objective not in OBJECTIVES:
         raise UnknownName("objective", objective, OBJECTIVES, "objective")
@@ -360,11 +357,8 @@ class Rule:
 
 @cache
 def all_rules() -> tuple[Rule, ...]:
-    """Return every rule, those measured nearest to a job first. Order matters: the first one wins a tie.
-
-    Raises:
-        ContentError: a file has a mistake.
-    """
+    """Return every rule, those measured nearest to a job first. Order matters: the first one wins a tie. Raises
+    ContentError if a file has a mistake."""
     converters: dict[Any, Converter] = {Words: _words, Figure: _figure, Calculation: by_name(CALCULATIONS)}
     return tuple(
         rule for name in FILES for rule in read_entries(CONTENT / "rules" / f"{name}.yaml", Rule, converters)

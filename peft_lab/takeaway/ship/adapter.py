@@ -71,11 +71,8 @@ class StoredTensor:
 
 
 def read_tensors(name: str, content: bytes) -> dict[str, StoredTensor]:
-    """Return every tensor of a file with the range of its entries. An empty file has none.
-
-    Raises:
-        BadInput: the file is not a safetensors file, or is damaged.
-    """
+    """Return every tensor of a file with the range of its entries. An empty file has none. Raises BadInput if the file
+    is not a safetensors file, or is damaged."""
     import safetensors
 
     parse: Any = safetensors.deserialize  # untyped
@@ -106,10 +103,7 @@ def _tensor(entry: Mapping[str, Any]) -> StoredTensor:
 
 def read_header(name: str, file: BinaryIO) -> dict[str, StoredTensor]:
     """Return every tensor of an open safetensors file from its header; no weight is read. An empty file has none.
-
-    Raises:
-        BadInput: the file is not a safetensors file, or has another size than its header says.
-    """
+    Raises BadInput if the file is not a safetensors file, or has another size than its header says."""
     if not (size := file.seek(0, os.SEEK_END)):
         return {}
     file.seek(0)
@@ -176,11 +170,8 @@ class Adapter:
 
 
 def read(source: str | Path) -> Adapter:
-    """Return the adapter of a run (by id), a PEFT folder, a zip of one, or a Hugging Face id.
-
-    Raises:
-        BadInput: there is none, or it cannot be read. RunError: the run's folder is damaged.
-    """
+    """Return the adapter of a run (by id), a PEFT folder, a zip of one, or a Hugging Face id. Raises BadInput if there
+    is none, or it cannot be read; RunError if the run's folder is damaged."""
     name = str(source)
     if disk.is_identity(name) and (store.root() / name / "spec.json").is_file():
         run = store.get(name)

@@ -52,11 +52,8 @@ class Factors:
 
 
 def factors_of(adapter: Adapter, dora: bool = False) -> tuple[Factors, ...]:
-    """Return the factors of every matrix, in the order of their paths; with ``dora`` its norms too.
-
-    Raises:
-        BadInput: the adapter is more than LoRA's two matrices, with the first such setting or tensor.
-    """
+    """Return the factors of every matrix, in the order of their paths; with ``dora`` its norms too. Raises BadInput if
+    the adapter is more than LoRA's two matrices, with the first such setting or tensor."""
     import safetensors
 
     if adapter.type != "LORA":

@@ -87,11 +87,8 @@ def restore_rows(matrix: Array, heads: int) -> Array:
 
 
 def write_adapter(file: Path, factors: Sequence[Factors], alpha: float, config: Config) -> None:
-    """Write a LoRA adapter. llama.cpp scales by alpha over a matrix's own rank; any other scale goes into B.
-
-    Raises:
-        BadInput: llama.cpp has no tensor of its own for a module.
-    """
+    """Write a LoRA adapter. llama.cpp scales by alpha over a matrix's own rank; any other scale goes into B. Raises
+    BadInput if llama.cpp has no tensor of its own for a module."""
     import gguf
 
     writer, alpha = gguf.GGUFWriter(str(file), _layout(config)["arch"]), alpha or 1.0

@@ -181,11 +181,8 @@ def engines() -> dict[str, Engine]:
 
 
 def base_of(adapter: Adapter, named: str = "") -> ModelEntry | None:
-    """Return the base: the one named, else the one that the adapter names; ``None`` if that is not known here.
-
-    Raises:
-        BadInput: no model is called ``named``, or its config cannot be read.
-    """
+    """Return the base: the one named, else the one that the adapter names; ``None`` if that is not known here. Raises
+    BadInput if no model is called ``named``, or its config cannot be read."""
     if named:
         folder = named not in catalogue() and is_folder(named)  # its last part may be another model's name
         return resolve(owner_of(named) or named) if folder else known_base(named) or resolve(named)
