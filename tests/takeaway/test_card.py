@@ -25,7 +25,7 @@ from peft_lab.models.assets.store import ASSETS
 from peft_lab.models.catalogue import get_model
 from peft_lab.runs import course, kept, store
 from peft_lab.runs.spec import RunRequest
-from peft_lab.takeaway import applied, bundle, card
+from peft_lab.takeaway import bundle, card
 from tests.takeaway.conftest import Plain, Train, assert_loads, finish
 from tests.waits import SECONDS
 
@@ -97,13 +97,6 @@ def test_a_zip_names_no_folder_of_this_machine(assets_home: Path, tmp_path: Path
     store.delete(run.id)
 
 
-def test_a_run_without_an_adapter_has_none_to_give(train: Train) -> None:
-    run = train("encoder", "lora", steps=1, eval_rows=0)
-    (run.adapter / "adapter_model.safetensors").unlink()
-    with pytest.raises(BadInput, match="saved no adapter"):
-        takeaway.adapter_zip(run)
-
-
 def test_a_run_stopped_before_its_first_step_has_a_card_too(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,16 +122,6 @@ def test_a_card_that_cannot_be_written_does_not_cost_the_run_its_end(
     run = store.runs()[0]
     assert run.view().status == "done" and run.record()["status"] == "done"
     assert json.loads((run.adapter / "adapter_config.json").read_text("utf-8"))["peft_type"] == "LORA"
-
-
-def test_a_method_without_code_of_its_own_loads_through_the_lab(
-    plain: Plain, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(applied, "_IN_PLAIN_TORCH", ())
-    run = plain("encoder", "adapters")
-    card = takeaway.model_card(run)
-    assert "from peft_lab.methods import get_method" in card and "PEFT Lab must be installed" in card
-    assert_loads(run, card, run.adapter)
 
 
 def test_no_folder_of_an_adapter_holds_peft_s_blank_card(tiny: dict[str, str], tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from peft_lab import takeaway
-from peft_lab.core import disk, machine
+from peft_lab.core import disk
 from peft_lab.core.errors import BadInput
 from peft_lab.methods import all_methods
 from peft_lab.runs import owners, respond, store
@@ -235,19 +235,6 @@ def test_a_fresh_process_repeats_a_run_of_a_live_model_and_ends_in_one_sentence_
     assert "could not be fetched: connect to the internet" in done.stderr.splitlines()[-1]
 
 
-@pytest.mark.slow
-def test_more_passes_than_rows_and_all_in_float32(
-    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import torch
-
-    monkeypatch.setattr(machine, "compute_dtype", lambda: torch.float32)
-    run = train("encoder", "lora", steps=9, batch=8, max_length=12)
-    text = takeaway.script(run)
-    assert "torch.float32" in text and "is kept twice" not in text.partition("#| ")[0]
-    assert_same(run, carry_out(run, tmp_path, monkeypatch))
-
-
 def test_a_stopped_run_is_repeated_as_far_as_it_went(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -312,17 +299,6 @@ def test_a_folder_that_has_changed_since_is_told_by_the_script_and_by_the_lab(
         carry_out(run, tmp_path, monkeypatch)
     with pytest.raises(BadInput, match=r"has changed since this run \(model\.safetensors"):
         respond.respond(run.id, ["a text"])
-
-
-def test_a_base_that_is_here_and_damaged_is_not_said_to_be_missing(
-    tiny: dict[str, str], train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = shutil.copytree(tiny["encoder"], tmp_path / "mine")
-    monkeypatch.setitem(tiny, "encoder", str(folder))
-    run = train("encoder", "lora", steps=1, eval_rows=0)
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(OSError, match=r"model\.safetensors"):
-        carry_out(run, tmp_path, monkeypatch)
 
 
 # -- what cannot be repeated -------------------------------------------------------------------------------------

@@ -208,26 +208,3 @@ def test_lora_plus_is_pefts_own_optimizer(tiny: dict[str, str]) -> None:
     rates = {group["lr"] for group in names["optimizer"].param_groups if group["params"]}  # type: ignore[attr-defined]
     rate = method.learning_rates["encoder"]
     assert rates == {rate, 8 * rate}
-
-
-def test_values_and_texts_are_written_as_they_are() -> None:
-    entry = get_model("minilm-l6")
-    code = takeaway.config_code(
-        get_method("prompt"), entry, {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": 'say "é\\n"'}
-    )
-    assert r'prompt_tuning_init_text="say \"é\\n\""' in code
-    assert 'tokenizer_name_or_path="sentence-transformers/all-MiniLM-L6-v2"' in code
-    four = takeaway.config_code(get_method("qlora"), entry, {"bnb_4bit_quant_type": "fp4"})
-    assert 'bnb_4bit_quant_type="fp4"' in four and 'target_modules="all-linear"' in four
-    with pytest.raises(BadInput) as caught:
-        takeaway.config_code(get_method("lora"), entry, {"target_modules": ("qury",)})
-    assert caught.value.field == "target_modules"
-
-
-def test_the_package_imports_no_torch() -> None:
-    import subprocess
-    import sys
-
-    code = "import sys, peft_lab.takeaway; sys.exit('torch' in sys.modules or 'streamlit' in sys.modules)"
-    root = Path(takeaway.__file__).parents[2]
-    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

@@ -6,18 +6,17 @@ import inspect
 import json
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jinja2 import UndefinedError, nodes
+from jinja2 import nodes
 
 from peft_lab.models.assets import onnx_vision, onnx_weights
 from peft_lab.takeaway import generator
-from peft_lab.takeaway.generator import as_notebook, as_script, fill, hoisted, part
+from peft_lab.takeaway.generator import as_notebook, as_script, fill, part
 from peft_lab.training.tasks import get_task, made, orders
 from peft_lab.training.tasks.base import Row
 from tests.test_house import ROOMS
@@ -96,11 +95,6 @@ def test_the_plans_script_prints_the_labs_own_step() -> None:
     assert {"training.step.train_step", "takeaway.ranks.update_loss"} <= named("plan.py.j2")
 
 
-def test_a_name_that_is_not_given_is_an_error() -> None:
-    with pytest.raises(UndefinedError, match="how"):
-        fill("method_apply.py.j2")
-
-
 def test_a_script_has_its_imports_at_the_top_and_its_rows_at_the_end() -> None:
     text = as_script(TEXT, [Row("a\nb", "c")])
     head, first, second, rows = text.split("\n\n\n")[0], *text.split("# -- ")[1:], text.splitlines()[-1]
@@ -118,19 +112,6 @@ def test_a_notebook_has_the_same_cells() -> None:
     assert "".join(cells[2]["source"]) == "## First\n\nWhy it is done."
     assert "".join(cells[3]["source"]) == "one = 1"
     assert [cell["metadata"] for cell in cells[3::2]] == [{}, {"jupyter": {"source_hidden": True}}]
-
-
-def test_imports_of_one_module_are_merged() -> None:
-    imports, code = hoisted("import os\nfrom os import path\n\nx = 1\nfrom os import sep\n\n\ny = 2\n")
-    assert imports == "import os\nfrom os import path, sep" and code == "x = 1\ny = 2\n"
-
-
-def test_the_files_that_a_template_includes_are_there() -> None:
-    for template in NAMES:
-        tree = generator._templates().parse((generator.TEMPLATES / template).read_text("utf-8"))
-        for include in tree.find_all(nodes.Include):
-            if isinstance(include.template, nodes.Const):
-                assert (Path(generator.TEMPLATES) / include.template.value).is_file(), include.template.value
 
 
 TARGET = get_task("json").load().test[0].target

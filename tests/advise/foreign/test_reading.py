@@ -245,25 +245,6 @@ def test_aliases_cannot_multiply() -> None:
         read(bomb, "a.yml")
 
 
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ("x = " + "-" * 100_000 + "1", "a.py"),
-        ("x = a" + ".a" * 60_000, "a.py"),
-        ("f(" * 5_000, "a.py"),
-        ("X=" + "a" * 900 + "\n" + "".join("X=$X$X$X\n" for _ in range(60)) + "run --model $X", "a.sh"),
-        ("run " + "--a 1 " * 40_000, "a.sh"),
-        ("base_model: x\nmicro_batch_size: 1\ndeepspeed: " + "z3" * 60_000, "a.yml"),
-        (json.dumps({"cells": [{"cell_type": "code", "source": "x=1\n" * 80_000}]}), "a.ipynb"),
-    ],
-    ids=["minus", "attributes", "calls", "variables", "options", "pattern", "notebook"],
-)  # fmt: skip
-def test_work_grows_no_faster_than_the_file(text: str, name: str) -> None:
-    """Each takes well under a second; work that grows as the square would take minutes, or all memory."""
-    with contextlib.suppress(BadInput):
-        read(text, name)
-
-
 def test_nothing_in_a_file_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     def ran(*_: Any) -> None:
         raise AssertionError("ran")
@@ -399,6 +380,35 @@ def test_a_switch_that_the_step_cannot_have_is_ignored_with_what_it_may_change(
     assert ignored.why.endswith(".") and ignored.effect.endswith(".") and "does not know" not in ignored.why
 
 
+def test_a_model_is_found_under_its_copies_names() -> None:
+    for text, name in {
+        "meta-llama/Meta-Llama-3-8B-Instruct": "llama-3.1-8b", "unsloth/gemma-2-2b-it-bnb-4bit": "gemma-2-2b",
+        "mistralai/Mistral-7B-v0.1": "mistral-7b", "Qwen/Qwen2.5-7B-Instruct": "qwen2.5-7b", "gpt2": "gpt2",
+    }.items():  # fmt: skip
+        assert named(text) == name
+    assert named("mistralai/Mistral-7B-v0.3") == "mistral-7b-v0.3", "another vocabulary"
+    assert named("Qwen/Qwen2.5-Coder-7B-Instruct") not in ("qwen2.5-7b",)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("x = " + "-" * 100_000 + "1", "a.py"),
+        ("x = a" + ".a" * 60_000, "a.py"),
+        ("f(" * 5_000, "a.py"),
+        ("X=" + "a" * 900 + "\n" + "".join("X=$X$X$X\n" for _ in range(60)) + "run --model $X", "a.sh"),
+        ("run " + "--a 1 " * 40_000, "a.sh"),
+        ("base_model: x\nmicro_batch_size: 1\ndeepspeed: " + "z3" * 60_000, "a.yml"),
+        (json.dumps({"cells": [{"cell_type": "code", "source": "x=1\n" * 80_000}]}), "a.ipynb"),
+    ],
+    ids=["minus", "attributes", "calls", "variables", "options", "pattern", "notebook"],
+)  # fmt: skip
+def test_work_grows_no_faster_than_the_file(text: str, name: str) -> None:
+    """Each takes well under a second; work that grows as the square would take minutes, or all memory."""
+    with contextlib.suppress(BadInput):
+        read(text, name)
+
+
 def test_options_decide_which_switches_a_step_can_have() -> None:
     reading = read(f"{FULL}optimizer_in_bwd: true\n", "a.yaml")
     for options in ({"devices": 2}, {"accumulate": 4}):
@@ -410,13 +420,3 @@ def test_options_decide_which_switches_a_step_can_have() -> None:
     )
     flash = read(f"{AXOLOTL}attn_implementation: flash_attention_2\n", "a.yml")
     assert "attention" not in flash.on({"lengths": "rows"}).settings and "attention" in flash.on({}).settings
-
-
-def test_a_model_is_found_under_its_copies_names() -> None:
-    for text, name in {
-        "meta-llama/Meta-Llama-3-8B-Instruct": "llama-3.1-8b", "unsloth/gemma-2-2b-it-bnb-4bit": "gemma-2-2b",
-        "mistralai/Mistral-7B-v0.1": "mistral-7b", "Qwen/Qwen2.5-7B-Instruct": "qwen2.5-7b", "gpt2": "gpt2",
-    }.items():  # fmt: skip
-        assert named(text) == name
-    assert named("mistralai/Mistral-7B-v0.3") == "mistral-7b-v0.3", "another vocabulary"
-    assert named("Qwen/Qwen2.5-Coder-7B-Instruct") not in ("qwen2.5-7b",)

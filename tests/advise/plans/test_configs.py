@@ -15,9 +15,7 @@ from peft_lab.advise.plans import configs
 from peft_lab.advise.plans.configs import _dataset, write
 from peft_lab.advise.plans.ranking import Candidate, Planned
 from peft_lab.advise.plans.wanted import NAME, PlanFacts, Wanted
-from peft_lab.takeaway import ranks
 from tests.advise.plans.test_script import planned
-from tests.prose import says
 
 #: Its own arguments (hparams of 0.9.5); the others go to the trainer of transformers.
 ITS_OWN = {
@@ -25,15 +23,6 @@ ITS_OWN = {
     "use_rslora", "quantization_bit", "quantization_type", "double_quantization", "dataset", "dataset_dir", "template",
     "cutoff_len", "packing", "pure_bf16", "disable_gradient_checkpointing", "val_size",
 }  # fmt: skip
-
-
-def test_axolotl_is_told_the_plan(tiny: dict[str, str]) -> None:
-    facts = planned("qlora", "fsdp2", tiny["causal-lm"], checkpointing=True)
-    found = yaml.safe_load(configs.axolotl(facts, "LlamaDecoderLayer"))
-    assert (found["adapter"], found["load_in_4bit"], found["lora_r"]) == ("qlora", True, 4)
-    assert (found["micro_batch_size"], found["gradient_accumulation_steps"]) == (2, 2)
-    assert found["fsdp_config"]["activation_checkpointing"] and not found["gradient_checkpointing"]
-    assert not found["fsdp_config"]["cpu_ram_efficient_loading"], "Axolotl refuses it with 4 bits"
 
 
 def test_llama_factorys_trainer_settings_are_those_of_its_transformers(tiny: dict[str, str]) -> None:
@@ -58,19 +47,6 @@ def test_a_packed_base_that_no_card_holds_has_no_file_of_the_tools_that_load_it_
         told = {configs.axolotl_refusal(facts), configs.factory_refusal(facts)}
         assert len(told) == 1 and ("on each card" in told.pop()) == refused
     assert not configs.factory_refusal(planned("lora", "fsdp2", tiny["causal-lm"], memory_bytes=0))
-
-
-def test_other_tools_hold_out_and_keep_what_the_script_does(tiny: dict[str, str]) -> None:
-    facts = planned("lora", "ddp", tiny["causal-lm"], packed=True)
-    first = yaml.safe_load(configs.axolotl(facts, "LlamaDecoderLayer"))
-    second = yaml.safe_load(configs.llama_factory(facts))
-    assert first["val_set_size"] == second["val_size"] == ranks.HELD
-    assert first["eval_steps"] == first["save_steps"] == second["eval_steps"] == second["save_steps"]
-    assert first["eval_steps"] * ranks.PARTS == 1, "a share of the updates"
-    assert (
-        first["eval_sample_packing"] is False
-        and second["eval_strategy"] == second["save_strategy"] == "steps"
-    )
 
 
 def test_packed_rows_are_packed_alike_by_other_tools_or_it_is_said_why_not(tiny: dict[str, str]) -> None:
@@ -133,19 +109,6 @@ def test_what_a_file_is_started_with_is_there(tiny: dict[str, str]) -> None:
     assert launched.endswith("-m llamafactory.launcher llama_factory.yaml") and NAME not in launched
 
 
-def test_who_puts_no_chat_format_round_rows_says_so(tiny: dict[str, str]) -> None:
-    facts = planned("lora", "ddp", tiny["causal-lm"])
-    texts, chat = replace(facts, objective="cpt"), planned("lora", "ddp", tiny["causal-lm"])
-    chat = replace(chat, entry=replace(chat.entry, name="own/tiny-Instruct", source="own/tiny-Instruct"))
-    assert [configs.BARE in configs.axolotl(one, "") for one in (facts, chat, texts)] == [True, True, False]
-    # of a chat model LLaMA-Factory finds the format itself
-    assert [configs.BARE in configs.llama_factory(one) for one in (facts, chat, texts)] == [
-        True,
-        False,
-        False,
-    ]
-
-
 def test_axolotl_has_no_file_where_it_keeps_weights_otherwise(tiny: dict[str, str]) -> None:
     model = tiny["causal-lm"]
     for sharding, kept, reason in [
@@ -175,14 +138,6 @@ def test_axolotl_has_no_file_for_preferences_of_a_split_base_in_4_bits(tiny: dic
         planned("qlora", "fsdp2", tiny["causal-lm"], memory_bytes=1 << 30), objective="preference"
     )
     assert not configs.factory_refusal(facts)
-
-
-def test_skypilot_rents_what_was_asked(tiny: dict[str, str]) -> None:
-    facts = planned("lora", "fsdp2", tiny["causal-lm"])
-    found = yaml.safe_load(configs.skypilot(facts, "h100"))
-    assert found["resources"] == {"accelerators": "H100:2"}
-    assert found["setup"].startswith("pip install 'torch>=2.7' 'transformers>=5' accelerate peft")
-    assert found["run"].startswith("torchrun --nproc-per-node 2 train.py")
 
 
 MODEL = "llama-3.2-1b"
@@ -240,13 +195,3 @@ def test_a_plans_files_are_read_back_as_the_plan(method: str, sharding: str, cha
     assert said.get("sharding", "none") == kind
     assert bool(said.get("sharding_offload")) == sharding.endswith("offload")
     assert bool(said.get("checkpointing")) == (facts.sharded and facts.plan.checkpointing)
-
-
-def test_the_title_and_other_tools_files_say_it(tiny: dict[str, str]) -> None:
-    facts = planned("lora", "none", tiny["causal-lm"], devices=1, checkpointing=True, offload=True)
-    shown = Planned(Candidate("lora", "none", True), facts.plan)
-    assert says(shown.title, "checkpointed", "in main memory")
-    assert yaml.safe_load(configs.axolotl(facts, ""))["activation_offloading"] == "hidden_states"
-    assert yaml.safe_load(configs.llama_factory(facts))["use_unsloth_gc"] is True
-    plain = planned("lora", "none", tiny["causal-lm"], devices=1, checkpointing=True)
-    assert "offload" not in configs.axolotl(plain, "") and "unsloth" not in configs.llama_factory(plain)

@@ -15,7 +15,6 @@ from peft_lab.advise.plans.nearest import (
     OF_RANK,
     PlanRequest,
     Unread,
-    as_typed,
     ask,
     meant,
     meeting,
@@ -23,12 +22,11 @@ from peft_lab.advise.plans.nearest import (
     nearest,
     need,
     quickest,
-    together,
     too_late,
     until_deadline,
 )
 from peft_lab.advise.plans.ranking import UNKNOWN, Candidate, Planned
-from peft_lab.advise.plans.steps import Pace, short
+from peft_lab.advise.plans.steps import Pace
 from peft_lab.advise.plans.wanted import KEYS, Wanted
 from peft_lab.advise.recipes.rules import OBJECTIVES
 from peft_lab.advise.room import Room
@@ -90,17 +88,6 @@ def test_what_one_fields_mending_breaks_is_mended_too(told: dict[str, str], chan
     assert found.several is not None
     assert {name: value for one in found.several for name, value in one.changes.items()} == changes
     assert not found.asked.problems()
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "value"),
-    [
-        ("rows", "9" * 30, None), ("price", "-2", -2.0), ("price", "nan", None), ("price", "1e300", None),
-        ("price", "free", None), ("gpu", " gtx-1 ", "gtx-1"), ("deadline", "tomorrow", "tomorrow"),
-    ],
-)  # fmt: skip
-def test_a_control_shows_what_it_can_hold(name: str, text: str, value: Any) -> None:
-    assert as_typed(name, text) == value
 
 
 def test_what_is_put_right_is_no_longer_unread() -> None:
@@ -212,26 +199,6 @@ def test_what_is_planned_instead(name: str, text: str, changes: dict[str, Any], 
     found = meant(name, text)
     assert found is not None and found.changes == changes and said in f"{found.said} {found.hint}"
     assert replace(Wanted(), **found.changes).check()
-
-
-def test_what_is_meant_by_several_fields_is_one_plan() -> None:
-    several = [meant("gpu", "rtx-2060"), meant("rows", "0"), meant("deadline", "-1")]
-    every = together([one for one in several if one is not None])
-    assert every.changes == {"gpu": "rtx-3060", "rows": 1_000, "deadline": ""}
-    assert says(every.short, "RTX 3060", "12 GB", "1,000 rows", "no deadline")
-
-
-def test_what_does_not_fit_says_how_full_fine_tuning_keeps_its_weights() -> None:
-    """In the narrowest precision that the card multiplies."""
-    said = dict[str, str]()
-    for card in ("rtx-4090", "t4"):
-        situation = Situation(model="llama-3.1-8b", device=card, devices=2)
-        room = Room(situation, lambda _: lambda *_: 0)
-        for kind in ("fsdp2", "ddp"):
-            said[f"{card} {kind}"] = short(room, situation, "full", kind, 92 * GB)
-        assert "kept" not in short(room, situation, "lora", "fsdp2", 92 * GB)
-    assert all("kept in bfloat16;" in said[f"rtx-4090 {kind}"] for kind in ("fsdp2", "ddp"))
-    assert says(said["t4 fsdp2"], "AdamW", "float32")
 
 
 GB = 10**9

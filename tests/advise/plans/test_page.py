@@ -16,28 +16,24 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.advise.plans import ranking
 from peft_lab.advise.plans.nearest import Need
 from peft_lab.advise.plans.ranking import (
     AWAY,
     OFFLOADED,
     PARTS,
     PHASES,
-    Candidate,
     Drawn,
     Moment,
-    kind_of,
     moments,
-    quality,
 )
 from peft_lab.advise.plans.wanted import TYPICAL, Wanted
 from peft_lab.advise.situation import Situation
 from peft_lab.core import units
-from peft_lab.core.errors import UnknownName, Unsupported
+from peft_lab.core.errors import Unsupported
 from peft_lab.ui.choose.outcome import planned, way_back
 from peft_lab.ui.components import figures, waiting
 from peft_lab.ui.plan import chosen as shown_plans
-from peft_lab.ui.plan import page, verdict
+from peft_lab.ui.plan import page
 from peft_lab.ui.plan import page as ranks
 from tests.advise.plans.conftest import read
 from tests.prose import says
@@ -190,23 +186,6 @@ def test_of_several_fields_that_cannot_be_each_is_said_and_one_plan_is_for_all()
     assert "Training rows must be" not in told(app) and app.query_params["rows"] == "1000"
 
 
-@pytest.mark.rest
-def test_packed_rows_come_from_the_address_and_say_what_they_save() -> None:
-    app = settled(opened(**SMALL | {"packed": "420"}), "plans that fit")
-    (toggle,) = [one for one in app.toggle if one.label == "Pack short rows"]
-    assert toggle.value and "500 rows fit into 420 sequences of 128 tokens" in "".join(
-        one.value for one in app.caption
-    )
-    app = settled(app, "**Packed.**")
-    app = settled(app, "collate_packed(")
-    assert any("collate_packed(" in code.value for code in app.code)
-    seen, without = without_badge(app)
-    assert seen and not without
-    assert app.query_params["packed"] == "420"
-    toggle.set_value(False).run()
-    assert "packed" not in app.query_params
-
-
 def test_a_typical_question_is_one_click() -> None:
     app = opened(**SMALL)
     app.button(key="typical-long-rows").click().run()
@@ -246,15 +225,6 @@ def test_the_way_from_choose_opens_its_method_and_leads_back() -> None:
     assert Situation(**{**asdict(Situation()), **again}) == replace(situation, objective="sft")
 
 
-def test_quality_of_a_further_method_is_that_of_a_published_training_or_unknown() -> None:
-    known = Wanted("llama-3.2-3b", "sft", also="ia3,bitfit").check()
-    assert quality(known, "ia3").accuracy and quality(known, "bitfit").accuracy is None
-    assert {one.method for one in ranking.candidates(known)} == {"full", "lora", "qlora", "ia3"}
-    assert "bitfit" in ranking.get_refusals(known), "this model has no biases"
-    with pytest.raises(UnknownName, match="dora"):
-        Wanted(also="dora").check()
-
-
 def test_the_drawing_has_a_bar_for_each_rank_and_stops() -> None:
     parts = {part: 10 * (number + 1) for number, part in enumerate(PARTS)}
     drawn = Drawn("fsdp2", "lora", 8, tuple(Moment(phase, parts) for phase in PHASES))
@@ -264,21 +234,6 @@ def test_the_drawing_has_a_bar_for_each_rank_and_stops() -> None:
     assert "prefers-reduced-motion" in page.CSS and f"{page.ROUNDS};" in page.CSS
     heights = [float(text) for text in re.findall(r'height="([\d.]+)"', found)]
     assert sum(heights[: len(PARTS)]) == pytest.approx(page.HEIGHT - 4, abs=0.1)
-
-
-def test_without_a_price_the_hours_to_pay_for_are_told() -> None:
-    plan = SimpleNamespace(devices=2)
-    short = (0.021, 0.043)
-    said = []
-    for hours, cost in (
-        ((1.5, 3.0), None), ((8.0, 16.0), None), (short, None), (None, None), ((1.5, 3.0), (3.0, 6.0)),
-        ((0.003, 0.006), None),
-    ):  # fmt: skip
-        one: Any = SimpleNamespace(plan=plan, hours=hours, cost=cost)
-        said.append(verdict.cost_of(one).replace("\N{WORD JOINER}", ""))
-    assert said == [
-        "3.0\N{EN DASH}6.0", "16\N{EN DASH}32", "0.04\N{EN DASH}0.09", "", "3.00\N{EN DASH}6.00", "0.01",
-    ]  # fmt: skip
 
 
 def test_what_to_buy_has_a_row_for_each_number_of_cards_from_the_start(
@@ -336,27 +291,6 @@ def test_plans_that_are_found_while_the_page_is_drawn_are_drawn_next(monkeypatch
     assert len(looks) == drawn - 1 > 0, "what is drawn is not waited for"
 
 
-def test_what_meets_a_moment_is_asked_anew_as_time_passes_and_hours_as_they_are(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    deadlines: list[str] = []
-    pending: Future[Any] = Future()
-
-    def submit(_: int, what: object, fields: dict[str, Any], best: object) -> Future[Any]:
-        deadlines.append(fields["deadline"])
-        return pending
-
-    monkeypatch.setattr(page, "get_pool", lambda: SimpleNamespace(submit=submit))
-    monkeypatch.setattr(page, "come_back", lambda *_, **__: None)
-    ranked: Any = [SimpleNamespace(hours=(50.0, 60.0), title="LoRA")]
-    for left in (10.07, 10.04, 5.0, 0.002):
-        monkeypatch.setattr(Wanted, "hours", lambda self, left=left: left)
-        page._late(Wanted(deadline="2030-01-01T08:00"), ranked)
-    assert deadlines == ["10", "10", "5", "0.01"]
-    page._late(Wanted(deadline="0.0025"), ranked)
-    assert deadlines[-1] == "0.0025"
-
-
 WANTED = Wanted("smollm2-135m", rows=500, row_tokens=100, seq=128, devices=2)
 GB = 10**9
 
@@ -394,16 +328,6 @@ def test_what_is_copied_each_way_is_said_with_its_bytes() -> None:
     assert says(label, "3.00 GB", "1.00 GB"), "who sees no bars is told as much"
     (alone,) = ranks.lane_told(Moment("optimizer", {}))
     assert says(alone, "nothing")
-
-
-def test_the_plan_in_full_says_what_is_drawn_first() -> None:
-    def planned(sharding: str, offload: bool = False, there: bool = True) -> Any:
-        plan = SimpleNamespace(offload=offload) if there else None
-        return SimpleNamespace(plan=plan, candidate=Candidate("lora", sharding, True))
-
-    assert kind_of(None) == kind_of(planned("none", there=False)) == kind_of(planned("ddp")) == "fsdp2"
-    assert kind_of(planned("fsdp2+offload")) == OFFLOADED and kind_of(planned("tp")) == "tp"
-    assert kind_of(planned("none", True)) == kind_of(planned("ddp", True)) == AWAY
 
 
 @pytest.mark.slow

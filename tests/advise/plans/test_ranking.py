@@ -26,12 +26,12 @@ from peft_lab.advise.plan import StepPlan
 from peft_lab.advise.plans import ranking, steps
 from peft_lab.advise.plans.ranking import Candidate, Planned
 from peft_lab.advise.plans.steps import UNCHECKED, Change, Course, Pace, change
-from peft_lab.advise.plans.wanted import Wanted, room
+from peft_lab.advise.plans.wanted import Wanted
 from peft_lab.advise.recipes.rules import OBJECTIVES, OF_ENCODERS
 from peft_lab.advise.recommend import Recommendation, decide, recommend
 from peft_lab.advise.room import Room, room_of, training_seconds
 from peft_lab.advise.simulating import OFFLOAD, TENSOR, Step
-from peft_lab.advise.situation import Situation, parse
+from peft_lab.advise.situation import Situation
 from peft_lab.advise.tree import UNTRAINED
 from peft_lab.engine.timing.estimate import Seconds
 from peft_lab.models.catalogue import readers_of_text
@@ -186,20 +186,6 @@ def test_rows_at_once_are_searched_up_to_an_update(
     first = ranking.rank(wanted, found)[0].plan
     for plan in (advised, first):
         assert plan is not None and plan.batch >= batch and plan.accumulate == 1
-
-
-@pytest.mark.parametrize("tokens", [1, 40, 512, 513, 4_000, 6_000, 100_000])
-@pytest.mark.parametrize("model", ["llama-3.1-8b", "gpt2"])
-def test_what_is_not_said_is_the_same_on_both(model: str, tokens: int) -> None:
-    """A row's length says where rows are cut, and nothing else says it otherwise."""
-    told = {"model": model, "row_tokens": str(tokens)}
-    chosen = parse(told.items())[0]
-    assert room(Wanted(model, row_tokens=tokens)) == chosen.seq
-    usual, situation = Wanted(), Situation()
-    assert (usual.rows, usual.row_tokens, usual.seq, usual.gpu) == (
-        situation.rows, situation.tokens // situation.rows, situation.seq, situation.device,
-    )  # fmt: skip
-    assert usual.situation().batch is situation.batch is None
 
 
 def test_no_plan_is_told_to_change_into_what_was_tried_and_has_no_room() -> None:

@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 
 from peft_lab.advise.plan import StepPlan
 from peft_lab.advise.plans import configs, ranking, steps
-from peft_lab.advise.plans.configs import layer_class, write
+from peft_lab.advise.plans.configs import layer_class
 from peft_lab.advise.plans.ranking import Candidate
 from peft_lab.advise.plans.steps import course
 from peft_lab.advise.plans.wanted import NAME, PlanFacts, Wanted, gather_facts
@@ -248,19 +248,6 @@ def printed_packs(folder: Path) -> int:
     return int(found)
 
 
-@pytest.mark.rest
-def test_an_update_of_all_rows_is_the_same_packed_and_padded(
-    tiny: dict[str, str], rows_file: Path, tmp_path: Path
-) -> None:
-    def losses(**changes: Any) -> list[float]:
-        how: dict[str, Any] = {"devices": 1, "accumulate": 1, "seq": 96, **changes}  # one epoch is one update
-        return run(steps.script(planned("lora", "none", tiny["causal-lm"], **how)), tmp_path, rows_file, 1)
-
-    losses(packed=True, batch=1)
-    packed, padded = losses(packed=True, batch=printed_packs(tmp_path)), losses(batch=23)
-    assert len(packed) == 1 and packed == pytest.approx(padded, abs=CLOSE)
-
-
 @pytest.mark.slow
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize("epochs", [1, 3])
@@ -453,22 +440,6 @@ def test_the_script_installs_and_makes_what_the_plan_says(optimizer: str, tiny: 
     assert bool(others) == (optimizer in ("adafactor", "muon", "lorafa"))
 
 
-@pytest.mark.rest
-def test_an_encoder_reads_the_prompt_and_never_the_answer(
-    tiny: dict[str, str], rows_file: Path, tmp_path: Path
-) -> None:
-    text = steps.script(planned("lora", "ddp", tiny["seq2seq"]))
-    assert "encoded = encode_pairs(" in text and "encode_completions" not in text
-    shown = text.replace(
-        "\nmodel.train()\n",
-        "\nmodel.train()\nprint('reads', {tokenizer.decode(row.ids[: row.prompt]) for row in encoded})\n",
-    )
-    losses = run(shown, tmp_path, rows_file, 1)
-    assert len(losses) == 3 and losses[-1] < losses[0]
-    (read,) = re.findall(r"^reads (.*)$", (tmp_path / "printed").read_text("utf-8"), re.MULTILINE)
-    assert "qqq" in read and "answer" not in read
-
-
 ASKED = {"model": "smollm2-135m", "gpu": "rtx-4090", "rows": 300, "row_tokens": 60, "seq": 64}
 
 
@@ -507,25 +478,6 @@ def test_all_ranks_of_a_script_read_the_same_rows(tiny: dict[str, str]) -> None:
     facts = planned("lora", "tp", tiny["causal-lm"])
     assert "10140" in configs.axolotl_refusal(facts)
     assert "distributed_type: MULTI_GPU" in configs.accelerate(facts, "")
-
-
-@pytest.mark.rest
-def test_a_plan_says_what_its_ranks_wait_for_and_brings_its_script() -> None:
-    wanted = Wanted(**ASKED, devices=3, price=1.0).check()  # type: ignore[arg-type]
-    one = ranking.evaluate(asdict(wanted), asdict(Candidate("lora", "tp", True)))
-    assert one.plan is not None and one.plan.readers == 1 and one.plan.devices == 3
-    apart = ranking.evaluate(asdict(wanted), asdict(Candidate("lora", "ddp", True)))
-    assert apart.plan is not None and apart.plan.readers == 3
-    rows, of_three = (plan.batch * plan.readers * plan.accumulate for plan in (one.plan, apart.plan))
-    assert abs(rows - of_three) < 3, "an update reads as many, all of them on every device or a third on each"
-    assert one.update is not None and one.update.parts["link"] > 0 and one.hours and one.cost
-    assert one.cost[1] == pytest.approx(3 * one.hours[1])
-    written = write(asdict(wanted), one)
-    assert "split_matrices(model, mesh, device)" in written.files["train.py"]
-    assert "torchrun --nproc-per-node 3" in written.files["skypilot.yaml"]
-    assert list(written.reasons.values()) == [("axolotl.yaml", "llama_factory.yaml")]
-    refused = ranking.evaluate(asdict(wanted) | {"devices": 2}, asdict(Candidate("lora", "tp", True)))
-    assert refused.plan is None and says(refused.reason, "9 heads", 2)
 
 
 @pytest.mark.parametrize("name", EXPERTS)
@@ -572,12 +524,6 @@ def test_an_error_that_ends_the_script_ends_the_run(folder: Path, monkeypatch: p
     sys.excepthook(RuntimeError, RuntimeError("out of memory"), None)
     seen = view(read_events(folder / "events.jsonl"), 4, "")
     assert (seen.status, seen.message) == (Status.FAILED, "RuntimeError: out of memory")
-
-
-def test_a_loss_that_is_no_number_is_not_told_as_one(folder: Path) -> None:
-    folder.mkdir()
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        ranks.tell(folder, "step", loss=float("nan"))
 
 
 @pytest.mark.rest

@@ -67,15 +67,6 @@ def test_how_many_times_the_rate_of_full_fine_tuning(times: float) -> None:
         assert found.verdict is (RuleVerdict.SEEN if LOW < times < HIGH else RuleVerdict.NOT_SEEN)
 
 
-@given(by_rank=st.floats(0.2, 5))
-@settings(max_examples=12, deadline=None)
-def test_whether_the_best_rate_moves_with_the_rank(by_rank: float) -> None:
-    found = of(Truth(by_rank=by_rank), RANK)
-    assert found.value == pytest.approx(by_rank, rel=1e-6)
-    if min(abs(math.log(by_rank / edge)) for edge in (1 / GRAIN, GRAIN)) > 1e-3:
-        assert found.verdict is (RuleVerdict.SEEN if 1 / GRAIN < by_rank < GRAIN else RuleVerdict.NOT_SEEN)
-
-
 @given(more=st.floats(0.8, 1.25))
 @settings(max_examples=12, deadline=None)
 def test_whether_attention_alone_and_large_batches_cost_loss(more: float) -> None:
@@ -87,17 +78,6 @@ def test_whether_attention_alone_and_large_batches_cost_loss(more: float) -> Non
         assert found.value == pytest.approx(100 * (more - 1), abs=1e-6)
         if abs(more - 1) > 1e-3:
             assert found.verdict is wanted
-
-
-def test_a_larger_rank_that_is_better_by_more_than_a_seed_is_noticed() -> None:
-    ranks = (2, 16, 64)
-    truth = Truth(ranks=ranks, noise=0.01, models=("minilm-l6",))
-    assert (
-        of(truth, "small-ranks").verdict is RuleVerdict.SEEN
-        or of(truth, "small-ranks").verdict is RuleVerdict.OPEN
-    )
-    assert of(replace(truth, large_rank=0.6), "small-ranks").verdict is RuleVerdict.NOT_SEEN
-    assert of(replace(truth, large_rank=1.5), "small-ranks").verdict is RuleVerdict.SEEN
 
 
 def test_noise_opens_a_verdict_and_more_groups_close_it() -> None:
@@ -135,17 +115,6 @@ def test_a_best_rate_at_an_end_is_left_out_and_counted() -> None:
     assert f"{2 * 2 * 3} left out" in found.note
     nothing = replicate(Sweep.of(made.rows(replace(inside, times=1e5))), TIMES)[TIMES]
     assert nothing.verdict is RuleVerdict.NOT_TESTABLE and "left out" in nothing.note
-
-
-def test_published_rates_are_held_to_the_best_rate_of_their_own_kind() -> None:
-    """A rule's band decides: with best rates put into it, it is seen; ten times above, not."""
-    (bert,) = (rule for rule in all_rules() if rule.id == "bert-full")
-    truth = Truth(models=("minilm-l6",), full=3e-5)
-    found = of(truth, bert.id)
-    assert found.expected == (2e-5, 5e-5) and found.verdict is RuleVerdict.SEEN
-    assert found.value == pytest.approx(3e-5, rel=1e-6)
-    assert of(replace(truth, full=3e-4), bert.id).verdict is RuleVerdict.NOT_SEEN
-    assert of(Truth(), bert.id).verdict is RuleVerdict.NOT_TESTABLE  # no encoder
 
 
 def test_one_seed_alone_gives_no_verdict() -> None:

@@ -192,24 +192,6 @@ def test_starts_that_change_the_base_are_refused(made: Made, tmp_path: Path) -> 
         convert.write(read(tmp_path), str(base), "llama.cpp", tmp_path / "out")
 
 
-def test_a_folder_that_is_called_like_a_known_model_is_itself(made: Made, tmp_path: Path) -> None:
-    base, adapter = made("gpt2", "q and v")
-    (tmp_path / "gpt2").mkdir()
-    (tmp_path / "gpt2" / "config.json").write_bytes((base / "config.json").read_bytes())
-    convert.write(read(adapter), str(tmp_path / "gpt2"), "mlx", tmp_path / "out")
-    assert json.loads((tmp_path / "out" / "adapter_config.json").read_text("utf-8"))["num_layers"] == 2
-
-
-def test_names_are_checked(made: Made, tmp_path: Path) -> None:
-    base, adapter = made("llama", "q and v")
-    with pytest.raises(BadInput, match="engine"):
-        convert.write(read(adapter), str(base), "tgi", tmp_path / "out")
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "mine.txt").write_text("mine", "utf-8")
-    with pytest.raises(BadInput, match="not empty"):
-        convert.write(read(adapter), str(base), "peft", tmp_path / "full")
-
-
 def test_vllm_reads_the_folder_as_it_is_with_a_rank_that_it_knows(made: Made, tmp_path: Path) -> None:
     shipped = written(made, "llama", "rsLoRA", "vllm", tmp_path / "out")
     adapter = made("llama", "rsLoRA")[1]
@@ -254,20 +236,6 @@ def test_a_merged_gguf_file_is_the_tuned_model_to_transformers_own_reader(
     assert torch.allclose(logits_of(loaded.eval()), logits_of(made.tuned[model, "q and v"]), atol=1e-4)
 
 
-@pytest.mark.further
-@pytest.mark.rest
-def test_fewer_bits_cost_what_their_steps_are(made: Made, tmp_path: Path) -> None:
-    lost = {}
-    for kind in ("f16", "q8_0", "q4_0"):
-        shipped = written(made, "llama", "q and v", f"gguf-{kind}", tmp_path / kind)
-        lost[kind] = shipped.compared["max_difference"]
-        types = {tensor.tensor_type.name for tensor in gguf.GGUFReader(shipped.files[0]["path"]).tensors}
-        assert kind.upper() in types and "F32" in types
-    assert 0 < lost["f16"] < lost["q8_0"] < lost["q4_0"]
-    largest = max(float(one.abs().max()) for one in made.tuned["llama", "q and v"].parameters())
-    assert lost["q8_0"] <= largest / 127 and lost["q4_0"] <= largest / 7
-
-
 @pytest.mark.slow
 def test_for_ollama_the_merged_model_lies_beside_its_modelfile(made: Made, tmp_path: Path) -> None:
     written(made, "llama", "q and v", "ollama", tmp_path / "out")
@@ -280,17 +248,6 @@ def test_ollamas_modelfile_has_the_turn_the_system_message_and_the_stops() -> No
     assert 'SYSTEM """You are a helpful AI assistant named SmolLM, trained by Hugging Face"""' in text
     assert "<|im_start|>user\n{{ .Prompt }}<|im_end|>" in text
     assert 'PARAMETER stop "<|im_end|>"' in text and text.count('"<|im_end|>"') == 1
-
-
-def test_a_template_that_is_not_in_the_table_is_said() -> None:
-    class Other:
-        eos_token, bos_token = "</s>", "<s>"
-
-        def apply_chat_template(self, turns: list[dict[str, str]], **_: object) -> str:
-            return "".join(f"[{one['role']}] {one['content']}" for one in turns)
-
-    lines = convert.modelfile(Other()).splitlines()
-    assert lines[1].startswith("#") and lines[2:] == ['PARAMETER stop "</s>"']
 
 
 @pytest.mark.slow
@@ -335,18 +292,3 @@ def test_llama_cpp_answers_as_peft_does(model: str, llama_cpp: Callable[..., lis
     for row in llama_cpp(model, *RUNS[model]):
         assert row["did"] == "runs", row
         assert row["equal"] == len(bench.PROMPTS) and row["difference"] < bench.CLOSE
-
-
-@pytest.mark.slow
-def test_llama_cpp_answers_wrongly_where_rows_were_left_in_place(
-    llama_cpp: Callable[..., list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    there = gguf_files.reorder_rows
-    monkeypatch.setattr(
-        gguf_files,
-        "reorder_rows",
-        lambda matrix, heads: matrix if matrix.shape[-1] < 32 else there(matrix, heads),
-    )  # the adapter's B, of rank 8, not the base's matrices
-    monkeypatch.setattr(convert, "TOLERANCE", np.inf)
-    row = llama_cpp("llama", "q and v")[0]
-    assert row["loaded"] and row["did"] == "wrong" and row["difference"] > 0.01

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,7 +24,6 @@ from peft_lab.takeaway.ship.passport import (
     Verdict,
     _conditions,
     _file,
-    base_of,
     by_config,
     engines,
     passport,
@@ -120,16 +117,6 @@ def test_each_type_has_a_verdict_at_each_engine(name: str) -> None:
                 "what cannot be merged is not offered merged"
             )
     assert all(engine.title in served_by(config, LLAMA) for engine in engines().values())
-
-
-def test_plain_lora_runs_or_is_converted() -> None:
-    found = of(made())
-    assert {name: (one.verdict, one.change) for name, one in found.items()} == {
-        **dict.fromkeys(("peft", "vllm", "sglang", "tgi", "lorax"), ("runs", "")),
-        "llama.cpp": ("change", "gguf"),
-        "ollama": ("change", "ollama"),
-        "mlx": ("change", "mlx"),
-    }
 
 
 W = "wrong"
@@ -251,22 +238,6 @@ def test_a_model_that_was_not_found_there_is_unknown_not_refused() -> None:
     assert (vllm.verdict, vllm.change) == ("change", "merged")  # it has the class, without LoRA
 
 
-def test_the_base_is_the_one_named_else_the_one_that_the_adapter_names() -> None:
-    adapter = Adapter("x", PLAIN, {}, (), no_file, "meta-llama/Llama-3.2-3B")
-    assert (base_of(adapter) or LLAMA).name == "llama-3.2-3b"
-    assert (base_of(adapter, "gpt2") or LLAMA).name == "gpt2"
-    assert base_of(Adapter("x", PLAIN, {}, (), no_file, "/nowhere/at all")) is None
-
-
-def test_a_folder_is_itself_whatever_it_is_called(tmp_path: Path) -> None:
-    folder = tmp_path / "gpt2"
-    folder.mkdir()
-    config = {**get_model("gpt2").config, "n_embd": 64, "n_layer": 2, "n_head": 2}
-    (folder / "config.json").write_text(json.dumps(config), "utf-8")
-    base = base_of(Adapter("x", PLAIN, {}, (), no_file), str(folder))
-    assert base is not None and base.shape.num_layers == 2
-
-
 def test_the_atlas_and_choose_say_which_engines_serve_an_answer() -> None:
     entry = entries()["rslora"]
     config = entry.counted_config(LLAMA.shape)
@@ -310,12 +281,6 @@ def test_any_config_has_verdicts(config: dict[str, Any], tensors: dict[str, Stor
         assert verdict.verdict in STATES and verdict.row()["engine"] == verdict.engine
 
 
-def test_changes_are_those_with_which_the_engines_ran() -> None:
-    """As ``make engines`` found them (measured.json)."""
-    assert of(made(**CASES["ranks"][0]))["mlx"].change == "mlx"
-    assert of(made(**CASES["bias of B"][0]))["llama.cpp"].change == "merged"
-
-
 def test_measured_answers_are_of_the_same_kind_on_the_same_architecture() -> None:
     llama, gemma = of(made()), of(made(model=get_model("gemma-2-2b")), get_model("gemma-2-2b"))
     for name in ("vllm", "llama.cpp", "mlx"):
@@ -330,3 +295,19 @@ def test_measured_answers_are_of_the_same_kind_on_the_same_architecture() -> Non
     with_template = of(made(files={"chat_template.jinja": b"x"}))
     assert with_template["vllm"].measured == llama["vllm"].measured  # a template does not change the weights
     assert of(made({"revision": "a" * 40, "use_rslora": True}))["vllm"].measured is not None
+
+
+def test_plain_lora_runs_or_is_converted() -> None:
+    found = of(made())
+    assert {name: (one.verdict, one.change) for name, one in found.items()} == {
+        **dict.fromkeys(("peft", "vllm", "sglang", "tgi", "lorax"), ("runs", "")),
+        "llama.cpp": ("change", "gguf"),
+        "ollama": ("change", "ollama"),
+        "mlx": ("change", "mlx"),
+    }
+
+
+def test_changes_are_those_with_which_the_engines_ran() -> None:
+    """As ``make engines`` found them (measured.json)."""
+    assert of(made(**CASES["ranks"][0]))["mlx"].change == "mlx"
+    assert of(made(**CASES["bias of B"][0]))["llama.cpp"].change == "merged"
