@@ -37,7 +37,6 @@ settings.load_profile("lab")
 LONGEST = (
     "advise/plans/test_script.py",
     "cluster/test_on_ray.py",
-    "atlas/test_script.py",
     "engine/test_every_type.py",
     "advise/plans/test_ranking.py",
     "atlas/test_live.py",
