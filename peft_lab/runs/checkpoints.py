@@ -284,12 +284,6 @@ def require_to_go_on(run: Run, anew: bool = False) -> None:
         )
 
 
-def has_begun_again(run: Run) -> bool:
-    """Return whether a process has begun the run's latest turn. Raises RunError if events are unreadable."""
-    kinds = (event["type"] for event in reversed(run.events()))
-    return next((kind for kind in kinds if kind in ("worker", "queued")), "") == "worker"
-
-
 def asked_to_go_on(run: Run) -> float:
     """Return the turn that an engine was asked for, however often the run was :func:`taken_over` since."""
     queued = events.latest(run.events(), "queued") or {}

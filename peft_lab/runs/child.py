@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from filelock import FileLock
 
 from peft_lab.classroom import places
 from peft_lab.core import asking, disk, processes
@@ -20,7 +21,7 @@ from peft_lab.runs import checkpoints, kept, owners, record, training, waiting
 from peft_lab.runs.owners import Owner
 from peft_lab.runs.store import Run
 from peft_lab.runs.tracking import start
-from peft_lab.runs.view import Status
+from peft_lab.runs.view import Status, has_ended
 from peft_lab.takeaway.bundle import write_papers
 
 
@@ -165,8 +166,10 @@ def main(folder: str, home: str, turn: float, threads: int | None = None) -> Non
     try:
         _print_to(run.folder / "worker.log")
         processes.settle_child(home, threads, orphaned=training.end_soon)
-        with waiting.is_training(run, turn) as mine, asking.acting_for(places.asker_of(run.folder)):
-            if mine:
+        with FileLock(run.folder / waiting.HOLD_LOCK), asking.acting_for(places.asker_of(run.folder)):
+            if waiting.turn_number(run) == turn and not has_ended(
+                run.events()
+            ):  # neither queued again nor ended
                 run.log.emit("worker", owner=owners.myself().to_dict(), niceness=processes.niceness())
                 ending, message, works = _trained(run)
                 try:
@@ -222,10 +225,8 @@ def carry_elsewhere(folder: str, home: str, turn: float, threads: int) -> str:
     run = Run(Path(folder).name, Path(folder))
     if checkpoints.asked_to_go_on(run) == turn and not run.status().final:
         # A process lost before it began has left the turn that it queued.
-        turn = (
-            checkpoints.taken_over(run, LOST)
-            if checkpoints.has_begun_again(run)
-            else waiting.turn_number(run)
-        )
+        kinds = (event["type"] for event in reversed(run.events()))
+        begun = next((kind for kind in kinds if kind in ("worker", "queued")), "") == "worker"
+        turn = checkpoints.taken_over(run, LOST) if begun else waiting.turn_number(run)
     main(folder, home, turn, threads)
     return str(run.status())

@@ -70,12 +70,6 @@ def kept_record(folder: Path) -> dict[str, Any]:
     return content
 
 
-def check_file(folder: Path) -> None:
-    """Check a run's files except its adapter, which may be large. Raises RunError if any is damaged."""
-    kept_record(folder)
-    kept_insight(folder)
-
-
 def kept_insight(folder: Path) -> dict[str, Any]:
     """Return the data for the method's own picture, ``{}`` without any. Raises RunError if damaged."""
     require_sound(folder, ARRAYS)

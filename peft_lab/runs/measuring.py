@@ -17,7 +17,6 @@ from peft_lab.engine import build, tracker
 from peft_lab.engine.account import timeline
 from peft_lab.engine.request import largest
 from peft_lab.engine.step import SteppedModel, phases, watching
-from peft_lab.models.shapes import ModelKind
 from peft_lab.training import batches, tasks
 from peft_lab.training.evaluation import Asked, Examiner, question
 from peft_lab.training.step import Masters
@@ -148,12 +147,6 @@ Model = Any
 def no_loss(kind: str) -> str:
     """Return why the loss on unrelated text is not measured for that kind of model; empty if it is."""
     return _NO_LOSS.get(kind, "")
-
-
-def check_inference(kind: ModelKind) -> None:
-    """Check that the unrelated text is here, if this kind of model needs it. Raises AssetError."""
-    if kind == "causal-lm":
-        tasks.get_task(UNRELATED_TASK).load()
 
 
 def inference_time(

@@ -90,7 +90,8 @@ def result(run: Run, further: Sequence[Event] = ()) -> dict[str, Any]:
     return {
         **record_of(run.id, spec, seen, adapter, stored, run.folder.is_symlink()),
         "inputs": inputs_of(events),
-        "niceness": niceness_of(events),
+        # of the process that trained last: above 0 it got what others left of the processor
+        "niceness": (latest(events, "worker") or {}).get("niceness"),
         "expected": None
         if kept is None
         else {"seconds": kept.seconds, "took": kept.took, "source": "simulated"},
@@ -100,12 +101,6 @@ def result(run: Run, further: Sequence[Event] = ()) -> dict[str, Any]:
 def inputs_of(events: Sequence[Event]) -> dict[str, dict[str, str]] | None:
     """Return the SHA-256 of the run's input files; ``None`` if none were recorded."""
     return next((event["files"] for event in events if event["type"] == "inputs"), None)
-
-
-def niceness_of(events: Sequence[Event]) -> int | None:
-    """Return the niceness of the process that trained last: above 0 it got what others left of the processor."""
-    found = (latest(events, "worker") or {}).get("niceness")
-    return found if isinstance(found, int) else None
 
 
 def _metric(evaluation: Evaluation | None, name: str) -> float | None:

@@ -174,8 +174,8 @@ class RunRequest(Form):
         task.load()
         if task.kind == "chat":
             preview.require(full.model, str(full.own_data), full.max_length)
-        if self.compared:
-            measuring.check_inference(entry.kind)
+        if self.compared and entry.kind == "causal-lm":
+            tasks.get_task(measuring.UNRELATED_TASK).load()
         return full
 
 

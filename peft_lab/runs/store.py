@@ -233,7 +233,8 @@ def summary(run: Run) -> RunSummary:
         scored = seen.before or seen.after
         # a run outside the lab may have no score by its metrics, and too many rows to be read here
         metric = "" if run.folder.is_symlink() and not scored else spec.task_object().metric
-        kept.check_file(run.folder)
+        run.record()
+        run.insight()  # the adapter, which may be large, is not hashed for a list
     except PeftLabError as error:
         return RunSummary(run.id, DAMAGED, _created(run), problem=str(error))
     before, after = (which.metrics.get(metric) if which else None for which in (seen.before, seen.after))

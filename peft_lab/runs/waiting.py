@@ -30,7 +30,7 @@ from peft_lab.runs.events import latest
 from peft_lab.runs.owners import Owner
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
-from peft_lab.runs.view import DAMAGED, Status, classify, has_ended, view
+from peft_lab.runs.view import DAMAGED, Status, classify, view
 
 Waiting = tuple[float, Run]  #: when it was queued, and the run
 SERVED = ".served"  # touched in an owner's folder when a run of theirs starts
@@ -253,13 +253,6 @@ WAIT = 30.0  # seconds: a process whose command was killed ends after its step (
 def turn_number(run: Run) -> float:
     """Return what identifies a run's latest turn: when it was queued. Raises RunError if unreadable."""
     return float((latest(run.events(), "queued") or {}).get("time", 0.0))
-
-
-@contextmanager
-def is_training(run: Run, wanted: float) -> Iterator[bool]:
-    """Hold the run while its child writes; yield whether ``wanted`` is its latest turn, and it has not ended."""
-    with FileLock(run.folder / HOLD_LOCK):
-        yield turn_number(run) == wanted and not has_ended(run.events())
 
 
 @contextmanager
