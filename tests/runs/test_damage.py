@@ -99,15 +99,6 @@ def test_an_owner_that_is_none_harms_nobody(owner: Any) -> None:
     store.delete(run.id)
 
 
-@pytest.mark.parametrize(
-    "owner", [{"pid": -1, "started": 1.0}, {"pid": 2**70, "started": 1.0}, {"pid": 1, "started": -5}], ids=str
-)
-def test_an_owner_that_cannot_live_is_gone(owner: dict[str, Any]) -> None:
-    run = store.create(SPEC)
-    run.log.emit("queued", owner=owner)
-    assert run.view().status is Status.LOST
-
-
 GARBAGE = (
     b"",
     b"{",
@@ -231,17 +222,6 @@ def silent(run: store.Run, seconds: float) -> None:
     for name in (owners.BEAT, "events.jsonl"):
         if (run.folder / name).exists():
             os.utime(run.folder / name, (time.time() - seconds,) * 2)
-
-
-def test_a_run_that_its_app_no_longer_works_on_does_not_train_for_ever() -> None:
-    """A finished run whose ending was cut from its file, in the app that made it."""
-    run = store.create(SPEC, owners.myself())
-    run.log.emit("starting")
-    assert run.status() is Status.STARTING  # of a version before, which left no heartbeat
-    owners.touch(run.folder)
-    assert run.status() is Status.STARTING
-    silent(run, owners.SILENT + 5)
-    assert run.status() is Status.LOST
 
 
 def test_a_run_that_this_process_holds_is_not_lost_when_the_machine_has_slept() -> None:

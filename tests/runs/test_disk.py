@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from bench.faults.disk import Disk, NoDisk, small_disk
 from peft_lab.cli import app
 from peft_lab.core.errors import RunError
-from peft_lab.runs import admission, events, owners, store, waiting
+from peft_lab.runs import events, owners, store, waiting
 from peft_lab.runs.events import read_events
 from peft_lab.runs.queue import RunQueue
 from peft_lab.runs.view import Status
@@ -81,16 +81,6 @@ def test_a_disk_that_can_only_be_read(disk: Disk) -> None:
     assert status == 1 and "only be read" in err
     disk.read_only(False)
     assert command("runs", dead.id, "--delete")[0] == 0 and store.runs() == []
-
-
-def test_what_needs_more_room_than_there_is_beside_the_reserve(disk: Disk) -> None:
-    """Full fine-tuning writes the whole model, which is larger than this disk; IA³ fits."""
-    complete = IA3.complete()
-    assert admission.disk_refusal(complete) is None
-    refused = admission.disk_refusal(replace(complete, method="full", values={}))
-    assert refused is not None and "too full" in refused
-    disk.fill(leave=admission.DISK_RESERVE + admission.needed_disk_bytes(complete) - 64 * 1024)
-    assert admission.disk_refusal(complete) is not None
 
 
 @pytest.mark.slow

@@ -117,14 +117,6 @@ def test_runs_like_it_correct_it_by_their_median() -> None:
     assert found.like == 3 and found.seconds == pytest.approx(2 * found.plain)
 
 
-def test_a_band_is_said_once_there_are_enough_runs() -> None:
-    four = said.forecast_errors(_line(took).kept for took in (8.0, 9.0, 11.0, 12.0))
-    assert said.told_forecast(50, four) == "about 50 s"
-    assert said.told_forecast(50, [*four, 1.0]) == "40 to 60 s"
-    assert said.told_forecast(130, [*four, 1.0]) == "1.7 to 2.6 min"
-    assert said.told_forecast(1, [*four, 1.0]) == "about 1 s"
-
-
 @pytest.mark.parametrize(
     ("model", "task"),
     [

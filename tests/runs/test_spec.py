@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from peft_lab.core.errors import AssetError, BadInput, UnknownName, Unsupported
 from peft_lab.methods.base import STEPS
 from peft_lab.runs.spec import RunRequest, RunSpec
-from tests.prose import facts
 
 GOOD: dict[str, Any] = {"model": "minilm-l6", "method": "lora", "task": "sentiment"}
 
@@ -38,17 +37,6 @@ def test_unknown_or_missing_settings_are_named() -> None:
         RunRequest.from_dict({**GOOD, "stepz": 3})
     with pytest.raises(BadInput, match="task"):
         RunRequest.from_dict({"model": "a", "method": "b"})
-
-
-def test_what_a_request_leaves_open_a_spec_has() -> None:
-    settled = {"steps": 3, "batch": 2, "learning_rate": 0.1, "max_length": 9, "eval_rows": 0}
-    assert RunSpec.from_dict({**GOOD, **settled}).head_learning_rate is None
-    for name in settled:
-        assert getattr(RunRequest.from_dict({**GOOD, **settled, name: None}), name) is None
-        with pytest.raises(BadInput, match=facts(name, "None")):
-            RunSpec.from_dict({**GOOD, **settled, name: None})
-        with pytest.raises(BadInput, match=facts(name)):
-            RunSpec.from_dict({key: value for key, value in (GOOD | settled).items() if key != name})
 
 
 @pytest.mark.weights

@@ -74,13 +74,6 @@ def test_view_of_a_run_in_the_middle() -> None:
     assert seen.before is None and seen.after is None and seen.ended is None
 
 
-def test_waiting_for_its_turn_is_no_time_of_a_run() -> None:
-    waited = [event("queued", 10.0), event("starting", 70.0), step(1, 73.0), event("done", 80.0)]
-    seen = view(waited, steps=1, gone="")
-    assert (seen.started, seen.begun, seen.ended) == (10.0, 70.0, 80.0)
-    assert view([event("queued", 10.0), event("stopped", 500.0)], steps=1, gone="").begun is None
-
-
 def test_view_of_the_evaluation_and_the_end() -> None:
     events = [event("queued"), event("starting"), event("ready"), step(1, 1.0)]
     events.append(event("evaluating", 2.0, which="tuned", done=32, total=64))

@@ -15,7 +15,7 @@ import pytest
 from peft_lab.classroom import places
 from peft_lab.core import asking
 from peft_lab.core.asking import OPERATOR, Asker, acting_for
-from peft_lab.core.errors import BadInput, RunError
+from peft_lab.core.errors import BadInput
 from peft_lab.runs import owners, store
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
@@ -153,25 +153,6 @@ def test_a_run_that_is_deleted_meanwhile_ends_the_telling(
     assert not teller.is_alive()
 
 
-def test_a_run_whose_events_cannot_be_read_says_so(
-    run: Run, notebook: type[Notebook], tmp_path: Path
-) -> None:
-    """And the others are told of all the same: each has a process of its own."""
-    (run.folder / "events.jsonl").unlink()
-    (run.folder / "events.jsonl").mkdir()
-    with pytest.raises(RunError):
-        follow.follow(run, tmp_path / "stores", ["mlflow"])
-    said = start.read_tracking(run.folder)["mlflow"].sentence()
-    assert says(said, "MLflow", "events.jsonl", run.id)
-    other = store.create(SPEC, owners.myself())
-    _ready(other)
-    other.log.emit("done", message="")
-    follow.follow(other, tmp_path / "stores", ["mlflow"])
-    assert start.read_tracking(other.folder)["mlflow"].complete
-    sentence = start.trackers_summed([run, other])[0].sentence()
-    assert says(sentence, "MLflow", "1 of these 2", "events.jsonl", run.id)
-
-
 def test_a_tracker_that_is_none_or_not_installed_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadInput, match=facts("wandb", "mlflow", "trackio")):
         start.tracker_names("mlflow, wandb" if find_spec("mlflow") else "wandb")
@@ -225,16 +206,6 @@ def test_a_run_that_is_silent_for_a_while_is_told_to_its_end(
     teller.join(SECONDS)
     assert not teller.is_alive()
     assert notebook.heard == ["lora", [("loss", 1)], [("loss", 2)], ("done", "")]
-
-
-def test_a_run_of_a_process_that_is_not_there_is_told_to_be_lost(
-    own_home: Path, notebook: type[Notebook], tmp_path: Path
-) -> None:
-    was = owners.myself()
-    run = store.create(SPEC, owners.Owner(was.pid, was.started - 60.0, was.host, was.name))
-    _ready(run)
-    follow.follow(run, tmp_path / "stores", ["mlflow"])
-    assert notebook.heard[-1] == ("lost", owners.GONE)
 
 
 SPEC = RunSpec("minilm-l6", "lora", "sentiment", values={"r": 8, "target_modules": ("query", "value")},

@@ -245,15 +245,6 @@ def test_what_is_wrong_with_one(changed: Any, parts: list[str]) -> None:
     assert all(part in message for part in parts), message
 
 
-def test_what_is_wrong_with_the_file() -> None:
-    assert "JSON Lines (.jsonl)" in refusal(b"messages\n" + b"a\n" * 10, "a.csv")
-    assert "two kinds" in refusal(b'{"messages": [], "conversations": []}', "a.jsonl")
-    assert says(refusal(file_of() + b'\n{"messages": [{"role"', "a.jsonl"), 11, "JSON")
-    assert "3 rows" in refusal(file_of(rows=3), "a.jsonl")
-    repeated = "\n".join([json.dumps({"messages": [ASKS, SAYS]})] * 12).encode()
-    assert says(refusal(repeated, "a.jsonl"), "12 rows", 1)
-
-
 # ----------------------------------------
 # A learner's tagged words: CoNLL and JSON Lines read alike, or refused in one sentence that names the line.
 
