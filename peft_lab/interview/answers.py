@@ -13,7 +13,7 @@ from typing import Literal
 
 from peft_lab.core import units
 from peft_lab.core.content import read_entry
-from peft_lab.interview.computed import Answer, Case, NearMiss, Whole, show
+from peft_lab.interview.computed import Answer, Case, NearMiss, Whole
 from peft_lab.interview.question import CONTENT, Question
 
 Dimension = Literal["", "percent", "bytes", "bits", "seconds", "operations"]
@@ -542,8 +542,3 @@ def _choice(question: Question, right: int, text: str, model: str | None) -> Ver
     thought = question.options[chosen].thought
     behind = f" Why your choice is wrong: {thought}" if thought else ""
     return Verdict("wrong", f"Wrong: the answer is {options[right]}.{behind}")
-
-
-def shown_near_misses(answer: Answer) -> tuple[str, ...]:
-    """Return the known slips as lines for a page: the figure and what it forgets."""
-    return tuple(f"{show(miss.value, answer.unit)}: forgets {miss.forgot}" for miss in answer.near_misses)

@@ -226,16 +226,6 @@ def _texts(named: Mapping[str, float | str]) -> dict[str, str]:
     return {name: value if isinstance(value, str) else plain(value) for name, value in named.items()}
 
 
-def beside(case: Case) -> tuple[Whole, ...]:
-    """Return the total for parameters that are added to the model: the model including them."""
-    return (Whole(case.shape.total),)
-
-
-def within(case: Case) -> tuple[Whole, ...]:
-    """Return the total for parameters that the model already has: the model as it is."""
-    return (Whole(case.shape.total, added=False),)
-
-
 def entries(group: ModuleGroup) -> int:
     """Return the number of weights of one linear map, without its bias."""
     return group.in_features * group.out_features

@@ -29,7 +29,7 @@ from typing import Any, Literal
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput
 from peft_lab.interview import computed
-from peft_lab.interview.computed import Answer, Case
+from peft_lab.interview.computed import Answer, Case, Whole
 
 _PLACE = re.compile(r"<([^<>]+)>")
 _ALLOWED = (
@@ -89,7 +89,6 @@ class Formulas:
             found = scope.compute(place[1])
             return found if isinstance(found, str) else computed.tex(found)
 
-        wholes = {"added": computed.beside, "own": computed.within}
         return computed.result(
             scope["value"],
             self.unit,
@@ -100,7 +99,8 @@ class Formulas:
             ),
             tolerance=self.tolerance,
             named={name: scope.compute(formula) for name, formula in self.named.items()},
-            wholes=wholes[self.parameters](case) if self.parameters else (),
+            # a count may be given as a share of the model, with what is added to it
+            wholes=(Whole(case.shape.total, added=self.parameters == "added"),) if self.parameters else (),
         )
 
 

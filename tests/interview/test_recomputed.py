@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -145,16 +144,6 @@ def n(given: Mapping[str, Given], name: str) -> int:
     return value
 
 
-def kv_bytes(d: Dims) -> int:
-    """Key/value cache of one token in bfloat16."""
-    return 2 * 2 * d.layers * d.kv
-
-
-def mlp(d: Dims, tokens: int, width: int) -> int:
-    """P-Tuning's three layers and the table."""
-    return tokens * d.d + (d.d * width + width) + (width * width + width) + (width * d.d + d.d)
-
-
 def projection(d: Dims, tokens: int, width: int) -> int:
     out = 2 * d.layers * d.kv
     return tokens * d.kv + d.kv * width + width + (width + 1) * out
@@ -168,48 +157,19 @@ def padding(lengths: tuple[int, ...]) -> float:
 
 #: By question and the number of its follow-up. ``value`` of those that state several figures is none of them.
 AGAIN: dict[tuple[str, int], Again] = {
-    ("lora-one-map", 1): lambda d, g: n(g, "r") * (d.d + d.kv),
     ("lora-all-linear", 1): lambda d, g: d.lora_all(n(g, "r")) // d.lora(1, "q", "v"),
     ("lora-break-even", 1): lambda d, g: min(d.d, d.kv) * (1 / d.kv + 1 / d.d),
-    ("lora-compression", 1): lambda d, g: 4 * d.d * d.qw / (n(g, "r") * 2 * (d.d + d.qw)),
-    ("prefix-stored", 1): lambda d, g: n(g, "n") * kv_bytes(d),
-    ("prefix-cache", 1): lambda d, g: 32 * kv_bytes(d),
     ("prefix-projected-share", 2): lambda d, g: 8 * projection(d, n(g, "n"), d.kv),
-    ("prefix-attention", 1): lambda d, g: 100 - 100 / (n(g, "n") + 1),
     ("prefix-projected", 1): lambda d, g: projection(d, n(g, "n"), 64),
-    ("prefix-batch-cache", 1): lambda d, g: n(g, "n") * kv_bytes(d),
-    ("prompt-count", 1): lambda d, g: n(g, "n") * kv_bytes(d) / 2,
-    ("prompt-room", 1): lambda d, g: 100 * n(g, "n") / 131_072,
-    ("prompt-attention-growth", 1): lambda d, g: 1 + n(g, "n") / n(g, "length"),
-    ("prompt-logits-length", 1): lambda d, g: n(g, "length"),
-    ("ptuning-mlp", 1): lambda d, g: mlp(d, n(g, "n"), d.d),
-    ("ptuning-default-width", 1): lambda d, g: 8 * mlp(d, n(g, "n"), d.d),
-    ("adapters-one", 1): lambda d, g: 2 * d.layers,
-    ("adapters-pfeiffer-share", 1): lambda d, g: (
-        4 * (2 * n(g, "m") * d.d + d.d + n(g, "m")) / (2 * n(g, "m") * 2 * d.d + 2 * d.d + n(g, "m"))
-    ),
     ("ia3-vectors", 1): lambda d, g: (d.d + d.qw + d.d + d.kv) / (2 * d.kv + d.f),
-    ("ia3-merge-ff", 1): lambda d, g: d.d,
     ("bitfit-count", 1): lambda d, g: 100 * d.layers * (d.d + d.f) / d.biases,
-    ("bitfit-norm-share", 1): lambda d, g: d.norm_biases,
     ("qlora-base-bytes", 1): lambda d, g: 2 * (d.total - d.weights),
     ("qlora-adapter-against-base", 1): lambda d, g: 6 * d.lora_all(n(g, "r")),
-    ("qlora-paged", 1): lambda d, g: 8 * 40e6,
     ("memory-gqa-factor", 1): lambda d, g: (
         100 - 100 * d.total / (d.total + d.layers * 2 * d.d * (d.qw - d.kv))
     ),
-    ("memory-mixed-adam", 1): lambda d, g: 8 * d.total,
-    ("memory-mixed-adam", 2): lambda d, g: 2 * d.total,
-    ("memory-adapter-moments", 1): lambda d, g: 6 * d.lora(n(g, "r"), "q", "v"),
     ("memory-adapter-share", 1): lambda d, g: round(0.2 * d.total / (16 * d.lora(1, "q", "v"))),
     ("memory-saved-by-lora", 1): lambda d, g: 14 * d.total - 16 * d.lora(n(g, "r"), "q", "v"),
-    ("quant-single-level", 1): lambda d, g: 4 + 32 / 256,
-    ("quant-double-level", 2): lambda d, g: 32 / (64 * 256),
-    ("serve-many-tasks", 1): lambda d, g: 2 * d.total * n(g, "tasks"),
-    ("serve-requests-lost", 1): lambda d, g: n(g, "n") * kv_bytes(d),
-    ("choose-few-shot", 1): lambda d, g: round(196 * math.sqrt(0.16 / 60)),
-    ("train-steps", 1): lambda d, g: 3 * math.ceil(math.ceil(10043 / 32) / 4),
-    ("train-effective-batch", 1): lambda d, g: 2 * n(g, "accumulate"),
     ("train-padding", 1): lambda d, g: padding((12, 40, 25, 64, 19, 33, 28, 51)),
 }
 CALCULATED = {

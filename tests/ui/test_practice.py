@@ -131,18 +131,6 @@ def test_nothing_is_shown_to_whoever_has_not_tried(clock: Clock) -> None:
     assert again.proto.type == "primary"
 
 
-def test_what_is_new_has_a_worked_example_until_one_of_the_topic_was_rated(clock: Clock) -> None:
-    app = opened(topic="lora", level="basic")
-    offer = "New to this topic? Read a worked example first"
-    assert [each.label for each in app.expander].count(offer) == 1
-    shown = next(each for each in app.expander if each.label == offer)
-    assert "\\displaystyle" in " ".join(each.value for each in shown.markdown), "every step of it"
-    assert get_question("lora-one-map").explain(get_question("lora-one-map").compute()) not in told(app)
-    press(app, "I don't know")
-    press(app, "Again")
-    assert offer not in [each.label for each in opened(topic="lora", level="basic").expander]
-
-
 def test_a_chain_is_asked_one_after_the_other(clock: Clock) -> None:
     app = opened(topic="lora", level="basic")
     press(app, "I don't know")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Callable, Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,6 @@ def _uses(file: Learners) -> list[Callable[[], Any]]:
         lambda: file.results(NAME, "prediction"),
         lambda: file.kept(NAME, "tour"),
         lambda: file.results(NAME, "interview"),
-        lambda: file.recalled(NAME, datetime.now(UTC)),
         lambda: file.days_to(NAME, day, topics, dict.fromkeys(topics["a"], 30.0)),
         lambda: file.preview(NAME, topics["a"][0]),
         lambda: file.rate(NAME, topics["a"][1], "good", 3000),

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -164,15 +164,6 @@ class Learners:
                 for row in _rows(db, "reviews", name, "at, id")
             )
 
-    def recalled(self, profile: str, at: datetime) -> dict[str, float]:
-        """Return for each rated question the probability, by FSRS, of knowing it at a time without further practice."""
-        with self._learner(profile) as (db, name):
-            scheduler, cards = _scheduler(db, name), _rows(db, "cards", name)
-            return {
-                row["question"]: scheduler.get_card_retrievability(storage.read_card(row), at.astimezone(UTC))
-                for row in cards
-            }
-
     def days_to(
         self,
         profile: str,
@@ -192,8 +183,7 @@ class Learners:
         """
         now = self.now()
         storage.check_day(day, now.date())
-        chances = self.recalled(profile, max(now, datetime.combine(day, time(), UTC)))
-        standing = storage.readiness(topics, self.reviews(profile), chances)
+        standing = storage.readiness(topics, self.reviews(profile))
         with self._learner(profile) as (db, name):
             cards = {row["question"]: storage.read_card(row) for row in _rows(db, "cards", name)}
             scheduler = _scheduler(db, name)

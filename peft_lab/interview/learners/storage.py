@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Literal
 
 from fsrs import Card, Rating, Scheduler, State
@@ -170,7 +169,6 @@ class Readiness:
             than *again*.
         low, high: Wilson's 95% interval of the share that is known, from ``known`` of ``rated``; ``None`` if fewer
             than :data:`ENOUGH` were rated.
-        recalled: the mean probability, by py-fsrs, of recalling the rated questions on the day; ``None`` likewise.
     """
 
     topic: str
@@ -179,7 +177,6 @@ class Readiness:
     known: int
     low: float | None
     high: float | None
-    recalled: float | None
 
     @property
     def enough(self) -> bool:
@@ -230,20 +227,15 @@ def due_by(due: datetime, day: date | None, rated: datetime) -> datetime:
     return min(due, last if last > rated else last + timedelta(days=1))
 
 
-def readiness(
-    topics: Mapping[str, Sequence[str]], reviews: Sequence[Review], recalled: Mapping[str, float]
-) -> tuple[Readiness, ...]:
-    """Return how well each topic is known. ``topics``: questions by topic. ``reviews``: every rating, oldest first.
-    ``recalled``: for each rated question, the probability of knowing it on the day."""
+def readiness(topics: Mapping[str, Sequence[str]], reviews: Sequence[Review]) -> tuple[Readiness, ...]:
+    """Return how well each topic is known. ``topics``: questions by topic. ``reviews``: every rating, oldest first."""
     last = {review.question: review.rating for review in reviews}
     found = []
     for topic, names in topics.items():
         rated = [name for name in names if name in last]
         known = sum(last[name] != "again" for name in rated)
         low, high = wilson(known, len(rated)) if len(rated) >= ENOUGH else (None, None)
-        chances = [recalled[name] for name in rated if name in recalled]
-        mean = fmean(chances) if chances and len(rated) >= ENOUGH else None
-        found.append(Readiness(topic, len(names), len(rated), known, low, high, mean))
+        found.append(Readiness(topic, len(names), len(rated), known, low, high))
     return tuple(found)
 
 

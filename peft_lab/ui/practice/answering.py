@@ -11,9 +11,9 @@ import streamlit as st
 
 from peft_lab.core import inspector
 from peft_lab.core.field import as_text
-from peft_lab.interview.answers import Grade, Verdict, shown_near_misses
+from peft_lab.interview.answers import Grade, Verdict
 from peft_lab.interview.bank import chain, compute_answer
-from peft_lab.interview.computed import Answer
+from peft_lab.interview.computed import Answer, show
 from peft_lab.interview.question import Opens, Question
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
@@ -237,10 +237,9 @@ def model_answer(question: Question, answer: Answer | None, model: str | None) -
     if answer is None:
         return
     working(answer.working)
-    slips = shown_near_misses(answer)
-    if slips:
+    if answer.near_misses:
         with st.expander("Common wrong answers, and what is wrong in each"):
-            _list(slips)
+            _list([f"{show(miss.value, answer.unit)}: forgets {miss.forgot}" for miss in answer.near_misses])
 
 
 def interviewer(question: Question, model: str | None, tick: bool = False) -> tuple[int, ...]:

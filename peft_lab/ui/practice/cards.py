@@ -130,16 +130,13 @@ def _standing(standing: Sequence[storage.Readiness]) -> None:
             f"{each.low:.0%} to {each.high:.0%}"
             if each.low is not None and each.high is not None
             else "too few answers",
-            "" if each.recalled is None else f"{each.recalled:.0%}",
         )
         for each in sorted(standing, key=lambda each: (not each.enough, -each.weakness))
     ]
-    figures.table(("Topic", "Answered", "Known", "Recall on the day"), rows, numeric=(1, 2, 3), fold=True)
+    figures.table(("Topic", "Answered", "Known"), rows, numeric=(1, 2), fold=True)
     st.caption(
         "Known: the share of cards that you last rated better than *again*, as Wilson's 95% interval. The interval "
-        f"needs at least {storage.ENOUGH} answers. Recall on the day: the mean chance that you still remember a card "
-        "if you repeat no card until then (FSRS). Both figures are computed from your own ratings, not from an "
-        "interviewer's."
+        f"needs at least {storage.ENOUGH} answers. It is computed from your own ratings, not from an interviewer's."
     )
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import html
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -35,7 +33,6 @@ from peft_lab.ui.write.results import SCOPE, last_run
 #: In the page that the browser loads (:mod:`peft_lab.ui.shell.dress`).
 WRITE_CSS = web.read("write_page.css")
 _LADDER = ("Show a hint", "Show a bigger hint", "Show the line")
-_ARGUMENT = re.compile(r"(\w+(?:, \w+)*): (.+?)(?=[;.]\s+\w+(?:, \w+)*: |\.\s+[A-Z]|[;.]?\s*$)")
 
 
 @dataclass(frozen=True)
@@ -167,12 +164,6 @@ def _record(desk: Desk, one: Exercise, run: int, verdict: Verdict) -> None:
 def _task(one: Exercise) -> None:
     st.markdown("### The task")
     st.markdown(one.task)
-    if shapes := arguments(one.stub):
-        st.markdown("### Shapes")
-        cells = "".join(
-            f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in shapes.items()
-        )
-        st.html(f'<dl class="write-shapes">{cells}</dl>')
     st.markdown("### Examples")
     shown(lambda: results.ask_examples(one), _examples, "Computing the results…", patience=0.05)
 
@@ -180,16 +171,6 @@ def _task(one: Exercise) -> None:
 def _examples(pairs: Sequence[tuple[str, str]]) -> None:
     for code, gives in pairs:
         st.code(f"{code}\n# {gives}", language=None, wrap_lines=True)
-
-
-def arguments(stub: str) -> dict[str, str]:
-    """Return what the docstrings of a stub say of each argument: its shape, or what it is."""
-    found: dict[str, str] = {}
-    for node in ast.walk(ast.parse(stub)):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            for paragraph in (ast.get_docstring(node) or "").split("\n\n")[1:]:
-                found |= dict(_ARGUMENT.findall(" ".join(paragraph.split())))
-    return found
 
 
 def _hints(one: Exercise) -> None:

@@ -191,10 +191,6 @@ def test_other_schedules_are_let_be(rates: list[float]) -> None:
     assert not {each.fault.name for each in found.suspicions} & {"warm-up-too-long", "rate-stays-zero"}
 
 
-def test_the_state_of_a_checkpoint_in_the_warm_up_is_no_fault() -> None:
-    assert not diagnose(material(text=schedule(RISING, 8000))).found
-
-
 SAID = {
     "target-misspelt": "ValueError: Target modules {'q_proy'} not found in the base model. Please check",
     "fp16-unscale": "ValueError: Attempting to unscale FP16 gradients.",

@@ -175,7 +175,7 @@ def test_files_that_are_none_of_ours(tmp_path: Path) -> None:
     ("change", "reads"),
     [
         ("UPDATE cards SET due = '2026-11-r9T21:14:39+00:00'", lambda file: file.cards("Ada")),
-        ("UPDATE cards SET state = 77", lambda file: file.recalled("Ada", file.now())),
+        ("UPDATE cards SET state = 77", lambda file: file.cards("Ada")),
         ("UPDATE reviews SET rating = 99", lambda file: file.reviews("Ada")),
         ("UPDATE profiles SET created = 'x'", lambda file: file.names()),
         ("UPDATE results SET content = '{\"id'", lambda file: file.results("Ada", "prediction")),

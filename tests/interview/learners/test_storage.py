@@ -50,11 +50,10 @@ def test_wilson_against_published_values() -> None:
 def test_nothing_is_said_of_a_topic_with_few_ratings() -> None:
     few = [Review(name, "good", NOW, None) for name in TOPICS["a"][: ENOUGH - 1]]
     many = [Review(name, "again" if name == "b0" else "good", NOW, None) for name in TOPICS["b"][:ENOUGH]]
-    a, b = readiness(TOPICS, [*few, *many], {review.question: 0.8 for review in (*few, *many)})
-    assert (a.rated, a.known, a.low, a.high, a.recalled, a.enough) == (4, 4, None, None, None, False)
+    a, b = readiness(TOPICS, [*few, *many])
+    assert (a.rated, a.known, a.low, a.high, a.enough) == (4, 4, None, None, False)
     assert (b.rated, b.known, b.enough) == (5, 4, True)
     assert (b.low, b.high) == wilson(4, 5)
-    assert b.recalled == pytest.approx(0.8)
 
 
 def test_topics_take_turns_and_the_weak_one_goes_first() -> None:
@@ -79,12 +78,6 @@ def test_what_is_due_comes_before_what_is_new(learners: Learners) -> None:
     _, days = learners.days_to("Ada", date(2026, 3, 4), TOPICS, SECONDS)
     assert days[0].questions[0] == "b3"
     assert days[0].again == 1
-
-
-def test_the_chance_falls_with_the_days(learners: Learners) -> None:
-    learners.rate("Ada", "a0", "good")
-    chances = [learners.recalled("Ada", NOW + timedelta(days=days))["a0"] for days in (0, 5, 60)]
-    assert 1 >= chances[0] > chances[1] > chances[2] > 0
 
 
 @pytest.mark.parametrize(
