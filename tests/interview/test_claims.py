@@ -42,16 +42,6 @@ def test_a_verdict_comes_with_a_figure_and_a_reason(claim: Claim) -> None:
 
 
 @over(GENERAL)
-def test_another_model_gives_other_figures(claim: Claim) -> None:
-    """What is typed in stays the same whatever the model."""
-    found = on_all(claim.id)
-    if claim.id in ("lora-formula", "bitfit-free", "lora-count", "leaf-no-overhead"):
-        return  # a ratio, a zero and methods that are the same on every model, and a count that is about one
-    assert len({tuple(each.values.items()) for each in found.values()}) > len(found) / 3
-    assert len({each.found for each in found.values()}) > len(found) / 2
-
-
-@over(GENERAL)
 def test_the_verdict_on_a_claim_is_about_all_models(claim: Claim) -> None:
     verdicts = {each.verdict for each in on_all(claim.id).values()}
     assert overall(claim, claim.on()).verdict == (verdicts.pop() if len(verdicts) == 1 else "imprecise")

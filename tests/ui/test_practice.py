@@ -16,9 +16,8 @@ from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Selectbox, TextInput
 
 from peft_lab.interview import tour
-from peft_lab.interview.answers import judge
-from peft_lab.interview.bank import chain, get_question, select
-from peft_lab.interview.computed import show, wilson
+from peft_lab.interview.bank import chain, get_question
+from peft_lab.interview.computed import wilson
 from peft_lab.interview.learners import schedule
 from peft_lab.interview.learners.schedule import Learners, export_profile, rating_of
 from peft_lab.interview.mock import SIZE, Interview, look_next, make_plan
@@ -186,19 +185,6 @@ def test_a_learner_is_created_and_a_taken_name_is_refused(clock: Clock) -> None:
 
 def answer_box(app: AppTest) -> int:
     return next(index for index, box in enumerate(app.text_input) if box.label == "Your answer")
-
-
-def test_a_near_miss_says_what_was_forgotten(clock: Clock) -> None:
-    app = opened(topic="lora", level="medium")
-    question = next(each for each in select(("lora",), ("medium",)) if each.ask() in told(app))
-    answer = question.compute()
-    assert answer is not None and answer.near_misses
-    miss = answer.near_misses[0]
-    typed = show(miss.value, "").replace(",", "")
-    app.text_input[answer_box(app)].set_value(typed)
-    press(app, "Check")
-    assert judge(question, answer, typed).message in told(app)
-    assert miss.forgot in told(app)
 
 
 @pytest.mark.slow

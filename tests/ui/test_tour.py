@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.classroom import places
 from peft_lab.interview import tour
 from peft_lab.interview.learners.schedule import Learners
 from peft_lab.interview.tour import FIRST, Stop, Tour, newcomer
-from peft_lab.ui import pages, shell, state
+from peft_lab.ui import pages, state
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.tour import page as links
-from peft_lab.ui.tour import teach
 from peft_lab.ui.tour.page import DONE, NO_RUN
 from tests.conftest import link
 from tests.waits import SECONDS
@@ -165,32 +161,6 @@ def test_any_page_becomes_a_stop_with_all_fixed_or_some_free() -> None:
     assert {
         name: later.session_state[state._COMPLETE][name] for name in all_fixed.settings
     } == all_fixed.settings
-
-
-@pytest.mark.sampled(2)
-@pytest.mark.parametrize("pressed", ["Add to my path", "Show to my class"])
-def test_what_is_taught_is_heard_where_the_page_begins_again_before_its_button(
-    pressed: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As it does when an answer comes that it waited for: the side bar is drawn last."""
-    heard: list[str] = []
-    monkeypatch.setattr(pages, "teaches", lambda: True)
-    monkeypatch.setattr(places, "show_page", lambda page, settings: heard.append(page))
-    monkeypatch.setattr(teach, "_add", lambda stop: heard.append(stop.page))
-    app = opened("atlas")
-    monkeypatch.setattr(shell, "mend", once(st.rerun))
-    press(app, pressed)
-    assert heard == ["atlas"]
-
-
-def once(call: Callable[[], None]) -> Callable[..., None]:
-    left = [call]
-
-    def calling(*_: object) -> None:
-        if left:
-            left.pop()()
-
-    return calling
 
 
 def test_a_path_is_given_words_ordered_and_sent() -> None:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peft_lab.core.errors import BadInput, UnknownName
-from peft_lab.interview.bank import all_questions, get_question
+from peft_lab.interview.bank import all_questions
 from peft_lab.interview.learners import storage
 from peft_lab.interview.learners.schedule import (
     LATELY,
@@ -28,7 +28,7 @@ from peft_lab.interview.learners.schedule import (
     to_avoid,
 )
 from peft_lab.interview.learners.storage import RATINGS, RatingName, Review
-from peft_lab.interview.mock import all_roles, begin, get_role, make_plan
+from peft_lab.interview.mock import begin, make_plan
 
 MONDAY = datetime(2025, 3, 3, 8, 30, tzinfo=UTC)
 IDS = list(all_questions())[:20]
@@ -278,16 +278,3 @@ def test_what_was_had_or_is_known_lately_is_avoided() -> None:
     reviews += [Review("lapsed", "easy", NOW, None), Review("lapsed", "again", NOW, None)]
     assert to_avoid([held], reviews, NOW) == {*held.plan.questions, "a"}
     assert to_avoid([], [], NOW) == set()
-
-
-@pytest.mark.parametrize("name", all_roles())
-def test_three_interviews_of_a_role_have_no_question_twice(name: str) -> None:
-    """Of the learner's hour: interviews for an ML engineer with seeds 1, 2 and 3 repeated three questions."""
-    had: list[str] = []
-    levels = []
-    for seed in (1, 2, 3):
-        earlier = [begin(make_plan(seed, about=get_role(name).topics, avoid=had), NOW)]
-        had += earlier[0].plan.questions
-        levels.append([get_question(each).level for each in earlier[0].plan.questions])
-    assert len(set(had)) == len(had) == 30
-    assert levels[0] == levels[1] == levels[2]
