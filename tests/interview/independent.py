@@ -385,7 +385,6 @@ EXPECTED: dict[str, Computation] = {
     ),
     "data-accumulated": accumulated,
     "data-foreign-pairs": foreign_pairs,
-    "memory-eight-bit-states": lambda m, g: m.total * 2 * (8 * 256 + 32) / 256 / 8,
     "memory-galore-states": lambda m, g: 50 * g["r"] * (2 * max(m.d, m.f) + min(m.d, m.f)) / (m.d * m.f),
     "memory-lisa": lambda m, g: 8 * (m.total - (m.layers - g["active"]) * layer(m)),
     "plan-utilisation": lambda m, g: (

@@ -220,17 +220,21 @@ def test_faults_name_faults_and_patterns_that_compile() -> None:
     assert PREFIX_LOST in known["prefix-ignored"].fix
 
 
-def test_checks_find_the_sentences_that_they_name() -> None:
-    known = {(fault.name, name) for fault in all_faults().values() for name in fault.evidence}
-    calls = [
-        [argument.value for argument in call.args if isinstance(argument, ast.Constant)]
-        for call in ast.walk(ast.parse(inspect.getsource(checks)))
-        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "sign"
-    ]
-    named = {(call[0], call[1]) for call in calls if len(call) > 1 and call[0] in all_faults()}
-    assert len(named) > 50 and named <= known
-    written = inspect.getsource(checks)
-    assert not [name for _, name in known if f'"{name}"' not in written]
+def test_rules_name_what_is_known() -> None:
+    names = set(checks.CONSTANTS) | set(re.findall(r'"(\w+)"', inspect.getsource(checks)))
+    names |= {f"{one}_{other}" for one in ("hollow", "compiled", "nested") for other in ("keys",)}
+    names |= {f"first_{one}" for one in ("hollow", "compiled", "nested")}
+    rules = [rule for fault in all_faults().values() for rule in fault.evidence.values()]
+    assert len(rules) > 50
+    for rule in rules:
+        asked = {
+            node.id
+            for text in (rule.when, rule.weight)
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.Name)
+        }
+        asked |= {name for _, name, _, _ in string.Formatter().parse(rule.says) if name}
+        assert asked <= names, rule
 
 
 def test_a_file_belongs_to_a_topic_a_method_or_a_stage() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from peft_lab.core.disk import read_json
 from peft_lab.core.errors import BadInput
-from peft_lab.interview.clinic.checks import CHECKS, NEEDS
+from peft_lab.interview.clinic.checks import NEEDS, examine
 from peft_lab.interview.clinic.faults import MOMENTS, PRIOR, Evidence, Fault, get_fault
 from peft_lab.interview.clinic.reading import Features, Material
 
@@ -67,11 +67,10 @@ class Suspicion:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The result of a diagnosis. ``suspicions``: the likeliest first. ``found``: those at :data:`SUSPECTED` or above.
-    ``checked``: how many checks ran. ``examined``: what they read. ``missing``: what was not given."""
+    """The result of a diagnosis. ``suspicions``: the likeliest first; ``found``: those at :data:`SUSPECTED` or above;
+    ``examined``: what was read; ``missing``: what was not given."""
 
     suspicions: tuple[Suspicion, ...]
-    checked: int
     examined: tuple[str, ...]
     missing: tuple[str, ...]
 
@@ -94,12 +93,8 @@ def diagnose(material: Material) -> Diagnosis:
     given = {need: getattr(material, need) is not None for need in NEEDS}
     if not any(given.values()):
         raise BadInput("There is nothing to diagnose. Give a config, a log or an adapter folder.")
-    seen = Features(material)
-    ran = [look for look, needs in CHECKS.items() if all(given[need] for need in needs)]
-    found = [evidence for look in ran for evidence in look(seen)]
     return Diagnosis(
-        rank(found),
-        len(ran),
+        rank(list(examine(Features(material)))),
         tuple(words for need, words in NEEDS.items() if given[need]),
         tuple(words for need, words in NEEDS.items() if not given[need]),
     )

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from peft_lab.core import disk
 from peft_lab.core.content import read_entry, read_table
 from peft_lab.core.errors import named
+from peft_lab.interview.formulas import compiled
 from peft_lab.methods.shared.virtual_tokens import PREFIX_LOST
 
 CONTENT = Path(__file__).parents[1] / "content" / "clinic"
@@ -73,6 +74,28 @@ class Message:
 
 
 @dataclass(frozen=True)
+class Rule:
+    """A sign of the fault, or with a negative weight against it. ``says``: the sentence, with figures in braces.
+
+    ``when`` it is seen and its ``weight`` are formulas; what they may name: :mod:`peft_lab.interview.clinic.checks`.
+    """
+
+    says: str
+    when: str
+    weight: str
+
+    def __post_init__(self) -> None:
+        for formula in (self.when, self.weight):
+            compiled(formula)
+
+    def value(self, formula: str, names: Mapping[str, Any]) -> Any:
+        """Return a formula's value. Raises NameError for a name that is not among these."""
+        return eval(
+            compiled(formula), {"__builtins__": {}}, names
+        )  # it computes and compares, and nothing else
+
+
+@dataclass(frozen=True)
 class Fault:
     """One way a fine-tune goes wrong.
 
@@ -82,7 +105,7 @@ class Fault:
         code: the fix as lines of a script, by where they belong (:data:`MOMENTS`). Tests run them on the fault's case.
         unrun: why there is no testable code; empty if there is.
         like: faults that look alike, offered as options beside it in a case.
-        evidence: what the checks write when they see it, or something against it; figures stand in braces.
+        evidence: rules by which it is seen, or something against it.
         messages: what libraries print with it.
     """
 
@@ -96,7 +119,7 @@ class Fault:
     code: Mapping[Moment, str] = field(default_factory=dict, hash=False)
     unrun: str = ""
     like: tuple[str, ...] = ()
-    evidence: Mapping[str, str] = field(default_factory=dict, hash=False)
+    evidence: Mapping[str, Rule] = field(default_factory=dict, hash=False)
     messages: tuple[Message, ...] = ()
 
 
@@ -113,12 +136,6 @@ def all_faults() -> dict[str, Fault]:
 def get_fault(name: str) -> Fault:
     """Return a fault by name. Raises :class:`UnknownName`."""
     return named("fault", name, all_faults(), "fault")
-
-
-def sign(fault: str, name: str, weight: float, /, **words: object) -> Evidence:
-    """Return a piece of evidence in the fault's own words. ``name``: of the sentence in the fault's ``evidence``.
-    ``words``: what it names."""
-    return Evidence(fault, weight, get_fault(fault).evidence[name].format_map(words))
 
 
 FOLDER = "shown"
