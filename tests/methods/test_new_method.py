@@ -157,26 +157,6 @@ print(json.dumps({
 
 
 @pytest.mark.slow
-def test_the_command_line_counts_it_and_its_settings_are_exported(copy: Path) -> None:
-    listed = json.loads(run(copy, "-m", "peft_lab", "methods", "--json"))
-    assert "outscale" in {row["slug"] for row in listed}
-    counted = json.loads(
-        run(copy, "-m", "peft_lab", "count", "--model", "gpt2", "--method", "outscale", "--json")
-    )
-    assert counted[0]["trainable"] == counted[0]["formula"] == 12 * 768
-    code = found(
-        copy,
-        """
-from peft_lab.takeaway import config_code
-from peft_lab.methods import get_method
-from peft_lab.models.catalogue import get_model
-print(json.dumps(config_code(get_method("outscale"), get_model("gpt2"), {})))""",
-    )
-    assert "IA3Config(" in code and "c_proj" in code
-    compile(code, "exported.py", "exec")
-
-
-@pytest.mark.slow
 def test_the_contract_holds_for_it(copy: Path) -> None:
     """Count, formula, training step, saving and loading, on every tiny model: the contract's own tests, in the copy."""
     told = run(

@@ -10,7 +10,6 @@ import pytest
 
 from peft_lab.core.errors import UnknownName
 from peft_lab.methods import all_methods, get_method
-from peft_lab.methods.shared.virtual_tokens import ROOM
 from peft_lab.models.catalogue import get_model
 from tests.prose import facts
 
@@ -83,14 +82,6 @@ def test_a_width_that_is_not_given_is_the_models() -> None:
         # r (768 + 768) = 768 * 768 at r = 384
         ("lora", "bert-base", "r", 383, 384, "589,824"),
         ("adapters", "bert-base", "bottleneck", 767, 768, "768"),
-        (
-            "prompt",
-            "gpt2",
-            "num_virtual_tokens",
-            1024 - ROOM,
-            1024 - ROOM + 1,
-            f"{ROOM - 1} of the",
-        ),
     ],
 )
 def test_a_size_is_warned_of_from_where_it_is_so(

@@ -70,7 +70,12 @@ class PTuning(InputPromptMethod):
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
         if not is_deep(values):
             yield from super().check(shape, values)
-            yield from self._check_start(shape, values)
+            yield from text_problems(values, "init_weights")
+            if values["init_weights"] == "zero":
+                yield Problem(
+                    "init_weights",
+                    "The encoder starts from random numbers or from a text. Only version v2 can start at zero.",
+                )
         elif shape.kind != "encoder":
             yield from PREFIX.check(shape, _as_prefix(shape, values))
         elif not virtual_tokens.fits(shape):
@@ -81,15 +86,6 @@ class PTuning(InputPromptMethod):
             )
         else:
             yield from text_problems(values, "init_weights")
-
-    def _check_start(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
-        """Yield the problems of an encoder's start."""
-        yield from text_problems(values, "init_weights")
-        if values["init_weights"] == "zero":
-            yield Problem(
-                "init_weights",
-                "The encoder starts from random numbers or from a text. Only version v2 can start at zero.",
-            )
 
     # -- without torch -------------------------------------------------------------------------------------------
 

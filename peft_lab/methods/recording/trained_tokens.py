@@ -253,16 +253,6 @@ class Encoder(WatchedFromStart):
     kind = "encoder"
 
 
-def _of_layers(model: torch.nn.Module) -> list[Watched]:
-    def read(prompt: Any) -> list[torch.Tensor]:
-        return [prompt[name].transpose(0, 1).flatten(1) for name in ("key", "value")]
-
-    return [
-        Columns(path, list(module.deep_prompt.values()), partial(read, module.deep_prompt))
-        for path, module in virtual_tokens.layers(model)
-    ]
-
-
 def _of_peft(model: Any, shape: ModelShape) -> list[Watched]:
     """Split PEFT's table, one row per token with every layer's keys, then its values (``PeftModel.get_prompt``)."""
     table = model.prompt_encoder[ADAPTER].embedding.weight
@@ -312,7 +302,14 @@ class DeepRecorder(Recorder):
         """Return the trained keys and values of every layer, from PEFT's table or the layer's own."""
         if hasattr(self.model, "peft_config"):
             return _of_peft(self.model, self.shape)
-        return _of_layers(self.model)
+
+        def read(prompt: Any) -> list[torch.Tensor]:
+            return [prompt[name].transpose(0, 1).flatten(1) for name in ("key", "value")]
+
+        return [
+            Columns(path, list(module.deep_prompt.values()), partial(read, module.deep_prompt))
+            for path, module in virtual_tokens.layers(self.model)
+        ]
 
     def attention(self, inputs: Inputs) -> list[list[float]]:
         return shares(self.model, inputs, self.values["num_virtual_tokens"])

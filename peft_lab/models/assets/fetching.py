@@ -17,7 +17,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
 
@@ -197,24 +197,10 @@ _hashing = threading.Lock()
 def recorded_files(folder: Path, pin: str) -> dict[str, FileRecord] | None:
     """Return the records of an asset's files by name; ``None`` if they are missing, malformed or of another pin."""
     found = disk.read_json(folder / PROVENANCE, None)
-    if not isinstance(found, dict) or found.get("sha256") != pin or not isinstance(found.get("files"), dict):
-        return None
-    files = {name: _record(entry) for name, entry in found["files"].items() if _inside(name)}
-    kept = {name: entry for name, entry in files.items() if entry is not None}
-    return kept if kept and len(kept) == len(found["files"]) else None
-
-
-def _inside(name: str) -> bool:
-    path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts and "\0" not in name
-
-
-def _record(entry: Any) -> FileRecord | None:
-    if not isinstance(entry, dict):
-        return None
-    size, time, digest = entry.get("bytes"), entry.get("mtime_ns"), entry.get("sha256")
-    if isinstance(size, int) and isinstance(time, int) and isinstance(digest, str):
-        return FileRecord(size, time, digest)
+    with suppress(LookupError, TypeError, AttributeError):
+        if found["sha256"] == pin and found["files"]:
+            told = found["files"].items()
+            return {name: FileRecord(one["bytes"], one["mtime_ns"], one["sha256"]) for name, one in told}
     return None
 
 
