@@ -15,8 +15,18 @@ from enum import StrEnum
 from functools import cache
 from typing import Any
 
-from peft_lab.advise.recipes.rules import GRAIN, TIMES_FULL, TIMES_FULL_SHORT, Job, Rule, all_rules, job
+from peft_lab.advise.recipes.rules import (
+    CONTENT,
+    GRAIN,
+    TIMES_FULL,
+    TIMES_FULL_SHORT,
+    Job,
+    Rule,
+    all_rules,
+    job,
+)
 from peft_lab.advise.recipes.rules import RATE as RATES
+from peft_lab.core.content import read_entries
 from peft_lab.core.units import label, written_figure
 from peft_lab.models.catalogue import get_model
 from peft_lab.studies.shipped_sweep import (
@@ -82,6 +92,16 @@ def job_of(point: SweepPoint) -> Job:
     return job(point.method, shape, objective, point.steps * point.batch, batch=point.batch, values=values)
 
 
+@dataclass(frozen=True)
+class _Trial:
+    id: str
+    what: str
+    note: str
+
+
+_TRIALS = {one.id: one for one in read_entries(CONTENT / "trials.yaml", _Trial)}
+
+
 def _group(curve: RateCurve) -> Group:
     return (curve.at.model, curve.at.batch, curve.at.seed)
 
@@ -108,12 +128,19 @@ def _pairs(sweep: Sweep, **other: Any) -> Iterator[tuple[RateCurve, RateCurve]]:
             yield curve, beside
 
 
-def _tried(what: str, note: str, unit: str, expected: tuple[float, float], pairs: Sequence[Pair]) -> Tried:
-    """Return the result. Pairs without a difference, their best rate at an end of the sweep, are only counted."""
+def _tried(
+    trial: str, unit: str, expected: tuple[float, float], pairs: Sequence[Pair], more: str = "", **words: Any
+) -> Tried:
+    """Return the result. Pairs without a difference, their best rate at an end of the sweep, are only counted.
+
+    Args:
+        more: to add to the trial's note. words: for its texts.
+    """
     kept = [(group, found, used) for group, found, used in pairs if found is not None]
     out = len(pairs) - len(kept)
     used = {point.name for _, _, each in kept for curve in each for point in curve.points}
-    more = f"; {out} left out, because the best rate may lie outside the sweep" if out else ""
+    more += f"; {out} left out, because the best rate may lie outside the sweep" if out else ""
+    what, note = (text.format_map(words) for text in (_TRIALS[trial].what, _TRIALS[trial].note))
     return Tried(
         what, note + more, unit, expected, tuple((group, found) for group, found, _ in kept), len(used)
     )
@@ -132,17 +159,9 @@ def _worse(one: RateCurve, other: RateCurve) -> float | None:
 
 
 def _times_full(sweep: Sweep) -> Tried:
-    pairs = [
-        (_group(lora), _apart(lora, full), (lora, full))
-        for lora, full in _pairs(sweep, method=FULL, rank=0, targets=ALL)
-    ]
-    return _tried(
-        "Best rate of LoRA divided by that of full fine-tuning",
-        "same model, batch and seed; geometric mean over ranks and targets",
-        TIMES,
-        (TIMES_FULL / GRAIN, TIMES_FULL_SHORT * GRAIN),
-        pairs,
-    )
+    found = _pairs(sweep, method=FULL, rank=0, targets=ALL)
+    pairs = [(_group(lora), _apart(lora, full), (lora, full)) for lora, full in found]
+    return _tried("ten-times-full", TIMES, (TIMES_FULL / GRAIN, TIMES_FULL_SHORT * GRAIN), pairs)
 
 
 def _rate_by_rank(sweep: Sweep) -> Tried:
@@ -152,37 +171,22 @@ def _rate_by_rank(sweep: Sweep) -> Tried:
         for small, large in _pairs(sweep, rank=max(ranks, default=0)):
             if small.at.model == model and small.at.rank == min(ranks):
                 pairs.append((_group(small), _apart(large, small), (small, large)))
-    return _tried(
-        "Best rate at the largest rank divided by that at the smallest",
-        "α fixed, same targets, batch and seed",
-        TIMES,
-        (1 / GRAIN, GRAIN),
-        pairs,
-    )
+    return _tried("alpha-fixed", TIMES, (1 / GRAIN, GRAIN), pairs)
 
 
 def _feed_forward(sweep: Sweep) -> Tried:
-    mixed = [
-        model
-        for model in sweep.models
-        if MLP_AND_MORE in (targets := sweep.values(model, "targets")) and MLP not in targets
-    ]
+    values = {model: sweep.values(model, "targets") for model in sweep.models}
+    mixed = [model for model, targets in values.items() if MLP_AND_MORE in targets and MLP not in targets]
     found = [(one, mlp) for one, mlp in _pairs(sweep, targets=MLP) if one.at.targets == ATTENTION]
     pairs = [(_group(attention), _worse(attention, mlp), (attention, mlp)) for attention, mlp in found]
-    note = "same rank, batch and seed"
+    note = ""
     if found:
         budget = statistics.fmean(mlp.at.trainable / one.at.trainable for one, mlp in found)
         note += f"; feed-forward maps train {budget:.2g} times as many parameters"
     if mixed:
         names = ", ".join(get_model(model).title for model in mixed)
         note += f"; not on {names}, where feed-forward maps were trained only together with an attention map"
-    return _tried(
-        "Lowest loss with attention only, divided by that with feed-forward maps only",
-        note,
-        PERCENT,
-        (0.0, math.inf),
-        pairs,
-    )
+    return _tried("targets-with-feed-forward", PERCENT, (0.0, math.inf), pairs, note)
 
 
 def _large_batches(sweep: Sweep) -> Tried:
@@ -205,13 +209,7 @@ def _large_batches(sweep: Sweep) -> Tried:
             found = None if lora is None or all_weights is None else lora - all_weights
             pairs.append(((model, 0, at.seed), found, (small, large, full[0], full[1])))
     span = " to ".join(map(str, sorted(sizes_seen)))
-    return _tried(
-        "Rise of LoRA's loss with the larger batch, divided by the rise with full fine-tuning",
-        f"batches {span} over the same rows, same rank, targets and seed; a group is one model and seed",
-        PERCENT,
-        (0.0, math.inf),
-        pairs,
-    )
+    return _tried("small-batches-for-lora", PERCENT, (0.0, math.inf), pairs, span=span)
 
 
 def _rank_beyond(sweep: Sweep) -> Tried:
@@ -227,27 +225,15 @@ def _rank_beyond(sweep: Sweep) -> Tried:
             inside = [rank for rank in ranks if least <= rank <= most]
             if inside and small.at.rank == inside[-1] and large.at.rank > most:
                 pairs.append((_group(small), _worse(small, large), (small, large)))
-    moved = _moved_by_seed(sweep)
-    return _tried(
-        "Lowest loss at the rule's largest rank divided by that at the sweep's largest",
-        f"same targets, batch and seed; expected: at most the median effect of another seed, {moved:.1f}%",
-        PERCENT,
-        (-math.inf, moved),
-        pairs,
-    )
-
-
-def _moved_by_seed(sweep: Sweep) -> float:
-    """Return the median percentage by which a configuration's lowest loss differs between two seeds."""
-    found = _known(sweep)
-    seeds = sorted({point.seed for point in sweep.points})
-    moved = [
+    found, seeds = _known(sweep), sorted({point.seed for point in sweep.points})
+    by_seed = [
         abs(_worse(curve, other) or 0.0)
         for key, curve in found.items()
         for seed in seeds
         if seed > key[-1] and (other := found.get((*key[:-1], seed))) is not None
     ]
-    return 100 * math.expm1(statistics.median(moved)) if moved else 0.0
+    moved = 100 * math.expm1(statistics.median(by_seed)) if by_seed else 0.0
+    return _tried("small-ranks", PERCENT, (-math.inf, moved), pairs, moved=moved)
 
 
 #: The test of each rule that has one of its own, by the rule's id.
@@ -262,26 +248,17 @@ TRIALS: Mapping[str, Callable[[Sweep], Tried]] = {
 
 def rate_in_band(rule: Rule, sweep: Sweep) -> Tried | None:
     """Return the best rates of the runs that a rule gives a rate for; ``None`` if it covers none."""
-    pairs: list[Pair] = []
-    bands, steps = [], set()
-    for curve in curves(sweep):
-        said = rule.says(job_of(curve.at))
-        if said is None or said.band is None:
-            continue
-        bands.append(said.band)
-        steps.add(curve.at.steps)
-        pairs.append((_group(curve), None if curve.rate is None else math.log(curve.rate), (curve,)))
+    said = [(curve, rule.says(job_of(curve.at))) for curve in curves(sweep)]
+    bands = [(curve, one.band) for curve, one in said if one is not None and one.band is not None]
     if not bands:
         return None
-    method = "LoRA" if pairs[0][2][0].at.method == LORA else "full fine-tuning"
-    span = " and ".join(map(str, sorted(steps)))
-    return _tried(
-        f"Best rate of {method}",
-        f"in {span} steps; the source's runs are longer",
-        RATE,
-        (min(low for low, _ in bands), max(high for _, high in bands)),
-        pairs,
-    )
+    pairs: list[Pair] = [
+        (_group(curve), None if curve.rate is None else math.log(curve.rate), (curve,)) for curve, _ in bands
+    ]
+    lows, highs = zip(*(band for _, band in bands), strict=True)
+    method = "LoRA" if bands[0][0].at.method == LORA else "full fine-tuning"
+    span = " and ".join(map(str, sorted({curve.at.steps for curve, _ in bands})))
+    return _tried("band", RATE, (min(lows), max(highs)), pairs, method=method, span=span)
 
 
 #: Settings that the sweep varies.
@@ -324,12 +301,8 @@ class Replication:
 
     @property
     def verdict(self) -> RuleVerdict:
-        """Return what the runs say of the rule, by the interval from ``low`` to ``high``.
-
-        Returns:
-            SEEN if the interval lies inside the expected range, NOT_SEEN if outside, OPEN if it overlaps an end, and
-            NOT_TESTABLE if the interval or the expectation is missing.
-        """
+        """Return what the runs say of the rule: seen if the interval lies inside the expected range, not seen if
+        outside, open if it overlaps an end, and not testable without interval or expectation."""
         if self.low is None or self.high is None or self.expected is None:
             return RuleVerdict.NOT_TESTABLE
         least, most = self.expected
@@ -366,17 +339,14 @@ class Replication:
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON, which has no infinity: an open end is ``None``."""
         ends = None if self.expected is None else [None if math.isinf(end) else end for end in self.expected]
+        told = {
+            name: getattr(self, name) for name in ("what", "value", "low", "high", "unit", "groups", "note")
+        }
         return {
+            **told,
             "verdict": str(self.verdict).partition(":")[0],
-            "what": self.what,
-            "value": self.value,
-            "low": self.low,
-            "high": self.high,
-            "unit": self.unit,
             "expected": ends,
             "trainings": self.runs,
-            "groups": self.groups,
-            "note": self.note,
         }
 
 
