@@ -220,7 +220,7 @@ def _model(situation: Situation, room: Room, found: Recommendation) -> Iterator[
         if step.question not in MODEL_QUESTIONS:
             continue
         for value in QUESTIONS[step.question].answers:
-            if value == step.value or not _branches(step.node, value):
+            if value == step.value or not any(value in branch.values for branch in NODES[step.node].branches):
                 continue
             _, leaf = walk(situation, room, {step.question: value})
             if (
@@ -238,10 +238,6 @@ def _too_large(situation: Situation, leaf: Advice) -> bool:
     with suppress(BadInput):
         return stored_bytes(situation.shape, leaf.method, leaf.knobs(situation.shape)) > situation.storage
     return True
-
-
-def _branches(node: str, value: str) -> bool:
-    return any(value in branch.values for branch in NODES[node].branches)
 
 
 def ask_recommendation(fields: Mapping[str, Any]) -> Recommendation:

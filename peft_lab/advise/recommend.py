@@ -319,12 +319,11 @@ def _on_a_smaller_model(situation: Situation, room: Room, method: str) -> tuple[
 
 def _named(advice: Advice) -> str:
     """Return the method's title with the settings that tell this advice from others of the method."""
-    said = ", ".join(f"{name} {_plain(value)}" for name, value in advice.values.items())
+    said = ", ".join(
+        f"{name} {'+'.join(map(str, value)) or 'none' if isinstance(value, tuple) else value}"
+        for name, value in advice.values.items()
+    )
     return f"{advice.title} ({said or 'defaults'})"
-
-
-def _plain(value: object) -> str:
-    return "+".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
 
 
 def _step(

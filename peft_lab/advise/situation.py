@@ -198,14 +198,10 @@ class Situation(Form):
         return self if left is None else replace(self, deadline=f"{left:g}")
 
     @property
-    def comes_out(self) -> str:
-        """Return the model's output: as given, or what models of its kind are used for."""
-        return self.output or ("classification" if self.shape.kind == "encoder" else "generation")
-
-    @property
     def purpose(self) -> str:
-        """Return the training objective: as given, or what suits the model and its output."""
-        return self.objective or ("classification" if self.comes_out == "classification" else "sft")
+        """Return the training objective: as given, or what suits the model and its output, which may be given too."""
+        usual = "classification" if self.shape.kind == "encoder" else "generation"
+        return self.objective or ("classification" if (self.output or usual) == "classification" else "sft")
 
     @property
     def tokens(self) -> int:
@@ -267,6 +263,18 @@ KEYS = tuple(Situation.fields())
 FOLLOWING = ("amount", "quicker")
 #: Questions that the lab answers from model and device.
 FOUND = tuple(key for key, question in QUESTIONS.items() if question.by != "you" and key not in FOLLOWING)
+
+
+def most_tokens(model: str) -> int:
+    """Return the maximum tokens per row. Unknown models get the lab's limit; ``check`` reports them."""
+    with suppress(BadInput):
+        return resolve(model).shape.max_positions or limits.SEQ
+    return limits.SEQ
+
+
+def holding(model: str, tokens: int) -> int:
+    """Return the tokens that hold an average row: the next power of two, within the model's limit."""
+    return min(1 << max(tokens - 1, 0).bit_length(), most_tokens(model))
 
 
 def lora_bytes(shape: ModelShape) -> int:
@@ -334,15 +342,8 @@ def parse(pairs: Iterable[tuple[str, str]]) -> tuple[Situation, dict[str, str]]:
             told.setdefault("output", "classification")
     situation = _read(told)
     if situation.row_tokens is not None and "seq" not in told:
-        situation = replace(situation, seq=_holding(situation))
+        situation = replace(situation, seq=holding(situation.model, situation.row_tokens))
     return situation.check(), claims
-
-
-def _holding(situation: Situation) -> int:
-    """Return the tokens that hold an average row: the next power of two, within the model's limit."""
-    assert situation.row_tokens is not None
-    room = 1 << (situation.row_tokens - 1).bit_length()
-    return min(room, situation.shape.max_positions or limits.SEQ)
 
 
 def _read(told: Mapping[str, str]) -> Situation:

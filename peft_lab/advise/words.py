@@ -67,7 +67,8 @@ def answer(key: str, situation: Situation, room: Room) -> tuple[str, str]:
     if key == "amount":
         return amount(situation)
     if key == "base":
-        return _base(situation, room)
+        base = room.base()
+        return base, _step_text(situation, room, "lora" if base == "sixteen" else "qlora")
     if key == "full":
         return room.full(), _step_text(situation, room, "full")
     return found_answer(key, situation)
@@ -141,11 +142,6 @@ def amount(situation: Situation) -> tuple[str, str]:
         ("exceeds" if more else "holds"),
         f"{units.short_count(tokens)} tokens; LoRA with a large rank has {units.short_count(parameters)} parameters",
     )
-
-
-def _base(situation: Situation, room: Room) -> tuple[str, str]:
-    value = room.base()
-    return value, _step_text(situation, room, "lora" if value == "sixteen" else "qlora")
 
 
 def _step_text(situation: Situation, room: Room, method: str) -> str:
@@ -264,8 +260,8 @@ _WORDS: Mapping[str, Callable[[TemplateWords], str]] = {
     "scale": lambda _: units.short_count(tree.PROMPT_SCALE.value),
     "vllm_rank": lambda _: f"{tree.VLLM_RANK.value:g}",
     "high_rank": lambda _: f"{tree.HIGH_RANK.value:g}",
-    "token_bits": lambda _: _bits(tree.BITS_A_TOKEN.value),
-    "parameter_bits": lambda _: _bits(tree.BITS_A_PARAMETER.value),
+    "token_bits": lambda _: units.several(f"{tree.BITS_A_TOKEN.value:g}", "bit"),
+    "parameter_bits": lambda _: units.several(f"{tree.BITS_A_PARAMETER.value:g}", "bit"),
     "adapter_latency": lambda _: str(tree.ADAPTER_LATENCY),
     "adapter_latency_most": lambda _: str(tree.ADAPTER_LATENCY_MOST),
 }
@@ -279,10 +275,6 @@ def allowance(situation: Situation, room: Room) -> str:
     split = f", or {units.size(room.usable_split)} if a step is sharded" if several else ""
     total, usable = units.size(device.total), units.size(room.usable)
     return f"{name[:1].upper()}{name[1:]} has {total}; {usable} of it may be used{split}."
-
-
-def _bits(count: float) -> str:
-    return f"{count:g} bit{'' if count == 1 else 's'}"
 
 
 def accuracy(method: str) -> str:

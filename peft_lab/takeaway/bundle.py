@@ -120,7 +120,7 @@ def require_adapters_library(run: Run) -> RunOutcome:
             "library.",
             "run",
         )
-    if not all((run.adapter / name).is_file() for name in (CONFIG_FILE, WEIGHTS_FILE)):
+    if not _has_adapter(run):
         raise BadInput(f"'{run.id}' saved no adapter, so there is none to export.", "run")
     adapters_library.content_of(known.entry.shape, known.values, known.spec.task, "", "")
     kept.kept_adapter(run.folder)
@@ -188,7 +188,10 @@ def _context(facts: RunFacts) -> dict[str, Any]:
         # In a raw string between ''': JSON has another way to write that quote.
         "row_lines": "\n".join(row_lines((*facts.train, *facts.test))).replace("'''", r"\u0027\u0027\u0027"),
         "ROW_MARK": ROW_MARK,
-        "same_files": _same_files(facts),
+        # of a learner's own folder, by name
+        "same_files": (inputs_of(facts.run.events()) or {}).get(facts.spec.model, {})
+        if facts.unnamed
+        else {},
         "decoder_start": decoder_start(facts.entry),
         "judge": _judge(facts) if facts.scored else None,
         **asset_context(facts.asset),
@@ -209,11 +212,6 @@ def requirements(facts: RunFacts, how: Applied) -> list[str]:
     # A version such as 2.13.0+cpu names a build in one index; every index has the number before the plus.
     known = {name: str(version).partition("+")[0] for name, version in facts.record["packages"].items()}
     return [f"{name}=={known[name]}" if name in known else name for name in dict.fromkeys(names)]
-
-
-def _same_files(facts: RunFacts) -> Mapping[str, str]:
-    """Return the SHA-256 of the files of a learner's own folder that the run was trained on."""
-    return (inputs_of(facts.run.events()) or {}).get(facts.spec.model, {}) if facts.unnamed else {}
 
 
 def _figures(facts: RunFacts) -> dict[str, Any]:

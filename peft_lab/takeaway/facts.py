@@ -170,7 +170,12 @@ def gather(run: Run) -> RunFacts:
     its rows or settings have changed; RunError if a folder cannot be read; AssetError if data must be downloaded
     again."""
     spec, record = run.spec, run.record()
-    _require_ended(run, record)
+    if record.get("status") not in (Status.DONE, Status.STOPPED):
+        known = run.view().status
+        verb = "was " if known is Status.LOST else "" if known.final else "is "
+        raise BadInput(f"'{run.id}' has no result to export: it {verb}{known}.", "run")
+    if not record["loss"]:
+        raise BadInput(f"'{run.id}' was stopped before its first step, so there is nothing to repeat.", "run")
     for field in fields(spec):
         if field.name not in _FOLLOWED and getattr(spec, field.name) != field.default:
             raise BadInput(f"A script cannot repeat the setting '{field.name}'.", field.name)
@@ -191,15 +196,3 @@ def gather(run: Run) -> RunFacts:
         train=splits.train[:drawn],
         test=splits.test[: spec.eval_rows],
     )
-
-
-def _require_ended(run: Run, record: Mapping[str, Any]) -> None:
-    status = record.get("status")
-    if status not in (Status.DONE, Status.STOPPED):
-        known = run.view().status
-        reason = (
-            f"it is {known}" if not known.final else f"it {'was lost' if known is Status.LOST else known}"
-        )
-        raise BadInput(f"'{run.id}' has no result to export: {reason}.", "run")
-    if not record["loss"]:
-        raise BadInput(f"'{run.id}' was stopped before its first step, so there is nothing to repeat.", "run")

@@ -87,11 +87,6 @@ def _wrapped(text: str, label: str = "") -> str:
     return "".join(f"{'' if number else label:8}{line}\n" for number, line in enumerate(lines))
 
 
-def _on_one_line(text: str) -> str:
-    """Return a name from outside, such as a folder's, without the line breaks that would end a comment."""
-    return " ".join(text.split("\n"))
-
-
 @cache
 def _templates() -> Environment:
     import yaml
@@ -108,7 +103,7 @@ def _templates() -> Environment:
     made.filters.update(
         literal=literal,
         wrapped=_wrapped,
-        on_one_line=_on_one_line,
+        on_one_line=lambda text: " ".join(text.split("\n")),  # a line break would end a comment
         thousands="{:,}".format,
         cell=lambda value: " ".join(str(value).split()).replace("|", r"\|"),
         json=json.dumps,

@@ -13,10 +13,10 @@ from typing import Any
 
 from peft_lab.advise.plans import ranking
 from peft_lab.advise.plans.ranking import Candidate, Planned, advice_for, room_for
-from peft_lab.advise.plans.wanted import FURTHER, Wanted, most_tokens, room
+from peft_lab.advise.plans.wanted import FURTHER, Wanted
 from peft_lab.advise.recipes.rules import OBJECTIVES, OF_ENCODERS
 from peft_lab.advise.simulating import SPLIT, TENSOR, request
-from peft_lab.advise.situation import HOUR
+from peft_lab.advise.situation import HOUR, holding, most_tokens
 from peft_lab.advise.words import larger_device, smaller_model
 from peft_lab.core import limits, units
 from peft_lab.core.errors import BadInput, UnknownName
@@ -87,7 +87,7 @@ def _count(name: str, text: str, wanted: Wanted) -> Meant:
         said = "one GPU" if devices == 1 else f"{devices:,} GPUs"
         return Meant({"devices": devices}, said, said)
     own = dict[str, int]()
-    cut = min(count, most) or room(wanted)
+    cut = min(count, most) or holding(wanted.model, wanted.row_tokens)
     if name == "row_tokens":
         usual = min(Wanted().row_tokens, wanted.seq if wanted.seq > 0 else most, most)
         tokens = min(count, most) or usual
@@ -97,7 +97,7 @@ def _count(name: str, text: str, wanted: Wanted) -> Meant:
         if count <= wanted.seq:
             return Meant({"row_tokens": tokens}, said, said)
         own = {} if text.strip().isdecimal() else {"row_tokens": tokens}
-        cut = room(replace(wanted, row_tokens=tokens))
+        cut = holding(wanted.model, tokens)
     return Meant({**own, "seq": cut}, f"rows cut to {units.several(cut, 'token')}", f"rows cut to {cut:,}")
 
 
@@ -217,11 +217,6 @@ class Way:
     changes: Mapping[str, Any] = field(default_factory=dict)
     made: Planned | None = None
 
-    @property
-    def options(self) -> str:
-        """Return the changes as command-line options."""
-        return options_of(self.changes)
-
 
 def options_of(changes: Mapping[str, Any]) -> str:
     """Return fields of :class:`Wanted` as command-line options."""
@@ -244,7 +239,7 @@ class Nearest:
 
     def told(self) -> str:
         """Return it as a sentence with the command-line options of each way."""
-        return self.said(lambda way: f"{way.text} ({way.options})" if way.changes else way.text)
+        return self.said(lambda way: f"{way.text} ({options_of(way.changes)})" if way.changes else way.text)
 
     def said(self, of: Callable[[Way], str]) -> str:
         """Return it as a sentence, with ``of`` giving the text of each way."""
@@ -447,7 +442,7 @@ class PlanRequest:
         found: dict[str | None, BadInput] = {name: one.error for name, one in self.unread.items()}
         wanted = self.wanted
         if "seq" in self.unread and wanted.row_tokens > wanted.seq:  # it has no limit of its own
-            wanted = replace(wanted, seq=room(wanted))
+            wanted = replace(wanted, seq=holding(wanted.model, wanted.row_tokens))
         for problem in wanted.problems():
             found.setdefault(problem.field, problem)
         return tuple(found.values())
@@ -464,7 +459,7 @@ def ask(told: Mapping[str, str]) -> PlanRequest:
     read, wrong = Wanted.parse(told)
     wanted = replace(Wanted(), **read)
     if "row_tokens" in read and "seq" not in read:
-        wanted = replace(wanted, seq=room(wanted))
+        wanted = replace(wanted, seq=holding(wanted.model, wanted.row_tokens))
     return PlanRequest(wanted, {name: Unread(told[name], error) for name, error in wrong.items()})
 
 

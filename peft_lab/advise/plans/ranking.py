@@ -336,7 +336,14 @@ def front(found: Sequence[Planned]) -> list[Planned]:
 def rank(wanted: Wanted, found: Sequence[Planned]) -> list[Planned]:
     """Return the plans that fit, as :data:`peft_lab.advise.plans.steps.ORDER` says."""
     full = [one.candidate for one in found if one.plan is None]
-    fits = [_without_none(one, full) for one in found if one.plan is not None]
+    fits = [one for one in found if one.plan is not None]
+    for at, one in enumerate(fits):  # what was tried and does not fit is not proposed
+        if (
+            one.change
+            and one.change.text == UNCHECKED
+            and replace(one.candidate, checkpointing=False) in full
+        ):
+            fits[at] = replace(one, change=None)
     ahead = {id(one) for one in front(fits)}
     left = wanted.hours()
 
@@ -349,12 +356,6 @@ def rank(wanted: Wanted, found: Sequence[Planned]) -> list[Planned]:
 
     ranked = sorted(fits, key=order)
     return sorted(ranked, key=lambda one: one is not next((best for best in ranked if best.advised), one))
-
-
-def _without_none(one: Planned, full: Sequence[Candidate]) -> Planned:
-    """Return a plan without its proposed change if that was tried and does not fit. ``full``: what does not fit."""
-    tried = replace(one.candidate, checkpointing=False) in full
-    return replace(one, change=None) if tried and one.change and one.change.text == UNCHECKED else one
 
 
 def refusing(found: Iterable[Planned]) -> list[tuple[str, str]]:

@@ -366,20 +366,6 @@ def _fault(look: Callable[[], object]) -> BadInput | None:
 KEYS = tuple(Wanted.fields())
 
 
-def room(wanted: Wanted) -> int:
-    """Return the tokens that hold a row of average length: a power of two, or the most that the model takes."""
-    return min(1 << max(wanted.row_tokens - 1, 0).bit_length(), most_tokens(wanted.model))
-
-
-def most_tokens(model: str) -> int:
-    """Return the maximum tokens per row. Unknown models get the lab's limit; ``check`` reports them."""
-    try:
-        limit = resolve(model).shape.max_positions
-    except BadInput:
-        limit = None
-    return limit or limits.SEQ
-
-
 @dataclass(frozen=True)
 class Typical:
     """A frequent request. ``wanted``: what it sets."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from typing import Any
 
 from peft_lab.advise.recipes.rules import (
@@ -29,7 +28,7 @@ from peft_lab.advise.recipes.rules import (
     spanned,
 )
 from peft_lab.core import references as src
-from peft_lab.core.content import read_entries
+from peft_lab.core.content import read_entry
 from peft_lab.core.units import Source, several, told_rows, written_figure
 from peft_lab.methods import get_method
 from peft_lab.methods.base import STEPS
@@ -54,6 +53,8 @@ _NEAR = {
     "sft": (), "classification": ("sft",),
 }  # fmt: skip
 _LIKE = ("llama-3.2-3b", "roberta-large", "t5-base")  # models that sources cover, as stand-ins
+#: What to try next, by setting.
+_NEXT = read_entry(CONTENT / "next.yaml", dict[str, str])
 #: Rules with what they say for a job.
 Statements = list[tuple[Rule, Said]]
 _LOW = ("preference", "rl")  # lower rates than for answers, in every method with both
@@ -194,19 +195,7 @@ def _setting(
     )
     agreeing = allowing(statements, value if compared is None else compared)
     why = why or _few(statements, agreeing)
-    return RecipeSetting(name, value, spanned(statements), said, agreeing, kind, why, _next()[name])
-
-
-@dataclass(frozen=True)
-class _Next:
-    setting: str
-    next: str
-
-
-@cache
-def _next() -> dict[str, str]:
-    """Return what to try next, by setting."""
-    return {one.setting: one.next for one in read_entries(CONTENT / "next.yaml", _Next)}
+    return RecipeSetting(name, value, spanned(statements), said, agreeing, kind, why, _NEXT[name])
 
 
 def _few(statements: Statements, agreeing: tuple[str, ...]) -> str:
@@ -291,7 +280,7 @@ def _batch(job: Job) -> RecipeSetting:
 
 def _derived(name: str, value: Any, why: str) -> RecipeSetting:
     return RecipeSetting(
-        name, value, None, (), (), str(Source.COUNTED), f"{why[:1].upper()}{why[1:]}.", _next()[name]
+        name, value, None, (), (), str(Source.COUNTED), f"{why[:1].upper()}{why[1:]}.", _NEXT[name]
     )
 
 
@@ -305,7 +294,10 @@ def _rate(job: Job, steps: int) -> RecipeSetting:
     """Return the sources' rate, or the lab's own for a live model and a job as short as the lab's runs."""
     statements = evidence(job, RATE)
     if job.live and steps <= STEPS:
-        return _own_rate(job, statements)
+        value = get_method(job.method).learning_rate(job.kind, job.values)
+        why = f"Chosen so that {STEPS} steps are enough on this small model."
+        why += " Published rates are for thousands of steps."
+        return replace(_setting(RATE, value, statements, LAB, why), band=None)
     if statements:
         return _setting(RATE, choose(statements), statements)
     statements, near = _nearest(job)
@@ -322,12 +314,6 @@ def _rate(job: Job, steps: int) -> RecipeSetting:
         f"{OBJECTIVES[near.objective]} on {other}.{lower}"
     )
     return _setting(RATE, value, statements, LAB, why)
-
-
-def _own_rate(job: Job, statements: Statements) -> RecipeSetting:
-    value = get_method(job.method).learning_rate(job.kind, job.values)
-    why = f"Chosen so that {STEPS} steps are enough on this small model. Published rates are for thousands of steps."
-    return replace(_setting(RATE, value, statements, LAB, why), band=None)
 
 
 def _nearest(job: Job) -> tuple[Statements, Job]:

@@ -348,7 +348,8 @@ class Rule:
         if not self.when.holds(job):
             return None
         if self.best_row:
-            return best_published(self.best_row)
+            rows = [row for name, row in published.rows().items() if name.startswith(f"{self.best_row}--")]
+            return Said(max(rows, key=lambda row: row.accuracy).learning_rate) if rows else None
         if self.calculate is not None:
             return self.calculate(job)
         fits = (case for case in self.cases if case.when.holds(job))
@@ -396,12 +397,6 @@ def spanned(evidence: Iterable[tuple[Rule, Said]]) -> tuple[float, float] | None
     """Return the range of all that any rule allows; ``None`` if no value is a number."""
     bands = [said.band for _, said in evidence if said.band is not None]
     return (min(low for low, _ in bands), max(high for _, high in bands)) if bands else None
-
-
-def best_published(kind: str) -> Said | None:
-    """Return the rate of the best row of a kind in the published comparison; ``None`` if it has none."""
-    rows = [row for name, row in published.rows().items() if name.startswith(f"{kind}--")]
-    return Said(max(rows, key=lambda row: row.accuracy).learning_rate) if rows else None
 
 
 # ----------------------------------------
