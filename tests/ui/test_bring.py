@@ -10,8 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from peft_lab.advise.foreign.reading import read
 from peft_lab.ui.components import figures
-from peft_lab.ui.memory.bring import fields_of
-from peft_lab.ui.memory.controls import MemoryForm
+from peft_lab.ui.memory.controls import MemoryForm, fields_of
 from tests.advise.foreign.test_reading import CASES
 from tests.waits import SECONDS
 
@@ -33,7 +32,7 @@ def test_every_tools_file_gives_fields_that_the_form_takes() -> None:
 
 
 def _drawn() -> None:
-    from peft_lab.ui.memory.bring import bring
+    from peft_lab.ui.memory.controls import bring
 
     bring()
 

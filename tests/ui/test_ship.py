@@ -187,19 +187,19 @@ FIRST = next(iter(all_exhibits().values()))
 
 
 def _exhibits() -> None:
-    from peft_lab.ui.ship.exhibits import exhibits
+    from peft_lab.ui.ship.answers import exhibits
 
     exhibits("")
 
 
 def _rows() -> None:
-    from peft_lab.ui.ship.rows import same_answers
+    from peft_lab.ui.ship.answers import same_answers
 
     same_answers("mine")
 
 
 def _recorded_rows() -> None:
-    from peft_lab.ui.ship.rows import same_answers
+    from peft_lab.ui.ship.answers import same_answers
 
     same_answers("")
 

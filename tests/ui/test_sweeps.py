@@ -17,7 +17,8 @@ from peft_lab.studies import carrying
 from peft_lab.studies.landscape import METRIC
 from peft_lab.studies.sweeps import picture, plan, store
 from peft_lab.ui.compare.landscape import RATES
-from peft_lab.ui.sweeps import pictures, setup
+from peft_lab.ui.sweeps import page as setup
+from peft_lab.ui.sweeps import pictures
 from tests.conftest import link
 from tests.prose import says
 from tests.studies.sweeps import made

@@ -1,4 +1,5 @@
-"""The simulation's settings: model, device, sizes, precision, optimizer; as controls and in the URL."""
+"""The simulation's settings: model, device, sizes, precision, optimizer; as controls, in the URL, and from another
+tool's config file."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ from typing import Any, Literal
 
 import streamlit as st
 
+from peft_lab.advise.foreign.parsing import MOST_NOTEBOOK
+from peft_lab.advise.foreign.reading import Reading, read
 from peft_lab.core.errors import BadInput
 from peft_lab.core.form import choice
 from peft_lab.core.inspector import get_pool
@@ -21,11 +24,14 @@ from peft_lab.engine.step import TITLES
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models import images
-from peft_lab.models.catalogue import get_model
+from peft_lab.models.catalogue import get_model, model_title
 from peft_lab.models.shapes import ModelEntry, ModelShape
 from peft_lab.ui.compare.setup import method_titles
+from peft_lab.ui.components import figures
 from peft_lab.ui.components.form import Controls
+from peft_lab.ui.components.frame import error_line
 from peft_lab.ui.components.model_choice import entry_of, model_control
+from peft_lab.ui.foreign import plain
 
 # ----------------------------------------
 # Which matrices the low-rank methods adapt: the same ones, so that their bars differ by method alone, or their own.
@@ -218,3 +224,46 @@ def set_page(**choices: Any) -> None:
 
 #: Priorities of simulations. The bars come first, because every change needs them.
 BARS, TAB, SEARCH = 0, 1, 2
+
+
+_KEPT = "memory-brought"  # the file that the controls were set from
+_TOOLS = "Axolotl, LLaMA-Factory, TRL, Unsloth, torchtune, DeepSpeed or accelerate"
+
+
+def bring() -> None:
+    """Draw the upload of a config file, and what was read of the last one."""
+    with st.expander("Bring your config file"):
+        file = st.file_uploader(_TOOLS, ["yaml", "yml", "json", "sh", "py", "ipynb"], key="memory-file")
+        if file is None:
+            return
+        try:
+            reading = read(file.getvalue()[: MOST_NOTEBOOK + 1].decode("utf-8", "replace"), file.name)
+        except BadInput as error:
+            error_line(error)
+            return
+        if st.session_state.get(_KEPT) != file.file_id:
+            st.session_state[_KEPT] = file.file_id
+            set_page(**fields_of(reading))
+        method = f"{get_method(reading.method).title} of " if reading.method else ""
+        model = model_title(reading.settings.get("model", "a model that the file does not name"))
+        st.markdown(
+            f"Read as {reading.tool}: {method}**{plain(model)}**. {len(reading.understood)} keys are understood, "
+            f"{len(reading.ignored)} are ignored. `peft-lab memory FILE` also uses the file's rank and sharding."
+        )
+        with st.expander("Details"):
+            figures.table(("Ignored", "Why", "What this may change"), list(reading.ignored))
+
+
+def fields_of(reading: Reading) -> dict[str, Any]:
+    """Return the page's fields that a file decides."""
+    said = reading.settings
+    found = {
+        name: value for name, value in ({**said, **reading.step({})}).items() if name in MemoryForm.fields()
+    }
+    if not reading.method:
+        return found
+    names = tuple(said.get("target_modules", ()))
+    known = {("all-linear",): "all-linear", ("q_proj", "v_proj"): "query-value"}
+    packed = {4: said.get("bnb_4bit_quant_type", "nf4"), 8: "int8"}.get(said.get("bits", 16))
+    found |= {"method": reading.method, "targets": known.get(names, OWN)}
+    return found | ({"dtype": packed} if packed else {})

@@ -40,7 +40,6 @@ from peft_lab.ui.memory.bars import (
     timeline,
     verdict,
 )
-from peft_lab.ui.memory.bring import bring
 from peft_lab.ui.memory.controls import (
     SCOPE,
     SEARCH,
@@ -48,6 +47,7 @@ from peft_lab.ui.memory.controls import (
     TABS,
     USUAL,
     MemoryForm,
+    bring,
     controls,
     form_controls,
     set_page,

@@ -42,9 +42,9 @@ from peft_lab.ui.components.form import Controls
 from peft_lab.ui.components.frame import error_line
 from peft_lab.ui.components.waiting import Look, collect, come_back, look, progress, shown
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.plan import chosen, form, verdict
-from peft_lab.ui.plan.chosen import method_title
+from peft_lab.ui.plan import form, verdict
 from peft_lab.ui.plan.form import BUYING, SCOPE, Places, near, offers
+from peft_lab.ui.plan.verdict import method_title
 
 # ----------------------------------------
 # A step as its ranks share it: bars of what each holds, phase after phase, on one scale with what waits in main memory.
@@ -277,7 +277,7 @@ def _late(wanted: Wanted, ranked: list[Planned]) -> None:
     problem, best = nearest.too_late(wanted, ranked), nearest.quickest(ranked)
     if not problem or best is None:
         return
-    seen = look(get_pool().submit(0, chosen.meeting, asdict(_in_hours(wanted)), best))
+    seen = look(get_pool().submit(0, verdict.meeting, asdict(_in_hours(wanted)), best))
     come_back(seen)
     if seen.answer is None:
         near(f"{problem} {seen.why('Looking for what would…')}")
@@ -325,11 +325,11 @@ def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> 
             plan_steps.know_memory(step.needed_bytes, step.memory_bytes)
             plan_steps.know("plan", verdict.time_of(best))
             _changes(wanted, one)
-        chosen.refused_plans(found)
+        verdict.refused_plans(found)
         if stopped or done:
             settled = one
-            chosen.in_full(wanted, one)
-        chosen.notes(wanted)
+            verdict.in_full(wanted, one)
+        verdict.notes(wanted)
     else:
         with top:
             _progress(wanted, len(found), len(asked), stopped)
@@ -339,10 +339,10 @@ def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> 
             needed = look(get_pool().submit(0, need, asdict(wanted), "qlora", wanted.devices))
             come_back(needed)
             verdict.too_large(wanted, found, needed.answer)
-            asked_near = get_pool().submit(0, chosen.nearest, asdict(wanted))
+            asked_near = get_pool().submit(0, verdict.nearest, asdict(wanted))
             shown(asked_near, verdict.would_fit, "Looking for what would make it fit…")
             verdict.no_help(wanted, needed.answer)
-        chosen.refused_plans(found)
+        verdict.refused_plans(found)
     come_back(*open_)
     return settled
 
@@ -442,7 +442,7 @@ def _ranks(wanted: Wanted, planned: Planned | None) -> None:
         methods,
         methods.index(start),
         key=state.widget_key(SCOPE, "drawn", start),
-        format_func=chosen.method_title,
+        format_func=verdict.method_title,
     )
     pairs = [(method, kind), (method, "ddp")]
     asked = [get_pool().submit(1, moments, asdict(wanted), which, how, again) for which, how in pairs]
@@ -453,7 +453,7 @@ def _ranks(wanted: Wanted, planned: Planned | None) -> None:
         if alone.error is not None:
             error_line(alone.error)
         else:
-            chosen.why_refused(drawn, alone.answer)
+            verdict.why_refused(drawn, alone.answer)
 
     shown(asked[0], draw, "Simulating the step of one GPU…")
     come_back(alone)

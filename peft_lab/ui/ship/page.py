@@ -30,9 +30,8 @@ from peft_lab.ui.components.frame import errors_boxed, tabs
 from peft_lab.ui.components.knobs import apart
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.runs.shown import short_id, summaries
+from peft_lab.ui.ship.answers import exhibits, same_answers
 from peft_lab.ui.ship.blend import blend_section
-from peft_lab.ui.ship.exhibits import exhibits
-from peft_lab.ui.ship.rows import same_answers
 
 SCOPE = "ship"
 #: The tabs by their name in the address.

@@ -32,8 +32,7 @@ from peft_lab.core import units
 from peft_lab.core.errors import Unsupported
 from peft_lab.ui.choose.outcome import planned, way_back
 from peft_lab.ui.components import figures, waiting
-from peft_lab.ui.plan import chosen as shown_plans
-from peft_lab.ui.plan import page
+from peft_lab.ui.plan import page, verdict
 from peft_lab.ui.plan import page as ranks
 from tests.advise.plans.conftest import read
 from tests.prose import says
@@ -278,7 +277,7 @@ def test_plans_that_are_found_while_the_page_is_drawn_are_drawn_next(monkeypatch
             if not one.done():
                 one.set_exception(Unsupported("not here"))
 
-    monkeypatch.setattr(shown_plans, "refused_plans", arrive)
+    monkeypatch.setattr(verdict, "refused_plans", arrive)
     for drawn in range(1, 30):
         known = len(answers)
         page._plans(Wanted(), lambda wanted, ranked: None)
@@ -350,10 +349,10 @@ def test_what_is_drawn_is_what_is_simulated(monkeypatch: pytest.MonkeyPatch) -> 
     assert drawn[AWAY].checkpointing and away["forward"].layers == 30 * 128 * 576 * 2, "30 layers' inputs"
     assert away["backward"].total < at["ddp"]["backward"].total
     assert away["zero_grad"].waiting == away["optimizer"].waiting == 0
-    shown_plans.why_refused(drawn[AWAY], drawn["ddp"])
+    verdict.why_refused(drawn[AWAY], drawn["ddp"])
     (line,) = [one for one in said if one.startswith("**Activations are stored in main memory")]
     assert units.size(away["forward"].taken) in line and "the 30 layers" in line
     assert not any("not sharded" in one for one in said)
-    shown_plans.why_refused(drawn[OFFLOADED], drawn["ddp"])
+    verdict.why_refused(drawn[OFFLOADED], drawn["ddp"])
     (line,) = [one for one in said if one.startswith("**Shards are stored in main memory**")]
     assert units.size(off["backward"].taken) in line and units.size(off["optimizer"].waiting) in line
