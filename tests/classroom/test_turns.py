@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from peft_lab.classroom import joining, places
 from peft_lab.core import asking as allowed
-from peft_lab.core.asking import OPERATOR, Asker, acting_for, carried
+from peft_lab.core.asking import OPERATOR, Asker, acting_for
 from peft_lab.core.errors import BadInput, RunError
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
@@ -396,17 +396,6 @@ def test_the_teacher_is_shown_what_trains_and_ends_one_after_the_other(empty_cla
     first.log.end("stopped", message="Stopped at step 3.")
     seen = row()
     assert seen.run is not None and (seen.run.id, seen.more, seen.ending) == (second.id, 0, False)
-
-
-def test_what_another_thread_does_is_done_for_who_asked(empty_class: Path) -> None:
-    ada = joined("Ada")
-    found: list[Path] = []
-    with acting_for(ada):
-        work = carried(lambda: found.append(places.mine()))
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join(SECONDS)
-    assert found == [empty_class / "class" / ada.owner]
 
 
 def test_what_the_teacher_shows_is_seen_by_all_and_set_by_nobody_else(empty_class: Path) -> None:

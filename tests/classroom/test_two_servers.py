@@ -117,12 +117,13 @@ def test_compose_hands_the_servers_all_that_signing_in_needs() -> None:
 
 @dataclass
 class Lab:
-    """The proxy's address, those of the servers behind it, and what the proxy writes down."""
+    """The proxy's address, those of the servers behind it, what the proxy writes down, and the class's folder."""
 
     url: str
     servers: list[str]
     log: Path
     stops: list[ExitStack]
+    home: Path
 
     def upstreams(self, part: str) -> list[str]:
         """Which server answered each request for a path that holds ``part``."""
@@ -131,24 +132,26 @@ class Lab:
         return [line[4] for line in lines if part in line[3]]
 
 
-@pytest.fixture
-def lab(assets_home: Path, tmp_path: Path) -> Iterator[Lab]:
-    require_nginx()
-    link(home := tmp_path / "home")
-    port = free_port()
-    environment = {
-        asking.CLASS_VARIABLE: CODE,
-        guard.METRICS_VARIABLE: TOKEN,
-        "STREAMLIT_SERVER_ADDRESS": "127.0.0.1",
-    }
+@contextmanager
+def behind_nginx(folder: Path, port: int, **environment: str) -> Iterator[Lab]:
+    """Two servers of a class below a path of nginx on a port."""
+    link(home := folder / "home")
+    environment |= {asking.CLASS_VARIABLE: CODE, "STREAMLIT_SERVER_ADDRESS": "127.0.0.1"}
     with ExitStack() as all_:
         stops = [all_.enter_context(ExitStack()) for _ in range(2)]
         servers = [
-            stop.enter_context(served(home, tmp_path / f"{number}.txt", BASE, **environment))
+            stop.enter_context(served(home, folder / f"{number}.txt", BASE, **environment))
             for number, stop in enumerate(stops)
         ]
-        log = all_.enter_context(proxied(servers, BASE, port, tmp_path))
-        yield Lab(f"http://127.0.0.1:{port}/{BASE}", servers, log, stops)
+        log = all_.enter_context(proxied(servers, BASE, port, folder))
+        yield Lab(f"http://127.0.0.1:{port}/{BASE}", servers, log, stops, home)
+
+
+@pytest.fixture
+def lab(assets_home: Path, tmp_path: Path) -> Iterator[Lab]:
+    require_nginx()
+    with behind_nginx(tmp_path, free_port(), **{guard.METRICS_VARIABLE: TOKEN}) as found:
+        yield found
 
 
 def status(url: str, **headers: str) -> int:
@@ -218,40 +221,22 @@ PEOPLE = {
 }
 
 
-@dataclass(frozen=True)
-class School:
-    """The class's address at the proxy, those of the servers behind it, its folder and its provider."""
-
-    url: str
-    servers: list[str]
-    home: Path
-    provider: Provider
-
-
 @pytest.fixture
-def school(assets_home: Path, tmp_path: Path) -> Iterator[School]:
+def signed(assets_home: Path, tmp_path: Path) -> Iterator[tuple[Lab, Provider]]:
+    """A class that people join by signing in at a provider."""
     require_nginx()
     if util.find_spec("authlib") is None:
         missing("no Authlib here: pip install 'peft-lab[oidc]'")
-    link(home := tmp_path / "home")
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/{BASE}"
-    with ExitStack() as stack:
-        provider = stack.enter_context(answering(PEOPLE))
-        secrets(tmp_path / "user", url, provider.address)
-        environment = {
-            asking.CLASS_VARIABLE: CODE,
-            joining.WHO_MAY_LOG_IN: "@school.example",
-            joining.TEACHERS: "grace@school.example",
-            "HOME": str(tmp_path / "user"),
-            "STREAMLIT_SERVER_ADDRESS": "127.0.0.1",
-        }
-        servers = [
-            stack.enter_context(served(home, tmp_path / f"{number}.txt", BASE, **environment))
-            for number in range(2)
-        ]
-        stack.enter_context(proxied(servers, BASE, port, tmp_path))
-        yield School(url, servers, home, provider)
+    port, user = free_port(), tmp_path / "user"
+    environment = {
+        joining.WHO_MAY_LOG_IN: "@school.example",
+        joining.TEACHERS: "grace@school.example",
+        "HOME": str(user),
+    }
+    with answering(PEOPLE) as provider:
+        secrets(user, f"http://127.0.0.1:{port}/{BASE}", provider.address)
+        with behind_nginx(tmp_path, port, **environment) as found:
+            yield found, provider
 
 
 def sign_in(page: Page, url: str, path: str, who: str) -> None:
@@ -271,7 +256,8 @@ def newcomer(chromium: Browser, url: str, path: str, who: str) -> Page:
 
 @pytest.mark.browser
 @pytest.mark.further
-def test_people_sign_in_below_a_path_of_a_proxy(chromium: Browser, school: School) -> None:
+def test_people_sign_in_below_a_path_of_a_proxy(chromium: Browser, signed: tuple[Lab, Provider]) -> None:
+    school, provider = signed
     ada = newcomer(chromium, school.url, "/lora?r=4&model=minilm-l6", "ada-17")
     assert ada.url.startswith(f"{school.url}/lora?") and "r=4" in ada.url
     cookies = {cookie.get("name"): cookie for cookie in ada.context.cookies()}
@@ -303,7 +289,7 @@ def test_people_sign_in_below_a_path_of_a_proxy(chromium: Browser, school: Schoo
     # out again: back at this app's door, not at the proxy's first page
     again.get_by_role("button", name="Sign out").click()
     expect(again).to_have_title("Join the class · PEFT Lab")
-    assert again.url.startswith(f"{school.url}/join") and school.provider.ended == 1
+    assert again.url.startswith(f"{school.url}/join") and provider.ended == 1
     left = {cookie.get("name") for cookie in again.context.cookies()}
     assert not left & {joining.COOKIE, "_streamlit_user", "_streamlit_user_tokens"}
     for page in (ada, bob, again, teacher, eve):

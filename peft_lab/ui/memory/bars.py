@@ -182,19 +182,20 @@ def cost_curves(
     now: int,
     limit: int,
     device: str,
-    colours: Mapping[str, str],
     height: int = 400,
 ) -> go.Figure:
     """Return needed memory over a size, a line per method, ``title: (sizes, bytes)``, straight between simulated sizes;
     ``now``: the current size, marked; ``limit``: the device's memory in bytes."""
     figure = go.Figure()
+    titles = [method.title for method in all_methods().values()]
+    colours = {title: theme.SERIES[index % len(theme.SERIES)] for index, title in enumerate(titles)}
     for name, (xs, ys) in series.items():
         figure.add_scatter(
             x=list(xs),
             y=[size / 1e9 for size in ys],
             name=name,
             mode="lines+markers",
-            line={"color": colours[name], "width": 2},
+            line={"color": colours[name], "width": 2},  # the same whatever else is drawn
             customdata=[units.size(size) for size in ys],
             hovertemplate="%{customdata}<extra>" + name + "</extra>",
         )
@@ -274,7 +275,8 @@ def curves(chosen: MemoryForm, answers: Simulated) -> None:
         key=state.widget_key(SCOPE, "curves"),
     )
     state.remember(SCOPE, "curves", tuple(methods))
-    sizes = stops(chosen, over)
+    limit = chosen.entry.shape.max_positions if over == "seq" else None
+    sizes = sorted(n for n in {*STOPS[over], getattr(chosen, over)} if limit is None or n <= limit)
     asked = {(slug, size): chosen.simulate(TAB, slug, {over: size}) for slug in methods for size in sizes}
     found = collect(asked)
     progress(found, "points")
@@ -286,7 +288,7 @@ def curves(chosen: MemoryForm, answers: Simulated) -> None:
     if series:
         x = "images" if chosen.entry.kind == "vision" else UNITS[over]
         device = chosen.card
-        figure = cost_curves(series, x, getattr(chosen, over), device.allowed, device.holding, colours())
+        figure = cost_curves(series, x, getattr(chosen, over), device.allowed, device.holding)
         charts.draw(figure, f"memory-{over}")
     rest = "batch" if over == "seq" else "seq"
     unit = "positions per image" if chosen.entry.kind == "vision" else UNITS[rest]
@@ -298,19 +300,6 @@ def curves(chosen: MemoryForm, answers: Simulated) -> None:
         reasons = {reason for (name, _), reason in found.refused.items() if name == slug}
         for reason in sorted(reasons):
             st.caption(f"{all_methods()[slug].title}, some points: {plain(reason)}")
-
-
-def colours() -> dict[str, str]:
-    """Return a colour per method, independent of which are drawn."""
-    titles = [method.title for method in all_methods().values()]
-    return {title: theme.SERIES[index % len(theme.SERIES)] for index, title in enumerate(titles)}
-
-
-def stops(chosen: MemoryForm, over: str) -> list[int]:
-    """Return sizes to simulate, including the current one, up to the model's positions."""
-    limit = chosen.entry.shape.max_positions if over == "seq" else None
-    sizes = {*STOPS[over], getattr(chosen, over)}
-    return sorted(size for size in sizes if limit is None or size <= limit)
 
 
 #: What each part is; shown for the moment that is chosen.
