@@ -139,8 +139,6 @@ def _table(answers: Simulated, chosen: MemoryForm) -> None:
         f"may take {units.size(device.allowed)}, and the rest must stay "
         f"free.{f' {SOLD}' if device.holding != device.title else ''} {figures.badge('simulated')}"
     )
-    if chosen.targets == OWN and {"lora", "qlora"} <= answers.found.keys():
-        _targets(answers, chosen.entry)
     _refused(answers)
 
 
@@ -153,22 +151,6 @@ def _settings(answers: Simulated, chosen: MemoryForm) -> str:
     maps = listed(named(shown[0], chosen.entry.shape, chosen.targets))
     verb = "adapt" if len(shown) > 1 else "adapts"
     return f"{titles} {verb} {maps}; all other settings are the methods' defaults."
-
-
-def _targets(answers: Simulated, entry: ModelEntry) -> None:
-    """Explain that QLoRA may need more than LoRA because their default targets differ."""
-    lora, qlora = answers.found["lora"], answers.found["qlora"]
-    if simulate.needed_bytes(qlora) <= simulate.needed_bytes(lora):
-        return
-    own, wide = (listed(named(slug, entry.shape, OWN)) for slug in ("lora", "qlora"))
-    smaller = qlora.parts["weights"] < 0.99 * lora.parts["weights"]  # unless LoRA's base is packed too
-    weights = f"{units.size(lora.parts['weights'])} to {units.size(qlora.parts['weights'])}"
-    st.markdown(
-        f"**QLoRA above LoRA?** By default, QLoRA adapts {wide}, and LoRA adapts {own}. "
-        f"{f'Weights shrink from {weights}, but activations' if smaller else 'Activations'} grow from "
-        f"{units.size(lora.parts['activations'])} to {units.size(qlora.parts['activations'])}. "
-        f"{figures.badge('simulated')}"
-    )
 
 
 _TOP = 30  # pixels
