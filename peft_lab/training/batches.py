@@ -40,9 +40,8 @@ ROLE_LINES = (
 
 
 def opening(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the start token that the tokenizer adds to every text, as text; empty if it adds none. Llama's tokenizer
-    adds one, GPT-2's does not: a base that has only read texts with it must be tuned on such texts. Chat templates
-    write it themselves."""
+    """Return the start token, as text, that the tokenizer adds to every text (Llama's does, GPT-2's does not): a base
+    that has only read texts with it must be tuned on such texts."""
     mark = tokenizer.bos_token
     begins = mark is not None and tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]
     return str(mark) if begins else ""
@@ -51,9 +50,8 @@ def opening(tokenizer: PreTrainedTokenizerBase) -> str:
 def write_chat(
     tokenizer: PreTrainedTokenizerBase, turns: Sequence[Sequence[str]], opens: bool = False
 ) -> str:
-    """Return the conversation as the model reads it, by the tokenizer's template or else :data:`ROLE_LINES`. ``turns``:
-    role and text of each message. ``opens``: whether to add the opening of the next answer. Raises TemplateError (the
-    template refuses the conversation (:func:`peft_lab.models.loading.guard_template`))."""
+    """Return the conversation of (role, text) turns as the model reads it, by the tokenizer's template or else
+    :data:`ROLE_LINES`. ``opens``: add the opening of the next answer. Raises TemplateError."""
     messages = [{"role": role, "content": words} for role, words in turns]
     template = None if tokenizer.chat_template else ROLE_LINES
     written: Any = tokenizer.apply_chat_template(
@@ -87,9 +85,8 @@ def answers_in(
 def read_chat(
     tokenizer: PreTrainedTokenizerBase, turns: Sequence[Sequence[str]]
 ) -> tuple[list[int], list[bool]]:
-    """Return a conversation's token ids, and whether each is learned: those that begin in an answer, up to its end
-    token. What a template writes after that, such as a line break, is not learned. Raises ValueError as
-    :func:`answers_in`, or the tokenizer cannot map tokens to characters."""
+    """Return a conversation's token ids, and whether each is learned: those of answers up to their end token. Raises
+    ValueError as :func:`answers_in`, or if tokens cannot be mapped to characters."""
     if not tokenizer.is_fast:
         raise ValueError("this model's tokenizer does not show which characters a token stands for")
     whole, spans = answers_in(tokenizer, turns)
@@ -159,11 +156,9 @@ def encode(
     max_length: int,
     start: int | None = None,
 ) -> list[Encoded]:
-    """Encode rows as at most ``max_length`` tokens, or images as pixels; ``tokenizer`` is then an
-    :class:`peft_lab.models.images.Eye`. ``start``: the first token of an encoder-decoder's decoder
-    (:func:`peft_lab.models.loading.decoder_start`). Raises ValueError (a label the task does not have), BadInput (a
-    completion leaves no room for its prompt, the chat template refuses a row, or a conversation's answers cannot be
-    located or are all cut off)."""
+    """Encode rows as at most ``max_length`` tokens, or images as pixels (``tokenizer``: an ``images.Eye``). ``start``:
+    an encoder-decoder's first decoder token. Raises ValueError (a label the task does not have), BadInput (no room for
+    a prompt, a template refuses a row, or no answer is found)."""
     if task.kind == "chat":
         return [_conversation(tokenizer, row, max_length) for row in rows]
     texts, targets = [row.text for row in rows], [row.target for row in rows]
@@ -174,19 +169,16 @@ def encode(
         return [Encoded((), 0, label, pixels=pixels) for pixels, label in zip(seen, labels, strict=True)]
     if task.kind == "classification":
         return encode_labels(tokenizer, texts, [task.labels.index(target) for target in targets], max_length)
-    if task.per_token:
-        numbered = [[task.labels.index(tag) for tag in tags_in(target)] for target in targets]
-        try:
-            return encode_tags(tokenizer, texts, numbered, max_length, task.word)
-        except ValueError as error:
-            raise BadInput(f"'{task.name}' cannot be trained on: {error}.", "model") from None
+    numbered = [[task.labels.index(tag) for tag in tags_in(target)] for target in targets if task.per_token]
     try:
+        if task.per_token:
+            return encode_tags(tokenizer, texts, numbered, max_length, task.word)
         if start is not None:
             return encode_pairs(tokenizer, texts, targets, max_length, start)
         return encode_completions(tokenizer, texts, targets, max_length)
-    except TemplateError as error:
-        raise BadInput(f"'{task.name}' cannot be trained on: {error}.", "model") from None
     except ValueError as error:
+        if task.per_token or isinstance(error, TemplateError):
+            raise BadInput(f"'{task.name}' cannot be trained on: {error}.", "model") from None
         raise BadInput(str(error), "max_length") from None
 
 
@@ -209,9 +201,8 @@ def encode_labels(
 def word_tokens(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int, word: str
 ) -> list[tuple[list[int], list[int | None]]]:
-    """Return each text's token ids, and the place of each word's first token among them; ``None`` for words that are
-    cut off or have no token. ``word``: a word, as a regular expression. Raises ValueError (the tokenizer cannot map
-    tokens to characters)."""
+    """Return each text's token ids, and the place of each word's first token; ``None`` for words that are cut off or
+    have none. ``word``: a regular expression. Raises ValueError (tokens cannot be mapped to characters)."""
     if not tokenizer.is_fast:
         raise ValueError("this model's tokenizer does not tell which letters a token stands for")
     read = tokenizer(list(texts), truncation=True, max_length=max_length, return_offsets_mapping=True)
@@ -233,9 +224,8 @@ def encode_tags(
     max_length: int,
     word: str,
 ) -> list[Encoded]:
-    """Encode texts with the label of each word, which its first token has; the other tokens have none. A text that is
-    too long loses its end. ``word``: a word, as a regular expression. Raises ValueError (tokens have no known place in
-    the text, or none follows the last word)."""
+    """Encode texts, each word's label at its first token; a text that is too long loses its end. ``word``: a regular
+    expression. Raises ValueError (tokens have no known place in the text, or none follows the last word)."""
     encoded = []
     for (ids, places), labels in zip(word_tokens(tokenizer, texts, max_length, word), tags, strict=True):
         own = [IGNORED] * len(ids)
@@ -347,8 +337,7 @@ def plan(lengths: Sequence[int], steps: int, batch: int, seed: int) -> list[list
 
 def wanted(row: Encoded) -> list[int]:
     """Return the token to predict at each place after the prompt; ``IGNORED`` where none is learned. The loss reads
-    each label from the place before it. So a token's own label stands one place late; the last token, with which a
-    tokenizer ends every text, has none."""
+    each label from the place before it, so a token's own label stands one place late."""
     if row.tags:
         return [IGNORED, *row.tags[:-1]]
     after = row.ids[row.prompt :]
@@ -428,9 +417,8 @@ def picked(labels: torch.Tensor, apart: bool = False) -> Picked | None:
 def loss_at(
     model: torch.nn.Module, batch: Mapping[str, torch.Tensor], chosen: Picked | None, keep: bool
 ) -> torch.Tensor:
-    """Return the mean cross entropy in float32, a scalar: over rows, or over the completions' tokens. The output head
-    is the largest matrix of a small model, so it is applied only where the loss needs it, if the model can (``keep``:
-    it takes ``logits_to_keep``)."""
+    """Return the mean cross entropy in float32, a scalar, over rows or the completions' tokens. The output head is
+    applied only where the loss needs it, if the model can (``keep``: it takes ``logits_to_keep``)."""
     import torch
 
     inputs: dict[str, Any] = {name: tensor for name, tensor in batch.items() if name != "labels"}

@@ -121,9 +121,8 @@ class Examiner:
     def answer(
         self, model: torch.nn.Module, texts: Sequence[Asked], guesses: Sequence[Sequence[str]] = ()
     ) -> list[ModelAnswer]:
-        """Return the model's answer to each text: a label with all labels' probabilities, tagged or generated text. The
-        ``text`` of a conversation's answer is its last message. ``guesses``: for each text, what a generated answer may
-        be, the likeliest first: the closer, the sooner the same answer is written."""
+        """Return the model's answer to each text: a label with all labels' probabilities, tagged or generated text.
+        ``guesses``: for each text, likely answers; the closer, the sooner the same answer is written."""
         model.eval()
         answers = []
         with torch.no_grad():
@@ -197,9 +196,8 @@ class Examiner:
         ]
 
     def prepare(self, texts: Sequence[Asked]) -> dict[str, torch.Tensor]:
-        """Return the model's inputs for these texts; in a chat, a text is a single user message. Prompts to continue
-        are padded on the left, so that every answer directly follows its prompt; other inputs on the right, as in
-        training. Ids and mask of shape (texts, longest). For images: pixel_values (images, channels, height, width)."""
+        """Return the model's inputs for these texts: ids and mask of shape (texts, longest), prompts to continue padded
+        on the left; for images pixel_values (images, channels, height, width)."""
         if self.task.images:
             named = [Row(str(text), self.task.labels[0]) for text in texts]
             encoded = batches.encode(self.task, named, self.tokenizer, self.max_length)

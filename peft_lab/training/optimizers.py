@@ -222,9 +222,8 @@ def offloading(
     back: Callable[[Any, torch.device], torch.Tensor] = to_device,
     least: int = LEAST,
 ) -> Any:
-    """Return a context in which tensors saved for the backward pass are offloaded to main memory. ``model``: its
-    parameters and buffers are not copied. ``leave``: copies a tensor of any shape away. ``back``: copies it back.
-    ``least``: bytes of the smallest tensor that is copied."""
+    """Return a context in which tensors saved for the backward pass, of at least ``least`` bytes and any shape, are
+    copied to main memory by ``leave`` and back by ``back``; the model's parameters and buffers stay."""
     import torch
 
     stay = {tensor.untyped_storage()._cdata for tensor in (*model.parameters(), *model.buffers())}

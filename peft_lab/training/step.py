@@ -256,11 +256,9 @@ def fit(
     follow: Follow = unfollowed,
     first: int = 0,
 ) -> Iterator[Made]:
-    """Make the steps and yield them one by one; training ends when no more are requested. ``encoded``: the rows.
-    ``order``: the rows of every batch, by number. ``masters``: the trained parameters
-    (:class:`peft_lab.training.step.Masters`). ``optimizer``: its groups hold their peak rate as ``peak``. ``rate``:
-    returns the share of it at a step. ``clip``: the largest norm of the gradients; 0: any. ``pad``: the id of the
-    padding token. ``first``: the number of steps to skip, whose updates have been made before."""
+    """Make the steps and yield them one by one. ``encoded``: the rows. ``order``: those of every batch, by number.
+    ``optimizer``: its groups hold their peak rate as ``peak``. ``rate``: returns the share of it at a step. ``clip``:
+    the largest norm of the gradients; 0: any. ``first``: the number of steps made before, which are skipped."""
     model.train()
     for step, numbers in enumerate(islice(order, first, None), first):
         start = time.perf_counter()

@@ -35,9 +35,8 @@ _lock = threading.Lock()
 
 
 def load_file(path: str | Path, tick: Callable[[], object] = lambda: None) -> OwnTask:
-    """Return the task in a file on this machine; see :func:`load`. A folder is read as a folder of images; in a class
-    it is refused, as learners upload zips. Raises BadInput also if the file is missing, or is a device or a pipe: those
-    are never read."""
+    """Return the task in a file on this machine, or in a folder of images, outside a class; see :func:`load`. Raises
+    BadInput also if it is missing, or is a device or a pipe."""
     path = Path(path)
     try:
         if path.is_dir() and not asking.class_is_on():

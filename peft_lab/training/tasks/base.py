@@ -145,9 +145,8 @@ class Task(ABC):
 
     @abstractmethod
     def score(self, predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
-        """Compare ``predictions`` (label names, or tagged or generated text) with the targets of ``rows``, in order.
-        Returns values between 0 and 1 by metric name, the headline metric among them. Raises ValueError (there are no
-        rows, or not one prediction for each row)."""
+        """Score ``predictions`` (label names, tagged or generated text) against the targets of ``rows``: values between
+        0 and 1 by metric name. Raises ValueError (no rows, or not one prediction for each)."""
 
 
 T = TypeVar("T", bound=Task)

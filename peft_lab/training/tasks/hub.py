@@ -315,9 +315,8 @@ _DAY = 24 * 3600.0
 
 
 def kept_hub_file(text: str) -> tuple[str, Fetched]:
-    """Fetch a dataset's rows into a file; return its path and what was fetched. Files not used for as many days as a
-    class keeps an upload are deleted: the hub has their rows, and a run has a copy of its own. Raises what
-    :func:`peft_lab.training.tasks.hub.fetch` raises, and OSError."""
+    """Fetch a dataset's rows into a file; return its path and what was fetched. Files of the hub that were not used for
+    as many days as a class keeps an upload are deleted. Raises as :func:`fetch`, and OSError."""
     fetched = fetch(text)
     folder = places.mine() / DATASETS
     folder.mkdir(parents=True, exist_ok=True)

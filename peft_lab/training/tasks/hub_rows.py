@@ -41,9 +41,8 @@ class Rows:
 
 
 def read(paths: Sequence[Path], columns: Mapping[str, str]) -> Rows:
-    """Return the rows of files of one format, at equal steps if there are more than an upload may have. ``columns``:
-    our column names, by the dataset's; columns that already have one of our names are read in any case. Raises BadInput
-    (a file cannot be read, takes too long or has no column of a task), RunError (the process failed)."""
+    """Return the rows of files of one format, at equal steps if there are too many. ``columns``: our column names, by
+    the dataset's. Raises BadInput, RunError (the process failed)."""
     request = json.dumps({"paths": [str(path) for path in paths], "columns": dict(columns)})
     try:
         code, data, last = limited.run(__name__, data=request.encode(), seconds=SECONDS)

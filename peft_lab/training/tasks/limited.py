@@ -21,9 +21,8 @@ _SIGNAL = 128
 def run(
     module: str, *given: str, data: bytes, seconds: float, tick: Callable[[], object] = lambda: None
 ) -> tuple[int, bytes, str]:
-    """Run ``python -m module given`` with ``data`` as its input; return its exit code, output and last words. An
-    exception from ``tick``, called again and again meanwhile, ends it. Raises TimeoutError (``seconds`` or its
-    processor time are over), RunError (it cannot be started)."""
+    """Run ``python -m module given`` with ``data`` as input; return its exit code, output and last words. An exception
+    from ``tick`` ends it. Raises TimeoutError, RunError (it cannot be started)."""
     root = str(Path(__file__).resolve().parents[3])
     search = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     try:

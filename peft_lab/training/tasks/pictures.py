@@ -92,9 +92,8 @@ def too_large(size: int) -> BadInput:
 
 
 def rows_of(data: bytes) -> tuple[tuple[str, ...], Splits]:
-    """Return the classes of a zip and its images, split: each row's text is an image's name, its target the class. The
-    split depends on the names alone: about a fifth of every class is held out, at most about ``MAX_TEST`` in all. An
-    image that occurs twice counts once. Raises BadInput (one sentence: what is wrong, where, and what would work)."""
+    """Return the classes of a zip and its images, split by their names alone: each row's text is an image's name, its
+    target the class. Raises BadInput with one sentence: what is wrong, where, and what would work."""
     rows: list[Row] = []
     seen: dict[str, Row] = {}
     with _opened(data) as packed:

@@ -80,9 +80,8 @@ def half_a_character(text: str) -> bool:
 
 
 def read(data: bytes, filename: str, wanted: Container[str]) -> RecordTable:
-    """Return the records of a CSV file (comma, semicolon or tab), of JSON Lines (one object in each line) or of CoNLL
-    (one word in each line). Column names are compared without case or outer space; only cells of ``wanted`` columns are
-    stored. Raises BadInput, as soon as there are too many rows or columns."""
+    """Return the records of a CSV file, of JSON Lines or of CoNLL (one word in each line), with the cells of ``wanted``
+    columns. Raises BadInput, as soon as there are too many rows or columns."""
     return reader_of(filename)(decode(data), wanted)
 
 

@@ -148,9 +148,8 @@ _LONGEST_NAME = 60
 
 
 def own_rows(table: RecordTable, longest: int) -> tuple[list[Row], int]:
-    """Return the rows of a table with ``tokens`` and ``tags``, and how many of their tags were rewritten as BIO: a span
-    may begin with ``I-`` (IOB1, as CoNLL-2003 is distributed) or use the marks of BIOES or BILOU. ``longest``: the most
-    characters of a sentence. Raises BadInput naming line and word."""
+    """Return the rows of a table with ``tokens`` and ``tags``, and how many of their tags were rewritten as BIO (from
+    IOB1, BIOES or BILOU). ``longest``: characters of a sentence. Raises BadInput naming line and word."""
     rows, rewritten = [], 0
     for record in table.records:
         words, given = _pairs(record, table.unit)
