@@ -41,10 +41,6 @@ def target_names(shape: ModelShape, roles: tuple[Role, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-# ----------------------------------------
-# Parameters of one module.
-
-
 def _sides(m: ModuleGroup) -> int:
     return m.in_features + m.out_features
 
@@ -124,9 +120,6 @@ EACH: Mapping[str, Each] = {
     "vera": lambda m, c: c["r"] + m.out_features,
 }
 
-# ----------------------------------------
-# Parameters of the whole model.
-
 
 def _soft_tokens(shape: ModelShape, c: Settings) -> int:
     """Count soft tokens: PEFT puts them before the encoder and the decoder of a model that has both."""
@@ -189,9 +182,6 @@ ONCE: Mapping[str, Once] = {
     "tied_vectors": _tied_vectors,
     "token_rows": lambda shape, groups, c: len(c["token_indices"]) * shape.hidden,
 }
-
-# ----------------------------------------
-# Settings that depend on the model.
 
 
 def _bank_length(shape: ModelShape) -> int:

@@ -18,9 +18,6 @@ from peft_lab.methods.counting.count import CountReport, count_config
 from peft_lab.models.catalogue import get_model, resolve
 from peft_lab.takeaway.ship.passport import served_by
 
-# ----------------------------------------
-# PEFT's count of a type on a model, with its closed form. Imports torch; pages ask another process.
-
 
 @dataclass(frozen=True)
 class Counted:
@@ -43,10 +40,7 @@ def counted_type(name: str, model: str, **changes: Any) -> Counted:
     return Counted(count_config(model, config), entry.formula(shape, config), config)
 
 
-# ----------------------------------------
-# Findings of probing PEFT: capabilities, the form of ΔW, the cost of a step. Written by ``tools/probe_atlas.py``.
-
-
+#: What was found by asking PEFT: written by ``tools/probe_atlas.py``.
 PROBES_FILE = Path(__file__).parent / "probed.json"
 
 #: The capabilities probed, in display order: a short title, and what a yes means.

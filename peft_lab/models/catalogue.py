@@ -116,10 +116,6 @@ def resolve(name: str) -> ModelEntry:
     return own.read_entry(name, stamp(name))
 
 
-# ----------------------------------------
-# Errors that PEFT and torch raise, on purpose or not, and how they are reported.
-
-
 _SIZE = re.compile(
     r"size mismatch for (?P<name>\S+): copying a param with shape torch\.Size\(\[(?P<found>[\d, ]*)\]\) from "
     r"checkpoint, the shape in current model is torch\.Size\(\[(?P<wanted>[\d, ]*)\]\)"

@@ -207,10 +207,6 @@ def _chunks(inputs: Inputs) -> Iterator[tuple[list[int], dict[str, torch.Tensor]
         yield rows, chunk
 
 
-# ----------------------------------------
-# The recorder: adapters at some steps, replayed at the end on the same held-out rows.
-
-
 class RunRecorder(Recorder):
     """Record the adapters at some steps, and fit an affine map to each at the end."""
 

@@ -145,10 +145,6 @@ def base_weight(module: Any) -> torch.Tensor:
     return quantise.expanded(module.get_base_layer()).detach().float()
 
 
-# ----------------------------------------
-# LoRA's corrections while they learn: what each adds to its matrix's output, and its ΔW.
-
-
 class LowRank(Watched):
     """One matrix with its A and B. With DoRA ``change`` and ``spectrum`` are those of BA alone."""
 

@@ -26,10 +26,6 @@ Inputs = Mapping[str, "torch.Tensor"]  #: rows as the model reads them, padded o
 FreshBase = Callable[[], "torch.nn.Module"]  #: makes the base as it was before the method was applied
 ADAPTER = "default"  # PEFT's name of the only adapter
 
-# ----------------------------------------
-# Small pictures of tensors: a few hundred cells in eight bits.
-
-
 THIN, LONG, SQUARE = (
     16,
     24,
@@ -73,10 +69,6 @@ def product_picture(a: torch.Tensor, b: torch.Tensor, scale: float) -> torch.Ten
 def row(tensor: torch.Tensor) -> dict[str, Any]:
     """Return the picture of one vector, which has one dimension."""
     return tensor_picture(tensor, 1, LONG * 2)
-
-
-# ----------------------------------------
-# One trained part of a model while it learns: its contribution, its gradient, its distance from the start.
 
 
 KEPT_NUMBERS = 8_000_000  # trained numbers of a model's own modules up to which a copy of the start is held
@@ -185,10 +177,6 @@ def trained_modules(
             yield path, slot_of(path, shape), tuple(largest.shape), list(own.values())
 
 
-# ----------------------------------------
-# The recorder of a run.
-
-
 class Recorder:
     """Follow every module that trains, and record no picture of the method's own. Subclasses override what they need.
 
@@ -256,10 +244,6 @@ def start(method: MethodSpec, model: torch.nn.Module, shape: ModelShape, values:
     found = module_of("peft_lab.methods", module)
     kind: Callable[..., Recorder] = Recorder if found is None else getattr(found, name)
     return kind(model, shape, values)
-
-
-# ----------------------------------------
-# What methods measure in the same way at the end.
 
 
 def copied(trained: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

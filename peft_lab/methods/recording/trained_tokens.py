@@ -48,10 +48,6 @@ def made_tokens(model: Any) -> torch.Tensor:
     return table[: model.peft_config[ADAPTER].num_virtual_tokens]
 
 
-# ----------------------------------------
-# The share of the attention that falls on trained keys, by layer and head, and their cost in time.
-
-
 WATCHED = "watched_deep_prompts"
 NEW_TOKENS, ROUNDS = 8, 5
 
@@ -185,10 +181,6 @@ def _before_the_text(model: Any, inputs: Inputs, tokens: int) -> list[list[float
         output = model(**inputs, output_attentions=True)
     found = output.encoder_attentions if "decoder_input_ids" in inputs else output.attentions
     return [layer[0, :, -length:, :tokens].float().sum(-1).mean(1).tolist() for layer in found or ()]
-
-
-# ----------------------------------------
-# The parts that the drawing follows.
 
 
 class Columns(WatchedFromStart):

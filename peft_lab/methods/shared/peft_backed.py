@@ -217,10 +217,6 @@ def restore_adapter(model: torch.nn.Module, state: Mapping[str, torch.Tensor]) -
     model.eval()
 
 
-# ----------------------------------------
-# Switch off the frozen model's dropout while few vectors train. Also written verbatim into exported scripts.
-
-
 def without_dropout(model: Any) -> None:
     """Switch the dropout of a frozen base off.
 
