@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench.faults.campaigns import configs
+from bench.faults.campaigns import configs, knobs
 from bench.faults.folder_cases import CASES
 from peft_lab.core import inspector
 from peft_lab.core.errors import BadInput
@@ -194,3 +194,9 @@ def test_the_recording_of_a_model_of_zeros_is_written(whole: Path, tmp_path: Pat
     rows = {"input_ids": torch.tensor([ready.rows[0].ids])}
     merged, _ = recorder_parts.merge_check(ready.model, rows, insight.layers)
     assert (merged["max_logit"], merged["relative"]) == (0.0, 0.0)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_any_settings_on_any_model_are_answered() -> None:
+    for what, found in knobs.cases(400, seed=7):
+        assert found.fine, f"{what}: {found.told}\n{found.traceback}"
