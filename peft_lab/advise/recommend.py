@@ -36,7 +36,7 @@ from peft_lab.advise.words import GIVEN, amount, answer, found_answer, held
 from peft_lab.atlas import all_types
 from peft_lab.core import references as src
 from peft_lab.core import units
-from peft_lab.core.errors import BadInput, SimulationError, UnknownName
+from peft_lab.core.errors import BadInput, SimulationError, named
 from peft_lab.core.units import Source
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import known_base
@@ -429,9 +429,7 @@ TWICE = 2  # times the tokens that LoRA holds: clearly beyond the threshold
 def find_place(name: str) -> TreePlace:
     """Return a place of the tree by its id. Raises UnknownName if there is none."""
     known = {place.id: place for place in tree.places()}
-    if name not in known:
-        raise UnknownName("place in the tree", name, known)
-    return known[name]
+    return named("place in the tree", name, known)
 
 
 def reach(situation: Situation, place: TreePlace, known: Mapping[str, str]) -> Situation:

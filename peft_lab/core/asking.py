@@ -133,12 +133,10 @@ def in_person(function: Callable[Arguments, Answer]) -> Callable[Arguments, Answ
     return function
 
 
-def answered_for(
-    who: Asker | None, function: Callable[..., Answer], args: tuple[object, ...], **kwargs: object
-) -> Answer:
+def answered_for(who: Asker | None, function: Callable[..., Answer], args: tuple[object, ...]) -> Answer:
     """Return the answer of ``function``, called on behalf of ``who``. Called in the worker process."""
     with acting_for(who):
-        return function(*args, **kwargs)
+        return function(*args)
 
 
 # ----------------------------------------

@@ -113,11 +113,8 @@ class ContentError(ValueError):
 
 
 def cite(text: str) -> str:
-    """Return a citation, or several, with the name at its start replaced by the reference. Raises ValueError for
-    others.
-
-    >>> cite("LORA, section 4.1")
-    'Hu et al. 2021, LoRA, arXiv:2106.09685, section 4.1'"""
+    """Return a citation, or several: ``LORA, section 4.1`` with the reference in the name's place. Raises ValueError
+    for others."""
     parts = [part.partition(",") for part in str(text).split("; ")]
     return "; ".join(f"{_reference(name)}{comma}{place}" for name, comma, place in parts)
 
@@ -187,7 +184,7 @@ def read_entries(
     """Return the entries of a file as dataclasses. ``stated``: fields of every entry that the file's name or folder
     states. Raises ContentError: the file is no YAML list, or an entry has a missing, unknown or wrong field."""
     reader = _Reader(path, converters, stated)
-    return tuple(reader.make(kind, entry, "an entry") for entry in reader.list_nodes())
+    return tuple(reader.make(kind, entry, "an entry") for entry in reader.compose(entries=True).value)
 
 
 def by_id(path: Path, entries: Iterable[T]) -> dict[str, T]:
@@ -209,7 +206,7 @@ def read_table(
     table: dict[str, T] = {}
     for path in paths:
         reader = _Reader(path, converters)
-        for node in reader.list_nodes():
+        for node in reader.compose(entries=True).value:
             entry = reader.make(kind, node, "an entry")
             name = getattr(entry, key)
             if name in table:
@@ -250,17 +247,15 @@ class _Reader:
     """Builds values of a type from the nodes of one file."""
 
     def __init__(
-        self,
-        path: Path,
-        converters: Converters | None,
-        stated: Mapping[str, Any] | None = None,
+        self, path: Path, converters: Converters | None, stated: Mapping[str, Any] | None = None,
         text: str | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.path, self.text, self.converters = path, text, {**_OWN, **(converters or {})}
         self.stated = stated or {}
         self.natural = yaml.constructor.SafeConstructor()
 
-    def compose(self) -> yaml.Node:
+    def compose(self, entries: bool = False) -> yaml.Node:
+        """Return the file's node, which holds a list if ``entries`` are wanted."""
         text = self.path.read_text(encoding="utf-8") if self.text is None else self.text
         try:
             node = yaml.compose(text, Loader=_LOADER)
@@ -268,17 +263,10 @@ class _Reader:
             place = yaml.ScalarNode("", "", error.problem_mark or error.context_mark)
             raise ContentError(self.path, place, f"this is not valid YAML: {error.problem}.") from None
         if node is None:
-            raise ContentError(
-                self.path, yaml.ScalarNode("", "", yaml.Mark("", 0, 0, 0, None, 0)), "it is empty."
-            )
-        return node
-
-    def list_nodes(self) -> list[yaml.Node]:
-        node = self.compose()
-        if not isinstance(node, yaml.SequenceNode):
+            raise mistake(self.path, "it is empty.")
+        if entries and not isinstance(node, yaml.SequenceNode):
             raise ContentError(self.path, node, "a list of entries is needed: each begins with '- '.")
-        nodes: list[yaml.Node] = node.value
-        return nodes
+        return node
 
     def make(self, kind: Any, node: yaml.Node, what: str) -> Any:
         """Return a node's value as a ``kind``; ``what`` names it in errors."""
@@ -287,9 +275,8 @@ class _Reader:
             if isinstance(converter, Through):
                 value, convert = self.make(converter.kind, node, what), converter.make
             else:
-                text = str in (kind, getattr(kind, "__supertype__", None)) and isinstance(
-                    node, yaml.ScalarNode
-                )
+                text = str in (kind, getattr(kind, "__supertype__", None))
+                text = text and isinstance(node, yaml.ScalarNode)
                 value, convert = node.value.rstrip("\n") if text else self.value(node), converter
             try:
                 return convert(value)

@@ -174,18 +174,6 @@ def _first(pipe: RawIOBase) -> bytes:
     return piece or b""  # None: nothing yet, of somebody who writes
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file as UTF-8 and replace what it held. Raises OSError: as :func:`require_writable`."""
-    with open(_to_write(path, os.O_TRUNC), "w", encoding="utf-8") as file:
-        file.write(text)
-
-
-def require_writable(path: Path) -> None:
-    """Check that a file can be appended to, and create it if it does not exist. Raises OSError: it cannot be written,
-    for instance a folder or a pipe that nobody reads. It is raised at once."""
-    os.close(_to_write(path, os.O_APPEND))
-
-
 def _to_write(path: Path, how: int) -> int:
     """Open a file for writing, create it if needed, and return its descriptor. Opening does not wait. Raises OSError:
     it cannot be written, or is a pipe that nobody reads."""
@@ -198,6 +186,18 @@ def _to_write(path: Path, how: int) -> int:
     if _AT_ONCE:
         os.set_blocking(descriptor, True)
     return descriptor
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file as UTF-8 and replace what it held. Raises OSError: as :func:`require_writable`."""
+    with open(_to_write(path, os.O_TRUNC), "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def require_writable(path: Path) -> None:
+    """Check that a file can be appended to, and create it if it does not exist. Raises OSError: it cannot be written,
+    for instance a folder or a pipe that nobody reads. It is raised at once."""
+    os.close(_to_write(path, os.O_APPEND))
 
 
 @contextmanager
@@ -333,23 +333,19 @@ _MATTERS = (".json", ".safetensors")  # config, tokenizer, weights and their ind
 def stamp(name: str) -> tuple[tuple[str, int, int], ...]:
     """Return name, time (nanoseconds) and size (bytes) of the files a model is read from: those of a folder given by
     its full path, or of a Hugging Face id's snapshot in the cache. Empty for other names."""
-    files_seen = []
-    with suppress(OSError, ValueError), os.scandir(_folder_of(name)) as files:
-        for file in files:
-            if file.name.endswith(_MATTERS):
-                status = file.stat()
-                files_seen.append((file.name, status.st_mtime_ns, status.st_size))
-    return tuple(sorted(files_seen))
-
-
-def _folder_of(name: str) -> Path:
-    """Return the folder that holds the model's files. Raises ValueError for a name without one."""
-    if Path(name).is_absolute():
-        return Path(name)
-    if HUB_ID.fullmatch(name):
+    found, folder = [], Path(name)
+    if not folder.is_absolute():
+        if not HUB_ID.fullmatch(name):
+            return ()
         from huggingface_hub import try_to_load_from_cache
 
         config = try_to_load_from_cache(name, "config.json")
-        if isinstance(config, str):
-            return Path(config).parent
-    raise ValueError(name)
+        if not isinstance(config, str):
+            return ()
+        folder = Path(config).parent
+    with suppress(OSError, ValueError), os.scandir(folder) as files:
+        for file in files:
+            if file.name.endswith(_MATTERS):
+                status = file.stat()
+                found.append((file.name, status.st_mtime_ns, status.st_size))
+    return tuple(sorted(found))

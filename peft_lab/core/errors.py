@@ -26,11 +26,7 @@ def in_short(error: BaseException, most: int = 300) -> str:
 
 
 def echoed(text: object, most: int = 60) -> str:
-    """Return input as a message repeats it: at most ``most`` characters, with ``…`` in place of the rest.
-
-    >>> echoed("q_proj"), echoed("x" * 5000, 8)
-    ('q_proj', 'xxxxxxx…')
-    """
+    """Return input as a message repeats it: at most ``most`` characters, with ``…`` in place of the rest."""
     said = str(text)
     return said if len(said) <= most else f"{said[: most - 1]}…"
 
@@ -100,10 +96,7 @@ class Unsupported(BadInput):
 
 
 class AssetError(PeftLabError):
-    """Weights or data that are missing, could not be fetched, or failed verification.
-
-    ``asset`` names what has to be fetched, if that helps.
-    """
+    """Weights or data that are missing, could not be fetched, or failed verification."""
 
     def __init__(self, message: str, asset: str = "") -> None:
         super().__init__(message)
@@ -130,14 +123,9 @@ class SimulationError(PeftLabError):
 
 @dataclass(frozen=True)
 class Replacement:
-    """One function of a library that :meth:`by` replaces.
-
-    Attributes:
-        name: its name in this package; the tripwire has the same.
-        module: the module in which callers look the function up, such as ``torch.nn.functional``.
-        attribute: its name there, with the class for a method: ``FrodLayer._calculate_frod_u_and_lambda``.
-        reason: why the library's own function does not do.
-    """
+    """One function of a library that :meth:`by` replaces: ``attribute`` (with the class for a method) of the ``module``
+    in which callers look it up, by its ``name`` in this package, which its tripwire has too; ``reason``: why the
+    library's own does not do."""
 
     name: str
     module: str

@@ -200,16 +200,8 @@ class Field:
         return names
 
     def parse(self, text: str) -> Any:
-        """Parse a value from the command line or an address: ``8``, ``10,000``, ``true``, ``q_proj,v_proj``.
-
-        Raises:
-            BadInput: as :meth:`check`.
-
-        >>> Field("target_modules", "Target modules", "modules", (), "Which.").parse("q_proj, v_proj")
-        ('q_proj', 'v_proj')
-        >>> Field("use_dora", "DoRA", "bool", False, "Magnitudes apart.").parse("yes")
-        True
-        """
+        """Parse a value from the command line or an address: ``8``, ``10,000``, ``true``, ``q_proj,v_proj``. Raises
+        BadInput as :meth:`check`."""
         text = text.strip()
         if text.lower() in self.words:
             return self.words[text.lower()]
@@ -270,11 +262,7 @@ def _figure(number: float) -> str:
 
 
 def as_text(value: Any) -> str:
-    """Return a value as text for a URL.
-
-    >>> as_text(True), as_text(("q_proj", "v_proj")), as_text(3e-4), as_text(None)
-    ('true', 'q_proj,v_proj', '0.0003', '')
-    """
+    """Return a value as text for a URL: ``true``, ``q_proj,v_proj``, ``0.0003``; empty for None."""
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -44,15 +44,9 @@ _FAMILY = {"qlora": "lora"}
 
 @dataclass(frozen=True)
 class Fact:
-    """One fact.
-
-    Attributes:
-        subject: the slug of a method; of several, the fact is about any one of them ("IA³ or a small LoRA").
-        relation: one of the constants above, such as :data:`FIRST`.
-        object: the other side of the relation: a name, a range of numbers, or nothing.
-        when: conditions under which it holds: the decision tree's questions by name, with the answers that qualify.
-        holds: ``always`` or ``never`` under these conditions, or ``sometimes`` if the conditions do not decide it.
-    """
+    """One fact: of a method's slug (of several, of any one of them) a ``relation`` above to the ``object`` (a name, a
+    range of numbers, or nothing), under conditions (``when``: the decision tree's questions by name, with the
+    answers that qualify); ``sometimes`` if these do not decide it."""
 
     subject: tuple[str, ...]
     relation: str

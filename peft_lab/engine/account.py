@@ -308,18 +308,10 @@ def reserve(
     warm_up: int = 0,
     threads: frozenset[str] = frozenset({"forward", "backward"}),
 ) -> int:
-    """Return the most bytes that the caching allocator holds while a trace is replayed, workspaces included.
-
-    Args:
-        capability: the GPU's compute capability, which decides the size of cuBLAS workspaces: one for the thread that
-            runs forward passes and one for autograd's, taken at their first use and kept.
-        capacity: device memory, at which cached segments are released.
-        warm_up: bytes that are allocated at once and freed before loading, which transformers does with the size of the
-            weights when it loads onto a device (``caching_allocator_warmup``).
-
-    Raises:
-        DeviceFull: beyond ``capacity``.
-    """
+    """Return the most bytes that the caching allocator holds while a trace is replayed, with a cuBLAS workspace (by
+    ``capability``) for each of the ``threads`` of forward passes and of autograd, taken at first use and kept.
+    ``warm_up`` bytes are allocated at once and freed before loading, as transformers does with the size of the
+    weights (``caching_allocator_warmup``). Raises DeviceFull beyond ``capacity``."""
     allocator = CachingAllocator(capacity)
     replay(trace, allocator, capability, warm_up, threads)
     return allocator.peak_reserved

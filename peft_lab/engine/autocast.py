@@ -34,11 +34,7 @@ _device = "cuda"
 
 @cache
 def cast_operations(device: str) -> frozenset[str]:
-    """Return the names of the operations that autocast casts on ``cuda`` or ``cpu``.
-
-    >>> {"linear", "softmax.int"} <= cast_operations("cuda")
-    True
-    """
+    """Return the names of the operations that autocast casts on ``cuda`` or ``cpu``."""
     names: list[str] = torch._C._dispatch_get_registrations_for_dispatch_key(f"Autocast{device.upper()}")
     return frozenset(name.removeprefix("aten::") for name in names)
 
@@ -46,9 +42,7 @@ def cast_operations(device: str) -> frozenset[str]:
 @contextmanager
 def simulated(device: str, dtype: str) -> Iterator[Callable[[torch.nn.Module], None]]:
     """Yield a function that makes a model's forward passes run under autocast to ``dtype``, on tensors without values.
-
-    Enter it where attention is replaced already (:func:`peft_lab.engine.kernels.attention`).
-    """
+    Enter it where attention is replaced already (:func:`peft_lab.engine.kernels.attention`)."""
     global _device
     attend, clear, enabled = (r.original() for r in (kernels.ATTENTION, AUTOCAST_CACHE, AUTOCAST_STATE))
 

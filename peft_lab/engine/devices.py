@@ -176,11 +176,7 @@ def get_device(name: str) -> Device:
 
 
 def spelt(text: str) -> str | None:
-    """Return the name of the device that a text spells, such as ``A100-80GB`` or ``cpu``; None if there is none.
-
-    >>> spelt("RTX 4090"), spelt("H100 80GB"), spelt("abacus")
-    ('rtx-4090', 'h100', None)
-    """
+    """Return the name of the device that a text spells, such as ``A100-80GB`` or ``cpu``; None if there is none."""
     if text in devices():
         return text
     bare = _bare(text)
@@ -201,15 +197,8 @@ SIZE = re.compile(r"([0-9][0-9_,]{0,40}(?:\.[0-9]{1,40})?)\s*(b|kb|mb|gb|gib)?",
 
 
 def device_of(text: str) -> Device:
-    """Return a device by its name, or an unnamed device by its memory size.
-
-    Raises:
-        UnknownName: neither a device nor a size. BadInput: an unknown unit, or a size too large or too small.
-
-    >>> device_of("24MB")
-    Traceback (most recent call last):
-    peft_lab.core.errors.BadInput: '24MB' is not a memory size; write it as 24GB.
-    """
+    """Return a device by its name, or an unnamed device by its memory size. Raises UnknownName: neither a device nor a
+    size. BadInput: an unknown unit, or a size too large or too small."""
     match = SIZE.fullmatch(text.strip())
     if (known := spelt(text)) is not None:
         return devices()[known]

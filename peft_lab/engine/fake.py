@@ -44,12 +44,9 @@ def quantise_meta(
     double: bool = True,
     compute: torch.dtype | None = None,
 ) -> None:
-    """Replace the linear layers of a meta model by quantised ones, with packed sizes.
-
-    4-bit layers compute in ``compute`` (None: the precision of their weights). Output heads stay whole, and so do
-    the layers that an architecture needs whole. The model is marked ``is_loaded_in_4bit`` or ``is_loaded_in_8bit``,
-    which PEFT reads.
-    """
+    """Replace the linear layers of a meta model by quantised ones, with packed sizes. 4-bit layers compute in
+    ``compute`` (None: the precision of their weights). Output heads stay whole, and so do the layers that an
+    architecture needs whole. The model is marked ``is_loaded_in_4bit`` or ``is_loaded_in_8bit``, which PEFT reads."""
     from transformers.pytorch_utils import Conv1D
 
     config: Any = model.config
@@ -269,14 +266,8 @@ _KINDS = 4  # token kinds, which CPT numbers per example: 1 to 4, 5 to 8 ...
 
 
 def true_entries(kinds: list[int], length: int) -> Mapping[tuple[int, int], int]:
-    """Return how many entries per row of CPT's masks are true, by the mask's dimensions and row length.
-
-    Args:
-        kinds: of the prompt's tokens, from ``cpt_tokens_type_mask``. length: tokens in a row of text.
-
-    >>> true_entries([1, 2, 3, 4], 8)
-    {(2, 8): 8, (2, 11): 9, (1, 11): 9, (1, 4): 3}
-    """
+    """Return how many entries per row of CPT's masks are true, by the mask's dimensions and row length, for a prompt
+    with these ``kinds`` (``cpt_tokens_type_mask``) and a text of ``length`` tokens."""
     virtual = len(kinds)
     labels = length + sum(kind > 0 and kind % _KINDS == 0 for kind in kinds[1:])
     whole = virtual + length - 1  # the loss is over every token but the first

@@ -16,6 +16,7 @@ from peft_lab.core.later import torch
 from peft_lab.engine.request import Simulation, StepRequest, StepSetting
 from peft_lab.engine.running import Stage
 from peft_lab.engine.simulate import blueprint_of, refusing, simulate_blueprint
+from peft_lab.engine.step import BlockwiseAdam
 
 if TYPE_CHECKING:
     from peft_lab.training.batches import Picked
@@ -23,15 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LabBatch(StepSetting):
-    """The sizes of one batch of a run.
-
-    Attributes:
-        padded: whether a row is shorter than the longest.
-        kept: positions at which the head is applied (from the first that predicts a completion to the last).
-        predicted: tokens that the loss counts, over all rows. Both are 0 when classifying rows.
-        apart: whether the model is an encoder-decoder; ``seq`` is then the encoder's, ``kept`` the decoder's.
-        implementation: the attention implementation of transformers; ``None``: its default.
-    """
+    """The sizes of one batch of a run: whether a row is shorter than the longest (``padded``), at how many positions
+    the head is applied (``kept``: from the first that predicts a completion to the last), how many tokens the loss
+    counts over all rows (``predicted``; both 0 when classifying rows), whether the model is an encoder-decoder
+    (``apart``: ``seq`` is the encoder's, ``kept`` the decoder's), and transformers' attention ``implementation``."""
 
     padded: bool = True
     device: str = "cpu"
@@ -97,7 +93,9 @@ def simulate_lab(request: StepRequest) -> Simulation:
             made = None if number is None else stage.recorder.trace.storages[number]
             if made is not None and made.part != "adapter" and made.part != "weights":
                 made.part = "optimizer"
-        optimizer = _FusedAdam(masters.parameters)
+        optimizer = BlockwiseAdam(
+            masters.parameters, bits=32, paged=False, counters=True
+        )  # as torch's fused AdamW
         model = stage.subject.model.train()
         inputs, asked = _inputs(batch, size_of(entry.config) if entry.kind == "vision" else None)
         keep = asked is not None and keeps_logits(model)
@@ -117,26 +115,6 @@ def simulate_lab(request: StepRequest) -> Simulation:
         # Its model is not the blueprint's, so it has a name of its own among the models that are copied.
         own = replace(blueprint, method=applied, source=f"{blueprint.source} {batch.implementation}")
         return simulate_blueprint(own, batch, request.model, request.method, schedule)
-
-
-class _FusedAdam:
-    """torch's fused AdamW: two moments and a step counter for each parameter, updated in place without temporaries."""
-
-    def __init__(self, parameters: list[Any]) -> None:
-        self.parameters = parameters
-        self.states: list[list[torch.Tensor]] = []
-
-    def step(self) -> None:
-        if not self.states:
-            for parameter in self.parameters:
-                if parameter.grad is not None:
-                    counter = parameter.detach().new_zeros((), dtype=torch.float32)
-                    moments = [torch.zeros_like(parameter, requires_grad=False) for _ in range(2)]
-                    self.states.append([counter, *moments])
-
-    def zero_grad(self) -> None:
-        for parameter in self.parameters:
-            parameter.grad = None
 
 
 def _inputs(

@@ -26,10 +26,8 @@ LOADERS = TITLES["loaders"]
 
 @dataclass(frozen=True)
 class Loading:
-    """The most bytes on each device and in the main memory of a process while a base is loaded.
-
-    ``loader``: one of :data:`LOADERS`. ``processes``: how many hold as much in main memory at the same time.
-    """
+    """The most bytes on each device and in the main memory of a process while a base is loaded, by one of
+    :data:`LOADERS`; ``processes`` hold as much in main memory at the same time."""
 
     device_bytes: int
     main_bytes: int
@@ -51,12 +49,9 @@ def loading(
     own: Quantization | None = None,
     how: Sharding | None = None,
 ) -> Loading:
-    """Return what loading a base takes as the lab's scripts load it.
-
-    Args:
-        dtype, precision: how the base is stored and computed with, as of a step (:mod:`peft_lab.engine.request`).
-        own: how the method itself stores linear layers. how: how devices share the step; None: there is one.
-    """
+    """Return what loading a base takes as the lab's scripts load it. ``dtype``, ``precision``: of a step
+    (:mod:`peft_lab.engine.request`); ``own``: how the method itself stores linear layers; ``how`` devices share the
+    step."""
     packed, how = own or PACKED.get(dtype), how or Sharding()
     width = WIDTHS[COMPUTING[precision].stored or (dtype if dtype in WIDTHS else "bfloat16")]
     few = {group.path for group in quantised(shape)} if packed else set()

@@ -159,18 +159,11 @@ def simulate(
     orders: int = 0,
     first: int = 1,
 ) -> OverRun:
-    """Return what the allocator reserves over runs of sampled orders.
-
-    Args:
-        traced: returns the trace of a schedule. setting: with ``lengths``. weights: the bytes that are allocated and
-            freed before loading. packs: whether the model reads packed rows. orders: how many to sample, without the
-            other ways to run; 0: :data:`ORDERS` of them, with these. first: steps until all are alike.
-
-    A run that the setting's capacity cannot hold counts as what it had reserved with the request that failed.
-
-    Raises:
-        SimulationError: as :class:`Steps`, for rows that are too short, and without PyTorch's CUDA allocator.
-    """
+    """Return what the allocator reserves over runs of sampled ``orders`` (0: :data:`ORDERS` of them, and the other ways
+    to run). ``traced`` returns the trace of a schedule, ``weights`` the bytes that are allocated and freed before
+    loading; ``packs``: the model reads packed rows; ``first``: steps until all are alike. A run that does not fit
+    counts as what it had reserved with the request that failed. Raises SimulationError as :class:`Steps`, for rows
+    that are too short, and without PyTorch's CUDA allocator."""
     longest = min(setting.lengths[-1], setting.seq)
     if longest < _FEWEST or setting.device != "cuda":
         why = "the device is not a GPU" if setting.device != "cuda" else f"{longest} tokens are too few"

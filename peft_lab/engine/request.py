@@ -214,14 +214,9 @@ def torch_dtype(name: str) -> torch.dtype:
 
 @dataclass(frozen=True)
 class StepRequest:
-    """One training step of one of the lab's methods. Hashable; passed as a whole, also to other processes.
-
-    Attributes:
-        model: a name in the catalogue, a Hugging Face id or a local path.
-        values: the method's knobs; missing ones have their defaults.
-        dtype: of the base, or the format its linear layers are packed in (:data:`peft_lab.engine.simulate.PACKED`).
-        checkpointing: keep only the layers' inputs and recompute the rest in the backward pass.
-    """
+    """One training step of one of the lab's methods (hashable): the ``model`` by name, id or path, the ``method`` and
+    its knobs, the base's ``dtype`` or packed format (:data:`peft_lab.engine.simulate.PACKED`), and whether only the
+    layers' inputs are kept (``checkpointing``)."""
 
     model: str
     method: str

@@ -5,11 +5,11 @@ A schedule is run on a stage; :mod:`peft_lab.engine.account` repeats the trace o
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 from peft_lab.core.errors import PeftLabError, SimulationError, Unsupported, in_short
@@ -49,10 +49,9 @@ class Stage:
         inputs = self._batch(batch or setting.batch, length or setting.seq)
         step.train(self.subject, self.recorder, self.optimizer, inputs, setting.device == "cuda")
 
-    def accumulate(self) -> None:
-        """Run a forward and backward pass on the setting's batch without an optimizer step."""
-        inputs = self._batch(self.setting.batch, self.setting.seq)
-        step.accumulate(self.subject, self.recorder, inputs)
+    def _batch(self, rows: int, length: int) -> dict[str, Any]:
+        how = self.setting
+        return step.training_batch(self.subject, rows, length, how.padded, how.packed, how.tags > 0)
 
     def update(self, passes: int, apart: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
         """Run one update. Of several passes two run, the first, in ``apart``, for all but the last."""
@@ -61,16 +60,13 @@ class Stage:
             self.recorder.enter("zero_grad")
             optimizer.zero_grad()
             with apart():
-                self.accumulate()
-            self.optimizer = _Adding(optimizer)
+                step.accumulate(
+                    self.subject, self.recorder, self._batch(self.setting.batch, self.setting.seq)
+                )
+            # the gradients present at the beginning of the step are kept: its pass adds to them
+            self.optimizer = SimpleNamespace(zero_grad=lambda: None, step=optimizer.step)
         self.train()
         self.optimizer = optimizer
-
-    def _batch(self, rows: int, length: int) -> dict[str, Any]:
-        setting = self.setting
-        return step.training_batch(
-            self.subject, rows, length, setting.padded, setting.packed, setting.tags > 0
-        )
 
     def settle(self) -> None:
         """Create the optimizer's states as the first step leaves them, from empty gradients and without a pass."""
@@ -83,19 +79,6 @@ class Stage:
         self.subject.outputs = None
         self.subject.model.eval()
         step.generate(self.subject, self.recorder, self.setting.generate[0], prompt, self.setting.generate[1])
-
-
-class _Adding:
-    """An optimizer that keeps the gradients present at the beginning of a step."""
-
-    def __init__(self, optimizer: Any) -> None:
-        self._optimizer = optimizer
-
-    def zero_grad(self) -> None:
-        """Do nothing: the next pass adds to the gradients."""
-
-    def step(self) -> None:
-        self._optimizer.step()
 
 
 class Devices:
@@ -213,7 +196,7 @@ def _agrees(trace: Trace, adapted: int, blueprint: Blueprint) -> bool:
     return [*([adapted] if real else []), *unrolled] == list(_facts(blueprint))
 
 
-_known_facts: OrderedDict[str, tuple[int, ...]] = OrderedDict()
+_known_facts: dict[str, tuple[int, ...]] = {}
 _KEPT = 64
 
 
@@ -232,9 +215,9 @@ def _facts(blueprint: Blueprint) -> tuple[int, ...]:
         sizes = (t.untyped_storage().nbytes() for t in tensors)
         found = (*first, *sorted(size for size in sizes if size))
         if key is not None:
+            if len(_known_facts) >= _KEPT:
+                del _known_facts[next(iter(_known_facts))]
             _known_facts[key] = found
-            if len(_known_facts) > _KEPT:
-                _known_facts.popitem(last=False)
     return found
 
 
@@ -246,20 +229,20 @@ def _host_bytes(stage: Stage, parameters: Sequence[Any] | None = None) -> int:
 
 def _chunk_the_loss(model: Any) -> None:
     """Make the model compute its loss in chunks. Raises Unsupported if it cannot; some models only when they run."""
-
-    @contextmanager
-    def refusing() -> Iterator[None]:
-        try:
-            yield
-        except ValueError as error:
-            raise Unsupported(
-                f"The loss of this model cannot be computed in chunks: {error}.", "loss"
-            ) from error
-
-    with refusing():
-        without_logits(model)
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    base.loss_function = refusing()(base.loss_function)
+
+    def refusing(function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **more: Any) -> Any:
+            try:
+                return function(*args, **more)
+            except ValueError as error:
+                said = f"The loss of this model cannot be computed in chunks: {error}."
+                raise Unsupported(said, "loss") from error
+
+        return run
+
+    refusing(without_logits)(model)
+    base.loss_function = refusing(base.loss_function)
 
 
 def away(stage: Stage) -> AbstractContextManager[Any]:

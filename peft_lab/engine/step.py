@@ -28,16 +28,10 @@ MAX_NORM = 1.0
 
 @dataclass
 class SteppedModel:
-    """A model that can be stepped, with the places of its parts.
-
-    Attributes:
-        layers: the repeated blocks, in order; empty if none can be told apart.
-        period: how many blocks make one repetition (2 if sliding and full attention alternate); elsewhere in this
-            package a "layer" is one repetition.
-        head: the output head, None if the loss is not over a vocabulary.
-        kind: ``causal-lm``, ``encoder``, ``seq2seq`` or ``vision``.
-        outputs: the model's last outputs, if the loop keeps them (``keeps_outputs``).
-    """
+    """A model that can be stepped, with its repeated ``layers`` (empty if none can be told apart), of which ``period``
+    make one repetition (2 if sliding and full attention alternate; elsewhere here a "layer" is one repetition), its
+    output ``head`` (None if the loss is not over a vocabulary), its ``kind``, and its last ``outputs`` if the loop
+    keeps them."""
 
     model: torch.nn.Module
     kind: str
@@ -330,10 +324,7 @@ class _CountingOnHost:
 
     def __init__(self, optimizer: Any) -> None:
         self._optimizer = optimizer
-
-    def zero_grad(self) -> None:
-        """Drop all gradients."""
-        self._optimizer.zero_grad()
+        self.zero_grad = optimizer.zero_grad
 
     def step(self) -> None:
         """Update the parameters."""
@@ -352,16 +343,12 @@ class Nothing:
 
 
 class BlockwiseAdam:
-    """bitsandbytes' AdamW: its states, created in its order; its kernels work in place and allocate nothing.
+    """bitsandbytes' AdamW: its states, created in its order; its kernels work in place and allocate nothing. Paged
+    states are in memory shared by host and device and count as the host's (``paged_bytes``)."""
 
-    Paged states live in memory shared by host and device and count as host memory (``paged_bytes``): the driver moves
-    pages to the device while there is room.
-    """
-
-    def __init__(self, parameters: Sequence[torch.nn.Parameter], bits: int, paged: bool) -> None:
-        self.parameters = parameters
-        self.bits = bits
-        self.paged = paged
+    def __init__(self, parameters: Sequence[Any], bits: int, paged: bool, counters: bool = False) -> None:
+        """Make the optimizer. ``counters``: each count of steps is on the device, as with torch's fused one."""
+        self.parameters, self.bits, self.paged, self.counters = parameters, bits, paged, counters
         self.state: dict[int, list[torch.Tensor]] = {}
         self._qmaps: list[torch.Tensor] = []
 
@@ -387,13 +374,13 @@ class BlockwiseAdam:
                     self.state[index] = self._init_state(parameter)
 
     def _init_state(self, parameter: torch.nn.Parameter) -> list[torch.Tensor]:
-        count = parameter.numel()
-        if self.bits == 32 or count < _MIN_8BIT:
-            return self._buffers(parameter, torch.float32)
+        counter = [parameter.new_zeros((), dtype=torch.float32)] if self.counters else []
+        if self.bits == 32 or parameter.numel() < _MIN_8BIT:
+            return counter + self._buffers(parameter, torch.float32)
         if not self._qmaps:
             self._qmaps = [torch.empty(_QMAP, dtype=torch.float32) for _ in range(2)]
         states = self._buffers(parameter, torch.uint8)
-        blocks = -(-count // _BLOCK_8BIT)
+        blocks = -(-parameter.numel() // _BLOCK_8BIT)
         return states + [parameter.new_zeros(blocks, dtype=torch.float32) for _ in range(2)]
 
     def _buffers(self, parameter: torch.nn.Parameter, dtype: torch.dtype) -> list[torch.Tensor]:

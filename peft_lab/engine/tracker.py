@@ -12,7 +12,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -169,10 +169,8 @@ Watched = Mapping[Any, Callable[..., None]]
 
 class MemoryRecorder:
     """Build a trace. The caller sets phase and layer by :meth:`enter`, and the attributes ``logits``, ``part``,
-    ``stream`` and ``module``, which new storages get.
-
-    ``host``: the device type whose tensors take no memory of the recorded device (see fake.py).
-    """
+    ``stream`` and ``module``, which new storages get. ``host``: the device type whose tensors take no device memory
+    (fake.py)."""
 
     def __init__(self, host: str | None = None) -> None:
         self.trace = Trace()
@@ -254,8 +252,7 @@ class MemoryRecorder:
         return index
 
     def _elsewhere(self, tensor: torch.Tensor) -> bool:
-        """Return whether the tensor is in main memory."""
-        return self._host is not None and own_part(tensor).device.type == self._host
+        return self._host is not None and own_part(tensor).device.type == self._host  # in main memory
 
     def _gone(self, key: int, _: Any) -> None:
         del self._watch[key]
@@ -355,15 +352,13 @@ class MemoryRecorder:
         return self.trace
 
 
-@cache
-def _whole() -> frozenset[type]:
-    return frozenset({torch.Tensor, torch.nn.Parameter})
-
-
 def own_part(tensor: torch.Tensor) -> torch.Tensor:
     """Return this device's share of a DTensor, the tensor inside an AsyncCollectiveTensor, and any other tensor, of any
     shape, itself."""
-    if type(tensor) in _whole():  # nearly all; looking up a missing attribute takes longer
+    kind = type(tensor)
+    if (
+        kind is torch.Tensor or kind is torch.nn.Parameter
+    ):  # nearly all; looking up a missing attribute takes longer
         return tensor
     found: torch.Tensor = getattr(tensor, "_local_tensor", tensor)
     return getattr(found, "elem", found)
@@ -390,13 +385,8 @@ def recording(
         split = frozenset({DTensor, AsyncCollectiveTensor})
     aten = torch.ops.aten
     read_scalar, copy, to_copy = aten._local_scalar_dense.default, aten.copy_.default, aten._to_copy.default
-    indexing = {
-        aten.index.Tensor,
-        aten.index_put.default,
-        aten.index_put_.default,
-        aten._index_put_impl_.default,
-        aten._unsafe_index_put.default,
-    }
+    puts = (aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default)
+    indexing = {aten.index.Tensor, aten._unsafe_index_put.default, *puts}
     broken = {aten.isinf.default, aten.isnan.default}
     says_broken = broken | {aten.any.default, aten.any.dim}
 

@@ -41,15 +41,9 @@ KINDS = _STATED.kinds
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """An operation.
-
-    Attributes:
-        kind: of :data:`KINDS`.
-        flops: multiplications and additions in products, attention, decompositions and transforms.
-        nbytes: bytes read and written, each operand once.
-        size: of a product: batch, rows, columns, inner; of a decomposition: batch and columns processed one after
-            another. Empty for others.
-    """
+    """An operation: its ``kind`` (:data:`KINDS`), multiplications and additions, bytes read and written (each operand
+    once), and the ``size`` of a product (batch, rows, columns, inner) or a decomposition (batch, columns in
+    sequence)."""
 
     kind: str
     flops: int

@@ -17,7 +17,7 @@ import pkgutil
 from functools import cache
 from types import ModuleType
 
-from peft_lab.core.errors import UnknownName
+from peft_lab.core.errors import named
 from peft_lab.methods.base import MethodSpec
 
 _SHARED = frozenset({"shared", "counting", "recording"})
@@ -61,7 +61,4 @@ def get_method(slug: str) -> MethodSpec:
     Traceback (most recent call last):
     peft_lab.core.errors.UnknownName: There is no method called 'lroa'. Did you mean 'lora'?
     """
-    try:
-        return all_methods()[slug]
-    except KeyError:
-        raise UnknownName("method", slug, all_methods(), "method") from None
+    return named("method", slug, all_methods(), "method")

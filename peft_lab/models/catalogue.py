@@ -18,7 +18,7 @@ from typing import Any
 
 from peft_lab.core import asking, disk
 from peft_lab.core.disk import HUB_ID, stamp
-from peft_lab.core.errors import BadInput, UnknownName, echoed
+from peft_lab.core.errors import BadInput, echoed, named
 from peft_lab.models import own, shapes
 from peft_lab.models.own import has_weights, is_folder
 from peft_lab.models.shapes import ModelEntry
@@ -66,10 +66,7 @@ def model_title(name: str) -> str:
 
 def get_model(name: str) -> ModelEntry:
     """Return a catalogue entry by name. Raises UnknownName: there is none; the message suggests the nearest name."""
-    try:
-        return known_models()[name]
-    except KeyError:
-        raise UnknownName("model in the catalogue", name, known_models(), "model") from None
+    return named("model in the catalogue", name, known_models(), "model")
 
 
 def known_base(named: str) -> ModelEntry | None:

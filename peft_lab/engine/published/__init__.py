@@ -137,8 +137,7 @@ class PublishedRow:
 
 @dataclass(frozen=True)
 class PrintedFigure:
-    """A figure as a paper prints it. ``paper``: its name in :mod:`peft_lab.core.references`; ``version``: that of
-    the text in which the figure was last looked up, on the day ``checked``."""
+    """A figure as a paper (its name in :mod:`peft_lab.core.references`) prints it, last looked up on a day."""
 
     name: str
     value: float
@@ -290,24 +289,24 @@ class Agreement:
 
 
 @cache
-def simulated() -> dict[str, PublishedOutcome]:
-    """Return the stored outcome of each row, by experiment."""
-    kept = disk.read_json(Path(__file__).with_name(RESULTS))
-    return {experiment: PublishedOutcome(**outcome) for experiment, outcome in kept["rows"].items()}
+def _kept() -> dict[str, Any]:
+    return dict(disk.read_json(Path(__file__).with_name(RESULTS)))
 
 
 @cache
+def simulated() -> dict[str, PublishedOutcome]:
+    """Return the stored outcome of each row, by experiment."""
+    return {name: PublishedOutcome(**outcome) for name, outcome in _kept()["rows"].items()}
+
+
 def simulated_with() -> dict[str, str]:
     """Return the versions of the libraries that made the stored outcomes."""
-    kept = disk.read_json(Path(__file__).with_name(RESULTS))
-    return dict(kept["packages"])
+    return dict(_kept()["packages"])
 
 
 def simulate(experiment: str, superseded: bool = False) -> Simulation:
-    """Simulate one row under its protocol. Imports torch; pages call this in another process.
-
-    ``superseded``: simulate the row even if today's PEFT would run it differently. Raises UnknownName: no such row.
-    SimulationError: it cannot be simulated, with the reason."""
+    """Simulate one row under its protocol, in the inspector's process; if ``superseded`` even one that today's PEFT
+    would run differently. Raises UnknownName: no such row. SimulationError: it cannot be simulated."""
     row = named("published row", experiment, rows(), "experiment")
     if experiment in SUPERSEDED and not superseded:
         raise SimulationError(SUPERSEDED[experiment])
@@ -315,10 +314,8 @@ def simulate(experiment: str, superseded: bool = False) -> Simulation:
 
 
 def count(experiment: str) -> CountReport:
-    """Count what one row trained, without weights. Imports torch; pages call this in another process.
-
-    LoRA-FA is an optimizer that freezes A, which the adapter config does not say. Raises UnknownName: no such row.
-    BadInput: PEFT cannot build it, with the reason."""
+    """Count what one row trained, in the inspector's process. LoRA-FA is an optimizer that freezes A, which the config
+    does not say. Raises UnknownName: no such row. BadInput: PEFT cannot build it."""
     from peft_lab.methods.counting import count as counting
 
     row = named("published row", experiment, rows(), "experiment")
@@ -396,10 +393,9 @@ def simulate_published(
     generate: tuple[int, int] | None = None,
     optimizer: str = PROTOCOL_SETTING.optimizer,
 ) -> Simulation:
-    """Simulate one row of the comparison: an adapter config (None: full fine-tuning) under its protocol.
-
-    ``generate``: rows and new tokens of the answers generated after the steps (the comparison's were 50 and 300).
-    ``optimizer``: AdamW in all rows but one. Raises BadInput, SimulationError: as :func:`simulate.simulate_config`."""
+    """Simulate one row of the comparison: an adapter config (None: full fine-tuning) under its protocol. ``generate``:
+    rows and new tokens of the answers after the steps (50 and 300 there). Raises BadInput, SimulationError as
+    :func:`simulate.simulate_config`."""
     entry = resolve(model)
     check_protocol(entry)
     if adapter_config is not None and adapter_configs.task_of(entry, adapter_config) == "SEQ_CLS":

@@ -329,10 +329,7 @@ _WHOLE = {
 
 def why_not(name: str, runs: str) -> str:
     """Explain why an optimizer does not work if a step ``runs`` as ``fsdp2``, ``tp`` or ``ddp``; empty if it does.
-
-    Tested with bitsandbytes 0.50.2: its operations raise for a DTensor ("got mixed torch.Tensor and DTensor",
-    "does not have a sharding strategy registered").
-    """
+    bitsandbytes 0.50.2 raises for a DTensor ("got mixed torch.Tensor and DTensor")."""
     if runs == "ddp" and name == "lorafa":
         return (  # it expects a gradient of every parameter that required one when wrapped
             "Creating PEFT's LoRA-FA optimizer freezes every matrix A, but DDP waits for the gradients of these "
@@ -346,7 +343,7 @@ def why_not(name: str, runs: str) -> str:
     return _WHOLE.get(name, theirs)
 
 
-class Hosted:
+class Hosted(Nothing):
     """An optimizer with parameters, gradients and states in main memory: it runs there and takes no device memory."""
 
     def __init__(self, name: str, parameters: Sequence[torch.nn.Parameter]) -> None:
@@ -363,14 +360,6 @@ class Hosted:
             each = 2 + self._moments if parameter.requires_grad else 1
             total += share.numel() * share.element_size() * each
         return total
-
-    def zero_grad(self) -> None:
-        """Drop all gradients."""
-        for parameter in self._parameters:
-            parameter.grad = None
-
-    def step(self) -> None:
-        """Do nothing: the update takes no memory of the device."""
 
 
 def divided_moments(name: str, parameters: Sequence[torch.nn.Parameter], foreach: bool) -> Any:

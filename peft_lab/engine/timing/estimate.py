@@ -129,15 +129,9 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Seconds:
-    """The seconds of one step.
-
-    Attributes:
-        low, high: the band. value: the estimate.
-        bottleneck: ``compute``, ``memory``, ``launch`` (the device waits for the host), ``host`` (copies from main
-            memory) or ``link``.
-        parts: seconds by part: those of :data:`PARTS`, ``launch`` (waiting for the host) and ``link`` (communication
-            that is not hidden). They add up to the value.
-    """
+    """The seconds of one step: ``value`` in a band from ``low`` to ``high``, by part (:data:`PARTS`, ``launch`` for
+    waiting for the host, ``link`` for communication that is not hidden; they add up to the value), the largest of
+    which is the ``bottleneck``."""
 
     low: float
     value: float

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_lab.core import disk
-from peft_lab.core.errors import AssetError, UnknownName
+from peft_lab.core.errors import AssetError, named
 from peft_lab.models.assets import fetching
 from peft_lab.models.assets.fetching import (
     ASSETS,
@@ -175,9 +175,7 @@ def fetch(names: Iterable[str] = (), progress: Progress | None = None) -> list[F
 
 
 def _asset(name: str) -> Asset:
-    if name not in ASSETS:
-        raise UnknownName("asset", name, ASSETS)
-    return ASSETS[name]
+    return named("asset", name, ASSETS)
 
 
 def _fetch(asset: Asset, progress: Progress) -> FetchResult:

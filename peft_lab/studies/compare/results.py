@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from peft_lab.core.errors import RunError, UnknownName
+from peft_lab.core.errors import RunError, named
 from peft_lab.core.units import Source
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import model_title
@@ -202,9 +202,7 @@ DEFAULT_AXES = ("trainable", "metric_mean")
 
 def get_axis(name: str) -> Axis:
     """Return an axis by name. Raises UnknownName if there is none."""
-    if name not in AXES:
-        raise UnknownName("axis", name, AXES, "axes")
-    return AXES[name]
+    return named("axis", name, AXES, "axes")
 
 
 def pareto_front(rows: Sequence[Mapping[str, Any]], x: str | Axis, y: str | Axis) -> list[str]:

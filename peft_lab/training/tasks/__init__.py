@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from peft_lab.core.errors import UnknownName
+from peft_lab.core.errors import named
 from peft_lab.training.tasks import made, orders, tags
 from peft_lab.training.tasks.base import Kind, Row, Splits, Task
 
@@ -28,6 +28,4 @@ def all_tasks() -> tuple[Task, ...]:
 
 def get_task(name: str) -> Task:
     """Return the task of that name. Raises UnknownName (there is none; the message suggests the nearest)."""
-    if name not in _TASKS:
-        raise UnknownName("task", name, _TASKS, "task")
-    return _TASKS[name]
+    return named("task", name, _TASKS, "task")
