@@ -92,8 +92,8 @@ def told_by(source: Callable[[], Asker | None]) -> None:
 
 
 def asker() -> Asker | None:
-    """Return the person this thread acts for; ``None`` without a class. Raises NobodyAsks: there is a class, and the
-    person is unknown."""
+    """Return the person this thread acts for; ``None`` without a class. Raises NobodyAsks: in a class, an unknown
+    person."""
     acting = _acting.get()
     if acting is not None or not class_is_on():
         return acting
@@ -114,8 +114,7 @@ def acting_for(who: Asker | None) -> Iterator[None]:
 
 
 def carried(function: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
-    """Return the function, bound to the person of this thread: it acts for them in whichever thread calls it. Raises
-    NobodyAsks: there is a class, and the person is unknown."""
+    """Return the function, acting for this thread's person anywhere. Raises NobodyAsks as :func:`asker`."""
     who = asker()
 
     @wraps(function)
@@ -127,8 +126,7 @@ def carried(function: Callable[Arguments, Answer]) -> Callable[Arguments, Answer
 
 
 def in_person(function: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
-    """Mark a question whose answer depends on who asks: a worker answers on their behalf, and nobody else gets the
-    answer."""
+    """Mark a question whose answer depends on who asks: a worker answers on their behalf and for nobody else."""
     function.in_person = True  # type: ignore[attr-defined]
     return function
 
@@ -197,8 +195,7 @@ class Limits:
 
 
 def limits() -> Limits:
-    """Return the limits of this class. Raises BadInput: the variable does not hold whole numbers above 0 for known
-    limits."""
+    """Return the limits of this class. Raises BadInput: the variable holds other than whole numbers above 0."""
     found = Limits()
     known = {each.name for each in fields(Limits)}
     for part in filter(None, (each.strip() for each in os.environ.get(LIMITS_VARIABLE, "").split(","))):

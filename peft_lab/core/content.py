@@ -113,8 +113,8 @@ class ContentError(ValueError):
 
 
 def cite(text: str) -> str:
-    """Return a citation, or several: ``LORA, section 4.1`` with the reference in the name's place. Raises ValueError
-    for others."""
+    """Return a citation, or several: ``LORA, section 4.1`` with the reference for the name. Raises ValueError for
+    others."""
     parts = [part.partition(",") for part in str(text).split("; ")]
     return "; ".join(f"{_reference(name)}{comma}{place}" for name, comma, place in parts)
 
@@ -133,8 +133,7 @@ def _reference(name: str) -> str:
 
 
 def by_name(known: Mapping[str, T], noun: str = "") -> Callable[[Any], T]:
-    """Return a converter from names to what they name; it raises ValueError, with the nearest ``noun``, for other
-    names."""
+    """Return a converter from names to what they name; it raises ValueError, with the nearest ``noun``, for others."""
 
     def of(name: Any) -> T:
         if name not in known:
@@ -168,8 +167,7 @@ def read_fact(stated: Any) -> Fact:
 
 
 def mistake(path: Path, sentence: str, *words: str) -> ContentError:
-    """Return an error about what only shows after reading, at the first line with the last of ``words``, below those
-    before."""
+    """Return an error that shows after reading, at the first line with the last of ``words``, below those before."""
     line, start, lines = 0, 0, path.read_text(encoding="utf-8").splitlines()
     for text in words:
         whole = re.compile(re.escape(text) + r"(?![\w-])")
@@ -201,8 +199,8 @@ def by_id(path: Path, entries: Iterable[T]) -> dict[str, T]:
 def read_table(
     paths: Iterable[Path], kind: type[T], key: str, converters: Converters | None = None
 ) -> dict[str, T]:
-    """Return the entries of several files by the field ``key``, in their order. Raises ContentError: as
-    :func:`read_entries`, or two entries have the same key."""
+    """Return the entries of several files by the field ``key``, in order. Raises ContentError: two have the same key,
+    too."""
     table: dict[str, T] = {}
     for path in paths:
         reader = _Reader(path, converters)
@@ -232,8 +230,7 @@ class Table(Mapping[str, T]):
 
 
 def read_entry(path: Path, kind: type[T], converters: Converters | None = None, text: str | None = None) -> T:
-    """Return the single entry of a file, or of its beginning ``text``. Raises ContentError as :func:`read_entries`
-    does."""
+    """Return the single entry of a file, or of its beginning ``text``. Raises ContentError as :func:`read_entries`."""
     reader = _Reader(path, converters, text=text)
     made: T = reader.make(kind, reader.compose(), "the file")
     return made

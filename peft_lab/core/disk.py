@@ -107,8 +107,8 @@ def take_text(path: Path, most: int, field: str | None = None, what: str = "") -
 
 
 def folder(path: Path, field: str | None = None) -> Path:
-    """Return the full path of a folder that a user named, with links resolved. Raises BadInput: it is no folder, or
-    cannot be opened."""
+    """Return the full path of a folder that a user named, with links resolved. Raises BadInput: it cannot be opened as
+    one."""
     try:
         with os.scandir(path):
             return Path(os.path.realpath(path))
@@ -146,8 +146,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def _opened(path: Path, pipes: bool) -> int:
-    """Open a file, or a pipe if allowed, without waiting; return its descriptor. Raises OSError: it is anything else,
-    or cannot be opened."""
+    """Open a file, or a pipe if allowed, without waiting; return its descriptor. Raises OSError for anything else."""
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116  beside os.open
     except ValueError:
@@ -195,8 +194,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def require_writable(path: Path) -> None:
-    """Check that a file can be appended to, and create it if it does not exist. Raises OSError: it cannot be written,
-    for instance a folder or a pipe that nobody reads. It is raised at once."""
+    """Check that a file can be appended to, and create it. Raises OSError at once, as for a pipe that nobody reads."""
     os.close(_to_write(path, os.O_APPEND))
 
 
@@ -230,8 +228,8 @@ def is_identity(text: str) -> bool:
 
 
 def parse_json(text: str | bytes, **how: Any) -> Any:
-    """Return the value in a JSON text; ``how`` goes to :func:`json.loads`. Raises ValueError: it is invalid, or nested
-    too deeply."""
+    """Return the value in a JSON text, read by :func:`json.loads`. Raises ValueError: it is invalid, or nested too
+    deeply."""
     try:
         return json.loads(text, **how)
     except RecursionError:
@@ -252,8 +250,7 @@ def read_json(path: Path, default: Any = _NONE, most: int = LARGEST_JSON) -> Any
 
 
 def beside(module: str, name: str, **values: object) -> str:
-    """Return the text of a file beside a module (its ``__file__``), such as a style sheet, with each ``%name%``
-    replaced."""
+    """Return the text of a file beside a module (its ``__file__``), such as a style sheet, each ``%name%`` replaced."""
     text = (Path(module).parent / name).read_text("utf-8")
     for key, value in values.items():
         text = text.replace(f"%{key}%", str(value))
@@ -288,8 +285,8 @@ def unzipping() -> Iterator[None]:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turn errors of the disk on writing to ``folder`` into a RunError of one sentence; let all others pass. Raises
-    RunError: the disk refused a write."""
+    """Turn errors of the disk on writing to ``folder`` into one of a sentence; let others pass. Raises RunError: that
+    one."""
     try:
         yield
     except OSError as error:
@@ -300,7 +297,7 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 def free(folder: Path) -> int | None:
-    """Return how many bytes this user may still write to the disk of a folder, which need not exist; ``None`` if
+    """Return how many bytes this user may still write to the disk of a folder, which may be missing; ``None`` if
     unknown."""
     for place in (folder, *folder.parents):
         try:

@@ -133,15 +133,13 @@ class Replacement:
     reason: str
 
     def original(self) -> Callable[..., Any]:
-        """Return the library's function, or its replacement while one is in place. Raises PeftLabError: the installed
-        release has no such function."""
+        """Return the library's function, or its replacement. Raises PeftLabError: the installed release has none."""
         owner, last = self._place()
         return getattr(owner, last)
 
     @contextmanager
     def by(self, stand_in: Callable[..., Any]) -> Iterator[None]:
-        """Replace the library's function with ``stand_in`` until the block is left, for all threads of this process.
-        Raises PeftLabError: the installed release has no such function."""
+        """Replace the library's function until the block is left, for all threads. Raises PeftLabError without one."""
         owner, last = self._place()
         before = getattr(owner, last)
         setattr(owner, last, stand_in)

@@ -118,8 +118,8 @@ class Field:
         return replace(self, label=renamed(self.label), help=renamed(self.help))
 
     def brief(self, value: Any) -> str:
-        """Return one sentence of the help to show under the control: the one on ``value`` ("b: from noise") if any,
-        else the first."""
+        """Return the sentence of the help to show under the control: that on ``value`` ("b: from noise") if any, else
+        the first."""
         sentences = [text.rstrip(".") + "." for text in _SENTENCE.split(self.help)]
         return next((text for text in sentences if text.startswith(f"{value}: ")), sentences[0])
 
@@ -200,8 +200,8 @@ class Field:
         return names
 
     def parse(self, text: str) -> Any:
-        """Parse a value from the command line or an address: ``8``, ``10,000``, ``true``, ``q_proj,v_proj``. Raises
-        BadInput as :meth:`check`."""
+        """Parse a value from a command line or an address: ``8``, ``10,000``, ``true``, ``q,v``. Raises BadInput as
+        :meth:`check`."""
         text = text.strip()
         if text.lower() in self.words:
             return self.words[text.lower()]

@@ -62,7 +62,7 @@ class Form:
 
     @classmethod
     def read(cls, texts: Mapping[str, str], start: Self | None = None) -> tuple[Self, dict[str, BadInput]]:
-        """Return the form with the values of texts, and the errors of :meth:`parse`; other fields keep the value of
+        """Return the form with the values of texts, and :meth:`parse`'s errors; other fields keep the value of
         ``start``."""
         values, wrong = cls.parse(texts)
         made: Any = replace(start or cls(), **values)  # type: ignore[type-var]

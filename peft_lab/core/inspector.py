@@ -337,8 +337,8 @@ class Inspector(Workers):
         super().__init__(1, threads, after, kept)
 
     def submit(self, function: Callable[..., Answer], *args: Any, **kwargs: Any) -> Future[Answer]:
-        """Return the answer as a future, at once. It holds the errors that :meth:`ask` raises. Raises TypeError: an
-        argument is neither JSON-able nor a dataclass."""
+        """Return the answer, or the error that :meth:`ask` raises, as a future, at once. Raises TypeError as
+        :func:`question_key`."""
         return self._put(0, False, function, args, kwargs)
 
     def ask(self, function: Callable[..., Answer], *args: Any, **kwargs: Any) -> Answer:

@@ -36,8 +36,8 @@ def note(event: str, error: BaseException | None = None, /, **facts: str | int |
 
 
 def begin() -> None:
-    """Start writing to the file that ``PEFT_LAB_LOG`` names; later calls in the same process do nothing. Raises
-    BadInput: the file cannot be written."""
+    """Start writing to the file that ``PEFT_LAB_LOG`` names, once a process. Raises BadInput: the file cannot be
+    written."""
     where = os.environ.get(VARIABLE, "")
     root = logging.getLogger(_NAME)
     if not where or any(isinstance(each.formatter, Lines) for each in root.handlers):
@@ -50,8 +50,7 @@ def begin() -> None:
 
 
 def require(where: str, named: str) -> None:
-    """Check that the log file at ``where`` can be written; ``named`` introduces it in the message. Raises BadInput if
-    not."""
+    """Check that the log file at ``where``, ``named`` so in the message, can be written. Raises BadInput if not."""
     if where != "-":
         try:
             disk.require_writable(Path(where))
@@ -65,8 +64,7 @@ class Lines(logging.Formatter):
     """Format a log record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record as one line of JSON, that of other modules without its arguments, which may hold a user's
-        text."""
+        """Return the record as one line of JSON, other modules' without arguments, which may hold a user's text."""
         said: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),

@@ -32,7 +32,7 @@ LOSSES_FROM_LOGITS = ("whole", "trainer", "shifted", "litgpt")
 
 #: Fields of a form that are fields of a step's setting.
 _ASKED = ("batch", "seq", "optimizer", "offload", "precision", "adapter_dtype", *step.TITLES["switches"])
-_ABOUT = step.TITLES["switches"]
+_ABOUT, _ASIDE = step.TITLES["switches"], step.TITLES["about"]
 #: Formats that the base's linear layers can be packed in, by name.
 PACKED_TITLES = {"int8": "8 bits (int8)", "nf4": "4 bits (NF4)", "fp4": "4 bits (FP4)"}
 
@@ -76,40 +76,21 @@ class StepForm(Form):
     optimizer: str = choice(
         "adamw", "Optimizer", "The optimizer's states are part of the step's memory.", step.OPTIMIZER_TITLES
     )
-    checkpointing: bool = yes_no(
-        False, "Checkpointing",
-        "Keeps only the input of each layer and computes the rest again in the backward pass. This takes less "
-        "memory and more time.",
-    )  # fmt: skip
-    offload: bool = yes_no(
-        False, "Offloading",
-        "Moves activations to main memory in the forward pass and copies them back for the backward pass. With "
-        "checkpointing, only the inputs of the layers are moved.",
-    )  # fmt: skip
-
+    checkpointing: bool = yes_no(False, "Checkpointing", _ASIDE["checkpointing"])
+    offload: bool = yes_no(False, "Offloading", _ASIDE["offload"])
     precision: str = choice(
-        "", "Computes in",
-        "The precision in which a step multiplies. The default is the precision of the stored base, as in the "
-        "lab's scripts. Autocast is what trainers use if bf16 or fp16 is set: the weights stay as they are stored. "
-        "The other precisions also determine how unpacked weights are stored.",
-        {name: one.title for name, one in COMPUTING.items()}, noun="precision",
+        "", "Computes in", _ASIDE["precision"], {name: one.title for name, one in COMPUTING.items()}, noun="precision"
     )  # fmt: skip
     adapter_dtype: str = choice(
-        "", "Adapters in",
-        "Data type of the parameters that a method adds. The default of PEFT and of the lab's scripts is float32 "
-        "beside a 16-bit base. In float32, the adapter's multiplications take longer than in 16 bits.",
+        "", "Adapters in", _ASIDE["adapter_dtype"],
         {"": "float32, PEFT's default", **{name: name for name in PRECISIONS}}, noun="precision of adapters",
     )  # fmt: skip
     compile: bool = yes_no(False, "torch.compile", _ABOUT["compile"])
     attention: str = choice("", "Attention", _ABOUT["attention"], step.TITLES["attentions"])
     loss: str = choice("whole", "Loss", _ABOUT["loss"], step.TITLES["losses"])
     recompute: str = choice(
-        "",
-        "Computed again",
-        _ABOUT["recompute"],
-        step.TITLES["recomputed"],
-        read_when=("checkpointing", (True,)),
-    )
+        "", "Computed again", _ABOUT["recompute"], step.TITLES["recomputed"], read_when=("checkpointing", (True,))
+    )  # fmt: skip
     updates: str = choice("", "Parameters are updated", _ABOUT["updates"], step.TITLES["updates"])
     norms: str = choice("", "RMSNorm", _ABOUT["norms"], step.TITLES["norms"])
 

@@ -246,8 +246,8 @@ def _chunk_the_loss(model: Any) -> None:
 
 
 def away(stage: Stage) -> AbstractContextManager[Any]:
-    """Keep what is saved for a backward pass in main memory, if the setting asks for it. Raises Unsupported: the
-    weights are split over devices."""
+    """Keep what is saved for a backward pass in main memory, if asked for. Raises Unsupported: weights are split over
+    devices."""
     recorder = stage.recorder
 
     def leave(tensor: torch.Tensor) -> tuple[torch.Size, torch.dtype, int]:

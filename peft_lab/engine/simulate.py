@@ -163,8 +163,7 @@ def memory_of(request: StepRequest) -> Simulation:
 
 
 def check(request: StepRequest) -> tuple[ModelEntry, MethodSpec]:
-    """Check a step's names and values; return its model and method. Raises BadInput: unknown names or values out of
-    range."""
+    """Check a step's names and values; return its model and method. Raises BadInput: unknown or out of range."""
     from peft_lab.methods import get_method
     from peft_lab.models.catalogue import resolve
 
@@ -176,8 +175,7 @@ def check(request: StepRequest) -> tuple[ModelEntry, MethodSpec]:
 
 @contextmanager
 def refusing(entry: ModelEntry, spec: MethodSpec) -> Iterator[None]:
-    """Turn the errors that libraries raise meanwhile into SimulationError. Raises SimulationError: a library refused,
-    with its reason."""
+    """Turn the errors that libraries raise meanwhile into one with their reason. Raises SimulationError: that one."""
     try:
         yield
     except REFUSALS as error:
@@ -376,8 +374,8 @@ def largest(fits: Callable[[int], bool], most: int) -> int:
 def largest_that_fits(
     what: Literal["batch", "seq"], device: Device, request: StepRequest, most: int | None = None
 ) -> int:
-    """Return the largest ``batch`` or ``seq`` that fits on ``device``, with the rest of the request unchanged. Raises
-    BadInput, SimulationError: as :func:`peft_lab.engine.simulate.simulate`."""
+    """Return the largest ``batch`` or ``seq`` of a request that fits on ``device``. Raises the errors of
+    :func:`simulate`."""
     asked = request.on(device)
     return largest(
         lambda size: device.holds(bytes_needed(asked.at(**{what: size}))),

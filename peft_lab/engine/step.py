@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_lab.core.content import read_entry
-from peft_lab.core.errors import BadInput, Unsupported
+from peft_lab.core.errors import Unsupported, named
 from peft_lab.core.later import torch
 from peft_lab.engine.fake import peft_type, tensors_held
 from peft_lab.engine.tracker import MemoryRecorder
@@ -286,7 +286,7 @@ def make_optimizer(name: str, model: torch.nn.Module, foreach: bool) -> Any:
 
     ``foreach``: whether AdamW (Muon's too) and SGD update lists of tensors at once, torch's default on CUDA, which
     takes temporaries as large as all moments. Adafactor and Muon itself update one parameter after another. Raises
-    BadInput: an unknown name. Unsupported: LoRA-FA's optimizer on a model without LoRA."""
+    UnknownName: an unknown name. Unsupported: LoRA-FA's optimizer on a model without LoRA."""
     if name == "lorafa":
         return _lora_fa(model)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -300,9 +300,8 @@ def make_optimizer(name: str, model: torch.nn.Module, foreach: bool) -> Any:
         return _CountingOnHost(torch.optim.Adafactor(trained))
     if name == "muon":
         return MuonBesideAdamW(trained, outside_layers(model), foreach=foreach)
-    if name in OF_BITSANDBYTES:
-        return BlockwiseAdam(trained, bits=32 if name == "paged_adamw" else 8, paged=name.startswith("paged"))
-    raise BadInput(f"There is no optimizer called '{name}'. Known: {', '.join(OPTIMIZERS)}.", "optimizer")
+    named("optimizer", name, OPTIMIZER_TITLES, "optimizer")
+    return BlockwiseAdam(trained, bits=32 if name == "paged_adamw" else 8, paged=name.startswith("paged"))
 
 
 def _lora_fa(model: Any) -> Any:

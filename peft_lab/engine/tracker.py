@@ -230,7 +230,7 @@ class MemoryRecorder:
         self.trace.events.append(EMPTY_CACHE)
 
     def see(self, tensor: torch.Tensor, part: str = "", layer: int | None = None) -> int:
-        """Record the storage of a tensor of any shape unless it is known. Returns its number, -1 if it takes no device
+        """Record a tensor's storage, of any shape, unless it is known; return its number, -1 if it takes no device
         memory."""
         tensor = own_part(tensor)
         storage = tensor.untyped_storage()

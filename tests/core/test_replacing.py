@@ -59,99 +59,99 @@ def _operations(run: Callable[[], Any]) -> set[str]:
     return seen
 
 
+def reached(one: Replacement, run: Callable[[], Any]) -> None:
+    """The library calls what stands in the place of its own."""
+    with one.by(_call), pytest.raises(Called):
+        run()
+
+
+def named_in(where: Any, *calls: str) -> None:
+    """A library's source calls the function by the name at which it is replaced."""
+    source = inspect.getsource(where)
+    assert all(call in source for call in calls), where
+
+
+def nowhere(*shape: int, **more: Any) -> torch.Tensor:
+    return torch.zeros(shape, device="meta", **more)
+
+
 def test_attention() -> None:
     from transformers.integrations import sdpa_attention
 
-    functional = torch.nn.functional
-    query = torch.zeros(1, 2, 4, 8, dtype=torch.bfloat16, device="meta")
+    query, flash = nowhere(1, 2, 4, 8, dtype=torch.bfloat16), "_scaled_dot_product_flash_attention"
 
     def attend() -> Any:
-        return functional.scaled_dot_product_attention(query, query, query)
+        return torch.nn.functional.scaled_dot_product_attention(query, query, query)
 
-    flash = "_scaled_dot_product_flash_attention"
     assert flash not in _operations(attend), "torch picks a device's kernel without a device: needless"
     with kernels.attention("cuda"):
         assert flash in _operations(attend)
-    with kernels.ATTENTION.by(_call), pytest.raises(Called):
-        module = torch.nn.Module()
-        sdpa_attention.sdpa_attention_forward(module, query, query, query, None, is_causal=False)
+    forward = sdpa_attention.sdpa_attention_forward
+    reached(kernels.ATTENTION, lambda: forward(torch.nn.Module(), query, query, query, None, is_causal=False))
 
 
 def test_dropout() -> None:
-    rows = torch.zeros(4, device="meta", requires_grad=True)
-    layer = torch.nn.Dropout(0.1)
+    rows, layer = nowhere(4, requires_grad=True), torch.nn.Dropout(0.1)
 
     def masks() -> list[torch.dtype]:
         kept: list[torch.dtype] = []
-
-        def noted(one: torch.Tensor) -> torch.Tensor:
-            kept.append(one.dtype)
-            return one
-
-        with torch.autograd.graph.saved_tensors_hooks(noted, lambda one: one):
+        with torch.autograd.graph.saved_tensors_hooks(lambda one: kept.append(one.dtype), lambda one: one):
             layer(rows)
         return kept
 
     assert torch.bool not in masks(), "torch keeps a byte of each number without a device: needless"
     with kernels.dropout("cuda"):
         assert masks() == [torch.bool]
-    with kernels.DROPOUT.by(_call), pytest.raises(Called):
-        layer(rows)
+    reached(kernels.DROPOUT, lambda: layer(rows))
 
 
 def test_mask_reading() -> None:
     from transformers import masking_utils
     from transformers.utils import import_utils
 
-    mask = torch.ones(1, 4, dtype=torch.bool, device="meta")
+    mask = nowhere(1, 4, dtype=torch.bool)
     assert masking_utils.is_tracing is import_utils.is_tracing
     assert not import_utils.is_tracing(mask), "transformers does not read masks without values: needless"
     with fake.MASK_READING.by(lambda value: value.is_meta):
         assert import_utils.is_tracing(mask)
-    assert "is_tracing(padding_mask)" in inspect.getsource(masking_utils)
+    named_in(masking_utils, "is_tracing(padding_mask)")
 
 
 def test_foreach_devices() -> None:
     from torch.utils import _foreach_utils
 
-    nowhere = torch.device("meta")
-    assert not _foreach_utils._device_has_foreach_support(nowhere), "torch counts meta in: needless"
+    supported = _foreach_utils._device_has_foreach_support
+    assert not supported(torch.device("meta")), "torch counts meta in: needless"
     with fake.FOREACH_DEVICES.by(lambda: ["meta"]):
-        assert _foreach_utils._device_has_foreach_support(nowhere)
-    # what clipping asks
-    weight = torch.nn.Parameter(torch.zeros(2, device="meta"))
-    weight.grad = torch.zeros(2, device="meta")
-    with fake.FOREACH_DEVICES.by(_call), pytest.raises(Called):
-        torch.nn.utils.clip_grad_norm_([weight], 1.0)
+        assert supported(torch.device("meta"))
+    weight = torch.nn.Parameter(nowhere(2))
+    weight.grad = nowhere(2)
+    reached(fake.FOREACH_DEVICES, lambda: torch.nn.utils.clip_grad_norm_([weight], 1.0))
 
 
 def _coordinates() -> Any:
-    positions = torch.zeros(2, 3, dtype=torch.long, device="meta")
-    return torch.sparse_coo_tensor(positions, torch.zeros(3, device="meta"), (4, 4))
+    return torch.sparse_coo_tensor(nowhere(2, 3, dtype=torch.long), nowhere(3), (4, 4))
 
 
 def test_sparse_matrix() -> None:
-    from peft.tuners.frod import layer as frod
-    from peft.tuners.shira import layer as shira
-
-    with pytest.raises(NotImplementedError):  # once torch can: needless
-        _coordinates().coalesce()
-    with pytest.raises(NotImplementedError):
-        torch.zeros(4, 4, device="meta") + _coordinates()
+    for run in (lambda: _coordinates().coalesce(), lambda: nowhere(4, 4) + _coordinates()):
+        with pytest.raises(NotImplementedError):  # once torch can: needless
+            run()
     with kernels.sparse_as_dense():
-        assert (torch.zeros(4, 4, device="meta") + _coordinates().coalesce()).shape == (4, 4)
-    for module in (frod, shira):
-        assert "torch.sparse_coo_tensor(" in inspect.getsource(module)
+        found = _coordinates().coalesce()
+        assert (nowhere(4, 4) + found).shape == found.to_dense().shape == (4, 4) and found._nnz() == 3
+    for adapter in ("frod", "shira"):
+        named_in(importlib.import_module(f"peft.tuners.{adapter}.layer"), "torch.sparse_coo_tensor(")
 
 
 def test_sparse_product() -> None:
     from peft.tuners.frod import layer as frod
 
     with kernels.SPARSE_MATRIX.by(kernels.Coordinates), pytest.raises(TypeError):
-        torch.sparse.mm(_coordinates(), torch.zeros(4, 2, device="meta"))
+        torch.sparse.mm(_coordinates(), nowhere(4, 2))
     with kernels.sparse_as_dense(), torch.device("meta"):
         assert torch.sparse.mm(_coordinates(), torch.zeros(4, 2)).shape == (4, 2)
-    assert "torch.sparse.mm(" in inspect.getsource(frod)
+    named_in(frod, "torch.sparse.mm(")
 
 
 def test_adamss_clusters() -> None:
@@ -162,7 +162,7 @@ def test_adamss_clusters() -> None:
         layer.clustering_Z(rows.to("meta"), 2, 10)
     theirs, ours = layer.clustering_Z(rows, 2, 10), fake._even_clusters(rows, 2, 10)
     assert (theirs[0].shape, theirs[1]) == (ours[0].shape, ours[1])
-    assert "clustering_Z(" in inspect.getsource(layer.AdamssLayer)
+    named_in(layer.AdamssLayer, "clustering_Z(")
 
 
 def test_xlora_adapters() -> None:
@@ -176,20 +176,17 @@ def test_xlora_adapters() -> None:
         adapters={"0": {"r": 2, "target_modules": ["q_proj"]}},
     )  # fmt: skip
 
-    def base() -> Any:
+    def mixed() -> Any:
         model: Any = small.blueprint("llama", 1, None).build()
         model.config.use_cache = False
-        return model
+        return get_peft_model(model, config)
 
-    with fake.MIXED_ADAPTERS.by(_call), pytest.raises(Called):
-        get_peft_model(base(), config)
+    reached(fake.MIXED_ADAPTERS, mixed)
     with pytest.raises(Exception):  # noqa: B017  once PEFT takes settings: needless
-        get_peft_model(base(), config)
+        mixed()
     with fake.MIXED_ADAPTERS.by(meta.untrained_adapter), torch.device("meta"):
-        names = [name for name, _ in get_peft_model(base(), config).named_parameters()]
-    assert any("lora_A.0" in name for name in names) and any(
-        "internal_xlora_classifier" in name for name in names
-    )
+        names = " ".join(name for name, _ in mixed().named_parameters())
+    assert "lora_A.0" in names and "internal_xlora_classifier" in names
 
 
 def test_frod_basis() -> None:
@@ -199,19 +196,18 @@ def test_frod_basis() -> None:
     with pytest.raises(RuntimeError):  # once PEFT reads no values: needless
         model._projection_from_weights([matrix.to("meta") for matrix in rows], 0.1)
     assert model._projection_from_weights(rows, 0.1).shape == fake._shared_basis(rows, 0.1).shape
-    assert "_projection_from_weights(" in inspect.getsource(model.FrodModel)
+    named_in(model.FrodModel, "_projection_from_weights(")
 
 
 def test_frod_coordinates() -> None:
     from peft.tuners.frod.layer import FrodLayer
 
-    solve = FrodLayer._calculate_frod_u_and_lambda
-    basis, weight = torch.randn(4, 4), torch.randn(6, 4)
+    solve, basis, weight = FrodLayer._calculate_frod_u_and_lambda, torch.randn(4, 4), torch.randn(6, 4)
     with pytest.raises(NotImplementedError):  # once PEFT reads no values: needless
         solve(None, basis, weight.to("meta"))
     theirs, ours = solve(None, basis, weight), fake._basis_coordinates(None, basis, weight)
     assert [one.shape for one in theirs] == [one.shape for one in ours]
-    assert "self._calculate_frod_u_and_lambda(" in inspect.getsource(FrodLayer)
+    named_in(FrodLayer, "self._calculate_frod_u_and_lambda(")
 
 
 def test_main_script() -> None:
@@ -238,39 +234,34 @@ def test_main_script() -> None:
 def test_packed_rows() -> None:
     from transformers import masking_utils
 
-    positions = torch.zeros(2, 4, dtype=torch.long, device="meta")
     with fake.MASK_READING.by(lambda value: value.is_meta):
-        found = masking_utils.find_packed_sequence_indices(positions)
+        found = masking_utils.find_packed_sequence_indices(nowhere(2, 4, dtype=torch.long))
     assert found is not None, "transformers looks at positions without values: needless"
-    assert "find_packed_sequence_indices(" in inspect.getsource(masking_utils._preprocess_mask_arguments)
+    named_in(masking_utils._preprocess_mask_arguments, "find_packed_sequence_indices(")
 
 
 def test_grouped_product() -> None:
-    rows, experts = torch.empty(6, 16, device="meta"), torch.empty(2, 16, 8, device="meta")
-    ends = torch.empty(2, dtype=torch.int32, device="meta")
+    def product() -> Any:
+        ends = nowhere(2, dtype=torch.int32)
+        return torch.nn.functional.grouped_mm(nowhere(6, 16), nowhere(2, 16, 8), offs=ends)
+
     with pytest.raises(RuntimeError, match="BF16"):  # once torch lays it out: needless
-        torch.nn.functional.grouped_mm(rows, experts, offs=ends)
-    with fake.GROUPED_PRODUCT.by(_call), pytest.raises(Called):
-        torch.nn.functional.grouped_mm(rows, experts, offs=ends)
+        product()
+    reached(fake.GROUPED_PRODUCT, product)
     with fake.GROUPED_PRODUCT.by(fake._grouped_product()):
-        assert torch.nn.functional.grouped_mm(rows, experts, offs=ends).shape == (6, 8)
+        assert product().shape == (6, 8)
 
 
 def test_folded_stack() -> None:
-    layer: Any = importlib.import_module("peft.tuners.lora.layer")
-    stack = torch.empty(2, 8, 16, device="meta")
-    proxy = layer._LoraFactorsProxy(
-        torch.empty(2, 8, 4, device="meta"), torch.empty(2, 4, 16, device="meta"), 2.0
-    )
+    proxy: Any = importlib.import_module("peft.tuners.lora.layer")._LoraFactorsProxy
+    folded, stack = proxy(nowhere(2, 8, 4), nowhere(2, 4, 16), 2.0), nowhere(2, 8, 16)
     with pytest.raises(RuntimeError):  # once autocast knows tensors that are on no device: needless
-        proxy(stack)
-    with fake.FOLDED_STACK.by(_call), pytest.raises(Called):
-        proxy(stack)
+        folded(stack)
+    reached(fake.FOLDED_STACK, lambda: folded(stack))
     with fake.FOLDED_STACK.by(fake._folded):
-        assert proxy(stack).shape == (2, 8, 16)
+        assert folded(stack).shape == (2, 8, 16)
     torch.manual_seed(0)
-    valued = layer._LoraFactorsProxy(torch.randn(2, 8, 4), torch.randn(2, 4, 16), 2.0)
-    weights = torch.randn(2, 8, 16)
+    valued, weights = proxy(torch.randn(2, 8, 4), torch.randn(2, 4, 16), 2.0), torch.randn(2, 8, 16)
     assert torch.equal(fake._folded(valued, weights), valued(weights))
 
 
@@ -287,30 +278,26 @@ def test_meta_parameters() -> None:
 
 
 def test_gathered_freed() -> None:
-    from torch.distributed.fsdp._fully_shard import _fsdp_param
+    from torch.distributed.fsdp._fully_shard._fsdp_param import FSDPParam
 
-    assert (
-        _source("_fsdp_param").count(".free_unsharded_param(")
-        + _source("_fsdp_param").count("free_storage(tensor)")
-        >= 2
-    )
-    gathered = torch.zeros(4)
+    source, gathered = _source("_fsdp_param"), torch.zeros(4)
+    assert source.count(".free_unsharded_param(") + source.count("free_storage(tensor)") >= 2
     group = type("P", (), {"all_gather_outputs": [gathered], "_unsharded_inner_tensors": []})
-    seen = _operations(lambda: _fsdp_param.FSDPParam.free_unsharded_param(group))
-    assert not seen, "operations tell of it: needless"
+    assert not _operations(lambda: FSDPParam.free_unsharded_param(group)), "operations tell of it: needless"
     assert gathered.untyped_storage().nbytes() == 0
 
 
 def test_gathered_filled() -> None:
-    from torch.distributed.fsdp._fully_shard import _fsdp_param
+    from torch.distributed.fsdp._fully_shard._fsdp_param import FSDPParam
 
     assert ".alloc_all_gather_outputs()" in _source("_fsdp_collectives")
     gathered = torch.zeros(4)
     gathered.untyped_storage().resize_(0)
     group = type("P", (), {"all_gather_outputs": [gathered]})
-    seen = _operations(lambda: _fsdp_param.FSDPParam.alloc_all_gather_outputs(group))
-    assert not seen, "operations tell of it: needless"
-    assert gathered.untyped_storage().nbytes() == gathered.numel() * gathered.element_size()
+    assert not _operations(lambda: FSDPParam.alloc_all_gather_outputs(group)), (
+        "operations tell of it: needless"
+    )
+    assert gathered.untyped_storage().nbytes() == gathered.nbytes
 
 
 def test_sharding_plans() -> None:
@@ -320,32 +307,27 @@ def test_sharding_plans() -> None:
 
 
 def _loss_in_chunks() -> Any:
-    hidden = torch.zeros(64, 4, device="meta", requires_grad=True)
+    hidden, labels = nowhere(64, 4, requires_grad=True), nowhere(64, dtype=torch.long)
     options = torch.nn.LinearCrossEntropyOptions()
-    labels = torch.zeros(64, dtype=torch.long, device="meta")
-    return torch.nn.functional.linear_cross_entropy(
-        hidden, torch.zeros(32, 4, device="meta"), labels, options=options
-    )
+    return torch.nn.functional.linear_cross_entropy(hidden, nowhere(32, 4), labels, options=options)
 
 
 def test_chunked_loop() -> None:
     assert "mm" not in _operations(_loss_in_chunks), "torch shows what the loss does: needless"
     with kernels.chunks_visible("cpu"):
         assert "mm" in _operations(_loss_in_chunks)
-    with kernels.LOOP.by(_call), pytest.raises(Called):
-        _loss_in_chunks()
+    reached(kernels.LOOP, _loss_in_chunks)
 
 
 def test_chunk_buffers() -> None:
     source = inspect.getsource(kernels.BUFFERS.original())
     assert source.count('device.type == "cuda"') == 1 and "device = input.device" in source
-    with kernels.chunks_visible("cpu"), kernels.BUFFERS.by(_call), pytest.raises(Called):
-        _loss_in_chunks()
+    with kernels.chunks_visible("cpu"):
+        reached(kernels.BUFFERS, _loss_in_chunks)
 
 
 def test_chunk_sizes() -> None:
-    with kernels.SIZES.by(_call), pytest.raises(Called):
-        _loss_in_chunks()
+    reached(kernels.SIZES, _loss_in_chunks)
     assert "device" in inspect.signature(kernels.SIZES.original()).parameters
 
 

@@ -232,8 +232,8 @@ class Streams:
 
 @contextmanager
 def process_group(devices: int, rank: int = 0) -> Iterator[Any]:
-    """Join a group as the process of this rank, while the others do not exist; yield its mesh. Raises ValueError: this
-    process is in a group already."""
+    """Join a group as the process of this rank, without the others; yield its mesh. Raises ValueError: it is in one
+    already."""
     import torch.distributed as dist
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.tensor.debug import _clear_sharding_prop_cache
@@ -414,7 +414,7 @@ def simulate_sharded(request: StepRequest, how: Sharding) -> ShardedResult:
 
 
 def reserved_over_run(request: StepRequest, how: Sharding, orders: int) -> Reserved:
-    """Return what runs over the setting's lengths reserve on each of several devices. Raises the errors of
+    """Return what runs over the setting's lengths reserve on each device. Raises the errors of
     :func:`simulate_sharded`."""
     entry, spec = check(request)
     blueprint, setting, how = _prepared(request, how)

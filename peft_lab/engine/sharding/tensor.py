@@ -12,17 +12,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.engine.step import OPTIMIZER_TITLES
-
 if TYPE_CHECKING:
     from peft_lab.methods.base import MethodSpec
     from peft_lab.models.shapes import ModelShape
 
 #: Devices of one node: the sums in every layer need the fast links within one.
 NODE = 8
-#: Methods and optimizers tested on two processes with values, by comparing losses with those of one process.
+#: Methods tested on two processes with values, by comparing losses with those of one process.
 METHODS = ("full", "lora", "prefix", "prompt", "ptuning", "adapters", "ia3", "bitfit")
-OPTIMIZERS = ("adamw", "sgd")
 
 
 def why_not(shape: ModelShape, spec: MethodSpec, values: Mapping[str, Any], devices: int) -> str:
@@ -52,13 +49,6 @@ def why_not(shape: ModelShape, spec: MethodSpec, values: Mapping[str, Any], devi
                 f"number of devices that divides the number of {what}."
             )
     return ""
-
-
-def why_no_optimizer(name: str) -> str:
-    """Explain why an optimizer does not update matrices that tensor parallelism splits; empty if it does."""
-    if name in OPTIMIZERS:
-        return ""
-    return f"{OPTIMIZER_TITLES[name]} was not tested on matrices that tensor parallelism splits; AdamW and SGD were."
 
 
 def split_styles(model: Any, devices: int) -> dict[str, str]:

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from peft_lab.core import limits
-from peft_lab.core.errors import BadInput, Unsupported
+from peft_lab.core.errors import BadInput, Unsupported, named
 from peft_lab.core.later import torch
 from peft_lab.engine.request import torch_dtype
-from peft_lab.engine.sharding import tensor
 from peft_lab.engine.step import OPTIMIZER_TITLES, TITLES, Nothing
 from peft_lab.engine.tracker import MemoryRecorder, own_part, recording
 
@@ -72,11 +71,7 @@ class Sharding:
 
     def check(self) -> None:
         """Check the settings. Raises BadInput if one is unknown or out of range, or they contradict each other."""
-        if self.kind not in SHARDING_KINDS:
-            raise BadInput(
-                f"There is no sharding called '{self.kind}'. Known: {', '.join(SHARDING_KINDS)}.",
-                "sharding",
-            )
+        named("sharding", self.kind, SHARDING_TITLES, "sharding")
         if not 1 <= self.devices <= limits.DEVICES:
             raise BadInput(
                 f"{self.devices:,} devices are out of range: choose from 1 to {limits.DEVICES:,}.", "devices"
@@ -268,8 +263,7 @@ def _labelling(recorder: MemoryRecorder, gloo: bool) -> tuple[Any, Any]:
 def replicate(
     model: torch.nn.Module, how: Sharding, recorder: MemoryRecorder, real: bool = False
 ) -> torch.nn.Module:
-    """Wrap a model in DDP, for processes that start with equal weights (they are not broadcast). ``real``: whether the
-    other processes exist."""
+    """Wrap a model in DDP, for processes that start with equal weights; ``real``: the other processes exist."""
     from torch.nn.parallel import DistributedDataParallel
 
     class Replicated(DistributedDataParallel):
@@ -335,10 +329,11 @@ def why_not(name: str, runs: str) -> str:
             "Creating PEFT's LoRA-FA optimizer freezes every matrix A, but DDP waits for the gradients of these "
             "matrices."
         )
-    if runs == "tp":
-        return tensor.why_no_optimizer(name)
-    if runs != "fsdp2" or name in MOMENTS:
+    if runs not in ("tp", "fsdp2") or name in MOMENTS:
         return ""
+    if runs == "tp":
+        title = OPTIMIZER_TITLES[name]
+        return f"{title} was not tested on matrices that tensor parallelism splits; AdamW and SGD were."
     theirs = f"{OPTIMIZER_TITLES[name]} is bitsandbytes', whose optimizers do not accept FSDP2's shards."
     return _WHOLE.get(name, theirs)
 
@@ -360,6 +355,11 @@ class Hosted(Nothing):
             each = 2 + self._moments if parameter.requires_grad else 1
             total += share.numel() * share.element_size() * each
         return total
+
+    def zero_grad(self) -> None:
+        """Drop all gradients."""
+        for parameter in self._parameters:
+            parameter.grad = None
 
 
 def divided_moments(name: str, parameters: Sequence[torch.nn.Parameter], foreach: bool) -> Any:

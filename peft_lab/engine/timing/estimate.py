@@ -172,8 +172,8 @@ def seconds(
 
 
 def speed_named(gpu: str, devices: int = 1) -> tuple[Speed, tuple[float, float]]:
-    """Return the speed of a device, and the factors around an estimate for it. Raises UnknownName: no such GPU.
-    BadInput: this machine, if it was not calibrated yet."""
+    """Return a device's speed, and the factors around an estimate for it. Raises UnknownName: no such GPU. BadInput:
+    this machine, if it was not calibrated yet."""
     if gpu == THIS:
         return here.speed(), here.BAND
     return speed_of(gpu), fitted_band(gpu, devices)
