@@ -26,10 +26,7 @@ from tests.prose import facts
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 #: Looked at in every run of the tests: they call the loss by place, by name, or do more to their logits.
-FIRST = (
-    "qwen3_moe", "mixtral", "gpt_oss", "gemma3_text", "gemma4_text", "deepseek_v3", "deepseek_v4", "nemotron_h",
-    "recurrent_gemma",
-)  # fmt: skip
+FIRST = ("qwen3_moe", "gemma3_text", "deepseek_v4", "recurrent_gemma")
 #: What no step is simulated of, and why.
 REFUSED = {
     "blt": "has none of hidden_size",  # a model of bytes, patches and words, each with a width of its own

@@ -63,7 +63,7 @@ def measured(plan: Blueprint, passes: int = 1) -> int:
     return profiled(model, once)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("trained", ["lora", "full"])
 @pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
@@ -137,6 +137,7 @@ def products(request: StepRequest) -> dict[str, int]:
     return found
 
 
+@pytest.mark.slow
 def test_adapters_multiply_in_their_own_precision() -> None:
     """PEFT keeps them in float32, which a step says by itself; autocast multiplies them in 16 bits all the same."""
     usual, wide = simulate(step("lora")), simulate(step("lora", adapter_dtype="float32"))

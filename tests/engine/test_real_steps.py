@@ -195,6 +195,7 @@ def _peaks(points: Any) -> tuple[int, int]:
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("name", "adapted"),
     [
@@ -249,7 +250,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return found
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("method", ["lora", "lora on experts", "adapters", "full"])
 @pytest.mark.parametrize("name", NAMES)

@@ -87,7 +87,8 @@ def test_unrolled_equals_run(
     assert not run[0] and found[1:] == run[1:]
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt2", "bert", "gemma", "4 bits", "8 bits"])
+@pytest.mark.sampled(3)
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "bert", "4 bits", "8 bits", "gemma"])
 def test_like_layers_are_unrolled_packed_ones_too(kind: str) -> None:
     packed = {"quantise": Quantise(int(kind[0]))} if "bits" in kind else {}
     kind = "llama" if packed else kind
@@ -228,7 +229,7 @@ def test_one_figure_alone_is_that_of_the_whole(named: str) -> None:
 SETTING = StepSetting(2, 32, device="cuda", capability=(8, 9))
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("method", ["full", "lora", "qlora", "adapters"])
 @pytest.mark.parametrize("model", ["smollm2-135m", "gpt2"])  # both tie their embeddings
@@ -253,6 +254,7 @@ def test_a_copy_leaves_the_trace_of_a_built_model(
         assert trace.events == expected.events and trace.storages == expected.storages
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 def test_a_runs_step_and_a_step_of_memory_do_not_share_a_model(attention: str) -> None:
     """The first that was simulated in a process had decided the attention of the other, 0.7% of this peak."""

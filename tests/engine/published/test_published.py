@@ -105,7 +105,7 @@ def test_kept_figures_are_what_the_code_says(name: str) -> None:
 # -- Every published count made again without weights: all 94 rows, none is left out.
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("name", published.rows())
 def test_language_rows(name: str) -> None:
     row, report = published.rows()[name], published.count(name)

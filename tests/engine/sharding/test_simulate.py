@@ -41,7 +41,7 @@ def sent(result: ShardedResult, kind: str) -> int:
     return sum(each.nbytes for each in result.exchanges if each.kind == kind)
 
 
-@pytest.mark.sampled(7)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(
     ("method", "how"),
     [
@@ -209,8 +209,8 @@ def test_each_layers_input_leaves_and_comes_back() -> None:
 @pytest.mark.parametrize(
     "how",
     [
-        Sharding("fsdp2", 4),
-        pytest.param(Sharding("ddp", 2), marks=pytest.mark.slow),
+        pytest.param(Sharding("fsdp2", 4), marks=pytest.mark.slow),
+        pytest.param(Sharding("ddp", 2), marks=pytest.mark.rest),
         pytest.param(Sharding("zero2", 4), marks=pytest.mark.rest),
         pytest.param(Sharding("fsdp2", 2, offload=True), marks=pytest.mark.rest),
         pytest.param(Sharding("tp", 2), marks=pytest.mark.rest),

@@ -65,6 +65,7 @@ def most(result: ShardedResult, part: str) -> int:
     return max(point.parts[part] for point in result.points)
 
 
+@pytest.mark.slow
 def test_every_device_has_its_part_of_each_matrix_and_of_what_lies_between_two() -> None:
     whole = ask("full", 1, kind="none")
     for devices in (2, 8):

@@ -117,7 +117,7 @@ def test_data_sheets_are_not_copied_wrongly() -> None:
 # -- The work that is counted from a shape, beside the traced work of the same steps.
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("gpu", ["l40s", "h100"])
 @pytest.mark.parametrize(
     ("model", "method", "batch", "length", "checkpointing"),

@@ -62,6 +62,7 @@ def test_not_beside_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
     assert here.known() is None
 
 
+@pytest.mark.slow
 def test_a_training_that_starts_meanwhile_spoils_it(monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[list[Any]] = [[], [(0.0, object())]]
     monkeypatch.setattr(waiting, "unfinished", lambda: looks.pop(0))
