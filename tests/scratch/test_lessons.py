@@ -63,7 +63,9 @@ def test_a_method_wraps_trains_saves_and_loads(stem: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.weights
-@pytest.mark.parametrize("stem, model", [pytest.param("ia3", "smollm2-135m", marks=pytest.mark.rest), ("bitfit", "minilm-l6")])
+@pytest.mark.parametrize(
+    "stem, model", [pytest.param("ia3", "smollm2-135m", marks=pytest.mark.rest), ("bitfit", "minilm-l6")]
+)
 def test_a_file_runs_on_a_shipped_model(stem: str, model: str, tmp_path: Path) -> None:
     root = str(FOLDER.parents[1])
     done = subprocess.run(
