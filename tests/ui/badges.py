@@ -89,15 +89,19 @@ def text_of(element: Any) -> str:
     return ""
 
 
-def _chart(child: Any) -> Any:
-    """The chart in a container that keeps its room and holds nothing else; any other child as it is."""
+def _alone(child: Any) -> Any:
+    """The chart or table in a container that keeps its room and holds nothing else; any other child as it is."""
     inside = list(getattr(child, "children", {}).values())
-    return inside[0] if len(inside) == 1 and getattr(inside[0], "type", "") == "plotly_chart" else child
+    return (
+        inside[0]
+        if len(inside) == 1 and getattr(inside[0], "type", "") in ("plotly_chart", "html")
+        else child
+    )
 
 
 def blocks(block: Any) -> Iterator[list[str]]:
     """The texts of each block, in reading order."""
-    inside = [_chart(child) for child in block.children.values()]
+    inside = [_alone(child) for child in block.children.values()]
     yield [text for child in inside if not hasattr(child, "children") and (text := text_of(child))]
     for child in inside:
         if hasattr(child, "children"):

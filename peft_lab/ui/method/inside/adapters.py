@@ -162,7 +162,10 @@ def _domains() -> None:
 
     def standing() -> None:
         now, every = look()
-        rows = [(TITLES[method], *map(standing_of, runs)) for method, runs in now.items()]
+        rows = [
+            (TITLES[method], *(standing_of(run) if run.line else "not yet" for run in runs))
+            for method, runs in now.items()
+        ]
         figures.table(("", *serving.DOMAINS), rows)
         if going and not any(run.under_way for run in every):
             st.rerun()
