@@ -324,8 +324,7 @@ def clinic_page() -> None:
         "Find out why a fine-tuning run failed. Each faulty run was **really trained**, next to a healthy one."
     )
     with errors_boxed():
-        file = learner.learners()
-        name = learner.current_learner(file)
+        file, name = learner.current_learner()
         known = solved(file, name)
         first = next((case.number for case in all_cases() if case.fault.name not in known), 1)
         form = Controls(ClinicForm, SCOPE, lambda: ClinicForm(first))

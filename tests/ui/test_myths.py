@@ -223,7 +223,7 @@ def test_stored_figures_are_of_todays_defaults(own_home: Path) -> None:
             assert all(map(stands_for, kept.complete, today)) and len(kept.complete) == len(today)
 
 
-@pytest.mark.sampled(10)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", list(all_predictions()))
 def test_each_belief_opens(name: str) -> None:
     assert len(all_predictions()) >= LEAST_BELIEFS

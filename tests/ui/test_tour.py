@@ -76,7 +76,7 @@ def control(app: AppTest, kind: str, label: str) -> Any:
     return next(widget for widget in getattr(app, kind) if widget.label == label)
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("index", range(len(NEWCOMER.stops)), ids=lambda index: NEWCOMER.stops[index].title)
 def test_a_stop_opens_with_exactly_its_settings(index: int) -> None:
     stop, where = NEWCOMER.stops[index], links.place_of(FIRST, index)

@@ -245,4 +245,4 @@ def test_a_stop_is_as_its_path_says(step: int, monkeypatch: pytest.MonkeyPatch) 
     complete = app.session_state[state._COMPLETE]
     assert {name: complete[name] for name in stop.settings} == stop.settings
     file = Learners()
-    assert tour.progress(file, learner.current_learner(file), "newcomer").visited == {STOP}
+    assert tour.progress(file, learner.current_learner()[1], "newcomer").visited == {STOP}

@@ -157,8 +157,7 @@ def myths_page() -> None:
     form = myth_controls()
     form.read_address()
     with errors_boxed():
-        file = learner.learners()
-        name = learner.current_learner(file)
+        file, name = learner.current_learner()
         chosen = just_chosen(LIST)
         if chosen is not None:
             form.remember("claim", chosen)

@@ -36,16 +36,17 @@ def learners() -> Learners:
     return Learners(clock=schedule.utc_now)
 
 
-def current_learner(file: Learners) -> str:
-    """Return the session's learner; create a first one if there is none."""
+def current_learner() -> tuple[Learners, str]:
+    """Return the store of learners and the session's learner; create a first one if there is none."""
+    file = learners()
     names = file.names()
     if not names:
         try:
-            return file.create(FIRST)
+            return file, file.create(FIRST)
         except BadInput:  # another tab was faster
-            return FIRST
+            return file, FIRST
     wanted = str(state.remembered(SCOPE, "profile", FIRST))
-    return wanted if wanted in names else names[0]
+    return file, wanted if wanted in names else names[0]
 
 
 def choose(name: str) -> None:
@@ -61,10 +62,10 @@ def clear_table() -> None:
         state.scope(SCOPE).pop(entry, None)
 
 
-def learner_row(file: Learners) -> str:
-    """Draw the row at the top of the page: the learner, a new one, files. Return the learner's name."""
+def learner_row() -> tuple[Learners, str]:
+    """Draw the row at the top of the page: the learner, a new one, files. Return the store and the learner's name."""
     who, rest = st.columns(2, vertical_alignment="bottom")
-    form, before = controls(), current_learner(file)
+    form, (file, before) = controls(), current_learner()
     names = file.names()
     form.remember("profile", before)
     name: str = form.draw(
@@ -83,7 +84,7 @@ def learner_row(file: Learners) -> str:
             _files(file, name)
         with st.popover("Delete", icon=":material/person_remove:", width="stretch"):
             _delete(file, name)
-    return name
+    return file, name
 
 
 def _create(file: Learners) -> None:

@@ -19,12 +19,11 @@ def practice_page() -> None:
     with errors_boxed():
         form = learner.controls()
         form.read_address()
-        file = learner.learners()
         body = st.container(key="practice-body")
         body.html(theme.KEPT_ROOM)
         lost = state.address_problem(SCOPE, "profile") is not None  # told beside the learner's name
         with st.expander("Learners and files", expanded=lost, icon=":material/person:"):
-            name = learner.learner_row(file)
+            file, name = learner.learner_row()
         sections = {"cards": lambda: cards(file, name), "interview": lambda: interview(file, name)}
         with body:
             form_tabs(form, learner.TABS, sections)

@@ -89,8 +89,7 @@ def tour_page() -> None:
     )
     with errors_boxed():
         state.read_address(SCOPE, {"path": _take_path})
-        file = learner.learners()
-        name = learner.current_learner(file)
+        file, name = learner.current_learner()
         address_line(SCOPE, "path")
         _received(file, name)
         known = tour.paths(file, name, pages.titles())
@@ -232,8 +231,7 @@ def bar(page: str, arrived: bool) -> Callable[[], None]:
     if not text or page == "tour":
         return lambda: None
     try:
-        file = learner.learners()
-        name = learner.current_learner(file)
+        file, name = learner.current_learner()
         known = tour.paths(file, name, pages.titles())
         found = _find(text, known)
         if found is not None and arrived:

@@ -36,8 +36,7 @@ def teach_page() -> None:
             "path.\n3. Come back here and put the stops in order. For each stop, write what learners should read, "
             "what they should change and what they should see. Then share the path."
         )
-        file = learner.learners()
-        name = learner.current_learner(file)
+        file, name = learner.current_learner()
         path = _title(file, name, tour.load_draft(file, name, pages.titles()))
         if path.stops:
             _stops(file, name, path)
@@ -225,8 +224,7 @@ def _as_it_is(page: str) -> Stop:
 def _add(stop: Stop) -> None:
     """Add the stop. As an ``on_click`` it runs even if the page is redrawn before this last button."""
     try:
-        file = learner.learners()
-        name = learner.current_learner(file)
+        file, name = learner.current_learner()
         path = tour.load_draft(file, name, pages.titles())
         path = replace(path, stops=(*path.stops, stop))
         tour.save_draft(file, name, path, pages.titles())

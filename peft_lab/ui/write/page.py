@@ -57,8 +57,7 @@ def write_page() -> None:
     form = write_controls()
     form.read_address()
     with errors_boxed():
-        file = learner.learners()
-        name = learner.current_learner(file)
+        file, name = learner.current_learner()
         for path in PATHS:
             if chosen := just_chosen(f"write-list-{path}"):
                 form.put(id=chosen, all=False)

@@ -42,7 +42,7 @@ def test_a_diagnosis_gives_the_code_with_its_place() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(3)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("fault", sorted(TROUBLE))
 def test_the_fix_mends_the_case(fault: str, tmp_path: Path) -> None:
