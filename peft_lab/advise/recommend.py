@@ -111,14 +111,9 @@ class Recommendation:
 
 
 def recommend(situation: Situation, room: Room, claims: Mapping[str, str] | None = None) -> Recommendation:
-    """Return the recommendation for a situation.
-
-    Args:
-        claims: the user's answers to questions that the lab answers itself; they must equal the lab's.
-
-    Raises:
-        BadInput: the situation or a claim is impossible. SimulationError: a step cannot be simulated.
-    """
+    """Return the recommendation for a situation. ``claims``: the user's answers to questions that the lab answers
+    itself; they must equal the lab's. Raises BadInput if the situation or a claim is impossible; SimulationError if a
+    step cannot be simulated."""
     situation.check()
     _check_claims(situation, room, claims or {})
     decided = decide(situation, room)
@@ -433,14 +428,9 @@ def find_place(name: str) -> TreePlace:
 
 
 def reach(situation: Situation, place: TreePlace, known: Mapping[str, str]) -> Situation:
-    """Return the situation that leads to ``place``.
-
-    Args:
-        known: the simulation's answers for this situation, by question; only these count as given.
-
-    If the lab would answer one of its own questions otherwise here, an example model on an example device is used
-    instead. Raises BadInput if no example has the answers.
-    """
+    """Return the situation that leads to ``place``. ``known``: the simulation's answers for this situation, by
+    question; only these count as given. If the lab would answer one of its own questions otherwise here, an example
+    model on an example device is used instead. Raises BadInput if no example has the answers."""
     wanted = {NODES[node].question: values for node, values in place.way}
     facts = {key: values for key, values in wanted.items() if key in FOUND}
     here = {

@@ -178,12 +178,9 @@ class Advice:
 
 @dataclass(frozen=True)
 class _Own(Reason):
-    """A reason that only one piece of advice gives."""
+    """A reason that only one piece of advice gives, or one of ``reasons.yaml``, which has a name."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class _Shared(Reason):
-    name: str
+    name: str = ""
 
 
 def _origin(text: Any) -> Origin:
@@ -198,21 +195,12 @@ def _when(stated: Any) -> When:
     return When((question, str(answer)))
 
 
-def _plain(own: Reason) -> Reason:
-    return Reason(own.text, own.source, own.kind, own.when)
-
-
 def _read_advice() -> dict[str, Advice]:
     converters: Converters = {Origin: _origin, When: _when}
-    shared = {
-        name: _plain(reason)
-        for name, reason in read_table([CONTENT / "reasons.yaml"], _Shared, "name", converters).items()
-    }
+    shared = read_table([CONTENT / "reasons.yaml"], _Own, "name", converters)
 
     def reason(stated: str | Reason) -> Reason:
-        return (
-            by_name(shared, "reason in reasons.yaml")(stated) if isinstance(stated, str) else _plain(stated)
-        )
+        return by_name(shared, "reason in reasons.yaml")(stated) if isinstance(stated, str) else stated
 
     resolved: Converters = {**converters, Reason: Through(str | _Own, reason)}
     return read_table([CONTENT / "advice.yaml"], Advice, "id", resolved)

@@ -336,12 +336,9 @@ class Near:
 def nearest(
     situation: Situation, room: Room, decided: Callable[[Situation, Room], Advice]
 ) -> dict[str, Near]:
-    """Return ways out when nothing can be done here: another device, another model, more storage per task.
-
-    Args:
-        decided: returns the tree's decision for a situation. Under a storage limit, a device or a larger limit is
-            named only if this decision finds something to do with it.
-    """
+    """Return ways out when nothing can be done here: another device, another model, more storage per task. ``decided``:
+    returns the tree's decision for a situation. Under a storage limit, a device or a larger limit is named only if this
+    decision finds something to do with it."""
 
     def advised(there: Situation) -> Advice | None:
         with suppress(BadInput, SimulationError):  # another model may not be trained for this

@@ -28,9 +28,9 @@ from peft_lab.runs import kept, store
 from peft_lab.runs.kept import START
 from peft_lab.runs.record import inputs_of
 from peft_lab.runs.store import Run
+from peft_lab.takeaway import card
 from peft_lab.takeaway.applied import Applied, applied
-from peft_lab.takeaway.card import licences, model_card
-from peft_lab.takeaway.facts import RunFacts, RunOutcome, outcome
+from peft_lab.takeaway.facts import RunFacts, RunOutcome, gather, outcome
 from peft_lab.takeaway.generator import ROW_MARK, WIDTH, as_notebook, as_script, fill, literal, row_lines
 from peft_lab.training.evaluation import ROWS_AT_ONCE
 from peft_lab.training.tasks import made, orders
@@ -52,11 +52,12 @@ def write_papers(run: Run) -> None:
                 scratch.write_text(text, "utf-8")
 
 
-def adapter_zip(facts: RunFacts) -> bytes:
+def adapter_zip(run: Run) -> bytes:
     """Return the adapter's folder with model card and licences as a zip file, also for a run of an older version.
     Raises BadInput if the run saved no adapter; RunError if the adapter is damaged."""
-    folder = facts.run.adapter
-    if not _has_adapter(facts.run):
+    facts = gather(run)
+    folder = run.adapter
+    if not _has_adapter(run):
         raise BadInput(f"'{facts.run.id}' saved no adapter, so there is none to export.", "run")
     kept.kept_adapter(folder.parent)
     texts = _papers(facts)
@@ -81,8 +82,8 @@ def _has_adapter(run: Run) -> bool:
 def _papers(known: RunOutcome) -> Mapping[str, str]:
     """Return the names and texts of the files that go with the weights."""
     return {
-        "README.md": model_card(known),
-        "LICENSES.md": f"# Licences\n\n{licences(known)}",
+        "README.md": card.model_card(known),
+        "LICENSES.md": f"# Licences\n\n{card.licences(known)}",
         CONFIG_FILE: _config(known.run.adapter, known.hub_id),
     }
 
@@ -165,13 +166,23 @@ def library_zip(run: Run) -> bytes:
     return path.read_bytes()
 
 
-def run_script(facts: RunFacts) -> str:
-    """Return the run's script, its rows included. Raises what :func:`_context` raises."""
+def script(run: Run) -> str:
+    """Return a Python file that repeats an ended run, including its rows, without this package. Raises BadInput if the
+    run has no result, or the plain libraries cannot repeat it, with the reason; RunError if a folder cannot be read;
+    AssetError if data must be downloaded again."""
+    facts = gather(run)
     return as_script(fill("run.py.j2", notebook=False, **_context(facts)), (*facts.train, *facts.test))
 
 
-def run_notebook(facts: RunFacts) -> str:
-    return as_notebook(fill("run.py.j2", notebook=True, **_context(facts)), facts.run.id)
+def notebook(run: Run) -> str:
+    """Return the same as the JSON text of a Jupyter notebook. Raises what :func:`script` raises."""
+    return as_notebook(fill("run.py.j2", notebook=True, **_context(gather(run))), run.id)
+
+
+def model_card(run: Run) -> str:
+    """Return the README.md of the run's adapter folder, in Hugging Face's format. Raises BadInput if settings are no
+    longer valid; RunError if a folder cannot be read."""
+    return card.model_card(outcome(run))
 
 
 def _context(facts: RunFacts) -> dict[str, Any]:

@@ -175,12 +175,8 @@ def update_loss(
     model: Any, parts: Sequence[Mapping[str, torch.Tensor]], tokens: int, world: int
 ) -> torch.Tensor:
     """Return an update's mean loss, a scalar whose backward pass is the last part's; the others' are run here.
-
-    Args:
-        parts: the rank's passes, each with tensors of shape (rows, length). tokens: that the whole update predicts;
-            the ranks' gradients are averaged, so each loss is counted ``world`` times. 0: rows are counted, not
-            tokens.
-    """
+    ``parts``: the rank's passes, each with tensors of shape (rows, length). ``tokens``: that the whole update predicts;
+    the ranks' gradients are averaged, so each loss is counted ``world`` times. 0: rows are counted, not tokens."""
     total: Any = 0.0
     for number, part in enumerate(parts, start=1):
         last = number == len(parts)
@@ -231,12 +227,9 @@ def held_out(rows: int, share: float, seed: int) -> list[int]:
 def held_loss(
     model: Any, parts: Sequence[Mapping[str, torch.Tensor]], weights: Sequence[int], world: int
 ) -> float:
-    """Return the mean loss of held-out rows over all ranks, without dropout; every rank must call it.
-
-    Args:
-        parts: the rank's passes, each with tensors of shape (rows, length). weights: the tokens or rows that each
-            pass counts for; 0 for one that is made only because the other ranks make one.
-    """
+    """Return the mean loss of held-out rows over all ranks, without dropout; every rank must call it. ``parts``: the
+    rank's passes, each with tensors of shape (rows, length). ``weights``: the tokens or rows that each pass counts for;
+    0 for one that is made only because the other ranks make one."""
     import torch
 
     model.eval()
@@ -344,11 +337,8 @@ def tell(folder: Path | None, kind: str, **fields: Any) -> None:
 
 
 def begin_telling(folder: Path | None, spec: dict[str, Any], facts: dict[str, Any], first: int = 0) -> None:
-    """Write the first events, touch ``beat`` every five seconds from now on, and report a fatal error.
-
-    Args:
-        first: steps that were made before; an earlier file's events about them are kept.
-    """
+    """Write the first events, touch ``beat`` every five seconds from now on, and report a fatal error. ``first``: steps
+    that were made before; an earlier file's events about them are kept."""
     if folder is None:
         return
     folder.mkdir(parents=True, exist_ok=True)

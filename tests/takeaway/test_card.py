@@ -25,7 +25,7 @@ from peft_lab.models.assets.store import ASSETS
 from peft_lab.models.catalogue import get_model
 from peft_lab.runs import course, kept, store
 from peft_lab.runs.spec import RunRequest
-from peft_lab.takeaway import bundle, card
+from peft_lab.takeaway import card
 from tests.takeaway.conftest import Plain, Train, assert_loads, finish
 from tests.waits import SECONDS
 
@@ -116,7 +116,7 @@ def test_a_card_that_cannot_be_written_does_not_cost_the_run_its_end(
     def full(path: Path, *_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(bundle, "model_card", full)
+    monkeypatch.setattr(card, "model_card", full)
     with pytest.raises(OSError, match="No space"):
         train("encoder", "lora", steps=1, eval_rows=0)
     run = store.runs()[0]

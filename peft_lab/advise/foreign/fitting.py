@@ -115,14 +115,9 @@ def smallest_change(job: Job, card: Device) -> tuple[tuple[str, ...], Job, int] 
 def as_written(
     reading: Reading, job: Job, card: Device, link: str, rows: int | None = None, tokens: int | None = None
 ) -> dict[str, Any]:
-    """Return the file's own training as the command line's JSON.
-
-    Args:
-        rows: of the data, if the file does not say. tokens: of a row on average, by default the most.
-
-    Raises:
-        BadInput, SimulationError: the step cannot be simulated.
-    """
+    """Return the file's own training as the command line's JSON. ``rows``: of the data, if the file does not say.
+    ``tokens``: of a row on average, by default the most. Raises BadInput, SimulationError if the step cannot be
+    simulated."""
     job = replace(job, request=job.request.on(card))
     found, setting, said = job.simulated(), job.request.setting, reading.settings
     tokens, rows = min(tokens or setting.seq, setting.seq), rows or said.get("rows")

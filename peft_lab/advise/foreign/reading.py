@@ -96,10 +96,7 @@ class Reading:
 
     def on(self, given: Mapping[str, Any]) -> Reading:
         """Return the file without the switches that its step cannot have with these options, which ignores their keys.
-
-        Args:
-            given: fields of a step, and ``lengths`` if rows differ in length. What they set is left as it is.
-        """
+        ``given``: fields of a step, and ``lengths`` if rows differ in length. What they set is left as it is."""
         step, kept = self.step(given), self.settings
         alone = step["devices"] == 1 and step.get("accumulate", 1) == 1
         refused = {

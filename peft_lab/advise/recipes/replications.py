@@ -132,10 +132,7 @@ def _tried(
     trial: str, unit: str, expected: tuple[float, float], pairs: Sequence[Pair], more: str = "", **words: Any
 ) -> Tried:
     """Return the result. Pairs without a difference, their best rate at an end of the sweep, are only counted.
-
-    Args:
-        more: to add to the trial's note. words: for its texts.
-    """
+    ``more``: to add to the trial's note. ``words``: for its texts."""
     kept = [(group, found, used) for group, found, used in pairs if found is not None]
     out = len(pairs) - len(kept)
     used = {point.name for _, _, each in kept for curve in each for point in curve.points}

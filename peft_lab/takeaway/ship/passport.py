@@ -367,11 +367,8 @@ CONDITIONS: Mapping[str, Callable[[Seen], str | None]] = {
 
 
 def passport(adapter: Adapter, base: ModelEntry | None = None) -> tuple[Verdict, ...]:
-    """Return every engine's verdict on an adapter.
-
-    Args:
-        base: the model it is served on (see :func:`base_of`); ``None`` leaves out what only its config can tell.
-    """
+    """Return every engine's verdict on an adapter. ``base``: the model it is served on (see :func:`base_of`); ``None``
+    leaves out what only its config can tell."""
     seen = Seen(adapter, base)
     details = {name: holds(seen) for name, holds in _conditions().items()}
     return tuple(_judge(engine, seen, details) for engine in engines().values())
