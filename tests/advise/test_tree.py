@@ -76,6 +76,12 @@ def test_what_the_lab_finds_is_not_asked_and_the_rest_has_words() -> None:
     assert told <= set(WORDS)
 
 
+def test_a_limit_that_the_lab_chose_has_no_badge() -> None:
+    assert [QUESTIONS["rows"].drawn(value) for value in ("few", "some", "many")] == ["", "", "cited"]
+    for question in QUESTIONS.values():
+        assert set(question.own) <= set(question.answers)
+
+
 def test_how_many_tasks_is_asked_before_whether_a_step_fits() -> None:
     for place in places():
         asked = list(place.conditions)

@@ -178,24 +178,17 @@ def write(fields: Mapping[str, Any], planned: Planned) -> Written:
     entry = resolve(wanted.model)
     facts = gather_facts(entry, planned.candidate.method, planned.plan, wanted.situation().purpose)
     layer = layer_class(entry) if facts.sharded else ""
+    reasons = {NAME: refusal_to_write(facts), "axolotl.yaml": axolotl_refusal(facts)}
+    reasons["llama_factory.yaml"] = factory_refusal(facts)
+    missing = {name: reason for name, reason in reasons.items() if reason}
     files: dict[str, str] = {}
-    missing: dict[str, str] = {}
-    reason = refusal_to_write(facts)
-    if reason:
-        missing[NAME] = reason
-    else:
+    if NAME not in missing:
         files[NAME] = steps.script(facts)
         files["accelerate.yaml"] = accelerate(facts, layer)
         files["skypilot.yaml"] = skypilot(facts, wanted.gpu)
-    reason = axolotl_refusal(facts)
-    if reason:
-        missing["axolotl.yaml"] = reason
-    else:
+    if "axolotl.yaml" not in missing:
         files["axolotl.yaml"] = axolotl(facts, layer)
-    reason = factory_refusal(facts)
-    if reason:
-        missing["llama_factory.yaml"] = reason
-    else:
+    if "llama_factory.yaml" not in missing:
         files["llama_factory.yaml"] = llama_factory(facts)
         files["dataset_info.json"] = _dataset(facts.objective)
         if facts.sharded and NAME in missing:  # LLaMA-Factory is launched with it

@@ -235,17 +235,17 @@ class Nearest:
     ways: tuple[Way, ...] = ()
 
     def __str__(self) -> str:
-        return self.said(lambda way: way.text)
+        return self.told(options=False)
 
-    def told(self) -> str:
-        """Return it as a sentence with the command-line options of each way."""
-        return self.said(lambda way: f"{way.text} ({options_of(way.changes)})" if way.changes else way.text)
-
-    def said(self, of: Callable[[Way], str]) -> str:
-        """Return it as a sentence, with ``of`` giving the text of each way."""
+    def told(self, options: bool = True) -> str:
+        """Return it as a sentence, with the command-line options of each way."""
         if not self.ways:
             return f"{self.problem} We know of nothing that works."
-        return f"{self.problem} The nearest that works: {'; or '.join(map(of, self.ways))}."
+        shown = (
+            f"{way.text} ({options_of(way.changes)})" if options and way.changes else way.text
+            for way in self.ways
+        )  # fmt: skip
+        return f"{self.problem} The nearest that works: {'; or '.join(shown)}."
 
 
 def nearest(wanted: Wanted, ask: Ask) -> Nearest:
