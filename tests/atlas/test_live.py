@@ -127,10 +127,10 @@ TYPES = [name for name in all_types() if name not in live.MIXING]
 @pytest.mark.sampled(60)
 @pytest.mark.parametrize("name", TYPES)
 def test_its_losses_are_those_of_the_page(name: str, tmp_path: Path, one_thread: None) -> None:
-    """In three steps: those that follow are made by the same lines. The first type on the whole model, the others on
+    """In three steps: those that follow are made by the same lines. The last type on the whole model, the others on
     its first layers, where a step costs a fifth; both with one thread, as sums in another order differ."""
     entry = get_entry(name)
-    layers = None if name == TYPES[0] else training.LAYERS
+    layers = None if name == TYPES[-1] else training.LAYERS
     run = live.train_live(name, "causal", 3, (entry.rate,), start=cut(layers))
     text, changed = re.subn(r"STEPS = \S+ \d+", f"STEPS = {entry.rate!r}, 3", live.script(entry))
     assert changed == 1
