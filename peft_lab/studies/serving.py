@@ -1,4 +1,4 @@
-"""Serve three domains from one base: accuracy of each adapter, cost of switching, and mixed batches.
+"""Serve three domains from one base: accuracy of each adapter, and mixed batches.
 
 The same for this package's bottleneck adapters (one name for each row) and for LoRA (PEFT's ``adapter_names``).
 :func:`measure_serving` needs torch and runs in the inspector process ``answers``.
@@ -6,11 +6,8 @@ The same for this package's bottleneck adapters (one name for each row) and for 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any, cast
 
 from peft_lab.classroom import places
@@ -143,48 +140,34 @@ class ServedLora(Served):
     def mixed(self, batch: Batch, names: Sequence[str]) -> torch.Tensor:
         return self.answer(batch, adapter_names=list(names))
 
-    def merge_and_unmerge(self) -> None:
-        """Merge the active adapter into the weights and unmerge it: what switching costs with merged adapters."""
-        self.model.merge_adapter()
-        self.model.unmerge_adapter()
-
 
 # ----------------------------------------
-# What serving three domains from one base costs and gives, measured on finished runs.
+# What serving three domains from one base gives, measured on finished runs.
 
 
 REQUESTS = 8  # of each domain in the mixed batch
 SHOWN = 2  # of each domain, shown as examples
-REPEATS = 9
-SWITCHES = 200
 AT_ONCE = 64  # rows in a forward pass when scoring
 
 
 @in_person
 def measure_serving(runs: Runs) -> dict[str, Any]:
-    """Measure accuracy, speed and size on the finished runs, and store the result.
+    """Measure accuracy and size on the finished runs, and store the result. Raises RunError if a run is gone.
 
     Returns:
         ``methods``: each method's ``accuracy`` by adapter and domain, ``mixed_difference`` (largest difference of a
-        logit from that of the batch through its row's adapter alone), ``max_logit``, ``seconds`` by kind of work,
-        and ``stored_bytes``. ``examples``: the first rows of the mixed batch.
-
-    Raises:
-        RunError: a run no longer exists.
+        logit from that of the batch through its row's adapter alone), ``max_logit`` and ``stored_bytes``.
+        ``examples``: the first rows of the mixed batch.
     """
     with torch.no_grad():
         ours, theirs = Served(runs["adapters"]), ServedLora(runs["lora"])
         rows = _rows(ours.base)
         batch, asked = _mixed_batch(ours.base, rows)
         served: dict[str, Served] = {"adapters": ours, "lora": theirs}
-        answered = {name: _answered(each, rows, batch, asked) for name, each in served.items()}
+        methods = {name: _answered(each, rows, batch, asked) for name, each in served.items()}
         examples = _examples(ours, rows, batch, asked)
-        times = _times(served, theirs, batch, asked)
     found = {
-        "methods": {
-            name: {**answered[name], "seconds": times[name], "stored_bytes": each.stored_bytes}
-            for name, each in served.items()
-        },
+        "methods": methods,
         "examples": examples,
         "requests": len(asked),
         "scored": {name: len(pairs) for name, pairs in rows.items()},
@@ -195,19 +178,13 @@ def measure_serving(runs: Runs) -> dict[str, Any]:
     return found
 
 
-def _parts(served: Served, batch: Batch, asked: Sequence[str]) -> Iterator[tuple[list[int], torch.Tensor]]:
-    """Answer the same requests as one batch for each adapter, with a switch between them; yield rows and logits."""
-    for name in served.runs:
-        mine = [row for row, wanted in enumerate(asked) if wanted == name]
-        served.use(name)
-        yield mine, served.answer({key: tensor[mine] for key, tensor in batch.items()})
-
-
 def _answered(served: Served, rows: Mapping[str, Any], batch: Batch, asked: Sequence[str]) -> dict[str, Any]:
     together = served.mixed(batch, asked)
     alone = torch.empty_like(together)
-    for mine, logits in _parts(served, batch, asked):
-        alone[mine] = logits
+    for name in served.runs:
+        served.use(name)
+        mine = [row for row, wanted in enumerate(asked) if wanted == name]
+        alone[mine] = served.answer(batch)[mine]
     return {
         "accuracy": {
             name: {domain: _accuracy(served, name, pairs) for domain, pairs in rows.items()}
@@ -215,52 +192,8 @@ def _answered(served: Served, rows: Mapping[str, Any], batch: Batch, asked: Sequ
         },
         "mixed_difference": float((together - alone).abs().max()),
         "max_logit": float(alone.abs().max()),
+        "stored_bytes": served.stored_bytes,
     }
-
-
-def _times(
-    served: Mapping[str, Served], lora: ServedLora, batch: Batch, asked: Sequence[str]
-) -> dict[str, dict[str, float]]:
-    """Return median seconds. The kinds of work alternate, so that other load on the machine affects all alike."""
-    work: dict[tuple[str, str], Callable[[], Any]] = {}
-    for name, each in served.items():
-        work |= {
-            (name, "bare"): partial(each.bare, batch),
-            (name, "one"): partial(_one, each, batch),
-            (name, "mixed"): partial(each.mixed, batch, asked),
-            (name, "apart"): partial(lambda each: list(_parts(each, batch, asked)), each),
-        }
-    lora.use(next(iter(lora.runs)))
-    work["lora", "merge"] = lora.merge_and_unmerge
-    times: dict[tuple[str, str], list[float]] = {key: [] for key in work}
-    for turn in range(REPEATS + 1):
-        for key, task in work.items():
-            start = time.perf_counter()
-            task()
-            if turn:  # the first is a warm-up
-                times[key].append(time.perf_counter() - start)
-    found: dict[str, dict[str, float]] = {
-        name: {"switch": _switch_seconds(each)} for name, each in served.items()
-    }
-    for (name, kind), taken in times.items():
-        found[name][kind] = median(taken)
-    return found
-
-
-def _one(served: Served, batch: Batch) -> None:
-    """Run the whole batch through one adapter."""
-    served.use(next(iter(served.runs)))
-    served.answer(batch)
-
-
-def _switch_seconds(served: Served) -> float:
-    names = list(served.runs)
-    times = []
-    for turn in range(SWITCHES):
-        start = time.perf_counter()
-        served.use(names[turn % len(names)])
-        times.append(time.perf_counter() - start)
-    return median(times)
 
 
 def _rows(base: Base) -> dict[str, Any]:

@@ -39,8 +39,6 @@ def test_adapters_and_lora_serve_mixed_requests(assets_home: Path, monkeypatch: 
     from peft_lab.runs.spec import RunRequest
 
     monkeypatch.setattr(serving, "SCORED", 6)
-    monkeypatch.setattr(serving, "REPEATS", 1)
-    monkeypatch.setattr(serving, "SWITCHES", 3)
     runs: dict[str, dict[str, str]] = {}
     for method in serving.METHODS:
         for domain, task in serving.DOMAINS.items():
@@ -56,14 +54,10 @@ def test_adapters_and_lora_serve_mixed_requests(assets_home: Path, monkeypatch: 
         seen = found["methods"][method]
         assert seen["mixed_difference"] <= 0.02 * seen["max_logit"]
         assert set(seen["accuracy"]) == set(seen["accuracy"]["movies"]) == set(serving.DOMAINS)
-        assert all(seconds > 0 for seconds in seen["seconds"].values())
         assert seen["stored_bytes"] > 0
     assert found["requests"] == 6 and [row["adapter"] for row in found["examples"][:3]] == list(
         serving.DOMAINS
     )
-    assert set(found["methods"]["lora"]["seconds"]) - set(found["methods"]["adapters"]["seconds"]) == {
-        "merge"
-    }
     serving.forget()
     for ids in runs.values():
         for identity in ids.values():

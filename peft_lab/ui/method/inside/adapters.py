@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab.core import asking, inspector, units
+from peft_lab.core import inspector, units
 from peft_lab.core.errors import PeftLabError
 from peft_lab.core.field import read
 from peft_lab.methods.shared.bottleneck import SCALED, SUMMED, WORDS
@@ -189,7 +189,6 @@ def _served(found: Found) -> None:
 def _measured(seen: dict[str, Any]) -> None:
     _accuracies(seen)
     _requests(seen)
-    _costs(seen)
     if st.button("Measure again", key="domains-again", icon=":material/refresh:"):
         serving.forget()
         inspector.get_inspector(inspector.Worker.ANSWERS).forget()
@@ -218,30 +217,16 @@ def _requests(seen: dict[str, Any]) -> None:
         f"{TITLES[method]}: {found['mixed_difference']:.2g} of {found['max_logit']:.3g}"
         for method, found in seen["methods"].items()
     )
-    with section("requests", requests=seen["requests"], listed=listed, dtype=seen["dtype"]):
+    sizes = " and ".join(units.size(found["stored_bytes"]) for found in seen["methods"].values())
+    told = {
+        "listed": listed,
+        "dtype": seen["dtype"],
+        "sizes": sizes,
+        "copies": units.size(3 * seen["base_bytes"]),
+    }
+    with section("requests", requests=seen["requests"], **told):
         rows = [
             (row["adapter"], row["text"], row["label"], f"{row['answer']} ({row['probability']:.0%})")
             for row in seen["examples"]
         ]
         figures.table(("Adapter", "Request", "People say", "Model says"), rows)
-
-
-def _costs(seen: dict[str, Any]) -> None:
-    methods = seen["methods"]
-
-    def row(label: str, key: str) -> tuple[str, ...]:
-        return (label, *(units.seconds(found["seconds"][key]) for found in methods.values()))
-
-    rows = [
-        row("Base alone, adapters off", "bare"),
-        row("All through one adapter", "one"),
-        row("Mixed, each row through its own", "mixed"),
-        row("Sorted into three batches, with a switch before each", "apart"),
-        row("One switch to another adapter: no weights move", "switch"),
-        ("One switch when merged: merge and unmerge", "cannot merge",
-         units.seconds(methods["lora"]["seconds"]["merge"])),
-        ("Three adapters on disk", *(units.size(found["stored_bytes"]) for found in methods.values())),
-    ]  # fmt: skip
-    with section("costs", here=asking.here(), copies=units.size(3 * seen["base_bytes"])):
-        header = (f"{seen['requests']} requests", *(TITLES[method] for method in methods))
-        figures.table(header, rows, numeric=(1, 2))
