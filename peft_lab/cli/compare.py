@@ -6,8 +6,9 @@ continues it. Ctrl-C (or a scheduler's SIGTERM) stops the runs under way; finish
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import methodcaller
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -240,10 +241,10 @@ def _sweep(rows: Sequence[Mapping[str, Any]]) -> Any:
     ]
     columns: dict[str, output.Column] = {
         "method": "method",
-        **{f">{name}": ("values", _value(name)) for name in varied},
+        **{f">{name}": ("values", methodcaller("get", name)) for name in varied},
         ">seed": "seed",
         ">loss": lambda row: f"{row['loss'][-1]:.3f}" if row["loss"] else "",
-        ">metric": lambda row: _score(row["metric"]),
+        ">metric": ("metric", lambda metric: "" if metric["after"] is None else f"{metric['after']:.3f}"),
         ">time": ("seconds", units.seconds),
         ">peak": ("peak_bytes", units.size),
         "state": lambda row: (
@@ -251,12 +252,3 @@ def _sweep(rows: Sequence[Mapping[str, Any]]) -> Any:
         ),
     }
     return output.table("Sweep", rows, columns, "measured: loss of the last step, metric, time and peak")
-
-
-def _value(name: str) -> Callable[[Mapping[str, Any]], Any]:
-    return lambda values: "" if values.get(name) is None else values[name]
-
-
-def _score(metric: Mapping[str, Any] | None) -> str:
-    after = (metric or {}).get("after")
-    return "" if after is None else f"{after:.3f}"

@@ -40,7 +40,13 @@ Learner = Annotated[
 @command_of(kata, "list")
 def list_command(learner: Learner = None, as_json: options.Json = False) -> None:
     """List the exercises by path, with level, minutes, and what you have passed."""
-    known = _standing(learner)
+    file = Learners()
+    known = progress.standing(file, learner or progress.first_learner(file))
+
+    def state(row: dict[str, Any]) -> str:
+        one = known[row["id"]]
+        return "due" if one.due else "passed" if one.passed else "tried" if one.tries else ""
+
     rows = [
         {**output.attributes(one, "id", "path", "level", "title", "minutes"), "mistakes": len(one.mistakes)}
         for one in exercises().values()
@@ -51,19 +57,10 @@ def list_command(learner: Learner = None, as_json: options.Json = False) -> None
         ">level": "level",
         ">minutes": "minutes",
         "title": "title",
-        "": lambda row: _state(known[row["id"]]),
+        "": state,
     }
     caption = f"{len(rows)} exercises, {sum(row['mistakes'] for row in rows)} typical mistakes are recognised"
     output.show(rows, as_json, human=lambda: [output.table("Exercises", rows, columns, caption)])
-
-
-def _standing(learner: str | None) -> dict[str, progress.Standing]:
-    file = Learners()
-    return progress.standing(file, learner or progress.first_learner(file))
-
-
-def _state(one: progress.Standing) -> str:
-    return "due" if one.due else "passed" if one.passed else "tried" if one.tries else ""
 
 
 def _comments(texts: Iterable[str]) -> list[str]:
@@ -106,7 +103,14 @@ def check(
     """Run the tests on a file. The exit status is 0 if all pass, 1 if not, 2 if the file cannot be judged."""
     output.note(judge.protection())
     verdict = _judged(file, learner)
-    output.show(_document(verdict), as_json, human=lambda: _lines(verdict))
+    failed = [
+        {"test": test.name, "expected": test.expected, "got": test.got}
+        for test in verdict.tests
+        if not test.ok
+    ]
+    about = output.attributes(verdict, "id", "passed", "mistake", "message", "seconds")
+    document = {**about, "failed": failed}
+    output.show(document, as_json, human=lambda: _lines(verdict))
     if not verdict.passed:
         raise typer.Exit(FAILED)
 
@@ -134,15 +138,6 @@ def _judged(file: Path, learner: str | None) -> Verdict:
     )
     _keep(known, name, one, {} if verdict.passed else begun)
     return verdict
-
-
-def _document(verdict: Verdict) -> dict[str, Any]:
-    failed = [
-        {"test": test.name, "expected": test.expected, "got": test.got}
-        for test in verdict.tests
-        if not test.ok
-    ]
-    return {**output.attributes(verdict, "id", "passed", "mistake", "message", "seconds"), "failed": failed}
 
 
 def _lines(verdict: Verdict) -> list[Any]:

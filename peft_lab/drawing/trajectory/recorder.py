@@ -251,30 +251,20 @@ NOTES = ("merge", "merges", "rounding", "blocks")  # from which a method's pictu
 
 
 class TrajectoryRecorder:
-    """Records one run: its states for the drawing, and what its method's own picture needs.
-
-    Args:
-        about: the trajectory before its first state. own: the method's recorder, which names the parts.
-        layers: the model's blocks; empty if they are not one stack.
-        steps: of the run. skipped: a step whose memory is measured, which must not be disturbed.
-        asked: the example, ready to be read; ``None`` without held-out rows.
-        path: the file. budget: what recording may cost.
-        earlier: the record of a run that ended too early and continues; see :meth:`go_on`.
-        watched: whether the example is answered along the run, not only at its end.
-    """
+    """Records one run: its states for the drawing, and what its method's own picture needs."""
 
     def __init__(
         self,
-        about: Trajectory,
-        own: Recorder,
-        layers: list[torch.nn.Module],
+        about: Trajectory,  # before its first state
+        own: Recorder,  # the method's, which names the parts
+        layers: list[torch.nn.Module],  # the model's blocks; empty if they are not one stack
         steps: int,
-        skipped: int,
-        asked: EncodedExample | None,
+        skipped: int,  # a step whose memory is measured, which must not be disturbed
+        asked: EncodedExample | None,  # the example, ready to be read
         path: Path,
-        budget: Budget | None = None,
-        earlier: Trajectory | None = None,
-        watched: bool = True,
+        budget: Budget | None = None,  # what recording may cost
+        earlier: Trajectory | None = None,  # the record of a run that ended too early: see go_on
+        watched: bool = True,  # whether the example is answered along the run, not only at its end
     ) -> None:
         self.about, self.own, self.model, self.layers = about, own, own.model, layers
         self.draws = own.sees or own.shape.kind != "vision"
@@ -455,19 +445,17 @@ class TrajectoryRecorder:
 
     def trajectory(self, ended: bool = False) -> Trajectory:
         """Return the trajectory so far."""
-        return Trajectory(
-            **{
-                **vars(self.about),
-                "steps": self._steps,
-                "curve": self._curve,
-                "parts": self._parts,
-                "stream": self._stream,
-                "attention": self._attention if any(self._attention) else None,
-                "answers": self._all_answers(),
-                "seconds": round(self.budget.spent, 3),
-                "training_seconds": round(self._training, 3),
-                "ended": ended,
-            }
+        return replace(
+            self.about,
+            steps=self._steps,
+            curve=self._curve,
+            parts=self._parts,
+            stream=self._stream,
+            attention=self._attention if any(self._attention) else None,
+            answers=self._all_answers(),
+            seconds=round(self.budget.spent, 3),
+            training_seconds=round(self._training, 3),
+            ended=ended,
         )
 
     def write(self) -> None:

@@ -261,7 +261,10 @@ def sweep_of(content: Mapping[str, Any]) -> SweepRequest:
     varied = content.get(key) or {}
     if not isinstance(varied, dict):
         raise BadInput(f"'{key}' needs settings with values, such as r: [4, 8].", key)
-    _check_names(varied, methods)
+    known = [RATE, *dict.fromkeys(knob.name for method in methods for knob in method.knobs)]
+    for name in varied:
+        if name not in known and name != "runs":
+            raise UnknownName("knob of these methods", str(name), known, str(name))
     settings = _drawn if key == "random" else _combined
     requests = [
         _request(content, method, values, seed)
@@ -283,23 +286,19 @@ def sweep_of(content: Mapping[str, Any]) -> SweepRequest:
 def _request(
     content: Mapping[str, Any], method: MethodSpec, values: Mapping[str, Any], seed: int
 ) -> RunRequest:
-    knobs = {name: value for name, value in values.items() if name != RATE}
+    model, task = entry_of(str(content["model"])), get_task(str(content["task"]))
+    rows = content.get("eval_rows")
     return RunRequest(
         model=str(content["model"]),
         method=method.slug,
         task=str(content["task"]),
-        values=knobs,
+        values={name: value for name, value in values.items() if name != RATE},
         steps=content.get("steps", STEPS),
         batch=content.get("batch"),
         seed=seed,
         learning_rate=values.get(RATE),
-        eval_rows=_usual_rows(content) if content.get("eval_rows") is None else content["eval_rows"],
+        eval_rows=usual_eval_rows(task.kind, model.kind, compared=True) if rows is None else rows,
     )
-
-
-def _usual_rows(content: Mapping[str, Any]) -> int:
-    model, task = entry_of(str(content["model"])), get_task(str(content["task"]))
-    return usual_eval_rows(task.kind, model.kind, compared=True)
 
 
 def _listed(content: Mapping[str, Any], key: str, kind: type) -> list[Any]:
@@ -310,13 +309,6 @@ def _listed(content: Mapping[str, Any], key: str, kind: type) -> list[Any]:
             f"'{key}' needs a list of {what}, such as {'[lora]' if kind is str else '[0, 1]'}.", key
         )
     return found
-
-
-def _check_names(varied: Mapping[str, Any], methods: Sequence[MethodSpec]) -> None:
-    known = [RATE, *dict.fromkeys(knob.name for method in methods for knob in method.knobs)]
-    for name in varied:
-        if name not in known and name != "runs":
-            raise UnknownName("knob of these methods", str(name), known, str(name))
 
 
 def _has(method: MethodSpec, name: str) -> bool:
