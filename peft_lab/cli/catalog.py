@@ -17,13 +17,12 @@ from peft_lab.core import units
 from peft_lab.core.errors import AssetError, BadInput
 from peft_lab.engine.timing import here
 from peft_lab.methods import all_methods
-from peft_lab.methods.base import Knob, MethodSpec
 from peft_lab.methods.counting.count import CountReport, count, count_config
 from peft_lab.models.assets import store as assets
 from peft_lab.models.catalogue import known_models, resolve
-from peft_lab.models.shapes import ModelEntry, ModelKind, ModelShape
+from peft_lab.models.shapes import ModelEntry, ModelKind
 from peft_lab.runs import waiting
-from peft_lab.training.tasks import Task, all_tasks
+from peft_lab.training.tasks import all_tasks
 
 
 @command("methods")
@@ -33,7 +32,17 @@ def methods(
 ) -> None:
     """List the fine-tuning methods and their knobs."""
     shape = resolve(model).shape if model else None
-    document = [_method(method, shape) for method in all_methods().values()]
+    document = []
+    for method in all_methods().values():
+        defaults, knobs = method.defaults(shape) if shape else {}, []
+        for knob in method.knobs:
+            about = output.attributes(knob, "name", "kind", "min", "max", "choices")
+            # Without a model there is no default list of modules: null, not an empty list that would be refused.
+            usual = defaults.get(knob.name, None if knob.kind == "modules" else knob.default)
+            knobs.append({**about, "default": usual, "help": knob.full_help})
+        kinds = [kind for kind in get_args(ModelKind) if kind not in method.refuses]
+        about = output.attributes(method, "slug", "title")
+        document.append({**about, "knobs": knobs, "supports": kinds, "paper": str(method.paper)})
     columns: dict[str, output.Column] = {
         "method": "slug",
         "title": "title",
@@ -42,24 +51,6 @@ def methods(
         "paper": "paper",
     }
     output.show(document, as_json, human=lambda: [output.table("Methods", document, columns)])
-
-
-def _method(method: MethodSpec, shape: ModelShape | None) -> dict[str, Any]:
-    defaults = method.defaults(shape) if shape else {}
-    kinds: tuple[ModelKind, ...] = get_args(ModelKind)
-    return {
-        **output.attributes(method, "slug", "title"),
-        "knobs": [_knob(knob, defaults) for knob in method.knobs],
-        "supports": [kind for kind in kinds if kind not in method.refuses],
-        "paper": str(method.paper),
-    }
-
-
-def _knob(knob: Knob, defaults: dict[str, Any]) -> dict[str, Any]:
-    # Without a model there is no default list of modules: null, not an empty list that would be refused.
-    default = defaults.get(knob.name, None if knob.kind == "modules" else knob.default)
-    ends = output.attributes(knob, "min", "max", "choices")
-    return {**output.attributes(knob, "name", "kind"), "default": default, **ends, "help": knob.full_help}
 
 
 @command("models")
@@ -81,7 +72,15 @@ def models(as_json: options.Json = False) -> None:
 @command("tasks")
 def tasks(as_json: options.Json = False) -> None:
     """List the tasks to train on. Your own data is the task 'own' (train --own FILE)."""
-    document = [_task(task) for task in all_tasks()]
+    document = []
+    for task in all_tasks():
+        rows: int | None = None
+        try:
+            rows = task.rows()
+        except AssetError as missing:
+            output.note(f"{task.name}: {missing}")
+        names = ("name", "kind", "metric", "source", "license")
+        document.append({**output.attributes(task, *names), "rows": rows})
     columns: dict[str, output.Column] = {
         "task": "name",
         "kind": "kind",
@@ -89,16 +88,6 @@ def tasks(as_json: options.Json = False) -> None:
         **{name: name for name in ("metric", "source", "license")},
     }
     output.show(document, as_json, human=lambda: [output.table("Tasks", document, columns)])
-
-
-def _task(task: Task) -> dict[str, Any]:
-    count: int | None = None
-    try:
-        count = task.rows()
-    except AssetError as missing:
-        output.note(f"{task.name}: {missing}")
-    about = output.attributes(task, "metric", "source", "license")
-    return {**output.attributes(task, "name", "kind"), "rows": count, **about}
 
 
 @command("fetch")

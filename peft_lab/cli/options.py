@@ -161,7 +161,10 @@ def form_options(
         @wraps(function)
         def command(**arguments: Any) -> Any:
             texts = {field.name: arguments.pop(field.name) for field in fields}
-            given = {name: _text(text) for name, text in texts.items() if text is not None}
+            given = {
+                name: str(text).lower() if isinstance(text, bool) else text for name, text in texts.items()
+            }
+            given = {name: text for name, text in given.items() if text is not None}
             if not parse:
                 return function(**arguments, **{into: given})
             values, wrong = form.parse(given)
@@ -181,10 +184,6 @@ def form_options(
         return command
 
     return decorate
-
-
-def _text(value: str | bool) -> str:
-    return value if isinstance(value, str) else str(value).lower()
 
 
 def _options_of(field: Field) -> list[str]:

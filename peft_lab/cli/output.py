@@ -232,8 +232,9 @@ def table(
     """
     makers = list(columns.values()) if isinstance(columns, Mapping) else None
     lines = [
-        [_text(cell) for cell in (row if makers is None else (_cell(row, maker) for maker in makers))]
+        ["" if cell is None else str(cell) for cell in cells]
         for row in rows
+        for cells in [row if makers is None else [_cell(row, maker) for maker in makers]]
     ]
     built = Table(
         title=title or None,
@@ -267,10 +268,6 @@ def _cell(row: Any, column: Column) -> object:
     if callable(column):
         return column(row)
     return row[column] if isinstance(row, Mapping) else getattr(row, column)
-
-
-def _text(cell: object) -> str:
-    return "" if cell is None else str(cell)
 
 
 def attributes(thing: object, *names: str) -> dict[str, Any]:

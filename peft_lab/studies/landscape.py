@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,8 +63,15 @@ def lines(sweep: Sweep, model: str, by: str, figure: str, fixed: Mapping[str, An
             for point in sweep.on(model)
             if all(getattr(point, name) == value for name, value in wanted.items())
         ]
+        # Means over different seeds could not be compared: the seeds with the most rates count.
+        rates = Counter(point.seed for point in points)
+        points = [point for point in points if rates[point.seed] == max(rates.values())]
         if points:
-            found.append(_line(label, points, figure))
+            at = [
+                [point for point in points if point.rate == rate] for rate in sorted({p.rate for p in points})
+            ]
+            spots = [spot for group in at if (spot := _spot(group, figure)) is not None]
+            found.append(Line(label, points[0].method, tuple(points), tuple(spots), best_spot(spots, figure)))
     return found
 
 
@@ -94,27 +102,11 @@ def named(sweep: Sweep, model: str, by: str, value: Any) -> str:
     return " and ".join([_TARGETS.get(value, value), *more])
 
 
-def _line(label: str, given: Sequence[SweepPoint], figure: str) -> Line:
-    points = _whole(given)
-    rates = sorted({point.rate for point in points})
-    spots = [_spot([point for point in points if point.rate == rate], figure) for rate in rates]
-    scored = [spot for spot in spots if spot is not None]
-    return Line(label, points[0].method, tuple(points), tuple(scored), best_spot(scored, figure))
-
-
 def best_spot(spots: Sequence[Spot], figure: str) -> Spot | None:
     """Return the best spot among those with the most seeds; ``None`` if there are none."""
     most = max((spot.seeds for spot in spots), default=0)
     sure = [spot for spot in spots if spot.seeds == most]
     return min(sure, key=lambda spot: worth(spot, figure), default=None)
-
-
-def _whole(points: Sequence[SweepPoint]) -> list[SweepPoint]:
-    """Return the points of the seeds with the most rates, as means over different seeds could not be compared."""
-    rates: dict[int, int] = {}
-    for point in points:
-        rates[point.seed] = rates.get(point.seed, 0) + 1
-    return [point for point in points if rates[point.seed] == max(rates.values())]
 
 
 def told(value: float, figure: str) -> str:

@@ -256,7 +256,11 @@ def document(
         "status": standing.status,
         "command": command_of(plan.request),
         "created": time.strftime("%Y-%m-%d", time.gmtime(comparison.created)),
-        "plan": _described(plan),
+        "plan": {
+            **_plain(vars(plan.request)),
+            "max_length": plan.cells[0].spec.max_length,
+            "values": {slug: _plain(values) for slug, values in plan.request.values.items()},
+        },
         "metric": {
             "name": task.metric,
             "title": task.metric.replace("_", " ").capitalize(),
@@ -283,14 +287,6 @@ def with_conclusions(found: dict[str, Any]) -> dict[str, Any]:
     scores = {row["method"]: row["metric_values"] for row in found["rows"]}
     pairs = seed_pairs(scores, found["metric"]["rows"])
     return {**found, "pairs": list(map(asdict, pairs)), "says": comparison_sentences(found, pairs)}
-
-
-def _described(plan: ComparisonPlan) -> dict[str, Any]:
-    return {
-        **_plain(vars(plan.request)),
-        "max_length": plan.cells[0].spec.max_length,
-        "values": {slug: _plain(values) for slug, values in plan.request.values.items()},
-    }
 
 
 def _record(run: Run) -> Record:

@@ -11,7 +11,6 @@ from peft_lab.core import content
 from peft_lab.core.errors import BadInput, UnreadableFile
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import STEPS, MethodSpec
-from peft_lab.models.shapes import ModelEntry
 from peft_lab.runs.spec import RunRequest, RunSpec, entry_of
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
@@ -93,10 +92,21 @@ def make_plan(request: ComparisonRequest) -> ComparisonPlan:
         raise BadInput(
             "A comparison needs held-out rows to score the methods. Give at least one.", "eval_rows"
         )
-    seeds = _checked_seeds(request.seeds)
-    specs = _chosen(request)
+    seeds = tuple(dict.fromkeys(request.seeds))
+    if not 1 <= len(seeds) <= MOST_SEEDS:
+        raise BadInput(f"A comparison takes 1 to {MOST_SEEDS} seeds, not {len(seeds)}.", "seeds")
+    specs = [get_method(slug) for slug in dict.fromkeys(request.methods or all_methods())]
     entry = entry_of(request.model)
-    refused = {spec.slug: why for spec in specs if (why := _refusal(spec, entry))}
+    for slug in request.values.keys() - {spec.slug for spec in specs}:
+        raise BadInput(
+            f"Settings are given for '{slug}', which is not compared. Add the method or remove its settings.",
+            "values",
+        )
+    errors = {
+        spec.slug: [one.message for one in spec.problems(entry.shape, {}) if one.level == "error"]
+        for spec in specs
+    }
+    refused = {slug: found[0] for slug, found in errors.items() if found}
     kept = [spec for spec in specs if spec.slug not in refused]
     if not kept:
         raise BadInput(
@@ -121,30 +131,6 @@ def make_plan(request: ComparisonRequest) -> ComparisonPlan:
         for spec, run in zip(kept, first, strict=True)
     }
     return ComparisonPlan(complete, cells, refused, totals)
-
-
-def _chosen(request: ComparisonRequest) -> list[MethodSpec]:
-    slugs = list(dict.fromkeys(request.methods)) or list(all_methods())
-    for slug in request.values:
-        if slug not in slugs:
-            raise BadInput(
-                f"Settings are given for '{slug}', which is not compared. Add the method or remove its settings.",
-                "values",
-            )
-    return [get_method(slug) for slug in slugs]
-
-
-def _checked_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
-    kept = tuple(dict.fromkeys(seeds))
-    if not 1 <= len(kept) <= MOST_SEEDS:
-        raise BadInput(f"A comparison takes 1 to {MOST_SEEDS} seeds, not {len(kept)}.", "seeds")
-    return kept
-
-
-def _refusal(spec: MethodSpec, entry: ModelEntry) -> str:
-    """Return why the method cannot run on this model at its defaults; empty if it can."""
-    problems = spec.problems(entry.shape, {})
-    return next((problem.message for problem in problems if problem.level == "error"), "")
 
 
 def _spec(request: ComparisonRequest, spec: MethodSpec, seed: int) -> RunRequest:
