@@ -70,10 +70,8 @@ def sent(trajectory: Trajectory, live: Sequence[Mapping[str, Any]] = ()) -> dict
         "steps": trajectory.steps,
         "curve": {"loss": loss},
         "parts": [_part(part) for part in trajectory.parts],
-        "stream": {"moved": trajectory.stream.moved, "gradient": trajectory.stream.gradient},
-        "answers": [
-            {"step": answer.step, "text": answer.text, "score": answer.score} for answer in trajectory.answers
-        ],
+        "stream": dict(vars(trajectory.stream)),
+        "answers": [dict(vars(answer)) for answer in trajectory.answers],
         "question": example.text if example else "",
         "merge": merged,
     }
@@ -93,24 +91,10 @@ def _setting(trajectory: Trajectory) -> str:
 
 def _part(part: RecordedPart) -> dict[str, Any]:
     at = part.path if part.layer is None else part.path.replace(f".{part.layer}.", ".{}.", 1)
-    return {
-        "at": at,
-        "name": _name(part),
-        "layer": part.layer,
-        "slot": part.slot,
-        "kind": part.kind,
-        "share": part.share,
-        "gradient": part.gradient,
-        "change": part.change,
-        "spectrum": part.spectrum,
-        "tensors": part.tensors,
-    }
-
-
-def _name(part: RecordedPart) -> str:
-    if part.kind in ("low_rank", "gate", "bias"):
-        return part.slot
-    return _KINDS[part.kind] if part.slot == "tokens" else f"{part.slot} {_KINDS[part.kind]}"
+    kind = _KINDS.get(part.kind, "")  # others are named by their slot alone
+    name = kind if kind and part.slot == "tokens" else f"{part.slot} {kind}".rstrip()
+    series = ("layer", "slot", "kind", "share", "gradient", "change", "spectrum", "tensors")
+    return {"at": at, "name": name, **{field: getattr(part, field) for field in series}}
 
 
 _KINDS = {
