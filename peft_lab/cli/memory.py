@@ -345,7 +345,18 @@ def memory_command(
     of_run = () if rows is None else over_a_run.thinned(rows.tokens)
     setting = replace(setting, generate=_generation(generate), tags=tags, lengths=of_run)
     if entry.kind == "vision":
-        _check_for_images(entry, fits, gpu, lengths)
+        texts_only = {
+            "lengths": (lengths, f"All images of {entry.title} have one length. Leave --lengths out."),
+            "gpu": (gpu, f"--gpu has no times for models of images, such as {entry.title}. Leave it out."),
+            "fits": (
+                fits,
+                f"--fits also searches the longest row, and all images of {entry.title} have one length. Leave --fits "
+                "out and try values of --batch.",
+            ),
+        }
+        for name, (value, why) in texts_only.items():
+            if value is not None:
+                raise BadInput(why, name)
     if card is not None:
         speed_named(card.name, wanted.devices)
         kernels.link_seconds(0, wanted.link)
@@ -398,22 +409,6 @@ def memory_command(
     )
     if failed:
         raise typer.Exit(FAILED)
-
-
-def _check_for_images(entry: ModelEntry, fits: str | None, gpu: str | None, lengths: Path | None) -> None:
-    """Raise BadInput for options that apply to text models only."""
-    if lengths is not None:
-        raise BadInput(f"All images of {entry.title} have one length. Leave --lengths out.", "lengths")
-    if gpu is not None:
-        raise BadInput(
-            f"--gpu has no times for models of images, such as {entry.title}. Leave it out.", "gpu"
-        )
-    if fits is not None:
-        raise BadInput(
-            f"--fits also searches the longest row, and all images of {entry.title} have one length. Leave "
-            "--fits out and try values of --batch.",
-            "fits",
-        )
 
 
 Named = tuple[str, Job, Path | None, int]

@@ -24,6 +24,7 @@ from peft_lab.runs.spec import RunRequest, RunSpec
 
 if TYPE_CHECKING:
     from peft_lab.models.loading import Base
+    from peft_lab.training.tasks.base import Row
 
 Runs = Mapping[str, Mapping[str, str]]  # run ids by method and domain
 
@@ -162,10 +163,12 @@ def measure_serving(runs: Runs) -> dict[str, Any]:
     with torch.no_grad():
         ours, theirs = Served(runs["adapters"]), ServedLora(runs["lora"])
         rows = _rows(ours.base)
-        batch, asked = _mixed_batch(ours.base, rows)
+        asked = [domain for _ in range(REQUESTS) for domain in rows]
+        mixed = [rows[domain][turn] for turn in range(REQUESTS) for domain in rows]
+        batch, _ = _collate(ours.base, [tokens for _, tokens in mixed])
         served: dict[str, Served] = {"adapters": ours, "lora": theirs}
         methods = {name: _answered(each, rows, batch, asked) for name, each in served.items()}
-        examples = _examples(ours, rows, batch, asked)
+        examples = _examples(ours, [row for row, _ in mixed], batch, asked)[: SHOWN * len(rows)]
     found = {
         "methods": methods,
         "examples": examples,
@@ -228,20 +231,12 @@ def _accuracy(served: Served, name: str, pairs: Sequence[Any]) -> float:
     return right / len(encoded)
 
 
-def _mixed_batch(base: Base, rows: Mapping[str, Any]) -> tuple[Batch, list[str]]:
-    """Return a batch of ``REQUESTS`` rows of each domain, interleaved, and the adapter of each row."""
-    order = [(domain, turn) for turn in range(REQUESTS) for domain in rows]
-    batch, _ = _collate(base, [rows[domain][turn][1] for domain, turn in order])
-    return batch, [domain for domain, _ in order]
-
-
 def _examples(
-    served: Served, rows: Mapping[str, Any], batch: Batch, asked: Sequence[str]
+    served: Served, rows: Sequence[Row], batch: Batch, asked: Sequence[str]
 ) -> list[dict[str, Any]]:
     from peft_lab.training.tasks.made import RATED_LABELS as LABELS
 
     scores = served.mixed(batch, asked).float().softmax(-1)
-    order = [rows[domain][turn][0] for turn in range(REQUESTS) for domain in rows]
     return [
         {
             "adapter": name,
@@ -250,5 +245,5 @@ def _examples(
             "answer": LABELS[int(score.argmax())],
             "probability": float(score.max()),
         }
-        for name, row, score in list(zip(asked, order, scores, strict=True))[: SHOWN * len(rows)]
+        for name, row, score in zip(asked, rows, scores, strict=True)
     ]

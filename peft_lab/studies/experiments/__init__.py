@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib import resources
+from itertools import chain
 from math import sqrt
 from statistics import fmean
 from typing import Any, Literal
@@ -78,11 +79,6 @@ def _corrections(value: Callable[[Mapping[str, Any]], float]) -> Callable[[Exper
     return lambda outcome: fmean(value(row) for row in outcome.insight["corrections"])
 
 
-def _prefix_share(outcome: ExperimentOutcome) -> float:
-    share = outcome.insight["attention"][-1]["share"]
-    return sum(map(sum, share)) / sum(map(len, share))
-
-
 _measured = partial(Quantity, source=Source.MEASURED)
 _counted = partial(Quantity, source=Source.COUNTED)
 _inside = partial(_measured, tab="inside")
@@ -122,7 +118,11 @@ QUANTITIES = {
         "share",
         read=lambda outcome: float(outcome.insight["attention"][-1]["apart"]),
     ),
-    "on_prefix": _inside("Attention on the prefix", "share", read=_prefix_share),
+    "on_prefix": _inside(
+        "Attention on the prefix",
+        "share",
+        read=lambda outcome: fmean(chain(*outcome.insight["attention"][-1]["share"])),
+    ),
 }
 
 
