@@ -22,7 +22,7 @@ from peft_lab.cli import (  # noqa: F401  each registers its commands
     machine,  # doctor
     memory,
     plan,  # plan, recommend
-    runs,  # runs, export
+    runs,  # runs, open, export
     ship,  # ship, check
     start,  # app, serve
     train,

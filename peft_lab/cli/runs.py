@@ -1,4 +1,4 @@
-"""``runs`` and ``export``: the run store, and runs as files."""
+"""``runs``, ``open`` and ``export``: the run store, adapters of the adapters library, and runs as files."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from peft_lab.cli.application import command
 from peft_lab.cli.options import known_run, option
 from peft_lab.core import disk, units
 from peft_lab.core.errors import BadInput, RunError
-from peft_lab.runs import kept, record, store
+from peft_lab.runs import kept, record, respond, store
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.store import Run
 from peft_lab.runs.tracking import start
 from peft_lab.runs.view import DAMAGED, RunSummary
-from peft_lab.training.tasks import pictures
+from peft_lab.training.tasks import own, pictures
 from peft_lab.training.tasks.own import each_of
 
 # ----------------------------------------
@@ -185,6 +185,64 @@ def tell_of_all(runs: Sequence[Run]) -> None:
     """Wait for the trackers of a comparison's or sweep's runs, and print one sentence per tracker."""
     for tracked in start.trackers_waited_for(runs, start.PATIENCE if start.tracker_names() else 0.0):
         output.note(tracked.sentence())
+
+
+# ----------------------------------------
+# ``open``: a folder that the adapters library saved, counted and scored.
+
+
+@command("open")
+def open_command(
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="A folder that the adapters library saved, or a zip of one."),
+    ],
+    model: options.Model,
+    task: Annotated[str | None, option("--task", "NAME", "Score on this task's held-out rows.")] = None,
+    own_file: Annotated[
+        Path | None, option("--own", "FILE", "Score on the held-out rows of your own file.")
+    ] = None,
+    eval_rows: Annotated[int | None, typer.Option("--eval-rows", help="Number of held-out rows.")] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Open an adapter of the adapters library: show its settings, parameters and score, and the base model's score."""
+    from peft_lab.core import inspector
+    from peft_lab.methods.counting.count import count
+
+    if own_file is not None and task not in (None, own.NAME):
+        raise BadInput(f"--own is the data of the task '{own.NAME}'. Leave --task {task} out.", "task")
+    if eval_rows is not None and task is None and own_file is None:
+        raise BadInput("--eval-rows needs a task. Add --task or --own.", "eval_rows")
+    read, scores = respond.opened_values(folder, model), None
+    report = count(model, "adapters", read).as_dict()
+    if task is not None or own_file is not None:
+        on = (model, task or own.NAME, None if own_file is None else str(own_file), eval_rows)
+        respond.opened_request(folder, *on).complete()  # refused here, in one line
+        asking = inspector.get_inspector(inspector.Worker.ANSWERS)
+        scores = asking.ask(respond.opened_scores, str(folder), *on)
+    document = {"folder": folder, "model": model, "values": read, "count": report, "scores": scores}
+    output.show(document, as_json, human=lambda: _opened(document))
+
+
+def _opened(document: dict[str, Any]) -> list[Any]:
+    report, values, scores = document["count"], document["values"], document["scores"]
+    lines: list[Any] = [
+        f"{document['folder']}: the adapters library's {values['placement']}, width {values['bottleneck']}, "
+        f"{values['nonlinearity']}",
+        f"{units.count(report['trainable'])} parameters (counted) on {document['model']}, "
+        f"{units.size(report['stored_bytes'])} as safetensors",
+    ]
+    if scores is not None:
+        rows = [
+            (
+                which,
+                *(f"{value:.4f}" for value in (*scores[which]["metrics"].values(), scores[which]["loss"])),
+            )
+            for which in ("base", "opened")
+        ]
+        heads = ["", *(f">{name}" for name in scores["base"]["metrics"]), ">loss"]
+        lines.append(output.table(f"On {scores['rows']:,} held-out rows (measured)", rows, heads))
+    return lines
 
 
 # ----------------------------------------

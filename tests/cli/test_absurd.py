@@ -22,6 +22,7 @@ CALLS = {
     "compare": ("--model", "smollm2-135m", "--task", "json", "--methods", "lora"),
     "memory": ("--model", "smollm2-135m", "--batch", "1", "--seq", "8", "--method", "lora"),
     "count": ("--model", "smollm2-135m"),
+    "open": ("<folder>", "--model", "smollm2-135m", "--task", "json"),
     "plan": ("--model", "smollm2-135m", "--gpu", "rtx-4090"),
     "sweep": ("<file>",),
     "app": (),

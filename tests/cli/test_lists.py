@@ -239,6 +239,9 @@ def test_a_folder_of_the_adapters_library_is_counted_and_trained_on(run: Run, tm
     assert [(each["method"], each["trainable"]) for each in counted.document] == [
         ("adapters", 2 * (2 * 16 * 4 + 16 + 4))
     ]
+    document = run("open", folder, *model, "--json").document
+    assert document["values"] == {"placement": "seq_bn", "bottleneck": 4, "nonlinearity": "gelu"}
+    assert document["count"]["trainable"] == counted.document[0]["trainable"] and document["scores"] is None
     start = ("train", *model, "--task", "sentiment", "--start", folder, "--method", "lora")
     assert says(run(*start).refused(), "adapters", "--method lora")
     others = json.loads(saved.FILE.read_text("utf-8"))["others"]
