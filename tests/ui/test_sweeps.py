@@ -183,6 +183,7 @@ def test_the_address_opens_the_same_picture() -> None:
     assert "coloured by Accuracy" in told(app)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("address", "sentence"),
     [

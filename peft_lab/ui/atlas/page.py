@@ -168,7 +168,6 @@ def _take_away(entry: AtlasType, model: ModelEntry, side: str) -> None:
 
 
 def _training(entry: AtlasType, side: str) -> None:
-    """Draw a short training on the live decoder, on demand, and its script."""
     asked_key = f"atlas-run-{side}-{entry.name}"
     st.markdown("#### Train it")
     name = live.LIVE["causal"]
@@ -234,7 +233,6 @@ def atlas_page() -> None:
 
 
 def _take(controls: Controls[cards.AtlasForm], clicked: str | None) -> None:
-    """Show the type that was just clicked, if any."""
     if clicked is not None and clicked != controls.value("type"):
         controls.put(type=clicked)
         st.rerun()

@@ -158,7 +158,6 @@ def way_back(situation: Situation, method: str) -> dict[str, str]:
 
 
 def _sources(settings: Sequence[RecipeSetting]) -> None:
-    """Draw every source with its figure, and the values to try next."""
     with st.expander("Every source, and what to try next"):
         rows = [
             (

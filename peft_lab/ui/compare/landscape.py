@@ -265,7 +265,6 @@ def landscape_section() -> dict[str, tuple[Any, Any]]:
 
 
 def _titles(sweep: Sweep, model: str) -> dict[str, str]:
-    """Return the titles of the figures that can be drawn, with units."""
     setting = sweep.settings[model]
     return titles(get_task(setting.task), setting.metric)
 
@@ -278,7 +277,6 @@ def titles(task: Task, metric: str) -> dict[str, str]:
 
 
 def _spread(spot: Spot, shown: str) -> str:
-    """Return the mean, with the lowest and the highest seed, as text."""
     mean, low, high = (landscape.told(value, shown) for value in (spot.mean, spot.low, spot.high))
     if spot.seeds == 1:
         return f"{mean} (one seed)"
@@ -312,7 +310,6 @@ def _open(sweep: Sweep, best: tuple[Line, Spot] | None) -> None:
 
 
 def _measured(sweep: Sweep, model: str) -> None:
-    """Draw the origin of the figures."""
     setting, machine = sweep.settings[model], sweep.machine
     versions = ", ".join(f"{name} {version}" for name, version in sweep.packages.items())
     repeated = f" {sweep.again} runs were repeated and gave the same figures." if sweep.again else ""

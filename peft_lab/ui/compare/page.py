@@ -85,7 +85,6 @@ def _opening(title: str, readers: Readers) -> Readers:
 
 
 def _runs() -> Address:
-    """Draw the comparisons made here and the shipped ones; return their URL parameters."""
     st.markdown(
         "Compare methods on the same data, in the same order, with several seeds. The runs are trained one after "
         "another and also appear on the Runs page. A run that already exists is reused."
@@ -130,7 +129,6 @@ def _new(controls: StudyControls[CompareForm]) -> None:
 
 
 def _titles() -> dict[str, str]:
-    """Return the titles of comparisons made here, newest first, then of the shipped ones."""
     titles = {}
     for comparison in store.comparisons():
         try:

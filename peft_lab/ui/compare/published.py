@@ -250,7 +250,6 @@ def _scatter(controls: Controls[PublishedForm], benchmark: str) -> None:
 
 
 def _settings(benchmark: str) -> None:
-    """Draw each method's best against its others."""
     about, moved = BENCHMARKS[benchmark], published.moved(benchmark)
     st.markdown(f"#### One method, different settings {figures.badge('cited')}")
     st.markdown(
@@ -264,7 +263,6 @@ def _settings(benchmark: str) -> None:
 
 
 def _family(controls: Controls[PublishedForm], benchmark: str) -> Sequence[PublishedRow]:
-    """Draw one method's runs; return them."""
     about, moved = BENCHMARKS[benchmark], published.moved(benchmark)
     spread = moved.median if moved else None
     family: str = controls.draw("family")
@@ -298,7 +296,6 @@ def _family(controls: Controls[PublishedForm], benchmark: str) -> Sequence[Publi
 
 
 def _variant(row: PublishedRow) -> str:
-    """Return the name of these settings in the comparison."""
     return row.title.removeprefix(row.kind).removeprefix(", ") or "default"
 
 
@@ -319,7 +316,6 @@ def _budget(group: Sequence[PublishedRow], moved: published.Moved | None) -> str
 
 
 def _all_rows(benchmark: str) -> None:
-    """Draw all published rows, with their source and the differences from ours."""
     about = BENCHMARKS[benchmark]
     rows = sorted(published.rows(benchmark).values(), key=lambda row: -row.accuracy)
     with st.expander(f"All {len(rows)} published runs"):

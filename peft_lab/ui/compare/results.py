@@ -365,7 +365,6 @@ def _place(found: Document) -> str:
 
 
 def _how(found: Document) -> str:
-    """Return how each figure was measured, as a list."""
     versions = ", ".join(f"{name} {' and '.join(each)}" for name, each in found["packages"].items())
     python = ", ".join(dict.fromkeys(machine["python"] for machine in found["machines"]))
     head = (

@@ -143,7 +143,6 @@ def _table(answers: Simulated, chosen: MemoryForm) -> None:
 
 
 def _settings(answers: Simulated, chosen: MemoryForm) -> str:
-    """Return the methods' settings in a sentence or two."""
     shown = [slug for slug in answers.found if low_rank(all_methods()[slug])]
     if chosen.targets == OWN or not shown:
         return "Every method at its defaults."

@@ -184,7 +184,6 @@ def published_peaks() -> None:
 
 
 def _one_row() -> None:
-    """Draw a published run, counted and simulated on demand, in some seconds."""
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     name = form_controls().draw("row", left)
     if right.button("Count and simulate this run", key="simulate-row", width="stretch"):
@@ -498,7 +497,6 @@ def _verdict(chosen: MemoryForm, answers: Simulated) -> None:
 
 
 def _run(chosen: MemoryForm, found: Simulation) -> None:
-    """Draw what runs over rows of unequal length reserve."""
     run, card = found.run, chosen.card
     assert run is not None
     usual, full = run.reserved, run.reserved.high > card.memory

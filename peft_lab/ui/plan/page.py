@@ -385,7 +385,6 @@ def _turn(situation: Situation, flip: flips.Flip) -> None:
 def _answers(
     wanted: Wanted, asked: tuple[Candidate, ...], stopped: bool
 ) -> tuple[list[Planned], list[Look[Planned]]]:
-    """Return the plans found so far, and those pending; after a stop no new ones are requested."""
     key = str(asdict(wanted))
     begun: dict[str, int] = st.session_state.setdefault("plan-begun", {})
     found: list[Planned] = []

@@ -148,7 +148,6 @@ def card(wanted: Wanted, ranked: Sequence[Planned], one: Planned, untried: int, 
 
 
 def _files(wanted: Wanted, one: Planned) -> None:
-    """Draw the page's main button, and which files it saves."""
     seen = look(get_pool().submit(0, write, asdict(wanted), one))
     if seen.answer is None:
         st.button("Get the files", disabled=True, width="stretch", key="files-wait", type="primary")

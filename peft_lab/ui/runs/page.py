@@ -138,7 +138,6 @@ def _table(lines: list[RunSummary]) -> RunSummary | None:
 
 
 def _errors(lines: list[RunSummary]) -> None:
-    """Draw the errors of forecasts of seconds, over all runs forecast and finished here."""
     ratios = kept.forecast_errors(line.kept for line in lines)
     if ratios:
         over, off = "1 run", f"{kept.typical_error(ratios):.0%}"
@@ -152,7 +151,6 @@ def _errors(lines: list[RunSummary]) -> None:
 
 
 def _cells(line: RunSummary) -> tuple[str, ...]:
-    """Return one row of the table, in the order of ``COLUMNS``."""
     return (
         time.strftime("%Y-%m-%d %H:%M", time.localtime(line.created)),
         line.status,

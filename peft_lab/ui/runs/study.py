@@ -123,7 +123,6 @@ def _left(done: list[Trial], total: int) -> list[str]:
 
 
 def _rest(study: Study, done: int, total: int, failed: int) -> None:
-    """Draw that a study is neither running nor complete, and how to continue it."""
     if isinstance(study, KeptSweep) and study.ends_early:
         st.warning("This sweep is not running. To continue it, run the same command again.")
         return

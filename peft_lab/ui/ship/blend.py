@@ -78,7 +78,6 @@ def _table(about: Mapping[str, Any], title: str, scores: Sequence[float]) -> Non
 
 
 def _proof(how: str, cell: blends.Cell) -> None:
-    """Offer to score the blend on this machine, and draw its scores."""
     run = (how, cell["weights"])
     if any(cell["weights"]) and st.button("Run it here", key="blend-run"):
         state.remember(SCOPE, "run", run)

@@ -84,7 +84,6 @@ def ship_page() -> None:
 
 
 def _chosen(place: st.delta_generator.DeltaGenerator) -> tuple[Adapter, ModelEntry | None]:
-    """Draw the choice of an adapter, a run's or one that ships, and of its base; return both."""
     done = [
         line for line in summaries() if line.status == Status.DONE and store.get(line.id).adapter.is_dir()
     ]
@@ -167,7 +166,6 @@ def where_it_runs(adapter: Adapter, base: ModelEntry | None) -> None:
 
 
 def _summary(verdicts: Mapping[str, Verdict]) -> str:
-    """Return the verdicts in one sentence."""
     by: dict[str, list[str]] = {state: [] for state in _LOADS}
     for one in verdicts.values():
         by[one.verdict].append(engines()[one.engine].title)
@@ -191,7 +189,6 @@ def _row(texts: tuple[str, ...], key: str) -> list[st.delta_generator.DeltaGener
 
 
 def _engine(engine: Engine, verdict: Verdict, adapter: Adapter, base: ModelEntry | None) -> None:
-    """Draw one engine's row, with its command."""
     reason = verdict.reasons[0]
     change = MADE.get(verdict.change, f"`{verdict.change}`" if verdict.change else "")
     nothing = {"runs": "Nothing", "unknown": "Not known"}.get(verdict.verdict, "No change helps")

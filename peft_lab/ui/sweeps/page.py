@@ -167,7 +167,6 @@ def new_sweep(controls: StudyControls[SweepSetup]) -> None:
 
 
 def _duration(request: RunRequest, runs: int) -> None:
-    """Draw how long the sweep takes if each of its runs takes as long as the first."""
     work, measuring = ask_work(request), waiting.calibrating_under_way()
     come_back(work, Look(open=measuring) if measuring is not None and not measuring.done() else Look())
     offer = make_offer(request, work.answer, summaries())
