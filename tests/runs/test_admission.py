@@ -103,6 +103,7 @@ def test_what_cannot_be_simulated_is_not_refused(monkeypatch: pytest.MonkeyPatch
     assert admission.refusal(RUN.complete()) is None
 
 
+@pytest.mark.slow
 @pytest.mark.weights
 def test_the_queue_refuses_at_submit_and_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     before = len(store.runs())

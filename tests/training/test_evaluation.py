@@ -92,6 +92,7 @@ def test_rows_are_counted_as_their_answers_end() -> None:
     assert found.metrics[task.metric] == pytest.approx(2 / 3)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "slug",
