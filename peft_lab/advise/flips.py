@@ -69,36 +69,36 @@ def flips(situation: Situation, room: Room, found: Recommendation) -> tuple[Flip
 def _of_what_was_given(situation: Situation, room: Room, found: Recommendation) -> Iterator[Flip]:
     """Yield the flips by the user's own answers: each of the other values."""
     few, many = FEW_ROWS, int(MANY_ROWS.value)
-    changes: tuple[tuple[str, str, str, Any, str], ...] = (
-        ("prompting", "yes", "prompting", "yes", "A prompt reaches the target"),
-        ("prompting", "retrieval", "prompting", "retrieval", "The model lacks facts, which can be retrieved"),
-        ("prompting", "no", "prompting", "no", "Neither a prompt nor retrieval is enough"),
-        ("tasks", "one", "tasks", 1, "One task only"),
-        ("tasks", "many", "tasks", 2, "Two or more tasks from one base"),
-        ("objective", "cpt", "objective", "cpt", "The model should learn raw text: continued pretraining"),
-        ("objective", "sft", "objective", "sft", "The model should follow instructions"),
-        ("forgetting", "ok", "forgetting", "ok", "The model's earlier skills may get worse"),
-        ("forgetting", "matters", "forgetting", "matters", "The model's earlier skills must not get worse"),
-        ("serving", "plain", "serving", "plain", "Your own code serves the model"),
-        ("serving", "vllm", "serving", "vllm", "vLLM or a similar server serves the model"),
-        ("rows", "few", "rows", few - 1, f"Fewer than {few:,} rows"),
-        ("rows", "some", "rows", few, f"{few:,} to {many:,} rows"),
-        ("rows", "many", "rows", many, f"{many:,} rows or more"),
-        ("latency", "strict", "latency", 0.0, f"Less than {ADAPTER_LATENCY} more time per request"),
-        ("latency", "relaxed", "latency", None, f"{ADAPTER_LATENCY} more time per request, or no limit"),
+    changes: tuple[tuple[str, str, Any, str], ...] = (
+        ("prompting", "yes", "yes", "A prompt reaches the target"),
+        ("prompting", "retrieval", "retrieval", "The model lacks facts, which can be retrieved"),
+        ("prompting", "no", "no", "Neither a prompt nor retrieval is enough"),
+        ("tasks", "one", 1, "One task only"),
+        ("tasks", "many", 2, "Two or more tasks from one base"),
+        ("objective", "cpt", "cpt", "The model should learn raw text: continued pretraining"),
+        ("objective", "sft", "sft", "The model should follow instructions"),
+        ("forgetting", "ok", "ok", "The model's earlier skills may get worse"),
+        ("forgetting", "matters", "matters", "The model's earlier skills must not get worse"),
+        ("serving", "plain", "plain", "Your own code serves the model"),
+        ("serving", "vllm", "vllm", "vLLM or a similar server serves the model"),
+        ("rows", "few", few - 1, f"Fewer than {few:,} rows"),
+        ("rows", "some", few, f"{few:,} to {many:,} rows"),
+        ("rows", "many", many, f"{many:,} rows or more"),
+        ("latency", "strict", 0.0, f"Less than {ADAPTER_LATENCY} more time per request"),
+        ("latency", "relaxed", None, f"{ADAPTER_LATENCY} more time per request, or no limit"),
     )
-    for question, value, name, setting, text in changes:
-        if found_answer(question, situation)[0] == value or getattr(situation, name) == setting:
+    for question, value, setting, text in changes:
+        if found_answer(question, situation)[0] == value or getattr(situation, question) == setting:
             continue
-        changed = replace(situation, **{name: setting})
+        changed = replace(situation, **{question: setting})
         # other goals are trained on other rows
-        there = room.for_model(changed) if name == "objective" else room
+        there = room.for_model(changed) if question == "objective" else room
         try:
             then = decide(changed, there, quick=True).advice
         except BadInput:  # contradicts the other answers, such as text from an encoder
             continue
         title = then.short if then.method == found.method else then.title
-        yield Flip(question, value, text, then.method, title, {name: setting})
+        yield Flip(question, value, text, then.method, title, {question: setting})
 
 
 def _storage(situation: Situation, room: Room, found: Recommendation) -> Iterator[Flip]:

@@ -209,18 +209,10 @@ def candidates(wanted: Wanted) -> tuple[Candidate, ...]:
     ]
     if wanted.devices > 1:
         found += [Candidate(method, "fsdp2+offload", True) for method in asked if method != "full"]
-        found += _by_matrices(wanted, asked)
+        for method in asked:  # of tensor parallelism that does not work one candidate, to give the reason
+            works = not tensor.why_not(wanted.situation().shape, get_method(method), {}, wanted.devices)
+            found += [Candidate(method, TENSOR, again) for again in ((True, False) if works else (True,))]
     return tuple(found)
-
-
-def _by_matrices(wanted: Wanted, asked: Sequence[str]) -> list[Candidate]:
-    """Return the candidates for tensor parallelism; one only if it does not work, to give the reason."""
-    shape = wanted.situation().shape
-    found = []
-    for method in asked:
-        works = not tensor.why_not(shape, get_method(method), {}, wanted.devices)
-        found += [Candidate(method, TENSOR, again) for again in ((True, False) if works else (True,))]
-    return found
 
 
 def get_refusals(wanted: Wanted) -> dict[str, str]:
