@@ -166,11 +166,8 @@ def navigating() -> None:
 
 
 def open_page() -> None:
-    """Begin a page. If Streamlit discovers pages by itself, as in AppTest, run the app instead.
-
-    The app's navigation then finds the same page by its URL, and later pages of the session go through the
-    app directly.
-    """
+    """Begin a page. If Streamlit discovers pages by itself, as in AppTest, run the app instead. The app's navigation
+    then finds the same page by its URL, and later pages of the session go through the app directly."""
     if not _navigated:
         runpy.run_path(str(MAIN), run_name="__main__")
         st.stop()

@@ -225,11 +225,8 @@ def is_fixed(name: str) -> bool:
 
 
 def whole_number(text: str, name: str) -> int:
-    """Return the whole number in a URL's text for the control ``name``.
-
-    Raises:
-        BadInput: it is not a whole number, or too large for a control.
-    """
+    """Return the whole number in a URL's text for the control ``name``. Raises BadInput if it is not a whole number,
+    or too large for a control."""
     said = echoed(text, 21)
     digits = text.strip()
     if not _WHOLE.fullmatch(digits):

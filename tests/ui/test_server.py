@@ -1,9 +1,12 @@
-"""How Streamlit's server is made to serve: files compressed once, pages dressed, fonts cut, memory apart."""
+"""How Streamlit's server is made to serve: files compressed once, pages dressed, fonts cut, doors folded."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
+import hashlib
+import json
 import re
 import subprocess
 import sys
@@ -19,8 +22,9 @@ from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 from streamlit.web.server.starlette.starlette_static_routes import create_streamlit_static_handler
 
-from peft_lab.ui import web
-from peft_lab.ui.server import app
+from peft_lab.atlas import all_types
+from peft_lab.ui import pages, web
+from peft_lab.ui.server import app, guard
 from peft_lab.ui.server import app as assets
 from peft_lab.ui.shell import dress
 from tools import subset_fonts
@@ -263,3 +267,26 @@ def test_home_imports_nothing_that_was_not_made_ready_and_no_pandas() -> None:
     assert "No runtime found" not in done.stderr, (
         "what a module at import keeps in st.cache_data is warned of"
     )
+
+
+def test_every_page_stands_behind_one_of_six_doors() -> None:
+    behind = [name for names in pages.doors().values() for name in names]
+    assert len(pages.doors()) == 6
+    assert len(behind) == len(set(behind)) and set(behind) | set(pages.foot()) == {
+        *pages.titles(),
+        "classroom",
+        "class_map",
+    }
+    assert {pages.door_of(name) for name in ("choose", "memory", "plan")} == {"Plan a fine-tune"}
+    assert str(len(all_types())) in pages.titles()["atlas"]
+
+
+def test_the_script_that_folds_them_names_every_page_and_is_allowed() -> None:
+    script = pages.folding_script()
+    found = re.search(r"doors = ({.*});", script)
+    assert found is not None
+    labels = json.loads(found[1])
+    assert set(labels) == {*pages.titles(), "classroom", "class_map"} - set(pages.foot())
+    assert set(labels.values()) == {pages.door_label(door) for door in pages.sections()}
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"'sha256-{allowed}'" in guard.headers()["content-security-policy"]

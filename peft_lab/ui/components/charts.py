@@ -383,12 +383,7 @@ _mount = st.components.v2.component(
 
 @dataclass(frozen=True)
 class Bar:
-    """One row.
-
-    Attributes:
-        parts: bytes by part of the memory; empty if there is no figure, for the reason in ``note``.
-        source: the source of the figures.
-    """
+    """One row. ``parts``: bytes by part of the memory; empty if there is no figure, for the reason in ``note``."""
 
     label: str
     parts: Mapping[str, int]
@@ -409,10 +404,8 @@ class Limit:
 
 
 def grown_bars(bars: Sequence[Bar], key: str, limit: Limit | None = None, close: bool = False) -> None:
-    """Draw the rows on one scale, with a legend of the parts in them.
-
-    ``close``: draw label, bar and size side by side; the page names their source.
-    """
+    """Draw the rows on one scale, with a legend of the parts in them. ``close``: draw label, bar and size side by side;
+    the page names their source."""
     legend = [{"name": name, "colour": theme.MEMORY[name]} for name in _parts(bar.parts for bar in bars)]
     rows = [
         {

@@ -36,11 +36,8 @@ def card(
     absent: str = "",
     word: str = "",
 ) -> None:
-    """Draw one headline figure in a bordered box.
-
-    ``absent`` is the text if there is none; ``word``: the word of the glossary that explains the label. Where
-    there is a note, the finding's own stands in the help.
-    """
+    """Draw one headline figure in a bordered box. ``absent`` is the text if there is none; ``word``: the word of the
+    glossary that explains the label. Where there is a note, the finding's own stands in the help."""
     meaning = f"{glossary.meaning(word)} " if word else ""
     with st.container(border=True, height="stretch"):
         if finding is None:
@@ -143,12 +140,8 @@ _OUTSIDE = ("cells", "encoder", "columns")
 
 @dataclass(frozen=True)
 class Detail:
-    """The parameters at one path.
-
-    Attributes:
-        rows: name, shape with type and state, number of parameters of all layers together.
-        note: text if there are no rows.
-    """
+    """The parameters at one path. ``rows``: name, shape with type and state, number of parameters of all layers
+    together. ``note``: text if there are no rows."""
 
     title: str
     rows: tuple[tuple[str, str, str], ...]

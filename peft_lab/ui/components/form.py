@@ -32,12 +32,8 @@ SHORT = 24  # letters of all options that stand side by side
 
 
 class Controls(Generic[F]):
-    """The controls of one form on one page.
-
-    Args:
-        usual: returns the page's defaults, which may depend on other choices.
-        keys: returns, for a field, keys that keep its choices apart, such as the kind of the model.
-    """
+    """The controls of one form on one page. ``usual``: returns the page's defaults, which may depend on other choices.
+    ``keys``: returns, for a field, keys that keep its choices apart, such as the kind of the model."""
 
     def __init__(
         self,

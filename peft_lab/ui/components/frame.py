@@ -169,10 +169,8 @@ _mount = st.components.v2.component("peft_mending", html="<span></span>", js=web
 
 
 def mend(door: str) -> None:
-    """Mount the browser fixes, once per run and before the page, so that a failing page has them too.
-
-    ``door``: the section of the navigation that the page belongs to.
-    """
+    """Mount the browser fixes, once per run and before the page, so that a failing page has them too. ``door``: the
+    section of the navigation that the page belongs to."""
     with st.sidebar:
         _mount(key="mending", height=0, data={"door": door})
 
@@ -238,10 +236,8 @@ def open_afresh(page: str, query: Mapping[str, str]) -> None:
 def open_button(
     page: str, query: Mapping[str, str], label: str, key: str, link: str = "[as a link]({})", **options: Any
 ) -> None:
-    """Draw a button that opens a page with the settings of ``query``, and a ``link`` unless that is empty.
-
-    ``options`` are the button's.
-    """
+    """Draw a button that opens a page with the settings of ``query``, and a ``link`` unless that is empty. ``options``
+    are the button's."""
     if st.button(label, key=key, **{"icon": ":material/arrow_forward:", **options}):
         open_afresh(page, query)
     if link:

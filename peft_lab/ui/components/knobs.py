@@ -69,10 +69,8 @@ def tasks_for(entry: ModelEntry) -> list[str]:
 
 
 def first_task(entry: ModelEntry) -> str:
-    """Return the task that a method's page opens with: on encoders the one about the orders that other models get.
-
-    Not on a model of the learner's own, whose tokenizer may end no text with a token, which tags need.
-    """
+    """Return the task that a method's page opens with: on encoders the one about the orders that other models get. Not
+    on a model of the learner's own, whose tokenizer may end no text with a token, which tags need."""
     options = tasks_for(entry)
     tagged = tags.TASK.name in options and not looks_external(entry.name)
     return tags.TASK.name if tagged else options[0]

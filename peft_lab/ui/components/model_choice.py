@@ -39,11 +39,8 @@ HELP = (
 
 
 def entry_of(name: str, patience: float = ADDRESS_PATIENCE) -> ModelEntry:
-    """Return the model of that name; if its folder no longer holds one, the model known before.
-
-    Raises:
-        BadInput: no such model, or none that can be used. TimeoutError: unknown after ``patience`` seconds.
-    """
+    """Return the model of that name; if its folder no longer holds one, the model known before. Raises BadInput if
+    there is none that can be used, TimeoutError if it is unknown after ``patience`` seconds."""
     try:
         return _entry_now(name, patience)
     except (PeftLabError, TimeoutError):
@@ -67,11 +64,8 @@ def _entry_now(name: str, patience: float) -> ModelEntry:
 
 
 def normal(text: str) -> str:
-    """Return a typed name stripped of blanks; a folder as its full path.
-
-    Raises:
-        BadInput: empty, or longer than any name.
-    """
+    """Return a typed name stripped of blanks; a folder as its full path. Raises BadInput if it is empty, or longer
+    than any name."""
     name = text.strip()
     if not name or len(name) > MOST_CHARACTERS:
         raise BadInput(f"A model's name or folder has 1 to {MOST_CHARACTERS} characters.", "model")
@@ -81,11 +75,8 @@ def normal(text: str) -> str:
 
 
 def from_address(text: str) -> str:
-    """Return a model's name from a URL, once it is known to be one.
-
-    Raises:
-        BadInput: it is not a model's, or could not be looked up in time.
-    """
+    """Return a model's name from a URL, once it is known to be one. Raises BadInput if it is no model's, or could
+    not be looked up in time."""
     name = normal(text)
     try:
         _entry_now(name, ADDRESS_PATIENCE)

@@ -151,10 +151,8 @@ def _reading(slot: DeltaGenerator) -> None:
 
 
 def _keep(name: str, data: bytes, tick: Callable[[], object]) -> str:
-    """Check an upload, store it under a name from its content, and return its path.
-
-    Raises PeftLabError: it is none, or in a class more than a learner may store; nothing is stored then.
-    """
+    """Check an upload, store it under a name from its content, and return its path. Raises PeftLabError: it is none, or
+    in a class more than a learner may store; nothing is stored then."""
     apart.load(data, name, tick)
     folder = places.mine() / hub.UPLOADS
     folder.mkdir(parents=True, exist_ok=True)

@@ -80,11 +80,8 @@ def in_short(parts: Sequence[str]) -> None:
 
 
 def draw(place: Any, current: str, queries: Mapping[str, Mapping[str, str]] | None = None) -> None:
-    """Fill the bar: three links with their answers, the current step marked.
-
-    Args:
-        queries: URL parameters for steps that need more than the shared situation.
-    """
+    """Fill the bar: three links with their answers, the current step marked. ``queries``: URL parameters for steps that
+    need more than the shared situation."""
     answers = known()
     with place:
         for number, step in enumerate(STEPS, start=1):

@@ -55,10 +55,8 @@ def drawn(address: str) -> str | None:
 
 
 def show_way_in(seen: str, code: str) -> None:
-    """Draw the address at which learners join, its QR code and the code.
-
-    ``seen``: the app's base URL in the teacher's browser.
-    """
+    """Draw the address at which learners join, its QR code and the code. ``seen``: the app's base URL in the teacher's
+    browser."""
     address = class_address(seen)
     if address is None:
         st.markdown(

@@ -58,10 +58,8 @@ def rows(
     selected: str | None = None,
     flat: bool = False,
 ) -> str | None:
-    """Show the table; return the id of the row just chosen, in the run caused by that, else ``None``.
-
-    ``flat``: rows never fold, and one of them is always chosen, as in a list of radio buttons.
-    """
+    """Show the table; return the id of the row just chosen, in the run caused by that, else ``None``. ``flat``: rows
+    never fold, and one of them is always chosen, as in a list of radio buttons."""
     room = "flat" if flat else min(len(lines), theme.MOST_ROWS)  # kept until the table's script has come
     with st.container(key=f"rows-{room}-{key}"):
         result = _mount(
@@ -94,11 +92,8 @@ NARROW = 35  # letters in a line of code on a phone, and in a narrow column
 
 
 def listing(text: str, name: str, across: int = NARROW) -> None:
-    """Draw code as written, with its height reserved until the browser draws it.
-
-    Args:
-        name: of its container, unique on the page. across: letters per line on a wide page.
-    """
+    """Draw code as written, with its height reserved until the browser draws it. ``name``: of its container, unique on
+    the page; ``across``: letters per line on a wide page."""
     wide, narrow = (
         min(theme.MOST_LINES, sum(max(1, ceil(len(line) / width)) for line in text.split("\n")))
         for width in (across, NARROW)

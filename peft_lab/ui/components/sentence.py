@@ -52,12 +52,8 @@ _mount = mounted("sentence")
 
 
 def sentence(run: SentenceRun, scope: str, editable: str = "") -> None:
-    """Show the run; a part of its page, so that typing redraws nothing else.
-
-    Args:
-        scope: where the learner's order is remembered (:func:`order_of`).
-        editable: why no other order can be typed; empty if it can.
-    """
+    """Show the run; a part of its page, so that typing redraws nothing else. ``scope``: where the learner's order is
+    remembered (:func:`order_of`). ``editable``: why no other order can be typed; empty if it can."""
     key = f"{scope}-sentence"
 
     def typed() -> None:

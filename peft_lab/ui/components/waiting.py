@@ -46,10 +46,8 @@ class Look(Generic[Answer]):
 
 
 def look(asked: Future[Answer], patience: float = 0) -> Look[Answer]:
-    """Return the state of an answer, after at most ``patience`` seconds.
-
-    It is open while still pending, and also if newer questions pushed it out of its queue.
-    """
+    """Return the state of an answer, after at most ``patience`` seconds. It is open while still pending, and also if
+    newer questions pushed it out of its queue."""
     if patience:
         wait([asked], timeout=patience)
     if not asked.done() or asked.cancelled():
@@ -129,10 +127,8 @@ def progress(answers: Answers[Any, Any], what: str) -> None:
 
 
 def come_back(*looks: Look[Any]) -> None:
-    """Redraw the page as soon as one of the open answers arrives, or has arrived since the page looked.
-
-    Answers that the page has seen do not redraw it, or it would loop for ever.
-    """
+    """Redraw the page as soon as one of the open answers arrives, or has arrived since the page looked. Answers that
+    the page has seen do not redraw it, or it would loop for ever."""
     undrawn = tuple(one.open for one in looks if one.open is not None)
     # What was pushed out is asked for again with the next answer; where none is to come, at once.
     open_ = tuple(future for future in undrawn if not future.cancelled()) or undrawn

@@ -75,10 +75,8 @@ def drawing(choice: Choice, report: CountReport | None) -> str | None:
 
 
 def folded(tab: str) -> bool:
-    """Return whether settings and drawing are folded beside this tab: once unfolded they stay so for the session.
-
-    A stop of a path says what to move, so there they are unfolded at first.
-    """
+    """Return whether settings and drawing are folded beside this tab: once unfolded they stay so for the session. A
+    stop of a path says what to move, so there they are unfolded at first."""
     return tab in FOLDED and not state.remembered(_FOLD, "unfolded", bool(state.carried().get("stop")))
 
 
@@ -104,11 +102,8 @@ def fold_button(tab: str) -> None:
 
 
 def strip(choice: Choice, report: CountReport | None, spec: RunSpec | None) -> None:
-    """Draw the strip: the count, the drawing, and the settings where those are folded (not on a phone).
-
-    Args:
-        spec: the run that Train would start.
-    """
+    """Draw the strip: the count, the drawing, and the settings where those are folded (not on a phone). ``spec``: the
+    run that Train would start."""
     if not choice.valid:
         return
     counted = "Counting…"
@@ -215,10 +210,8 @@ def expect(choice: Choice) -> ExpectedStep:
 
 
 def peak(choice: Choice, expected: ExpectedStep) -> tuple[Finding | None, str]:
-    """Return the figure for the current settings with a note, or the note that replaces it.
-
-    A measured one is shown as soon as the run has it, while the run's settings are the current ones.
-    """
+    """Return the figure for the current settings with a note, or the note that replaces it. A measured one is shown as
+    soon as the run has it, while the run's settings are the current ones."""
     measured, beside = _measured(choice), ""
     if measured is not None:
         identity, spec, memory = measured

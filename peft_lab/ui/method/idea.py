@@ -76,10 +76,8 @@ def idea(choice: Choice, words: Words) -> None:
 
 
 def headline(choice: Choice, report: CountReport | None, expected: ExpectedStep) -> None:
-    """Draw trainable parameters, stored size, peak memory and the last run's score for these choices.
-
-    During the page's run the figures refresh themselves, to show its measurements at once.
-    """
+    """Draw trainable parameters, stored size, peak memory and the last run's score for these choices. During the page's
+    run the figures refresh themselves, to show its measurements at once."""
     going = under_way(choice.spec.slug) is not None
 
     def tiles() -> None:
@@ -299,10 +297,8 @@ def try_it(experiments: Sequence[Experiment]) -> None:
 
 
 def experiment_card(experiment: Experiment, first: bool = False) -> None:
-    """Draw one experiment below its title: the question, its runs, and their results.
-
-    ``first``: whether it has the page's main button.
-    """
+    """Draw one experiment below its title: the question, its runs, and their results. ``first``: whether it has the
+    page's main button."""
     st.markdown(experiment.question)
     try:
         complete = [request.complete() for request in experiment.requests()]

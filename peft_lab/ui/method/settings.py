@@ -49,11 +49,8 @@ FIELDS = ("steps", "batch", "learning_rate", "seed", "eval_rows")
 
 
 class TrainingControls(Controls[RunRequest]):
-    """The controls of the training settings.
-
-    Choices are remembered per kind of model. A knob may change the default learning rate, which must redraw
-    its control: so keys contain the default.
-    """
+    """The controls of the training settings. Choices are remembered per kind of model. A knob may change the default
+    learning rate, which must redraw its control: so keys contain the default."""
 
     def __init__(self, choice: Choice) -> None:
         kind = choice.entry.kind
@@ -112,11 +109,8 @@ def request_of(choice: Choice, probes: tuple[str, ...] = ()) -> RunRequest | Non
 
 
 def planned(choice: Choice) -> RunSpec | None:
-    """Return the run that Train would start now, without its sentence, which no step uses; None without task.
-
-    Raises:
-        PeftLabError: an invalid setting, or weights and sentences that must be fetched first.
-    """
+    """Return the run that Train would start now, without its sentence, which no step uses; None without task. Raises
+    PeftLabError for an invalid setting, or for weights and sentences that must be fetched first."""
     request = request_of(choice)
     return None if request is None else request.complete()
 
@@ -304,10 +298,8 @@ def foot(choice: Choice, form_is_open: bool, work: Look[RunWork]) -> None:
 
 
 def start_run(choice: Choice, offer: Offer) -> None:
-    """Start the run and show it on the method's page; if it may not start, say why and what would work.
-
-    Only a run that may not fit into memory takes a moment, to simulate its step.
-    """
+    """Start the run and show it on the method's page; if it may not start, say why and what would work. Only a run that
+    may not fit into memory takes a moment, to simulate its step."""
     slug = choice.spec.slug
     state.scope(slug).pop(_BEGIN, None)
     try:

@@ -49,10 +49,8 @@ def take_away(choice: Choice, selected: str | None) -> None:
 
 
 def _settings(choice: Choice) -> None:
-    """Draw the code. If long definitions follow the essential part, it scrolls.
-
-    The container scrolls, not the code block: it holds the copy button, so that a keyboard reaches it.
-    """
+    """Draw the code. If long definitions follow the essential part, it scrolls. The container scrolls, not the code
+    block: it holds the copy button, so that a keyboard reaches it."""
     with errors_boxed():
         code = takeaway.config_code(choice.spec, choice.entry, choice.values, example_task(choice))
         lines = code.count("\n")

@@ -160,10 +160,8 @@ def headers() -> dict[str, str]:
 
 
 def headers_of(start: Message) -> dict[str, str]:
-    """Return the headers that a response needs: all, or of a script, style sheet or font, which load nothing, one.
-
-    Home loads 80 of them, and a line of 1.5 Mbit/s carries the policy that none of them reads for 0.2 s.
-    """
+    """Return the headers that a response needs: all, or of a script, style sheet or font, which load nothing, one. Home
+    loads 80 of them, and a line of 1.5 Mbit/s carries the policy that none of them reads for 0.2 s."""
     kind = Headers(raw=start["headers"]).get("content-type", "").partition(";")[0]
     return {name: text for name, text in headers().items() if kind not in _NO_PAGE or name == _AS_TYPED}
 

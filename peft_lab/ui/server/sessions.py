@@ -31,10 +31,8 @@ _sessions: dict[str, tuple[str, float, str]] = {}  # owner, when it last ran (mo
 
 
 def who_asks() -> Asker | None:
-    """Return the person behind this page's thread, by the browser's cookie; ``None`` outside of a page.
-
-    A browser that has left has no cookies any more: then the run ends here, as Streamlit requested.
-    """
+    """Return the person behind this page's thread, by the browser's cookie; ``None`` outside of a page. A browser that
+    has left has no cookies any more: then the run ends here, as Streamlit requested."""
     context = get_script_run_ctx(suppress_warning=True)
     if context is None:
         return None
@@ -48,11 +46,8 @@ asking.told_by(lambda: who_asks())
 
 
 def begin(page: str = "") -> None:
-    """Begin a run of the app: in a class, record the session's owner and, once known, its page.
-
-    Raises:
-        NobodyAsks: the browser has no cookie, or that of a deleted person.
-    """
+    """Begin a run of the app: in a class, record the session's owner and, once known, its page. Raises NobodyAsks if
+    the browser has no cookie, or that of a deleted person."""
     context = get_script_run_ctx(suppress_warning=True)
     if not asking.class_is_on() or context is None:
         return
@@ -70,11 +65,8 @@ def begin(page: str = "") -> None:
 
 
 def leave() -> None:
-    """Hand the browser to the next person: no open page shows or does anything of the current one any more.
-
-    Raises:
-        PeftLabError: the disk cannot be written to, and nobody has left.
-    """
+    """Hand the browser to the next person: no open page shows or does anything of the current one any more. Raises
+    PeftLabError if the disk cannot be written to: then nobody has left."""
     who, context = asking.asker(), get_script_run_ctx(suppress_warning=True)
     if who is None:
         return
@@ -182,10 +174,8 @@ def noted() -> Iterator[None]:
 
 
 def holds_file(owner: str, file: str) -> bool:
-    """Return whether a page of this owner refers to a file that the app made, or had it made.
-
-    The references are internal to Streamlit; under a version without them, nobody gets the file.
-    """
+    """Return whether a page of this owner refers to a file that the app made, or had it made. The references are
+    internal to Streamlit; under a version without them, nobody gets the file."""
     with _downloads_lock:
         if owner in _made.get(_name(file), ()):
             return True

@@ -195,11 +195,8 @@ def turning(page: str) -> None:
 
 
 def ready() -> None:
-    """Import the libraries of every page's frame and of Home, and read the run that Home plays.
-
-    Streamlit reads the page's icon with numpy and Pillow; only the first page is prepared, as the others
-    share most of it.
-    """
+    """Import the libraries of every page's frame and of Home, and read the run that Home plays. Streamlit reads the
+    page's icon with numpy and Pillow; only the first page is prepared, as the others share most of it."""
     import numpy  # noqa: F401
     import PIL.Image
 

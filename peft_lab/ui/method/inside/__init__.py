@@ -99,10 +99,8 @@ BUTTON = 110  # pixels
 
 
 def played(slug: str, steps: Sequence[int], draw: Callable[[int], None], name: str = "inside-step") -> None:
-    """Draw the chosen snapshot: ``draw(index)`` for ``steps[index]``, the last one at first.
-
-    Only this part is redrawn when the slider moves. ``name`` keeps several on one page apart.
-    """
+    """Draw the chosen snapshot: ``draw(index)`` for ``steps[index]``, the last one at first. Only this part is redrawn
+    when the slider moves. ``name`` keeps several on one page apart."""
     going = bool(state.remembered(slug, f"{name}-plays", False))
 
     def snapshot() -> None:

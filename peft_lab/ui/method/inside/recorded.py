@@ -32,11 +32,8 @@ MOVED = "‖change‖ / ‖start‖"
 
 
 def opened_run(choice: Choice, recorded: Callable[[dict[str, Any]], object], what: str) -> str | None:
-    """Draw the choice of a finished run whose insight has what is ``recorded``.
-
-    Without one draw the recorded training that ships with the app, of the chosen model or else of another, and
-    return None.
-    """
+    """Draw the choice of a finished run whose insight has what is ``recorded``. Without one draw the recorded training
+    that ships with the app, of the chosen model or else of another, and return None."""
     slug = choice.spec.slug
     runs = [line for line in finished_of(slug) if recorded(read_insight(line.id))]
     if runs:
