@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from peft_lab.atlas import FAMILIES, all_types, entries, get_entry, lineage, variants
-from peft_lab.atlas.base import EACH, OF_MODEL, ONCE, AtlasType, TypePaper, Usual
+from peft_lab.atlas.base import EACH, OF_MODEL, ONCE, AtlasType
 from peft_lab.core.errors import UnknownName
-from peft_lab.models.catalogue import get_model
 
 
 def test_every_type_of_peft_is_declared() -> None:
@@ -60,33 +59,6 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     assert get_entry(" VeRA ").type == "VERA"
     with pytest.raises(UnknownName, match="'vera'"):
         get_entry("verra")
-
-
-def test_a_new_type_is_one_declaration() -> None:
-    """What is declared is enough to count: here LoRA on the keys alone under another name."""
-    from peft_lab.methods.counting.count import count_config
-
-    mine = AtlasType(
-        type="LORA",
-        title="Keys only",
-        family="low_rank",
-        parent="LORA",
-        update="W + B·A on the keys",
-        paper=TypePaper("none (no paper)", "here"),
-        knobs=(Usual("r", (4,), "Rank of ΔW."),),
-        differs="It adapts the keys.",
-        when="In this test.",
-        variant="mine",
-        targets=("k",),
-        form="r·(d_in + d_out)",
-        each=lambda m, c: c["r"] * (m.in_features + m.out_features),
-    )
-    shape = get_model("smollm2-135m").shape
-    config = mine.config(shape)
-    assert config["target_modules"] == ["k_proj"]
-    assert (
-        mine.formula(shape, config) == count_config("smollm2-135m", config).trainable == 30 * 4 * (576 + 192)
-    )
 
 
 def test_every_entry_has_its_place_in_the_family_tree() -> None:

@@ -174,21 +174,6 @@ def test_weights_of_a_folder_decide_whether_it_can_be_trained(tmp_path: Path) ->
     assert resolve(place).live
 
 
-@pytest.mark.parametrize(
-    ("path", "pattern", "layer"),
-    [
-        ("model.layers.3.mlp.up_proj", "model.layers.{}.mlp.up_proj", 3),
-        ("encoder.block.0.layer.1.DenseReluDense.wi", "encoder.block.{}.layer.1.DenseReluDense.wi", 0),
-        ("lm_head", "lm_head", None),
-        ("h.11.attn", "h.{}.attn", 11),
-        ("prompt_encoder.mlp_head.4", "prompt_encoder.mlp_head.4", None),
-        ("0.auto_model", "{}.auto_model", 0),
-    ],
-)
-def test_layer_patterns(path: str, pattern: str, layer: int | None) -> None:
-    assert meta.pattern_of(path) == (pattern, layer)
-
-
 @pytest.mark.parametrize("name", tiny.MODELS)
 def test_shape_equals_the_real_model(name: str) -> None:
     shape, model = tiny.shape_of(name), tiny.build(name)

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peft_lab.models import meta, shapes
+from peft_lab.models import meta
 from peft_lab.models.catalogue import catalogue
 from peft_lab.models.shapes import ModuleGroup
 
 SHAPES = {name: entry.shape for name, entry in catalogue().items()}
-
-
-def test_layer_indices_with_gaps_survive() -> None:
-    group = ModuleGroup("a.{}.b", "Linear", (1, 3), {"weight": (2, 3)})
-    shape = dataclasses.replace(SHAPES["gpt2"], groups=(group,))
-    again = shapes.from_dict(shapes.to_dict(shape))
-    assert again.groups[0].layers == (1, 3)
-    assert again.groups[0].paths == ("a.1.b", "a.3.b")
 
 
 @pytest.mark.parametrize(
@@ -60,25 +50,11 @@ def test_sizes_of_transposed_and_embedding_modules() -> None:
     assert (embedding.type, embedding.in_features, embedding.out_features) == ("Embedding", 50257, 768)
 
 
-def test_tied_weights_count_once() -> None:
-    shape = SHAPES["llama-3.2-1b"]
-    head = next(group for group in shape.groups if group.path == "lm_head")
-    assert head.tied == ("weight",) and head.each == 0
-    assert next(g for g in SHAPES["llama-2-7b"].groups if g.path == "lm_head").tied == ()
-
-
 def test_positions() -> None:
     assert SHAPES["bert-base"].max_positions == 512
     assert SHAPES["roberta-base"].max_positions == 512  # of a table of 514
     assert SHAPES["gpt2"].max_positions == 1024
     assert SHAPES["t5-base"].max_positions is None
-
-
-def test_biases() -> None:
-    assert not SHAPES["llama-2-7b"].biases
-    assert {group.role for group, _ in SHAPES["qwen2.5-0.5b"].biases} == {"q", "k", "v"}
-    assert not SHAPES["t5-base"].biases  # its relative_attention_bias is an embedding
-    assert any(group.is_norm for group, _ in SHAPES["bert-base"].biases)
 
 
 def test_matching_is_pefts() -> None:

@@ -155,15 +155,6 @@ def test_a_failed_fetch_keeps_what_was_there(
     assert _visible(own_home) == before
 
 
-def test_an_archive_without_a_wanted_member_is_refused(
-    index: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _use(monkeypatch, _asset(index / WHEEL, members={"lab_sample/other.bin": "other.bin"}))
-    with pytest.raises(AssetError, match=r"other\.bin"):
-        assets.fetch()
-    assert _visible(own_home) == []
-
-
 @pytest.mark.parametrize("member", ["inner/link.txt", "inner/absent.txt"])
 def test_a_nested_member_must_be_a_regular_file(index: Path, tmp_path: Path, member: str) -> None:
     into = tmp_path / "into"
