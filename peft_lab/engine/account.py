@@ -50,6 +50,11 @@ def round_size(nbytes: int) -> int:
     return max(MIN_BLOCK, -(-nbytes // MIN_BLOCK) * MIN_BLOCK)
 
 
+def block_sizes(trace: Trace) -> list[int]:
+    """Return the bytes of each storage's block; 0 for an empty one."""
+    return [round_size(storage.nbytes) if storage.nbytes else 0 for storage in trace.storages]
+
+
 def segment_size(rounded: int) -> int:
     """Return the bytes requested from cudaMalloc when no cached block fits a request (get_allocation_size)."""
     if rounded <= SMALL_SIZE:
@@ -277,7 +282,7 @@ def timeline(trace: Trace, names: Sequence[str] = PARTS) -> list[MemoryPoint]:
     """Return one point for each stretch (a phase, or a layer within one), in order, without host memory. ``names``: of
     parts."""
     parts = parts_of(trace)
-    sizes = [round_size(storage.nbytes) if storage.nbytes else 0 for storage in trace.storages]
+    sizes = block_sizes(trace)
     live = dict.fromkeys(names, 0)
     total = best = 0
     at_best = dict(live)

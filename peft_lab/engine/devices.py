@@ -66,7 +66,7 @@ class Device:
         """Return :meth:`limit` of a step that is not split."""
         return self.limit()
 
-    def holds(self, needed: int, split: bool = False) -> bool:
+    def holds(self, needed: float, split: bool = False) -> bool:
         """Return whether a step that needs that many bytes fits, with the share to spare."""
         return needed <= self.limit(split)
 

@@ -89,8 +89,7 @@ def simulate_lab(request: StepRequest) -> Simulation:
 
         masters = Masters(stage.subject.model)
         for master in masters.parameters:
-            number = stage.recorder.number(master)
-            made = None if number is None else stage.recorder.trace.storages[number]
+            made = stage.recorder.storage(master)
             if made is not None and made.part != "adapter" and made.part != "weights":
                 made.part = "optimizer"
         optimizer = BlockwiseAdam(

@@ -115,11 +115,9 @@ def label_gradients(model: torch.nn.Module, recorder: MemoryRecorder) -> None:
     for parameter in model.parameters():
         if parameter.requires_grad:
             recorder.replaced(parameter)
-        number = None if parameter.grad is None else recorder.number(parameter.grad)
-        # Some lie in a communication buffer.
-        if number is not None and number >= 0 and recorder.trace.storages[number].part != "buffers":
-            recorder.trace.storages[number].part = "gradients"
-            recorder.trace.storages[number].layer = recorder.layer_of(parameter)
+        made = None if parameter.grad is None else recorder.storage(parameter.grad)
+        if made is not None and made.part != "buffers":  # some lie in a communication buffer
+            made.part, made.layer = "gradients", recorder.layer_of(parameter)
 
 
 def _loss(subject: SteppedModel, batch: Mapping[str, Any]) -> torch.Tensor:
@@ -260,9 +258,9 @@ def _keep(recorder: MemoryRecorder, cache: Any) -> None:
     """Label keys and values as activations: they outlive the pass that made them, although longer ones replace them."""
     for layer in getattr(cache, "layers", ()):
         for tensor in tensors_held(vars(layer)):
-            number = recorder.number(tensor)
-            if number is not None and not recorder.trace.storages[number].part:
-                recorder.trace.storages[number].part = "activations"
+            made = recorder.storage(tensor)
+            if made is not None and not made.part:
+                made.part = "activations"
 
 
 # ----------------------------------------

@@ -310,10 +310,15 @@ class MemoryRecorder:
         self._last_layer = layer
         return None if layer in self.edges and self._phase != "optimizer" else layer
 
+    def storage(self, tensor: torch.Tensor) -> Storage | None:
+        """Return what is recorded of a tensor's storage, of any shape; None if it was not seen on the device."""
+        number = self.number(tensor)
+        return None if number is None else self.trace.storages[number]
+
     def layer_of(self, tensor: Any) -> int | None:
         """Return the layer of a tensor's storage; None outside the layers, or if it was never seen."""
-        number = self.number(tensor) if isinstance(tensor, torch.Tensor) else None
-        return None if number is None else self.trace.storages[number].layer
+        made = self.storage(tensor) if isinstance(tensor, torch.Tensor) else None
+        return None if made is None else made.layer
 
     def scratch(self, nbytes: int) -> None:
         """Record memory that lives only inside the operation that just ran."""

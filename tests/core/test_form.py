@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from peft_lab.core.errors import BadInput, UnknownName
-from peft_lab.core.field import Field, as_text, is_read
+from peft_lab.core.field import Field, is_read
 from peft_lab.core.form import Form, choice, form_of, names, number, text, whole, yes_no
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import Knob
@@ -80,23 +80,6 @@ def test_problems_are_at_most_one_a_field() -> None:
     with pytest.raises(BadInput) as caught:
         Job(rows=1000).check()
     assert caught.value.field == "rows"
-
-
-@given(
-    some.builds(
-        Job,
-        rows=some.integers(1, 1000),
-        seq=some.integers(1, 64),
-        price=some.none() | some.sampled_from([0.0, 0.5, 9.5]),
-        method=some.sampled_from(sorted(METHODS)),
-        also=some.lists(some.sampled_from(sorted(METHODS)), unique=True).map(tuple),
-        packed=some.booleans(),
-        note=some.sampled_from(["", "as it is"]),
-    )
-)
-def test_an_address_reads_back_as_the_form(job: Job) -> None:
-    said = {name: as_text(value) for name, (value, usual) in job.address().items() if value != usual}
-    assert Job.read(said) == (job, {})
 
 
 def test_the_schema_states_types_ranges_and_options() -> None:

@@ -3,17 +3,11 @@ sentence."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from peft_lab.advise.plans import ranking
-from peft_lab.advise.plans.wanted import Wanted
-from peft_lab.advise.recommend import recommend
-from peft_lab.advise.room import room_of
-from peft_lab.advise.situation import Situation
 from peft_lab.core.errors import PeftLabError, Unsupported
 from peft_lab.engine.request import StepRequest, StepSetting
 from peft_lab.engine.simulate import memory_of
@@ -102,26 +96,6 @@ def test_a_step_with_each_loss(name: str, tmp_path: Path) -> None:
         assert one_sentence(no_chunks.value) and no_chunks.value.field == "loss"
     else:
         assert 0 < step("chunked") <= whole
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", every(("qwen3_moe",), one_in=11))
-def test_choose_and_plan(name: str, tmp_path: Path) -> None:
-    """On a device on which nothing is plenty, so that states and losses of a step are gone through."""
-    folder = every_type.folder(name, tmp_path / name)
-    try:
-        needed = memory_of(StepRequest(folder, "lora", {}, StepSetting(2, 16))).peak_bytes
-        device = f"{needed / 1e9 * 2 + 2:.2f}GB"
-        situation = Situation(model=folder, device=device, batch=2, seq=16)
-        found = recommend(situation, room_of(situation))
-        assert found.plan is None or found.plan.needed_bytes <= situation.hardware.memory
-    except PeftLabError as error:
-        one_sentence(error)
-        return
-    wanted = Wanted(folder, rows=1000, row_tokens=16, seq=16, gpu=device)
-    asked = next(one for one in ranking.candidates(wanted) if one.checkpointing and one.method == "lora")
-    plan = ranking.evaluate(asdict(wanted), asdict(asked))
-    assert plan.plan is not None or one_sentence(PeftLabError(plan.reason))
 
 
 def shape_of(name: str, tmp_path: Path) -> ModelShape:

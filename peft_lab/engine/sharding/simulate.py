@@ -16,7 +16,7 @@ from typing import Any
 from peft_lab.core.errors import Unsupported
 from peft_lab.core.later import torch
 from peft_lab.engine import account, over_a_run
-from peft_lab.engine.account import DEPTH, PARTS, TEMPLATE, MemoryPoint, parts_of, round_size
+from peft_lab.engine.account import DEPTH, PARTS, TEMPLATE, MemoryPoint, block_sizes, parts_of
 from peft_lab.engine.build import Blueprint
 from peft_lab.engine.kernels import REPLACED
 from peft_lab.engine.request import (
@@ -137,7 +137,7 @@ class ShardedResult:
 
 def held_at_peak(trace: Trace) -> tuple[Held, ...]:
     """Return the tensors alive at the peak, by module and part, largest first."""
-    sizes = [round_size(storage.nbytes) if storage.nbytes else 0 for storage in trace.storages]
+    sizes = block_sizes(trace)
     total = best = at = 0
     for position, event in enumerate(trace.events):
         if event != EMPTY_CACHE:

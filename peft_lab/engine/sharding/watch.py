@@ -12,7 +12,7 @@ from typing import Any
 
 from peft_lab.core.later import torch
 from peft_lab.engine import account
-from peft_lab.engine.account import DEPTH, TEMPLATE, round_size, walk
+from peft_lab.engine.account import DEPTH, TEMPLATE, walk
 from peft_lab.engine.kernels import REPLACED
 from peft_lab.engine.sharding.wrap import Sharding
 from peft_lab.engine.tracker import EMPTY_CACHE, Mark, MemoryRecorder, Sent, Storage, Trace, Watched
@@ -44,10 +44,8 @@ def following(recorder: MemoryRecorder) -> Iterator[None]:
     def freed(parameter: Any) -> None:
         gathered = [tensor for tensor in parameter.all_gather_outputs if tensor.untyped_storage().nbytes()]
         for tensor in gathered:
-            number = recorder.number(tensor)
-            if number is not None and number >= 0:
-                recorder.trace.storages[number].part = "gathered"
-                recorder.trace.storages[number].module = name(parameter)
+            if (made := recorder.storage(tensor)) is not None:
+                made.part, made.module = "gathered", name(parameter)
         free(parameter)
         for tensor in gathered:
             recorder.emptied(tensor)
@@ -84,9 +82,9 @@ def watched(recorder: MemoryRecorder) -> Watched:
 
     def cut(result: Any, gradients: Sequence[torch.Tensor], *_: Any, **__: Any) -> None:
         for gradient in gradients:
-            number = recorder.number(gradient)
-            if number is not None and number >= 0 and not recorder.trace.storages[number].part:
-                recorder.trace.storages[number].part = "unreduced"
+            made = recorder.storage(gradient)
+            if made is not None and not made.part:
+                made.part = "unreduced"
 
     return {
         direct._allgather_base_.default: sent("all-gather", 0),
@@ -137,9 +135,8 @@ def own(model: torch.nn.Module, recorder: MemoryRecorder) -> None:
     """Label parameters and buffers with the names of their modules."""
     for path, module in model.named_modules():
         for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
-            number = recorder.number(tensor)
-            if number is not None and number >= 0:
-                recorder.trace.storages[number].module = short(path)
+            if (made := recorder.storage(tensor)) is not None:
+                made.module = short(path)
 
 
 # ----------------------------------------
@@ -319,12 +316,12 @@ def _quiet(trace: Trace) -> dict[str, dict[str, int]]:
 
 def _alive(trace: Trace, until: int) -> dict[str, int]:
     """Return the live bytes by part after that many events."""
-    parts, found = account.parts_of(trace), Counter[str]()
+    parts, sizes, found = account.parts_of(trace), account.block_sizes(trace), Counter[str]()
     for event in trace.events[:until]:
-        if event != EMPTY_CACHE:
-            index = event if event >= 0 else ~event
-            nbytes = trace.storages[index].nbytes
-            found[parts[index]] += (round_size(nbytes) if nbytes else 0) * (1 if event >= 0 else -1)
+        if event >= 0:
+            found[parts[event]] += sizes[event]
+        elif event != EMPTY_CACHE:
+            found[parts[~event]] -= sizes[~event]
     return found
 
 

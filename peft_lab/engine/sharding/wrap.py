@@ -242,9 +242,8 @@ def _labelling(recorder: MemoryRecorder, gloo: bool) -> tuple[Any, Any]:
     from torch.utils._python_dispatch import _disable_current_modes
 
     def buffer(tensor: torch.Tensor) -> None:
-        number = recorder.number(tensor)
-        if number is not None and number >= 0:
-            recorder.trace.storages[number].part = "buffers"
+        if (made := recorder.storage(tensor)) is not None:
+            made.part = "buffers"
 
     class Gather(DefaultAllGather):
         def __call__(self, output_tensor: Any, *args: Any, **kwargs: Any) -> Any:

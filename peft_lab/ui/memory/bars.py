@@ -113,7 +113,7 @@ def _parts(found: Simulation) -> dict[str, int]:
     return {**found.parts, "held by the allocator": beside} if beside > 0 else dict(found.parts)
 
 
-def verdict(need: int, device: Device) -> str:
+def verdict(need: float, device: Device) -> str:
     """Return whether a step fits as plans have it: with a share of the memory to spare."""
     over = need - device.allowed
     return "fits" if over <= 0 else figures.unbroken(f"{units.size(over)} over")
