@@ -160,7 +160,7 @@ def _stored(old: Any, how: Quantization) -> torch.nn.Module:
             whole: dict[str, Any] = {"has_fp16_weights": False, "threshold": OUTLIERS}
             new = Linear8bitLt(inputs, outputs, bias=old.bias is not None, **whole)
         else:
-            few = {"compress_statistics": how.double, "quant_type": how.kind}
+            few: dict[str, Any] = {"compress_statistics": how.double, "quant_type": how.kind}
             computed = getattr(torch, how.compute_dtype)
             new = Linear4bit(inputs, outputs, bias=old.bias is not None, compute_dtype=computed, **few)
     if how.bits == 8:
