@@ -20,6 +20,7 @@ from tests.takeaway.conftest import KINDS, byte_tokenizer, runs_on
 from tests.takeaway.test_script import assert_clean
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", ["minilm-l6", "smollm2-135m", "gpt2", "t5-base"])
 @pytest.mark.parametrize("slug", all_methods())
 def test_every_snippet_is_python_that_names_the_knobs(slug: str, name: str, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from peft_lab.advise.plans.ranking import (
     Moment,
     moments,
 )
-from peft_lab.advise.plans.wanted import TYPICAL, Wanted
+from peft_lab.advise.plans.wanted import Wanted
 from peft_lab.advise.situation import Situation
 from peft_lab.core import units
 from peft_lab.core.errors import Unsupported
@@ -185,14 +184,6 @@ def test_of_several_fields_that_cannot_be_each_is_said_and_one_plan_is_for_all()
     assert "Training rows must be" not in told(app) and app.query_params["rows"] == "1000"
 
 
-def test_a_typical_question_is_one_click() -> None:
-    app = opened(**SMALL)
-    app.button(key="typical-long-rows").click().run()
-    typical = next(one for one in TYPICAL if one.name == "long-rows")
-    assert read(dict(app.query_params)).model == typical.wanted.model
-    assert (app.query_params["seq"], app.query_params["price"]) == ("32768", "0.5")
-
-
 def test_it_can_be_stopped_and_goes_on() -> None:
     app = opened(**SMALL | {"seq": "64", "row_tokens": "48"})
     if not any(button.key == "plan-stop" for button in app.button):
@@ -260,34 +251,6 @@ def test_what_to_buy_has_a_row_for_each_number_of_cards_from_the_start(
     assert rows[0] == ("1 card", f"L40S, 48 GB {size}", f"none here {size}", "not split")
     assert [row[0] for row in rows] == ["1 card", "2 cards", "4 cards", "8 cards"]
     assert rows[3][1:] == ("…", "…", "not split") and said == ["Simulating: 4 of 12 steps to go"]
-
-
-def test_plans_that_are_found_while_the_page_is_drawn_are_drawn_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    looks: list[Callable[[], None]] = []
-    begun: list[None] = []
-    answers: dict[str, Future[Any]] = {}
-    monkeypatch.setattr(waiting, "part", lambda draw, every=None: looks.append(draw))
-    monkeypatch.setattr(waiting, "_waiting", {})
-    monkeypatch.setattr(st, "rerun", lambda: begun.append(None))
-    submit = lambda *asked: answers.setdefault(str(asked), Future())  # noqa: E731
-    monkeypatch.setattr(page, "get_pool", lambda: SimpleNamespace(submit=submit))
-
-    def arrive(_: object) -> None:  # with the last that is drawn
-        for one in answers.values():
-            if not one.done():
-                one.set_exception(Unsupported("not here"))
-
-    monkeypatch.setattr(verdict, "refused_plans", arrive)
-    for drawn in range(1, 30):
-        known = len(answers)
-        page._plans(Wanted(), lambda wanted, ranked: None)
-        if len(answers) == known:
-            break
-        assert len(looks) == drawn
-        looks[-1]()
-        looks[-1]()
-        assert len(begun) == drawn
-    assert len(looks) == drawn - 1 > 0, "what is drawn is not waited for"
 
 
 WANTED = Wanted("smollm2-135m", rows=500, row_tokens=100, seq=128, devices=2)
