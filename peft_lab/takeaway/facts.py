@@ -171,9 +171,9 @@ def gather(run: Run) -> RunFacts:
     again."""
     spec, record = run.spec, run.record()
     if record.get("status") not in (Status.DONE, Status.STOPPED):
-        known = run.view().status
-        verb = "was " if known is Status.LOST else "" if known.final else "is "
-        raise BadInput(f"'{run.id}' has no result to export: it {verb}{known}.", "run")
+        status = run.view().status
+        verb = "was " if status is Status.LOST else "" if status.final else "is "
+        raise BadInput(f"'{run.id}' has no result to export: it {verb}{status}.", "run")
     if not record["loss"]:
         raise BadInput(f"'{run.id}' was stopped before its first step, so there is nothing to repeat.", "run")
     for field in fields(spec):

@@ -19,7 +19,7 @@ from peft_lab.runs.view import Status
 from peft_lab.studies.compare import store as comparisons
 from peft_lab.studies.compare.store import ComparisonRequest, make_plan
 from peft_lab.studies.sweeps import store as sweeps
-from peft_lab.ui.components.own_data import _keep
+from peft_lab.ui.components.own_data import keep
 from peft_lab.ui.server import sessions
 from tests.browser.conftest import chromium
 from tests.conftest import link
@@ -85,7 +85,7 @@ def _uploaded() -> str:
         for number in range(10)
         for word, label in (("fine", "good"), ("awful", "bad"))
     ]
-    return _keep("mine.csv", "\n".join(["text,label", *lines]).encode(), lambda: None)
+    return keep("mine.csv", "\n".join(["text,label", *lines]).encode(), lambda: None)
 
 
 def _trained() -> str:

@@ -35,7 +35,7 @@ from peft_lab.takeaway import bundle
 from peft_lab.takeaway.ship import adapter as ship
 from peft_lab.training.tasks import apart, hub, pictures
 from peft_lab.ui import pages
-from peft_lab.ui.components.own_data import _keep
+from peft_lab.ui.components.own_data import keep
 from peft_lab.ui.runs import shown
 from peft_lab.ui.server import sessions
 from tests.classroom.conftest import PRACTISES, SECRET, Room
@@ -277,7 +277,7 @@ def test_anothers_files_are_not_opened_shown_or_trained_on(room: Room, tmp_path:
         adapter.parent.mkdir(parents=True, exist_ok=True)
         adapter.write_bytes(library_files.packed(library))
         folder = Path(homemade.images(tmp_path / "images"))
-        images = Path(_keep("mine.zip", pictures.pack(folder), lambda: None))
+        images = Path(keep("mine.zip", pictures.pack(folder), lambda: None))
         assert adapter.is_relative_to(places.mine()) and images.is_relative_to(places.mine())
         assert apart.load_file(images).images and "not tokens" in str(
             preview.look("smollm2-135m", room.upload, 64)

@@ -122,7 +122,7 @@ NO_PATHS = (
     b"\xff",
 )
 PAGE = {"page": "lora", "title": "x"}
-NO_STOPS = (
+NO_STOPS: tuple[Any, ...] = (
     None, [{}], [{"page": "lora"}], [{"page": "lora", "title": 3}], ["lora"], [PAGE | {"settings": {"r": 8}}],
     [PAGE | {"settings": []}], [PAGE | {"minutes": "3"}], [PAGE | {"minutes": True}], [PAGE | {"color": "red"}],
 )  # fmt: skip

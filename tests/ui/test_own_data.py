@@ -97,7 +97,7 @@ def test_the_reading_ends_when_the_page_is_left(own_home: Path, monkeypatch: pyt
 
     slot: Any = SimpleNamespace(caption=closed)
     with pytest.raises(StopException):
-        own_data._keep("mine.csv", GOOD, lambda: own_data._reading(slot))
+        own_data.keep("mine.csv", GOOD, lambda: own_data._reading(slot))
     assert len(ended) == 1
     assert not (own_home / "uploads").exists()
 

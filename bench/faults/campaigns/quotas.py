@@ -8,6 +8,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from bench.faults.rows import Place, Row
@@ -20,7 +21,7 @@ from peft_lab.runs.queue import RunQueue
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.training.tasks.hub import UPLOADS
-from peft_lab.ui.components.own_data import stored
+from peft_lab.ui.components.own_data import keep
 
 TIMES = 40
 AT_ONCE = 8
@@ -132,7 +133,7 @@ def _bytes(row: Row, who: Asker, spec: RunSpec, number: int) -> None:
 def _uploads(row: Row, who: Asker, spec: RunSpec, number: int) -> None:
     chance = random.Random(number)
     files = [(f"{each}.csv", chance.randbytes(300_000)) for each in range(AT_ONCE)]
-    _at_once(row, who, [lambda each=each: stored(*each) for each in files])  # type: ignore[misc]
+    _at_once(row, who, [partial(keep, *each, lambda: None) for each in files])
     folder = places.mine() / UPLOADS
     taken = sum(path.stat().st_size for path in folder.iterdir())
     if not 0 < taken <= UPLOAD_MEGABYTES * allowance.MEGABYTE:

@@ -281,8 +281,8 @@ def _scale(values: Sequence[float], axis: Axis) -> dict[str, Any]:
         return {"type": "linear"}
     ends = math.log10(low), math.log10(high)
     room = (ends[1] - ends[0]) / 10
-    ticks = 1 if ends[1] - ends[0] > 2 else theme.FINE_TICKS
-    return {"type": "log", "range": [ends[0] - room, ends[1] + room], "dtick": ticks}
+    step = 1 if ends[1] - ends[0] > 2 else theme.FINE_TICKS
+    return {"type": "log", "range": [ends[0] - room, ends[1] + room], "dtick": step}
 
 
 Document = Mapping[str, Any]
@@ -317,8 +317,8 @@ def show(found: Document, controls: Controls[Any]) -> None:
                     f"Training loss: the mean over seeds{latest}, with a band of one standard deviation. All methods "
                     f"see the same {each_of(found['plan']['task'])}s in the same order. {figures.badge('measured')}"
                 )
-                rows = [row for row in scored if row["loss"]["mean"]]
-                plot(learning_curves(rows), "compare-curves", f"{found['id']}-curves")
+                curves = learning_curves([row for row in scored if row["loss"]["mean"]])
+                plot(curves, "compare-curves", f"{found['id']}-curves")
 
 
 def _sentences(found: Document) -> None:

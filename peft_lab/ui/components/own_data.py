@@ -57,7 +57,7 @@ def upload(kind: ModelKind, locked: bool) -> str | None:
     slot = st.empty()
     try:
         if file is not None:
-            kept = _keep(file.name, file.getvalue(), lambda: _reading(slot))
+            kept = keep(file.name, file.getvalue(), lambda: _reading(slot))
             _remember(kind, kept, None)
         elif kind != "vision" and not asking.class_is_on():
             _from_hub(kind, locked)
@@ -150,7 +150,7 @@ def _reading(slot: DeltaGenerator) -> None:
     slot.caption("Reading the file")
 
 
-def _keep(name: str, data: bytes, tick: Callable[[], object]) -> str:
+def keep(name: str, data: bytes, tick: Callable[[], object]) -> str:
     """Check an upload, store it under a name from its content, and return its path. Raises PeftLabError: it is none, or
     in a class more than a learner may store; nothing is stored then."""
     apart.load(data, name, tick)
