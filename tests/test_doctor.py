@@ -83,7 +83,7 @@ def test_a_home_that_is_a_file_is_reported(own_home: Path, monkeypatch: pytest.M
 
 
 def test_too_little_memory_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_memory", lambda: {"total_bytes": 8, "available_bytes": -1})
+    monkeypatch.setattr(machine_module, "free_memory", lambda: -1)
     assert not _look(monkeypatch, "Memory")["ok"]
 
 

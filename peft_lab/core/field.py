@@ -221,7 +221,10 @@ class Field:
                 raise self._bad(text, self._number_rule)
             bare = text.replace(",", "").replace("_", "")
             exact = self.kind == "int" and bare.lstrip("+-").isdigit()
-            return self.check(int(bare) if exact else float(bare))
+            value = int(bare) if exact else float(bare)
+            if not exact and not math.isfinite(value):  # said as it was typed: 1e999 is read as infinite
+                raise self._bad(text, self._number_rule)
+            return self.check(value)
         return self.check(text)
 
     def text(self, value: Any) -> str:
